@@ -1,0 +1,243 @@
+"""Unmix by convex optimisation, exactly: non-negative and fully constrained least squares.
+
+Both are solved by one active-set iteration over all pixels at once, in coordinates of the
+span of the endmembers (at most R numbers a pixel, whatever the number of bands). Nothing
+is squared: the coordinates come from a QR decomposition of the endmembers and every step
+solves least squares by orthogonalisation, because in float32 the normal equations of
+endmembers with cond(E) = 100 keep three digits and those with cond(E) = 3000 none.
+
+The derivative is that of the active set found, by the implicit function theorem; the search
+itself is never differentiated, so that its number of steps costs no memory.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .active_set import active_set
+from .checks import Array, InputError, check_cube, check_endmembers, check_finite, check_mask
+from .mixing import (
+    check_abundances,
+    correlate,
+    gram,
+    normalise_abundances,
+    project_cone,
+    project_simplex,
+    scale_to_unit_maximum,
+)
+
+
+def nnls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> jax.Array:
+    r"""Find the non-negative coefficients that mix the endmembers into each pixel.
+
+    min over x >= 0 of |y - x E|^2, exactly.
+
+    Args:
+        cube: (H, W, B), any units.
+        endmembers: (R, B), in the units of the cube. They may be dependent: a duplicate or an all-zero spectrum
+            receives 0.
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        (H, W, R), >= 0; 0 in masked pixels. NaN in pixels that hold NaN. Differentiable in cube and endmembers, to any
+        order, wherever the active set does not change.
+
+    Raises:
+        InputError: if the shapes do not fit, or outside jit if values of valid pixels are not finite.
+
+    Reference:
+        Lawson and Hanson, Solving least squares problems, 1974, chapter 23.
+    """
+    Y, E = _prepare(cube, endmembers, mask)
+    return _finish(_nnls(Y, E), cube, mask)
+
+
+def fcls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> jax.Array:
+    r"""Find the abundances of each pixel: fully constrained least squares.
+
+    min over a >= 0, sum a = 1 of |y - a E|^2, exactly (the sum is not a penalty).
+
+    Args:
+        cube: (H, W, B), any units.
+        endmembers: (R, B), in the units of the cube. They may be dependent; one may be zero (shade). Of duplicates
+            one receives the abundance.
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        (H, W, R), >= 0 and summing to one; 0 in masked pixels. NaN in pixels that hold NaN. Differentiable in cube and
+        endmembers, to any order, wherever the active set does not change.
+
+    Raises:
+        InputError: if the shapes do not fit, or outside jit if values of valid pixels are not finite.
+
+    Reference:
+        Heinz and Chang, Fully constrained least squares linear spectral mixture analysis, IEEE TGRS 39(3), 2001 (the
+        problem). Lawson and Hanson, Solving least squares problems, 1974, chapter 23 (least distance by NNLS).
+    """
+    Y, E = _prepare(cube, endmembers, mask)
+    return _finish(_fcls(Y, E), cube, mask)
+
+
+def scaled_nnls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> tuple[jax.Array, jax.Array]:
+    r"""Find abundances and brightness of each pixel: NNLS on endmembers of maximum 1, divided by its sum.
+
+    min over x >= 0 of |y - x E'|^2 with e'_r = e_r / max e_r; s = sum x, a = x / s.
+
+    Args:
+        cube: (H, W, B), any units.
+        endmembers: (R, B), in the units of the cube, each with a positive entry or all zero.
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        abundances: (H, W, R), >= 0 and summing to one; 1/R in a pixel without light; 0 in masked pixels.
+        brightness: (H, W), >= 0, in the units of the cube; 0 in masked pixels.
+
+    Raises:
+        InputError: if the shapes do not fit, or outside jit if values of valid pixels are not finite.
+
+    Reference:
+        Drumetz et al., Blind hyperspectral unmixing using an extended linear mixing model to address spectral
+        variability, IEEE TIP 25(8), 2016 (scaled constrained least squares).
+    """
+    return normalise_abundances(nnls(cube, scale_to_unit_maximum(endmembers), mask=mask), mask)
+
+
+def kkt_residual(
+    cube: Array, endmembers: Array, abundances: Array, sum_to_one: bool, mask: Array | None = None
+) -> jax.Array:
+    r"""Return how far abundances are from optimal, in every pixel.
+
+    max over r of |x - P(x - g)|: P projects on the feasible set and g is the gradient E (x E - y), so that this is 0
+    exactly where all the Karush-Kuhn-Tucker conditions hold. Scaled units, in which x and g have no unit: on the cone
+    each e_r has norm 1 and so has y; on the simplex e_r and y are measured from the mean endmember m and g is divided
+    by D max(D, |y - m|), D = max |e_r - m|.
+
+    Args:
+        cube: (H, W, B).
+        endmembers: (R, B).
+        abundances: (H, W, R), what `fcls` (sum_to_one) or `nnls` gave.
+        sum_to_one: whether the feasible set is the simplex (True) or the cone.
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        (H, W), >= 0, no unit; 0 in masked pixels.
+
+    Raises:
+        InputError: if the shapes do not fit.
+    """
+    check_cube(cube)
+    check_endmembers(endmembers, np.shape(cube)[2])
+    check_abundances(abundances, endmembers)
+    check_mask(mask, cube)
+    Y, E, x = jnp.asarray(cube), jnp.asarray(endmembers), jnp.asarray(abundances)
+    if mask is not None:
+        Y = jnp.where(mask[..., None], Y, 0.0)
+    if sum_to_one:
+        m = jnp.mean(E, axis=0)
+        Y, E = Y - m[None, None, :], E - m[None, :]
+        D = jnp.max(_length(E))
+        scale = _not_zero(D * jnp.maximum(D, _length(Y)))
+        g = -correlate(Y - jnp.matmul(x, E, precision="highest"), E) / scale
+        residual = jnp.max(jnp.abs(x - project_simplex(x - g)), axis=-1)
+    else:
+        n, u = _not_zero(_length(E)[:, 0]), _not_zero(_length(Y))
+        g = -correlate(Y - jnp.matmul(x, E, precision="highest"), E / n[:, None]) / u
+        x = x * n[None, None, :] / u
+        residual = jnp.max(jnp.abs(x - project_cone(x - g)), axis=-1)
+    return residual if mask is None else jnp.where(mask, residual, 0.0)
+
+
+def _prepare(cube: Array, endmembers: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
+    """Check the inputs and return pixels (N, B), masked ones zero, and endmembers."""
+    check_cube(cube)
+    check_endmembers(endmembers, np.shape(cube)[2])
+    check_mask(mask, cube)
+    check_finite(cube, mask)
+    if not jnp.issubdtype(jnp.result_type(endmembers), jnp.floating):
+        raise InputError(f"endmembers have the data type {endmembers.dtype}; expected floating point reflectance.")
+    check_finite(endmembers[None], name="endmembers")
+    Y = jnp.asarray(cube)
+    if mask is not None:
+        Y = jnp.where(mask[..., None], Y, 0.0)
+    return Y.reshape(-1, Y.shape[-1]), jnp.asarray(endmembers)
+
+
+def _finish(x: jax.Array, cube: Array, mask: Array | None) -> jax.Array:
+    x = x.reshape(*np.shape(cube)[:2], x.shape[-1])
+    return x if mask is None else jnp.where(mask[..., None], x, 0.0)
+
+
+def _length(x: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum(x * x, axis=-1, keepdims=True))
+
+
+def _not_zero(x: jax.Array) -> jax.Array:
+    return jnp.where(x == 0.0, 1.0, x)
+
+
+@jax.custom_jvp
+def _nnls(Y: jax.Array, E: jax.Array) -> jax.Array:
+    """Return the NNLS coefficients (N, R) of pixels (N, B)."""
+    n = _not_zero(_length(E))
+    Q, T = jnp.linalg.qr((E / n).T)
+    d = jnp.matmul(Y, Q, precision="highest")
+    u = _not_zero(_length(d))
+    return active_set(T.T, d / u, sum_to_one=False) * u / n.T
+
+
+@_nnls.defjvp
+def _nnls_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    (Y, E), (dY, dE) = primals, tangents
+    x = _nnls(Y, E)
+    inside = x > 0.0
+    n = _not_zero(_length(E))[:, 0]
+    g = _gradient_change(Y, E, x, dY, dE) / n[None, :]
+    return x, _solve(gram(E / n[:, None]), inside, g) / n[None, :]
+
+
+@jax.custom_jvp
+def _fcls(Y: jax.Array, E: jax.Array) -> jax.Array:
+    """Return the FCLS abundances (N, R) of pixels (N, B).
+
+    Only coordinates in the affine hull of the endmembers matter: the rest of the distance is the same for all a.
+    """
+    if E.shape[0] == 1:
+        return jnp.where(jnp.isnan(Y).any(axis=-1, keepdims=True), jnp.nan, jnp.ones((Y.shape[0], 1), Y.dtype))
+    m = jnp.mean(E, axis=0, keepdims=True)
+    D = _not_zero(jnp.max(_length(E - m)))
+    Q, T = jnp.linalg.qr(((E - m) / D).T)
+    return active_set(T.T, jnp.matmul((Y - m) / D, Q, precision="highest"), sum_to_one=True)
+
+
+@_fcls.defjvp
+def _fcls_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    (Y, E), (dY, dE) = primals, tangents
+    a = _fcls(Y, E)
+    inside = a > 0.0
+    # The change of a sums to zero: neither a shift of all spectra nor k 1 1^T added to the Gram matrix alters it, and
+    # with both the matrix is regular wherever the endmembers are affinely independent (one may be zero).
+    m = jnp.mean(E, axis=0, keepdims=True)
+    C = E - m
+    G = gram(C)
+    k = _not_zero(jnp.max(jnp.diagonal(G)))
+    G = G / k + 1.0
+    g = _gradient_change(Y - m, C, a, dY, dE) / k
+    u = _solve(G, inside, g)
+    v = _solve(G, inside, jnp.ones_like(g))
+    return a, u - v * (jnp.sum(u, axis=-1, keepdims=True) / _not_zero(jnp.sum(v, axis=-1, keepdims=True)))
+
+
+def _gradient_change(Y: jax.Array, E: jax.Array, x: jax.Array, dY: jax.Array, dE: jax.Array) -> jax.Array:
+    """Return the derivative of (y - x E) E^T at fixed x."""
+    r = Y - jnp.matmul(x, E, precision="highest")
+    change = jnp.matmul(dY - jnp.matmul(x, dE, precision="highest"), E.T, precision="highest")
+    return jnp.matmul(r, dE.T, precision="highest") + change
+
+
+def _solve(G: jax.Array, inside: jax.Array, g: jax.Array) -> jax.Array:
+    """Solve G restricted to the active face of each pixel, (R, R) for all, with right sides (N, R); 0 outside."""
+    face = (inside[:, :, None] & inside[:, None, :]).astype(G.dtype)
+    # One on the diagonal outside the face, and R roundings inside, below which a unit matrix is not known anyway.
+    pad = jnp.where(inside, G.shape[0] * jnp.finfo(G.dtype).eps, 1.0)
+    H = face * G[None] + pad[:, :, None] * jnp.eye(G.shape[0], dtype=G.dtype)[None]
+    return jnp.linalg.solve(H, jnp.where(inside, g, 0.0)[..., None])[..., 0]

@@ -1,0 +1,181 @@
+"""Choices: frozen, hashable dataclasses, static under jit. Numbers one may vmap over stand in `Rates`."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+from dequnmix_jax.checks import InputError
+
+
+def _check_choices(config: Any) -> None:
+    """Raise InputError where a field is not one of the words its type allows."""
+    hints = get_type_hints(type(config))
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if get_origin(hints[item.name]) is Literal and value not in get_args(hints[item.name]):
+            allowed = ", ".join(repr(word) for word in get_args(hints[item.name]))
+            raise InputError(f"{type(config).__name__}.{item.name} is {value!r}; expected one of {allowed}.")
+
+
+def _check_range(config: Any, name: str, low: float, high: float) -> None:
+    value = getattr(config, name)
+    if not low <= value <= high:
+        raise InputError(f"{type(config).__name__}.{name} is {value!r}; expected a value from {low:g} to {high:g}.")
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How z = f(z) is solved.
+
+    Attributes:
+        method: "anderson" (safeguarded, ours), "picard" (plain or damped iteration), "broyden" and
+            "jaxopt_anderson" (both walked by jaxopt).
+        tolerance: on RMS(f(z) - z) / RMS(f(z)); the RMS makes it independent of the size of the image.
+        max_steps: most applications of f.
+        memory: m, how many differences Anderson (or Broyden) keeps; 2 m + 4 states are held.
+        damping: beta in z + beta (f(z) - z), in (0, 1].
+        ridge: of the least-squares step, relative to its unit diagonal.
+    """
+
+    method: Literal["anderson", "picard", "broyden", "jaxopt_anderson"] = "anderson"
+    tolerance: float = 1e-4
+    max_steps: int = 200
+    memory: int = 5
+    damping: float = 1.0
+    ridge: float = 1e-6
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_range(self, "tolerance", 0.0, 1.0)
+        _check_range(self, "max_steps", 1, 1_000_000)
+        _check_range(self, "memory", 1, 100)
+        _check_range(self, "damping", 1e-6, 1.0)
+        _check_range(self, "ridge", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """How the linear system (I - J^T) u = w of the gradient is solved.
+
+    Attributes:
+        method: "bicgstab", "anderson", "neumann" (u = sum of (J^T)^i w, i = 0 .. max_steps) or "one_step" (u = w).
+        tolerance: on RMS(w + J^T u - u) / RMS(w).
+        max_steps: most products with J^T (for "neumann" exactly this many).
+        memory: of "anderson".
+    """
+
+    method: Literal["bicgstab", "anderson", "neumann", "one_step"] = "bicgstab"
+    tolerance: float = 1e-4
+    max_steps: int = 200
+    memory: int = 5
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_range(self, "tolerance", 0.0, 1.0)
+        _check_range(self, "max_steps", 0, 1_000_000)
+        _check_range(self, "memory", 1, 100)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The parts of the equilibrium map A = C(P(A - eta G(A; Y, E))).
+
+    Attributes:
+        gradient: G. "analytic": the gradient of the data term, no network. "residual": a network with CBAM
+            attention reads A E - Y, as in the paper. "energy": W^T s sigma(W A - v(Y)), the gradient of a convex
+            energy whatever its weights are, so that the equilibrium exists and is reached; CBAM inside v.
+        prox: P. "none" or "conv": a learned proximal operator, again by construction.
+        constraint: C. "simplex": projection on A >= 0, sum A = 1 (linear mixing). "cone": A >= 0 with free
+            brightness, abundances = A / sum A (scaled mixing; E is taken at maximum 1). "softmax":
+            A = softmax(gamma z) on logits z, the least squares regularised by entropy / gamma.
+        start: "physical": the analytic gradient is part of G and the network's last layers start at zero, so that
+            the untrained equilibrium is the classical answer. "random": the network stands alone.
+        metric: in which the step is taken and C projects. "data": M = E E^T / L + (proximity + curvature of the
+            network) I, so that the physics is inverted exactly and only the network's part iterates. "euclidean":
+            the literal map. Their equilibria are the same without a prox. "softmax" and a random start are always
+            "euclidean".
+        proximity: mu of that metric, relative to the largest eigenvalue of E E^T.
+        step: eta, in units of 1 / (Lipschitz constant of G) or of the metric; below 2 the plain iteration converges for
+            the convex G. With a random "residual" network, whose constant is not known, eta itself.
+        width: channels of the networks.
+        kernel: side of their convolutions, odd.
+        gamma: scale of the softmax.
+        attention: with CBAM or without.
+        forward, backward: the solvers of the equilibrium and of its adjoint.
+    """
+
+    gradient: Literal["analytic", "residual", "energy"] = "energy"
+    prox: Literal["none", "conv"] = "none"
+    constraint: Literal["simplex", "cone", "softmax"] = "cone"
+    start: Literal["physical", "random"] = "physical"
+    metric: Literal["data", "euclidean"] = "data"
+    proximity: float = 5e-4
+    step: float = 1.0
+    width: int = 32
+    kernel: int = 3
+    gamma: float = 100.0
+    attention: bool = True
+    forward: Solver = field(default_factory=Solver)
+    backward: Adjoint = field(default_factory=Adjoint)
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_range(self, "proximity", 1e-6, 10.0)
+        _check_range(self, "step", 1e-6, 2.0)
+        _check_range(self, "width", 1, 4096)
+        _check_range(self, "kernel", 1, 31)
+        _check_range(self, "gamma", 1e-6, 1e6)
+        if self.kernel % 2 == 0:
+            raise InputError(f"Model.kernel is {self.kernel}; expected an odd number, so that the image keeps its size.")
+        if self.gradient == "analytic" and self.start == "random":
+            raise InputError('Model(gradient="analytic", start="random") has nothing random; use start="physical".')
+
+
+@dataclass(frozen=True)
+class Training:
+    """How an equilibrium model is trained on one scene, without any reference.
+
+    Attributes:
+        epochs: gradient steps on the whole image.
+        decay_every: the rates are multiplied by `Rates.decay` after each so many steps.
+        holdout: share of the bands, drawn anew at each step, that the equilibrium does not see and on which alone the
+            loss is then taken (Batson & Royer 2019: noise that is independent from band to band cannot be fitted).
+            0: all bands on both sides, as in the paper.
+        warm_start: start each solve from the equilibrium of the step before.
+        patience: stop after so many steps in which the best loss fell by less than `least`, relative. 0: never.
+        least: see `patience`.
+    """
+
+    epochs: int = 300
+    decay_every: int = 15
+    holdout: float = 0.0
+    warm_start: bool = True
+    patience: int = 0
+    least: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _check_range(self, "epochs", 0, 1_000_000)
+        _check_range(self, "decay_every", 1, 1_000_000)
+        _check_range(self, "holdout", 0.0, 0.9)
+        _check_range(self, "patience", 0, 1_000_000)
+        _check_range(self, "least", 0.0, 1.0)
+
+
+class Rates(NamedTuple):
+    """Rates and weights of training: plain numbers, each of which may be traced and mapped over by jax.vmap.
+
+    Attributes:
+        network: learning rate of the network.
+        endmembers: learning rate of E, relative to the RMS of the start.
+        network_decay, endmember_decay: decoupled weight decay (AdamW).
+        decay: factor of the schedule, applied each `Training.decay_every` steps.
+        error: alpha, weight of the mean squared error beside the spectral angle.
+        spread: weight of the size of the endmember simplex (`training.spread`); 0 in the paper.
+    """
+
+    network: Any = 0.01
+    endmembers: Any = 0.007
+    network_decay: Any = 1e-5
+    endmember_decay: Any = 1e-5
+    decay: Any = 0.8
+    error: Any = 0.2
+    spread: Any = 0.0

@@ -1,0 +1,147 @@
+"""Find endmembers in a scene: vertex component analysis and purification."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from .checks import Array, InputError, check_count, check_cube, check_finite, check_mask
+from .mixing import check_abundances
+
+
+def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None) -> jax.Array:
+    r"""Find endmembers as extreme pixels: vertex component analysis.
+
+    For i = 1..R: draw w ~ N(0, I), f = (I - A A^+) w, take the pixel with the largest |f . y|, append it to A; in R
+    coordinates y of the signal subspace. Where SNR >= 15 + 10 log10 R dB, the subspace is that of Y^T Y and y is
+    divided by y . mean(y), which makes a cone a simplex; below, it is that of the covariance, R - 1
+    coordinates, with a constant appended. SNR = 10 log10((P_x - P_y R / B) / (P_y - P_x)), P_y the mean |y|^2 and P_x that of its projection.
+
+    Args:
+        key: random key; another one gives another answer.
+        cube: (H, W, B), any units; the mean of the valid pixels must not be zero.
+        count: R, static, 2 <= R <= B and at most one for each valid pixel.
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        (R, B), spectra of R pixels of the scene projected on the signal subspace (less noise than the pixels), in the
+        units of the cube. They can be slightly negative. Differentiable in the cube as the projection of the pixels
+        chosen; the choice and the subspace count as constants.
+
+    Raises:
+        InputError: if the shapes do not fit, the count is out of range, or outside jit if valid values are not finite.
+
+    Reference:
+        Nascimento and Bioucas-Dias, Vertex component analysis: a fast algorithm to unmix hyperspectral data, IEEE TGRS
+        43(4), 2005 (algorithm 1, threshold of its section III-C).
+    """
+    check_cube(cube)
+    check_mask(mask, cube)
+    check_count(count, cube, mask)
+    check_finite(cube, mask)
+    Y, valid = _pixels(cube, mask)
+    pixels = jnp.maximum(jnp.sum(valid), 1).astype(Y.dtype)
+    # Neither the subspace (eigenvectors have no derivative where eigenvalues meet) nor the choice is differentiated.
+    S = lax.stop_gradient(Y)
+    mean = jnp.sum(S, axis=0) / pixels
+    C = jnp.where(valid[:, None], S - mean[None, :], 0.0)
+    variances, axes = _principal(C, pixels)
+    # P_y - P_x is what the covariance has outside the subspace: summed there, nothing cancels.
+    noise = jnp.sum(jnp.maximum(variances[count:], 0.0))
+    signal = jnp.sum(variances[:count]) + jnp.sum(mean * mean)
+    share = count / S.shape[1]
+    snr = 10.0 * (jnp.log10(jnp.maximum(signal - share * (signal + noise), 0.0)) - jnp.log10(noise))
+    threshold = 15.0 + 10.0 * np.log10(count)
+
+    def centred() -> tuple[jax.Array, jax.Array, jax.Array]:
+        axis = axes[:, :count].at[:, -1].set(0.0)  # R - 1 axes
+        x = jnp.matmul(C, axis, precision="highest")
+        farthest = jnp.sqrt(jnp.max(jnp.sum(x * x, axis=-1)))
+        return x.at[:, -1].set(farthest), axis, mean
+
+    def projective() -> tuple[jax.Array, jax.Array, jax.Array]:
+        axis = _principal(S, pixels)[1][:, :count]
+        x = jnp.matmul(S, axis, precision="highest")
+        scale = jnp.sum(x * (jnp.sum(x, axis=0) / pixels)[None, :], axis=-1, keepdims=True)
+        # A pixel without light has no direction: it stays at the origin and is never extreme.
+        return x / jnp.where(scale == 0.0, 1.0, scale), axis, jnp.zeros_like(mean)
+
+    y, U, origin = lax.cond(snr < threshold, centred, projective)
+
+    def add(A: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        i, key = step
+        w = jax.random.normal(key, (count,), Y.dtype)
+        f = w - jnp.matmul(A, jnp.matmul(jnp.linalg.pinv(A), w, precision="highest"), precision="highest")
+        reach = jnp.where(valid, jnp.abs(jnp.matmul(y, f, precision="highest")), -1.0)
+        pixel = jnp.argmax(reach)
+        return A.at[:, i].set(y[pixel]), pixel
+
+    # The first draw avoids the last axis, on which all pixels stand alike when centred.
+    A = jnp.zeros((count, count), Y.dtype).at[-1, 0].set(1.0)
+    _, chosen = lax.scan(add, A, (jnp.arange(count), jax.random.split(key, count)))
+    x = jnp.matmul(Y[chosen] - origin[None, :], U, precision="highest")
+    return jnp.matmul(x, U.T, precision="highest") + origin[None, :]
+
+
+def purify(
+    cube: Array, endmembers: Array, abundances: Array, *, fraction: float = 0.03, mask: Array | None = None
+) -> jax.Array:
+    r"""Replace each endmember by the mean spectrum of the pixels in which it is purest.
+
+    e_r = mean of y over the pixels with a_r >= t_r, t_r the n-th largest a_r, n = max(1, round(fraction * pixels)): all
+    pixels that tie with the n-th count, so that the order of the pixels does not matter.
+
+    It helps where pure pixels exist and hurts where they do not.
+
+    Args:
+        cube: (H, W, B).
+        endmembers: (R, B); an endmember that no pixel holds (its largest abundance is 0) is kept.
+        abundances: (H, W, R), from any method, of these endmembers.
+        fraction: share of the valid pixels averaged, static, in (0, 1].
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        (R, B), in the units of the cube. Differentiable in cube; the choice of pixels counts as constant.
+
+    Raises:
+        InputError: if the shapes do not fit, the fraction is out of range, or outside jit if valid values are not
+            finite.
+    """
+    check_cube(cube)
+    check_abundances(abundances, endmembers)
+    check_mask(mask, cube)
+    check_finite(cube, mask)
+    if np.shape(abundances)[:2] != np.shape(cube)[:2] or np.shape(endmembers)[1] != np.shape(cube)[2]:
+        raise InputError(
+            f"cube has shape {np.shape(cube)}, abundances {np.shape(abundances)} and endmembers "
+            f"{np.shape(endmembers)}; expected (H, W, B), (H, W, R) and (R, B)."
+        )
+    if not 0.0 < fraction <= 1.0:
+        raise InputError(f"fraction is {fraction}; expected a share of the pixels in (0, 1], such as 0.03.")
+    Y, valid = _pixels(cube, mask)
+    a = lax.stop_gradient(jnp.asarray(abundances)).reshape(Y.shape[0], -1)
+    a = jnp.where(valid[:, None], a, -jnp.inf)
+    most = max(1, round(fraction * Y.shape[0]))
+    largest, _ = lax.top_k(a.T, most)
+    # The mask may be traced: how many pixels are averaged is data, at most `most`.
+    wanted = jnp.clip(jnp.round(fraction * jnp.sum(valid).astype(Y.dtype)).astype(jnp.int32), 1, most)
+    purest = (a >= largest[:, wanted - 1][None, :]) & valid[:, None]
+    weight = purest.astype(Y.dtype)
+    mean = jnp.matmul(weight.T, Y, precision="highest") / jnp.maximum(jnp.sum(weight, axis=0), 1.0)[:, None]
+    return jnp.where((largest[:, 0] > 0.0)[:, None], mean, jnp.asarray(endmembers))
+
+
+def _pixels(cube: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
+    """Return pixels (N, B), masked ones zero, and which are valid (N,)."""
+    Y = jnp.asarray(cube)
+    if mask is None:
+        return Y.reshape(-1, Y.shape[-1]), jnp.ones(Y.shape[0] * Y.shape[1], jnp.bool_)
+    valid = jnp.asarray(mask)
+    return jnp.where(valid[..., None], Y, 0.0).reshape(-1, Y.shape[-1]), valid.reshape(-1)
+
+
+def _principal(pixels: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return eigenvalues (B,), largest first, and eigenvectors (B, B), as columns, of the pixels' second moments."""
+    moments = jnp.matmul(pixels.T, pixels, precision="highest") / count
+    values, vectors = jnp.linalg.eigh(moments)
+    return values[::-1], vectors[:, ::-1]

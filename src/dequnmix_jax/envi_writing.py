@@ -1,0 +1,110 @@
+"""Write ENVI images and spectral libraries: float32, bsq, little-endian."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import envi_header as envi
+from .atomic import replacing_file
+from .checks import InputError
+from .scene import Array
+
+
+def write_image(
+    path: str | os.PathLike[str],
+    values: Array,
+    *,
+    band_names: Sequence[str] | None = None,
+    ground: Mapping[str, str] | None = None,
+    nodata: float | None = None,
+    description: str = "",
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write an ENVI image, float32, bsq, little-endian, with its header beside it.
+
+    Args:
+        path: the data file, for example `abundances.img`; the header gets the suffix .hdr.
+        values: (H, W, K).
+        band_names: K names, or None.
+        ground: header fields to pass through (`Scene.crs`), or None.
+        nodata: the value that masked pixels hold, written as data ignore value, or None.
+        description: free text.
+        overwrite: replace files that are there already.
+
+    Returns:
+        The data file and the header.
+
+    Raises:
+        InputError: a file exists and `overwrite` is False, or the arrays have another shape.
+    """
+    if np.ndim(values) != 3:
+        raise InputError(f"values have shape {np.shape(values)}; expected (rows, columns, bands).")
+    fields = _fields(values, "ENVI Standard", description)
+    if band_names is not None:
+        fields["band names"] = envi.braces(band_names)
+    if nodata is not None:
+        fields["data ignore value"] = f"{nodata:g}"
+    fields.update(ground or {})
+    return _write(Path(path), np.asarray(values).transpose(2, 0, 1), fields, overwrite)
+
+
+def write_library(
+    path: str | os.PathLike[str],
+    spectra: Array,
+    names: Sequence[str],
+    wavelengths: Array | None = None,
+    *,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write an ENVI spectral library, float32, with its header beside it.
+
+    Args:
+        path: the data file, for example `endmembers.sli`; the header gets the suffix .hdr.
+        spectra: (K, B).
+        names: K names.
+        wavelengths: (B,) nm, or None.
+        overwrite: replace files that are there already.
+
+    Returns:
+        The data file and the header.
+
+    Raises:
+        InputError: a file exists and `overwrite` is False, or the numbers of spectra and names differ.
+    """
+    if np.ndim(spectra) != 2 or len(names) != len(spectra):
+        raise InputError(f"spectra have shape {np.shape(spectra)} and {len(names)} names; expected one name a row.")
+    fields = _fields(np.asarray(spectra)[:, :, None], "ENVI Spectral Library", "")
+    fields["spectra names"] = envi.braces(names)
+    if wavelengths is not None:
+        fields["wavelength units"] = "Nanometers"
+        fields["wavelength"] = envi.braces([f"{value:.10g}" for value in wavelengths])
+    return _write(Path(path), np.asarray(spectra), fields, overwrite)
+
+
+def _fields(values: Array, file_type: str, description: str) -> dict[str, Any]:
+    lines, samples, bands = np.shape(values)
+    return {
+        "description": envi.braces([description]),
+        "samples": samples,
+        "lines": lines,
+        "bands": bands,
+        "header offset": 0,
+        "file type": file_type,
+        "data type": 4,
+        "interleave": "bsq",
+        "byte order": 0,
+    }
+
+
+def _write(path: Path, values: Array, fields: Mapping[str, Any], overwrite: bool) -> list[Path]:
+    header = path.with_suffix(".hdr")
+    with (
+        replacing_file(header, overwrite=overwrite) as new_header,
+        replacing_file(path, overwrite=overwrite) as new_data,
+    ):
+        np.ascontiguousarray(values, "<f4").tofile(new_data)
+        new_header.write_text(envi.format_header(fields), encoding="utf-8")
+    return [path, header]

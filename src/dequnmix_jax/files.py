@@ -1,0 +1,128 @@
+"""Read scenes and references, whatever their format; write estimates."""
+
+import os
+from pathlib import Path
+
+from . import envi, matfiles, npzfiles
+from .checks import InputError
+from .envi_header import find_header
+from .outputs import SUMMARY, write
+from .scene import Scene
+from .truth import Truth
+
+__all__ = ["read", "read_truth", "write"]
+
+
+def _kind(path: Path) -> str:
+    """Return "npz", "mat" or "envi", from the first bytes, the suffix and the header beside the file."""
+    if path.is_dir():
+        cure = (
+            "it is the output of an unmixing, which `score` reads"
+            if (path / SUMMARY).is_file()
+            else "pass a file inside it"
+        )
+        raise InputError(f"{path} is a folder; expected a scene (.npz, .npy, .mat or ENVI): {cure}.")
+    if not path.is_file():
+        if find_header(path) is not None:
+            return "envi"
+        raise InputError(f"{path} does not exist; expected a scene (.npz, .npy, .mat or ENVI). Check the spelling.")
+    with path.open("rb") as file:
+        head = file.read(520)
+    if not head:
+        raise InputError(f"{path} is empty; expected a scene (.npz, .npy, .mat or ENVI). Copy it again.")
+    suffix = path.suffix.lower()
+    if suffix in (".npz", ".npy", ".mat"):  # before the header: x.npz can lie beside x.img and its x.hdr
+        return "mat" if suffix == ".mat" else "npz"
+    # Then the header, before the first bytes: the first pixels of an ENVI image can look like anything.
+    if suffix == ".hdr" or find_header(path) is not None:
+        return "envi"
+    if head.startswith((b"PK\x03\x04", b"\x93NUMPY")):
+        return "npz"
+    if head.startswith(b"MATLAB") or b"\x89HDF" in (head[:4], head[512:516]):
+        return "mat"
+    if suffix in (".tif", ".tiff"):
+        raise InputError(
+            f"{path} is a TIFF file without an ENVI header; expected {path.stem}.hdr beside it. Copy it along, or "
+            "convert the file to ENVI."
+        )
+    raise InputError(
+        f"{path} begins with {head[:8]!r} and has no ENVI header beside it; expected .npz, .npy, .mat, or an ENVI file "
+        f"with {path.name}.hdr or {path.stem}.hdr."
+    )
+
+
+def _check_choices(shape: tuple[int, int] | None, order: str | None) -> None:
+    if order not in (None, "F", "C"):
+        raise InputError(f"order is {order!r}; expected 'F' (down the columns) or 'C' (along the rows).")
+    if shape is not None and (len(shape) != 2 or min(shape) < 1):
+        raise InputError(f"shape is {tuple(shape)}; expected two positive numbers, rows and columns.")
+
+
+def read(
+    path: str | os.PathLike[str],
+    *,
+    variable: str | None = None,
+    shape: tuple[int, int] | None = None,
+    order: str | None = None,
+    nodata: float | None = None,
+    scale: float | None = None,
+) -> Scene:
+    """Read a scene from .npz, .npy, .mat (version 4 to 7) or ENVI (header or data file).
+
+    Args:
+        path: the file.
+        variable: name of the cube in a .npz or .mat that holds several arrays.
+        shape: rows and columns, where the file holds a matrix of pixels and does not say.
+        order: "F" (down the columns) or "C" (along the rows), how the pixels of a matrix are counted; found out or
+            taken from the layout by default, and said in the notes.
+        nodata: value of missing pixels, before scaling; NaN for NaN and infinity.
+        scale: divide the values by this, for example 10000 for reflectance stored as integers.
+
+    Returns:
+        A Scene: float32 cube (H, W, B), wavelengths in nm, mask, and notes on what was assumed.
+
+    Raises:
+        InputError: the file is missing, damaged, truncated, of an unknown format, or disagrees with itself.
+    """
+    path = Path(path)
+    _check_choices(shape, order)
+    kind = _kind(path)
+    if kind == "envi":
+        if variable is not None or shape is not None or order is not None:
+            raise InputError(
+                f"{path} is an ENVI file, which holds one cube and says its shape; variable, shape and order do "
+                "not apply."
+            )
+        return envi.read_image(path, nodata=nodata, scale=scale)
+    room = npzfiles if kind == "npz" else matfiles
+    return room.read_scene(path, variable=variable, shape=shape, order=order, nodata=nodata, scale=scale)
+
+
+def read_truth(
+    path: str | os.PathLike[str], *, shape: tuple[int, int] | None = None, order: str | None = None
+) -> Truth:
+    """Read a reference: abundances, endmembers and names from .npz, .mat, or a folder written by `write`.
+
+    Args:
+        path: the file or folder; an ENVI spectral library gives endmembers alone.
+        shape: rows and columns, where a .mat file holds a matrix of pixels and does not say.
+        order: "F" or "C", how the pixels of such a matrix are counted, as for `read`.
+
+    Returns:
+        A Truth with what the file holds.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds no reference.
+    """
+    path = Path(path)
+    _check_choices(shape, order)
+    if path.is_dir():
+        inside = path / "estimate.npz"
+        if not inside.is_file():
+            raise InputError(f"{path} is a folder without estimate.npz; expected one that `write` made, or a file.")
+        return npzfiles.read_truth(inside)
+    kind = _kind(path)
+    if kind == "envi":
+        spectra, names, _ = envi.read_library(path)
+        return Truth(endmembers=spectra, names=names, reference=path.name)
+    return npzfiles.read_truth(path) if kind == "npz" else matfiles.read_truth(path, shape=shape, order=order)

@@ -1,0 +1,165 @@
+"""Differentiate the answer, not the path: implicit gradients of z = f(theta, z) at constant memory."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from dequnmix_jax.config import Adjoint, Solver
+from dequnmix_jax.records import Trace
+from dequnmix_jax.solvers import Map, relative, rms, solve
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def fixed_point(f: Map, forward: Solver, backward: Adjoint, theta: Any, start: Any) -> tuple[Any, Trace]:
+    """Solve z = f(theta, z) with an implicit gradient in theta.
+
+    With J = df/dz at the solution and w the cotangent of z (Bai, Kolter & Koltun 2019; implicit function theorem):
+
+        u = w + J^T u,        cotangent of theta = (df/dtheta)^T u
+
+    so that a gradient keeps one application of f in memory, however many steps the solve took. `start` receives no
+    gradient: the equilibrium does not depend on it. Works for any map and under jit, vmap, scan and grad.
+
+    Args:
+        f: the map `f(theta, z) -> z`, a function with a stable identity which closes over no traced array.
+        forward: the solver of the equilibrium.
+        backward: the solver of the adjoint system.
+        theta: whatever f depends on, any pytree; integer and boolean leaves get no gradient.
+        start: the first z, any pytree of floating arrays.
+
+    Returns:
+        (z, Trace), as `solvers.solve`.
+    """
+    return solve(f, forward, theta, start)
+
+
+def _forward(f: Map, forward: Solver, backward: Adjoint, theta: Any, start: Any) -> tuple[Any, Any]:
+    z, trace = solve(f, forward, theta, start)
+    return (z, trace), (theta, z)
+
+
+def _backward(f: Map, forward: Solver, backward: Adjoint, kept: Any, cotangent: Any) -> tuple[Any, Any]:
+    theta, z = kept
+    u, _ = adjoint_trace(f, backward, theta, z, cotangent[0])
+    _, pull = jax.vjp(lambda t: f(t, z), theta)
+    return pull(u)[0], jax.tree.map(jnp.zeros_like, z)
+
+
+fixed_point.defvjp(_forward, _backward)
+
+
+def _pulled(operands: Any, u: jax.Array) -> jax.Array:
+    """Return w + J^T u, as a map of `solve` (the operands carry the linearisation)."""
+    pull, w = operands
+    return w + pull(u)
+
+
+def adjoint_trace(f: Map, backward: Adjoint, theta: Any, z: Any, cotangent: Any) -> tuple[Any, Trace]:
+    """Solve the adjoint system u = w + J^T u and say how it went.
+
+    The cotangent is brought to unit RMS first, so that the tolerance means the same for a sum and for a mean loss.
+
+    Args:
+        f, theta: the map and what it depends on.
+        backward: the method.
+        z: where f is linearised, the solution.
+        cotangent: w, the structure of z.
+
+    Returns:
+        (u, Trace): `Trace.residual` is RMS(w + J^T u - u) / RMS(w); `Trace.steps` counts products with J^T.
+    """
+    x, unravel = ravel_pytree(z)
+    w, _ = ravel_pytree(cotangent)
+    w = w.astype(x.dtype)
+    scale = rms(w)
+    unit = w / jnp.where(scale > 0, scale, 1)
+    _, linear = jax.vjp(lambda flat: ravel_pytree(f(theta, unravel(flat)))[0], x)
+
+    def pull(u: jax.Array) -> jax.Array:
+        return linear(u)[0]
+
+    if backward.method in ("neumann", "one_step"):
+        count = 0 if backward.method == "one_step" else backward.max_steps
+        u, _ = lax.scan(lambda u, _: (unit + pull(u), None), unit, None, length=count)
+        steps = jnp.asarray(count, jnp.int32)
+    elif backward.method == "bicgstab":
+        u, steps = _bicgstab(lambda u: u - pull(u), unit, backward.tolerance, backward.max_steps)
+    else:
+        solver = Solver(
+            tolerance=backward.tolerance, max_steps=max(backward.max_steps, 1), memory=backward.memory
+        )
+        u, trace = solve(_pulled, solver, (jax.tree_util.Partial(pull), unit), unit)
+        steps = trace.steps
+    residual = relative(rms(unit + pull(u) - u), rms(unit))
+    return unravel(u * scale), Trace(steps + 1, residual, residual <= backward.tolerance)
+
+
+def _bicgstab(apply: Any, b: jax.Array, tolerance: float, limit: int) -> tuple[jax.Array, jax.Array]:
+    """Solve a linear system by BiCGSTAB (van der Vorst 1992), keeping the best iterate; two products a step.
+
+    jax.scipy's routine says neither how many steps it took nor that it broke down, and goes on with NaN.
+    """
+
+    def dot(p: jax.Array, q: jax.Array) -> jax.Array:
+        return jnp.vdot(p, q, precision=lax.Precision.HIGHEST)
+
+    def over(p: jax.Array, q: jax.Array) -> jax.Array:
+        return jnp.where(q == 0, 0, p / jnp.where(q == 0, 1, q))
+
+    one = jnp.ones((), b.dtype)
+    size = rms(b)
+    # The system is near the identity where f contracts strongly: u = b is the first guess, and also one-step's answer.
+    r = b - apply(b)
+    state = {
+        "x": b, "r": r, "shadow": r, "p": jnp.zeros_like(b), "v": jnp.zeros_like(b),
+        "rho": one, "alpha": one, "omega": one,
+        "best_x": b, "best": relative(rms(r), size),
+        "count": jnp.asarray(1, jnp.int32), "alive": jnp.isfinite(rms(r)),
+    }  # fmt: skip
+
+    def go_on(s: dict[str, jax.Array]) -> jax.Array:
+        return ~(s["best"] <= tolerance) & (s["count"] + 1 < limit) & s["alive"]
+
+    def advance(s: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        rho = dot(s["shadow"], s["r"])
+        beta = over(rho, s["rho"]) * over(s["alpha"], s["omega"])
+        p = s["r"] + beta * (s["p"] - s["omega"] * s["v"])
+        v = apply(p)
+        alpha = over(rho, dot(s["shadow"], v))
+        half = s["r"] - alpha * v
+        t = apply(half)
+        omega = over(dot(t, half), dot(t, t))
+        x = s["x"] + alpha * p + omega * half
+        r = half - omega * t
+        residual = relative(rms(r), size)
+        better = residual < s["best"]
+        return {
+            "x": x, "r": r, "shadow": s["shadow"], "p": p, "v": v, "rho": rho, "alpha": alpha, "omega": omega,
+            "best_x": jnp.where(better, x, s["best_x"]), "best": jnp.where(better, residual, s["best"]),
+            "count": s["count"] + 2,
+            # omega = 0 or rho = 0 is a breakdown: every later step would stand still.
+            "alive": jnp.isfinite(residual) & (omega != 0) & (rho != 0),
+        }  # fmt: skip
+
+    s = lax.while_loop(go_on, advance, state)
+    return s["best_x"], s["count"]
+
+
+def unrolled(f: Map, steps: int, theta: Any, start: Any) -> Any:
+    """Apply z <- f(theta, z) `steps` times in a scan, to be differentiated through every one of them.
+
+    The oracle of the implicit gradient and its opponent in every comparison: memory grows with the steps.
+
+    Args:
+        f, theta, start: as `fixed_point`.
+        steps: how many applications.
+
+    Returns:
+        The last z; its gradient in `theta` (and in `start`) is that of the path.
+    """
+    z, _ = lax.scan(lambda z, _: (f(theta, z), None), start, None, length=steps)
+    return z

@@ -1,0 +1,245 @@
+"""Measure how far an answer is from the truth, or from the cube.
+
+All measures are differentiable with finite gradients, also where they are zero, so that
+each can serve as a loss. Pixels outside the mask influence nothing, whatever they hold.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from optax.assignment import hungarian_algorithm
+
+from .checks import Array, InputError, check_cube, check_endmembers, check_mask
+
+
+def _norm(x: jax.Array) -> jax.Array:
+    """Return the Euclidean norm over the last axis, which stays, with derivative 0 (not NaN) at x = 0."""
+    return _root(jnp.sum(x * x, axis=-1, keepdims=True))
+
+
+def _root(square: jax.Array) -> jax.Array:
+    """Return the square root with derivative 0 (not infinite) at 0; NaN stays NaN."""
+    zero = square <= 0.0
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, square)))
+
+
+def _unit(x: jax.Array) -> jax.Array:
+    length = _norm(x)
+    return x / jnp.where(length <= 0.0, 1.0, length)
+
+
+def spectral_angle(a: Array, b: Array) -> jax.Array:
+    """Return the angle between spectra, along the last axis.
+
+    2 arctan2(|u - v|, |u + v|) with u = a / |a|, v = b / |b|: exact for small angles, where the arc cosine of u . v
+    rounds to a NaN and has no derivative.
+
+    Args:
+        a: (..., B), any real spectra.
+        b: (..., B), leading axes equal to those of `a`, or 1 where they shall be repeated.
+
+    Returns:
+        (...), radians in [0, pi]; pi/2 if exactly one of the two is zero, 0 if both are. The gradient is finite
+        everywhere: 0 at parallel spectra.
+
+    Raises:
+        InputError: if the shapes do not fit.
+
+    Reference:
+        Kruse et al., The spectral image processing system (SIPS), Remote Sensing of Environment 44, 1993. The formula:
+        Kahan, How futile are mindless assessments of roundoff, 2006, section 12.
+    """
+    fits = np.ndim(a) == np.ndim(b) >= 1 and np.shape(a)[-1] == np.shape(b)[-1] > 0
+    if not fits or any(m != n and 1 not in (m, n) for m, n in zip(np.shape(a), np.shape(b), strict=True)):
+        raise InputError(
+            f"spectra have shapes {np.shape(a)} and {np.shape(b)}; expected the same number of axes with the same "
+            "bands on the last. Give one spectrum the axes of the other, as in b[None, None, :]."
+        )
+    u, v = _unit(jnp.asarray(a)), _unit(jnp.asarray(b))
+    return 2.0 * jnp.arctan2(_norm(u - v), _norm(u + v))[..., 0]
+
+
+def mean_spectral_angle(cube: Array, reconstruction: Array, mask: Array | None = None) -> jax.Array:
+    """Return the mean spectral angle between a cube and its reconstruction.
+
+    mean over pixels of angle(y, y^).
+
+    Args:
+        cube: (H, W, B).
+        reconstruction: (H, W, B).
+        mask: (H, W) bool, True where the pixel counts.
+
+    Returns:
+        (), radians in [0, pi].
+
+    Raises:
+        InputError: if the shapes do not fit.
+    """
+    Y, Z = _pair(cube, reconstruction, mask, "reconstruction")
+    return _mean(spectral_angle(Y, Z), mask)
+
+
+def armse(estimate: Array, reference: Array, mask: Array | None = None) -> jax.Array:
+    """Return the root mean squared error of each abundance map, averaged over the maps.
+
+    mean over r of sqrt(mean over pixels of (a^ - a)^2). The maps must be in the same order: see `align`. This is the
+    aRMSE of the DEQ papers; others print `pooled_rmse`, which is never smaller.
+
+    Args:
+        estimate: (H, W, R).
+        reference: (H, W, R).
+        mask: (H, W) bool, True where the pixel counts.
+
+    Returns:
+        (), >= 0, in the units of the abundances.
+
+    Raises:
+        InputError: if the shapes do not fit.
+    """
+    a, b = _pair(estimate, reference, mask, "reference")
+    return jnp.mean(_root(_mean(jnp.square(a - b), mask)))
+
+
+def pooled_rmse(estimate: Array, reference: Array, mask: Array | None = None) -> jax.Array:
+    """Return the root mean squared error over all entries of all maps.
+
+    sqrt(mean over pixels and r of (a^ - a)^2).
+
+    Args:
+        estimate: (H, W, R), or any other (H, W, channels).
+        reference: (H, W, R).
+        mask: (H, W) bool, True where the pixel counts.
+
+    Returns:
+        (), >= 0, in the units of the inputs.
+
+    Raises:
+        InputError: if the shapes do not fit.
+    """
+    a, b = _pair(estimate, reference, mask, "reference")
+    return _root(jnp.mean(_mean(jnp.square(a - b), mask)))
+
+
+def msad(estimate: Array, reference: Array) -> jax.Array:
+    """Return the mean spectral angle distance between endmembers in the same order (see `align`).
+
+    mean over r of angle(e^_r, e_r).
+
+    Args:
+        estimate: (R, B).
+        reference: (R, B).
+
+    Returns:
+        (), radians in [0, pi].
+
+    Raises:
+        InputError: if the shapes do not fit.
+    """
+    _check_spectra(estimate, reference)
+    return jnp.mean(spectral_angle(estimate, reference))
+
+
+def psnr(estimate: Array, cube: Array, mask: Array | None = None) -> jax.Array:
+    """Return the peak signal-to-noise ratio of a reconstruction.
+
+    10 log10(peak^2 / mean (y^ - y)^2), the peak being the largest value of the valid pixels of `cube` over all bands
+    (one peak and one mean for the whole cube, not one for each band).
+
+    Args:
+        estimate: (H, W, B), the reconstruction.
+        cube: (H, W, B), what it should be.
+        mask: (H, W) bool, True where the pixel counts.
+
+    Returns:
+        (), dB; infinite for a perfect reconstruction.
+
+    Raises:
+        InputError: if the shapes do not fit.
+    """
+    a, b = _pair(estimate, cube, mask, "cube")
+    peak = jnp.max(b if mask is None else jnp.where(mask[..., None], b, -jnp.inf))
+    return 10.0 * jnp.log10(peak * peak / jnp.mean(_mean(jnp.square(a - b), mask)))
+
+
+def sre(estimate: Array, reference: Array, mask: Array | None = None) -> jax.Array:
+    """Return the signal-to-reconstruction error.
+
+    10 log10(sum a^2 / sum (a^ - a)^2).
+
+    Args:
+        estimate: (H, W, R), abundances, or any other (H, W, channels).
+        reference: (H, W, R).
+        mask: (H, W) bool, True where the pixel counts.
+
+    Returns:
+        (), dB; infinite for a perfect estimate.
+
+    Raises:
+        InputError: if the shapes do not fit.
+
+    Reference:
+        Iordache, Bioucas-Dias and Plaza, Sparse unmixing of hyperspectral data, IEEE TGRS 49(6), 2011.
+    """
+    a, b = _pair(estimate, reference, mask, "reference")
+    return 10.0 * jnp.log10(jnp.sum(b * b) / jnp.sum(jnp.square(a - b)))
+
+
+def align(estimate_endmembers: Array, reference_endmembers: Array) -> jax.Array:
+    """Return the order in which estimated endmembers match the reference best.
+
+    The permutation p with the least sum over r of angle(e^_p(r), e_r): estimate[p] stands in the order of the
+    reference, and so does abundances[..., p].
+
+    Args:
+        estimate_endmembers: (R, B).
+        reference_endmembers: (R, B).
+
+    Returns:
+        (R,) int32, a permutation; not differentiable (integers).
+
+    Raises:
+        InputError: if the shapes do not fit.
+
+    Reference:
+        Kuhn, The Hungarian method for the assignment problem, Naval Research Logistics 2, 1955.
+    """
+    _check_spectra(estimate_endmembers, reference_endmembers)
+    estimate, reference = jnp.asarray(estimate_endmembers), jnp.asarray(reference_endmembers)
+    angles = spectral_angle(estimate[None, :, :], reference[:, None, :])
+    # A NaN has no place in an order: it would keep the assignment's loop running for ever.
+    cost = jax.lax.stop_gradient(jnp.where(jnp.isnan(angles), 2.0 * jnp.pi, angles))
+    rows, columns = hungarian_algorithm(cost)
+    return jnp.zeros(cost.shape[0], jnp.int32).at[rows].set(columns.astype(jnp.int32))
+
+
+def _check_spectra(estimate: Array, reference: Array) -> None:
+    check_endmembers(estimate)
+    check_endmembers(reference, np.shape(estimate)[1])
+    if np.shape(estimate) != np.shape(reference):
+        raise InputError(
+            f"{np.shape(estimate)[0]} endmembers are to be compared with {np.shape(reference)[0]}; "
+            "expected as many in both."
+        )
+
+
+def _pair(a: Array, b: Array, mask: Array | None, name: str) -> tuple[jax.Array, jax.Array]:
+    """Check two cubes of one shape and set their masked pixels to 0 (before any arithmetic: a gradient through NaN
+    times 0 is NaN)."""
+    check_cube(a)
+    check_cube(b, name)
+    if np.shape(a) != np.shape(b):
+        raise InputError(f"{name} has shape {np.shape(b)}; expected that of the other argument, {np.shape(a)}.")
+    check_mask(mask, a)
+    x, y = jnp.asarray(a), jnp.asarray(b)
+    if mask is None:
+        return x, y
+    valid = jnp.asarray(mask)[..., None]
+    return jnp.where(valid, x, 0.0), jnp.where(valid, y, 0.0)
+
+
+def _mean(values: jax.Array, mask: Array | None) -> jax.Array:
+    """Return the mean over valid pixels of (H, W) or (H, W, C) values that are 0 in masked ones."""
+    if mask is None:
+        return jnp.mean(values, axis=(0, 1))
+    # Under a trace the mask may be all False; the mean of nothing is 0 here and not NaN.
+    return jnp.sum(values, axis=(0, 1)) / jnp.maximum(jnp.sum(mask), 1).astype(values.dtype)

@@ -1,0 +1,238 @@
+"""Mix spectra, and put abundances where they belong: Y = A E, the simplex and the cone.
+
+Spectra are rows, so the linear mixing model of a whole scene is one matrix product. Every
+product here asks for precision="highest": its inner dimension is a handful of endmembers
+or one spectrum, so it costs nothing, and the TensorFloat-32 default of recent GPUs would
+round reflectance to three digits.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .checks import Array, InputError, check_cube, check_endmembers, check_mask
+
+_COMPARE_UP_TO = 48
+"""Endmembers up to which the simplex threshold is found by comparing all pairs. Measured on 2 CPU cores, float32,
+95 x 95 pixels, against XLA's sort: 0.6 / 1.9 ms at R = 3, 0.7 / 4.2 at 6, 1.6 / 17 at 16, 16 / 37 at 32, but
+105 / 71 at 64."""
+
+
+def check_abundances(abundances: Array, endmembers: Array) -> None:
+    """Raise InputError unless `abundances` is (H, W, R) with one map for each of the (R, B) endmembers."""
+    check_endmembers(endmembers)
+    check_cube(abundances, "abundances")
+    if np.shape(abundances)[2] != np.shape(endmembers)[0]:
+        raise InputError(
+            f"abundances have shape {np.shape(abundances)} and endmembers {np.shape(endmembers)}; expected one map for "
+            f"each endmember, (rows, columns, {np.shape(endmembers)[0]})."
+        )
+
+
+def linear_mix(abundances: Array, endmembers: Array) -> jax.Array:
+    """Mix endmembers linearly.
+
+    Y = A E, in every pixel y = sum_r a_r e_r.
+
+    Args:
+        abundances: (H, W, R), any real values.
+        endmembers: (R, B), in the units of the cube.
+
+    Returns:
+        (H, W, B), in the units of the endmembers.
+
+    Raises:
+        InputError: if the shapes do not fit.
+
+    Reference:
+        Keshava and Mustard, Spectral unmixing, IEEE Signal Processing Magazine 19(1), 2002.
+    """
+    check_abundances(abundances, endmembers)
+    return jnp.matmul(jnp.asarray(abundances), jnp.asarray(endmembers), precision="highest")
+
+
+def scaled_mix(abundances: Array, endmembers: Array, brightness: Array) -> jax.Array:
+    """Mix endmembers linearly under a brightness of each pixel (illumination, slope).
+
+    y = s * sum_r a_r e_r.
+
+    Args:
+        abundances: (H, W, R), usually on the unit simplex.
+        endmembers: (R, B), in the units of the cube.
+        brightness: (H, W), the factor s >= 0.
+
+    Returns:
+        (H, W, B), in the units of the endmembers.
+
+    Raises:
+        InputError: if the shapes do not fit.
+
+    Reference:
+        Drumetz et al., Blind hyperspectral unmixing using an extended linear mixing model to address spectral
+        variability, IEEE TIP 25(8), 2016 (its case of one scale for all endmembers of a pixel).
+    """
+    check_abundances(abundances, endmembers)
+    if np.shape(brightness) != np.shape(abundances)[:2]:
+        raise InputError(
+            f"brightness has shape {np.shape(brightness)}; expected one value a pixel, {np.shape(abundances)[:2]}."
+        )
+    return linear_mix(jnp.asarray(brightness)[..., None] * jnp.asarray(abundances), endmembers)
+
+
+def gram(endmembers: Array) -> jax.Array:
+    """Return the inner products of the endmembers, E E^T.
+
+    Args:
+        endmembers: (R, B).
+
+    Returns:
+        (R, R), units of the cube squared.
+
+    Raises:
+        InputError: unless `endmembers` is (R, B).
+    """
+    check_endmembers(endmembers)
+    E = jnp.asarray(endmembers)
+    return jnp.matmul(E, E.T, precision="highest")
+
+
+def correlate(cube: Array, endmembers: Array) -> jax.Array:
+    """Return the inner products of every pixel with the endmembers, Y E^T.
+
+    Args:
+        cube: (H, W, B).
+        endmembers: (R, B).
+
+    Returns:
+        (H, W, R), units of the cube squared.
+
+    Raises:
+        InputError: if the shapes do not fit.
+    """
+    check_cube(cube)
+    check_endmembers(endmembers, np.shape(cube)[2])
+    return jnp.matmul(jnp.asarray(cube), jnp.asarray(endmembers).T, precision="highest")
+
+
+def project_cone(values: Array) -> jax.Array:
+    """Project on the non-negative cone.
+
+    max(v, 0), the nearest point with all entries >= 0.
+
+    Args:
+        values: any shape.
+
+    Returns:
+        The shape of `values`, >= 0; NaN stays NaN.
+    """
+    # jax.nn.relu and not jnp.maximum: its derivative at 0 is 0 and not 1/2, so that an entry on the wall stays there.
+    return jax.nn.relu(jnp.asarray(values))
+
+
+def project_simplex(values: Array) -> jax.Array:
+    """Project on the unit simplex along the last axis, exactly.
+
+    argmin |a - v|^2 subject to a >= 0, sum a = 1: a = max(v - tau, 0), where with u the entries of v in descending
+    order tau = max_k (u_1 + ... + u_k - 1) / k.
+
+    The derivative is that of the active face, (I - 1 1^T / k) on the k positive entries.
+
+    Args:
+        values: (..., R), any real values.
+
+    Returns:
+        (..., R), >= 0 and summing to one to rounding; all NaN where an entry is not finite.
+
+    Raises:
+        InputError: if `values` has no last axis, or an empty one.
+
+    Reference:
+        Held, Wolfe and Crowder, Validation of subgradient optimization, Mathematical Programming 6, 1974.
+    """
+    if np.ndim(values) == 0 or np.shape(values)[-1] == 0:
+        raise InputError(f"values have shape {np.shape(values)}; expected (..., R) with R at least 1.")
+    return _project(jnp.asarray(values))
+
+
+@jax.custom_jvp
+def _project(v: jax.Array) -> jax.Array:
+    # The projection does not change when one number is added to all entries: work near zero, where floats are dense.
+    v = v - jnp.max(v, axis=-1, keepdims=True)
+    return jnp.maximum(v - _threshold(v), 0.0)
+
+
+@_project.defjvp
+def _project_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Differentiate on the active face, which does not move with v: the search for it need not be differentiated."""
+    projected = _project(primals[0])
+    inside = projected > 0.0
+    tangent = jnp.where(inside, tangents[0], 0.0)
+    size = jnp.maximum(jnp.sum(inside, axis=-1, keepdims=True), 1).astype(tangent.dtype)
+    mean = jnp.sum(tangent, axis=-1, keepdims=True) / size
+    return projected, jnp.where(inside, tangent - mean, 0.0)
+
+
+def _threshold(v: jax.Array) -> jax.Array:
+    """Return tau (..., 1) of the projection of v on the simplex."""
+    count = v.shape[-1]
+    if count <= _COMPARE_UP_TO:
+        # Entry r has rank k_r (ties all take the last rank of their group, which leaves the maximum as it is).
+        above = v[..., None, :] >= v[..., :, None]
+        total = jnp.sum(jnp.where(above, v[..., None, :], 0.0), axis=-1)
+        tau = (total - 1.0) / jnp.sum(above, axis=-1).astype(v.dtype)
+        return jnp.max(tau, axis=-1, keepdims=True)
+    u = jnp.flip(jnp.sort(v, axis=-1), axis=-1)
+    k = jnp.arange(1, count + 1, dtype=v.dtype).reshape((1,) * (v.ndim - 1) + (count,))
+    return jnp.max((jnp.cumsum(u, axis=-1) - 1.0) / k, axis=-1, keepdims=True)
+
+
+def normalise_abundances(values: Array, mask: Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """Split non-negative coefficients into abundances and brightness.
+
+    s = sum_r x_r, a = x / s. A pixel without light (s = 0) says nothing of its composition: it gets a = 1/R and
+    s = 0, so that abundances sum to one in every valid pixel and s * a = x still holds.
+
+    Args:
+        values: (H, W, R), >= 0.
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        abundances: (H, W, R), >= 0, summing to one; 0 in masked pixels.
+        brightness: (H, W), >= 0; 0 in masked pixels. Gradients are finite everywhere (0 for a in dark pixels).
+
+    Raises:
+        InputError: if the shapes do not fit.
+    """
+    check_cube(values, "values")
+    check_mask(mask, values)
+    x = jnp.asarray(values)
+    total = jnp.sum(x, axis=-1, keepdims=True)
+    # Below the root of the smallest normal number 1/s^2, which the derivative holds, is no longer finite.
+    dark = total <= jnp.sqrt(jnp.finfo(x.dtype).tiny)
+    uniform = jnp.asarray(1.0 / x.shape[-1], x.dtype)
+    abundances = jnp.where(dark, uniform, x / jnp.where(dark, 1.0, total))
+    brightness = total[..., 0]
+    if mask is not None:
+        abundances = jnp.where(mask[..., None], abundances, 0.0)
+        brightness = jnp.where(mask, brightness, 0.0)
+    return abundances, brightness
+
+
+def scale_to_unit_maximum(endmembers: Array) -> jax.Array:
+    """Divide each spectrum by its maximum.
+
+    e_r / max_b e_rb; a spectrum without a positive entry stays as it is.
+
+    Args:
+        endmembers: (R, B), in any units.
+
+    Returns:
+        (R, B), maximum 1, no unit.
+
+    Raises:
+        InputError: unless `endmembers` is (R, B).
+    """
+    check_endmembers(endmembers)
+    E = jnp.asarray(endmembers)
+    top = jnp.max(E, axis=-1, keepdims=True)
+    return E / jnp.where(top > 0.0, top, 1.0)

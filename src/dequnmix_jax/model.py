@@ -1,0 +1,300 @@
+"""The equilibrium map of DEQ-Unmix, its start, and the unmixing that it defines (arXiv 2604.11279).
+
+    A* = f(A*; Y),    f(A) = C(P(A - eta G(A; Y, E)))                                                    (1)
+
+G stands in for the gradient of the data term, P is a proximal step, C the constraint. Inside the loop nothing has the
+B bands of the cube: the data enter as Y E^T (R numbers a pixel) and through features computed once.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dequnmix_jax import classical, mixing, network, projection
+from dequnmix_jax.checks import (
+    InputError,
+    check_count,
+    check_cube,
+    check_endmembers,
+    check_finite,
+    check_mask,
+)
+from dequnmix_jax.config import Model
+from dequnmix_jax.implicit import fixed_point
+from dequnmix_jax.records import Estimate, Params, Trace
+from dequnmix_jax.solvers import Map
+
+
+def init(
+    key: jax.Array, cube: jax.Array, config: Model, *, endmembers: jax.Array, mask: jax.Array | None = None
+) -> Params:
+    """Draw the parameters of an equilibrium model for one scene.
+
+    Args:
+        key: of jax.random.
+        cube: (H, W, B), reflectance or any other non-negative unit; only its shape and dtype are used.
+        config: the parts of the map.
+        endmembers: (R, B), where E starts, in the units of the cube (from `vca`, a library, ...).
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        `{"endmembers": (R, B), "network": {...}}`. With `start="physical"` the last layers are zero and `unmix`
+        returns FCLS ("simplex") or NNLS divided by its sum ("cone").
+
+    Raises:
+        InputError: where shapes or values do not fit, in a sentence.
+    """
+    check_cube(cube)
+    check_endmembers(endmembers, np.shape(cube)[2])
+    check_mask(mask, cube)
+    check_count(np.shape(endmembers)[0], cube, mask)
+    check_finite(cube, mask)
+    check_finite(endmembers[None], name="endmembers")
+    count, bands = np.shape(endmembers)
+    keys = jax.random.split(key, 5)
+    physical = config.start == "physical"
+    weights: dict[str, Any] = {}
+    if config.gradient != "analytic":
+        weights["first"] = jax.random.normal(keys[0], (bands, config.width)) / bands**0.5
+        weights["bias"] = jnp.zeros(config.width)
+        features = jnp.zeros((1, 1, config.width))
+        weights["net"] = _net(config, count).init(keys[1], features, jnp.ones((1, 1, 1)))["params"]
+    if config.gradient == "energy":
+        weights["energy"] = network.init_energy(keys[2], config.kernel, count, config.width, 0.0 if physical else 1.0)
+    if config.prox == "conv":
+        weights["prox"] = network.init_energy(keys[3], config.kernel, count, config.width, 0.0 if physical else 0.5)
+    E = jnp.asarray(endmembers)
+    if config.constraint == "cone":
+        E = mixing.scale_to_unit_maximum(E)
+    return {"endmembers": E, "network": jax.tree.map(lambda x: x.astype(E.dtype), weights)}
+
+
+def _net(config: Model, count: int) -> network.Net:
+    out = count if config.gradient == "residual" else config.width
+    return network.Net(config.width, out, config.kernel, config.attention, config.start == "physical")
+
+
+def factor(
+    params: Params, cube: jax.Array, config: Model, mask: jax.Array | None = None, bands: jax.Array | None = None
+) -> dict[str, Any]:
+    """Compute once all of the map that does not depend on the state.
+
+    With a common scale taken out of cube and endmembers, H = E E^T / L and b = Y E^T / L, L a bound of the norm of
+    E E^T, so that the data term |Y - A E|^2 / 2L has the gradient A H - b of Lipschitz constant at most 1. Under
+    sum A = 1 the mean endmember is taken out of both, which changes the gradient by a constant over endmembers only
+    and makes the problem better conditioned (Samson: 62 to 10). A first linear layer of a network factors likewise:
+    W1 (A E - Y) = A (E W1) - Y W1. `bands` (B,) weighs the bands in all of this; a band of weight 0 is not seen.
+    """
+    E = params["endmembers"]
+    weights = params["network"]
+    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    m = valid[..., None].astype(cube.dtype)
+    Y = jnp.where(valid[..., None], cube, 0)
+    scale = _scale(Y, m)
+    Y = Y / scale
+    E = mixing.scale_to_unit_maximum(E) if config.constraint == "cone" else E / scale
+    if bands is not None:
+        Y, E = Y * bands[None, None], E * bands[None]
+    theta: dict[str, Any] = {"mask": m}
+    curvature = jnp.zeros((), cube.dtype)
+    if config.start == "physical":
+        centre = jnp.zeros_like(E[:1]) if config.constraint == "cone" else jnp.mean(E, axis=0, keepdims=True)
+        H = mixing.gram(E - centre)
+        L = network.spectral_bound(H)
+        L = jnp.where(L > 0, L, 1)
+        theta |= {"H": H / L, "b": m * mixing.correlate(Y - centre[None], E - centre) / L}
+        curvature = curvature + 1
+    if config.gradient == "residual":
+        theta["first"] = jnp.matmul(E, weights["first"])
+        theta["offset"] = jnp.matmul(Y, weights["first"]) - weights["bias"][None, None]
+        theta["net"] = weights["net"]
+    if config.gradient == "energy":
+        features = jnp.matmul(Y, weights["first"]) + weights["bias"][None, None]
+        theta["drive"] = _net(config, E.shape[0]).apply({"params": weights["net"]}, features, m)
+        theta["energy"] = network.energy_weights(weights["energy"])
+    learned = jnp.max(theta["energy"]["gain"]) if config.gradient == "energy" else jnp.zeros((), cube.dtype)
+    if config.prox == "conv":
+        prox = network.energy_weights(weights["prox"])
+        theta["prox"] = prox | {"gain": jnp.minimum(prox["gain"], 1)}
+    if _in_data_metric(config):
+        M = theta["H"] + (config.proximity + learned) * jnp.eye(E.shape[0], dtype=E.dtype)
+        theta["M"] = M
+        if E.shape[0] <= projection.LARGEST:
+            theta["faces"] = lax.stop_gradient(projection.faces(M, config.constraint == "simplex"))
+        else:
+            theta["root"] = jnp.linalg.cholesky(M)
+    else:
+        total = curvature + learned
+        # The paper's literal network has no known Lipschitz constant: eta is then the step itself.
+        theta["eta"] = config.step / jnp.where(total > 0, total, 1)
+    return theta
+
+
+def _scale(Y: jax.Array, m: jax.Array) -> jax.Array:
+    """Return the RMS of the valid pixels, one for an empty scene: the unit in which the map works."""
+    mean = jnp.sum(jnp.square(Y)) / jnp.maximum(jnp.sum(m) * Y.shape[-1], 1)
+    return jnp.where(mean > 0, jnp.sqrt(jnp.where(mean > 0, mean, 1)), 1)
+
+
+def _in_data_metric(config: Model) -> bool:
+    return config.metric == "data" and config.start == "physical" and config.constraint != "softmax"
+
+
+@lru_cache(maxsize=None)
+def state_map(config: Model) -> Map:
+    """Return equation (1) as a function f(theta, state) with a stable identity; theta comes from `factor`."""
+
+    def f(theta: dict[str, Any], state: jax.Array) -> jax.Array:
+        m = theta["mask"]
+        A = jax.nn.softmax(config.gamma * state, axis=-1) * m if config.constraint == "softmax" else state
+        G = _gradient(theta, A, config)
+        if config.constraint == "softmax":
+            # Mirror descent on the entropy-regularised problem: z* = -G, A* = softmax(gamma z*).
+            eta = theta["eta"] / (1 + config.gamma / 2)
+            return _prox(theta, state - eta * (G + state)) * m
+        if _in_data_metric(config):
+            return _project_in_metric(theta, state, G, config) * m
+        A = _prox(theta, state - theta["eta"] * G)
+        return (mixing.project_simplex(A) if config.constraint == "simplex" else mixing.project_cone(A)) * m
+
+    return f
+
+
+def _gradient(theta: dict[str, Any], A: jax.Array, config: Model) -> jax.Array:
+    """Return G(A; Y, E), without bands: (H, W, R)."""
+    G = jnp.matmul(A, theta["H"], precision=lax.Precision.HIGHEST) - theta["b"] if "H" in theta else jnp.zeros_like(A)
+    if config.gradient == "energy":
+        G = G + network.energy_gradient(A, theta["drive"], theta["energy"], theta["mask"])
+    if config.gradient == "residual":
+        features = jnp.matmul(A, theta["first"]) - theta["offset"]
+        G = G + _net(config, A.shape[-1]).apply({"params": theta["net"]}, features, theta["mask"])
+    return G
+
+
+def _prox(theta: dict[str, Any], X: jax.Array) -> jax.Array:
+    """Return P(X) = X - W^T s sigma(W X), 0 <= s <= 1: the proximal operator of some function.
+
+    It is the gradient of a convex function and nonexpansive, and every such map is one (Moreau 1965, corollary 10.c).
+    """
+    if "prox" not in theta:
+        return X
+    weights = theta["prox"]
+    return X - network.energy_gradient(X, jnp.zeros((1, 1, 1), X.dtype), weights, theta["mask"])
+
+
+def _project_in_metric(theta: dict[str, Any], A: jax.Array, G: jax.Array, config: Model) -> jax.Array:
+    """Take the step and the constraint in the metric M: argmin over the set of |a - P(A - eta M^-1 G)|_M."""
+    M = theta["M"]
+    rhs = jnp.matmul(A, M, precision=lax.Precision.HIGHEST) - config.step * G
+    if "prox" in theta:
+        X = _prox(theta, jnp.linalg.solve(M, rhs.reshape(-1, M.shape[0]).T).T.reshape(rhs.shape))
+        rhs = jnp.matmul(X, M, precision=lax.Precision.HIGHEST)
+    if "faces" in theta:
+        return projection.minimise(M, rhs, theta["faces"])
+    root = theta["root"]
+    target = lax.linalg.triangular_solve(root, rhs.reshape(-1, M.shape[0]), left_side=False, lower=True, transpose_a=True)
+    exact = classical.fcls if config.constraint == "simplex" else classical.nnls
+    return exact(target.reshape(rhs.shape), root)
+
+
+def equilibrium_map(
+    params: Params, state: jax.Array, cube: jax.Array, config: Model, *, mask: jax.Array | None = None
+) -> jax.Array:
+    """Apply the equilibrium map of the paper once.
+
+    f(A) = C(P(A - eta G(A; Y, E))), with the choices of `config`. The state is A itself ("simplex"), A times the
+    brightness in units of the RMS of the cube ("cone"), or logits z with A = softmax(gamma z) ("softmax").
+
+    Args:
+        params: from `init` or `fit`.
+        state: (H, W, R).
+        cube: (H, W, B).
+        config: the parts of the map.
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        (H, W, R), the next state; 0 in masked pixels.
+
+    Reference:
+        Wang, Gao, Zhu and Chen, A deep equilibrium network for hyperspectral unmixing, arXiv 2604.11279, 2026.
+    """
+    _check(params, cube, mask)
+    return state_map(config)(factor(params, cube, config, mask), state)
+
+
+def _check(params: Params, cube: jax.Array, mask: jax.Array | None) -> None:
+    check_cube(cube)
+    check_endmembers(params["endmembers"], np.shape(cube)[2])
+    check_mask(mask, cube)
+    check_finite(cube, mask)
+
+
+def start_state(params: Params, cube: jax.Array, config: Model) -> jax.Array:
+    """Return the state from which the solve starts when none is given: A = 1/R, or darkness, or level logits."""
+    count = params["endmembers"].shape[0]
+    level = 1 / count if config.constraint == "simplex" else 0.0
+    return jnp.full((*cube.shape[:2], count), level, cube.dtype)
+
+
+def unmix(
+    params: Params,
+    cube: jax.Array,
+    config: Model,
+    *,
+    initial: jax.Array | None = None,
+    mask: jax.Array | None = None,
+) -> tuple[Estimate, Trace]:
+    """Unmix a scene: find the equilibrium A* = f(A*; Y).
+
+    Differentiable in `params` and `cube` by the implicit function theorem, at constant memory.
+
+    Args:
+        params: from `init` or `fit`.
+        cube: (H, W, B), in the units of the cube that `params` were made for.
+        config: the parts of the map and its solvers.
+        initial: (H, W, R), the state to start from (`Estimate.state` of an earlier solve); it moves the number of
+            steps, not the answer.
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        (Estimate, Trace): abundances (H, W, R), endmembers (R, B), brightness (H, W), state (H, W, R); steps, relative
+        residual, converged.
+
+    Raises:
+        InputError: where shapes or values do not fit, in a sentence.
+    """
+    _check(params, cube, mask)
+    if initial is None:
+        initial = start_state(params, cube, config)
+    elif initial.shape != (*cube.shape[:2], params["endmembers"].shape[0]):
+        raise InputError(
+            f"initial has shape {initial.shape}; expected one state for each pixel and endmember, "
+            f"{(*cube.shape[:2], params['endmembers'].shape[0])}. Pass Estimate.state of the same scene."
+        )
+    theta = factor(params, cube, config, mask)
+    state, trace = fixed_point(state_map(config), config.forward, config.backward, theta, initial)
+    return read_state(params, state, cube, config, mask), trace
+
+
+def read_state(
+    params: Params, state: jax.Array, cube: jax.Array, config: Model, mask: jax.Array | None = None
+) -> Estimate:
+    """Turn a state of the map into abundances, endmembers and brightness."""
+    E = params["endmembers"]
+    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    if config.constraint == "cone":
+        scale = _scale(jnp.where(valid[..., None], cube, 0), valid[..., None].astype(cube.dtype))
+        A, brightness = mixing.normalise_abundances(state, mask)
+        return Estimate(A, mixing.scale_to_unit_maximum(E), brightness * scale, state)
+    A = jax.nn.softmax(config.gamma * state, axis=-1) if config.constraint == "softmax" else state
+    A = jnp.where(valid[..., None], A, 0)
+    return Estimate(A, E, valid.astype(cube.dtype), state)
+
+
+def reconstruct(estimate: Estimate) -> jax.Array:
+    """Mix an estimate back: Y = s A E, (H, W, B), in the units of the cube; 0 in masked pixels."""
+    return mixing.scaled_mix(estimate.abundances, estimate.endmembers, estimate.brightness)

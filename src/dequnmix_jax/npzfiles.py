@@ -1,0 +1,198 @@
+"""Read numpy files: a cube in .npy, or a cube, maps and spectra under their names in .npz. Nothing is unpickled.
+
+Names in an .npz: cube (H, W, B); abundances (H, W, R); endmembers (R, B); names (R,); wavelengths_nm (B,); bbl (B,),
+1 for good bands; mask (H, W), True for valid pixels; note; reflectance_scale_factor, which divides the cube; crs, a
+JSON object of ENVI header fields.
+"""
+
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import pixelorder
+from .checks import InputError
+from .pixelvalues import scaled_and_masked
+from .scene import Array, Scene
+from .truth import Truth
+
+# What numpy and zipfile raise on files that are truncated, damaged, foreign, or ask to be unpickled.
+_DAMAGE = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError)
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, Array]:
+    """Return the arrays of a .npz by name, or the array of a .npy under the name "cube".
+
+    Args:
+        path: the file.
+
+    Returns:
+        Names and arrays.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds Python objects.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return {"cube": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; expected a .npz or .npy file.") from error
+    except _DAMAGE as error:
+        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+            raise InputError(
+                f"{path} holds pickled Python objects, which could run any program when read; expected plain arrays. "
+                "Save it again with plain arrays."
+            ) from error
+        raise InputError(
+            f"{path} cannot be read as a numpy file ({str(error)[:80] or type(error).__name__}); it is damaged, "
+            "truncated or of another format. Copy or save it again."
+        ) from error
+
+
+def _real(arrays: dict[str, Array], name: str, path: Path) -> Array | None:
+    value = arrays.get(name)
+    if value is not None and value.dtype.kind not in "biuf":
+        raise InputError(f"{name!r} in {path} has the data type {value.dtype}; expected real numbers.")
+    return value
+
+
+def _number(arrays: dict[str, Array], name: str, path: Path) -> float | None:
+    value = _real(arrays, name, path)
+    if value is not None and value.size != 1:
+        raise InputError(f"{name!r} in {path} has shape {value.shape}; expected one number.")
+    return None if value is None else float(value.item())
+
+
+def _text(arrays: dict[str, Array], name: str) -> str:
+    value = arrays.get(name)
+    return str(value) if value is not None and value.dtype.kind == "U" else ""
+
+
+def _ground(arrays: dict[str, Array], path: Path) -> dict[str, str]:
+    text = _text(arrays, "crs")
+    try:
+        fields: Any = json.loads(text) if text else {}
+    except json.JSONDecodeError as error:
+        raise InputError(f"'crs' in {path} is no JSON ({error}); expected an object of ENVI header fields.") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"'crs' in {path} is {type(fields).__name__}; expected a JSON object of ENVI header fields.")
+    return {str(name): str(value) for name, value in fields.items()}
+
+
+def _cube_name(arrays: dict[str, Array], variable: str | None, path: Path) -> str:
+    listed = ", ".join(f"{name} {value.shape}" for name, value in arrays.items()) or "nothing"
+    if variable is not None:
+        if variable not in arrays:
+            raise InputError(f"{path} has no array named {variable!r}; it holds {listed}. Pass one of these.")
+        return variable
+    if "cube" in arrays:
+        return "cube"
+    cubes = [n for n, v in arrays.items() if v.ndim == 3 and v.dtype.kind in "iuf" and n != "abundances"]
+    if len(cubes) != 1:
+        raise InputError(
+            f"{path} holds {listed}, and none of these is known to be the cube; expected an array named cube. Pass "
+            "variable=NAME (--variable NAME)."
+        )
+    return cubes[0]
+
+
+def read_scene(
+    path: str | os.PathLike[str],
+    *,
+    variable: str | None = None,
+    shape: tuple[int, int] | None = None,
+    order: str | None = None,
+    nodata: float | None = None,
+    scale: float | None = None,
+) -> Scene:
+    """Read the cube of a .npz or .npy file.
+
+    Args:
+        path: the file.
+        variable: name of the cube in a .npz; `cube`, or the only 3-D array, by default.
+        shape: rows and columns, for a matrix of pixels (N, B) or (B, N).
+        order: "F" or "C", how the pixels of a matrix are counted; along the rows ("C") by default.
+        nodata: value of missing pixels, before scaling; NaN for NaN and infinity.
+        scale: divide the values by this; overrides the file's reflectance_scale_factor.
+
+    Returns:
+        A Scene.
+
+    Raises:
+        InputError: the file cannot be read, holds no cube, or its arrays do not fit together.
+    """
+    path = Path(path)
+    arrays = load(path)
+    name = _cube_name(arrays, variable, path)
+    value = _real(arrays, name, path)
+    wavelengths = _real(arrays, "wavelengths_nm", path)
+    assert value is not None  # _cube_name returns a name that is there
+    if value.ndim == 2:
+        bands = None if wavelengths is None else wavelengths.size
+        pixels = None if shape is None else shape[0] * shape[1]
+        rows, notes = pixelorder.pixels_first(value, pixels=pixels, bands=bands, what=name, path=path)
+        sides, side_notes = pixelorder.side_lengths(rows.shape[0], shape, name, path)
+        value, order_notes = pixelorder.picture(rows, sides, customary=order or "C", fixed=order is not None, what=name)
+        notes = [*notes, *side_notes, *order_notes]
+    elif value.ndim == 3:
+        value, notes = pixelorder.bands_last(value, None if wavelengths is None else wavelengths.size, name)
+    else:
+        raise InputError(f"{name!r} in {path} has shape {value.shape}; expected (rows, columns, bands).")
+    good = _real(arrays, "bbl", path)
+    factor = _number(arrays, "reflectance_scale_factor", path) if scale is None else scale
+    cube, mask, value_notes = scaled_and_masked(value, nodata, factor, None if good is None else good > 0.5)
+    stored = _real(arrays, "mask", path)
+    if stored is not None:
+        if stored.shape != cube.shape[:2]:
+            raise InputError(
+                f"'mask' in {path} has shape {stored.shape}; expected one value a pixel, {cube.shape[:2]}."
+            )
+        mask = stored.astype(np.bool_) if mask is None else stored.astype(np.bool_) & mask
+        # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
+        cube = np.where(mask[:, :, None], cube, np.float32(0))
+    return Scene(
+        cube,
+        wavelengths=wavelengths,
+        good_bands=None if good is None else good > 0.5,
+        mask=mask,
+        name=path.stem,
+        source=path,
+        crs=_ground(arrays, path),
+        notes=(*notes, *value_notes),
+    )
+
+
+def read_truth(path: str | os.PathLike[str]) -> Truth:
+    """Read abundances, endmembers and names of a .npz file.
+
+    Args:
+        path: the file; `estimate.npz` of our own output is one.
+
+    Returns:
+        A Truth; its reference is the file's note, or else its name.
+
+    Raises:
+        InputError: the file cannot be read, or holds neither abundances nor endmembers.
+    """
+    path = Path(path)
+    arrays = load(path)
+    abundances, endmembers = (_real(arrays, name, path) for name in ("abundances", "endmembers"))
+    if abundances is None and endmembers is None:
+        raise InputError(
+            f"{path} holds {', '.join(arrays) or 'nothing'}; expected abundances (H, W, R) or endmembers (R, B)."
+        )
+    names = arrays.get("names")
+    return Truth(
+        abundances=abundances,
+        endmembers=endmembers,
+        names=None if names is None or names.dtype.kind != "U" else tuple(names.tolist()),
+        reference=_text(arrays, "note") or path.name,
+        initial_endmembers=_real(arrays, "initial_endmembers", path),
+        initial_abundances=_real(arrays, "initial_abundances", path),
+    )

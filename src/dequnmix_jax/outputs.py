@@ -1,0 +1,189 @@
+"""Write an estimate: maps and spectra as ENVI files, arrays as .npz, and a summary that says how they came about."""
+
+import csv
+import hashlib
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .atomic import replacing_folder
+from .checks import InputError, check_endmembers
+from .envi_writing import write_image, write_library
+from .scene import Array, Scene
+
+if TYPE_CHECKING:
+    from .records import Estimate, Trace
+
+SUMMARY = "summary.json"
+
+# In the maps for other programs, masked pixels hold a value that no abundance has; 0 would be a measurement.
+_NODATA = -9999.0
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it; numbers that are not finite become text, since JSON has none."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(entry) for entry in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    array = np.asarray(value)
+    if array.dtype.kind in "biufU":
+        return _plain(array.tolist())
+    raise InputError(f"The configuration holds {type(value).__name__}; expected numbers, text, lists and dataclasses.")
+
+
+def _checked(
+    estimate: "Estimate", scene: Scene, names: Sequence[str] | None
+) -> tuple[dict[str, Array], tuple[str, ...]]:
+    arrays = {name: np.asarray(getattr(estimate, name)) for name in ("abundances", "endmembers", "brightness", "state")}
+    height, width, bands = scene.cube.shape
+    if arrays["abundances"].ndim != 3 or arrays["abundances"].shape[:2] != (height, width):
+        raise InputError(
+            f"The abundances have shape {arrays['abundances'].shape} and the scene {scene.cube.shape}; expected one "
+            f"vector a pixel, ({height}, {width}, endmembers)."
+        )
+    check_endmembers(arrays["endmembers"], bands)
+    count = arrays["abundances"].shape[2]
+    found = tuple(names) if names is not None else tuple(f"endmember {i + 1}" for i in range(count))
+    if len(found) != count or arrays["endmembers"].shape[0] != count:
+        raise InputError(
+            f"There are {count} abundance maps, {arrays['endmembers'].shape[0]} endmembers and {len(found)} names; "
+            "expected as many of each."
+        )
+    return arrays, found
+
+
+def _write_table(path: Path, spectra: Array, names: Sequence[str], wavelengths: Array | None) -> None:
+    first = np.arange(spectra.shape[1]) if wavelengths is None else wavelengths
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["band" if wavelengths is None else "wavelength_nm", *names])
+        table.writerows(
+            [f"{place:g}", *(f"{value:.8g}" for value in row)] for place, row in zip(first, spectra.T, strict=True)
+        )
+
+
+def _summary(
+    arrays: Mapping[str, Array], names: Sequence[str], scene: Scene, configuration: Any, trace: "Trace | None"
+) -> dict[str, Any]:
+    source = None
+    if scene.source is not None and scene.source.is_file():
+        source = {"file": scene.source.name, "bytes": scene.source.stat().st_size, "sha256": _sha256(scene.source)}
+    height, width, bands = scene.cube.shape
+    return {
+        "written_by": "dequnmix_jax",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "scene": scene.name,
+        "source": source,
+        "rows": height,
+        "columns": width,
+        "bands": bands,
+        "valid_pixels": int(scene.valid.sum()),
+        "endmembers": list(names),
+        "mean_abundances": _plain(arrays["abundances"][scene.valid].astype(np.float64).mean(axis=0)),
+        "configuration": _plain(configuration),
+        "trace": None if trace is None else {name: _plain(np.asarray(getattr(trace, name))) for name in trace._fields},
+        "notes": list(scene.notes),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: _version(package) for package in ("dequnmix-jax", "jax", "jaxlib", "numpy")},
+        },
+    }
+
+
+def write(
+    path: str | os.PathLike[str],
+    estimate: "Estimate",
+    scene: Scene,
+    *,
+    names: Sequence[str] | None = None,
+    configuration: Any = None,
+    trace: "Trace | None" = None,
+    overwrite: bool = False,
+) -> list[Path]:
+    """Write an estimate into a folder, whole or not at all.
+
+    The folder gets abundances.img and brightness.img (ENVI float32 with the scene's ground fields; masked pixels hold
+    -9999, the data ignore value), endmembers.sli (ENVI spectral library), endmembers.csv, estimate.npz (what `score`
+    reads) and summary.json (configuration, trace, versions, the input's sha256, notes).
+
+    Args:
+        path: the folder to make.
+        estimate: abundances (H, W, R), endmembers (R, B), brightness (H, W), state; numpy or jax.
+        scene: the scene as it was unmixed: same pixels, same bands.
+        names: R names, "endmember 1" and so on by default.
+        configuration: a dataclass or a mapping of numbers, text and dataclasses, or None.
+        trace: how the solve went, or None.
+        overwrite: replace a folder that an earlier `write` made, with everything in it.
+
+    Returns:
+        The files written.
+
+    Raises:
+        InputError: the arrays do not fit the scene, the folder exists and `overwrite` is False, or it is not ours.
+    """
+    target = Path(path)
+    arrays, found = _checked(estimate, scene, names)
+    if overwrite and target.is_dir() and any(target.iterdir()) and not (target / SUMMARY).is_file():
+        raise InputError(
+            f"{target} holds files and no {SUMMARY}, so no earlier output of this program; it is not replaced. Choose "
+            "another folder."
+        )
+    hole = None if scene.mask is None or scene.mask.all() else _NODATA
+    maps = {"abundances": arrays["abundances"], "brightness": arrays["brightness"][:, :, None]}
+    with replacing_folder(target, overwrite=overwrite) as folder:
+        written = []
+        for name, labels in (("abundances", found), ("brightness", ("brightness",))):
+            values = maps[name] if hole is None else np.where(scene.valid[:, :, None], maps[name], hole)
+            written += write_image(
+                folder / f"{name}.img",
+                values,
+                band_names=labels,
+                ground=scene.crs,
+                nodata=hole,
+                description=f"{name} of {scene.name or 'a scene'} by dequnmix_jax",
+            )
+        written += write_library(folder / "endmembers.sli", arrays["endmembers"], found, scene.wavelengths)
+        _write_table(folder / "endmembers.csv", arrays["endmembers"], found, scene.wavelengths)
+        stored: dict[str, Any] = {"names": np.array(found), **arrays}
+        if scene.mask is not None:
+            stored["mask"] = scene.mask
+        if scene.wavelengths is not None:
+            stored["wavelengths_nm"] = scene.wavelengths
+        np.savez_compressed(folder / "estimate.npz", **stored)
+        text = json.dumps(_summary(arrays, found, scene, configuration, trace), indent=2, allow_nan=False) + "\n"
+        (folder / SUMMARY).write_text(text, encoding="utf-8")
+        written += [folder / "endmembers.csv", folder / "estimate.npz", folder / SUMMARY]
+    return [target / file.name for file in written]

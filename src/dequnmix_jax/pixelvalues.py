@@ -1,0 +1,79 @@
+"""From the numbers in a file to a cube: scaling, missing data, and rows of a wrong length."""
+
+import numpy as np
+
+from .checks import InputError
+from .scene import Array
+
+
+def scaled_and_masked(
+    values: Array, nodata: float | None, scale: float | None, good: Array | None
+) -> tuple[Array, Array | None, list[str]]:
+    """Return float32 values divided by `scale`, the mask of valid pixels (None when all are) and notes.
+
+    Args:
+        values: (H, W, B) as they stand in the file.
+        nodata: value that marks missing pixels, before scaling; NaN for NaN and infinity; None for none.
+        scale: positive divisor, or None for none.
+        good: (B,) bool or None; bands marked bad do not decide about a pixel.
+
+    Raises:
+        InputError: a scale that is not positive and finite.
+    """
+    notes = []
+    mask = None if nodata is None else mask_nodata(values, nodata, good)
+    if scale is not None and not (scale > 0 and np.isfinite(scale)):
+        raise InputError(f"The scale is {scale}; expected a positive number to divide by, such as 10000.")
+    if scale is not None and scale != 1:
+        cube = (values / np.float64(scale)).astype(np.float32)
+        notes.append(f"Values were divided by {scale:g}.")
+    else:
+        cube = np.asarray(values, np.float32, order="C")
+    if mask is None or mask.all():
+        return cube, None, notes
+    notes.append(f"{int((~mask).sum())} of {mask.size} pixels hold the nodata value {nodata:g} and were masked.")
+    # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
+    return np.where(mask[:, :, None], cube, np.float32(0)), mask, notes
+
+
+def mask_nodata(values_in_file: Array, nodata: float, good_bands: Array | None = None) -> Array:
+    """Return the (H, W) mask of valid pixels: those where no good band holds the nodata value.
+
+    Args:
+        values_in_file: (H, W, B) values as they stand in the file, before any scaling.
+        nodata: the value that marks missing data; NaN marks NaN and infinity. A value that the file's type cannot
+            hold (-9999 in unsigned bytes) simply never occurs.
+        good_bands: (B,) bool or None; bands marked bad are not looked at.
+    """
+    values = values_in_file if good_bands is None or not good_bands.any() else values_in_file[:, :, good_bands]
+    if np.isnan(nodata):
+        return np.all(np.isfinite(values), axis=2)
+    if values.dtype.kind == "f":
+        if abs(nodata) > 1e30:  # headers print the largest float with too few digits to compare exactly
+            missing = (np.sign(values) == np.sign(nodata)) & (np.abs(values) > 1e30)
+        else:
+            missing = values == values.dtype.type(nodata)
+        return ~np.any(missing, axis=2)
+    if not (float(nodata).is_integer() and np.iinfo(values.dtype).min <= nodata <= np.iinfo(values.dtype).max):
+        return np.ones(values.shape[:2], np.bool_)
+    return ~np.any(values == values.dtype.type(int(nodata)), axis=2)
+
+
+def looks_sheared(image: Array, alternative: Array) -> bool:
+    """Return whether `alternative`, the same values with other row lengths, is at least twice as smooth.
+
+    Rows of a wrong length shear a picture, so that neighbours in a column are no longer neighbours on the ground;
+    the mean step between neighbours then grows several times. Noise and square pictures answer False.
+
+    Args:
+        image: (H, W), one band as the file says.
+        alternative: (H', W'), the same band read with other row lengths.
+    """
+
+    def roughness(values: Array) -> float:
+        values = np.nan_to_num(np.asarray(values, np.float64), posinf=0.0, neginf=0.0)
+        return float(np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean())
+
+    if min(image.shape) < 4:  # too few neighbours to tell
+        return False
+    return roughness(alternative) < 0.5 * roughness(image)

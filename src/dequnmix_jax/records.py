@@ -1,0 +1,64 @@
+"""What the library hands back: NamedTuples of arrays, so that they pass through jit, vmap and grad.
+
+H rows, W columns, B bands, R endmembers.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+
+Params = dict[str, Any]
+"""`{"endmembers": (R, B), "network": nested dict of arrays}`: a plain pytree."""
+
+
+class Trace(NamedTuple):
+    """How a fixed-point solve went. Failure is data: nothing under jit raises.
+
+    Attributes:
+        steps: () int32, applications of the map.
+        residual: (), RMS of f(z) - z at the returned z, divided by the RMS of z.
+        converged: () bool, `residual <= tolerance`; False where the residual is NaN.
+    """
+
+    steps: jax.Array
+    residual: jax.Array
+    converged: jax.Array
+
+
+class Estimate(NamedTuple):
+    """The answer to an unmixing problem.
+
+    Attributes:
+        abundances: (H, W, R), >= 0 and summing to one; 0 in masked pixels.
+        endmembers: (R, B), one spectrum a row, in the units of the cube (with the constraint "cone", each
+            scaled to maximum 1, and the brightness carries the scale).
+        brightness: (H, W), the factor s of y = s * a E; 1 where the mixing model has none, 0 in masked pixels.
+        state: (H, W, R), the equilibrium itself; pass it as `initial` to start from it.
+    """
+
+    abundances: jax.Array
+    endmembers: jax.Array
+    brightness: jax.Array
+    state: jax.Array
+
+
+class History(NamedTuple):
+    """One entry for each training step, taken at the parameters before that step.
+
+    Attributes:
+        loss: (T,), the whole objective.
+        angle: (T,), mean spectral angle of the reconstruction, radians.
+        error: (T,), mean squared error of the reconstruction, units of the cube squared.
+        steps: (T,) int32, forward applications of the map.
+        residual: (T,), relative residual of the equilibrium.
+        converged: (T,) bool.
+        active: (T,) bool, False after an early stop (parameters frozen).
+    """
+
+    loss: jax.Array
+    angle: jax.Array
+    error: jax.Array
+    steps: jax.Array
+    residual: jax.Array
+    converged: jax.Array
+    active: jax.Array

@@ -1,0 +1,240 @@
+"""A hyperspectral scene on the host: the cube and everything about it that never enters jit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .checks import InputError, check_count, check_cube
+
+Array = np.ndarray[Any, Any]
+
+# Reflectance of snow and of specular pixels passes 1; integers times 100 or 10,000 pass it by far.
+_LARGEST_REFLECTANCE = 1.5
+
+
+def _bands_axis(values: Any, bands: int, name: str, dtype: Any) -> Array | None:
+    if values is None:
+        return None
+    values = np.asarray(values, dtype)
+    if values.shape != (bands,):
+        raise InputError(f"{name} has shape {values.shape} and the cube has {bands} bands; expected one value a band.")
+    return values
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A cube with its metadata.
+
+    Attributes:
+        cube: (H, W, B) float32, C order, reflectance or radiance; may be memory-mapped.
+        wavelengths: (B,) float64, nanometres, or None when the file has none.
+        good_bands: (B,) bool, False for bands to leave out, or None when the file does not say.
+        mask: (H, W) bool, True where the pixel is valid, or None when all are.
+        name: a short name.
+        source: the file it was read from, or None.
+        crs: ENVI header fields that place the scene on the ground, passed through to the outputs as they are.
+        notes: one sentence for each thing that was assumed of the file.
+    """
+
+    cube: Array
+    wavelengths: Array | None = None
+    good_bands: Array | None = None
+    mask: Array | None = None
+    name: str = ""
+    source: Path | None = None
+    crs: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Bring the arrays to their documented types, or raise InputError."""
+        check_cube(self.cube)
+        set_field = object.__setattr__  # the way to complete a frozen dataclass
+        set_field(self, "cube", np.ascontiguousarray(self.cube, np.float32))
+        bands = self.cube.shape[2]
+        set_field(self, "wavelengths", _bands_axis(self.wavelengths, bands, "wavelengths", np.float64))
+        set_field(self, "good_bands", _bands_axis(self.good_bands, bands, "good_bands", np.bool_))
+        if self.mask is not None:
+            mask = np.asarray(self.mask, np.bool_)
+            if mask.shape != self.cube.shape[:2]:
+                raise InputError(
+                    f"mask has shape {mask.shape} and the cube {self.cube.shape}; expected one value a pixel, "
+                    f"{self.cube.shape[:2]}, True where the pixel is valid."
+                )
+            set_field(self, "mask", mask)
+        set_field(self, "notes", tuple(self.notes))
+
+    @property
+    def valid(self) -> Array:
+        """Return the (H, W) bool mask, all True when the scene has none."""
+        return np.ones(self.cube.shape[:2], np.bool_) if self.mask is None else self.mask
+
+    def with_good_bands(self) -> "Scene":
+        """Return the scene restricted to its good bands.
+
+        Returns:
+            A Scene whose `good_bands` are all True; this very scene when nothing is marked bad.
+
+        Raises:
+            InputError: every band is marked bad.
+        """
+        good = self.good_bands
+        if good is None or good.all():
+            return self
+        if not good.any():
+            raise InputError(
+                f"All {good.size} bands of {self.name or 'the scene'} are marked bad; expected at least one good one. "
+                "Correct the bad band list (1 means good), or unmix without it."
+            )
+        return replace(
+            self,
+            cube=self.cube[:, :, good],
+            wavelengths=None if self.wavelengths is None else self.wavelengths[good],
+            good_bands=good[good],
+            notes=(*self.notes, f"{int((~good).sum())} of {good.size} bands left out because they are marked bad."),
+        )
+
+    def bands_nearest(self, *nanometres: float) -> tuple[int, ...]:
+        """Return the bands nearest to some wavelengths, for a colour composite.
+
+        Without wavelengths, or where the range is so far off that the nearest bands coincide, the bands are
+        spread evenly over the range in the same order, which is the usual false-colour picture.
+
+        Args:
+            nanometres: wavelengths, nm; red, green and blue (640, 550, 460) when none is given.
+
+        Returns:
+            One band index for each wavelength, good bands only.
+        """
+        wanted = np.asarray(nanometres or (640.0, 550.0, 460.0))
+        bands = np.arange(self.cube.shape[2])
+        if self.good_bands is not None and self.good_bands.any():
+            bands = bands[self.good_bands]
+        if self.wavelengths is not None:
+            nearest = bands[np.abs(self.wavelengths[bands][None] - wanted[:, None]).argmin(axis=1)]
+            if np.unique(nearest).size == np.unique(wanted).size or bands.size < wanted.size:
+                return tuple(int(band) for band in nearest)
+        ranks = wanted.argsort().argsort()
+        spread = bands[((ranks + 0.5) / wanted.size * bands.size).astype(int)]
+        return tuple(int(band) for band in spread)
+
+
+def _listed(values: list[str], most: int = 5) -> str:
+    return ", ".join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")
+
+
+def _considered(scene: Scene) -> Array:
+    good = scene.good_bands
+    return np.ones(scene.cube.shape[2], np.bool_) if good is None or not good.any() else good
+
+
+def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
+    """Return what is odd about a scene, one sentence each; raise InputError when it cannot be unmixed.
+
+    Warned of: constant bands, all-zero pixels, negative reflectance, reflectance above 1.5. Bands marked bad are
+    left out of the warnings, not of the check for NaN.
+
+    Args:
+        scene: the scene as it would be unmixed.
+        count: number of endmembers R to be asked of it, or None.
+
+    Returns:
+        Sentences, empty when all is well.
+
+    Raises:
+        InputError: no valid pixel, NaN or infinity in a valid pixel, fewer than two endmembers, more endmembers
+            than bands or than valid pixels.
+    """
+    valid, cube = scene.valid, scene.cube
+    label = scene.name or "the scene"
+    if not valid.any():
+        raise InputError(
+            f"All {valid.size} pixels of {label} are masked; expected at least one valid pixel. Check the mask (True "
+            "means valid) and the nodata value."
+        )
+    finite = np.isfinite(cube)
+    bad = valid & ~finite.all(axis=2)
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        good = _considered(scene)
+        cure = (
+            "All of them lie in bands marked bad: use scene.with_good_bands()."
+            if finite[valid][:, good].all() and not good.all()
+            else "Leave them out by scene.mask, mask_invalid(scene), or nodata=nan when reading (--nodata nan)."
+        )
+        raise InputError(
+            f"{label} holds NaN or infinite values in {int(bad.sum())} of {int(valid.sum())} valid pixels, the first "
+            f"at row {row}, column {column}; expected finite values in every valid pixel. {cure}"
+        )
+    if count is not None:
+        check_count(count, cube, valid)
+    return _warnings(scene, valid)
+
+
+def _warnings(scene: Scene, valid: Array) -> list[str]:
+    cube, good = scene.cube, np.flatnonzero(_considered(scene))
+    where = valid[:, :, None]
+    lowest = np.min(cube, axis=(0, 1), where=where, initial=np.inf)[good]
+    highest = np.max(cube, axis=(0, 1), where=where, initial=-np.inf)[good]
+    warnings = []
+    constant = good[lowest == highest]
+    if constant.size and valid.sum() > 1:
+        wavelengths = scene.wavelengths
+        named = [f"{b}" if wavelengths is None else f"{b} ({wavelengths[b]:.1f} nm)" for b in constant]
+        warnings.append(
+            f"{constant.size} band{'s are' if constant.size > 1 else ' is'} constant over all valid pixels and "
+            f"tell{'' if constant.size > 1 else 's'} nothing about mixtures: {_listed(named)} (counted from 0)."
+        )
+    zero = int((valid & ~cube.any(axis=2)).sum())
+    if zero:
+        warnings.append(
+            f"{zero} of {int(valid.sum())} valid pixels are zero in every band and have no abundances; leave them out "
+            "by mask_invalid(scene) (--nodata 0)."
+        )
+    if lowest.min() < 0:
+        negative = (cube < 0) & where & _considered(scene)
+        pixels, bands = int(negative.any(axis=2).sum()), int(negative.any(axis=(0, 1)).sum())
+        warnings.append(
+            f"Reflectance is negative in {pixels} pixels and {bands} bands, down to {lowest.min():.4g}; it is used as "
+            "it is, though no mixture of reflectances can be negative."
+        )
+    if highest.max() > _LARGEST_REFLECTANCE:
+        # The next power of ten makes the suggestion: 8141 is reflectance times 10,000.
+        factor = 10 ** int(np.ceil(np.log10(highest.max())))
+        warnings.append(
+            f"Values reach {highest.max():.6g}, and reflectance stays below {_LARGEST_REFLECTANCE}; these look like "
+            f"scaled integers or radiance. For reflectance times {factor}, read with scale={factor} (--scale {factor})."
+        )
+    return warnings
+
+
+def mask_invalid(scene: Scene) -> Scene:
+    """Mask the pixels that are zero in every band or hold NaN or infinity, and set their values to 0.
+
+    Args:
+        scene: any scene. Bands that are bad everywhere should be left out before, by `with_good_bands`.
+
+    Returns:
+        The scene with the smaller mask and a note; this very scene when no pixel is invalid.
+
+    Raises:
+        InputError: no valid pixel would be left.
+    """
+    finite = np.isfinite(scene.cube).all(axis=2)
+    zero = ~scene.cube.any(axis=2)
+    invalid = scene.valid & (~finite | zero)
+    if not invalid.any():
+        return scene
+    mask = scene.valid & ~invalid
+    if not mask.any():
+        raise InputError(
+            f"All {mask.size} pixels of {scene.name or 'the scene'} are masked, zero, NaN or infinite; expected at "
+            "least one valid pixel."
+        )
+    zeros, others = int((invalid & zero).sum()), int((invalid & ~zero).sum())
+    note = f"Masked {zeros} all-zero pixels and {others} with NaN or infinite values."
+    # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
+    cube = np.where(mask[:, :, None], scene.cube, np.float32(0))
+    return replace(scene, cube=cube, mask=mask, notes=(*scene.notes, note))
