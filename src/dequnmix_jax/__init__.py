@@ -1,3 +1,37 @@
-"""Hyperspectral unmixing by deep equilibrium models, in JAX."""
+"""Hyperspectral unmixing by deep equilibrium models, in JAX.
+
+The usual order of use:
+
+    import dequnmix_jax as dq
+
+    scene = dq.read("scene.hdr")                                  # host: cube, wavelengths, mask
+    params, history = dq.fit(key, scene.cube, dq.Model(), count=4)
+    estimate, trace = dq.unmix(params, scene.cube, dq.Model())
+    dq.write("out", estimate, scene)
+"""
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.classical import fcls, kkt_residual, nnls, scaled_nnls
+from dequnmix_jax.config import Adjoint, Model, Rates, Solver, Training
+from dequnmix_jax.endmembers import purify, vca
+from dequnmix_jax.files import read, read_truth, write
+from dequnmix_jax.implicit import adjoint_trace, fixed_point, unrolled
+from dequnmix_jax.metrics import align, armse, msad, pooled_rmse, psnr, spectral_angle, sre
+from dequnmix_jax.model import equilibrium_map, init, reconstruct, unmix
+from dequnmix_jax.records import Estimate, History, Trace
+from dequnmix_jax.scene import Scene
+from dequnmix_jax.solvers import solve
+from dequnmix_jax.training import fit, loss
 
 __version__ = "0.1.0"
+
+__all__ = [  # noqa: RUF022 - in the order a reader meets them
+    "Scene", "read", "read_truth", "write",
+    "vca", "purify", "fcls", "nnls", "scaled_nnls", "kkt_residual",
+    "Model", "Solver", "Adjoint", "Training", "Rates",
+    "init", "equilibrium_map", "unmix", "reconstruct", "fit", "loss",
+    "fixed_point", "solve", "unrolled", "adjoint_trace",
+    "Estimate", "Trace", "History",
+    "spectral_angle", "armse", "pooled_rmse", "msad", "psnr", "sre", "align",
+    "InputError",
+]  # fmt: skip

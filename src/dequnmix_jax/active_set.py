@@ -71,19 +71,21 @@ def active_set(points: jax.Array, targets: jax.Array, sum_to_one: bool) -> jax.A
         enter = (rows == jnp.argmax(slope, axis=0)[None]) & (~stop & more)[None]
         # A point that enters by rounding leaves at once, with no step made: it is barred until x has changed.
         moved = jnp.where(stop, least > 0.0, (z != x).any(axis=0))
+        # The first step takes the positive part of the unconstrained solution, from which all the others descend.
+        first = step == 0
+        positive = jnp.maximum(z, 0.0)
+        if sum_to_one:
+            positive = positive / jnp.sum(positive, axis=0, keepdims=True)
         new = (
-            jnp.where(stop[None], between, z),
-            (inside & ~leave) | enter,
-            (barred & ~moved[None]) | (leave & (least <= 0.0)[None]),
+            jnp.where(first, positive, jnp.where(stop[None], between, z)),
+            jnp.where(first, z > 0.0, (inside & ~leave) | enter),
+            ~first & ((barred & ~moved[None]) | (leave & (least <= 0.0)[None])),
         )
         x, inside, barred = (jnp.where(busy[None], a, b) for a, b in zip(new, (x, inside, barred), strict=True))
-        return x, inside, barred, busy & (stop | more), step + 1
+        return x, inside, barred, busy & (stop | more | first), step + 1
 
-    z, _ = solve(jnp.zeros((R, N), P.dtype), jnp.ones((R, N), jnp.bool_))
-    x = jnp.maximum(z, 0.0)
-    if sum_to_one:
-        x = x / jnp.sum(x, axis=0, keepdims=True)
-    start = (x, z > 0.0, jnp.zeros((R, N), jnp.bool_), jnp.ones(N, jnp.bool_), jnp.int32(0))
+    nothing, everything = jnp.zeros((R, N), jnp.bool_), jnp.ones((R, N), jnp.bool_)
+    start = (jnp.zeros((R, N), P.dtype), everything, nothing, jnp.ones(N, jnp.bool_), jnp.int32(0))
     x = lax.while_loop(unfinished, advance, start)[0]
     if sum_to_one:
         x = x / jnp.sum(x, axis=0, keepdims=True)

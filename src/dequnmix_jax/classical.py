@@ -99,6 +99,7 @@ def scaled_nnls(cube: Array, endmembers: Array, *, mask: Array | None = None) ->
         Drumetz et al., Blind hyperspectral unmixing using an extended linear mixing model to address spectral
         variability, IEEE TIP 25(8), 2016 (scaled constrained least squares).
     """
+    _check(cube, endmembers, mask)
     return normalise_abundances(nnls(cube, scale_to_unit_maximum(endmembers), mask=mask), mask)
 
 
@@ -147,8 +148,7 @@ def kkt_residual(
     return residual if mask is None else jnp.where(mask, residual, 0.0)
 
 
-def _prepare(cube: Array, endmembers: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
-    """Check the inputs and return pixels (N, B), masked ones zero, and endmembers."""
+def _check(cube: Array, endmembers: Array, mask: Array | None) -> None:
     check_cube(cube)
     check_endmembers(endmembers, np.shape(cube)[2])
     check_mask(mask, cube)
@@ -156,6 +156,11 @@ def _prepare(cube: Array, endmembers: Array, mask: Array | None) -> tuple[jax.Ar
     if not jnp.issubdtype(jnp.result_type(endmembers), jnp.floating):
         raise InputError(f"endmembers have the data type {endmembers.dtype}; expected floating point reflectance.")
     check_finite(endmembers[None], name="endmembers")
+
+
+def _prepare(cube: Array, endmembers: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
+    """Check the inputs and return pixels (N, B), masked ones zero, and endmembers."""
+    _check(cube, endmembers, mask)
     Y = jnp.asarray(cube)
     if mask is not None:
         Y = jnp.where(mask[..., None], Y, 0.0)

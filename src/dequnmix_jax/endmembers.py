@@ -1,5 +1,7 @@
 """Find endmembers in a scene: vertex component analysis and purification."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +16,9 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None) -> ja
 
     For i = 1..R: draw w ~ N(0, I), f = (I - A A^+) w, take the pixel with the largest |f . y|, append it to A; in R
     coordinates y of the signal subspace. Where SNR >= 15 + 10 log10 R dB, the subspace is that of Y^T Y and y is
-    divided by y . mean(y), which makes a cone a simplex; below, it is that of the covariance, R - 1
-    coordinates, with a constant appended. SNR = 10 log10((P_x - P_y R / B) / (P_y - P_x)), P_y the mean |y|^2 and P_x that of its projection.
+    divided by y . mean(y), which makes a cone a simplex; below, it is that of the covariance, R - 1 coordinates, with a
+    constant appended. SNR = 10 log10((P_x - P_y R / B) / (P_y - P_x)), P_y the mean |y|^2 and P_x that of its
+    projection.
 
     Args:
         key: random key; another one gives another answer.
@@ -39,7 +42,12 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None) -> ja
     check_mask(mask, cube)
     check_count(count, cube, mask)
     check_finite(cube, mask)
-    Y, valid = _pixels(cube, mask)
+    return _vca(key, *_pixels(cube, mask), count)
+
+
+@partial(jax.jit, static_argnames="count")  # its branches and its loop, run eagerly, would be compiled at every call
+def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
+    """Return `count` spectra of pixels Y (N, B), of which those not `valid` are zero."""
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(Y.dtype)
     # Neither the subspace (eigenvectors have no derivative where eigenvalues meet) nor the choice is differentiated.
     S = lax.stop_gradient(Y)

@@ -61,8 +61,8 @@ def init(
     if config.gradient != "analytic":
         weights["first"] = jax.random.normal(keys[0], (bands, config.width)) / bands**0.5
         weights["bias"] = jnp.zeros(config.width)
-        features = jnp.zeros((1, 1, config.width))
-        weights["net"] = _net(config, count).init(keys[1], features, jnp.ones((1, 1, 1)))["params"]
+        features, ones = jnp.zeros((1, 1, config.width), jnp.float32), jnp.ones((1, 1, 1), jnp.float32)
+        weights["net"] = _net(config, count).init(keys[1], features, ones)["params"]
     if config.gradient == "energy":
         weights["energy"] = network.init_energy(keys[2], config.kernel, count, config.width, 0.0 if physical else 1.0)
     if config.prox == "conv":
@@ -144,21 +144,27 @@ def _in_data_metric(config: Model) -> bool:
     return config.metric == "data" and config.start == "physical" and config.constraint != "softmax"
 
 
+def _on_logits(config: Model) -> bool:
+    return config.constraint == "softmax" and config.start == "physical"
+
+
 @lru_cache(maxsize=None)
 def state_map(config: Model) -> Map:
     """Return equation (1) as a function f(theta, state) with a stable identity; theta comes from `factor`."""
 
     def f(theta: dict[str, Any], state: jax.Array) -> jax.Array:
         m = theta["mask"]
-        A = jax.nn.softmax(config.gamma * state, axis=-1) * m if config.constraint == "softmax" else state
+        A = jax.nn.softmax(config.gamma * state, axis=-1) * m if _on_logits(config) else state
         G = _gradient(theta, A, config)
-        if config.constraint == "softmax":
+        if _on_logits(config):
             # Mirror descent on the entropy-regularised problem: z* = -G, A* = softmax(gamma z*).
             eta = theta["eta"] / (1 + config.gamma / 2)
             return _prox(theta, state - eta * (G + state)) * m
         if _in_data_metric(config):
             return _project_in_metric(theta, state, G, config) * m
         A = _prox(theta, state - theta["eta"] * G)
+        if config.constraint == "softmax":
+            return jax.nn.softmax(config.gamma * A, axis=-1) * m
         return (mixing.project_simplex(A) if config.constraint == "simplex" else mixing.project_cone(A)) * m
 
     return f
@@ -236,7 +242,7 @@ def _check(params: Params, cube: jax.Array, mask: jax.Array | None) -> None:
 def start_state(params: Params, cube: jax.Array, config: Model) -> jax.Array:
     """Return the state from which the solve starts when none is given: A = 1/R, or darkness, or level logits."""
     count = params["endmembers"].shape[0]
-    level = 1 / count if config.constraint == "simplex" else 0.0
+    level = 0.0 if config.constraint == "cone" or _on_logits(config) else 1 / count
     return jnp.full((*cube.shape[:2], count), level, cube.dtype)
 
 
@@ -290,7 +296,7 @@ def read_state(
         scale = _scale(jnp.where(valid[..., None], cube, 0), valid[..., None].astype(cube.dtype))
         A, brightness = mixing.normalise_abundances(state, mask)
         return Estimate(A, mixing.scale_to_unit_maximum(E), brightness * scale, state)
-    A = jax.nn.softmax(config.gamma * state, axis=-1) if config.constraint == "softmax" else state
+    A = jax.nn.softmax(config.gamma * state, axis=-1) if _on_logits(config) else state
     A = jnp.where(valid[..., None], A, 0)
     return Estimate(A, E, valid.astype(cube.dtype), state)
 

@@ -102,7 +102,7 @@ def convolution_bound(w: jax.Array) -> jax.Array:
         (), at least the squared spectral norm; differentiable.
     """
     rows, columns = w.shape[:2]
-    points = max(_FREQUENCIES, 4 * max(rows, columns))
+    points = max(_FREQUENCIES, 6 * max(rows, columns))
     if w.shape[2] > w.shape[3]:
         w = jnp.swapaxes(w, 2, 3)  # the smaller Gram matrix
     symbol = jnp.fft.fft2(w, s=(points, points), axes=(0, 1))

@@ -1,0 +1,1 @@
+"""One module per table or figure: `python -m experiments.NAME [--quick]`."""

@@ -1,0 +1,76 @@
+"""Write a table of results with what is needed to run it again: versions, device, date, command."""
+
+import csv
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import dequnmix_jax
+
+
+def summary(labels: dict[str, Any], runs: Sequence[Any]) -> dict[str, Any]:
+    """Return mean and standard deviation (n - 1) of each field over runs, NaN where a field does not apply."""
+    row = labels | {"seeds": len(runs)}
+    for name in runs[0]._fields:
+        values = np.array([getattr(run, name) for run in runs], float)
+        row[name] = float(values.mean())
+        row[f"{name}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    return row
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return one row as text for the terminal."""
+    return "  ".join(f"{key}={_text(value)}" for key, value in row.items() if _text(value))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
+
+
+def origin() -> dict[str, str]:
+    """Return versions, device, commit and date."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+    ).stdout.strip()
+    device = jax.devices()[0]
+    return {
+        "dequnmix_jax": dequnmix_jax.__version__,
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": f"{device.platform} {device.device_kind}, {os.cpu_count()} cores",
+        "commit": commit or "unknown",
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def write(folder: Path, name: str, rows: Sequence[dict[str, Any]], command: str, note: str) -> Path:
+    """Write `name`.csv (every figure) and `name`.md (mean and sd), and return the latter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, fieldnames=list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    shown = [key for key in rows[0] if not key.endswith("_sd")]
+    lines = ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
+    for row in rows:
+        cells = []
+        for key in shown:
+            spread = row.get(f"{key}_sd", math.nan)
+            cells.append(_text(row[key]) + (f" ({spread:.2g})" if _text(row[key]) and not math.isnan(spread) else ""))
+        lines.append("| " + " | ".join(cells) + " |")
+    where = ", ".join(f"{key} {value}" for key, value in origin().items())
+    text = f"# {name}\n\n`{command}`\n\nMean (standard deviation over seeds). {where}.\n\n{note}\n\n" + "\n".join(lines) + "\n"
+    target = folder / f"{name}.md"
+    target.write_text(text, encoding="utf-8")
+    return target

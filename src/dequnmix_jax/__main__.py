@@ -1,0 +1,8 @@
+"""Run the command line as `python -m dequnmix_jax`."""
+
+import sys
+
+from dequnmix_jax.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

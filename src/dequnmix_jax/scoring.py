@@ -1,0 +1,140 @@
+"""What `dequnmix score` does: hold an estimate against a reference."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax import files, npzfiles
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.matching import match
+from dequnmix_jax.scene import Array
+from dequnmix_jax.trained import plain
+from dequnmix_jax.truth import Truth
+
+
+def score(args: Namespace) -> None:
+    """Print the errors of an estimate against a reference."""
+    shape = None if args.shape is None else tuple(args.shape)
+    estimate = files.read_truth(args.estimate)
+    truth = files.read_truth(args.truth, shape=shape, order=args.order)
+    found = compare(estimate, truth, _mask(args.estimate))
+    if args.json:
+        print(json.dumps(plain(found), indent=2, allow_nan=False))
+        return
+    print(f"reference: {found['reference']}")
+    for note in found["notes"]:
+        print(f"note: {note}")
+    print(f"matched by {found['matched_by']}")
+    print(f"{'estimate':<24}{'reference':<24}{'RMSE':>10}{'SAD (rad)':>11}")
+    for row in found["endmembers"]:
+        numbers = [f"{'-' if row[name] is None else format(row[name], '.4f'):>10}" for name in ("rmse", "sad")]
+        print(f"{row['estimate'][:22]:<24}{row['reference'][:22]:<24}{numbers[0]}{numbers[1]:>11}")
+    labels = {"armse": "aRMSE", "pooled_rmse": "pooled RMSE", "msad": "mSAD (rad)"}
+    print(", ".join(f"{text} {found[name]:.4f}" for name, text in labels.items() if found[name] is not None))
+
+
+def _mask(path: Path) -> Array | None:
+    """Return the mask that an estimate was made under, which its reference does not know."""
+    path = Path(path)
+    inside = path / "estimate.npz" if path.is_dir() else path
+    mask = npzfiles.load(inside).get("mask") if inside.suffix == ".npz" else None
+    return None if mask is None else mask.astype(np.bool_)
+
+
+def compare(estimate: Truth, truth: Truth, mask: Array | None = None) -> dict[str, Any]:
+    """Match the endmembers of an estimate with those of a reference and measure the errors.
+
+    They are matched by the least sum of spectral angles; where a side has no spectra, by the least sum of squared
+    differences of the abundances, which favours the estimate.
+
+    Args:
+        estimate: abundances (H, W, R) and endmembers (R, B), one of them perhaps missing.
+        truth: the reference, likewise.
+        mask: (H, W) bool, True where the pixel counts.
+
+    Returns:
+        armse, pooled_rmse, msad (None where a side lacks what it takes), one row for each endmember, the reference's
+        name, notes, and how the matching was done.
+
+    Raises:
+        InputError: another number of endmembers, another picture or other bands, or nothing in common.
+    """
+    import jax.numpy as jnp
+
+    from dequnmix_jax import metrics
+
+    _check(estimate, truth)
+    A, A_true, E, E_true = estimate.abundances, truth.abundances, estimate.endmembers, truth.endmembers
+    if E is not None and E_true is not None:
+        order = np.asarray(metrics.align(E, E_true))
+        matched_by = "spectral angle (the least sum over all matchings)"
+    else:
+        assert A is not None and A_true is not None  # _check found something in common
+        order = _align_maps(A, A_true, mask)
+        matched_by = "abundances, for want of spectra: the least squared difference, which favours the estimate"
+    count = order.size
+    names = estimate.names or tuple(f"endmember {i + 1}" for i in range(count))
+    true_names = truth.names or tuple(f"endmember {i + 1}" for i in range(count))
+    found: dict[str, Any] = {"reference": truth.reference, "notes": list(truth.notes), "matched_by": matched_by}
+    rmse: list[float | None] = [None] * count
+    sad: list[float | None] = [None] * count
+    found |= {"armse": None, "pooled_rmse": None, "msad": None}
+    if A is not None and A_true is not None:
+        where = None if mask is None else jnp.asarray(mask)
+        a, b = jnp.asarray(A[:, :, order]), jnp.asarray(A_true)
+        found["armse"] = float(metrics.armse(a, b, where))
+        found["pooled_rmse"] = float(metrics.pooled_rmse(a, b, where))
+        rmse = [float(metrics.armse(a[:, :, i : i + 1], b[:, :, i : i + 1], where)) for i in range(count)]
+    if E is not None and E_true is not None:
+        sad = np.asarray(metrics.spectral_angle(E[order], E_true)).astype(float).tolist()
+        found["msad"] = float(metrics.msad(E[order], E_true))
+    found["endmembers"] = [
+        {"estimate": names[int(order[i])], "reference": true_names[i], "rmse": rmse[i], "sad": sad[i]}
+        for i in range(count)
+    ]
+    return found
+
+
+def _check(estimate: Truth, truth: Truth) -> None:
+    """Raise InputError where estimate and reference cannot be compared."""
+    counts = []
+    for entry in (estimate, truth):
+        maps, spectra = entry.abundances, entry.endmembers
+        counts.append(maps.shape[2] if maps is not None else 0 if spectra is None else spectra.shape[0])
+    if counts[0] != counts[1]:
+        raise InputError(
+            f"The estimate has {counts[0]} endmembers and the reference {counts[1]}; expected as many in both. Fit a "
+            f"model with --endmembers {counts[1]}, or pass another reference."
+        )
+    common = 0
+    for what, axes in (("abundances", "(rows, columns, endmembers)"), ("endmembers", "(endmembers, bands)")):
+        mine, reference = getattr(estimate, what), getattr(truth, what)
+        if mine is None or reference is None:
+            continue
+        common += 1
+        if mine.shape != reference.shape:
+            raise InputError(
+                f"The {what} of the estimate have shape {mine.shape} and those of the reference {reference.shape}; "
+                f"expected the same {axes}. Check that both are of the same scene and bands."
+            )
+        for side, values in (("estimate", mine), ("reference", reference)):
+            if not np.isfinite(values).all():
+                raise InputError(f"The {what} of the {side} hold NaN or infinity; expected finite values.")
+    if not common:
+        raise InputError(
+            "The estimate and the reference have neither abundances nor endmembers in common; expected one of them."
+        )
+
+
+def _align_maps(maps: Array, reference: Array, mask: Array | None) -> Array:
+    """Return the order in which abundance maps match those of the reference best."""
+    valid = np.ones(maps.shape[:2], np.bool_) if mask is None else mask
+    a, b = maps[valid].astype(np.float64), reference[valid].astype(np.float64)
+    cost = np.square(b[:, :, None] - a[:, None, :]).mean(axis=0)  # rows: reference, columns: estimate
+    rows, columns = match(cost)
+    order = np.empty(maps.shape[2], np.int64)
+    order[rows] = columns
+    return order

@@ -1,0 +1,111 @@
+"""The house: imports go down only, each foreign package has one door, and rooms can be read in one sitting."""
+
+import ast
+from pathlib import Path
+
+import dequnmix_jax
+
+ROOT = Path(dequnmix_jax.__file__).parent
+
+FLOORS = {
+    "checks": 0, "config": 0.5, "records": 0,
+    "solvers": 1, "mixing": 1, "metrics": 1, "projection": 1, "active_set": 1,
+    "implicit": 2, "network": 2, "endmembers": 2, "classical": 2,
+    "model": 3, "synthetic": 3,
+    "training": 4,
+    # host side: numpy only
+    "atomic": 1, "scene": 1, "pixelvalues": 2, "truth": 2, "pixelorder": 3,
+    "envi_header": 2.5, "envi": 3, "envi_writing": 3, "matvariables": 3, "npzfiles": 3, "matfiles": 4,
+    "outputs": 4, "checkpoint": 4, "files": 5, "datasets": 5, "hysu": 5,
+    "plots": 5, "progress": 5, "demo": 7, "commands": 6, "cli": 8, "__main__": 9, "__init__": 8,
+}  # fmt: skip
+HOST = {"atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header", "envi", "envi_writing", "matvariables",
+        "npzfiles", "matfiles", "outputs", "checkpoint", "files", "datasets", "hysu", "plots"}  # fmt: skip
+
+
+def imports(path):
+    """Yield (module, whether at the top of the file) of every import, relative ones resolved."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
+        for node in ast.walk(block)
+    }
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level or base == "dequnmix_jax":
+                rooms = [base] if node.level and base else [alias.name for alias in node.names]
+                for room in rooms:
+                    yield f"dequnmix_jax.{room}", id(node) in top
+            else:
+                yield base, id(node) in top
+
+
+def rooms():
+    return {path.stem: path for path in ROOT.glob("*.py")}
+
+
+def test_every_room_has_a_floor():
+    assert set(rooms()) <= set(FLOORS), set(rooms()) - set(FLOORS)
+
+
+def test_imports_go_down_only():
+    wrong = []
+    for room, path in rooms().items():
+        for module, _ in imports(path):
+            if module.startswith("dequnmix_jax."):
+                other = module.split(".")[1]
+                if other in FLOORS and FLOORS[other] >= FLOORS[room]:
+                    wrong.append(f"{room} imports {other}")
+    assert not wrong
+
+
+def test_each_foreign_package_has_one_door():
+    allowed = {
+        "jaxopt": {"solvers"},
+        "flax": {"network"},
+        "optax": {"training", "metrics"},
+        "matplotlib": {"plots"},
+        "scipy": {"matfiles"},
+        "pooch": {"datasets"},
+        "rasterio": {"envi"},
+    }
+    for room, path in rooms().items():
+        for module, top in imports(path):
+            package = module.split(".")[0]
+            if package in allowed:
+                assert room in allowed[package], f"{room} imports {package}"
+                if package in ("matplotlib", "scipy", "pooch", "rasterio"):
+                    assert not top, f"{room} imports {package} at its top: it is an extra"
+
+
+def test_the_host_side_does_not_touch_jax():
+    for room in HOST:
+        assert not any(module.split(".")[0] == "jax" for module, _ in imports(rooms()[room])), room
+
+
+def test_rooms_can_be_read_in_one_sitting():
+    long = {room: n for room, path in rooms().items() if (n := len(path.read_text(encoding="utf-8").splitlines())) > 320}
+    assert not long
+
+
+def test_no_seed_below_the_experiments_and_the_command_line():
+    for room, path in rooms().items():
+        if room in ("cli", "commands", "demo"):
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert "random.key(" not in text and "PRNGKey(" not in text and "default_rng(" not in text, room
+
+
+def test_the_public_names_are_there_and_documented():
+    for name in dequnmix_jax.__all__:
+        thing = getattr(dequnmix_jax, name)
+        assert thing.__doc__, name

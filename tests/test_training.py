@@ -1,0 +1,163 @@
+"""Training: pure, blind, resumable in pieces, and it never makes a NaN or a negative spectrum."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dequnmix_jax import metrics, model, synthetic, training
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.config import Model, Rates, Solver, Training
+
+CONFIG = Model(width=4)
+SHORT = Training(epochs=12)
+
+
+@pytest.fixture(scope="module")
+def sample():
+    E = synthetic.spectra(jax.random.key(3), 3, 30)
+    return synthetic.linear_scene(jax.random.key(4), (12, 11), E, 25.0, contrast=2.0)
+
+
+@pytest.fixture(scope="module")
+def fit():
+    """Compile once for all tests that train the same model."""
+    return jax.jit(
+        lambda key, cube, rates: training.fit(key, cube, CONFIG, SHORT, rates, count=3), static_argnums=()
+    )
+
+
+def test_the_loss_falls_and_every_solve_converges(fit, sample):
+    params, history = fit(jax.random.key(0), sample.cube, Rates(spread=0.0))
+    assert float(history.loss[-1]) < float(history.loss[0])
+    assert np.asarray(history.converged).all()
+    assert float(jnp.max(history.residual)) <= CONFIG.forward.tolerance
+    assert (np.asarray(params["endmembers"]) > 0).all()
+    assert (np.asarray(params["network"]["energy"]["gain"]) >= 0).all()
+
+
+def test_the_rates_can_be_mapped_over(sample):
+    short = Training(epochs=2)
+    rates = Rates(endmembers=jnp.asarray([0.0, 0.01]), error=jnp.asarray([0.2, 0.2]))
+    axes = Rates(*(0 if name in ("endmembers", "error") else None for name in Rates._fields))
+    start = sample.endmembers
+
+    def run(rates):
+        return training.fit(jax.random.key(0), sample.cube, CONFIG, short, rates, endmembers=start)[0]
+
+    params = jax.jit(jax.vmap(run, in_axes=(axes,)))(rates)
+    kept = model.init(jax.random.key(0), sample.cube, CONFIG, endmembers=start)["endmembers"]
+    np.testing.assert_allclose(params["endmembers"][0], kept, atol=1e-5)
+    assert float(jnp.max(jnp.abs(params["endmembers"][1] - kept))) > 1e-3
+
+
+def test_pieces_give_what_the_whole_gives(sample):
+    state = training.begin(jax.random.key(1), sample.cube, CONFIG, count=3)
+    plan = Training(epochs=6, holdout=0.2)
+    step = jax.jit(partial(training.advance, config=CONFIG, training=plan, rates=Rates(), steps=3))
+    first, one = step(state, sample.cube)
+    last, two = step(first, sample.cube)
+    whole, history = jax.jit(partial(training.advance, config=CONFIG, training=plan, rates=Rates(), steps=6))(
+        state, sample.cube
+    )
+    np.testing.assert_allclose(jnp.concatenate([one.loss, two.loss]), history.loss, rtol=1e-4)
+    np.testing.assert_allclose(last.params["endmembers"], whole.params["endmembers"], atol=1e-4)
+    assert int(last.step) == 6
+
+
+def test_the_held_bands_are_not_seen_by_the_equilibrium(sample):
+    params = model.init(jax.random.key(0), sample.cube, CONFIG, endmembers=sample.endmembers)
+    held = jnp.arange(30) % 5 == 0
+    other = jnp.where(held[None, None], sample.cube + 0.3, sample.cube)
+    state = [training.loss(params, cube, CONFIG, held=held)[1]["state"] for cube in (sample.cube, other)]
+    scale = [jnp.sqrt(jnp.mean(cube**2)) for cube in (sample.cube, other)]  # the unit of the state
+    np.testing.assert_allclose(state[0] * scale[0], state[1] * scale[1], atol=1e-4)
+
+
+def test_held_out_bands_tell_a_noisy_answer_from_a_smooth_one(sample):
+    """The hold-out loss is lowest near the smoothing that the truth would choose; the plain loss asks for none."""
+    base = model.init(jax.random.key(0), sample.cube, CONFIG, endmembers=sample.endmembers)
+    held = jnp.arange(30) % 3 == 0
+
+    @jax.jit
+    def judge(gain):
+        energy = base["network"]["energy"] | {"gain": jnp.full(4, gain)}
+        params = base | {"network": base["network"] | {"energy": energy}}
+        blind = training.loss(params, sample.cube, CONFIG, held=held)[0]
+        plain = training.loss(params, sample.cube, CONFIG)[0]
+        return blind, plain
+
+    blind, plain = zip(*(judge(g) for g in (0.0, 0.1)), strict=True)
+    assert plain[1] > plain[0]
+    assert blind[1] - blind[0] < plain[1] - plain[0]
+
+
+def test_a_plateau_stops_training_and_freezes_the_parameters(sample):
+    plan = Training(epochs=8, patience=2, least=0.9)
+    params, history = jax.jit(lambda: training.fit(jax.random.key(0), sample.cube, CONFIG, plan, count=3))()
+    active = np.asarray(history.active)
+    assert active[:2].all() and not active[-2:].any()
+    assert float(history.loss[-1]) == float(history.loss[-2])
+
+
+def test_a_nan_loss_leaves_the_parameters_as_they_were(sample):
+    state = training.begin(jax.random.key(0), sample.cube, CONFIG, count=3)
+    broken = state._replace(params=state.params | {"endmembers": state.params["endmembers"].at[0, 0].set(jnp.nan)})
+    after, history = training.advance(broken, sample.cube, CONFIG, SHORT, Rates(), 2)
+    assert not np.asarray(history.active).any() and not np.asarray(history.converged).any()
+    np.testing.assert_array_equal(after.params["endmembers"], broken.params["endmembers"])
+
+
+def test_masked_pixels_teach_nothing(sample):
+    mask = jnp.ones((12, 11), bool).at[:, 8:].set(False)
+    spoiled = jnp.where(mask[..., None], sample.cube, 99.0)
+    clean = jnp.where(mask[..., None], sample.cube, 0.0)
+    state = training.begin(jax.random.key(0), sample.cube, CONFIG, endmembers=sample.endmembers, mask=mask)
+    run = jax.jit(lambda cube: training.advance(state, cube, CONFIG, SHORT, Rates(), 3, mask=mask)[0].params)
+    np.testing.assert_allclose(run(spoiled)["endmembers"], run(clean)["endmembers"], atol=1e-5)
+
+
+def test_the_literal_map_says_when_it_does_not_converge(sample):
+    """A free network with a full step is no contraction: the Trace must not claim an equilibrium."""
+    config = Model(gradient="residual", start="random", constraint="simplex", width=8, forward=Solver(max_steps=10))
+    params = model.init(jax.random.key(0), sample.cube, config, endmembers=sample.endmembers)
+    wild = jax.tree.map(lambda x: 6 * x, params["network"])
+    _, trace = model.unmix(params | {"network": wild}, sample.cube, config)
+    assert not bool(trace.converged) and float(trace.residual) > config.forward.tolerance
+
+
+def test_endmembers_or_their_number_must_be_given(sample):
+    with pytest.raises(InputError, match="both missing"):
+        training.fit(jax.random.key(0), sample.cube, CONFIG)
+    with pytest.raises(InputError, match="40 endmembers asked for in 30 bands"):
+        training.fit(jax.random.key(0), sample.cube, CONFIG, count=40)
+    with pytest.raises(InputError, match="NaN"):
+        training.fit(jax.random.key(0), sample.cube.at[0, 0, 0].set(jnp.nan), CONFIG, count=3)
+
+
+def test_the_spread_of_equal_spectra_is_zero_and_finite():
+    E = jnp.ones((3, 10))
+    assert float(training.spread(E)) < 1e-6
+    assert np.isfinite(jax.grad(training.spread)(E)).all()
+    assert float(training.spread(jnp.eye(3, 10))) > 0.6
+
+
+def test_a_simple_scene_is_solved_better_after_training_than_before(fit, sample):
+    """Blind and short, on one easy scene: reconstruction must not have been bought with the abundances."""
+    params, _ = fit(jax.random.key(0), sample.cube, Rates())
+    before = training.begin(jax.random.key(0), sample.cube, CONFIG, count=3).params
+    truth = mixing_truth(sample)
+    errors = []
+    for p in (before, params):
+        estimate, _ = model.unmix(p, sample.cube, CONFIG)
+        order = metrics.align(estimate.endmembers, sample.endmembers)
+        errors.append(float(metrics.armse(estimate.abundances[..., order], truth)))
+    assert errors[1] < 1.5 * errors[0]
+
+
+def mixing_truth(sample):
+    """Return the abundances in the cone's convention: of spectra at maximum 1."""
+    weighted = sample.abundances * jnp.max(sample.endmembers, axis=1)[None, None]
+    return weighted / jnp.sum(weighted, axis=-1, keepdims=True)
