@@ -70,7 +70,11 @@ def write(folder: Path, name: str, rows: Sequence[dict[str, Any]], command: str,
             cells.append(_text(row[key]) + (f" ({spread:.2g})" if _text(row[key]) and not math.isnan(spread) else ""))
         lines.append("| " + " | ".join(cells) + " |")
     where = ", ".join(f"{key} {value}" for key, value in origin().items())
-    text = f"# {name}\n\n`{command}`\n\nMean (standard deviation over seeds). {where}.\n\n{note}\n\n" + "\n".join(lines) + "\n"
+    text = (
+        f"# {name}\n\n`{command}`\n\nMean (standard deviation over seeds). {where}.\n\n{note}\n\n"
+        + "\n".join(lines)
+        + "\n"
+    )
     target = folder / f"{name}.md"
     target.write_text(text, encoding="utf-8")
     return target

@@ -48,7 +48,9 @@ def test_implicit_unrolled_and_finite_differences_agree_in_x64(method, x64):
     assert distance(implicit, jax.grad(unrolled_objective)(theta, 200)) < 1e-9
     direction = jax.tree.map(lambda x: jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), theta)
     h = 1e-5
-    ends = [objective(jax.tree.map(lambda p, d, s=s: p + s * h * d, theta, direction), forward, backward) for s in (1, -1)]
+    ends = [
+        objective(jax.tree.map(lambda p, d, s=s: p + s * h * d, theta, direction), forward, backward) for s in (1, -1)
+    ]
     slope = sum(jnp.vdot(g, d) for g, d in zip(jax.tree.leaves(implicit), jax.tree.leaves(direction), strict=True))
     np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * h), rtol=1e-5)
 
@@ -123,8 +125,15 @@ def test_integer_and_boolean_leaves_and_pytree_states():
         return {"a": 0.5 * z["a"] * theta["on"] + theta["x"] * theta["n"], "b": 0.2 * z["b"] + z["a"]}
 
     def objective(x):
-        theta = {"x": x, "n": jnp.asarray(3, jnp.int32).astype(jnp.float32), "on": jnp.ones(4), "flag": jnp.array([True])}
-        z, _ = fixed_point(f, Solver(tolerance=1e-6), Adjoint(tolerance=1e-6), theta, {"a": jnp.zeros(4), "b": jnp.zeros(4)})
+        theta = {
+            "x": x,
+            "n": jnp.asarray(3, jnp.int32).astype(jnp.float32),
+            "on": jnp.ones(4),
+            "flag": jnp.array([True]),
+        }
+        z, _ = fixed_point(
+            f, Solver(tolerance=1e-6), Adjoint(tolerance=1e-6), theta, {"a": jnp.zeros(4), "b": jnp.zeros(4)}
+        )
         return jnp.sum(z["b"])
 
     np.testing.assert_allclose(jax.grad(objective)(jnp.ones(4)), 3 / 0.5 / 0.8, rtol=1e-4)

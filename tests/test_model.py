@@ -219,7 +219,9 @@ def test_gradient_through_unmix_agrees_with_finite_differences(constraint, x64, 
     gradient = jax.jit(jax.grad(value, (0, 1)))(params, sample.cube)
     leaves, tree = jax.tree.flatten((params, sample.cube))
     keys = jax.random.split(jax.random.key(6), len(leaves))
-    direction = jax.tree.unflatten(tree, [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)])
+    direction = jax.tree.unflatten(
+        tree, [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+    )
     h = 1e-7
     ends = [value(*jax.tree.map(lambda p, d, s=s: p + s * h * d, (params, sample.cube), direction)) for s in (1, -1)]
     slope = sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True))

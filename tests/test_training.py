@@ -24,9 +24,7 @@ def sample():
 @pytest.fixture(scope="module")
 def fit():
     """Compile once for all tests that train the same model."""
-    return jax.jit(
-        lambda key, cube, rates: training.fit(key, cube, CONFIG, SHORT, rates, count=3), static_argnums=()
-    )
+    return jax.jit(lambda key, cube, rates: training.fit(key, cube, CONFIG, SHORT, rates, count=3), static_argnums=())
 
 
 def test_the_loss_falls_and_every_solve_converges(fit, sample):

@@ -126,7 +126,9 @@ class Model:
         _check_range(self, "kernel", 1, 31)
         _check_range(self, "gamma", 1e-6, 1e6)
         if self.kernel % 2 == 0:
-            raise InputError(f"Model.kernel is {self.kernel}; expected an odd number, so that the image keeps its size.")
+            raise InputError(
+                f"Model.kernel is {self.kernel}; expected an odd number, so that the image keeps its size."
+            )
         if self.gradient == "analytic" and self.start == "random":
             raise InputError('Model(gradient="analytic", start="random") has nothing random; use start="physical".')
 

@@ -89,9 +89,7 @@ def adjoint_trace(f: Map, backward: Adjoint, theta: Any, z: Any, cotangent: Any)
     elif backward.method == "bicgstab":
         u, steps = _bicgstab(lambda u: u - pull(u), unit, backward.tolerance, backward.max_steps)
     else:
-        solver = Solver(
-            tolerance=backward.tolerance, max_steps=max(backward.max_steps, 1), memory=backward.memory
-        )
+        solver = Solver(tolerance=backward.tolerance, max_steps=max(backward.max_steps, 1), memory=backward.memory)
         u, trace = solve(_pulled, solver, (jax.tree_util.Partial(pull), unit), unit)
         steps = trace.steps
     residual = relative(rms(unit + pull(u) - u), rms(unit))

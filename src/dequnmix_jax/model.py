@@ -202,7 +202,9 @@ def _project_in_metric(theta: dict[str, Any], A: jax.Array, G: jax.Array, config
     if "faces" in theta:
         return projection.minimise(M, rhs, theta["faces"])
     root = theta["root"]
-    target = lax.linalg.triangular_solve(root, rhs.reshape(-1, M.shape[0]), left_side=False, lower=True, transpose_a=True)
+    target = lax.linalg.triangular_solve(
+        root, rhs.reshape(-1, M.shape[0]), left_side=False, lower=True, transpose_a=True
+    )
     exact = classical.fcls if config.constraint == "simplex" else classical.nnls
     return exact(target.reshape(rhs.shape), root)
 

@@ -107,6 +107,7 @@ def convolution_bound(w: jax.Array) -> jax.Array:
         w = jnp.swapaxes(w, 2, 3)  # the smaller Gram matrix
     symbol = jnp.fft.fft2(w, s=(points, points), axes=(0, 1))
     real, imag = jnp.real(symbol), jnp.imag(symbol)
+
     # The Hermitian matrix S S^* = P + i Q has the eigenvalues of the real symmetric [[P, -Q], [Q, P]], each twice.
     def outer(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.matmul(a, jnp.swapaxes(b, -1, -2), precision=lax.Precision.HIGHEST)

@@ -102,7 +102,9 @@ def _accelerate(f: Callable[[jax.Array], jax.Array], solver: Solver, x0: jax.Arr
             lengths = jnp.sqrt(jnp.diagonal(s["gram"]))
             used = (jnp.arange(m, dtype=jnp.int32) < s["filled"]) & (lengths > 0)
             unit = jnp.where(used, 1 / jnp.where(used, lengths, 1), 0)
-            system = s["gram"] * unit[:, None] * unit[None, :] + jnp.diag(jnp.where(used, solver.ridge, 1)).astype(x.dtype)
+            system = s["gram"] * unit[:, None] * unit[None, :] + jnp.diag(jnp.where(used, solver.ridge, 1)).astype(
+                x.dtype
+            )
             weights = jnp.linalg.solve(system, dot(s["dr"], r) * unit) * unit
             move = move - dot(weights, s["dx"]) - s["step"] * dot(weights, s["dr"])
         new_x = x + move
