@@ -58,7 +58,7 @@ def test_steps_do_not_depend_on_the_size_of_the_state(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_nan_is_never_a_success_and_ends_at_once(method):
     (rate, shift), _ = problem()
-    z, trace = solve(affine, Solver(method), (rate, shift.at[3].set(jnp.nan)), jnp.zeros(200))
+    _z, trace = solve(affine, Solver(method), (rate, shift.at[3].set(jnp.nan)), jnp.zeros(200))
     assert not bool(trace.converged)
     assert int(trace.steps) <= 3 or method in ("broyden", "jaxopt_anderson")
 
@@ -78,7 +78,7 @@ def test_safeguard_recovers_where_plain_anderson_would_jump():
     def kinked(theta, z):
         return jnp.clip(0.5 * z + theta, 0.0, 1.0) + 0.45 * jnp.sin(z)
 
-    z, trace = solve(kinked, Solver(tolerance=1e-5, max_steps=100), jnp.linspace(-3.0, 3.0, 50), jnp.full(50, 9.0))
+    _z, trace = solve(kinked, Solver(tolerance=1e-5, max_steps=100), jnp.linspace(-3.0, 3.0, 50), jnp.full(50, 9.0))
     assert bool(trace.converged)
 
 
@@ -130,7 +130,7 @@ def test_float32_states_are_walked_under_x64(x64):
 
 
 def test_a_zero_solution_converges():
-    z, trace = solve(affine, Solver(), (jnp.full(5, 0.5), jnp.zeros(5)), jnp.zeros(5))
+    _z, trace = solve(affine, Solver(), (jnp.full(5, 0.5), jnp.zeros(5)), jnp.zeros(5))
     assert bool(trace.converged)
     assert float(trace.residual) == 0.0
 

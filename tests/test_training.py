@@ -94,7 +94,7 @@ def test_held_out_bands_tell_a_noisy_answer_from_a_smooth_one(sample):
 
 def test_a_plateau_stops_training_and_freezes_the_parameters(sample):
     plan = Training(epochs=8, patience=2, least=0.9)
-    params, history = jax.jit(lambda: training.fit(jax.random.key(0), sample.cube, CONFIG, plan, count=3))()
+    _params, history = jax.jit(lambda: training.fit(jax.random.key(0), sample.cube, CONFIG, plan, count=3))()
     active = np.asarray(history.active)
     assert active[:2].all() and not active[-2:].any()
     assert float(history.loss[-1]) == float(history.loss[-2])

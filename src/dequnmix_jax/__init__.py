@@ -12,7 +12,7 @@ The usual order of use:
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.classical import fcls, kkt_residual, nnls, scaled_nnls
-from dequnmix_jax.config import Adjoint, Model, Rates, Solver, Training
+from dequnmix_jax.config import RECOMMENDED, Adjoint, Model, Rates, Solver, Training
 from dequnmix_jax.endmembers import purify, vca
 from dequnmix_jax.files import read, read_truth, write
 from dequnmix_jax.implicit import adjoint_trace, fixed_point, unrolled
@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "Scene", "read", "read_truth", "write",
     "vca", "purify", "fcls", "nnls", "scaled_nnls", "kkt_residual",
-    "Model", "Solver", "Adjoint", "Training", "Rates",
+    "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",
     "init", "equilibrium_map", "unmix", "reconstruct", "fit", "loss",
     "fixed_point", "solve", "unrolled", "adjoint_trace",
     "Estimate", "Trace", "History",

@@ -13,7 +13,7 @@ from jax import lax
 
 _DUAL = 1.0
 """Roundings (eps) by which a gradient of unit columns and a unit target may look like descent and not be. Measured on
-DC1 at 30 dB, float32: 16 leaves out coefficients of 1.4e-4, 4 and less none; 0 costs a third more steps."""
+DC1 at 30 dB, float32, against scipy: 16 errs by up to 1.4e-4 in a coefficient, 4, 1 and 0 by 1.3e-6."""
 
 _DEPENDENT = 16.0
 """Roundings of a column that orthogonalisation leaves of a dependent one (Bjorck 1967): less is taken for none."""

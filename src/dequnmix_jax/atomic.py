@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .checks import InputError
+from dequnmix_jax.checks import InputError
 
 
 def _check_target(path: Path, overwrite: bool) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .atomic import replacing_file
-from .checks import InputError
-from .npzfiles import load as load_arrays
-from .scene import Array
+from dequnmix_jax.atomic import replacing_file
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.npzfiles import load as load_arrays
+from dequnmix_jax.scene import Array
 
 _FORMAT = 1
 _HEADER = "checkpoint.json"

@@ -72,7 +72,8 @@ def check_count(count: int, cube: Array, mask: Array | None = None) -> None:
     pixels = height * width if mask is None or not concrete(mask) else int(np.asarray(mask).sum())
     if count < 2:
         raise InputError(
-            f"{count} endmember{'' if count == 1 else 's'} asked for; expected at least 2: with one, every abundance is 1."
+            f"{count} endmember{'' if count == 1 else 's'} asked for; expected at least 2: with one, every abundance "
+            "is 1."
         )
     if count > bands:
         raise InputError(
@@ -94,5 +95,5 @@ def check_finite(cube: Array, mask: Array | None = None, name: str = "cube") -> 
         where = tuple(int(i) for i in np.argwhere(bad)[0])
         raise InputError(
             f"{name} holds NaN or infinite values in {int(bad.sum())} of {bad.size} pixels, the first at {where}; "
-            "expected finite reflectance in every valid pixel. Pass mask=numpy.isfinite(cube).all(-1) to leave them out."
+            "expected finite values in every valid pixel. Pass mask=numpy.isfinite(cube).all(-1) to leave them out."
         )

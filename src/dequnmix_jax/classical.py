@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .active_set import active_set
-from .checks import Array, InputError, check_cube, check_endmembers, check_finite, check_mask
-from .mixing import (
+from dequnmix_jax.active_set import active_set
+from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_finite, check_mask
+from dequnmix_jax.mixing import (
     check_abundances,
     correlate,
     gram,

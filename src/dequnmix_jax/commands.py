@@ -13,7 +13,7 @@ import numpy as np
 from dequnmix_jax import checkpoint, files
 from dequnmix_jax.atomic import replacing_file, replacing_folder
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.config import Model, Rates, Training
+from dequnmix_jax.config import RECOMMENDED, Model
 from dequnmix_jax.outputs import SUMMARY
 from dequnmix_jax.progress import describe_fit, fit_scene
 from dequnmix_jax.scene import Scene, check_scene, mask_invalid
@@ -124,13 +124,13 @@ def fit(args: Namespace) -> None:
 
     chosen = {name: getattr(args, name) for name in ("gradient", "constraint", "prox") if getattr(args, name)}
     config = Model(**chosen)
-    training = Training() if args.epochs is None else replace(Training(), epochs=args.epochs)
+    training = RECOMMENDED[0] if args.epochs is None else replace(RECOMMENDED[0], epochs=args.epochs)
     _not_its_own_input(args.output, args.file)
     # The place is taken before the work begins: a missing folder is said now and not in half an hour.
     with replacing_file(args.output, overwrite=args.force) as temporary:
         scene = read_for_unmixing(args, args.endmembers)
-        fitted = fit_scene(jax.random.key(args.seed), scene, config, training, Rates(), count=args.endmembers)
-        metadata = model_metadata(scene, config, training, Rates(), args.seed, fitted.history)
+        fitted = fit_scene(jax.random.key(args.seed), scene, config, training, RECOMMENDED[1], count=args.endmembers)
+        metadata = model_metadata(scene, config, training, RECOMMENDED[1], args.seed, fitted.history)
         params = jax.tree.map(np.asarray, fitted.params)
         checkpoint.save(temporary, params, metadata, overwrite=True)
     for line in describe_fit(fitted.history):

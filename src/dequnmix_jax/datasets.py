@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import matfiles, npzfiles
-from .atomic import replacing_file
-from .checks import InputError
-from .scene import Array, Scene
-from .truth import Truth
+from dequnmix_jax import matfiles, npzfiles
+from dequnmix_jax.atomic import replacing_file
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.scene import Array, Scene
+from dequnmix_jax.truth import Truth
 
 FOLDER = "DEQUNMIX_DATA"
 _SHIPPED = ("hysu", "hapke_relab", "dc1", "misicnet_sim1", "emit_mini")

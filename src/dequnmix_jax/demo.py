@@ -19,14 +19,15 @@ import numpy as np
 from dequnmix_jax import checkpoint, datasets, files, hysu, plots
 from dequnmix_jax.atomic import replacing_folder
 from dequnmix_jax.commands import check_folder, save_pictures, unit_of, unmix_scene
-from dequnmix_jax.config import Model, Rates, Training
+from dequnmix_jax.config import RECOMMENDED, Model
 from dequnmix_jax.matching import match
 from dequnmix_jax.progress import describe_fit, fit_scene
 from dequnmix_jax.scene import Array, Scene, check_scene
 from dequnmix_jax.trained import model_metadata, plain
 
 EPOCHS = 30
-"""Training steps: with them the demonstration ends within three minutes on two CPU cores (60 took 269 s on busy ones)."""
+"""Training steps, so that the demonstration ends within three minutes on two CPU cores (measured: 115 CPU seconds with
+compilation)."""
 
 LARGEST_ANGLE = 0.15
 """Radians between a found spectrum and a named one beyond which they are not called the same material."""
@@ -123,7 +124,7 @@ def demo(args: Namespace) -> None:
     plots.require()
     check_folder(args.output, args.force)
     config = Model()
-    training = replace(Training(), epochs=EPOCHS if args.epochs is None else args.epochs)
+    training = replace(RECOMMENDED[0], epochs=EPOCHS if args.epochs is None else args.epochs)
     with replacing_folder(args.output, overwrite=args.force) as folder:
         scene, truth = datasets.load("hysu")
         assert truth.endmembers is not None and truth.names is not None  # the shipped file holds both
@@ -132,7 +133,7 @@ def demo(args: Namespace) -> None:
         print(f"HySU: {height} x {width} pixels of 0.7 m, {bands} bands; looking for {args.endmembers} endmembers")
         draw, rest = jax.random.split(jax.random.key(args.seed))
         E, A = _start(draw, scene, args.endmembers)
-        fitted = fit_scene(rest, scene, config, training, Rates(), endmembers=E)
+        fitted = fit_scene(rest, scene, config, training, RECOMMENDED[1], endmembers=E)
         for line in describe_fit(fitted.history):
             print(line)
         estimate, trace = unmix_scene(fitted.params, scene, config)
@@ -147,13 +148,13 @@ def demo(args: Namespace) -> None:
             "VCA+FCLS": areas_found(A, naming["VCA+FCLS"].names),
         }
         targets = hysu.hysu_targets()
-        metadata = model_metadata(scene, config, training, Rates(), args.seed, fitted.history)
+        metadata = model_metadata(scene, config, training, RECOMMENDED[1], args.seed, fitted.history)
         written = files.write(
             folder,
             estimate,
             scene,
             names=naming["DEQ-Unmix"].names,
-            configuration={"model": config, "training": training, "rates": Rates()._asdict(), "seed": args.seed},
+            configuration={"model": config, "training": training, "rates": RECOMMENDED[1]._asdict(), "seed": args.seed},
             trace=trace,
             overwrite=True,
         )

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .checks import Array, InputError, check_count, check_cube, check_finite, check_mask
-from .mixing import check_abundances
+from dequnmix_jax.checks import Array, InputError, check_count, check_cube, check_finite, check_mask
+from dequnmix_jax.mixing import check_abundances
 
 
 def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None) -> jax.Array:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from . import envi_header as envi
-from .checks import InputError
-from .pixelvalues import looks_sheared, scaled_and_masked
-from .scene import Array, Scene
+from dequnmix_jax import envi_header as envi
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.pixelvalues import looks_sheared, scaled_and_masked
+from dequnmix_jax.scene import Array, Scene
 
 _SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".sli", ".lib", ".tif", ".tiff", ".gz")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from .checks import InputError
-from .scene import Array
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.scene import Array
 
 # ENVI's numbers of the real data types; 6 and 9 are complex.
 DATA_TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from . import envi_header as envi
-from .atomic import replacing_file
-from .checks import InputError
-from .scene import Array
+from dequnmix_jax import envi_header as envi
+from dequnmix_jax.atomic import replacing_file
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.scene import Array
 
 
 def write_image(

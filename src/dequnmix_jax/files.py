@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
-from . import envi, matfiles, npzfiles
-from .checks import InputError
-from .envi_header import find_header
-from .outputs import SUMMARY, write
-from .scene import Scene
-from .truth import Truth
+from dequnmix_jax import envi, matfiles, npzfiles
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.envi_header import find_header
+from dequnmix_jax.outputs import SUMMARY, write
+from dequnmix_jax.scene import Scene
+from dequnmix_jax.truth import Truth
 
 __all__ = ["read", "read_truth", "write"]
 

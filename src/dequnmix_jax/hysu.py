@@ -6,9 +6,9 @@ from importlib.resources import as_file, files
 
 import numpy as np
 
-from . import npzfiles
-from .checks import InputError
-from .scene import Array
+from dequnmix_jax import npzfiles
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.scene import Array
 
 MATERIALS = ("bitumen", "red_metal", "blue_fabric", "red_fabric", "green_fabric")
 

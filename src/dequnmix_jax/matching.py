@@ -18,7 +18,7 @@ def match(cost: Array) -> tuple[Array, Array]:
         Kuhn, The Hungarian method for the assignment problem, Naval Research Logistics 2, 1955.
     """
     import jax.numpy as jnp
-    from optax.assignment import hungarian_algorithm  # type: ignore[import-untyped]
+    from optax.assignment import hungarian_algorithm
 
     rows, columns = hungarian_algorithm(jnp.asarray(cost, jnp.float32))
     return np.asarray(rows), np.asarray(columns)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from . import matvariables as mat
-from . import pixelorder
-from .checks import InputError
-from .pixelvalues import scaled_and_masked
-from .scene import Array, Scene
-from .truth import Truth
+from dequnmix_jax import matvariables as mat
+from dequnmix_jax import pixelorder
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.pixelvalues import scaled_and_masked
+from dequnmix_jax.scene import Array, Scene
+from dequnmix_jax.truth import Truth
 
 
 def _maps(value: Array, count: int | None) -> tuple[Array, list[str]]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .checks import InputError
-from .scene import Array
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.scene import Array
 
 CUBES = ("Y", "V", "X", "cube", "hsi", "HSI", "img")
 ABUNDANCES = ("A", "S_GT", "A_cube", "abundances", "S")

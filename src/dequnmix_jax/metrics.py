@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from optax.assignment import hungarian_algorithm
 
-from .checks import Array, InputError, check_cube, check_endmembers, check_mask
+from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
 
 
 def _norm(x: jax.Array) -> jax.Array:
@@ -48,6 +48,9 @@ def spectral_angle(a: Array, b: Array) -> jax.Array:
     Reference:
         Kruse et al., The spectral image processing system (SIPS), Remote Sensing of Environment 44, 1993. The formula:
         Kahan, How futile are mindless assessments of roundoff, 2006, section 12.
+
+    >>> round(float(spectral_angle(jnp.array([1.0, 0.0]), jnp.array([1.0, 1.0]))), 4)
+    0.7854
     """
     fits = np.ndim(a) == np.ndim(b) >= 1 and np.shape(a)[-1] == np.shape(b)[-1] > 0
     if not fits or any(m != n and 1 not in (m, n) for m, n in zip(np.shape(a), np.shape(b), strict=True)):

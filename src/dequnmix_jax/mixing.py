@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .checks import Array, InputError, check_cube, check_endmembers, check_mask
+from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
 
 _COMPARE_UP_TO = 48
 """Endmembers up to which the simplex threshold is found by comparing all pairs. Measured on 2 CPU cores, float32,
@@ -148,6 +148,9 @@ def project_simplex(values: Array) -> jax.Array:
 
     Reference:
         Held, Wolfe and Crowder, Validation of subgradient optimization, Mathematical Programming 6, 1974.
+
+    >>> project_simplex(jnp.array([2.0, 1.5, -1.0])).tolist()
+    [0.75, 0.25, 0.0]
     """
     if np.ndim(values) == 0 or np.shape(values)[-1] == 0:
         raise InputError(f"values have shape {np.shape(values)}; expected (..., R) with R at least 1.")

@@ -6,7 +6,7 @@ G stands in for the gradient of the data term, P is a proximal step, C the const
 B bands of the cube: the data enter as Y E^T (R numbers a pixel) and through features computed once.
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import jax
@@ -148,7 +148,7 @@ def _on_logits(config: Model) -> bool:
     return config.constraint == "softmax" and config.start == "physical"
 
 
-@lru_cache(maxsize=None)
+@cache
 def state_map(config: Model) -> Map:
     """Return equation (1) as a function f(theta, state) with a stable identity; theta comes from `factor`."""
 

@@ -122,7 +122,8 @@ def energy_gradient(state: jax.Array, drive: jax.Array, weights: dict[str, Any],
     """Return W^T s sigma(W A - v), the gradient of a convex energy in A.
 
     sum over pixels and channels of s d^2 log cosh((W A - v) / d), with W of norm at most one, s >= 0, d > 0 and
-    sigma(t) = d tanh(t / d), whose slope lies in (0, 1]: whatever the weights are, the Hessian lies between 0 and max s.
+    sigma(t) = d tanh(t / d), whose slope lies in (0, 1]: whatever the weights are, the Hessian lies between 0 and
+    max s.
 
     Args:
         state: (H, W, R).

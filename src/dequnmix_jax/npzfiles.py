@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from . import pixelorder
-from .checks import InputError
-from .pixelvalues import scaled_and_masked
-from .scene import Array, Scene
-from .truth import Truth
+from dequnmix_jax import pixelorder
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.pixelvalues import scaled_and_masked
+from dequnmix_jax.scene import Array, Scene
+from dequnmix_jax.truth import Truth
 
 # What numpy and zipfile raise on files that are truncated, damaged, foreign, or ask to be unpickled.
 _DAMAGE = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError)

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .atomic import replacing_folder
-from .checks import InputError, check_endmembers
-from .envi_writing import write_image, write_library
-from .scene import Array, Scene
+from dequnmix_jax.atomic import replacing_folder
+from dequnmix_jax.checks import InputError, check_endmembers
+from dequnmix_jax.envi_writing import write_image, write_library
+from dequnmix_jax.scene import Array, Scene
 
 if TYPE_CHECKING:
-    from .records import Estimate, Trace
+    from dequnmix_jax.records import Estimate, Trace
 
 SUMMARY = "summary.json"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .checks import InputError
-from .pixelvalues import looks_sheared
-from .scene import Array
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.pixelvalues import looks_sheared
+from dequnmix_jax.scene import Array
 
 _ORDER_WORDS = {"F": "down the columns (order F)", "C": "along the rows (order C)"}
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .checks import InputError
-from .scene import Array
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.scene import Array
 
 
 def scaled_and_masked(

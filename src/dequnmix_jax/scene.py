@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import InputError, check_count, check_cube
+from dequnmix_jax.checks import InputError, check_count, check_cube
 
 Array = np.ndarray[Any, Any]
 

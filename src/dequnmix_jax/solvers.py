@@ -144,7 +144,7 @@ def _jaxopt(f: Callable[[jax.Array], jax.Array], solver: Solver, x0: jax.Array) 
     import jaxopt
 
     # jaxopt's Anderson keeps float32 and float64 branches apart when x64 is on: walk in the wider of the two.
-    wide = jnp.zeros((), jnp.float64 if jax.config.jax_enable_x64 else jnp.float32).dtype
+    wide = jnp.zeros((), jnp.float64 if jax.dtypes.canonicalize_dtype(float) == jnp.float64 else jnp.float32).dtype
 
     def walked(x: jax.Array) -> jax.Array:
         return f(x.astype(x0.dtype)).astype(wide)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from .checks import Array, InputError, check_cube, check_endmembers
-from .mixing import project_simplex, scaled_mix
+from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers
+from dequnmix_jax.mixing import project_simplex, scaled_mix
 
 
 class Sample(NamedTuple):

@@ -59,8 +59,8 @@ def loss(
 
     mean spectral angle(y, s a E) + alpha mean (y - s a E)^2 / max(Y)^2 + weight spread(E)
 
-    The first two terms are the paper's (its cubes have maximum one); the third, zero unless asked for, keeps the simplex
-    of the endmembers small where reconstruction alone would let it drift.
+    The first two terms are the paper's (its cubes have maximum one); the third, zero unless asked for, keeps the
+    simplex of the endmembers small where reconstruction alone would let it drift.
 
     Args:
         params, cube, config, mask: as `unmix`.
@@ -155,7 +155,8 @@ def advance(
         key, draw = jax.random.split(state.key)
         held = None
         if training.holdout > 0:
-            # Exactly the share asked for, so that no draw leaves a side empty. Ranks by comparison: a sort compiles slowly.
+            # Exactly the share asked for, so that no draw leaves a side empty. Ranks by comparison, because a sort
+            # compiles slowly.
             bands = cube.shape[-1]
             draws = jax.random.uniform(draw, (bands,))
             rank = jnp.sum(draws[None, :] < draws[:, None], axis=1)
@@ -186,7 +187,7 @@ def advance(
 
 
 def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -> FitState:
-    """Take one step of AdamW (Loshchilov & Hutter 2019), E and the network each at their own rate, and stay feasible."""
+    """Take one feasible step of AdamW (Loshchilov & Hutter 2019), E and the network each at their own rate."""
     params = state.params
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
         direction, moments = _ADAM.update(gradient, state.moments)

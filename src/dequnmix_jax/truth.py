@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import InputError
-from .scene import Array
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.scene import Array
 
 
 @dataclass(frozen=True, eq=False)
