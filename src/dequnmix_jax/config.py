@@ -191,6 +191,6 @@ RECOMMENDED = (Training(epochs=100, holdout=0.5), Rates(endmembers=0.003, spread
 """Training and rates for a scene of one's own: `fit(key, cube, config, *RECOMMENDED, count=R)`.
 
 With the paper's loss alone the endmembers drift outwards while the loss falls. Held-out bands keep noise from being
-fitted, and the spread of the simplex, at a weight of 0.1, holds against spectral variability. Chosen on synthetic scenes
-and on how the loss behaves, one setting for all scenes: see `results/choose_training.md`.
+fitted, and a weight on the spread of the simplex holds it against spectral variability. One setting for all scenes,
+chosen on synthetic ones: `experiments.choose_training`.
 """

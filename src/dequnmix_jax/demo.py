@@ -25,7 +25,7 @@ from dequnmix_jax.progress import describe_fit, fit_scene
 from dequnmix_jax.scene import Array, Scene, check_scene
 from dequnmix_jax.trained import model_metadata, plain
 
-EPOCHS = 30
+EPOCHS = 40
 """Training steps, so that the demonstration ends within three minutes on two CPU cores (measured: 115 CPU seconds with
 compilation)."""
 
