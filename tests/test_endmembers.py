@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dequnmix_jax import classical, endmembers, metrics
+from dequnmix_jax import classical, endmembers, metrics, synthetic
 from dequnmix_jax.checks import InputError
 
 ANGLE = jax.jit(lambda found, E: metrics.msad(found[metrics.align(found, E)], E))
@@ -133,3 +133,18 @@ def test_samson_purified(data_dir):
 def test_bad_input_is_named(call, words):
     with pytest.raises(InputError, match=words):
         call(*pure_scene(3, 30.0))
+
+
+def test_of_several_runs_the_one_of_largest_volume_is_kept():
+    cube = synthetic.linear_scene(
+        jax.random.key(0), (12, 12), synthetic.spectra(jax.random.key(1), 4, 30), 15.0, brightness=0.3
+    ).cube
+
+    def volume(E):
+        U = E / jnp.linalg.norm(E, axis=1, keepdims=True)
+        return float(jnp.linalg.slogdet(U @ U.T)[1])
+
+    key = jax.random.key(5)
+    single = [volume(endmembers.vca(k, cube, 4)) for k in jax.random.split(key, 8)]
+    assert max(single) > min(single) + 0.01
+    assert abs(volume(endmembers.vca(key, cube, 4, runs=8)) - max(single)) < 1e-3

@@ -11,7 +11,7 @@ from dequnmix_jax.checks import Array, InputError, check_count, check_cube, chec
 from dequnmix_jax.mixing import check_abundances
 
 
-def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None) -> jax.Array:
+def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs: int = 1) -> jax.Array:
     r"""Find endmembers as extreme pixels: vertex component analysis.
 
     For i = 1..R: draw w ~ N(0, I), f = (I - A A^+) w, take the pixel with the largest |f . y|, append it to A; in R
@@ -25,6 +25,9 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None) -> ja
         cube: (H, W, B), any units; the mean of the valid pixels must not be zero.
         count: R, static, 2 <= R <= B and at most one for each valid pixel.
         mask: (H, W) bool, True where the pixel is valid.
+        runs: static; of so many draws the one is kept whose unit spectra span the largest volume, det(U U^T). One draw
+            in about twelve takes two pixels of the same material on Samson and misses another; such a pair has a small
+            volume.
 
     Returns:
         (R, B), spectra of R pixels of the scene projected on the signal subspace (less noise than the pixels), in the
@@ -42,7 +45,14 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None) -> ja
     check_mask(mask, cube)
     check_count(count, cube, mask)
     check_finite(cube, mask)
-    return _vca(key, *_pixels(cube, mask), count)
+    Y, valid = _pixels(cube, mask)
+    if runs == 1:
+        return _vca(key, Y, valid, count)
+    found = jax.vmap(lambda k: _vca(k, Y, valid, count))(jax.random.split(key, runs))
+    lengths = jnp.sqrt(jnp.sum(found * found, axis=2, keepdims=True))
+    U = found / jnp.where(lengths == 0.0, 1.0, lengths)
+    volumes = jnp.linalg.slogdet(jnp.matmul(U, jnp.swapaxes(U, 1, 2), precision="highest"))[1]
+    return found[jnp.argmax(lax.stop_gradient(volumes))]
 
 
 @partial(jax.jit, static_argnames="count")  # its branches and its loop, run eagerly, would be compiled at every call

@@ -18,6 +18,10 @@ FLOOR = 1e-5
 """E stays at least this, relative to its largest value, as in the script of the authors' sibling paper."""
 
 
+STARTS = 10
+"""Draws of VCA among which `begin` keeps the one of largest volume."""
+
+
 class FitState(NamedTuple):
     """All that training carries from one step to the next; a pytree of arrays.
 
@@ -124,7 +128,7 @@ def begin(
     if endmembers is None:
         check_count(int(count or 0), cube, mask)
         check_finite(cube, mask)
-        endmembers = jnp.maximum(vca(start, cube, int(count or 0), mask=mask), 0)
+        endmembers = jnp.maximum(vca(start, cube, int(count or 0), mask=mask, runs=STARTS), 0)
     params = model.init(draw, cube, config, endmembers=endmembers, mask=mask)
     E = params["endmembers"]
     return FitState(
