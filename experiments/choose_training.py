@@ -74,7 +74,7 @@ def vary(key: jax.Array, sample: synthetic.Sample, amount: float, snr: float) ->
     """Give every pixel spectra of its own: e (1 + amount * a random smooth function of the band), then the noise."""
     height, width, bands = sample.cube.shape
     draw, noise = jax.random.split(key)
-    waves = jnp.cos(jnp.pi * jnp.arange(1, 5)[:, None] * jnp.linspace(0.0, 1.0, bands)[None]) / 2**0.5
+    waves = jnp.cos(jnp.pi * jnp.arange(1.0, 5.0)[:, None] * jnp.linspace(0.0, 1.0, bands)[None]) / 2**0.5
     shape = (height, width, sample.endmembers.shape[0], 4)
     own = 1 + amount * jnp.matmul(jax.random.normal(draw, shape), waves)
     mixed = jnp.sum(sample.abundances[..., None] * sample.endmembers[None, None] * own, axis=2)

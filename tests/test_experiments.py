@@ -20,8 +20,7 @@ def test_quick_form_writes_a_table_with_its_origin(experiment, tmp_path):
 
 
 def test_the_blind_table_names_the_reference_and_counts_broken_solves(tmp_path):
-    settings = blind_table.Settings(scenes=(("hapke_relab", None),), seeds=1, ablation_seeds=0, epochs=1, crop=12)
-    rows = {}
+    settings = blind_table.Settings(scenes=(("hapke_relab", None),), seeds=1, ablation_seeds=0, epochs=1)
     with blind_table.main(settings, tmp_path).with_suffix(".csv").open(encoding="utf-8") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert all(row["reference"] for row in rows.values())
