@@ -25,9 +25,8 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs:
         cube: (H, W, B), any units; the mean of the valid pixels must not be zero.
         count: R, static, 2 <= R <= B and at most one for each valid pixel.
         mask: (H, W) bool, True where the pixel is valid.
-        runs: static; of so many draws the one is kept whose unit spectra span the largest volume, det(U U^T). One draw
-            in about twelve takes two pixels of the same material on Samson and misses another; such a pair has a small
-            volume.
+        runs: static; of so many draws the one is kept whose unit spectra span the largest volume, det(U U^T). One of 24
+            draws on Samson took two pixels of the same material and missed another; such a pair has a small volume.
 
     Returns:
         (R, B), spectra of R pixels of the scene projected on the signal subspace (less noise than the pixels), in the
