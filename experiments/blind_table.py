@@ -7,7 +7,6 @@ references are used for the columns of errors alone. The closed forms are those 
 spectra of maximum one divided by its sum, each with VCA's spectra or with the mean of the purest 3 % of pixels.
 """
 
-import argparse
 import functools
 import time
 from collections.abc import Callable
@@ -155,8 +154,4 @@ def main(settings: Settings, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a small run that only shows that all works")
-    parser.add_argument("-o", "--output", type=Path, default=Path("results"))
-    arguments = parser.parse_args()
-    print(main(QUICK if arguments.quick else Settings(), arguments.output))
+    tables.command_line(__doc__, main, Settings(), QUICK)

@@ -7,7 +7,6 @@ For each setting: the ratio of the errors after training to those of the untrain
 are in the cone's convention (endmembers at maximum one).
 """
 
-import argparse
 import functools
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,8 +135,4 @@ def geometric_mean(values: list[float]) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a small run that only shows that all works")
-    parser.add_argument("-o", "--output", type=Path, default=Path("results"))
-    arguments = parser.parse_args()
-    print(main(QUICK if arguments.quick else Settings(), arguments.output))
+    tables.command_line(__doc__, main, Settings(), QUICK)

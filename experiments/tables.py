@@ -1,11 +1,12 @@
 """Write a table of results with what is needed to run it again: versions, device, date, command."""
 
+import argparse
 import csv
 import math
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,12 @@ def write(folder: Path, name: str, rows: Sequence[dict[str, Any]], command: str,
     target = folder / f"{name}.md"
     target.write_text(text, encoding="utf-8")
     return target
+
+
+def command_line(about: str, main: Callable[[Any, Path], Path], full: Any, quick: Any) -> None:
+    """Run an experiment as `python -m experiments.NAME [--quick] [-o FOLDER]` and print the table's path."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a small run that only shows that all works")
+    parser.add_argument("-o", "--output", type=Path, default=Path("results"))
+    arguments = parser.parse_args()
+    print(main(quick if arguments.quick else full, arguments.output))
