@@ -161,8 +161,9 @@ def test_convergence_shows_failures_and_tolerance():
 
 def test_convergence_survives_nan_and_zero():
     odd = history(3)._replace(loss=np.full(3, np.nan), residual=np.array([0, np.nan, 0.0]), converged=np.zeros(3, bool))
-    drawn(plots.convergence(odd))
-    drawn(plots.convergence(odd, tolerance=1e-4))
+    for figure in (plots.convergence(odd), plots.convergence(odd, tolerance=1e-4)):
+        drawn(figure)
+        assert len(figure.axes) == len(plots.convergence(history(3)).axes)
 
 
 def test_composite_is_upright_and_in_colour():
