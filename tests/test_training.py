@@ -162,7 +162,7 @@ def mixing_truth(sample):
 
 
 def test_the_penalty_is_the_frobenius_norm_of_the_jacobian(sample):
-    """Hutchinson's estimate against the whole matrix, and its derivative against differences (of a map without kinks)."""
+    """Hutchinson's estimate against the whole matrix; its derivative against differences, of a map without kinks."""
     config = Model(constraint="softmax", gamma=5.0, width=4)
     cube = sample.cube[:4, :5]
     params = model.init(jax.random.key(0), cube, config, endmembers=sample.endmembers)
