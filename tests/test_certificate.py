@@ -47,7 +47,8 @@ def many(config, sample):
 def test_the_bounds_of_the_learned_part_hold_on_the_image_itself(shape, kernel):
     """Power iteration on W^T s W at this size, with and without a mask.
 
-    Measured at 24 x 24: `curvature.largest` is 0.1 to 7 % above, `network.energy_bound` PLACE.
+    Measured at 24 x 24 for kernels of 1, 3, 5: `curvature.largest` is 0, 3, 7 % above, `energy_bound` 4, 18, 28 %.
+    At 75 x 75, on trained weights of 3 x 3: 1 % and 16 to 19 %.
     """
     raw = network.init_energy(jax.random.key(kernel), kernel, 3, 8, 0.0)
     weights = network.energy_weights(raw | {"gain": jax.random.uniform(jax.random.key(1), (8,))})
@@ -66,8 +67,8 @@ def test_the_bounds_of_the_learned_part_hold_on_the_image_itself(shape, kernel):
         assert true <= tight * 1.0001 <= 1.05 * bound
         assert bound <= float(jnp.max(weights["gain"]))
         if shape == (24, 24):
-            assert tight <= 1.1 * true
-            assert bound <= 1.3 * true
+            assert tight <= (1.05 if kernel < 5 else 1.1) * true
+            assert bound <= (1.2 if kernel < 5 else 1.3) * true
 
 
 def pairs(key, config, state, mask):
