@@ -22,12 +22,16 @@ class Settings:
     """What is run. `plain`: most steps of the plain iteration."""
 
     scenes: tuple[tuple[str, float | None], ...] = (("samson_zhu", None), ("dc1", 30.0), ("misicnet_sim1", 30.0))
+    constraints: tuple[str, ...] = ("cone", "simplex")
+    metrics: tuple[str, ...] = ("data", "euclidean")
     epochs: int = 100
     plain: int = 2000
     crop: int | None = None
 
 
-QUICK = Settings(scenes=(("hapke_relab", None),), epochs=2, plain=100, crop=12)
+QUICK = Settings(
+    scenes=(("hapke_relab", None),), constraints=("simplex",), metrics=("data",), epochs=2, plain=100, crop=24
+)
 
 certify = jax.jit(dq.certificate, static_argnums=2)
 count = jax.jit(lambda params, cube, config: dq.unmix(params, cube, config)[1], static_argnums=2)
@@ -51,7 +55,7 @@ def main(settings: Settings, folder: Path) -> Path:
         cube, truth = blind_table.scene(name, snr, settings.crop)
         key = jax.random.key(0)
         start = jnp.maximum(dq.vca(key, cube, len(truth.endmembers)), 1e-5)
-        for base in (dq.Model(), dq.Model(constraint="simplex")):
+        for base in (replace(dq.Model(), constraint=word) for word in settings.constraints):
             *pair, history = train(key, cube, start, base, settings.epochs)
             *_, quicker = train(key, cube, start, replace(base, step=None), settings.epochs)
             in_training = {
@@ -59,7 +63,7 @@ def main(settings: Settings, folder: Path) -> Path:
                 "the same, best step": float(jnp.mean(quicker.steps.astype(jnp.float32))),
             }
             for when, params in zip(("untrained", "trained"), pair, strict=True):
-                for metric in ("data", "euclidean"):
+                for metric in settings.metrics:
                     config = replace(base, metric=metric)
                     best = replace(config, step=None)
                     plain = dq.Solver(method="picard", max_steps=settings.plain)

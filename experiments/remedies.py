@@ -28,13 +28,18 @@ class Settings:
     """What is run; `steps` are the most applications of a map with a physical start, forward and backward."""
 
     scenes: tuple[str, ...] = ("samson_zhu", "synthetic")
+    maps: tuple[str, ...] = ("literal", "cone", "energy, cone")  # or "simplex" and "energy, simplex"
+    remedies: tuple[str, ...] = ("none", "spectral", "jacobian", "both")
     seeds: int = 2
     epochs: int = 60
     steps: int = 30
     crop: int | None = None
 
 
-QUICK = Settings(scenes=("synthetic",), seeds=1, epochs=2, steps=5, crop=12)
+QUICK = Settings(
+    scenes=("synthetic",), maps=("literal", "energy, cone"), remedies=("none", "both"),
+    seeds=1, epochs=2, steps=5, crop=12,
+)  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -87,9 +92,9 @@ def main(settings: Settings, folder: Path) -> Path:
     rows = []
     for name in settings.scenes:
         cube, E, A, reference = scene(name, settings.crop)
-        for place, base in maps(settings.steps).items():
-            free = base.gradient == "residual"
-            for remedy in ("none", "spectral", "jacobian", "both") if free else ("by construction",):
+        for place in settings.maps:
+            base = maps(settings.steps)[place]
+            for remedy in settings.remedies if base.gradient == "residual" else ("by construction",):
                 config = replace(base, normalisation="spectral") if remedy in ("spectral", "both") else base
                 penalised = remedy in ("jacobian", "both")
                 training = dq.Training(epochs=settings.epochs, probes=1 if penalised else 0)
