@@ -11,14 +11,14 @@ from dequnmix_jax.config import Model
 from dequnmix_jax.records import Params, Trace
 
 _WARM, _OVER = 150, 50
-"""Products with the Jacobian before the observed rate is taken, and over which it then is the geometric mean."""
+"""Products with the Jacobian before the observed rate is taken, and over which it then is the geometric mean. It comes
+from below: on DC1, trained, 60 + 60 products gave 0.922, 600 + 600 gave 0.927."""
 
 
 class Certificate(NamedTuple):
     """What is proven of the plain iteration, and what is seen of it; all arrays of shape ().
 
-    The first seven depend on the weights alone, not on the cube beyond its scale, and are NaN (False) where nothing is
-    proven.
+    The first seven follow from the weights (endmembers included) alone, and are NaN (False) where nothing is proven.
 
     Attributes:
         exists: bool, the plain iteration at `Model.step` and `Solver.damping` is proven to converge at `rate`.
@@ -28,7 +28,7 @@ class Certificate(NamedTuple):
         rate: the factor by which the distance to the equilibrium falls at each step, damping included.
         best_step: the step with the smallest `rate`.
         best_rate: the rate there, without damping.
-        observed_rate: spectral radius of the (damped) map's Jacobian at the equilibrium of this scene.
+        observed_rate: spectral radius of the (damped) map's Jacobian at the state found for this scene.
         bound_steps: plain steps to `Solver.tolerance` that are never exceeded, from the usual start; NaN where none.
         expected_steps: plain steps if the residual fell by `observed_rate` from the first; inf at a rate of one.
         trace: of the solve that found the equilibrium, with the solver of the configuration.
@@ -54,8 +54,8 @@ def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Arr
 
         f(A) = C_N(A - step N^-1 G(A)),    N = H + c I ("data") or c I ("euclidean"),                          (1)
 
-    with C_N the projection in the norm |x|_N = (x^T N x)^(1/2). Write T = W^T s sigma'(.) W for the derivative of the
-    learned part, 0 <= s sigma' <= s: at any state, and whatever the data are,
+    with C_N the projection in the norm |x|_N = (x^T N x)^(1/2). The learned part has the derivative W^T s sigma' W,
+    0 <= sigma' <= 1. At any state, and whatever the data are,
 
         H <= grad G <= H + W^T s W,        hence        alpha N <= grad G <= beta N,                           (2)
         alpha = min h / n(h) over the eigenvalues h of H,  n(h) = h + c or c,
@@ -86,8 +86,8 @@ def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Arr
     *softmax on logits* is mirror descent on F = energy + entropy / gamma. Relative to the entropy F is
     1-strongly convex, and (1 + gamma L / 2)-smooth on the simplex since d^T diag(1 / a) d >= |d|_1^2 >= 2 |d|^2 for
     differences of sum zero. The Kullback-Leibler distance to the equilibrium then falls by 1 - step alpha in
-    each step, step <= 1 / beta (Lu, Freund & Nesterov 2018, theorem 3.1; Bauschke, Bolte & Teboulle 2017), and with
-    it |A - A*| by rate = (1 - step alpha)^(1/2) at least (Pinsker). This is convergence to the equilibrium, not a
+    each step, step <= 1 / beta (Lu, Freund & Nesterov 2018, theorem 3.1; Bauschke, Bolte & Teboulle 2017), and a bound
+    of |A - A*| with it (Pinsker) by rate = (1 - step alpha)^(1/2). This is convergence to the equilibrium, not a
     contraction between any two states; the Jacobian there has real eigenvalues of at most 1 - step alpha.
 
     Nothing is claimed for the gradient "residual", whose derivative is not symmetric and whose attention has no global
