@@ -25,7 +25,7 @@ class Settings:
     constraints: tuple[str, ...] = ("cone", "simplex")
     metrics: tuple[str, ...] = ("data", "euclidean")
     epochs: int = 100
-    plain: int = 2000
+    plain: int = 1000
     crop: int | None = None
 
 
@@ -88,11 +88,12 @@ def main(settings: Settings, folder: Path) -> Path:
                         | in_training
                     )
                     print(tables.line(rows[-1]), flush=True)
-    note = (
-        f"One seed, tolerance {dq.Model().forward.tolerance:g}. '+': not reached in {settings.plain} plain or "
-        f"{dq.Model().forward.max_steps} Anderson steps. {settings}"
-    )
-    return tables.write(folder, "certificate", rows, "python -m experiments.certificate_table", note)
+        note = (
+            f"One seed, tolerance {dq.Model().forward.tolerance:g}. '+': not reached in {settings.plain} plain or "
+            f"{dq.Model().forward.max_steps} Anderson steps. {settings}"
+        )
+        target = tables.write(folder, "certificate", rows, "python -m experiments.certificate_table", note)
+    return target
 
 
 if __name__ == "__main__":

@@ -118,12 +118,13 @@ def main(settings: Settings, folder: Path) -> Path:
                 labels = {"scene": name, "reference": reference, "map": place, "remedy": remedy}
                 rows.append(tables.summary(labels, runs))
                 print(tables.line(rows[-1]), flush=True)
-    note = (
-        f"Of {settings.epochs} training solves: how many stay above a relative residual of 1e-3, the largest and the "
-        "median residual; then the spectral radius of the Jacobian at the last state, the residual there, aRMSE, mSAD. "
-        f"Penalty {PENALTY}. {settings}"
-    )
-    return tables.write(folder, "remedies", rows, "python -m experiments.remedies", note)
+        note = (
+            f"Of {settings.epochs} training solves: how many stay above a relative residual of 1e-3, the largest and the "
+            "median residual; then the spectral radius of the Jacobian at the last state, the residual there, aRMSE, mSAD. "
+            f"Penalty {PENALTY}. {settings}"
+        )
+        target = tables.write(folder, "remedies", rows, "python -m experiments.remedies", note)
+    return target
 
 
 if __name__ == "__main__":

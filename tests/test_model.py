@@ -106,7 +106,7 @@ def literal(params, A, cube, config):
         v = net.apply({"params": weights["net"]}, Y @ weights["first"] + weights["bias"][None, None], ones)
         parts = network.energy_weights(weights["energy"])
         G = G + network.energy_gradient(A, v, parts, ones)
-        total = 1.0 + jnp.max(parts["gain"])
+        total = 1.0 + network.energy_bound(parts)
     X = A - config.step / total * G
     if config.prox == "conv":
         parts = network.energy_weights(weights["prox"])

@@ -82,6 +82,15 @@ def test_spectral_bound():
     assert np.isfinite(jax.grad(lambda m: network.spectral_bound(m))(1e-10 * jnp.eye(3))).all()
 
 
+def test_the_bound_of_an_energy_has_a_finite_derivative_at_tiny_gains():
+    """Filters without response to a constant have a symbol of rounding size at the lowest frequency."""
+    weights = network.energy_weights(network.init_energy(jax.random.key(0), 3, 3, 4, 0.0))
+    for gain in (0.0, 1e-30, 1e-6, 1.0):
+        at = jnp.asarray([gain, 0.0, 0.0, gain])
+        value, slope = jax.value_and_grad(lambda s: network.energy_bound(weights | {"gain": s}))(at)
+        assert np.isfinite(slope).all() and float(value) <= gain
+
+
 def energy(seed, gain=2.0):
     raw = network.init_energy(jax.random.key(seed), 3, 3, 8, gain)
     raw["filters"] = 5 * raw["filters"] + 1  # training may scale and shift them as it likes

@@ -75,8 +75,9 @@ def spectral_bound(matrix: jax.Array) -> jax.Array:
     tr(M^16)^(1/16), which lies between the largest eigenvalue and R^(1/16) times it (1.07 at R = 3, 1.16 at 10).
     Differentiable, and matrix products only.
     """
-    size = jnp.trace(matrix, axis1=-2, axis2=-1)[..., None, None]
-    power = matrix / jnp.where(size > 0, size, 1)
+    # The result does not depend on the unit; a derivative through it would be one over the square of a tiny number.
+    size = lax.stop_gradient(jnp.trace(matrix, axis1=-2, axis2=-1)[..., None, None])
+    power = matrix / jnp.where(size > jnp.finfo(matrix.dtype).tiny, size, 1)
     for _ in range(4):
         power = jnp.matmul(power, power, precision=lax.Precision.HIGHEST)
     trace = jnp.trace(power, axis1=-2, axis2=-1)
