@@ -119,9 +119,9 @@ def main(settings: Settings, folder: Path) -> Path:
                 rows.append(tables.summary(labels, runs))
                 print(tables.line(rows[-1]), flush=True)
         note = (
-            f"Of {settings.epochs} training solves: how many stay above a relative residual of 1e-3, the largest and the "
-            "median residual; then the spectral radius of the Jacobian at the last state, the residual there, aRMSE, mSAD. "
-            f"Penalty {PENALTY}. {settings}"
+            f"Of {settings.epochs} training solves: how many stay above a relative residual of 1e-3, the largest and "
+            "the median residual; then the spectral radius of the Jacobian at the last state, the residual there, "
+            f"aRMSE, mSAD. Penalty {PENALTY}. {settings}"
         )
         target = tables.write(folder, "remedies", rows, "python -m experiments.remedies", note)
     return target
