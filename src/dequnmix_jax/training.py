@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from dequnmix_jax import metrics, model
+from dequnmix_jax import metrics, model, noise
 from dequnmix_jax.checks import InputError, check_count, check_cube, check_finite, check_mask
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.endmembers import vca
@@ -34,6 +34,8 @@ class FitState(NamedTuple):
         best: (), the lowest loss so far that counted as progress.
         waited: () int32, steps since.
         size: (), RMS of the endmembers at the start, the unit of their learning rate.
+        variability: (), `noise.variability` of the scene, the unit of the weight of the spread.
+        subspace: (B, B), `noise.signal_subspace` of the scene, in which E moves.
     """
 
     params: Params
@@ -44,6 +46,8 @@ class FitState(NamedTuple):
     best: jax.Array
     waited: jax.Array
     size: jax.Array
+    variability: jax.Array
+    subspace: jax.Array
 
 
 _ADAM = optax.scale_by_adam()
@@ -140,6 +144,8 @@ def begin(
         best=jnp.asarray(jnp.inf, cube.dtype),
         waited=jnp.asarray(0, jnp.int32),
         size=jnp.sqrt(jnp.mean(jnp.square(E))),
+        variability=lax.stop_gradient(noise.variability(cube, E.shape[0], mask=mask)),
+        subspace=lax.stop_gradient(noise.signal_subspace(cube, E.shape[0], mask=mask)),
     )
 
 
@@ -154,6 +160,7 @@ def advance(
     mask: jax.Array | None = None,
 ) -> tuple[FitState, History]:
     """Train for `steps` more steps; the result does not depend on how the steps are divided into calls."""
+    weights = rates._replace(spread=rates.spread * state.variability)
 
     def update(state: FitState, _: None) -> tuple[FitState, History]:
         key, draw = jax.random.split(state.key)
@@ -167,7 +174,7 @@ def advance(
             held = rank < max(1, min(bands - 1, round(training.holdout * bands)))
         start = state.equilibrium if training.warm_start else model.start_state(state.params, cube, config)
         (value, extra), gradient = jax.value_and_grad(loss, has_aux=True)(
-            state.params, cube, config, rates, initial=start, mask=mask, held=held
+            state.params, cube, config, weights, initial=start, mask=mask, held=held
         )
         trace: Trace = extra["trace"]
         progress = value < state.best - training.least * jnp.abs(state.best)
@@ -208,7 +215,11 @@ def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -
         if part in network:  # the energy is convex while its gains are not negative
             network = network | {part: network[part] | {"gain": jnp.maximum(network[part]["gain"], 0)}}
     E = params["endmembers"]
-    E = move(jnp.asarray(rates.endmembers, dtype) * state.size, rates.endmember_decay, E, direction["endmembers"])
+    new = move(jnp.asarray(rates.endmembers, dtype) * state.size, rates.endmember_decay, E, direction["endmembers"])
+    if training.subspace == "signal":
+        # Adam gives every band a step of the same size, whether noise or signal asks for it.
+        new = E + jnp.matmul(new - E, state.subspace, precision=lax.Precision.HIGHEST)
+    E = new
     E = jnp.maximum(E, FLOOR * jnp.max(E))
     return state._replace(params={"endmembers": E, "network": network}, moments=moments, step=state.step + 1)
 
