@@ -70,14 +70,13 @@ class Settings:
     # The first is the paper's; then one thing is changed at a time.
     choices: tuple[Choice, ...] = (
         Choice(0.0, "all", 0.007, 0.0),
-        Choice(0.0, "signal", 0.007, 0.3),
-        Choice(0.5, "all", 0.007, 0.3),
-        Choice(0.5, "signal", 0.003, 0.3),
-        Choice(0.5, "signal", 0.015, 0.3),
+        Choice(0.0, "signal", 0.007, 0.06),
+        Choice(0.5, "all", 0.007, 0.06),
+        Choice(0.5, "signal", 0.003, 0.06),
         Choice(0.5, "signal", 0.007, 0.0),
-        Choice(0.5, "signal", 0.007, 0.1),
-        Choice(0.5, "signal", 0.007, 0.3),
-        Choice(0.5, "signal", 0.007, 1.0),
+        Choice(0.5, "signal", 0.007, 0.02),
+        Choice(0.5, "signal", 0.007, 0.06),
+        Choice(0.5, "signal", 0.007, 0.2),
     )
     draws: int = 2
     side: int = 32
@@ -87,7 +86,7 @@ class Settings:
 
 QUICK = Settings(
     kinds=(Kind(3, 1.0, 20.0, varied=0.1),),
-    choices=(Choice(0.5, "signal", 0.007, 0.3),),
+    choices=(Choice(0.5, "signal", 0.007, 0.06),),
     draws=1,
     side=12,
     bands=30,
@@ -171,7 +170,7 @@ def main(settings: Settings, folder: Path) -> Path:
     ]
     note = (
         "Figures are ratios: error after training over error of the untrained start. The weight of the spread is "
-        f"multiplied by the variability of the scene. {settings}"
+        f"multiplied by `training.inside` of the scene. {settings}"
     )
     return tables.write(folder, "choose_training", rows, "python -m experiments.choose_training", note)
 

@@ -180,7 +180,7 @@ class Rates(NamedTuple):
         decay: factor of the schedule, applied each `Training.decay_every` steps.
         error: alpha, weight of the mean squared error beside the spectral angle.
         spread: weight of the size of the endmember simplex (`training.spread`); 0 in the paper. `fit` multiplies it by
-            the `noise.variability` of the scene: where the linear model holds to the noise, nothing has to be held.
+            `training.inside`, from the share of noise in what the endmembers leave unexplained.
     """
 
     network: Any = 0.01
@@ -192,7 +192,7 @@ class Rates(NamedTuple):
     spread: Any = 0.0
 
 
-RECOMMENDED = (Training(epochs=100, holdout=0.5, subspace="signal"), Rates(spread=0.3))
+RECOMMENDED = (Training(epochs=100, holdout=0.5, subspace="signal"), Rates(spread=0.06))
 """Training and rates for a scene of one's own: `fit(key, cube, config, *RECOMMENDED, count=R)`.
 
 With the paper's loss alone the endmembers drift outwards while the loss falls. Held-out bands keep noise from being
