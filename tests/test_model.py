@@ -1,6 +1,7 @@
 """The equilibrium map: the paper's equation, its physical start, and a loop without bands."""
 
 import re
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -170,6 +171,23 @@ def test_a_masked_frame_changes_nothing(config, sample):
         outside = np.asarray(maps).copy()
         outside[2:13, 3:13] = 0
         assert not outside.any()
+
+
+def test_spectral_normalisation_tames_a_wild_residual_network(sample):
+    wild = Model(gradient="residual", constraint="simplex", metric="euclidean", width=8, attention=False)
+    params = trained(wild, sample)
+    params["network"] = jax.tree.map(lambda x: 10 * x, params["network"])
+    # Close together and inside the simplex, so that the projection does not hide how steep the network is.
+    a, b = 1 / 3 + 1e-3 * jax.random.normal(jax.random.key(5), (2, 11, 10, 3))
+    a, b = (x - jnp.mean(x, axis=-1, keepdims=True) + 1 / 3 for x in (a, b))
+    ratios = []
+    for config in (wild, replace(wild, normalisation="spectral")):
+        change = [model.equilibrium_map(params, A, sample.cube, config) for A in (a, b)]
+        ratios.append(float(jnp.linalg.norm(change[0] - change[1]) / jnp.linalg.norm(a - b)))
+    # |A - eta G| grows by at most 1 + eta |network| with eta = 1; the projection does not expand.
+    assert ratios[1] < 2 < ratios[0]
+    with pytest.raises(InputError, match="nothing to normalise"):
+        Model(normalisation="spectral")
 
 
 def test_the_cone_does_not_care_for_the_unit_of_the_cube(sample):

@@ -134,3 +134,28 @@ def test_the_last_layer_starts_at_zero_where_asked():
     net = network.Net(width=6, out=4, kernel=3, attention=True, zero=True)
     x, ones = draw(7, 6, 6), jnp.ones((7, 6, 1))
     assert not np.asarray(net.apply(net.init(jax.random.key(1), x, ones), x, ones)).any()
+
+
+def test_bounded_layers_make_a_network_that_does_not_expand():
+    """Every kernel has norm at most one; without attention, whose products have no bound, so has the whole."""
+    net = network.Net(width=6, out=3, kernel=3, attention=False, zero=False)
+    ones = jnp.ones((8, 7, 1))
+    params = net.init(jax.random.key(1), draw(8, 7, 6), ones)["params"]
+    wild = jax.tree.map(lambda w: 5 * w, params)
+    tame = network.bounded(wild)
+    for name in ("inner", "last"):
+        assert norm_squared(wild[name]["kernel"]) > 2
+        assert 0.5 < norm_squared(tame[name]["kernel"]) <= 1.0001
+    a, b = (draw(8, 7, 6, key=key) for key in (2, 3))
+    change = net.apply({"params": tame}, a, ones) - net.apply({"params": tame}, b, ones)
+    assert float(jnp.linalg.norm(change)) < float(jnp.linalg.norm(a - b))
+    small = jax.tree.map(lambda w: 0.01 * w, params)
+    jax.tree.map(np.testing.assert_array_equal, network.bounded(small), small)
+    zero = jax.grad(lambda w: jnp.sum(network.bounded({"kernel": w})["kernel"]))(jnp.zeros((3, 3, 2, 2)))
+    np.testing.assert_array_equal(zero, 1.0)
+
+
+def test_bounded_holds_dense_layers_too():
+    w = network.bounded({"kernel": draw(6, 4), "bias": 9 * draw(4)})
+    assert 0.8 < float(jnp.linalg.norm(w["kernel"], 2)) <= 1
+    np.testing.assert_array_equal(w["bias"], 9 * draw(4))

@@ -159,3 +159,48 @@ def mixing_truth(sample):
     """Return the abundances in the cone's convention: of spectra at maximum 1."""
     weighted = sample.abundances * jnp.max(sample.endmembers, axis=1)[None, None]
     return weighted / jnp.sum(weighted, axis=-1, keepdims=True)
+
+
+def test_the_penalty_is_the_frobenius_norm_of_the_jacobian(sample):
+    """Hutchinson's estimate against the whole matrix; its derivative against differences, of a map without kinks."""
+    config = Model(constraint="softmax", gamma=5.0, width=4)
+    cube = sample.cube[:4, :5]
+    params = model.init(jax.random.key(0), cube, config, endmembers=sample.endmembers)
+    params["network"]["energy"] |= {"gain": jnp.full(4, 0.5), "log_scale": jnp.zeros(4)}
+    state = jax.random.uniform(jax.random.key(1), (4, 5, 3))
+    probes = jax.random.normal(jax.random.key(2), (400, 4, 5, 3))
+
+    @jax.jit
+    def penalty(params):
+        return training.jacobian_penalty(model.factor(params, cube, config), state, config, probes)
+
+    theta = model.factor(params, cube, config)
+    whole = jax.jacrev(lambda z: model.state_map(config)(theta, z))(state).reshape(60, 60)
+    np.testing.assert_allclose(penalty(params), jnp.sum(whole**2) / 60, rtol=0.1)
+    slope = jax.grad(penalty)(params)["network"]["energy"]["gain"]
+    h = 1e-2
+
+    def moved(amount):
+        energy = params["network"]["energy"]
+        return penalty(params | {"network": params["network"] | {"energy": energy | {"gain": energy["gain"] + amount}}})
+
+    np.testing.assert_allclose(jnp.sum(slope), (moved(h) - moved(-h)) / (2 * h), rtol=0.02)
+
+
+def test_the_penalty_keeps_the_jacobian_small_and_is_off_unless_asked_for(sample):
+    config = Model(gradient="residual", constraint="simplex", metric="euclidean", width=4, forward=Solver(max_steps=20))
+    probe = jax.random.normal(jax.random.key(5), (8, 12, 11, 3))
+
+    def run(probes, weight):
+        plan, rates = Training(epochs=15, probes=probes), Rates(jacobian=weight)
+        params, history = training.fit(
+            jax.random.key(0), sample.cube, config, plan, rates, endmembers=sample.endmembers
+        )
+        estimate, _ = model.unmix(params, sample.cube, config)
+        theta = model.factor(params, sample.cube, config)
+        return history.loss[-1], training.jacobian_penalty(theta, estimate.state, config, probe)
+
+    off, ignored = (jax.jit(run, static_argnums=0)(0, weight) for weight in (0.0, 3.0))
+    np.testing.assert_array_equal(off[0], ignored[0])  # without probes the weight means nothing
+    _, penalised = jax.jit(run, static_argnums=0)(1, 3.0)
+    assert float(penalised) < 0.9 * float(off[1])

@@ -10,6 +10,7 @@ The usual order of use:
     dq.write("out", estimate, scene)
 """
 
+from dequnmix_jax.certificate import Certificate, certificate
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.classical import fcls, kkt_residual, nnls, scaled_nnls
 from dequnmix_jax.config import RECOMMENDED, Adjoint, Model, Rates, Solver, Training
@@ -31,7 +32,7 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",
     "init", "equilibrium_map", "unmix", "reconstruct", "fit", "loss",
     "fixed_point", "solve", "unrolled", "adjoint_trace",
-    "Estimate", "Trace", "History",
+    "certificate", "Estimate", "Trace", "History", "Certificate",
     "spectral_angle", "armse", "pooled_rmse", "msad", "psnr", "sre", "align",
     "InputError",
 ]  # fmt: skip

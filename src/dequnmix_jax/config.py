@@ -96,11 +96,15 @@ class Model:
             "euclidean".
         proximity: mu of that metric, relative to the largest eigenvalue of E E^T.
         step: eta, in units of 1 / (Lipschitz constant of G) or of the metric; below 2 the plain iteration converges for
-            the convex G. With a random "residual" network, whose constant is not known, eta itself.
+            the convex G (`certificate`). None: the step of the smallest certified rate, between 1 and 2, for a convex G
+            without prox on the cone or the simplex. With a random "residual" network, whose constant is not known, eta
+            itself.
         width: channels of the networks.
         kernel: side of their convolutions, odd.
         gamma: scale of the softmax.
         attention: with CBAM or without.
+        normalisation: of the "residual" network's layers. "none", or "spectral": none has a norm above one. It keeps
+            the network from growing steep but certifies nothing: attention multiplies features with each other.
         forward, backward: the solvers of the equilibrium and of its adjoint.
     """
 
@@ -110,24 +114,40 @@ class Model:
     start: Literal["physical", "random"] = "physical"
     metric: Literal["data", "euclidean"] = "data"
     proximity: float = 5e-4
-    step: float = 1.0
+    step: float | None = 1.0
     width: int = 32
     kernel: int = 3
     gamma: float = 100.0
     attention: bool = True
+    normalisation: Literal["none", "spectral"] = "none"
     forward: Solver = field(default_factory=Solver)
     backward: Adjoint = field(default_factory=Adjoint)
 
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_range(self, "proximity", 1e-6, 10.0)
-        _check_range(self, "step", 1e-6, 2.0)
+        if self.step is not None:
+            _check_range(self, "step", 1e-6, 2.0)
+        elif (
+            self.gradient == "residual"
+            or (self.start, self.prox) != ("physical", "none")
+            or (self.constraint == "softmax")
+        ):
+            raise InputError(
+                "Model.step is None, the step of the smallest certified rate; no such rate is known for a residual "
+                "gradient, a random start, a prox or softmax. Give a number, for example 1.0."
+            )
         _check_range(self, "width", 1, 4096)
         _check_range(self, "kernel", 1, 31)
         _check_range(self, "gamma", 1e-6, 1e6)
         if self.kernel % 2 == 0:
             raise InputError(
                 f"Model.kernel is {self.kernel}; expected an odd number, so that the image keeps its size."
+            )
+        if self.normalisation == "spectral" and self.gradient != "residual":
+            raise InputError(
+                f'Model(gradient={self.gradient!r}, normalisation="spectral") has nothing to normalise: '
+                'the "energy" holds its norm by construction. Use gradient="residual" or normalisation="none".'
             )
         if self.gradient == "analytic" and self.start == "random":
             raise InputError('Model(gradient="analytic", start="random") has nothing random; use start="physical".')
@@ -149,6 +169,8 @@ class Training:
         subspace: "signal": E moves only along the directions of spectral space that hold more signal than noise
             (`noise.signal_subspace`). "all": in every band by itself, as in the paper.
         warm_start: start each solve from the equilibrium of the step before.
+        probes: random directions a step in which the Jacobian of the map is measured, for the penalty of weight
+            `Rates.jacobian`; each costs two more applications of the map's derivative. 0: no penalty, at no cost.
         patience: stop after so many steps in which the best loss fell by less than `least`, relative. 0: never.
         least: see `patience`.
     """
@@ -158,6 +180,7 @@ class Training:
     holdout: float = 0.0
     subspace: Literal["all", "signal"] = "all"
     warm_start: bool = True
+    probes: int = 0
     patience: int = 0
     least: float = 1e-3
 
@@ -166,6 +189,7 @@ class Training:
         _check_range(self, "epochs", 0, 1_000_000)
         _check_range(self, "decay_every", 1, 1_000_000)
         _check_range(self, "holdout", 0.0, 0.9)
+        _check_range(self, "probes", 0, 1000)
         _check_range(self, "patience", 0, 1_000_000)
         _check_range(self, "least", 0.0, 1.0)
 
@@ -181,6 +205,7 @@ class Rates(NamedTuple):
         error: alpha, weight of the mean squared error beside the spectral angle.
         spread: weight of the size of the endmember simplex (`training.spread`); 0 in the paper. `fit` multiplies it by
             `training.inside`, from the share of noise in what the endmembers leave unexplained.
+        jacobian: weight of |J|_F^2 / size, J the Jacobian of the map at the equilibrium; see `Training.probes`.
     """
 
     network: Any = 0.01
@@ -190,6 +215,7 @@ class Rates(NamedTuple):
     decay: Any = 0.8
     error: Any = 0.2
     spread: Any = 0.0
+    jacobian: Any = 0.0
 
 
 RECOMMENDED = (Training(epochs=100, holdout=0.5, subspace="signal"), Rates(spread=0.06))

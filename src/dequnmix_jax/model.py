@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax import classical, mixing, network, projection
+from dequnmix_jax import classical, curvature, mixing, network, projection
 from dequnmix_jax.checks import (
     InputError,
     check_count,
@@ -100,37 +100,45 @@ def factor(
     if bands is not None:
         Y, E = Y * bands[None, None], E * bands[None]
     theta: dict[str, Any] = {"mask": m, "windows": network.whole_windows(m, config.kernel)}
-    curvature = jnp.zeros((), cube.dtype)
+    flat = jnp.zeros((), cube.dtype)  # the Lipschitz constant of the data term
     if config.start == "physical":
         centre = jnp.zeros_like(E[:1]) if config.constraint == "cone" else jnp.mean(E, axis=0, keepdims=True)
         H = mixing.gram(E - centre)
         L = network.spectral_bound(H)
         L = jnp.where(L > 0, L, 1)
         theta |= {"H": H / L, "b": m * mixing.correlate(Y - centre[None], E - centre) / L}
-        curvature = curvature + 1
+        flat = flat + 1
     if config.gradient == "residual":
-        theta["first"] = jnp.matmul(E, weights["first"])
-        theta["offset"] = jnp.matmul(Y, weights["first"]) - weights["bias"][None, None]
-        theta["net"] = weights["net"]
+        theta["first"], theta["net"] = jnp.matmul(E, weights["first"]), weights["net"]
+        unit = jnp.ones((), E.dtype)
+        if config.normalisation == "spectral":
+            unit = jnp.sqrt(jnp.maximum(network.spectral_bound(mixing.gram(theta["first"])), 1))
+            theta |= {"first": theta["first"] / unit, "net": network.bounded(weights["net"])}
+        theta["offset"] = jnp.matmul(Y, weights["first"]) / unit - weights["bias"][None, None]
     if config.gradient == "energy":
         features = jnp.matmul(Y, weights["first"]) + weights["bias"][None, None]
         theta["drive"] = _net(config, E.shape[0]).apply({"params": weights["net"]}, features, m)
         theta["energy"] = network.energy_weights(weights["energy"])
-    learned = jnp.max(theta["energy"]["gain"]) if config.gradient == "energy" else jnp.zeros((), cube.dtype)
+    learned = network.energy_bound(theta["energy"]) if config.gradient == "energy" else jnp.zeros((), cube.dtype)
     if config.prox == "conv":
         prox = network.energy_weights(weights["prox"])
         theta["prox"] = prox | {"gain": jnp.minimum(prox["gain"], 1)}
-    if _in_data_metric(config):
-        M = theta["H"] + (config.proximity + learned) * jnp.eye(E.shape[0], dtype=E.dtype)
+    in_data_metric = _in_data_metric(config)
+    # The paper's literal network has no known Lipschitz constant: eta is then the step itself.
+    shift = learned + (config.proximity if in_data_metric else flat)
+    if config.step is None:
+        theta["step"] = curvature.best_step(theta["H"], shift, in_data_metric, config.constraint == "simplex")
+    else:
+        theta["step"] = jnp.asarray(config.step, cube.dtype)
+    if in_data_metric:
+        M = theta["H"] + shift * jnp.eye(E.shape[0], dtype=E.dtype)
         theta["M"] = M
         if E.shape[0] <= projection.LARGEST:
             theta["faces"] = lax.stop_gradient(projection.faces(M, config.constraint == "simplex"))
         else:
             theta["root"] = jnp.linalg.cholesky(M)
     else:
-        total = curvature + learned
-        # The paper's literal network has no known Lipschitz constant: eta is then the step itself.
-        theta["eta"] = config.step / jnp.where(total > 0, total, 1)
+        theta["eta"] = theta["step"] / jnp.where(shift > 0, shift, 1)
     return theta
 
 
@@ -195,7 +203,7 @@ def _prox(theta: dict[str, Any], X: jax.Array) -> jax.Array:
 def _project_in_metric(theta: dict[str, Any], A: jax.Array, G: jax.Array, config: Model) -> jax.Array:
     """Take the step and the constraint in the metric M: argmin over the set of |a - P(A - eta M^-1 G)|_M."""
     M = theta["M"]
-    rhs = jnp.matmul(A, M, precision=lax.Precision.HIGHEST) - config.step * G
+    rhs = jnp.matmul(A, M, precision=lax.Precision.HIGHEST) - theta["step"] * G
     if "prox" in theta:
         X = _prox(theta, jnp.linalg.solve(M, rhs.reshape(-1, M.shape[0]).T).T.reshape(rhs.shape))
         rhs = jnp.matmul(X, M, precision=lax.Precision.HIGHEST)

@@ -62,10 +62,11 @@ def loss(
     initial: jax.Array | None = None,
     mask: jax.Array | None = None,
     held: jax.Array | None = None,
+    probes: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, Any]]:
     """Return the training objective of an equilibrium model, which needs no reference.
 
-    mean spectral angle(y, s a E) + alpha mean (y - s a E)^2 / max(Y)^2 + weight spread(E)
+    mean spectral angle(y, s a E) + alpha mean (y - s a E)^2 / max(Y)^2 + weight spread(E) [+ weight |J|_F^2 / size]
 
     The first two terms are the paper's (its cubes have maximum one); the third, zero unless asked for, keeps the
     simplex of the endmembers small where reconstruction alone would let it drift.
@@ -75,6 +76,7 @@ def loss(
         rates: `error` is alpha, `spread` the weight of the third term.
         initial: (H, W, R), where the solve starts.
         held: (B,) bool, bands that the equilibrium must not see and on which alone the first two terms are taken.
+        probes: (P, H, W, R), standard normal, for the penalty on the Jacobian (`jacobian_penalty`); None: no penalty.
 
     Returns:
         (loss, {"angle", "error", "trace", "state"}): angle in radians, error in units of the cube squared.
@@ -97,6 +99,8 @@ def loss(
     peak = jnp.max(jnp.abs(clean))
     total = angle + rates.error * error / jnp.square(jnp.where(peak > 0, peak, 1))
     total = total + rates.spread * spread(estimate.endmembers)
+    if probes is not None:
+        total = total + rates.jacobian * jacobian_penalty(theta, lax.stop_gradient(state), config, probes)
     return total, {"angle": angle, "error": error, "trace": trace, "state": state}
 
 
@@ -124,6 +128,19 @@ def inside(cube: jax.Array, count: int, mask: jax.Array | None = None) -> jax.Ar
     """
     v = noise.variability(cube, count, mask=mask)
     return jnp.sqrt(v + (1 - v) * min(count / cube.shape[-1], 1.0))
+
+
+def jacobian_penalty(theta: dict[str, Any], state: jax.Array, config: Model, probes: jax.Array) -> jax.Array:
+    """Estimate |J|_F^2 / size, the mean square of the singular values of the map's Jacobian at a state.
+
+    |J|_F^2 = E |J^T v|^2 for standard normal v (Hutchinson 1989), averaged over the probes; differentiable in theta.
+    The projection's own derivative counts as that of the face on which a pixel lies.
+
+    Reference:
+        Bai, Koltun and Kolter, Stabilizing equilibrium models by Jacobian regularization, ICML 2021.
+    """
+    _, pull = jax.vjp(lambda z: model.state_map(config)(theta, z), state)
+    return jnp.mean(lax.map(lambda v: jnp.mean(jnp.square(pull(v)[0])), probes))
 
 
 def begin(
@@ -187,9 +204,13 @@ def advance(
             draws = jax.random.uniform(draw, (bands,))
             rank = jnp.sum(draws[None, :] < draws[:, None], axis=1)
             held = rank < max(1, min(bands - 1, round(training.holdout * bands)))
+        probes = None
+        if training.probes > 0:
+            shape = (training.probes, *state.equilibrium.shape)
+            probes = jax.random.normal(jax.random.fold_in(draw, 1), shape, state.equilibrium.dtype)
         start = state.equilibrium if training.warm_start else model.start_state(state.params, cube, config)
         (value, extra), gradient = jax.value_and_grad(loss, has_aux=True)(
-            state.params, cube, config, weights, initial=start, mask=mask, held=held
+            state.params, cube, config, weights, initial=start, mask=mask, held=held, probes=probes
         )
         trace: Trace = extra["trace"]
         progress = value < state.best - training.least * jnp.abs(state.best)
