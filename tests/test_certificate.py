@@ -57,11 +57,11 @@ def test_the_bounds_of_the_learned_part_hold_on_the_image_itself(shape, kernel):
     for mask in (whole, whole.at[: shape[0] // 2, 1].set(0)):
 
         def apply(_, x, mask=mask):
-            x = network.energy_gradient(x, jnp.zeros((*shape, 8)), linear, mask)
+            x = network.energy_gradient(x, jnp.zeros((*shape, 8)), linear, mask, mask)
             return x / jnp.maximum(jnp.linalg.norm(x), 1e-12)
 
         x = jax.lax.fori_loop(0, 400, apply, jax.random.normal(jax.random.key(2), (*shape, 3)) * mask)
-        true = float(jnp.linalg.norm(network.energy_gradient(x, jnp.zeros((*shape, 8)), linear, mask)))
+        true = float(jnp.linalg.norm(network.energy_gradient(x, jnp.zeros((*shape, 8)), linear, mask, mask)))
         tight = float(curvature.largest({"H": jnp.zeros((3, 3)), "energy": weights}, jnp.eye(3)))
         bound = float(network.energy_bound(weights))
         assert true <= tight * 1.0001 <= 1.05 * bound

@@ -98,6 +98,7 @@ def literal(params, A, cube, config):
     G = residual @ centred.T / L
     total = 1.0
     ones = jnp.ones((*cube.shape[:2], 1))
+    inner = ones.at[0].set(0).at[-1].set(0).at[:, 0].set(0).at[:, -1].set(0)  # where a 3 x 3 window is whole
     net = network.Net(config.width, 3 if config.gradient == "residual" else config.width, 3, True, True)
     if config.gradient == "residual":
         features = residual @ weights["first"] + weights["bias"][None, None]
@@ -105,12 +106,13 @@ def literal(params, A, cube, config):
     if config.gradient == "energy":
         v = net.apply({"params": weights["net"]}, Y @ weights["first"] + weights["bias"][None, None], ones)
         parts = network.energy_weights(weights["energy"])
-        G = G + network.energy_gradient(A, v, parts, ones)
+        G = G + network.energy_gradient(A, v, parts, ones, inner)
         total = 1.0 + network.energy_bound(parts)
     X = A - config.step / total * G
     if config.prox == "conv":
         parts = network.energy_weights(weights["prox"])
-        X = X - network.energy_gradient(X, jnp.zeros((1, 1, 1)), parts | {"gain": jnp.minimum(parts["gain"], 1)}, ones)
+        parts = parts | {"gain": jnp.minimum(parts["gain"], 1)}
+        X = X - network.energy_gradient(X, jnp.zeros((1, 1, 1)), parts, ones, inner)
     return mixing.project_simplex(X)
 
 

@@ -98,13 +98,26 @@ def energy(seed, gain=2.0):
 
 
 def test_energy_gradient_is_symmetric_and_lies_between_zero_and_its_largest_gain():
-    weights, mask = energy(0), jnp.ones((6, 5, 1))
+    weights, mask = energy(0), jnp.ones((6, 5, 1)).at[1, 1].set(0)
+    windows = network.whole_windows(mask, 3)
     drive, A = draw(6, 5, 8, key=1), draw(6, 5, 3, key=2)
-    jacobian = jax.jacobian(lambda a: network.energy_gradient(a, drive, weights, mask))(A).reshape(90, 90)
+    jacobian = jax.jacobian(lambda a: network.energy_gradient(a, drive, weights, mask, windows))(A).reshape(90, 90)
     np.testing.assert_allclose(jacobian, jacobian.T, atol=1e-5)
     values = np.linalg.eigvalsh(np.asarray(jacobian))
     assert values[0] >= -1e-5
     assert values[-1] <= 2.0 + 1e-5
+
+
+def test_a_level_image_has_no_edge_at_its_border_nor_at_a_hole():
+    weights = network.energy_weights(network.init_energy(jax.random.key(0), 3, 3, 8, 1.0))
+    mask = jnp.ones((9, 8, 1)).at[4, 5].set(0)
+    level = jnp.broadcast_to(jnp.asarray([0.2, 0.5, 0.3]), (9, 8, 3))
+    windows = network.whole_windows(mask, 3)
+    assert float(jnp.sum(windows)) == 7 * 6 - 9  # the inner pixels less those around the hole
+    gradient = network.energy_gradient(level, jnp.zeros((1, 1, 1)), weights, mask, windows)
+    np.testing.assert_allclose(gradient, 0, atol=1e-6)
+    framed = network.energy_gradient(level, jnp.zeros((1, 1, 1)), weights, mask, mask)
+    assert float(jnp.max(jnp.abs(framed))) > 0.01
 
 
 def test_gain_learns_from_zero():

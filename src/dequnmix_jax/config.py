@@ -166,6 +166,8 @@ class Training:
             loss is then taken (Batson & Royer 2019: noise that is independent from band to band cannot be fitted).
             0: all bands on both sides, as in the paper; reconstruction then rewards the fitting of noise, and the
             endmembers drift (measured on synthetic scenes: `experiments.choose_training`).
+        subspace: "signal": E moves only along the directions of spectral space that hold more signal than noise
+            (`noise.signal_subspace`). "all": in every band by itself, as in the paper.
         warm_start: start each solve from the equilibrium of the step before.
         probes: random directions a step in which the Jacobian of the map is measured, for the penalty of weight
             `Rates.jacobian`; each costs two more applications of the map's derivative. 0: no penalty, at no cost.
@@ -176,12 +178,14 @@ class Training:
     epochs: int = 300
     decay_every: int = 15
     holdout: float = 0.0
+    subspace: Literal["all", "signal"] = "all"
     warm_start: bool = True
     probes: int = 0
     patience: int = 0
     least: float = 1e-3
 
     def __post_init__(self) -> None:
+        _check_choices(self)
         _check_range(self, "epochs", 0, 1_000_000)
         _check_range(self, "decay_every", 1, 1_000_000)
         _check_range(self, "holdout", 0.0, 0.9)
@@ -199,7 +203,8 @@ class Rates(NamedTuple):
         network_decay, endmember_decay: decoupled weight decay (AdamW).
         decay: factor of the schedule, applied each `Training.decay_every` steps.
         error: alpha, weight of the mean squared error beside the spectral angle.
-        spread: weight of the size of the endmember simplex (`training.spread`); 0 in the paper.
+        spread: weight of the size of the endmember simplex (`training.spread`); 0 in the paper. `fit` multiplies it by
+            `training.inside`, from the share of noise in what the endmembers leave unexplained.
         jacobian: weight of |J|_F^2 / size, J the Jacobian of the map at the equilibrium; see `Training.probes`.
     """
 
@@ -213,10 +218,10 @@ class Rates(NamedTuple):
     jacobian: Any = 0.0
 
 
-RECOMMENDED = (Training(epochs=100, holdout=0.5), Rates(endmembers=0.003, spread=0.1))
+RECOMMENDED = (Training(epochs=100, holdout=0.5, subspace="signal"), Rates(spread=0.06))
 """Training and rates for a scene of one's own: `fit(key, cube, config, *RECOMMENDED, count=R)`.
 
 With the paper's loss alone the endmembers drift outwards while the loss falls. Held-out bands keep noise from being
-fitted, and a weight on the spread of the simplex holds it against spectral variability. One setting for all scenes,
-chosen on synthetic ones: `experiments.choose_training`.
+fitted, E moves among signals only, and a weight on the spread of the simplex holds it against spectral variability.
+One setting for all scenes, chosen on synthetic ones: `experiments.choose_training`.
 """

@@ -99,7 +99,7 @@ def factor(
     E = mixing.scale_to_unit_maximum(E) if config.constraint == "cone" else E / scale
     if bands is not None:
         Y, E = Y * bands[None, None], E * bands[None]
-    theta: dict[str, Any] = {"mask": m}
+    theta: dict[str, Any] = {"mask": m, "windows": network.whole_windows(m, config.kernel)}
     flat = jnp.zeros((), cube.dtype)  # the Lipschitz constant of the data term
     if config.start == "physical":
         centre = jnp.zeros_like(E[:1]) if config.constraint == "cone" else jnp.mean(E, axis=0, keepdims=True)
@@ -182,7 +182,7 @@ def _gradient(theta: dict[str, Any], A: jax.Array, config: Model) -> jax.Array:
     """Return G(A; Y, E), without bands: (H, W, R)."""
     G = jnp.matmul(A, theta["H"], precision=lax.Precision.HIGHEST) - theta["b"] if "H" in theta else jnp.zeros_like(A)
     if config.gradient == "energy":
-        G = G + network.energy_gradient(A, theta["drive"], theta["energy"], theta["mask"])
+        G = G + network.energy_gradient(A, theta["drive"], theta["energy"], theta["mask"], theta["windows"])
     if config.gradient == "residual":
         features = jnp.matmul(A, theta["first"]) - theta["offset"]
         G = G + _net(config, A.shape[-1]).apply({"params": theta["net"]}, features, theta["mask"])
@@ -197,7 +197,7 @@ def _prox(theta: dict[str, Any], X: jax.Array) -> jax.Array:
     if "prox" not in theta:
         return X
     weights = theta["prox"]
-    return X - network.energy_gradient(X, jnp.zeros((1, 1, 1), X.dtype), weights, theta["mask"])
+    return X - network.energy_gradient(X, jnp.zeros((1, 1, 1), X.dtype), weights, theta["mask"], theta["windows"])
 
 
 def _project_in_metric(theta: dict[str, Any], A: jax.Array, G: jax.Array, config: Model) -> jax.Array:

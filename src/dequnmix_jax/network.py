@@ -159,22 +159,32 @@ def bounded(weights: dict[str, Any]) -> dict[str, Any]:
     return jax.tree.map(bound, weights)
 
 
-def energy_gradient(state: jax.Array, drive: jax.Array, weights: dict[str, Any], mask: jax.Array) -> jax.Array:
+def whole_windows(mask: jax.Array, kernel: int) -> jax.Array:
+    """Return 1 where the whole window of a K x K kernel holds valid pixels of the image, else 0: (H, W, 1)."""
+    ones = jnp.ones((kernel, kernel, 1, 1), mask.dtype)
+    return (_same(mask, ones) > kernel * kernel - 0.5).astype(mask.dtype)
+
+
+def energy_gradient(
+    state: jax.Array, drive: jax.Array, weights: dict[str, Any], mask: jax.Array, windows: jax.Array
+) -> jax.Array:
     """Return W^T s sigma(W A - v), the gradient of a convex energy in A.
 
-    sum over pixels and channels of s d^2 log cosh((W A - v) / d), with W of norm at most one, s >= 0, d > 0 and
+    sum over windows and channels of s d^2 log cosh((W A - v) / d), with W of norm at most one, s >= 0, d > 0 and
     sigma(t) = d tanh(t / d), whose slope lies in (0, 1]: whatever the weights are, the Hessian lies between 0 and
-    max s.
+    max s. Only windows of valid pixels count: at the border of the image and of the mask a filter would take the zeros
+    outside for an edge in the abundances (seen as a bright frame in the maps).
 
     Args:
         state: (H, W, R).
         drive: v, (H, W, F).
         weights: `filters` W (K, K, R, F), `gain` s (F,), `scale` d (F,), as `energy_weights` gives them.
         mask: (H, W, 1).
+        windows: (H, W, 1), from `whole_windows`.
     """
     d, s = weights["scale"][None, None], weights["gain"][None, None]
     t = convolve(state * mask, weights["filters"]) - drive
-    return transpose(s * d * jnp.tanh(t / d) * mask, weights["filters"]) * mask
+    return transpose(s * d * jnp.tanh(t / d) * windows, weights["filters"]) * mask
 
 
 def energy_weights(raw: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from dequnmix_jax import metrics, model
+from dequnmix_jax import metrics, model, noise
 from dequnmix_jax.checks import InputError, check_count, check_cube, check_finite, check_mask
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.endmembers import vca
@@ -34,6 +34,8 @@ class FitState(NamedTuple):
         best: (), the lowest loss so far that counted as progress.
         waited: () int32, steps since.
         size: (), RMS of the endmembers at the start, the unit of their learning rate.
+        inside: (), `inside` of the scene, the unit of the weight of the spread.
+        subspace: (B, B), `noise.signal_subspace` of the scene, in which E moves.
     """
 
     params: Params
@@ -44,6 +46,8 @@ class FitState(NamedTuple):
     best: jax.Array
     waited: jax.Array
     size: jax.Array
+    inside: jax.Array
+    subspace: jax.Array
 
 
 _ADAM = optax.scale_by_adam()
@@ -101,14 +105,29 @@ def loss(
 
 
 def spread(endmembers: jax.Array) -> jax.Array:
-    """Return the mean squared distance of the unit spectra from their mean: 0 for one and the same, below 1 always.
+    """Return the RMS distance of the unit spectra from their mean: 0 for one and the same, below 1 always.
 
-    The size of the simplex as in ICE (Berman et al. 2004, IEEE TGRS 42(10)). A determinant has no lower bound: on five
-    similar minerals its logarithm drew the spectra into one.
+    The size of the simplex as in ICE (Berman et al. 2004, IEEE TGRS 42(10)), here its root: an angle in radians where
+    the spectra are similar, as the first term of the loss is one. A determinant has no lower bound: on five similar
+    minerals its logarithm drew the spectra into one.
     """
     norms = jnp.sqrt(jnp.sum(jnp.square(endmembers), axis=1, keepdims=True))
     U = endmembers / jnp.where(norms > 0, norms, 1)
-    return jnp.mean(jnp.sum(jnp.square(U - jnp.mean(U, axis=0, keepdims=True)), axis=1))
+    square = jnp.mean(jnp.sum(jnp.square(U - jnp.mean(U, axis=0, keepdims=True)), axis=1))
+    # Equal spectra differ by rounding: there the root has no derivative, and gets 0.
+    apart = square > jnp.finfo(square.dtype).eps ** 2
+    return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
+
+
+def inside(cube: jax.Array, count: int, mask: jax.Array | None = None) -> jax.Array:
+    """Return which part of the angle that the model leaves unexplained stands inside its own space, as it is expected.
+
+    (v + (1 - v) R / B)^(1/2), v the `noise.variability`: white noise has R / B of its energy along R of B directions,
+    and the variability of the materials' spectra is taken to have all of it there. A simplex that is to hold pixels
+    which stand apart by so much must grow by as much: this is the unit of the weight that holds it.
+    """
+    v = noise.variability(cube, count, mask=mask)
+    return jnp.sqrt(v + (1 - v) * min(count / cube.shape[-1], 1.0))
 
 
 def jacobian_penalty(theta: dict[str, Any], state: jax.Array, config: Model, probes: jax.Array) -> jax.Array:
@@ -157,6 +176,8 @@ def begin(
         best=jnp.asarray(jnp.inf, cube.dtype),
         waited=jnp.asarray(0, jnp.int32),
         size=jnp.sqrt(jnp.mean(jnp.square(E))),
+        inside=lax.stop_gradient(inside(cube, E.shape[0], mask)),
+        subspace=lax.stop_gradient(noise.signal_subspace(cube, E.shape[0], mask=mask)),
     )
 
 
@@ -171,6 +192,7 @@ def advance(
     mask: jax.Array | None = None,
 ) -> tuple[FitState, History]:
     """Train for `steps` more steps; the result does not depend on how the steps are divided into calls."""
+    weights = rates._replace(spread=rates.spread * state.inside)
 
     def update(state: FitState, _: None) -> tuple[FitState, History]:
         key, draw = jax.random.split(state.key)
@@ -188,7 +210,7 @@ def advance(
             probes = jax.random.normal(jax.random.fold_in(draw, 1), shape, state.equilibrium.dtype)
         start = state.equilibrium if training.warm_start else model.start_state(state.params, cube, config)
         (value, extra), gradient = jax.value_and_grad(loss, has_aux=True)(
-            state.params, cube, config, rates, initial=start, mask=mask, held=held, probes=probes
+            state.params, cube, config, weights, initial=start, mask=mask, held=held, probes=probes
         )
         trace: Trace = extra["trace"]
         progress = value < state.best - training.least * jnp.abs(state.best)
@@ -229,7 +251,11 @@ def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -
         if part in network:  # the energy is convex while its gains are not negative
             network = network | {part: network[part] | {"gain": jnp.maximum(network[part]["gain"], 0)}}
     E = params["endmembers"]
-    E = move(jnp.asarray(rates.endmembers, dtype) * state.size, rates.endmember_decay, E, direction["endmembers"])
+    new = move(jnp.asarray(rates.endmembers, dtype) * state.size, rates.endmember_decay, E, direction["endmembers"])
+    if training.subspace == "signal":
+        # Adam gives every band a step of the same size, whether noise or signal asks for it.
+        new = E + jnp.matmul(new - E, state.subspace, precision=lax.Precision.HIGHEST)
+    E = new
     E = jnp.maximum(E, FLOOR * jnp.max(E))
     return state._replace(params={"endmembers": E, "network": network}, moments=moments, step=state.step + 1)
 
