@@ -4,12 +4,10 @@
 
 Needs PyTorch and torchdeq in the same environment (`pip install torch torchdeq`); the library itself does not.
 
-Two maps. "network": z = W2 tanh(W1 z + x), 32 channels, norms of W1 and W2 such that it contracts. "energy": ours in
-the Euclidean metric on the cone, A = max(A - eta (A H - b + W^T s d tanh((W A - v) / d)), 0). Both sides solve by
-Anderson acceleration over six iterates, to the same relative residual, and by their own kind of adjoint to the same
-tolerance; the gradient is that of a sum over all parameters of the map. For PyTorch the faster of two memory layouts
-and of two ridges of its Anderson step is taken, and its forward solve runs under no_grad. torch.compile is not used;
-XLA's compilation stands outside the timing.
+Two maps (`benchmarks.maps`). Both sides solve by Anderson acceleration over six iterates, to the same relative
+residual, and by their own kind of adjoint to the same tolerance; the gradient is that of a sum over all parameters of
+the map. For PyTorch the faster of two memory layouts and of two ridges of its Anderson step is taken, and its forward
+solve runs under no_grad. torch.compile is not used; XLA's compilation stands outside the timing.
 """
 
 import argparse
@@ -24,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import maps
 from experiments import tables
 
 
@@ -39,88 +38,6 @@ class Settings:
 
 
 QUICK = Settings(sides=(12,), tolerances=(1e-3,), threads=(1,), width=4, rounds=2)
-
-ENDMEMBERS, BANDS = 3, 156
-MOST_STEPS = 200
-
-
-def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]]:
-    """Return (map of ours, its parameters, start) of both maps."""
-    import jax
-    import jax.numpy as jnp
-
-    import dequnmix_jax as dq
-    from dequnmix_jax import model, network, synthetic
-
-    keys = iter(jax.random.split(jax.random.key(0), 10))
-
-    def kernel(channels: int, out: int) -> jax.Array:
-        w = jax.random.normal(next(keys), (3, 3, channels, out))
-        return 0.9 * w / jnp.sqrt(network.convolution_bound(w))
-
-    def contraction(theta: dict[str, Any], z: jax.Array) -> jax.Array:
-        return network.convolve(jnp.tanh(network.convolve(z, theta["W1"]) + theta["x"]), theta["W2"])
-
-    theta = {
-        "W1": kernel(width, width),
-        "W2": kernel(width, width),
-        "x": jax.random.normal(next(keys), (side, side, width)),
-    }
-
-    config = dq.Model(metric="euclidean", constraint="cone", width=width)
-    # As stiff as a real scene: E E^T has a condition number near 40 (Samson: 62).
-    E = jax.random.uniform(next(keys), (ENDMEMBERS, BANDS), minval=0.3, maxval=0.9)
-    cube = synthetic.linear_scene(next(keys), (side, side), E, 30.0, brightness=0.2).cube
-    params = dq.init(next(keys), cube, config, endmembers=E)
-    energy = params["network"]["energy"]
-    params["network"]["energy"] = energy | {"gain": jnp.full_like(energy["gain"], 0.5)}
-    last = params["network"]["net"]["last"]
-    last["kernel"] = 0.1 * jax.random.normal(next(keys), last["kernel"].shape)
-    full = model.factor(params, cube, config)
-    flat = {"H": full["H"], "b": full["b"], "v": full["drive"], "eta": full["eta"]} | {
-        {"filters": "W", "gain": "s", "scale": "d"}[name]: part for name, part in full["energy"].items()
-    }
-    literal = model.state_map(config)
-
-    def ours(theta: dict[str, Any], A: jax.Array) -> jax.Array:
-        whole = {"H": theta["H"], "b": theta["b"], "drive": theta["v"], "eta": theta["eta"]}
-        whole["energy"] = {"filters": theta["W"], "gain": theta["s"], "scale": theta["d"]}
-        return literal(whole | {"mask": jnp.ones((side, side, 1))}, A)
-
-    return {
-        "network": (contraction, theta, jnp.zeros((side, side, width))),
-        "energy": (ours, flat, jnp.zeros((side, side, ENDMEMBERS))),
-    }
-
-
-def jax_ways(f: Any, theta: Any, start: Any, weights: np.ndarray, tolerance: float) -> dict[str, Callable[[], Any]]:
-    """Return our forward solve and our gradient, compiled."""
-    import jax
-    import jax.numpy as jnp
-
-    import dequnmix_jax as dq
-    from benchmarks.timing import compiled
-    from dequnmix_jax import implicit
-
-    forward = dq.Solver(tolerance=tolerance, max_steps=MOST_STEPS)
-    backward = dq.Adjoint(tolerance=tolerance, max_steps=MOST_STEPS)
-
-    def solve(theta: Any, start: jax.Array) -> tuple[jax.Array, jax.Array]:
-        z, trace = implicit.fixed_point(f, forward, backward, theta, start)
-        return z, trace.steps
-
-    def gradient(theta: Any, start: jax.Array, c: jax.Array) -> tuple[Any, jax.Array]:
-        def value(theta: Any) -> tuple[jax.Array, jax.Array]:
-            z, _ = solve(theta, start)
-            return jnp.sum(z * c), z
-
-        (_, z), slope = jax.value_and_grad(value, has_aux=True)(theta)
-        return slope, z
-
-    return {
-        "forward": compiled(solve, theta, start),
-        "with gradient": compiled(gradient, theta, start, jnp.asarray(weights)),
-    }
 
 
 def torch_map(name: str, theta: dict[str, Any], last: bool) -> Any:
@@ -191,7 +108,7 @@ def torch_ways(
     z0, c = image(start), image(weights)
     deq = get_deq(
         core="indexing", ift=True, f_solver="anderson", b_solver="anderson", f_tol=tolerance, b_tol=tolerance,
-        f_stop_mode="rel", b_stop_mode="rel", f_max_iter=MOST_STEPS, b_max_iter=MOST_STEPS,
+        f_stop_mode="rel", b_stop_mode="rel", f_max_iter=maps.MOST_STEPS, b_max_iter=maps.MOST_STEPS,
     )  # fmt: skip
     options = {"m": 6, "lam": ridge}  # six iterates are five differences
 
@@ -223,10 +140,10 @@ def compare(settings: Settings, threads: int) -> list[dict[str, Any]]:
     torch.set_num_threads(threads)
     rows = []
     for side in settings.sides:
-        for name, (f, theta, start) in problems(side, settings.width).items():
+        for name, (f, theta, start) in maps.problems(side, settings.width).items():
             weights = np.random.default_rng(0).standard_normal(start.shape).astype(np.float32)
             for tolerance in settings.tolerances:
-                ours = jax_ways(f, theta, start, weights, tolerance)
+                ours = maps.ours(f, theta, start, weights, tolerance)
                 forms = {
                     f"{'channels last' if last else 'channels first'}, ridge {ridge:g}": torch_ways(
                         name, theta, start, weights, tolerance, last, ridge
@@ -249,15 +166,10 @@ def compare(settings: Settings, threads: int) -> list[dict[str, Any]]:
                         "gradient difference": float("nan"),
                     }  # fmt: skip
                     if kind == "with gradient":
-                        row["gradient difference"] = distance(forms[form][kind]()[0], ours[kind]()[0])
+                        row["gradient difference"] = maps.distance(forms[form][kind]()[0], ours[kind]()[0])
                     print(tables.line(row), file=sys.stderr, flush=True)
                     rows.append(row)
     return rows
-
-
-def distance(a: dict[str, Any], b: dict[str, Any]) -> float:
-    """Return the largest |a - b| / |b| among the leaves."""
-    return max(float(np.linalg.norm(a[k] - np.asarray(b[k])) / np.linalg.norm(np.asarray(b[k]))) for k in b)
 
 
 def main(settings: Settings, folder: Path) -> Path:

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import against_torchdeq, speed
+from benchmarks import against_banax, against_torchdeq, speed
 
 
 def test_the_quick_form_of_speed_writes_every_part(tmp_path, monkeypatch):
@@ -22,7 +22,11 @@ def test_the_quick_form_of_speed_writes_every_part(tmp_path, monkeypatch):
     }  # fmt: skip
 
 
-def test_the_rival_is_asked_for_in_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(SystemExit, match="pip install torch torchdeq"):
-        against_torchdeq.main(against_torchdeq.QUICK, tmp_path)
+@pytest.mark.parametrize(
+    ("benchmark", "package", "words"),
+    [(against_torchdeq, "torch", "pip install torch torchdeq"), (against_banax, "banax", "pip install banax")],
+)
+def test_a_rival_is_asked_for_in_a_sentence(benchmark, package, words, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit, match=words):
+        benchmark.main(benchmark.QUICK, tmp_path)
