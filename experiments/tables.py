@@ -55,8 +55,18 @@ def origin() -> dict[str, str]:
     }
 
 
-def write(folder: Path, name: str, rows: Sequence[dict[str, Any]], command: str, note: str) -> Path:
-    """Write `name`.csv (every figure) and `name`.md (mean and sd), and return the latter."""
+def write(
+    folder: Path,
+    name: str,
+    rows: Sequence[dict[str, Any]],
+    command: str,
+    note: str,
+    kind: str = "Mean (standard deviation over seeds).",
+) -> Path:
+    """Write `name`.csv (every figure) and `name`.md (fields with _sd in brackets), and return the latter.
+
+    `kind` says in a sentence what the figures are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, fieldnames=list(rows[0]))
@@ -71,11 +81,7 @@ def write(folder: Path, name: str, rows: Sequence[dict[str, Any]], command: str,
             cells.append(_text(row[key]) + (f" ({spread:.2g})" if _text(row[key]) and not math.isnan(spread) else ""))
         lines.append("| " + " | ".join(cells) + " |")
     where = ", ".join(f"{key} {value}" for key, value in origin().items())
-    text = (
-        f"# {name}\n\n`{command}`\n\nMean (standard deviation over seeds). {where}.\n\n{note}\n\n"
-        + "\n".join(lines)
-        + "\n"
-    )
+    text = f"# {name}\n\n`{command}`\n\n{kind} {where}.\n\n{note}\n\n" + "\n".join(lines) + "\n"
     target = folder / f"{name}.md"
     target.write_text(text, encoding="utf-8")
     return target

@@ -328,6 +328,39 @@ def test_other_failures(monkeypatch, capsys, error, status, words):
     assert len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("platform", "variable", "tail"),
+    [("linux", None, ".cache"), ("darwin", None, "Library/Caches"), ("win32", "LOCALAPPDATA", "Local")],
+)
+def test_each_platform_has_its_own_cache_folder(platform, variable, tail, monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(cli.sys, "platform", platform)
+    monkeypatch.setattr(cli.Path, "home", lambda: tmp_path)
+    if variable:
+        monkeypatch.setenv(variable, str(tmp_path / tail))
+    assert cli._cache_folder() == tmp_path / tail
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_programs_are_kept_where_that_is_possible(writable, tmp_path):
+    cache = tmp_path / "cache"
+    if not writable:
+        cache.write_text("a file, in which no folder can be made")
+    kept_out = ("DEQUNMIX_NO_CACHE", "JAX_COMPILATION_CACHE_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in kept_out} | {
+        "XDG_CACHE_HOME": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    words = ["fit", str(scene(tmp_path)), *SMALL, "-o", str(tmp_path / "model.npz")]
+    run = subprocess.run(
+        [sys.executable, "-m", "dequnmix_jax", *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "model.npz").exists()
+    assert "cache" not in run.stderr.lower()
+    assert any(path.is_file() for path in cache.rglob("*")) == writable
+
+
 def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch, tmp_path):
     import jax
 

@@ -18,7 +18,7 @@ def reference(x, w):
     return jax.lax.conv_general_dilated(x[None], w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))[0]
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 4, 5), (7, 7, 2, 1), (1, 3, 4, 2)])
+@pytest.mark.parametrize("shape", [(3, 3, 4, 5), (3, 3, 5, 4), (7, 7, 2, 1), (5, 3, 1, 2), (1, 3, 4, 2)])
 def test_convolution_and_its_derivatives_are_those_of_xla(shape):
     x, w, g = draw(9, 11, shape[2]), draw(*shape, key=1), draw(9, 11, shape[3], key=2)
     ours, pull = jax.vjp(network.convolve, x, w)

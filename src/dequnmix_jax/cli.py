@@ -6,6 +6,7 @@ A failure is one sentence on stderr and the exit status 1; nothing that exists i
 import argparse
 import os
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -25,8 +26,9 @@ _EXAMPLES = f"""examples:
   dequnmix unmix scene.mat model.npz -o out               maps, spectra and pictures into the folder out
   dequnmix score out reference.mat                        errors against a reference
 
-Scenes: .npz, .npy, .mat (version 4 to 7), ENVI. Compiled programs are kept in the user's cache folder
-($XDG_CACHE_HOME or ~/.cache); {_NO_CACHE}=1 keeps none."""
+Scenes: .npz, .npy, .mat (version 4 to 7), ENVI. Compiled programs are kept in the user's cache folder (~/.cache,
+~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or JAX_COMPILATION_CACHE_DIR name another);
+{_NO_CACHE}=1 keeps none."""
 
 
 def _reading(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +107,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _cache_folder() -> Path:
+    """Return the user's cache folder, where the platform has it."""
+    if chosen := os.environ.get("XDG_CACHE_HOME"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+
+
 def _keep_compiled_programs() -> None:
     """Let jax keep what it compiled in the user's cache folder, if there is one to write to."""
     if os.environ.get(_NO_CACHE):
@@ -114,12 +125,13 @@ def _keep_compiled_programs() -> None:
     if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return  # the user has chosen a place, by JAX_COMPILATION_CACHE_DIR
     try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dequnmix_jax" / "jax"
+        folder = _cache_folder() / "dequnmix_jax" / "jax"
         folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            jax.config.update("jax_compilation_cache_dir", str(folder))
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell a full or read-only disk
+            pass
     except (OSError, RuntimeError):
         return  # a read-only or missing home costs time, not the answer
+    jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 def _run(args: argparse.Namespace) -> None:

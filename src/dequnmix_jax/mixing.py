@@ -48,7 +48,11 @@ def linear_mix(abundances: Array, endmembers: Array) -> jax.Array:
         Keshava and Mustard, Spectral unmixing, IEEE Signal Processing Magazine 19(1), 2002.
     """
     check_abundances(abundances, endmembers)
-    return jnp.matmul(jnp.asarray(abundances), jnp.asarray(endmembers), precision="highest")
+    A = jnp.asarray(abundances)
+    # Pixels on one axis: with two of them the gradient in E transposes a whole cube (2 CPU cores, 95 x 95 x 156, value
+    # and gradient of a sum of sines of this: 47 CPU ms against 27).
+    flat = jnp.matmul(A.reshape(-1, A.shape[2]), jnp.asarray(endmembers), precision="highest")
+    return flat.reshape(*A.shape[:2], -1)
 
 
 def scaled_mix(abundances: Array, endmembers: Array, brightness: Array) -> jax.Array:
@@ -111,7 +115,9 @@ def correlate(cube: Array, endmembers: Array) -> jax.Array:
     """
     check_cube(cube)
     check_endmembers(endmembers, np.shape(cube)[2])
-    return jnp.matmul(jnp.asarray(cube), jnp.asarray(endmembers).T, precision="highest")
+    Y = jnp.asarray(cube)
+    flat = jnp.matmul(Y.reshape(-1, Y.shape[2]), jnp.asarray(endmembers).T, precision="highest")  # as in linear_mix
+    return flat.reshape(*Y.shape[:2], -1)
 
 
 def project_cone(values: Array) -> jax.Array:

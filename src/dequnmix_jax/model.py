@@ -95,10 +95,15 @@ def factor(
     m = valid[..., None].astype(cube.dtype)
     Y = jnp.where(valid[..., None], cube, 0)
     scale = _scale(Y, m)
-    Y = Y / scale
     E = mixing.scale_to_unit_maximum(E) if config.constraint == "cone" else E / scale
-    if bands is not None:
-        Y, E = Y * bands[None, None], E * bands[None]
+    weight = jnp.ones(Y.shape[-1], Y.dtype) if bands is None else bands
+    E = E * weight[None]
+
+    def correlate(spectra: jax.Array) -> jax.Array:
+        # What Y is multiplied by takes the scale and the weights, so that no scaled copy of the cube is written at
+        # each step of training.
+        return mixing.correlate(Y, spectra * (weight / scale)[None])
+
     theta: dict[str, Any] = {"mask": m, "windows": network.whole_windows(m, config.kernel)}
     flat = jnp.zeros((), cube.dtype)  # the Lipschitz constant of the data term
     if config.start == "physical":
@@ -106,7 +111,7 @@ def factor(
         H = mixing.gram(E - centre)
         L = network.spectral_bound(H)
         L = jnp.where(L > 0, L, 1)
-        theta |= {"H": H / L, "b": m * mixing.correlate(Y - centre[None], E - centre) / L}
+        theta |= {"H": H / L, "b": m * (correlate(E - centre) - mixing.correlate(centre[None], E - centre)) / L}
         flat = flat + 1
     if config.gradient == "residual":
         theta["first"], theta["net"] = jnp.matmul(E, weights["first"]), weights["net"]
@@ -114,9 +119,9 @@ def factor(
         if config.normalisation == "spectral":
             unit = jnp.sqrt(jnp.maximum(network.spectral_bound(mixing.gram(theta["first"])), 1))
             theta |= {"first": theta["first"] / unit, "net": network.bounded(weights["net"])}
-        theta["offset"] = jnp.matmul(Y, weights["first"]) / unit - weights["bias"][None, None]
+        theta["offset"] = correlate(weights["first"].T) / unit - weights["bias"][None, None]
     if config.gradient == "energy":
-        features = jnp.matmul(Y, weights["first"]) + weights["bias"][None, None]
+        features = correlate(weights["first"].T) + weights["bias"][None, None]
         theta["drive"] = _net(config, E.shape[0]).apply({"params": weights["net"]}, features, m)
         theta["energy"] = network.energy_weights(weights["energy"])
     learned = network.energy_bound(theta["energy"]) if config.gradient == "energy" else jnp.zeros((), cube.dtype)

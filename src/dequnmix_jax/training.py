@@ -89,13 +89,12 @@ def loss(
     theta = model.factor(params, cube, config, mask, seen)
     state, trace = fixed_point(model.state_map(config), config.forward, config.backward, theta, start)
     estimate = model.read_state(params, state, cube, config, mask)
-    rebuilt = model.reconstruct(estimate)
     judged = jnp.ones(cube.shape[-1], cube.dtype) if held is None else held.astype(cube.dtype)
-    difference = (rebuilt - clean) * judged[None, None]
+    target = clean * judged[None, None]
+    rebuilt = model.reconstruct(estimate._replace(endmembers=estimate.endmembers * judged[None]))
     pixels = jnp.sum(valid).astype(cube.dtype)
-    angles = metrics.spectral_angle(clean * judged[None, None], rebuilt * judged[None, None])
-    angle = jnp.sum(jnp.where(valid, angles, 0)) / pixels
-    error = jnp.sum(jnp.square(difference)) / (pixels * jnp.sum(judged))
+    angle = jnp.sum(jnp.where(valid, metrics.spectral_angle(target, rebuilt), 0)) / pixels
+    error = jnp.sum(jnp.square(rebuilt - target)) / (pixels * jnp.sum(judged))
     peak = jnp.max(jnp.abs(clean))
     total = angle + rates.error * error / jnp.square(jnp.where(peak > 0, peak, 1))
     total = total + rates.spread * spread(estimate.endmembers)

@@ -1,0 +1,99 @@
+"""The two maps on which the rivals are measured, and our way of solving them.
+
+"network": z = W2 tanh(W1 z + x), norms of W1 and W2 below one. "energy": ours in the Euclidean metric on the cone,
+A = max(A - eta (A H - b + W^T s d tanh((W A - v) / d)), 0), with a data term as stiff as that of a real scene.
+
+jax starts inside the functions: a process that keeps to some cores has to say so before.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+ENDMEMBERS, BANDS = 3, 156
+MOST_STEPS = 200
+
+
+def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]]:
+    """Return (map of ours, its parameters, start) of both maps."""
+    import jax
+    import jax.numpy as jnp
+
+    import dequnmix_jax as dq
+    from dequnmix_jax import model, network, synthetic
+
+    keys = iter(jax.random.split(jax.random.key(0), 10))
+
+    def kernel(channels: int, out: int) -> jax.Array:
+        w = jax.random.normal(next(keys), (3, 3, channels, out))
+        return 0.9 * w / jnp.sqrt(network.convolution_bound(w))
+
+    def contraction(theta: dict[str, Any], z: jax.Array) -> jax.Array:
+        return network.convolve(jnp.tanh(network.convolve(z, theta["W1"]) + theta["x"]), theta["W2"])
+
+    theta = {
+        "W1": kernel(width, width),
+        "W2": kernel(width, width),
+        "x": jax.random.normal(next(keys), (side, side, width)),
+    }
+
+    config = dq.Model(metric="euclidean", constraint="cone", width=width)
+    # As stiff as a real scene: E E^T has a condition number near 40 (Samson: 62).
+    E = jax.random.uniform(next(keys), (ENDMEMBERS, BANDS), minval=0.3, maxval=0.9)
+    cube = synthetic.linear_scene(next(keys), (side, side), E, 30.0, brightness=0.2).cube
+    params = dq.init(next(keys), cube, config, endmembers=E)
+    energy = params["network"]["energy"]
+    params["network"]["energy"] = energy | {"gain": jnp.full_like(energy["gain"], 0.5)}
+    last = params["network"]["net"]["last"]
+    last["kernel"] = 0.1 * jax.random.normal(next(keys), last["kernel"].shape)
+    full = model.factor(params, cube, config)
+    flat = {"H": full["H"], "b": full["b"], "v": full["drive"], "eta": full["eta"]} | {
+        {"filters": "W", "gain": "s", "scale": "d"}[name]: part for name, part in full["energy"].items()
+    }
+    literal = model.state_map(config)
+
+    def energy_map(theta: dict[str, Any], A: jax.Array) -> jax.Array:
+        whole = {"H": theta["H"], "b": theta["b"], "drive": theta["v"], "eta": theta["eta"]}
+        whole["energy"] = {"filters": theta["W"], "gain": theta["s"], "scale": theta["d"]}
+        return literal(whole | {"mask": jnp.ones((side, side, 1))}, A)
+
+    return {
+        "network": (contraction, theta, jnp.zeros((side, side, width))),
+        "energy": (energy_map, flat, jnp.zeros((side, side, ENDMEMBERS))),
+    }
+
+
+def ours(f: Any, theta: Any, start: Any, weights: np.ndarray, tolerance: float) -> dict[str, Callable[[], Any]]:
+    """Return our forward solve and our gradient, compiled."""
+    import jax
+    import jax.numpy as jnp
+
+    import dequnmix_jax as dq
+    from benchmarks.timing import compiled
+    from dequnmix_jax import implicit
+
+    forward = dq.Solver(tolerance=tolerance, max_steps=MOST_STEPS)
+    backward = dq.Adjoint(tolerance=tolerance, max_steps=MOST_STEPS)
+
+    def solve(theta: Any, start: jax.Array) -> tuple[jax.Array, jax.Array]:
+        z, trace = implicit.fixed_point(f, forward, backward, theta, start)
+        return z, trace.steps
+
+    def gradient(theta: Any, start: jax.Array, c: jax.Array) -> tuple[Any, jax.Array]:
+        def value(theta: Any) -> tuple[jax.Array, jax.Array]:
+            z, _ = solve(theta, start)
+            return jnp.sum(z * c), z
+
+        (_, z), slope = jax.value_and_grad(value, has_aux=True)(theta)
+        return slope, z
+
+    return {
+        "forward": compiled(solve, theta, start),
+        "with gradient": compiled(gradient, theta, start, jnp.asarray(weights)),
+    }
+
+
+def distance(a: dict[str, Any], b: dict[str, Any]) -> float:
+    """Return the largest |a - b| / |b| among the leaves."""
+    return max(float(np.linalg.norm(a[k] - np.asarray(b[k])) / np.linalg.norm(np.asarray(b[k]))) for k in b)

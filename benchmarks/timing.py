@@ -1,0 +1,48 @@
+"""Time several ways of doing one thing in turn, so that whatever else the machine does falls on all of them."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Timing(NamedTuple):
+    """The fastest of several runs, in seconds: wall clock, and CPU of all threads of the process."""
+
+    wall: float
+    cpu: float
+
+
+def race(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Timing]:
+    """Run every way once untimed (compilation, caches), then `rounds` times in turn; keep the fastest of each."""
+    for run in ways.values():
+        jax.block_until_ready(run())
+    best = dict.fromkeys(ways, Timing(float("inf"), float("inf")))
+    for _ in range(rounds):
+        for name, run in ways.items():
+            spent = once(run)
+            best[name] = Timing(min(best[name].wall, spent.wall), min(best[name].cpu, spent.cpu))
+    return best
+
+
+def once(run: Callable[[], Any]) -> Timing:
+    """Time one run, until its arrays are there."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    jax.block_until_ready(run())
+    return Timing(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def compiled(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """Compile a function for its arguments, and return it with them filled in."""
+    program = jax.jit(function).lower(*arguments).compile()
+    return lambda: program(*arguments)
+
+
+def matmul_peak(size: int, rounds: int) -> Timing:
+    """Return the time of 1 GFLOP in a square float32 product: what this machine's best code reaches."""
+    A = jax.random.normal(jax.random.key(0), (size, size))
+    spent = race({"matmul": compiled(jnp.matmul, A, A)}, rounds)["matmul"]
+    gflop = 2 * size**3 / 1e9
+    return Timing(spent.wall / gflop, spent.cpu / gflop)

@@ -1,0 +1,32 @@
+"""The benchmarks run from end to end in their quick form, and an absent rival is one sentence."""
+
+import csv
+import sys
+
+import pytest
+
+from benchmarks import against_banax, against_torchdeq, speed
+
+
+def test_the_quick_form_of_speed_writes_every_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(speed.jax.config, "update", lambda *_: None)  # the cache of the test process stays as it is
+    target = speed.main(speed.QUICK, tmp_path)
+    text = target.read_text(encoding="utf-8")
+    assert "python -m benchmarks.speed" in text and "Load of the machine" in text and "commit" in text
+    with target.with_suffix(".csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert all(float(row["CPU ms"]) > 0 for row in rows)
+    parts = {row["part"] for row in rows}
+    assert parts == {
+        "fit", "matmul", "training step", "convolution 3 x 3", "loss and gradient, cold start", "one step of the solve",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "package", "words"),
+    [(against_torchdeq, "torch", "pip install torch torchdeq"), (against_banax, "banax", "pip install banax")],
+)
+def test_a_rival_is_asked_for_in_a_sentence(benchmark, package, words, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit, match=words):
+        benchmark.main(benchmark.QUICK, tmp_path)
