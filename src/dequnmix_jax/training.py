@@ -58,6 +58,7 @@ def loss(
     initial: jax.Array | None = None,
     mask: jax.Array | None = None,
     held: jax.Array | None = None,
+    tolerance: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, Any]]:
     """Return the training objective of an equilibrium model, which needs no reference.
 
@@ -71,6 +72,7 @@ def loss(
         rates: `error` is alpha, `spread` the weight of the third term.
         initial: (H, W, R), where the solve starts.
         held: (B,) bool, bands that the equilibrium must not see and on which alone the first two terms are taken.
+        tolerance: in the place of `config.forward.tolerance`.
 
     Returns:
         (loss, {"angle", "error", "trace", "state"}): angle in radians, error in units of the cube squared.
@@ -81,7 +83,7 @@ def loss(
     start = model.start_state(params, cube, config) if initial is None else initial
     seen = None if held is None else (~held).astype(cube.dtype)
     theta = model.factor(params, cube, config, mask, seen)
-    state, trace = fixed_point(model.state_map(config), config.forward, config.backward, theta, start)
+    state, trace = fixed_point(model.state_map(config), config.forward, config.backward, theta, start, tolerance)
     estimate = model.read_state(params, state, cube, config, mask)
     rebuilt = model.reconstruct(estimate)
     judged = jnp.ones(cube.shape[-1], cube.dtype) if held is None else held.astype(cube.dtype)
@@ -167,8 +169,9 @@ def advance(
             held = rank < max(1, min(bands - 1, round(training.holdout * bands)))
         start = state.equilibrium if training.warm_start else model.start_state(state.params, cube, config)
         (value, extra), gradient = jax.value_and_grad(loss, has_aux=True)(
-            state.params, cube, config, rates, initial=start, mask=mask, held=held
-        )
+            state.params, cube, config, rates, initial=start, mask=mask, held=held,
+            tolerance=_tolerance(config, training, state.step),
+        )  # fmt: skip
         trace: Trace = extra["trace"]
         progress = value < state.best - training.least * jnp.abs(state.best)
         progress = progress | ~jnp.isfinite(state.best)
@@ -188,6 +191,15 @@ def advance(
         return kept, row
 
     return lax.scan(update, state, None, length=steps)
+
+
+def _tolerance(config: Model, training: Training, step: jax.Array) -> jax.Array | None:
+    """Return the tolerance of a training step: loose at first, that of the solver at the last; None: always that."""
+    tight = config.forward.tolerance
+    if not 0 < tight < training.loosest:
+        return None
+    left = jnp.clip(1 - step.astype(jnp.float32) / max(training.epochs - 1, 1), 0, 1)
+    return tight * (training.loosest / tight) ** left
 
 
 def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -> FitState:
