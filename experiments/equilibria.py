@@ -1,4 +1,4 @@
-"""What the figures on the equilibrium share: maps that were trained for a while, and the loss of any way to solve them."""
+"""What the figures on the equilibrium share: maps trained for a while, and the loss of any way to solve them."""
 
 import functools
 from collections.abc import Callable, Sequence

@@ -2,8 +2,8 @@
 
     python -m experiments.gradient_error [--quick] [-o results]
 
-The paper's loss on a crop of Samson, with partly trained weights, in the data metric and in the euclidean one. The truth
-is the implicit gradient in float64 at a tolerance of 1e-11. Error: that in E or that in the network, each relative to
+The paper's loss on a crop of Samson, with partly trained weights, in the data metric and in the euclidean one. The
+truth is the implicit gradient in float64 at a tolerance of 1e-11. Error: that in E or in the network, each relative to
 its own norm, whichever is larger. Part (i): float32, a fixed number of iterations, implicit (as many products with
 J^T as applications of f) against unrolled. Part (ii): float32, each adjoint at tolerances from 1e-1 to 1e-6, which the
 forward solve and the adjoint share; "neumann", "one step" and "phantom" have no tolerance of their own.
@@ -136,9 +136,9 @@ def finding(rows: list[dict[str, Any]], settings: Settings) -> str:
         few, many = settings.iterations[min(1, len(settings.iterations) - 1)], settings.iterations[-1]
         tight = settings.tolerances[min(3, len(settings.tolerances) - 1)]
         sentences.append(
-            f"{name}: after {few} iterations the implicit gradient is wrong by {own['implicit', few]['error']:.1e} and "
+            f"{name}: after {few} iterations the implicit gradient is off by {own['implicit', few]['error']:.1e} and "
             f"the unrolled one by {own['unrolled', few]['error']:.1e}, after {many} by "
-            f"{own['implicit', many]['error']:.1e} and {own['unrolled', many]['error']:.1e}; at a tolerance of {tight:g} "
+            f"{own['implicit', many]['error']:.1e} and {own['unrolled', many]['error']:.1e}; at tolerance {tight:g} "
             + ", ".join(
                 f"{method} by {own[method, tight]['error']:.1e} ({own[method, tight]['J^T']} products, cosine "
                 f"{own[method, tight]['cosine']:.4f})"

@@ -85,8 +85,8 @@ def adjoint_trace(
         u_0 = tau w,    u_(i+1) = u_i + tau (w + J^T u_i - u_i)
 
     with tau = 1 but for "phantom": k products give tau sum of B^i w for i = 0 .. k with B = tau J^T + (1 - tau) I, the
-    phantom gradient of Geng et al. 2021 (NeurIPS, "On training implicit models"). At an equilibrium their unrolled form is
-    the same number, since each of its damped steps starts where it ends.
+    phantom gradient of Geng et al. 2021 (NeurIPS, "On training implicit models"). At an equilibrium their unrolled form
+    is the same number, since each of its damped steps starts where it ends.
 
     Args:
         f, theta: the map and what it depends on.

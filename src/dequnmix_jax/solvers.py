@@ -23,9 +23,14 @@ State = dict[str, jax.Array]
 # steps to 1e-3 and not 42 (euclidean metric: 160 and not 75); 5, 20 and no limit at all took as many as 10.
 GROWTH = 10.0
 
-# Anderson gives up after so many steps without a new best residual: it stands at the floor of its precision, or there is
-# no fixed point. On thirteen maps that it solves (Samson and misicnet_sim1, stiff linear ones) the longest wait was 9.
+# A refused step is taken back; where even the iterate before it is this much worse than the best one, so is that.
+RETREAT = 2.0
+
+# A solve ends when so many steps have brought no smaller residual and the smallest is within so many units of rounding:
+# it stands at the floor of its precision. A plateau higher up is no floor: on a nearly flat energy the plain iteration
+# waited 53 steps and then converged. The waits before 1e-6 in `results/solver_choices.md` are shorter.
 STALL = 25
+FLOOR = 64
 
 
 def rms(x: jax.Array) -> jax.Array:
@@ -48,8 +53,8 @@ def solve(
         gamma = argmin |r - dR gamma|^2,   z <- z + beta r - (dZ + beta dR) gamma
 
     with columns of dR scaled to unit length and a ridge relative to them. A step that lets the residual grow, or
-    gives NaN, is refused: the iteration goes back to the best iterate, forgets its differences and takes a damped
-    step from there, shorter at each refusal. It ends early where no step brings anything any more, not converged.
+    gives NaN, is refused: the iteration goes back, forgets its differences and takes plain steps from there, twice as
+    many at each refusal and shorter where they are refused too. At the floor of its precision it ends, not converged.
 
     Under vmap each lane stops on its own and keeps what it has, whatever its neighbours do.
 
@@ -70,8 +75,11 @@ def solve(
     if solver.method in ("anderson", "picard"):
         begin, advance = _walker(flat, solver)
 
+        floor = FLOOR * max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(start))
+
         def go_on(s: State) -> jax.Array:
-            return ~(s["best"] <= goal) & (s["count"] < solver.max_steps) & s["alive"]
+            stands = (s["waited"] >= STALL) & (s["best"] <= floor)
+            return ~(s["best"] <= goal) & (s["count"] < solver.max_steps) & s["alive"] & ~stands
 
         s = lax.while_loop(go_on, advance, begin(x0))
         z, trace = s["best_x"] + s["best_r"], Trace(s["count"], s["best"], s["best"] <= goal)
@@ -136,6 +144,7 @@ def _walker(f: Vector, solver: Solver) -> tuple[Callable[[jax.Array], State], Ca
             "best_x": x0, "best_r": r0, "best_size": size0, "best": residual0,
             "now": residual0,  # of the iterate tried last
             "count": jnp.asarray(1, jnp.int32),
+            "waited": jnp.asarray(0, jnp.int32),  # steps since the best residual
             "alive": jnp.isfinite(residual0),
         }  # fmt: skip
         if m:
@@ -144,8 +153,10 @@ def _walker(f: Vector, solver: Solver) -> tuple[Callable[[jax.Array], State], Ca
                 "dr": jnp.zeros((m, x0.size), x0.dtype),
                 "gram": jnp.eye(m, dtype=x0.dtype),
                 "filled": jnp.asarray(0, jnp.int32),
-                "step": jnp.asarray(solver.damping, x0.dtype),  # shortened at each refusal
-                "waited": jnp.asarray(0, jnp.int32),  # steps since the best residual
+                "step": jnp.asarray(solver.damping, x0.dtype),  # shortened when a plain step is refused
+                "plain": jnp.asarray(0, jnp.int32),  # plain steps still to take
+                "pause": jnp.asarray(1, jnp.int32),  # how many after the next refusal
+                "size": size0,  # of r
             }
         return state
 
@@ -162,6 +173,7 @@ def _walker(f: Vector, solver: Solver) -> tuple[Callable[[jax.Array], State], Ca
             "best_r": jnp.where(better, new_r, s["best_r"]),
             "best_size": jnp.where(better, size, s["best_size"]),
             "best": jnp.where(better, residual, s["best"]),
+            "waited": jnp.where(better, 0, s["waited"] + 1),
         }
         if not m:  # the plain iteration is left to itself: it may climb before it falls
             return out | {"x": new_x, "r": new_r, "alive": jnp.isfinite(residual)}
@@ -171,21 +183,28 @@ def _walker(f: Vector, solver: Solver) -> tuple[Callable[[jax.Array], State], Ca
         dr = s["dr"].at[slot].set(new_dr)
         row = dot(dr, new_dr)
         gram = s["gram"].at[slot, :].set(row).at[:, slot].set(row)
-        waited = jnp.where(better, 0, s["waited"] + 1)
+        worse = s["size"] > RETREAT * s["best_size"]
         longest = jnp.asarray(solver.damping, x.dtype)
+        extrapolated = (s["plain"] == 0) & (s["filled"] > 0)
+        refused = extrapolated & ~accepted
         filled = jnp.where(accepted, s["filled"] + 1, 0)
         if solver.restart:
             filled = jnp.where(filled >= solver.restart, 0, filled)
         return out | {
-            "x": jnp.where(accepted, new_x, s["best_x"]),
-            "r": jnp.where(accepted, new_r, s["best_r"]),
+            "x": jnp.where(accepted, new_x, jnp.where(worse, s["best_x"], x)),
+            "r": jnp.where(accepted, new_r, jnp.where(worse, s["best_r"], r)),
+            "size": jnp.where(accepted, size, jnp.where(worse, s["best_size"], s["size"])),
             "dx": s["dx"].at[slot].set(jnp.where(accepted, new_dx, 0)),
             "dr": s["dr"].at[slot].set(jnp.where(accepted, new_dr, 0)),
             "gram": jnp.where(accepted, gram, jnp.eye(m, dtype=x.dtype)),
             "filled": filled,
-            "step": jnp.where(accepted, jnp.minimum(longest, 2 * s["step"]), s["step"] / 2),
-            "waited": waited,
-            "alive": waited < STALL,
+            "step": jnp.where(
+                accepted, jnp.minimum(longest, 2 * s["step"]), jnp.where(refused, longest, s["step"] / 2)
+            ),
+            "plain": jnp.where(refused, s["pause"], jnp.maximum(s["plain"] - accepted.astype(jnp.int32), 0)),
+            "pause": jnp.where(
+                refused, jnp.minimum(2 * s["pause"], STALL), jnp.where(extrapolated & better, 1, s["pause"])
+            ),
         }
 
     return begin, advance
@@ -204,6 +223,7 @@ def _extrapolated(s: State, solver: Solver, dot: Callable[[jax.Array, jax.Array]
     ridge = max(solver.ridge, float(m * jnp.finfo(gram.dtype).eps))
     system = gram * unit[:, None] * unit[None, :] + jnp.diag(jnp.where(used, ridge, 1)).astype(gram.dtype)
     weights = jnp.linalg.solve(system, dot(s["dr"], s["r"]) * unit) * unit
+    weights = jnp.where(s["plain"] > 0, 0, weights)
     return s["step"] * s["r"] - dot(weights, s["dx"]) - s["step"] * dot(weights, s["dr"])
 
 
