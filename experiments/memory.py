@@ -3,11 +3,11 @@
     python -m experiments.memory [--quick] [-o results]
 
 The gradient of the paper's loss in all parameters, after a fixed number of iterations of the default map on a crop of
-Samson: the implicit one by as many steps of Anderson and as many products of BiCGSTAB, the unrolled ones through a scan,
-whose body stands under jax.checkpoint in the third. Each point is a process of its own, in which `temporary` is what the compiled
-gradient asks for besides its arguments and results (`memory_analysis`), `resident` the greatest resident memory of the
-whole process (Python, JAX, its compiler, the scene and the gradient; nothing subtracted), and `device` the peak that
-the device itself reports, where it does (GPU).
+Samson: the implicit one by as many steps of Anderson and as many products of BiCGSTAB, the unrolled ones through a
+scan, whose body stands under jax.checkpoint in the third. Each point is a process of its own, in which `temporary` is
+what the compiled gradient asks for besides its arguments and results (`memory_analysis`), `resident` the greatest
+resident memory of the whole process (Python, JAX, its compiler, the scene and the gradient; nothing subtracted), and
+`device` the peak that the device itself reports, where it does (GPU).
 """
 
 import argparse
