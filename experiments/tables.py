@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 import dequnmix_jax
+from dequnmix_jax import canvas
 
 
 def summary(labels: dict[str, Any], runs: Sequence[Any]) -> dict[str, Any]:
@@ -55,6 +56,15 @@ def origin() -> dict[str, str]:
     }
 
 
+def write_csv(target: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows of the same fields as a CSV file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, fieldnames=list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+
+
 def write(
     folder: Path,
     name: str,
@@ -67,11 +77,7 @@ def write(
 
     `kind` says in a sentence what the figures are.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, fieldnames=list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
+    write_csv(folder / f"{name}.csv", rows)
     shown = [key for key in rows[0] if not key.endswith("_sd")]
     lines = ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
     for row in rows:
@@ -84,6 +90,25 @@ def write(
     text = f"# {name}\n\n`{command}`\n\n{kind} {where}.\n\n{note}\n\n" + "\n".join(lines) + "\n"
     target = folder / f"{name}.md"
     target.write_text(text, encoding="utf-8")
+    return target
+
+
+def report(
+    folder: Path, name: str, figure: Any, rows: Sequence[dict[str, Any]], points: Sequence[dict[str, Any]], finding: str
+) -> Path:
+    """Write a figure with its table: `name`.png, `name`.csv (each point drawn) and `name`.md, which is returned.
+
+    Args:
+        folder, name: where, and what it is called; the command is `python -m experiments.name`.
+        figure: of matplotlib, from `dequnmix_jax.canvas.new_figure`.
+        rows: the summary that the Markdown file shows.
+        points: every number behind the figure.
+        finding: what it says, and under which settings.
+    """
+    note = f"![{name}]({name}.png)\n\n{finding}\n\nEvery point: `{name}.csv`."
+    target = write(folder, name, rows, f"python -m experiments.{name}", note)
+    write_csv(folder / f"{name}.csv", points)
+    canvas.save(figure, folder / f"{name}.png", overwrite=True)
     return target
 
 

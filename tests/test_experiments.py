@@ -2,27 +2,77 @@
 
 import csv
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from experiments import blind_table, certificate_table, choose_training, remedies
+import dequnmix_jax as dq
+from dequnmix_jax import model, synthetic
+from experiments import (
+    blind_table,
+    certificate_table,
+    choose_training,
+    equilibria,
+    gradient_error,
+    memory,
+    precision,
+    remedies,
+    residual_curves,
+    schedule,
+    solver_choices,
+)
 
-COLUMN = {
+COLUMNS = {
     blind_table: "msad",
-    choose_training: "worst of msad",
-    remedies: "armse",
     certificate_table: "certified steps",
+    choose_training: "worst of msad",
+    gradient_error: "error",
+    memory: "temporary MB",
+    precision: "error of the state",
+    remedies: "armse",
+    residual_curves: "relative_residual",
+    schedule: "steps",
+    solver_choices: "smallest",
 }
+"""Experiments, and a column of each that must be positive."""
+FIGURES = (gradient_error, memory, residual_curves)
 
 
-@pytest.mark.parametrize("experiment", COLUMN, ids=lambda module: module.__name__.split(".")[-1])
-def test_quick_form_writes_a_table_with_its_origin(experiment, tmp_path):
+def name(module):
+    return module.__name__.rsplit(".", 1)[-1]
+
+
+@pytest.mark.parametrize("experiment", COLUMNS, ids=name)
+def test_quick_form_writes_a_table_with_its_origin(experiment, tmp_path, request):
+    if experiment in (gradient_error, memory, precision, residual_curves):
+        request.getfixturevalue("data_dir")
     target = experiment.main(experiment.QUICK, tmp_path)
     text = target.read_text(encoding="utf-8")
     assert f"python -m {experiment.__name__}" in text
     assert "jax" in text and "commit" in text and "cores" in text
     with target.with_suffix(".csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert rows and all(float(row[COLUMN[experiment]]) > 0 for row in rows)
+    assert rows and all(float(row[COLUMNS[experiment]]) > 0 for row in rows)
+    assert target.with_suffix(".png").exists() == (experiment in FIGURES)
+
+
+def test_the_loss_of_the_figures_is_that_of_training():
+    sample = synthetic.linear_scene(jax.random.key(0), (5, 6), synthetic.spectra(jax.random.key(1), 3, 12), 30.0)
+    config = dq.Model(width=2)
+    params = dq.init(jax.random.key(2), sample.cube, config, endmembers=0.9 * sample.endmembers)
+
+    def solve(theta, start):
+        return dq.fixed_point(model.state_map(config), config.forward, config.backward, theta, start)[0]
+
+    ours = equilibria.objective(params, sample.cube, config, solve)
+    np.testing.assert_allclose(ours, dq.loss(params, sample.cube, config, dq.Rates())[0], rtol=1e-5)
+
+
+def test_operands_are_rounded_to_nearest():
+    x = jnp.asarray([1.0, 1 + 2**-11, 1 + 2**-10, 1 + 2**-11 + 2**-20, -3.3, jnp.inf, jnp.nan], jnp.float32)
+    expected = [1.0, 1.0, 1 + 2**-10, 1 + 2**-10, -3.30078125, np.inf, np.nan]
+    np.testing.assert_array_equal(precision.rounded(x, 10), np.asarray(expected, np.float32))
 
 
 def test_the_blind_table_names_the_reference_and_counts_broken_solves(tmp_path):

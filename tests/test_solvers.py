@@ -7,7 +7,7 @@ import pytest
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Solver
-from dequnmix_jax.solvers import solve
+from dequnmix_jax.solvers import STALL, residuals, solve
 
 METHODS = ("anderson", "picard", "broyden", "jaxopt_anderson")
 
@@ -104,20 +104,96 @@ def test_any_pytree_is_a_state(method):
     np.testing.assert_allclose(z["b"][:, 0], z["a"] / 0.8, rtol=1e-3)
 
 
-def test_one_bad_lane_of_a_batch_leaves_the_others_as_they_were():
+@pytest.mark.parametrize("bad", ["nan", "diverging", "slow"])
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_one_bad_lane_of_a_batch_leaves_the_others_as_they_were(method, bad):
+    def bent(theta, z):
+        rate, shift, bend = theta
+        return rate * z + shift + bend * z**2
+
+    rates = jnp.linspace(0.1, 0.8, 8)[:, None] * jnp.linspace(0.5, 1.0, 30)[None]
     shifts = jax.random.normal(jax.random.key(1), (8, 30))
-    shifts = shifts.at[5, 0].set(jnp.nan)
-    rates = jnp.linspace(0.1, 0.95, 8)[:, None] * jnp.ones((1, 30)) * jnp.linspace(0.5, 1.0, 30)[None]
+    bends = jnp.zeros((8, 30))
+    if bad == "nan":
+        shifts = shifts.at[5, 0].set(jnp.nan)
+    elif bad == "diverging":  # z = z^2 + |shift| + 1 has no solution
+        bends, shifts, rates = bends.at[5].set(1.0), shifts.at[5].set(1 + jnp.abs(shifts[5])), rates.at[5].set(0.0)
+    else:
+        rates = rates.at[5].set(1 - jnp.logspace(-6, 0, 30))
+    theta = (rates, shifts, bends)
 
-    def lane(rate, shift):
-        return solve(affine, Solver(tolerance=1e-5), (rate, shift), jnp.zeros(30))
+    def lane(theta):
+        return solve(bent, Solver(method, tolerance=1e-5, max_steps=100), theta, jnp.zeros(30))
 
-    z, trace = jax.jit(jax.vmap(lane))(rates, shifts)
+    z, trace = jax.jit(jax.vmap(lane))(theta)
     assert np.asarray(trace.converged).tolist() == [True] * 5 + [False] + [True] * 2
-    for i in (0, 7):
-        alone, alone_trace = lane(rates[i], shifts[i])
-        assert int(trace.steps[i]) == int(alone_trace.steps)
-        np.testing.assert_allclose(z[i], alone, rtol=1e-4, atol=1e-4)
+    alone = jax.jit(lane)
+    for i in (0, 1, 2, 3, 4, 6, 7):
+        own, own_trace = alone(jax.tree.map(lambda x, i=i: x[i], theta))
+        assert int(trace.steps[i]) == int(own_trace.steps)
+        np.testing.assert_allclose(z[i], own, rtol=1e-6, atol=1e-6)
+
+
+def test_a_traced_tolerance_takes_the_place_of_the_static_one():
+    theta, _ = problem()
+    run = jax.jit(lambda goal: solve(affine, Solver(tolerance=1e-6), theta, jnp.zeros(200), goal)[1])
+    for goal in (1e-2, 1e-5):
+        trace, fixed = run(goal), solve(affine, Solver(tolerance=goal), theta, jnp.zeros(200))[1]
+        assert int(trace.steps) == int(fixed.steps) and bool(trace.converged)
+        assert goal / 10 < float(trace.residual) <= goal
+
+
+def test_residuals_are_those_of_the_iterates_of_solve():
+    theta, _ = problem()
+    for solver in (Solver(tolerance=1e-5), Solver("picard", tolerance=1e-2, damping=0.7)):
+        _, trace = solve(affine, solver, theta, jnp.zeros(200))
+        steps = int(trace.steps)
+        curve = np.asarray(jax.jit(lambda s=solver: residuals(affine, s, theta, jnp.zeros(200), 60))())
+        assert curve.shape == (60,) and curve[0] == 1.0
+        np.testing.assert_allclose(curve[:steps].min(), trace.residual, rtol=1e-3)
+        assert (curve[: steps - 1] > solver.tolerance).all()
+    climbing = residuals(lambda theta, z: theta - 1.2 * z, Solver("picard"), jnp.float32(1.0), jnp.zeros(4), 3)
+    np.testing.assert_allclose(climbing, [1.0, 1.2 / 0.2, 1.44 / 1.24], rtol=1e-5)
+    with pytest.raises(InputError, match="'broyden'"):
+        residuals(affine, Solver("broyden"), theta, jnp.zeros(200), 3)
+
+
+def test_a_restart_now_and_then_halves_the_steps_on_a_stiff_map():
+    theta, _ = problem(500, 0.99)
+    steps = {}
+    for restart in (0, 20):
+        solver = Solver(tolerance=1e-6, max_steps=400, restart=restart)
+        steps[restart] = int(solve(affine, solver, theta, jnp.zeros(500))[1].steps)
+    assert steps[20] < 0.7 * steps[0] < 0.7 * 400
+
+
+def test_no_ridge_is_so_small_that_it_gives_nan():
+    # Two distinct rates: from the third difference on they are linearly dependent.
+    theta = (jnp.where(jnp.arange(50) < 20, 0.5, 0.9), jnp.ones(50))
+    curve = residuals(affine, Solver(ridge=0.0), theta, jnp.zeros(50), 40)
+    assert np.isfinite(np.asarray(curve)).all()
+    assert float(jnp.min(curve)) < 1e-6
+
+
+def test_anderson_ends_at_the_floor_of_its_precision_and_says_that_it_has_not_converged():
+    W = jax.random.normal(jax.random.key(1), (60, 60))
+
+    def linear(theta, z):
+        return theta @ z + 1
+
+    z, trace = solve(linear, Solver(tolerance=1e-12, max_steps=2000), 0.95 * W / jnp.linalg.norm(W, 2), jnp.zeros(60))
+    assert not bool(trace.converged) and float(trace.residual) < 1e-6
+    assert int(trace.steps) < 100 + STALL
+    assert np.isfinite(np.asarray(z)).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_bfloat16_state_is_walked_in_float32(method):
+    theta = jax.tree.map(lambda x: x.astype(jnp.bfloat16), problem(rate=0.5)[0])
+    z, trace = solve(affine, Solver(method, 1e-2, 50), theta, jnp.zeros(200, jnp.bfloat16))
+    assert z.dtype == jnp.bfloat16 and trace.residual.dtype == jnp.float32
+    assert bool(trace.converged)
+    np.testing.assert_allclose(np.asarray(z, np.float32), problem(rate=0.5)[1], atol=0.1)
 
 
 def test_float32_states_are_walked_under_x64(x64):

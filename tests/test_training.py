@@ -215,3 +215,52 @@ def test_a_training_step_holds_only_canonical_convolutions(sample):
     labels = re.findall(r"dim_labels=(\S+?)[,\s]", text)
     assert len(labels) > 10
     assert set(labels) == {"b01f_01io->b01f"}
+
+
+def test_a_schedule_loosens_the_first_solves_and_ends_at_the_tolerance_of_the_solver(sample):
+    plan = Training(epochs=5, loosest=1e-1)
+    state = training.begin(jax.random.key(0), sample.cube, CONFIG, count=3)
+    run = jax.jit(lambda state: training.advance(state, sample.cube, CONFIG, plan, Rates(), 5)[1])
+    history = run(state)
+    tight = CONFIG.forward.tolerance
+    schedule = tight * (plan.loosest / tight) ** (1 - np.arange(5) / 4)
+    assert np.asarray(history.converged).all()
+    assert (np.asarray(history.residual) <= 1.001 * schedule).all()
+    assert float(history.residual[0]) > tight  # it did stop early
+    assert float(history.residual[-1]) <= tight
+
+
+@pytest.mark.parametrize(("bad", "metric"), [("nan", "data"), ("slow", "euclidean")])
+def test_one_bad_scene_among_eight_leaves_answers_steps_and_gradients_of_the_others(sample, bad, metric):
+    config = Model(gradient="analytic", metric=metric, forward=Solver(max_steps=60))
+    keys = jax.random.split(jax.random.key(9), 8)
+    E = jnp.stack([sample.endmembers * (1 + 0.2 * jax.random.uniform(k, (3, 30))) for k in keys])
+    cubes = jnp.stack([jnp.matmul(sample.abundances[:4, :4], e) for e in E])
+    # Noise, so that no abundance lies just at zero, where the derivative has two sides.
+    cubes = cubes * (1 + 0.1 * jax.random.normal(keys[0], cubes.shape))
+    if bad == "nan":
+        spoiled = (E, cubes.at[5, 1, 1, 0].set(jnp.nan))
+    else:  # two spectra much alike: the data term is nearly flat in their difference
+        spoiled = (E.at[5, 1].set(E[5, 0] * (1 + 0.1 * jnp.linspace(0, 1, 30))), cubes)
+
+    def scene(E, cube):
+        def objective(E):
+            estimate, trace = model.unmix({"endmembers": E, "network": {}}, cube, config)
+            return jnp.sum(estimate.abundances * jnp.arange(3.0)[None, None]), (estimate, trace)
+
+        gradient, (estimate, trace) = jax.grad(objective, has_aux=True)(E)
+        return gradient, estimate.abundances, trace.steps
+
+    batch, alone = jax.jit(jax.vmap(scene)), jax.jit(scene)
+    healthy, mixed = batch(E, cubes), batch(*spoiled)
+    assert int(mixed[2][5]) != int(healthy[2][5])  # the neighbour does behave otherwise
+    others = np.array([0, 1, 2, 3, 4, 6, 7])
+    for one, other in zip(healthy, mixed, strict=True):
+        np.testing.assert_array_equal(np.asarray(one)[others], np.asarray(other)[others])
+    if metric == "euclidean":  # tens of steps, at whose tolerance another order of sums gives another gradient
+        return
+    for i in others:
+        gradient, abundances, steps = alone(E[i], cubes[i])
+        assert int(steps) == int(mixed[2][i])
+        np.testing.assert_allclose(mixed[1][i], abundances, atol=2e-5)
+        np.testing.assert_allclose(mixed[0][i], gradient, atol=2e-4 * float(jnp.max(jnp.abs(gradient))))

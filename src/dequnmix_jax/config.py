@@ -29,11 +29,15 @@ class Solver:
     Attributes:
         method: "anderson" (safeguarded, ours), "picard" (plain or damped iteration), "broyden" and
             "jaxopt_anderson" (both walked by jaxopt).
-        tolerance: on RMS(f(z) - z) / RMS(f(z)); the RMS makes it independent of the size of the image.
+        tolerance: on RMS(f(z) - z) / RMS(f(z)); the RMS makes it independent of the size of the image. In float32 1e-6
+            can be reached, a hundredth with a state in bfloat16 (`results/precision.md`).
         max_steps: most applications of f.
         memory: m, how many differences Anderson (or Broyden) keeps; 2 m + 4 states are held.
         damping: beta in z + beta (f(z) - z), in (0, 1].
         ridge: of the least-squares step, relative to its unit diagonal.
+        restart: Anderson forgets its differences after so many steps and gathers new ones; 0: only where a step is
+            refused. To 1e-4 that takes half the steps on stiff linear maps, nine tenths to eleven tenths on scenes
+            (`results/solver_choices.md`).
     """
 
     method: Literal["anderson", "picard", "broyden", "jaxopt_anderson"] = "anderson"
@@ -42,6 +46,7 @@ class Solver:
     memory: int = 5
     damping: float = 1.0
     ridge: float = 1e-6
+    restart: int = 20
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -50,6 +55,7 @@ class Solver:
         _check_range(self, "memory", 1, 100)
         _check_range(self, "damping", 1e-6, 1.0)
         _check_range(self, "ridge", 0.0, 1.0)
+        _check_range(self, "restart", 0, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -57,22 +63,28 @@ class Adjoint:
     """How the linear system (I - J^T) u = w of the gradient is solved.
 
     Attributes:
-        method: "bicgstab", "anderson", "neumann" (u = sum of (J^T)^i w, i = 0 .. max_steps) or "one_step" (u = w).
-        tolerance: on RMS(w + J^T u - u) / RMS(w).
-        max_steps: most products with J^T (for "neumann" exactly this many).
+        method: "bicgstab", "anderson", "neumann" (u = sum of (J^T)^i w, i = 0 .. max_steps), "one_step" (u = w) or
+            "phantom" (the damped sum of Geng et al. 2021; `implicit.adjoint_trace`).
+        tolerance: on RMS(w + J^T u - u) / RMS(w). None: that of the forward solve, its schedule included; the error
+            of the gradient is the sum of both, and the tighter of two would be wasted.
+        max_steps: most products with J^T (for "neumann" and "phantom" exactly this many).
         memory: of "anderson".
+        damping: tau of "phantom", in (0, 1].
     """
 
-    method: Literal["bicgstab", "anderson", "neumann", "one_step"] = "bicgstab"
-    tolerance: float = 1e-4
+    method: Literal["bicgstab", "anderson", "neumann", "one_step", "phantom"] = "bicgstab"
+    tolerance: float | None = None
     max_steps: int = 200
     memory: int = 5
+    damping: float = 0.5
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        _check_range(self, "tolerance", 0.0, 1.0)
+        if self.tolerance is not None:
+            _check_range(self, "tolerance", 0.0, 1.0)
         _check_range(self, "max_steps", 0, 1_000_000)
         _check_range(self, "memory", 1, 100)
+        _check_range(self, "damping", 1e-6, 1.0)
 
 
 @dataclass(frozen=True)
@@ -171,6 +183,8 @@ class Training:
         warm_start: start each solve from the equilibrium of the step before.
         probes: random directions a step in which the Jacobian of the map is measured, for the penalty of weight
             `Rates.jacobian`; each costs two more applications of the map's derivative. 0: no penalty, at no cost.
+        loosest: tolerance of the first step's solves, forward and adjoint, from which it falls geometrically to
+            `Solver.tolerance` at the last. 0: that one throughout.
         patience: stop after so many steps in which the best loss fell by less than `least`, relative. 0: never.
         least: see `patience`.
     """
@@ -181,6 +195,7 @@ class Training:
     subspace: Literal["all", "signal"] = "all"
     warm_start: bool = True
     probes: int = 0
+    loosest: float = 0.0
     patience: int = 0
     least: float = 1e-3
 
@@ -190,6 +205,7 @@ class Training:
         _check_range(self, "decay_every", 1, 1_000_000)
         _check_range(self, "holdout", 0.0, 0.9)
         _check_range(self, "probes", 0, 1000)
+        _check_range(self, "loosest", 0.0, 1.0)
         _check_range(self, "patience", 0, 1_000_000)
         _check_range(self, "least", 0.0, 1.0)
 

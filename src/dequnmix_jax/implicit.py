@@ -10,19 +10,26 @@ from jax.flatten_util import ravel_pytree
 
 from dequnmix_jax.config import Adjoint, Solver
 from dequnmix_jax.records import Trace
-from dequnmix_jax.solvers import Map, relative, rms, solve
+from dequnmix_jax.solvers import Map, flatten, relative, rms, solve
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def fixed_point(f: Map, forward: Solver, backward: Adjoint, theta: Any, start: Any) -> tuple[Any, Trace]:
+def fixed_point(
+    f: Map,
+    forward: Solver,
+    backward: Adjoint,
+    theta: Any,
+    start: Any,
+    tolerance: float | jax.Array | None = None,
+) -> tuple[Any, Trace]:
     """Solve z = f(theta, z) with an implicit gradient in theta.
 
     With J = df/dz at the solution and w the cotangent of z (Bai, Kolter & Koltun 2019; implicit function theorem):
 
         u = w + J^T u,        cotangent of theta = (df/dtheta)^T u
 
-    so that a gradient keeps one application of f in memory, however many steps the solve took. `start` receives no
-    gradient: the equilibrium does not depend on it. Works for any map and under jit, vmap, scan and grad.
+    so that a gradient keeps one application of f in memory, however many steps the solve took. `start` and `tolerance`
+    receive no gradient: the equilibrium does not depend on them. Works for any map and under jit, vmap, scan and grad.
 
     Args:
         f: the map `f(theta, z) -> z`, a function with a stable identity which closes over no traced array.
@@ -30,23 +37,27 @@ def fixed_point(f: Map, forward: Solver, backward: Adjoint, theta: Any, start: A
         backward: the solver of the adjoint system.
         theta: whatever f depends on, any pytree; integer and boolean leaves get no gradient.
         start: the first z, any pytree of floating arrays.
+        tolerance: in the place of `forward.tolerance`, and of the adjoint's where that follows the forward one; it may
+            be traced (a schedule).
 
     Returns:
         (z, Trace), as `solvers.solve`.
     """
-    return solve(f, forward, theta, start)
+    return solve(f, forward, theta, start, tolerance)
 
 
-def _forward(f: Map, forward: Solver, backward: Adjoint, theta: Any, start: Any) -> tuple[Any, Any]:
-    z, trace = solve(f, forward, theta, start)
-    return (z, trace), (theta, z)
+def _forward(
+    f: Map, forward: Solver, backward: Adjoint, theta: Any, start: Any, tolerance: Any = None
+) -> tuple[Any, Any]:
+    z, trace = solve(f, forward, theta, start, tolerance)
+    return (z, trace), (theta, z, tolerance)
 
 
-def _backward(f: Map, forward: Solver, backward: Adjoint, kept: Any, cotangent: Any) -> tuple[Any, Any]:
-    theta, z = kept
-    u, _ = adjoint_trace(f, backward, theta, z, cotangent[0])
+def _backward(f: Map, forward: Solver, backward: Adjoint, kept: Any, cotangent: Any) -> tuple[Any, Any, None]:
+    theta, z, tolerance = kept
+    u, _ = adjoint_trace(f, backward, theta, z, cotangent[0], forward.tolerance if tolerance is None else tolerance)
     _, pull = jax.vjp(lambda t: f(t, z), theta)
-    return pull(u)[0], jax.tree.map(jnp.zeros_like, z)
+    return pull(u)[0], jax.tree.map(jnp.zeros_like, z), None
 
 
 fixed_point.defvjp(_forward, _backward)
@@ -58,45 +69,61 @@ def _pulled(operands: Any, u: jax.Array) -> jax.Array:
     return w + pull(u)
 
 
-def adjoint_trace(f: Map, backward: Adjoint, theta: Any, z: Any, cotangent: Any) -> tuple[Any, Trace]:
+def adjoint_trace(
+    f: Map,
+    backward: Adjoint,
+    theta: Any,
+    z: Any,
+    cotangent: Any,
+    tolerance: float | jax.Array = Solver.tolerance,
+) -> tuple[Any, Trace]:
     """Solve the adjoint system u = w + J^T u and say how it went.
 
     The cotangent is brought to unit RMS first, so that the tolerance means the same for a sum and for a mean loss.
+    "neumann", "one_step" and "phantom" are one damped iteration, cut short:
+
+        u_0 = tau w,    u_(i+1) = u_i + tau (w + J^T u_i - u_i)
+
+    with tau = 1 but for "phantom": k products give tau sum of B^i w for i = 0 .. k with B = tau J^T + (1 - tau) I, the
+    phantom gradient of Geng et al. 2021 (NeurIPS, "On training implicit models"). At an equilibrium their unrolled form
+    is the same number, since each of its damped steps starts where it ends.
 
     Args:
         f, theta: the map and what it depends on.
         backward: the method.
         z: where f is linearised, the solution.
         cotangent: w, the structure of z.
+        tolerance: where `backward.tolerance` is None: that of the forward solve.
 
     Returns:
         (u, Trace): `Trace.residual` is RMS(w + J^T u - u) / RMS(w); `Trace.steps` counts products with J^T.
     """
-    x, unravel = ravel_pytree(z)
-    w, _ = ravel_pytree(cotangent)
-    w = w.astype(x.dtype)
+    flat, x, unravel = flatten(f, theta, z)
+    w = ravel_pytree(cotangent)[0].astype(x.dtype)
+    goal = jnp.asarray(tolerance if backward.tolerance is None else backward.tolerance, x.dtype)
     scale = rms(w)
     unit = w / jnp.where(scale > 0, scale, 1)
-    _, linear = jax.vjp(lambda flat: ravel_pytree(f(theta, unravel(flat)))[0], x)
+    _, linear = jax.vjp(flat, x)
 
     def pull(u: jax.Array) -> jax.Array:
         return linear(u)[0]
 
-    if backward.method in ("neumann", "one_step"):
+    if backward.method in ("neumann", "one_step", "phantom"):
         count = 0 if backward.method == "one_step" else backward.max_steps
-        u, _ = lax.scan(lambda u, _: (unit + pull(u), None), unit, None, length=count)
+        tau = jnp.asarray(backward.damping if backward.method == "phantom" else 1, x.dtype)
+        u, _ = lax.scan(lambda u, _: (u + tau * (unit + pull(u) - u), None), tau * unit, None, length=count)
         steps = jnp.asarray(count, jnp.int32)
     elif backward.method == "bicgstab":
-        u, steps = _bicgstab(lambda u: u - pull(u), unit, backward.tolerance, backward.max_steps)
+        u, steps = _bicgstab(lambda u: u - pull(u), unit, goal, backward.max_steps)
     else:
-        solver = Solver(tolerance=backward.tolerance, max_steps=max(backward.max_steps, 1), memory=backward.memory)
-        u, trace = solve(_pulled, solver, (jax.tree_util.Partial(pull), unit), unit)
+        solver = Solver(max_steps=max(backward.max_steps, 1), memory=backward.memory)
+        u, trace = solve(_pulled, solver, (jax.tree_util.Partial(pull), unit), unit, goal)
         steps = trace.steps
     residual = relative(rms(unit + pull(u) - u), rms(unit))
-    return unravel(u * scale), Trace(steps + 1, residual, residual <= backward.tolerance)
+    return unravel(u * scale), Trace(steps + 1, residual, residual <= goal)
 
 
-def _bicgstab(apply: Any, b: jax.Array, tolerance: float, limit: int) -> tuple[jax.Array, jax.Array]:
+def _bicgstab(apply: Any, b: jax.Array, tolerance: jax.Array, limit: int) -> tuple[jax.Array, jax.Array]:
     """Solve a linear system by BiCGSTAB (van der Vorst 1992), keeping the best iterate; two products a step.
 
     jax.scipy's routine says neither how many steps it took nor that it broke down, and goes on with NaN.

@@ -51,7 +51,7 @@ class History(NamedTuple):
         error: (T,), mean squared error of the reconstruction, units of the cube squared.
         steps: (T,) int32, forward applications of the map.
         residual: (T,), relative residual of the equilibrium.
-        converged: (T,) bool.
+        converged: (T,) bool, `residual` at most the tolerance in force at that step (`Training.loosest`).
         active: (T,) bool, False after an early stop (parameters frozen).
     """
 

@@ -8,15 +8,29 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Solver
 from dequnmix_jax.records import Trace
 
 Map = Callable[[Any, Any], Any]
 """f(theta, z) -> z; a function of explicit arguments, which closes over no traced array."""
 
-# An Anderson step is refused when it leaves a residual this many times the best one so far. Above one, because a
-# residual that rises a little at a kink of the projection is no failure; a choice, not a tuned number.
-GROWTH = 2.0
+Vector = Callable[[jax.Array], jax.Array]
+State = dict[str, jax.Array]
+
+# An Anderson step is refused when it leaves a residual this many times the best one so far. Well above one, because
+# residuals rise where a projection changes its face: with 2 instead, the trained energy map on misicnet_sim1 took 58
+# steps to 1e-3 and not 42 (euclidean metric: 160 and not 75); 5, 20 and no limit at all took as many as 10.
+GROWTH = 10.0
+
+# A refused step is taken back; where even the iterate before it is this much worse than the best one, so is that.
+RETREAT = 2.0
+
+# A solve ends when so many steps have brought no smaller residual and the smallest is within so many units of rounding:
+# it stands at the floor of its precision. A plateau higher up is no floor: on a nearly flat energy the plain iteration
+# waited 53 steps and then converged. The waits before 1e-6 in `results/solver_choices.md` are shorter.
+STALL = 25
+FLOOR = 64
 
 
 def rms(x: jax.Array) -> jax.Array:
@@ -29,7 +43,9 @@ def relative(residual: jax.Array, image: jax.Array) -> jax.Array:
     return jnp.where(residual == 0, 0, residual / jnp.where(image == 0, 1, image))
 
 
-def solve(f: Map, solver: Solver, theta: Any, start: Any) -> tuple[Any, Trace]:
+def solve(
+    f: Map, solver: Solver, theta: Any, start: Any, tolerance: float | jax.Array | None = None
+) -> tuple[Any, Trace]:
     """Solve z = f(theta, z) from `start`; differentiate it with `implicit.fixed_point`, not through this loop.
 
     Anderson acceleration (Anderson 1965; Walker & Ni 2011, type II) with r = f(z) - z and the last m differences:
@@ -37,35 +53,81 @@ def solve(f: Map, solver: Solver, theta: Any, start: Any) -> tuple[Any, Trace]:
         gamma = argmin |r - dR gamma|^2,   z <- z + beta r - (dZ + beta dR) gamma
 
     with columns of dR scaled to unit length and a ridge relative to them. A step that lets the residual grow, or
-    gives NaN, is refused: the iteration goes back to the best iterate, forgets its differences and takes a damped
-    step from there, shorter at each refusal.
+    gives NaN, is refused: the iteration goes back, forgets its differences and takes plain steps from there, twice as
+    many at each refusal and shorter where they are refused too. At the floor of its precision it ends, not converged.
+
+    Under vmap each lane stops on its own and keeps what it has, whatever its neighbours do.
 
     Args:
-        f: the map, `f(theta, z)`; `z` any pytree of floating arrays of one dtype.
+        f: the map, `f(theta, z)`; `z` any pytree of floating arrays of one dtype. A state of half precision is walked
+            in float32, f alone computes in its own precision.
         solver: the method and its numbers.
         theta: what f depends on, any pytree.
         start: the first z.
+        tolerance: in the place of `solver.tolerance`; may be traced (a schedule).
 
     Returns:
         (z, Trace): z is f(theta, x) of the iterate x with the smallest residual, so that it lies in the range of f
         (the constraint set); `Trace.residual` is RMS(f(x) - x) / RMS(f(x)). A NaN never counts as converged.
     """
-    x0, unravel = ravel_pytree(start)
-
-    def flat(x: jax.Array) -> jax.Array:
-        return ravel_pytree(f(theta, unravel(x)))[0]
-
+    flat, x0, unravel = flatten(f, theta, start)
+    goal = jnp.asarray(solver.tolerance if tolerance is None else tolerance, x0.dtype)
     if solver.method in ("anderson", "picard"):
-        z, trace = _accelerate(flat, solver, x0)
+        begin, advance = _walker(flat, solver)
+
+        floor = FLOOR * max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(start))
+
+        def go_on(s: State) -> jax.Array:
+            stands = (s["waited"] >= STALL) & (s["best"] <= floor)
+            return ~(s["best"] <= goal) & (s["count"] < solver.max_steps) & s["alive"] & ~stands
+
+        s = lax.while_loop(go_on, advance, begin(x0))
+        z, trace = s["best_x"] + s["best_r"], Trace(s["count"], s["best"], s["best"] <= goal)
     else:
-        z, trace = _jaxopt(flat, solver, x0)
+        z, trace = _jaxopt(flat, solver, x0, goal)
     return unravel(z), trace
 
 
-def _accelerate(f: Callable[[jax.Array], jax.Array], solver: Solver, x0: jax.Array) -> tuple[jax.Array, Trace]:
-    """Iterate with the last differences (Anderson) or without them (plain and damped)."""
+def residuals(f: Map, solver: Solver, theta: Any, start: Any, steps: int) -> jax.Array:
+    """Return the relative residual of every iterate of `solve`, for `steps` applications of f whatever happens.
+
+    The same walk, without its stopping: what the iterations after convergence, or after a failure, would have done.
+
+    Args:
+        f, theta, start: as `solve`.
+        solver: "anderson" or "picard"; the tolerance and the limit of steps take no part.
+        steps: applications of f.
+
+    Returns:
+        (steps,), RMS(f(x) - x) / RMS(f(x)) of the start and of each iterate that was tried, refused ones too.
+    """
+    if solver.method not in ("anderson", "picard"):
+        raise InputError(f"residuals follows 'anderson' and 'picard', not {solver.method!r}, whose loop is jaxopt's.")
+    flat, x0, _ = flatten(f, theta, start)
+    begin, advance = _walker(flat, solver)
+    s = begin(x0)
+
+    def follow(s: State, _: None) -> tuple[State, jax.Array]:
+        s = advance(s)
+        return s, s["now"]
+
+    return jnp.concatenate([s["now"][None], lax.scan(follow, s, None, length=steps - 1)[1]])
+
+
+def flatten(f: Map, theta: Any, z: Any) -> tuple[Vector, jax.Array, Callable[[jax.Array], Any]]:
+    """Return f as a map of vectors of at least float32, z as such a vector, and the way back to z's form."""
+    vector, unravel = ravel_pytree(z)
+    wide = vector.dtype if vector.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
+
+    def flat(x: jax.Array) -> jax.Array:
+        return ravel_pytree(f(theta, unravel(x.astype(vector.dtype))))[0].astype(wide)
+
+    return flat, vector.astype(wide), lambda x: unravel(x.astype(vector.dtype))
+
+
+def _walker(f: Vector, solver: Solver) -> tuple[Callable[[jax.Array], State], Callable[[State], State]]:
+    """Return how the iteration begins and how it takes a step: Anderson with m differences, or plain with none."""
     m = solver.memory if solver.method == "anderson" else 0
-    beta = jnp.asarray(solver.damping, x0.dtype)
 
     def dot(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
@@ -75,46 +137,43 @@ def _accelerate(f: Callable[[jax.Array], jax.Array], solver: Solver, x0: jax.Arr
         r = image - x
         return r, rms(r), relative(rms(r), rms(image))
 
-    r0, size0, residual0 = measure(x0)
-    state = {
-        "x": x0, "r": r0,  # the iterate in hand
-        "best_x": x0, "best_r": r0, "best_size": size0, "best": residual0,
-        "step": beta,  # shortened at each refusal
-        "count": jnp.asarray(1, jnp.int32),
-        "alive": jnp.isfinite(residual0),
-    }  # fmt: skip
-    if m:
-        state |= {
-            "dx": jnp.zeros((m, x0.size), x0.dtype),
-            "dr": jnp.zeros((m, x0.size), x0.dtype),
-            "gram": jnp.eye(m, dtype=x0.dtype),
-            "filled": jnp.asarray(0, jnp.int32),
-        }
-
-    def go_on(s: dict[str, jax.Array]) -> jax.Array:
-        return ~(s["best"] <= solver.tolerance) & (s["count"] < solver.max_steps) & s["alive"]
-
-    def advance(s: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        x, r = s["x"], s["r"]
-        move = s["step"] * r
+    def begin(x0: jax.Array) -> State:
+        r0, size0, residual0 = measure(x0)
+        state = {
+            "x": x0, "r": r0,  # the iterate in hand
+            "best_x": x0, "best_r": r0, "best_size": size0, "best": residual0,
+            "now": residual0,  # of the iterate tried last
+            "count": jnp.asarray(1, jnp.int32),
+            "waited": jnp.asarray(0, jnp.int32),  # steps since the best residual
+            "alive": jnp.isfinite(residual0),
+        }  # fmt: skip
         if m:
-            lengths = jnp.sqrt(jnp.diagonal(s["gram"]))
-            used = (jnp.arange(m, dtype=jnp.int32) < s["filled"]) & (lengths > 0)
-            unit = jnp.where(used, 1 / jnp.where(used, lengths, 1), 0)
-            system = s["gram"] * unit[:, None] * unit[None, :] + jnp.diag(jnp.where(used, solver.ridge, 1)).astype(
-                x.dtype
-            )
-            weights = jnp.linalg.solve(system, dot(s["dr"], r) * unit) * unit
-            move = move - dot(weights, s["dx"]) - s["step"] * dot(weights, s["dr"])
+            state |= {
+                "dx": jnp.zeros((m, x0.size), x0.dtype),
+                "dr": jnp.zeros((m, x0.size), x0.dtype),
+                "gram": jnp.eye(m, dtype=x0.dtype),
+                "filled": jnp.asarray(0, jnp.int32),
+                "step": jnp.asarray(solver.damping, x0.dtype),  # shortened when a plain step is refused
+                "plain": jnp.asarray(0, jnp.int32),  # plain steps still to take
+                "pause": jnp.asarray(1, jnp.int32),  # how many after the next refusal
+                "size": size0,  # of r
+            }
+        return state
+
+    def advance(s: State) -> State:
+        x, r = s["x"], s["r"]
+        move = _extrapolated(s, solver, dot) if m else jnp.asarray(solver.damping, x.dtype) * r
         new_x = x + move
         new_r, size, residual = measure(new_x)
         better = residual < s["best"]
         out = s | {
             "count": s["count"] + 1,
+            "now": residual,
             "best_x": jnp.where(better, new_x, s["best_x"]),
             "best_r": jnp.where(better, new_r, s["best_r"]),
             "best_size": jnp.where(better, size, s["best_size"]),
             "best": jnp.where(better, residual, s["best"]),
+            "waited": jnp.where(better, 0, s["waited"] + 1),
         }
         if not m:  # the plain iteration is left to itself: it may climb before it falls
             return out | {"x": new_x, "r": new_r, "alive": jnp.isfinite(residual)}
@@ -124,21 +183,51 @@ def _accelerate(f: Callable[[jax.Array], jax.Array], solver: Solver, x0: jax.Arr
         dr = s["dr"].at[slot].set(new_dr)
         row = dot(dr, new_dr)
         gram = s["gram"].at[slot, :].set(row).at[:, slot].set(row)
+        worse = s["size"] > RETREAT * s["best_size"]
+        longest = jnp.asarray(solver.damping, x.dtype)
+        extrapolated = (s["plain"] == 0) & (s["filled"] > 0)
+        refused = extrapolated & ~accepted
+        filled = jnp.where(accepted, s["filled"] + 1, 0)
+        if solver.restart:
+            filled = jnp.where(filled >= solver.restart, 0, filled)
         return out | {
-            "x": jnp.where(accepted, new_x, s["best_x"]),
-            "r": jnp.where(accepted, new_r, s["best_r"]),
+            "x": jnp.where(accepted, new_x, jnp.where(worse, s["best_x"], x)),
+            "r": jnp.where(accepted, new_r, jnp.where(worse, s["best_r"], r)),
+            "size": jnp.where(accepted, size, jnp.where(worse, s["best_size"], s["size"])),
             "dx": s["dx"].at[slot].set(jnp.where(accepted, new_dx, 0)),
             "dr": s["dr"].at[slot].set(jnp.where(accepted, new_dr, 0)),
             "gram": jnp.where(accepted, gram, jnp.eye(m, dtype=x.dtype)),
-            "filled": jnp.where(accepted, s["filled"] + 1, 0),
-            "step": jnp.where(accepted, jnp.minimum(beta, 2 * s["step"]), s["step"] / 2),
+            "filled": filled,
+            "step": jnp.where(
+                accepted, jnp.minimum(longest, 2 * s["step"]), jnp.where(refused, longest, s["step"] / 2)
+            ),
+            "plain": jnp.where(refused, s["pause"], jnp.maximum(s["plain"] - accepted.astype(jnp.int32), 0)),
+            "pause": jnp.where(
+                refused, jnp.minimum(2 * s["pause"], STALL), jnp.where(extrapolated & better, 1, s["pause"])
+            ),
         }
 
-    s = lax.while_loop(go_on, advance, state)
-    return s["best_x"] + s["best_r"], Trace(s["count"], s["best"], s["best"] <= solver.tolerance)
+    return begin, advance
 
 
-def _jaxopt(f: Callable[[jax.Array], jax.Array], solver: Solver, x0: jax.Array) -> tuple[jax.Array, Trace]:
+def _extrapolated(s: State, solver: Solver, dot: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
+    """Return Anderson's step, by the normal equations of unit columns with a ridge.
+
+    A QR of the columns takes the same number of steps on every map measured, and another copy of them. In float32 a
+    ridge of 1e-6 to 1e-4 is as good as QR; at 1e-8 the rounding of the Gram matrix gives NaN, hence the floor.
+    """
+    gram, m = s["gram"], s["gram"].shape[0]
+    lengths = jnp.sqrt(jnp.diagonal(gram))
+    used = (jnp.arange(m, dtype=jnp.int32) < s["filled"]) & (lengths > 0)
+    unit = jnp.where(used, 1 / jnp.where(used, lengths, 1), 0)
+    ridge = max(solver.ridge, float(m * jnp.finfo(gram.dtype).eps))
+    system = gram * unit[:, None] * unit[None, :] + jnp.diag(jnp.where(used, ridge, 1)).astype(gram.dtype)
+    weights = jnp.linalg.solve(system, dot(s["dr"], s["r"]) * unit) * unit
+    weights = jnp.where(s["plain"] > 0, 0, weights)
+    return s["step"] * s["r"] - dot(weights, s["dx"]) - s["step"] * dot(weights, s["dr"])
+
+
+def _jaxopt(f: Vector, solver: Solver, x0: jax.Array, goal: jax.Array) -> tuple[jax.Array, Trace]:
     """Let jaxopt walk, and measure what it brings back: its own error is not kept where it meets a NaN."""
     import jaxopt
 
@@ -152,7 +241,7 @@ def _jaxopt(f: Callable[[jax.Array], jax.Array], solver: Solver, x0: jax.Array) 
     # Its tolerance is an absolute L2 norm and its ridge is absolute too: both are scaled to the size of the state.
     length = max(x0.size, 1) ** 0.5
     scale = jnp.where(rms(first) > 0, rms(first), 1).astype(wide)
-    tol = (solver.tolerance * length * scale).astype(wide)
+    tol = goal.astype(wide) * length * scale
     if solver.method == "broyden":
         walker = jaxopt.Broyden(
             fun=lambda x: walked(x) - x,
@@ -180,4 +269,4 @@ def _jaxopt(f: Callable[[jax.Array], jax.Array], solver: Solver, x0: jax.Array) 
     worked = ends[1] <= ends[0]  # False where NaN: then the start is the best iterate known
     residual = jnp.where(worked, ends[1], ends[0])
     steps = jnp.asarray(info.iter_num, jnp.int32) + 2
-    return jnp.where(worked, last, first), Trace(steps, residual, residual <= solver.tolerance)
+    return jnp.where(worked, last, first), Trace(steps, residual, residual <= goal)

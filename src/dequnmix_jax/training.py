@@ -63,6 +63,7 @@ def loss(
     mask: jax.Array | None = None,
     held: jax.Array | None = None,
     probes: jax.Array | None = None,
+    tolerance: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, Any]]:
     """Return the training objective of an equilibrium model, which needs no reference.
 
@@ -77,6 +78,7 @@ def loss(
         initial: (H, W, R), where the solve starts.
         held: (B,) bool, bands that the equilibrium must not see and on which alone the first two terms are taken.
         probes: (P, H, W, R), standard normal, for the penalty on the Jacobian (`jacobian_penalty`); None: no penalty.
+        tolerance: in the place of `config.forward.tolerance`.
 
     Returns:
         (loss, {"angle", "error", "trace", "state"}): angle in radians, error in units of the cube squared.
@@ -87,7 +89,7 @@ def loss(
     start = model.start_state(params, cube, config) if initial is None else initial
     seen = None if held is None else (~held).astype(cube.dtype)
     theta = model.factor(params, cube, config, mask, seen)
-    state, trace = fixed_point(model.state_map(config), config.forward, config.backward, theta, start)
+    state, trace = fixed_point(model.state_map(config), config.forward, config.backward, theta, start, tolerance)
     estimate = model.read_state(params, state, cube, config, mask)
     judged = jnp.ones(cube.shape[-1], cube.dtype) if held is None else held.astype(cube.dtype)
     target = clean * judged[None, None]
@@ -209,8 +211,9 @@ def advance(
             probes = jax.random.normal(jax.random.fold_in(draw, 1), shape, state.equilibrium.dtype)
         start = state.equilibrium if training.warm_start else model.start_state(state.params, cube, config)
         (value, extra), gradient = jax.value_and_grad(loss, has_aux=True)(
-            state.params, cube, config, weights, initial=start, mask=mask, held=held, probes=probes
-        )
+            state.params, cube, config, weights, initial=start, mask=mask, held=held, probes=probes,
+            tolerance=_tolerance(config, training, state.step),
+        )  # fmt: skip
         trace: Trace = extra["trace"]
         progress = value < state.best - training.least * jnp.abs(state.best)
         progress = progress | ~jnp.isfinite(state.best)
@@ -230,6 +233,15 @@ def advance(
         return kept, row
 
     return lax.scan(update, state, None, length=steps)
+
+
+def _tolerance(config: Model, training: Training, step: jax.Array) -> jax.Array | None:
+    """Return the tolerance of a training step: loose at first, that of the solver at the last; None: always that."""
+    tight = config.forward.tolerance
+    if not 0 < tight < training.loosest:
+        return None
+    left = jnp.clip(1 - step.astype(jnp.float32) / max(training.epochs - 1, 1), 0, 1)
+    return tight * (training.loosest / tight) ** left
 
 
 def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -> FitState:
