@@ -21,16 +21,16 @@ def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]
     import jax.numpy as jnp
 
     import dequnmix_jax as dq
-    from dequnmix_jax import model, network, synthetic
+    from dequnmix_jax import model, synthetic
 
     keys = iter(jax.random.split(jax.random.key(0), 10))
 
     def kernel(channels: int, out: int) -> jax.Array:
         w = jax.random.normal(next(keys), (3, 3, channels, out))
-        return 0.9 * w / jnp.sqrt(network.convolution_bound(w))
+        return 0.9 * w / jnp.sqrt(convolution.convolution_bound(w))
 
     def contraction(theta: dict[str, Any], z: jax.Array) -> jax.Array:
-        return network.convolve(jnp.tanh(network.convolve(z, theta["W1"]) + theta["x"]), theta["W2"])
+        return convolution.convolve(jnp.tanh(convolution.convolve(z, theta["W1"]) + theta["x"]), theta["W2"])
 
     theta = {
         "W1": kernel(width, width),

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 
 import dequnmix_jax as dq
 from benchmarks.timing import Timing, compiled, matmul_peak, once, race
-from dequnmix_jax import datasets, implicit, metrics, model, network, synthetic, training
+from dequnmix_jax import convolution, datasets, implicit, metrics, model, synthetic, training
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.objective import spread
 from experiments import tables
 
 COUNT = 3  # endmembers
@@ -100,13 +101,13 @@ def alive(params: Any) -> Any:
 
 
 def objective(params: Any, state: jax.Array, cube: jax.Array, held: jax.Array, config: dq.Model) -> jax.Array:
-    """Return the loss of `training.loss` at a given state."""
+    """Return the loss of `dequnmix_jax.objective.loss` at a given state."""
     judged = held.astype(cube.dtype)
     estimate = model.read_state(params, state, cube, config)
     rebuilt = model.reconstruct(estimate._replace(endmembers=estimate.endmembers * judged[None]))
     target = cube * judged[None, None]
     angle = jnp.mean(metrics.spectral_angle(target, rebuilt))
-    return angle + 0.2 * jnp.mean(jnp.square(rebuilt - target)) + 0.1 * training.spread(estimate.endmembers)
+    return angle + 0.2 * jnp.mean(jnp.square(rebuilt - target)) + 0.1 * spread(estimate.endmembers)
 
 
 def profile(
@@ -168,10 +169,10 @@ def convolutions(settings: Settings, peak: Timing) -> list[dict[str, Any]]:
         w = jax.random.normal(jax.random.key(2), (3, 3, channels, out))
 
         def forward(x: jax.Array, w: jax.Array, g: jax.Array) -> jax.Array:
-            return network.convolve(x, w)
+            return convolution.convolve(x, w)
 
         def kernel(x: jax.Array, w: jax.Array, g: jax.Array) -> jax.Array:
-            return jax.vjp(lambda w: network.convolve(x, w), w)[1](g)[0]
+            return jax.vjp(lambda w: convolution.convolve(x, w), w)[1](g)[0]
 
         for name, f in (("image", forward), ("kernel gradient", kernel)):
             case = f"{name}, {channels} -> {out}"

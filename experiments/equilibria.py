@@ -49,7 +49,7 @@ def objective(
 ) -> jax.Array:
     """Return the paper's loss, with the equilibrium found by `solve(theta, start)`.
 
-    The same number as `training.loss` with `Rates()` where solve is `fixed_point`; a test says so.
+    The same number as `objective.loss` with `Rates()` where solve is `fixed_point`; a test says so.
     """
     theta = model.factor(params, cube, config)
     state = solve(theta, model.start_state(params, cube, config))

@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 
 import dequnmix_jax as dq
-from dequnmix_jax import model, network, solvers
+from dequnmix_jax import convolution, model, solvers
 from experiments import equilibria, tables
 from experiments.gradient_error import compare, truth_of
 
@@ -57,17 +57,17 @@ def rounded(x: jax.Array, bits: int) -> jax.Array:
 @contextlib.contextmanager
 def convolutions(bits: int) -> Iterator[None]:
     """Round the operands of every convolution traced meanwhile."""
-    exact = network._same
+    exact = convolution._same
 
     def coarse(x: jax.Array, w: jax.Array) -> jax.Array:
         return exact(rounded(x, bits), rounded(w, bits))
 
     jax.clear_caches()  # what was traced before knows nothing of the change
-    network._same = coarse
+    convolution._same = coarse
     try:
         yield
     finally:
-        network._same = exact
+        convolution._same = exact
         jax.clear_caches()
 
 

@@ -9,10 +9,10 @@ ROOT = Path(dequnmix_jax.__file__).parent
 
 FLOORS = {
     "checks": 0, "config": 0.5, "records": 0,
-    "solvers": 1, "mixing": 1, "metrics": 1, "projection": 1, "active_set": 1, "noise": 1,
+    "solvers": 1, "mixing": 1, "metrics": 1, "projection": 1, "active_set": 1, "noise": 1, "convolution": 1,
     "implicit": 2, "network": 2, "endmembers": 2, "classical": 2,
     "curvature": 2.5, "model": 3, "synthetic": 3,
-    "training": 4, "certificate": 4,
+    "objective": 3.5, "training": 4, "certificate": 4,
     # host side: numpy only
     "atomic": 1, "scene": 1, "pixelvalues": 2, "truth": 2, "pixelorder": 3,
     "envi_header": 2.5, "envi": 3, "envi_writing": 3, "matvariables": 3, "npzfiles": 3.5, "matfiles": 4,

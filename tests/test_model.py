@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dequnmix_jax import classical, datasets, mixing, model, network, synthetic
+from dequnmix_jax import classical, convolution, datasets, mixing, model, network, synthetic
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Adjoint, Model, Solver
 
@@ -94,7 +94,7 @@ def literal(params, A, cube, config):
     E, Y, weights = params["endmembers"] / scale, cube / scale, params["network"]
     centred = E - jnp.mean(E, axis=0, keepdims=True)
     residual = A @ E - Y
-    L = network.spectral_bound(centred @ centred.T)
+    L = convolution.spectral_bound(centred @ centred.T)
     G = residual @ centred.T / L
     total = 1.0
     ones = jnp.ones((*cube.shape[:2], 1))

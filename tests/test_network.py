@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dequnmix_jax import network
+from dequnmix_jax import convolution, network
 
 
 def draw(*shape, key=0):
@@ -21,7 +21,7 @@ def reference(x, w):
 @pytest.mark.parametrize("shape", [(3, 3, 4, 5), (3, 3, 5, 4), (7, 7, 2, 1), (5, 3, 1, 2), (1, 3, 4, 2)])
 def test_convolution_and_its_derivatives_are_those_of_xla(shape):
     x, w, g = draw(9, 11, shape[2]), draw(*shape, key=1), draw(9, 11, shape[3], key=2)
-    ours, pull = jax.vjp(network.convolve, x, w)
+    ours, pull = jax.vjp(convolution.convolve, x, w)
     theirs, reference_pull = jax.vjp(reference, x, w)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     for a, b in zip(pull(g), reference_pull(g), strict=True):
@@ -34,20 +34,20 @@ def test_second_derivatives_pass_through_the_convolution():
     def twice(f):
         return jax.grad(lambda w: jnp.sum(jax.grad(lambda x: jnp.sum(jnp.sin(f(x, w))))(x) ** 2))(w)
 
-    np.testing.assert_allclose(twice(network.convolve), twice(reference), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(twice(convolution.convolve), twice(reference), rtol=1e-3, atol=1e-3)
 
 
 def test_transpose_is_the_adjoint():
     x, w, y = draw(8, 7, 3), draw(3, 3, 3, 6, key=1), draw(8, 7, 6, key=2)
-    left = jnp.vdot(network.convolve(x, w), y)
-    np.testing.assert_allclose(left, jnp.vdot(x, network.transpose(y, w)), rtol=1e-4)
+    left = jnp.vdot(convolution.convolve(x, w), y)
+    np.testing.assert_allclose(left, jnp.vdot(x, convolution.transpose(y, w)), rtol=1e-4)
 
 
 def test_loops_hold_only_the_canonical_convolution():
     w = 0.05 * draw(3, 3, 4, 4)
 
     def adjoint_loop(x):
-        _, pull = jax.vjp(lambda x: jnp.tanh(network.convolve(x, w)), x)
+        _, pull = jax.vjp(lambda x: jnp.tanh(convolution.convolve(x, w)), x)
         return jax.lax.fori_loop(0, 5, lambda _, u: x + pull(u)[0], x)
 
     text = jax.jit(adjoint_loop).lower(draw(16, 16, 4)).compile().as_text()
@@ -59,7 +59,7 @@ def norm_squared(w, size=20):
     """Return the largest eigenvalue of W^T W on an image, by power iteration."""
     x = draw(size, size, w.shape[2], key=3)
     for _ in range(200):
-        x = network.transpose(network.convolve(x, w), w)
+        x = convolution.transpose(convolution.convolve(x, w), w)
         value = jnp.linalg.norm(x)
         x = x / value
     return float(value)
@@ -69,17 +69,17 @@ def norm_squared(w, size=20):
 def test_convolution_bound_holds_and_is_not_loose(shape):
     for key in range(3):
         w = draw(*shape, key=key)
-        true, bound = norm_squared(w), float(network.convolution_bound(w))
+        true, bound = norm_squared(w), float(convolution.convolution_bound(w))
         assert 0.999 * true <= bound <= 1.7 * true
 
 
 def test_spectral_bound():
     matrices = jnp.stack([m @ m.T for m in draw(5, 6, 6)])
     top = np.linalg.eigvalsh(np.asarray(matrices))[:, -1]
-    bound = np.asarray(network.spectral_bound(matrices))
+    bound = np.asarray(convolution.spectral_bound(matrices))
     assert (bound >= 0.9999 * top).all() and (bound <= 1.12 * top).all()
-    assert float(network.spectral_bound(jnp.zeros((3, 3)))) == 0.0
-    assert np.isfinite(jax.grad(lambda m: network.spectral_bound(m))(1e-10 * jnp.eye(3))).all()
+    assert float(convolution.spectral_bound(jnp.zeros((3, 3)))) == 0.0
+    assert np.isfinite(jax.grad(lambda m: convolution.spectral_bound(m))(1e-10 * jnp.eye(3))).all()
 
 
 def test_the_bound_of_an_energy_has_a_finite_derivative_at_tiny_gains():
@@ -99,7 +99,7 @@ def energy(seed, gain=2.0):
 
 def test_energy_gradient_is_symmetric_and_lies_between_zero_and_its_largest_gain():
     weights, mask = energy(0), jnp.ones((6, 5, 1)).at[1, 1].set(0)
-    windows = network.whole_windows(mask, 3)
+    windows = convolution.whole_windows(mask, 3)
     drive, A = draw(6, 5, 8, key=1), draw(6, 5, 3, key=2)
     jacobian = jax.jacobian(lambda a: network.energy_gradient(a, drive, weights, mask, windows))(A).reshape(90, 90)
     np.testing.assert_allclose(jacobian, jacobian.T, atol=1e-5)
@@ -112,7 +112,7 @@ def test_a_level_image_has_no_edge_at_its_border_nor_at_a_hole():
     weights = network.energy_weights(network.init_energy(jax.random.key(0), 3, 3, 8, 1.0))
     mask = jnp.ones((9, 8, 1)).at[4, 5].set(0)
     level = jnp.broadcast_to(jnp.asarray([0.2, 0.5, 0.3]), (9, 8, 3))
-    windows = network.whole_windows(mask, 3)
+    windows = convolution.whole_windows(mask, 3)
     assert float(jnp.sum(windows)) == 7 * 6 - 9  # the inner pixels less those around the hole
     gradient = network.energy_gradient(level, jnp.zeros((1, 1, 1)), weights, mask, windows)
     np.testing.assert_allclose(gradient, 0, atol=1e-6)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dequnmix_jax import metrics, model, synthetic, training
+from dequnmix_jax import metrics, model, objective, synthetic, training
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Model, Rates, Solver, Training
 
@@ -70,7 +70,7 @@ def test_the_held_bands_are_not_seen_by_the_equilibrium(sample):
     params = model.init(jax.random.key(0), sample.cube, CONFIG, endmembers=sample.endmembers)
     held = jnp.arange(30) % 5 == 0
     other = jnp.where(held[None, None], sample.cube + 0.3, sample.cube)
-    state = [training.loss(params, cube, CONFIG, held=held)[1]["state"] for cube in (sample.cube, other)]
+    state = [objective.loss(params, cube, CONFIG, held=held)[1]["state"] for cube in (sample.cube, other)]
     scale = [jnp.sqrt(jnp.mean(cube**2)) for cube in (sample.cube, other)]  # the unit of the state
     np.testing.assert_allclose(state[0] * scale[0], state[1] * scale[1], atol=1e-4)
 
@@ -84,8 +84,8 @@ def test_held_out_bands_tell_a_noisy_answer_from_a_smooth_one(sample):
     def judge(gain):
         energy = base["network"]["energy"] | {"gain": jnp.full(4, gain)}
         params = base | {"network": base["network"] | {"energy": energy}}
-        blind = training.loss(params, sample.cube, CONFIG, held=held)[0]
-        plain = training.loss(params, sample.cube, CONFIG)[0]
+        blind = objective.loss(params, sample.cube, CONFIG, held=held)[0]
+        plain = objective.loss(params, sample.cube, CONFIG)[0]
         return blind, plain
 
     blind, plain = zip(*(judge(g) for g in (0.0, 0.1)), strict=True)
@@ -138,9 +138,9 @@ def test_endmembers_or_their_number_must_be_given(sample):
 
 def test_the_spread_of_equal_spectra_is_zero_and_finite():
     E = jnp.ones((3, 10))
-    assert float(training.spread(E)) < 1e-6
-    assert np.isfinite(jax.grad(training.spread)(E)).all()
-    assert float(training.spread(jnp.eye(3, 10))) > 0.6
+    assert float(objective.spread(E)) < 1e-6
+    assert np.isfinite(jax.grad(objective.spread)(E)).all()
+    assert float(objective.spread(jnp.eye(3, 10))) > 0.6
 
 
 def test_a_simple_scene_is_solved_better_after_training_than_before(fit, sample):
@@ -173,7 +173,7 @@ def test_the_penalty_is_the_frobenius_norm_of_the_jacobian(sample):
 
     @jax.jit
     def penalty(params):
-        return training.jacobian_penalty(model.factor(params, cube, config), state, config, probes)
+        return objective.jacobian_penalty(model.factor(params, cube, config), state, config, probes)
 
     theta = model.factor(params, cube, config)
     whole = jax.jacrev(lambda z: model.state_map(config)(theta, z))(state).reshape(60, 60)
@@ -199,7 +199,7 @@ def test_the_penalty_keeps_the_jacobian_small_and_is_off_unless_asked_for(sample
         )
         estimate, _ = model.unmix(params, sample.cube, config)
         theta = model.factor(params, sample.cube, config)
-        return history.loss[-1], training.jacobian_penalty(theta, estimate.state, config, probe)
+        return history.loss[-1], objective.jacobian_penalty(theta, estimate.state, config, probe)
 
     off, ignored = (jax.jit(run, static_argnums=0)(0, weight) for weight in (0.0, 3.0))
     np.testing.assert_array_equal(off[0], ignored[0])  # without probes the weight means nothing

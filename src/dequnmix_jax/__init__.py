@@ -19,10 +19,11 @@ from dequnmix_jax.files import read, read_truth, write
 from dequnmix_jax.implicit import adjoint_trace, fixed_point, unrolled
 from dequnmix_jax.metrics import align, armse, msad, pooled_rmse, psnr, spectral_angle, sre
 from dequnmix_jax.model import equilibrium_map, init, reconstruct, unmix
+from dequnmix_jax.objective import loss
 from dequnmix_jax.records import Estimate, History, Trace
 from dequnmix_jax.scene import Scene
 from dequnmix_jax.solvers import solve
-from dequnmix_jax.training import fit, loss
+from dequnmix_jax.training import fit
 
 __version__ = "0.1.0"
 

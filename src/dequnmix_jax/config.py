@@ -219,8 +219,8 @@ class Rates(NamedTuple):
         network_decay, endmember_decay: decoupled weight decay (AdamW).
         decay: factor of the schedule, applied each `Training.decay_every` steps.
         error: alpha, weight of the mean squared error beside the spectral angle.
-        spread: weight of the size of the endmember simplex (`training.spread`); 0 in the paper. `fit` multiplies it by
-            `training.inside`, from the share of noise in what the endmembers leave unexplained.
+        spread: weight of the size of the endmember simplex (`objective.spread`); 0 in the paper. `fit` multiplies it by
+            `objective.inside`, from the share of noise in what the endmembers leave unexplained.
         jacobian: weight of |J|_F^2 / size, J the Jacobian of the map at the equilibrium; see `Training.probes`.
     """
 

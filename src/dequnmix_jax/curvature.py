@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax import network
+from dequnmix_jax import convolution
 
 _POINTS = 64
 """Points a side of the grid of frequencies; between, a symbol of 3 x 3 kernels exceeds its values by at most 1 %."""
@@ -58,9 +58,9 @@ def largest(theta: dict[str, Any], U: jax.Array) -> jax.Array:
     w, gain = theta["energy"]["filters"], theta["energy"]["gain"]
     points = max(_POINTS, 16 * max(w.shape[:2]))
     two = jnp.eye(2, dtype=H.dtype)
-    learned = _congruent(network.symbol_gram(w, points, gain), jnp.kron(two, U.T)[None, None])
+    learned = _congruent(convolution.symbol_gram(w, points, gain), jnp.kron(two, U.T)[None, None])
     values = jnp.linalg.eigvalsh(jnp.kron(two, H)[None, None] + learned)
-    return jnp.max(values) * network.between_points(w, points)
+    return jnp.max(values) * convolution.between_points(w, points)
 
 
 def best_step(H: jax.Array, shift: jax.Array, in_data_metric: bool, sum_to_one: bool) -> jax.Array:

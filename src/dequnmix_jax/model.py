@@ -14,15 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax import classical, curvature, mixing, network, projection
-from dequnmix_jax.checks import (
-    InputError,
-    check_count,
-    check_cube,
-    check_endmembers,
-    check_finite,
-    check_mask,
-)
+from dequnmix_jax import classical, convolution, curvature, mixing, network, projection
+from dequnmix_jax.checks import InputError, check_count, check_cube, check_endmembers, check_finite, check_mask
 from dequnmix_jax.config import Model
 from dequnmix_jax.implicit import fixed_point
 from dequnmix_jax.records import Estimate, Params, Trace
@@ -104,12 +97,12 @@ def factor(
         # each step of training.
         return mixing.correlate(Y, spectra * (weight / scale)[None])
 
-    theta: dict[str, Any] = {"mask": m, "windows": network.whole_windows(m, config.kernel)}
+    theta: dict[str, Any] = {"mask": m, "windows": convolution.whole_windows(m, config.kernel)}
     flat = jnp.zeros((), cube.dtype)  # the Lipschitz constant of the data term
     if config.start == "physical":
         centre = jnp.zeros_like(E[:1]) if config.constraint == "cone" else jnp.mean(E, axis=0, keepdims=True)
         H = mixing.gram(E - centre)
-        L = network.spectral_bound(H)
+        L = convolution.spectral_bound(H)
         L = jnp.where(L > 0, L, 1)
         theta |= {"H": H / L, "b": m * (correlate(E - centre) - mixing.correlate(centre[None], E - centre)) / L}
         flat = flat + 1
@@ -117,7 +110,7 @@ def factor(
         theta["first"], theta["net"] = jnp.matmul(E, weights["first"]), weights["net"]
         unit = jnp.ones((), E.dtype)
         if config.normalisation == "spectral":
-            unit = jnp.sqrt(jnp.maximum(network.spectral_bound(mixing.gram(theta["first"])), 1))
+            unit = jnp.sqrt(jnp.maximum(convolution.spectral_bound(mixing.gram(theta["first"])), 1))
             theta |= {"first": theta["first"] / unit, "net": network.bounded(weights["net"])}
         theta["offset"] = correlate(weights["first"].T) / unit - weights["bias"][None, None]
     if config.gradient == "energy":

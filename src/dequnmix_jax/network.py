@@ -1,204 +1,25 @@
-"""The networks of the equilibrium map, and the convolution that they all use; the only room that imports flax.
+"""The networks of the equilibrium map; the only room that imports flax.
 
 Every function takes one image (H, W, channels) and a mask (H, W, 1) of ones and zeros. The mask enters each convolution
 and each pooling, so that a padded image gives the same answer as the image.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-_LABELS = ("NHWC", "HWIO", "NHWC")
-
-
-_NARROW = 4
-"""Product of input and output channels up to which a convolution is written as matrix products: XLA's CPU convolution
-has no fast path there. 7 x 7, 2 -> 1 channels (the attention) at 95 x 95, CPU ms: 1.2 as a convolution, 0.2 so; the
-kernel gradient 2.5 and 0.2."""
-
-
-def _same(x: jax.Array, w: jax.Array) -> jax.Array:
-    if w.shape[2] * w.shape[3] <= _NARROW:
-        return _narrow(x, w)
-    # At the precision of the device. Operands rounded as a GPU does (TF32) leave the residual a floor of 8e-7 and the
-    # gradient an error of 7e-4 where float32 has 3e-7 and 6e-4; as a TPU does (bfloat16), 7e-6 and 7e-3, as much as the
-    # default tolerance itself: `experiments.precision`. The products with H ask for more, since the physics is there.
-    return lax.conv_general_dilated(x[None], w, (1, 1), "SAME", dimension_numbers=_LABELS)[0]
-
-
-def _columns(x: jax.Array, rows: int, columns: int) -> jax.Array:
-    """Return the padded image with the neighbours in its row as channels: (H + rows - 1, W, columns * I)."""
-    top, left = rows // 2, columns // 2
-    padded = jnp.pad(x, ((top, top), (left, left), (0, 0)))
-    return jnp.concatenate([padded[:, j : j + x.shape[1]] for j in range(columns)], axis=-1)
-
-
-def _narrow(x: jax.Array, w: jax.Array) -> jax.Array:
-    """Convolve an image of few channels: all row kernels by one matrix product, then a sum of shifted rows."""
-    rows, columns, _, out = w.shape
-    matrix = jnp.transpose(w, (1, 2, 0, 3)).reshape(-1, rows * out)
-    each = jnp.matmul(_columns(x, rows, columns), matrix)
-    return sum(each[i : i + x.shape[0], :, i * out : (i + 1) * out] for i in range(rows))  # type: ignore[return-value]
-
-
-def _narrow_lags(x: jax.Array, g: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return `_lags` of images of few channels: the transpose of `_narrow` in w."""
-    rows, columns, channels, out = shape
-    shifted = jnp.concatenate([jnp.pad(g, ((i, rows - 1 - i), (0, 0), (0, 0))) for i in range(rows)], axis=-1)
-    flat = _columns(x, rows, columns).reshape(-1, columns * channels)
-    product = jnp.matmul(flat.T, shifted.reshape(-1, rows * out))
-    return jnp.transpose(product.reshape(columns, channels, rows, out), (2, 0, 1, 3))
-
-
-@jax.custom_vjp
-def convolve(x: jax.Array, w: jax.Array) -> jax.Array:
-    """Convolve an image with zero padding, keeping its size.
-
-    The derivative is written out because XLA's CPU compiler takes its fast path only for the canonical layout
-    (b01f, 01io -> b01f) and does not bring the transposed form to it inside a loop, where every adjoint solve
-    stands: the same product took 82 to 122 ms there and takes 2 ms in this form (3x3, 32 -> 32 channels, 95 x 95).
-
-    Args:
-        x: (H, W, I).
-        w: (K, L, I, O), K and L odd.
-
-    Returns:
-        (H, W, O).
-    """
-    return _same(x, w)
-
-
-def _convolve_forward(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _same(x, w), (x, w)
-
-
-def _convolve_backward(kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, w = kept
-    return transpose(g, w), _kernel_gradient(x, g, w.shape)
-
-
-convolve.defvjp(_convolve_forward, _convolve_backward)
-
-
-def transpose(g: jax.Array, w: jax.Array) -> jax.Array:
-    """Apply the transpose of `convolve(., w)`: (H, W, O) -> (H, W, I), as a forward convolution, differentiable too."""
-    return convolve(g, jnp.swapaxes(w[::-1, ::-1], 2, 3))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _kernel_gradient(x: jax.Array, g: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return the gradient of `convolve` in w: x and g correlated at the lags of the kernel, (K, L, I, O).
-
-    One canonical convolution again: the channels of one image are the batch, the other image is the kernel, as large as
-    the image. The image with fewer channels is the batch. On 2 CPU cores at 95 x 95 and 3 x 3, 32 -> 32 channels 1.7 ms
-    (nine products of shifted images 4.0, patches and one product 4.8), 3 -> 32 and 32 -> 3 0.16 ms (0.4 and 3.4).
-    """
-    if x.shape[-1] * g.shape[-1] <= _NARROW:
-        return _narrow_lags(x, g, shape)
-    if x.shape[-1] > g.shape[-1]:  # the correlation of g with x, at the opposite lags
-        return jnp.swapaxes(_lags(g, x, shape)[::-1, ::-1], 2, 3)
-    return _lags(x, g, shape)
-
-
-def _lags(x: jax.Array, g: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return sum over pixels p of x[p + lag] g[p], for the lags of an odd kernel: (K, L, channels of x, of g)."""
-    rows, columns = shape[0] // 2, shape[1] // 2
-    images = jnp.moveaxis(x, -1, 0)[..., None]
-    padding = ((rows, rows), (columns, columns))
-    lags = lax.conv_general_dilated(images, g[:, :, None, :], (1, 1), padding, dimension_numbers=_LABELS)
-    return jnp.moveaxis(lags, 0, 2)
-
-
-def _kernel_gradient_forward(
-    x: jax.Array, g: jax.Array, shape: tuple[int, ...]
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _kernel_gradient(x, g, shape), (x, g)
-
-
-def _kernel_gradient_backward(
-    _: tuple[int, ...], kept: tuple[jax.Array, jax.Array], dw: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, g = kept
-    return transpose(g, dw), convolve(x, dw)  # bilinear: <dw, gradient(x, g)> = <convolve(x, dw), g>
-
-
-_kernel_gradient.defvjp(_kernel_gradient_forward, _kernel_gradient_backward)
-
-
-def spectral_bound(matrix: jax.Array) -> jax.Array:
-    """Bound the largest eigenvalue of symmetric positive semi-definite matrices (..., R, R) from above.
-
-    tr(M^16)^(1/16), which lies between the largest eigenvalue and R^(1/16) times it (1.07 at R = 3, 1.16 at 10).
-    Differentiable, and matrix products only.
-    """
-    # The result does not depend on the unit; a derivative through it would be one over the square of a tiny number.
-    size = lax.stop_gradient(jnp.trace(matrix, axis1=-2, axis2=-1)[..., None, None])
-    power = matrix / jnp.where(size > jnp.finfo(matrix.dtype).tiny, size, 1)
-    for _ in range(4):
-        power = jnp.matmul(power, power, precision=lax.Precision.HIGHEST)
-    trace = jnp.trace(power, axis1=-2, axis2=-1)
-    return jnp.where(trace > 0, jnp.where(trace > 0, trace, 1) ** (1 / 16), 0) * size[..., 0, 0]
-
-
-_FREQUENCIES = 16
-"""Points a side of the grid on which the symbol of a convolution is evaluated."""
-
-
-def convolution_bound(w: jax.Array) -> jax.Array:
-    """Bound the squared norm of `convolve(., w)` on images of any size, from the kernel alone.
-
-    |W|^2 <= max over frequencies of |sum_t w_t exp(i omega t)|^2. Zero padding is a compression of the convolution
-    on the infinite grid, hence the inequality. The squared symbol is a trigonometric polynomial of degree K - 1 in each
-    frequency; between the points of an N x N grid it exceeds their maximum by at most 1 / cos(pi (K - 1) / N) for
-    each axis (Ehlich & Zeller 1964).
-
-    Args:
-        w: (K, L, I, O).
-
-    Returns:
-        (), at least the squared spectral norm; differentiable.
-    """
-    points = max(_FREQUENCIES, 6 * max(w.shape[:2]))
-    if w.shape[2] > w.shape[3]:
-        w = jnp.swapaxes(w, 2, 3)  # the smaller Gram matrix
-    return jnp.max(spectral_bound(symbol_gram(w, points))) * between_points(w, points)
-
-
-def symbol_gram(w: jax.Array, points: int, gain: jax.Array | None = None) -> jax.Array:
-    """Return the symbol S s S^* of W^T s W on a grid of frequencies, with S(omega) = sum_t w_t exp(i omega t).
-
-    The Hermitian matrix P + i Q of a frequency stands as the real symmetric [[P, -Q], [Q, P]], which has the same
-    eigenvalues, each twice.
-
-    Args:
-        w: (K, L, I, O).
-        points: N, frequencies along each axis.
-        gain: s, (O,), >= 0; ones where None.
-
-    Returns:
-        (N, N, 2 I, 2 I).
-    """
-    symbol = jnp.fft.fft2(w, s=(points, points), axes=(0, 1))
-    real, imag = jnp.real(symbol), jnp.imag(symbol)
-
-    def outer(a: jax.Array, b: jax.Array) -> jax.Array:
-        a = a if gain is None else a * gain[None, None, None]
-        return jnp.matmul(a, jnp.swapaxes(b, -1, -2), precision=lax.Precision.HIGHEST)
-
-    P, Q = outer(real, real) + outer(imag, imag), outer(imag, real) - outer(real, imag)
-    return jnp.concatenate([jnp.concatenate([P, -Q], axis=-1), jnp.concatenate([Q, P], axis=-1)], axis=-2)
-
-
-def between_points(w: jax.Array, points: int) -> jax.Array:
-    """Return by how much a squared symbol may exceed its values on a grid of frequencies (see `convolution_bound`)."""
-    rows, columns = w.shape[:2]
-    between = jnp.cos(jnp.pi * (rows - 1) / points) * jnp.cos(jnp.pi * (columns - 1) / points)
-    return 1 / between.astype(w.dtype)
+from dequnmix_jax.convolution import (
+    between_points,
+    convolution_bound,
+    convolve,
+    frequencies,
+    spectral_bound,
+    symbol_gram,
+    transpose,
+)
 
 
 def bounded(weights: dict[str, Any]) -> dict[str, Any]:
@@ -218,12 +39,6 @@ def bounded(weights: dict[str, Any]) -> dict[str, Any]:
         return w / jnp.sqrt(jnp.maximum(square, 1))
 
     return jax.tree.map(bound, weights)
-
-
-def whole_windows(mask: jax.Array, kernel: int) -> jax.Array:
-    """Return 1 where the whole window of a K x K kernel holds valid pixels of the image, else 0: (H, W, 1)."""
-    ones = jnp.ones((kernel, kernel, 1, 1), mask.dtype)
-    return (_same(mask, ones) > kernel * kernel - 0.5).astype(mask.dtype)
 
 
 def energy_gradient(
@@ -267,7 +82,7 @@ def energy_bound(weights: dict[str, Any]) -> jax.Array:
     eigenvalues and a finer grid, too long for each step of training.
     """
     w, gain = weights["filters"], weights["gain"]
-    points = max(_FREQUENCIES, 6 * max(w.shape[:2]))
+    points = frequencies(w)
     joint = jnp.max(spectral_bound(symbol_gram(w, points, gain))) * between_points(w, points)
     return jnp.minimum(joint, jnp.max(gain))
 
