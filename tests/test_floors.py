@@ -9,7 +9,7 @@ ROOT = Path(dequnmix_jax.__file__).parent
 
 FLOORS = {
     "checks": 0, "config": 0.5, "records": 0,
-    "solvers": 1, "mixing": 1, "metrics": 1, "projection": 1, "active_set": 1,
+    "solvers": 1, "mixing": 1, "metrics": 1, "projection": 1, "active_set": 1, "convolution": 1,
     "implicit": 2, "network": 2, "endmembers": 2, "classical": 2,
     "model": 3, "synthetic": 3,
     "training": 4,

@@ -1,11 +1,10 @@
-"""The networks of the equilibrium map, and the convolution that they all use; the only room that imports flax.
+"""The networks of the equilibrium map; the only room that imports flax.
 
 Every function takes one image (H, W, channels) and a mask (H, W, 1) of ones and zeros. The mask enters each convolution
 and each pooling, so that a padded image gives the same answer as the image.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -13,118 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-_LABELS = ("NHWC", "HWIO", "NHWC")
-
-
-_NARROW = 4
-"""Product of input and output channels up to which a convolution is written as matrix products: XLA's CPU convolution
-has no fast path there. 7 x 7, 2 -> 1 channels (the attention) at 95 x 95, CPU ms: 1.2 as a convolution, 0.2 so; the
-kernel gradient 2.5 and 0.2."""
-
-
-def _same(x: jax.Array, w: jax.Array) -> jax.Array:
-    if w.shape[2] * w.shape[3] <= _NARROW:
-        return _narrow(x, w)
-    return lax.conv_general_dilated(x[None], w, (1, 1), "SAME", dimension_numbers=_LABELS)[0]
-
-
-def _columns(x: jax.Array, rows: int, columns: int) -> jax.Array:
-    """Return the padded image with the neighbours in its row as channels: (H + rows - 1, W, columns * I)."""
-    top, left = rows // 2, columns // 2
-    padded = jnp.pad(x, ((top, top), (left, left), (0, 0)))
-    return jnp.concatenate([padded[:, j : j + x.shape[1]] for j in range(columns)], axis=-1)
-
-
-def _narrow(x: jax.Array, w: jax.Array) -> jax.Array:
-    """Convolve an image of few channels: all row kernels by one matrix product, then a sum of shifted rows."""
-    rows, columns, _, out = w.shape
-    matrix = jnp.transpose(w, (1, 2, 0, 3)).reshape(-1, rows * out)
-    each = jnp.matmul(_columns(x, rows, columns), matrix)
-    return sum(each[i : i + x.shape[0], :, i * out : (i + 1) * out] for i in range(rows))  # type: ignore[return-value]
-
-
-def _narrow_lags(x: jax.Array, g: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return `_lags` of images of few channels: the transpose of `_narrow` in w."""
-    rows, columns, channels, out = shape
-    shifted = jnp.concatenate([jnp.pad(g, ((i, rows - 1 - i), (0, 0), (0, 0))) for i in range(rows)], axis=-1)
-    flat = _columns(x, rows, columns).reshape(-1, columns * channels)
-    product = jnp.matmul(flat.T, shifted.reshape(-1, rows * out))
-    return jnp.transpose(product.reshape(columns, channels, rows, out), (2, 0, 1, 3))
-
-
-@jax.custom_vjp
-def convolve(x: jax.Array, w: jax.Array) -> jax.Array:
-    """Convolve an image with zero padding, keeping its size.
-
-    The derivative is written out because XLA's CPU compiler takes its fast path only for the canonical layout
-    (b01f, 01io -> b01f) and does not bring the transposed form to it inside a loop, where every adjoint solve
-    stands: the same product took 82 to 122 ms there and takes 2 ms in this form (3x3, 32 -> 32 channels, 95 x 95).
-
-    Args:
-        x: (H, W, I).
-        w: (K, L, I, O), K and L odd.
-
-    Returns:
-        (H, W, O).
-    """
-    return _same(x, w)
-
-
-def _convolve_forward(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _same(x, w), (x, w)
-
-
-def _convolve_backward(kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, w = kept
-    return transpose(g, w), _kernel_gradient(x, g, w.shape)
-
-
-convolve.defvjp(_convolve_forward, _convolve_backward)
-
-
-def transpose(g: jax.Array, w: jax.Array) -> jax.Array:
-    """Apply the transpose of `convolve(., w)`: (H, W, O) -> (H, W, I), as a forward convolution, differentiable too."""
-    return convolve(g, jnp.swapaxes(w[::-1, ::-1], 2, 3))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _kernel_gradient(x: jax.Array, g: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return the gradient of `convolve` in w: x and g correlated at the lags of the kernel, (K, L, I, O).
-
-    One canonical convolution again: the channels of one image are the batch, the other image is the kernel, as large as
-    the image. The image with fewer channels is the batch. On 2 CPU cores at 95 x 95 and 3 x 3, 32 -> 32 channels 1.7 ms
-    (nine products of shifted images 4.0, patches and one product 4.8), 3 -> 32 and 32 -> 3 0.16 ms (0.4 and 3.4).
-    """
-    if x.shape[-1] * g.shape[-1] <= _NARROW:
-        return _narrow_lags(x, g, shape)
-    if x.shape[-1] > g.shape[-1]:  # the correlation of g with x, at the opposite lags
-        return jnp.swapaxes(_lags(g, x, shape)[::-1, ::-1], 2, 3)
-    return _lags(x, g, shape)
-
-
-def _lags(x: jax.Array, g: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return sum over pixels p of x[p + lag] g[p], for the lags of an odd kernel: (K, L, channels of x, of g)."""
-    rows, columns = shape[0] // 2, shape[1] // 2
-    images = jnp.moveaxis(x, -1, 0)[..., None]
-    padding = ((rows, rows), (columns, columns))
-    lags = lax.conv_general_dilated(images, g[:, :, None, :], (1, 1), padding, dimension_numbers=_LABELS)
-    return jnp.moveaxis(lags, 0, 2)
-
-
-def _kernel_gradient_forward(
-    x: jax.Array, g: jax.Array, shape: tuple[int, ...]
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _kernel_gradient(x, g, shape), (x, g)
-
-
-def _kernel_gradient_backward(
-    _: tuple[int, ...], kept: tuple[jax.Array, jax.Array], dw: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, g = kept
-    return transpose(g, dw), convolve(x, dw)  # bilinear: <dw, gradient(x, g)> = <convolve(x, dw), g>
-
-
-_kernel_gradient.defvjp(_kernel_gradient_forward, _kernel_gradient_backward)
+from dequnmix_jax.convolution import convolve, transpose
 
 
 def spectral_bound(matrix: jax.Array) -> jax.Array:
