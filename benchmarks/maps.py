@@ -21,7 +21,7 @@ def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]
     import jax.numpy as jnp
 
     import dequnmix_jax as dq
-    from dequnmix_jax import model, synthetic
+    from dequnmix_jax import convolution, model, synthetic
 
     keys = iter(jax.random.split(jax.random.key(0), 10))
 

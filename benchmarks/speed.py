@@ -257,13 +257,20 @@ def distance(a: Any, b: Any) -> float:
     return length(jax.tree.map(jnp.subtract, a, b)) / length(b)
 
 
+def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Print rows as soon as they are there, and return them."""
+    for entry in rows:
+        print(tables.line(entry), flush=True)
+    return rows
+
+
 def main(settings: Settings, folder: Path) -> Path:
     """Run all parts and write the table."""
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is part of what is timed
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     config = dq.Model(width=settings.width, attention=settings.attention)
     cube, name = scene(settings)
-    rows = epochs(settings, config, cube)
+    rows = shown(epochs(settings, config, cube))
     state = training.begin(jax.random.key(0), cube, config, count=COUNT)
     step = jax.jit(lambda state, cube: training.advance(state, cube, config, *dq.RECOMMENDED, 1))
     for _ in range(settings.before):
@@ -271,11 +278,9 @@ def main(settings: Settings, folder: Path) -> Path:
     peak = matmul_peak(settings.matmul, settings.rounds)
     rate = {"GFLOP per CPU s": 1 / peak.cpu, "share of matmul peak": 1.0}
     rows.append(row("matmul", f"{settings.matmul} squared, 1 GFLOP", peak, **rate))
-    rows += profile(settings, config, cube, state, step, peak)
-    rows += against_unrolled(settings, config, cube, state)
-    rows += independence_of_bands(settings, config)
-    for entry in rows:
-        print(tables.line(entry), flush=True)
+    rows += shown(profile(settings, config, cube, state, step, peak))
+    rows += shown(against_unrolled(settings, config, cube, state))
+    rows += shown(independence_of_bands(settings, config))
     note = (
         f"Scene: {name}. Load of the machine in the minute before: {load:.2f}. The parts of a step are compiled "
         "alone, so that their sum differs from the whole; the second of them holds the first. Ratios are of CPU time, "

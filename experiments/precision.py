@@ -11,7 +11,7 @@ state and gradient: against float64, as in `gradient_error`.
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,17 +57,18 @@ def rounded(x: jax.Array, bits: int) -> jax.Array:
 @contextlib.contextmanager
 def convolutions(bits: int) -> Iterator[None]:
     """Round the operands of every convolution traced meanwhile."""
-    exact = convolution._same
+    exact, narrow = convolution._canonical, convolution._narrow
 
-    def coarse(x: jax.Array, w: jax.Array) -> jax.Array:
-        return exact(rounded(x, bits), rounded(w, bits))
+    def coarse(rows: int, columns: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        return lambda images, w: exact(rows, columns)(rounded(images, bits), rounded(w, bits))
 
     jax.clear_caches()  # what was traced before knows nothing of the change
-    convolution._same = coarse
+    convolution._canonical = coarse
+    convolution._narrow = lambda x, w: narrow(rounded(x, bits), rounded(w, bits))
     try:
         yield
     finally:
-        convolution._same = exact
+        convolution._canonical, convolution._narrow = exact, narrow
         jax.clear_caches()
 
 

@@ -43,16 +43,51 @@ def test_transpose_is_the_adjoint():
     np.testing.assert_allclose(left, jnp.vdot(x, convolution.transpose(y, w)), rtol=1e-4)
 
 
+def labels(function, *arguments):
+    """Return the forms of the convolutions in the compiled text."""
+    text = jax.jit(function).lower(*arguments).compile().as_text()
+    assert "feature_group_count" not in text and "batch_group_count" not in text
+    return set(re.findall(r"dim_labels=(\S+?)[,\s]", text))
+
+
 def test_loops_hold_only_the_canonical_convolution():
     w = 0.05 * draw(3, 3, 4, 4)
 
-    def adjoint_loop(x):
+    def adjoint_loop(x, w):
         _, pull = jax.vjp(lambda x: jnp.tanh(convolution.convolve(x, w)), x)
         return jax.lax.fori_loop(0, 5, lambda _, u: x + pull(u)[0], x)
 
-    text = jax.jit(adjoint_loop).lower(draw(16, 16, 4)).compile().as_text()
-    labels = set(re.findall(r"dim_labels=(\S+?)[,\s]", text))
-    assert labels == {"b01f_01io->b01f"}
+    assert labels(adjoint_loop, draw(16, 16, 4), w) == {"b01f_01io->b01f"}
+    many = labels(jax.vmap(adjoint_loop), draw(2, 16, 16, 4), jnp.stack([w, w]))
+    assert many == {"b01f_01io->b01f"}
+
+
+def test_second_derivatives_in_a_loop_are_canonical_too():
+    """A penalty on J^T u, differentiated in the weights."""
+
+    def penalty(w, x):
+        _, pull = jax.vjp(lambda x: jnp.tanh(convolution.convolve(x, w)), x)
+        return jnp.sum(pull(x)[0] ** 2)
+
+    def descend(w, x):
+        return jax.lax.fori_loop(0, 3, lambda _, w: w - 0.1 * jax.grad(penalty)(w, x), w)
+
+    assert labels(descend, draw(3, 3, 4, 4), draw(16, 16, 4)) == {"b01f_01io->b01f"}
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
+def test_scenes_mapped_over_give_what_each_gives(axes):
+    x, w = draw(3, 9, 8, 3), draw(3, 3, 3, 3, 4, key=1)
+    x, w = (a if axis == 0 else a[0] for a, axis in zip((x, w), axes, strict=True))
+
+    def gradients(x, w):
+        return jax.grad(lambda x, w: jnp.sum(jnp.sin(convolution.convolve(x, w))), (0, 1))(x, w)
+
+    mapped = jax.jit(jax.vmap(gradients, axes))(x, w)
+    for i in range(3):
+        each = gradients(*(a[i] if axis == 0 else a for a, axis in zip((x, w), axes, strict=True)))
+        for ours, alone in zip(mapped, each, strict=True):
+            np.testing.assert_allclose(ours[i], alone, rtol=1e-4, atol=1e-4)
 
 
 def norm_squared(w, size=20):
