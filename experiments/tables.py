@@ -106,7 +106,7 @@ def report(
         finding: what it says, and under which settings.
     """
     note = f"![{name}]({name}.png)\n\n{finding}\n\nEvery point: `{name}.csv`."
-    target = write(folder, name, rows, f"python -m experiments.{name}", note)
+    target = write(folder, name, rows, f"python -m experiments.{name}", note, kind="One run, one seed.")
     write_csv(folder / f"{name}.csv", points)
     canvas.save(figure, folder / f"{name}.png", overwrite=True)
     return target
