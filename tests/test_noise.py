@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dequnmix_jax import noise, synthetic
+from dequnmix_jax import datasets, noise, synthetic
 from dequnmix_jax.checks import InputError
 
 BANDS = 40
@@ -87,3 +87,16 @@ def test_a_scene_without_noise_gives_numbers(sample):
 def test_nan_is_answered_in_a_sentence(sample):
     with pytest.raises(InputError, match="NaN"):
         noise.band_noise(sample.cube.at[0, 0, 0].set(jnp.nan))
+
+
+@pytest.mark.parametrize(("name", "snr", "low", "high"), [("dc1", 30.0, 0.0, 0.05), ("hapke_relab", None, 0.9, 1.0)])
+def test_variability_of_shipped_scenes(name, snr, low, high):
+    scene, truth = datasets.load(name)
+    cube = jnp.asarray(scene.cube)
+    cube = cube if snr is None else synthetic.add_noise(jax.random.key(0), cube, snr)
+    assert low <= float(noise.variability(cube, len(truth.endmembers))) <= high
+
+
+def test_variability_of_samson(data_dir):
+    cube = jnp.asarray(datasets.load("samson_zhu")[0].cube)
+    assert float(noise.variability(cube, 3)) > 0.9
