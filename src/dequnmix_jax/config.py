@@ -158,9 +158,12 @@ class Training:
             loss is then taken (Batson & Royer 2019: noise that is independent from band to band cannot be fitted).
             0: all bands on both sides, as in the paper; reconstruction then rewards the fitting of noise, and the
             endmembers drift (measured on synthetic scenes: `experiments.choose_training`).
-        warm_start: start each solve from the equilibrium of the step before.
+        warm_start: start each solve from the equilibrium of the step before; on Samson 4 steps in place of 6, on DC1
+            17 in place of 32.
         loosest: tolerance of the first step's solves, forward and adjoint, from which it falls geometrically to
-            `Solver.tolerance` at the last. 0: that one throughout.
+            `Solver.tolerance` at the last. 0: that one throughout. Off, because it saves little (from 1e-3 nothing on
+            Samson, a seventh of the time on DC1) and a gradient at 1e-2 is wrong by its own size
+            (`results/schedule.md`, `results/gradient_error.md`).
         patience: stop after so many steps in which the best loss fell by less than `least`, relative. 0: never.
         least: see `patience`.
     """
