@@ -100,11 +100,17 @@ def main(settings: Settings, folder: Path) -> Path:
         for (name, epoch, method), curve in found.items()
     ]
     points = [
-        {"map": name, "epochs": epoch, "method": method, "application": i + 1, "relative_residual": float(value)}
+        {
+            "map": name,
+            "epochs": epoch,
+            "method": method,
+            "application": i + 1,
+            "relative_residual": float(f"{value:.4g}"),
+        }
         for (name, epoch, method), curve in found.items()
         for i, value in enumerate(curve)
     ]
-    note = f"{finding(found, settings)} {settings}; { ({name: equilibria.MAPS[name] for name in settings.maps}) }"
+    note = f"{finding(found, settings)}{settings}; { ({name: equilibria.MAPS[name] for name in settings.maps}) }"
     return tables.report(folder, "residual_curves", draw(found, settings), rows, points, note)
 
 

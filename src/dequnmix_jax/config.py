@@ -180,11 +180,14 @@ class Training:
             endmembers drift (measured on synthetic scenes: `experiments.choose_training`).
         subspace: "signal": E moves only along the directions of spectral space that hold more signal than noise
             (`noise.signal_subspace`). "all": in every band by itself, as in the paper.
-        warm_start: start each solve from the equilibrium of the step before.
+        warm_start: start each solve from the equilibrium of the step before; on Samson 4 steps in place of 6, on DC1
+            17 in place of 32.
         probes: random directions a step in which the Jacobian of the map is measured, for the penalty of weight
             `Rates.jacobian`; each costs two more applications of the map's derivative. 0: no penalty, at no cost.
         loosest: tolerance of the first step's solves, forward and adjoint, from which it falls geometrically to
-            `Solver.tolerance` at the last. 0: that one throughout.
+            `Solver.tolerance` at the last. 0: that one throughout. Off, because it saves little (from 1e-3 nothing on
+            Samson, a seventh of the time on DC1) and a gradient at 1e-2 is wrong by its own size
+            (`results/schedule.md`, `results/gradient_error.md`).
         patience: stop after so many steps in which the best loss fell by less than `least`, relative. 0: never.
         least: see `patience`.
     """
