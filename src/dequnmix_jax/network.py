@@ -49,7 +49,8 @@ def energy_gradient(
     sum over windows and channels of s d^2 log cosh((W A - v) / d), with W of norm at most one, s >= 0, d > 0 and
     sigma(t) = d tanh(t / d), whose slope lies in (0, 1]: whatever the weights are, the Hessian lies between 0 and
     max s. Only windows of valid pixels count: at the border of the image and of the mask a filter would take the zeros
-    outside for an edge in the abundances (seen as a bright frame in the maps).
+    outside for an edge in the abundances. A pixel at the border lies in fewer windows than the others: where training
+    shifts the abundances of a whole scene, a frame of one pixel is shifted less, which maps show.
 
     Args:
         state: (H, W, R).
