@@ -92,7 +92,9 @@ def main(settings: Settings, folder: Path) -> Path:
             f"One seed, tolerance {dq.Model().forward.tolerance:g}. '+': not reached in {settings.plain} plain or "
             f"{dq.Model().forward.max_steps} Anderson steps. {settings}"
         )
-        target = tables.write(folder, "certificate", rows, "python -m experiments.certificate_table", note)
+        target = tables.write(
+            folder, "certificate", rows, "python -m experiments.certificate_table", note, kind="One run, one seed."
+        )
     return target
 
 

@@ -125,7 +125,14 @@ def main(settings: Settings, folder: Path) -> Path:
         f"{row['error of the gradient']:.1e}"
         for row in rows
     )
-    return tables.write(folder, "precision", rows, "python -m experiments.precision", f"{sentence}.\n\n{settings}")
+    return tables.write(
+        folder,
+        "precision",
+        rows,
+        "python -m experiments.precision",
+        f"{sentence}.\n\n{settings}",
+        kind="One run, one seed.",
+    )
 
 
 if __name__ == "__main__":

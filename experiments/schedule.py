@@ -82,7 +82,14 @@ def main(settings: Settings, folder: Path) -> Path:
         f"{row['CPU s'] / rows[i - i % len(first)]['CPU s']:.2f} of the time of the first choice"
         for i, row in enumerate(rows)
     )
-    return tables.write(folder, "schedule", rows, "python -m experiments.schedule", f"{sentence}.\n\n{settings}")
+    return tables.write(
+        folder,
+        "schedule",
+        rows,
+        "python -m experiments.schedule",
+        f"{sentence}.\n\n{settings}",
+        kind="One run, one seed.",
+    )
 
 
 if __name__ == "__main__":

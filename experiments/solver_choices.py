@@ -105,7 +105,9 @@ def main(settings: Settings, folder: Path) -> Path:
         f"Empty: not within {settings.steps}. Longest wait: steps without a new smallest residual, before 1e-6 is "
         f"reached or the run ends.\n\n{settings}"
     )
-    return tables.write(folder, "solver_choices", rows, "python -m experiments.solver_choices", note)
+    return tables.write(
+        folder, "solver_choices", rows, "python -m experiments.solver_choices", note, kind="One run, one seed."
+    )
 
 
 if __name__ == "__main__":
