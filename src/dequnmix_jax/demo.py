@@ -19,7 +19,7 @@ import numpy as np
 from dequnmix_jax import checkpoint, datasets, files, hysu, plots
 from dequnmix_jax.atomic import replacing_folder
 from dequnmix_jax.commands import check_folder, save_pictures, unit_of, unmix_scene
-from dequnmix_jax.config import RECOMMENDED, Adjoint, Model, Solver
+from dequnmix_jax.config import RECOMMENDED, Model, Solver
 from dequnmix_jax.matching import match
 from dequnmix_jax.progress import describe_fit, fit_scene
 from dequnmix_jax.scene import Array, Scene, check_scene
@@ -126,7 +126,7 @@ def demo(args: Namespace) -> None:
     began = time.perf_counter()
     plots.require()
     check_folder(args.output, args.force)
-    config = Model(forward=Solver(tolerance=TOLERANCE), backward=Adjoint(tolerance=TOLERANCE))
+    config = Model(forward=Solver(tolerance=TOLERANCE))
     training = replace(RECOMMENDED[0], epochs=EPOCHS if args.epochs is None else args.epochs)
     with replacing_folder(args.output, overwrite=args.force) as folder:
         scene, truth = datasets.load("hysu")
