@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dequnmix_jax.active_set import active_set
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_finite, check_mask
+from dequnmix_jax.exact import solve
 from dequnmix_jax.mixing import (
     check_abundances,
     correlate,
@@ -185,9 +185,7 @@ def _nnls(Y: jax.Array, E: jax.Array) -> jax.Array:
     """Return the NNLS coefficients (N, R) of pixels (N, B)."""
     n = _not_zero(_length(E))
     Q, T = jnp.linalg.qr((E / n).T)
-    d = jnp.matmul(Y, Q, precision="highest")
-    u = _not_zero(_length(d))
-    return active_set(T.T, d / u, sum_to_one=False) * u / n.T
+    return solve(Y, None, Q, T.T, sum_to_one=False) / n.T
 
 
 @_nnls.defjvp
@@ -211,7 +209,7 @@ def _fcls(Y: jax.Array, E: jax.Array) -> jax.Array:
     m = jnp.mean(E, axis=0, keepdims=True)
     D = _not_zero(jnp.max(_length(E - m)))
     Q, T = jnp.linalg.qr(((E - m) / D).T)
-    return active_set(T.T, jnp.matmul((Y - m) / D, Q, precision="highest"), sum_to_one=True)
+    return solve(Y, m[0], Q / D, T.T, sum_to_one=True)
 
 
 @_fcls.defjvp
