@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax.active_set import least_squares
-from dequnmix_jax.rows import least, least_where
+from dequnmix_jax.rows import computed, least, least_where
 
 LARGEST = 6
 """Endmembers up to which all supports are tried. CPU time against the pivoting search: benchmarks/abundances.py."""
@@ -70,7 +70,7 @@ def search(tab: Table, t: jax.Array) -> tuple[jax.Array, jax.Array]:
     S, R, D = tab.signs.shape
     signs = jnp.matmul(tab.signs.transpose(1, 0, 2).reshape(R * S, D), t, precision="highest")
     worst = least(signs.reshape(R, S, -1) + tab.level.T[:, :, None])
-    support = least_where(-worst)[1]
+    support = computed(least_where(-worst)[1], worst.shape[0] * jnp.abs(t[0, 0]) != -1.0)
     pick = lambda a: jnp.take(a, support, axis=-1, mode="clip")  # noqa: E731
     W = pick(tab.solve.transpose(1, 2, 0).reshape(R * D, S)).reshape(R, D, -1)
     return apply(W, t) + pick(tab.start.T), W

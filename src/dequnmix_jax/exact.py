@@ -20,8 +20,9 @@ _INSIDE, _OUTSIDE = 16.0, 6.0
 """Roundings (eps) that the gradient may be from zero on the support, and point downhill off it, in units in which no
 point and no pixel is longer than one. More lets through wrong supports, less sends right ones to the slow search."""
 
-_CACHE = 2**16
-"""Numbers of the search that a block holds: 256 KiB in float32, half of a second-level cache of 512 KiB."""
+_BLOCKS = ((4, 512), (20, 128))
+"""Pixels of a block for up to so many endmembers, and 64 for more. One core, ns a pixel for blocks of 128, 512 and
+2048: 94, 96, 159 at R = 3; 246, 246, 328 at 6; of 64, 128, 512: 468, 385, 476 at 9; 4328, 3420, 4940 at 20."""
 
 _REPAIR = 2**17
 """Numbers of the slow search, R^2 each pixel, that are repaired at a time: mostly a handful of pixels need it."""
@@ -41,9 +42,9 @@ def solve(Y: jax.Array, origin: jax.Array | None, Q: jax.Array, points: jax.Arra
     Returns:
         (N, R); NaN where t is not finite.
     """
-    N, R, D = Y.shape[0], points.shape[0], points.shape[1]
+    N, R = Y.shape[0], points.shape[0]
     few = enumeration.LARGEST >= R
-    block = min(N, max(64, _CACHE // (2**R * R if few else R * R) // 64 * 64))
+    block = min(N, next((pixels for count, pixels in _BLOCKS if count >= R), 64))
     tab = enumeration.table(points, sum_to_one) if few else None
 
     def coordinates(y: jax.Array) -> tuple[jax.Array, jax.Array]:

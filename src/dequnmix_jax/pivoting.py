@@ -1,15 +1,15 @@
 """Find the support of each pixel's answer by principal pivots on the Gram matrix, all pixels side by side.
 
-Every pixel carries the tableau of its quadratic problem. One step exchanges the coefficient that violates the optimality
-conditions most, by the symmetric sweep A - q q^T / d: a rank-one update over contiguous memory, whatever enters or
-leaves.
+Every pixel carries the tableau of its quadratic problem. One step exchanges the coefficient that violates the
+optimality conditions most, by the symmetric sweep A - q q^T / d: a rank-one update over contiguous memory, whatever
+enters or leaves.
 """
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dequnmix_jax.rows import least, least_where, most, total
+from dequnmix_jax.rows import computed, least, least_where, most, total
 
 _FULL_UP_TO = 16
 """Endmembers up to which the search starts with all of them inside. Steps on Dirichlet(0.4) mixtures of random spectra
@@ -59,20 +59,21 @@ def search(points: jax.Array, t: jax.Array, sum_to_one: bool) -> tuple[jax.Array
 
     def pivot(A, u, v, inside, row, go):  # type: ignore[no-untyped-def]
         """Exchange coefficient `row` (n,) in the pixels `go`."""
-        hot = (rows == row[None]) & go[None]
-        one = hot.astype(u.dtype)
         pick = lambda a: jnp.take_along_axis(a, row[None], axis=0, mode="clip")[0]  # noqa: E731
-        a = jnp.take_along_axis(A, row[None, None], axis=0, mode="clip")[0]
-        d = pick(a)
-        entering = ~pick(inside)
-        able = go & jnp.where(entering, d > pick(jnp.broadcast_to(smallest, a.shape)), d != 0.0)
+        yes = row[0] >= 0
+        a = computed(jnp.take_along_axis(A, row[None, None], axis=0, mode="clip")[0], yes)
+        d, entering = pick(a), ~pick(inside)
+        able = go & jnp.where(entering, d > pick(smallest), d != 0.0)
         scale = jnp.where(able, 1.0 / jnp.where(able, d, 1.0), 0.0)
-        sign = jnp.where(entering, 1.0, -1.0)
-        one = jnp.where(able[None], one, 0.0)
+        sign = jnp.where(able, jnp.where(entering, 1.0, -1.0), 0.0)
+        able, scale, sign, up, vp = computed((able, scale, sign, pick(u) * scale, pick(v) * scale), yes)
+        hot = rows == row[None]
+        one = jnp.where(hot & able[None], 1.0, 0.0).astype(u.dtype)
         q = a - one * sign[None]
-        u, v = u - q * (pick(u) * scale)[None], v - q * (pick(v) * scale)[None]
-        A = A - q[:, None] * (q * scale[None])[None] - (one * (2.0 * sign)[None])[:, None] * one[None]
-        return A, u, v, inside ^ (hot & able[None]), hot & ~able[None]
+        q, qs, one, one2 = computed((q, q * scale[None], one, one * (2.0 * sign)[None]), yes)
+        u, v = u - q * up[None], v - q * vp[None]
+        A = A - q[:, None] * qs[None] - one2[:, None] * one[None]
+        return A, u, v, inside ^ (hot & able[None]), hot & (go & ~able)[None]
 
     A = G[:, :, None]
     inside = jnp.zeros((R, 1), jnp.bool_)
@@ -85,6 +86,7 @@ def search(points: jax.Array, t: jax.Array, sum_to_one: bool) -> tuple[jax.Array
     zero = u[:1] * 0.0  # so that the carry varies as the pixels do, under vmap and shard_map too
     A, v = A + zero[None], v + zero
     inside = jnp.broadcast_to(inside, (R, n))
+    smallest = smallest + zero
     barred = jnp.zeros((R, n), jnp.bool_)
 
     def unfinished(carry):  # type: ignore[no-untyped-def]
@@ -94,7 +96,7 @@ def search(points: jax.Array, t: jax.Array, sum_to_one: bool) -> tuple[jax.Array
     def advance(carry):  # type: ignore[no-untyped-def]
         A, u, v, inside, barred, busy, step = carry
         worst, row = least_where(jnp.where(barred, 0.0, violation(u, v, inside)[0]))
-        go = busy & (worst < limit)
+        row, go = computed((row, busy & (worst < limit)), step >= 0)
         A, u, v, inside, out = pivot(A, u, v, inside, row, go)
         return A, u, v, inside, barred | out, go, step + 1
 
