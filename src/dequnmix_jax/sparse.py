@@ -24,6 +24,10 @@ _BALANCE, _FACTOR, _EVERY = 10.0, 2.0, 10
 """The penalty changes by the factor when one residual is that much larger than the other (Boyd et al. 2011, 3.4.1),
 once in so many steps and in the first half of them only, after which the method converges for any penalty."""
 
+_FLOOR = 1e-3
+"""Least size of the multipliers, in parts of |Y E^T|, that the dual residual is measured by: they vanish where no
+constraint and no prior acts."""
+
 
 @dataclass(frozen=True)
 class Admm:
@@ -37,7 +41,7 @@ class Admm:
 
     tolerance: float = 1e-4
     max_steps: int = 1000
-    penalty: float = 0.1
+    penalty: float = 0.01
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -70,7 +74,7 @@ def sunsal(
 
     Returns:
         abundances: (H, W, R), exactly sparse and non-negative, summing to one within the tolerance; 0 in masked pixels.
-        trace: `residual` is the larger of |X - U| / |X| and of the change of the penalty term / |Y E^T|, over the
+        trace: `residual` is the larger of |X - U| / |X| and of the change of the multipliers / their size, over the
             scene; NaN, and not converged, where a pixel holds NaN.
 
     Raises:
@@ -227,7 +231,8 @@ def _run(
         duals = [dual + gap for dual, gap in zip(duals, gaps, strict=True)]
         scale = length(X, *new)
         primal = length(*gaps) / jnp.where(scale == 0.0, 1.0, scale)
-        dual = mu * length(*(a - b for a, b in zip(new, copies, strict=True))) / size
+        price = jnp.maximum(mu * length(*duals), _FLOOR * size)
+        dual = mu * length(*(a - b for a, b in zip(new, copies, strict=True))) / price
         turn = (steps % _EVERY == _EVERY - 1) & (steps < solver.max_steps // 2)
         up, down = turn & (primal > _BALANCE * dual), turn & (dual > _BALANCE * primal)
         change = jnp.where(up, _FACTOR, jnp.where(down, 1.0 / _FACTOR, 1.0))
