@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from benchmarks import against_banax, against_torchdeq, speed
+from benchmarks import abundances, against_banax, against_torchdeq, speed
 
 
 def test_the_quick_form_of_speed_writes_every_part(tmp_path, monkeypatch):
@@ -22,11 +22,24 @@ def test_the_quick_form_of_speed_writes_every_part(tmp_path, monkeypatch):
     }  # fmt: skip
 
 
+def test_the_quick_form_of_abundances_compares_with_scipy(tmp_path):
+    pytest.importorskip("scipy.optimize")
+    target = abundances.main(abundances.QUICK, tmp_path)
+    with target.with_suffix(".csv").open(encoding="utf-8") as file:
+        rows = {row["way"]: row for row in csv.DictReader(file)}
+    assert float(rows["dequnmix_jax fcls"]["largest difference from scipy"]) < 1e-4
+    assert all(float(row["largest optimality residual"]) < 1e-5 for row in rows.values())
+
+
 @pytest.mark.parametrize(
     ("benchmark", "package", "words"),
-    [(against_torchdeq, "torch", "pip install torch torchdeq"), (against_banax, "banax", "pip install banax")],
+    [
+        (abundances, "spams", "pip install spams-bin"),
+        (against_torchdeq, "torch", "pip install torch torchdeq"),
+        (against_banax, "banax", "pip install banax"),
+    ],
 )
 def test_a_rival_is_asked_for_in_a_sentence(benchmark, package, words, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SystemExit, match=words):
-        benchmark.main(benchmark.QUICK, tmp_path)
+        benchmark.main(benchmark.Settings() if benchmark is abundances else benchmark.QUICK, tmp_path)

@@ -21,6 +21,7 @@ from experiments import (
     residual_curves,
     schedule,
     solver_choices,
+    sunsal_tv,
 )
 
 COLUMNS = {
@@ -82,3 +83,10 @@ def test_the_blind_table_names_the_reference_and_counts_broken_solves(tmp_path):
     assert all(row["reference"] for row in rows.values())
     assert float(rows["DEQ-Unmix"]["failed"]) == 0
     assert float(rows["DEQ-Unmix"]["residual"]) <= 1e-3
+
+
+def test_sparse_unmixing_of_dc1(data_dir, tmp_path):
+    with sunsal_tv.main(sunsal_tv.QUICK, tmp_path).with_suffix(".csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[1]["SRE dB"]) > float(rows[0]["SRE dB"]) > 0
+    assert all(row["converged"] == "True" for row in rows)

@@ -13,6 +13,7 @@ The usual order of use:
 from dequnmix_jax.certificate import Certificate, certificate
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.classical import fcls, kkt_residual, nnls, scaled_nnls
+from dequnmix_jax.closed_form import scls, ucls
 from dequnmix_jax.config import RECOMMENDED, Adjoint, Model, Rates, Solver, Training
 from dequnmix_jax.endmembers import purify, vca
 from dequnmix_jax.files import read, read_truth, write
@@ -23,6 +24,7 @@ from dequnmix_jax.objective import loss
 from dequnmix_jax.records import Estimate, History, Trace
 from dequnmix_jax.scene import Scene
 from dequnmix_jax.solvers import solve
+from dequnmix_jax.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
 from dequnmix_jax.training import fit
 
 __version__ = "0.1.0"
@@ -30,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "Scene", "read", "read_truth", "write",
     "vca", "purify", "fcls", "nnls", "scaled_nnls", "kkt_residual",
+    "ucls", "scls", "sunsal", "collaborative_sunsal", "sunsal_tv", "Admm",
     "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",
     "init", "equilibrium_map", "unmix", "reconstruct", "fit", "loss",
     "fixed_point", "solve", "unrolled", "adjoint_trace",

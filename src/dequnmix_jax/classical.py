@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dequnmix_jax.active_set import active_set
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_finite, check_mask
+from dequnmix_jax.exact import solve
 from dequnmix_jax.mixing import (
     check_abundances,
     correlate,
@@ -48,8 +48,8 @@ def nnls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> jax.Ar
     Reference:
         Lawson and Hanson, Solving least squares problems, 1974, chapter 23.
     """
-    Y, E = _prepare(cube, endmembers, mask)
-    return _finish(_nnls(Y, E), cube, mask)
+    Y, E = prepare(cube, endmembers, mask)
+    return finish(_nnls(Y, E), cube, mask)
 
 
 def fcls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> jax.Array:
@@ -74,8 +74,8 @@ def fcls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> jax.Ar
         Heinz and Chang, Fully constrained least squares linear spectral mixture analysis, IEEE TGRS 39(3), 2001 (the
         problem). Lawson and Hanson, Solving least squares problems, 1974, chapter 23 (least distance by NNLS).
     """
-    Y, E = _prepare(cube, endmembers, mask)
-    return _finish(_fcls(Y, E), cube, mask)
+    Y, E = prepare(cube, endmembers, mask)
+    return finish(_fcls(Y, E), cube, mask)
 
 
 def scaled_nnls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> tuple[jax.Array, jax.Array]:
@@ -99,7 +99,7 @@ def scaled_nnls(cube: Array, endmembers: Array, *, mask: Array | None = None) ->
         Drumetz et al., Blind hyperspectral unmixing using an extended linear mixing model to address spectral
         variability, IEEE TIP 25(8), 2016 (scaled constrained least squares).
     """
-    _check(cube, endmembers, mask)
+    check_problem(cube, endmembers, mask)
     return normalise_abundances(nnls(cube, scale_to_unit_maximum(endmembers), mask=mask), mask)
 
 
@@ -148,7 +148,8 @@ def kkt_residual(
     return residual if mask is None else jnp.where(mask, residual, 0.0)
 
 
-def _check(cube: Array, endmembers: Array, mask: Array | None) -> None:
+def check_problem(cube: Array, endmembers: Array, mask: Array | None) -> None:
+    """Raise InputError unless cube, endmembers and mask fit and, outside jit, hold finite numbers."""
     check_cube(cube)
     check_endmembers(endmembers, np.shape(cube)[2])
     check_mask(mask, cube)
@@ -158,16 +159,17 @@ def _check(cube: Array, endmembers: Array, mask: Array | None) -> None:
     check_finite(endmembers[None], name="endmembers")
 
 
-def _prepare(cube: Array, endmembers: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
+def prepare(cube: Array, endmembers: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
     """Check the inputs and return pixels (N, B), masked ones zero, and endmembers."""
-    _check(cube, endmembers, mask)
+    check_problem(cube, endmembers, mask)
     Y = jnp.asarray(cube)
     if mask is not None:
         Y = jnp.where(mask[..., None], Y, 0.0)
     return Y.reshape(-1, Y.shape[-1]), jnp.asarray(endmembers)
 
 
-def _finish(x: jax.Array, cube: Array, mask: Array | None) -> jax.Array:
+def finish(x: jax.Array, cube: Array, mask: Array | None) -> jax.Array:
+    """Return (N, R) as (H, W, R), 0 in masked pixels."""
     x = x.reshape(*np.shape(cube)[:2], x.shape[-1])
     return x if mask is None else jnp.where(mask[..., None], x, 0.0)
 
@@ -185,9 +187,7 @@ def _nnls(Y: jax.Array, E: jax.Array) -> jax.Array:
     """Return the NNLS coefficients (N, R) of pixels (N, B)."""
     n = _not_zero(_length(E))
     Q, T = jnp.linalg.qr((E / n).T)
-    d = jnp.matmul(Y, Q, precision="highest")
-    u = _not_zero(_length(d))
-    return active_set(T.T, d / u, sum_to_one=False) * u / n.T
+    return solve(Y, None, Q, T.T, sum_to_one=False) / n.T
 
 
 @_nnls.defjvp
@@ -211,7 +211,7 @@ def _fcls(Y: jax.Array, E: jax.Array) -> jax.Array:
     m = jnp.mean(E, axis=0, keepdims=True)
     D = _not_zero(jnp.max(_length(E - m)))
     Q, T = jnp.linalg.qr(((E - m) / D).T)
-    return active_set(T.T, jnp.matmul((Y - m) / D, Q, precision="highest"), sum_to_one=True)
+    return solve(Y, m[0], Q / D, T.T, sum_to_one=True)
 
 
 @_fcls.defjvp
