@@ -9,8 +9,8 @@ residual, and by their own kind of adjoint to the same tolerance; the gradient i
 the map. For PyTorch the faster of two memory layouts and of two ridges of its Anderson step is taken, and its forward
 solve runs under no_grad. torch.compile is not used; XLA's compilation stands outside the timing.
 
-One thread. Two can be asked for on an idle machine only: where another program takes a core, the threads of PyTorch wait,
-and the ratios say nothing.
+One thread: where another program takes a core, the threads of PyTorch wait for each other, and the ratios of two
+threads say nothing.
 """
 
 import argparse
