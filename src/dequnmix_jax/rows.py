@@ -41,7 +41,7 @@ def computed(values: Any, flag: jax.Array) -> Any:
     """Return a tree of arrays that is in memory before it is used; `flag` (), bool, is to be True.
 
     XLA fuses what computes a number for each pixel into everything that uses it, and computes it anew for each of the
-    R or R^2 rows there: at R = 20 a pivot cost 975 ns a pixel instead of some 60. It does not fuse across a branch that
-    it cannot foresee (an optimization_barrier is gone before fusion, on a CPU).
+    R or R^2 rows there: at R = 20 the pivoting search took 20.7 us a pixel, and 3.2 with this. It does not fuse across
+    a branch that it cannot foresee (an optimization_barrier is gone before fusion, on a CPU).
     """
     return lax.cond(flag, lambda x: x, lambda x: jax.tree.map(jnp.zeros_like, x), values)
