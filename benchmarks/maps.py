@@ -56,7 +56,8 @@ def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]
     def energy_map(theta: dict[str, Any], A: jax.Array) -> jax.Array:
         whole = {"H": theta["H"], "b": theta["b"], "drive": theta["v"], "eta": theta["eta"]}
         whole["energy"] = {"filters": theta["W"], "gain": theta["s"], "scale": theta["d"]}
-        return literal(whole | {"mask": jnp.ones((side, side, 1))}, A)
+        ones = jnp.ones((side, side, 1))
+        return literal(whole | {"mask": ones, "windows": ones}, A)
 
     return {
         "network": (contraction, theta, jnp.zeros((side, side, width))),

@@ -3,9 +3,10 @@
 import csv
 import sys
 
+import jax.numpy as jnp
 import pytest
 
-from benchmarks import abundances, against_banax, against_torchdeq, speed
+from benchmarks import abundances, against_banax, against_torchdeq, maps, speed
 
 
 def test_the_quick_form_of_speed_writes_every_part(tmp_path, monkeypatch):
@@ -43,3 +44,9 @@ def test_a_rival_is_asked_for_in_a_sentence(benchmark, package, words, tmp_path,
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SystemExit, match=words):
         benchmark.main(benchmark.Settings() if benchmark is abundances else benchmark.QUICK, tmp_path)
+
+
+def test_the_maps_of_the_rivals_can_be_applied():
+    for f, theta, start in maps.problems(8, 4).values():
+        image = f(theta, start)
+        assert image.shape == start.shape and bool(jnp.isfinite(image).all()) and float(jnp.max(jnp.abs(image))) > 0
