@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 import dequnmix_jax as dq
-from dequnmix_jax import datasets, synthetic
+from dequnmix_jax import datasets, mixing, synthetic
 from experiments import blind_table, tables
 
 PENALTY = 1.0
@@ -69,7 +69,8 @@ def maps(steps: int) -> dict[str, dq.Model]:
 def scene(name: str, crop: int | None) -> tuple[jax.Array, jax.Array, jax.Array, str]:
     """Return cube, endmembers, abundances and the name of the reference."""
     if name == "synthetic":
-        E = synthetic.spectra(jax.random.key(50), 4, 100)
+        # Of maximum one: then the abundances of the cone and of the simplex are the same.
+        E = mixing.scale_to_unit_maximum(synthetic.spectra(jax.random.key(50), 4, 100))
         sample = synthetic.linear_scene(jax.random.key(51), (crop or 40, crop or 40), E, 30.0, contrast=2.0)
         return sample.cube, sample.endmembers, sample.abundances, "exact"
     loaded, truth = datasets.load(name)
