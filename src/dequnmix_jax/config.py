@@ -93,8 +93,9 @@ class Model:
 
     Attributes:
         gradient: G. "analytic": the gradient of the data term, no network. "residual": a network with CBAM
-            attention reads A E - Y, as in the paper. "energy": W^T s sigma(W A - v(Y)), the gradient of a convex
-            energy whatever its weights are, so that the equilibrium exists and is reached; CBAM inside v.
+            attention reads A E - Y, as in the paper. "energy": W^T s sigma(W A - W v(Y)), the gradient of a convex
+            energy whatever its weights are, so that the equilibrium exists and is reached; v, a network with CBAM, is
+            the image that the abundances are drawn to, half of the filters W see its values, half its edges.
         prox: P. "none" or "conv": a learned proximal operator, again by construction.
         constraint: C. "simplex": projection on A >= 0, sum A = 1 (linear mixing). "cone": A >= 0 with free
             brightness, abundances = A / sum A (scaled mixing; E is taken at maximum 1). "softmax":
@@ -180,6 +181,10 @@ class Training:
             endmembers drift (measured on synthetic scenes: `experiments.choose_training`).
         subspace: "signal": E moves only along the directions of spectral space that hold more signal than noise
             (`noise.signal_subspace`). "all": in every band by itself, as in the paper.
+        endmembers_first: share of the epochs, from the first on, in which E moves alone, with the network as it
+            started; then E stands still and the network learns, both with the schedule from its beginning. 0: both at
+            once, as in the paper; what the network smooths away, E then makes up for by growing (measured on synthetic
+            scenes: `experiments.choose_training`).
         warm_start: start each solve from the equilibrium of the step before; on Samson 4 steps in place of 6, on DC1
             17 in place of 32.
         probes: random directions a step in which the Jacobian of the map is measured, for the penalty of weight
@@ -188,7 +193,8 @@ class Training:
             `Solver.tolerance` at the last. 0: that one throughout. Off, because it saves little (from 1e-3 nothing on
             Samson, a seventh of the time on DC1) and a gradient at 1e-2 is wrong by its own size
             (`results/schedule.md`, `results/gradient_error.md`).
-        patience: stop after so many steps in which the best loss fell by less than `least`, relative. 0: never.
+        patience: stop after so many steps in which the best loss fell by less than `least`, relative, not counting
+            those of `endmembers_first`. 0: never.
         least: see `patience`.
     """
 
@@ -196,6 +202,7 @@ class Training:
     decay_every: int = 15
     holdout: float = 0.0
     subspace: Literal["all", "signal"] = "all"
+    endmembers_first: float = 0.0
     warm_start: bool = True
     probes: int = 0
     loosest: float = 0.0
@@ -207,6 +214,7 @@ class Training:
         _check_range(self, "epochs", 0, 1_000_000)
         _check_range(self, "decay_every", 1, 1_000_000)
         _check_range(self, "holdout", 0.0, 0.9)
+        _check_range(self, "endmembers_first", 0.0, 1.0)
         _check_range(self, "probes", 0, 1000)
         _check_range(self, "loosest", 0.0, 1.0)
         _check_range(self, "patience", 0, 1_000_000)
@@ -237,10 +245,11 @@ class Rates(NamedTuple):
     jacobian: Any = 0.0
 
 
-RECOMMENDED = (Training(epochs=100, holdout=0.5, subspace="signal"), Rates(spread=0.06))
+RECOMMENDED = (Training(epochs=100, holdout=0.5, subspace="signal", endmembers_first=0.6), Rates(spread=0.04))
 """Training and rates for a scene of one's own: `fit(key, cube, config, *RECOMMENDED, count=R)`.
 
 With the paper's loss alone the endmembers drift outwards while the loss falls. Held-out bands keep noise from being
-fitted, E moves among signals only, and a weight on the spread of the simplex holds it against spectral variability.
+fitted, E moves among signals only and before the network, which it would otherwise make up for, and a weight on the
+spread of the simplex holds it against spectral variability.
 One setting for all scenes, chosen on synthetic ones: `experiments.choose_training`.
 """

@@ -67,8 +67,7 @@ def init(
 
 
 def _net(config: Model, count: int) -> network.Net:
-    out = count if config.gradient == "residual" else config.width
-    return network.Net(config.width, out, config.kernel, config.attention, config.start == "physical")
+    return network.Net(config.width, count, config.kernel, config.attention, config.start == "physical")
 
 
 def factor(
@@ -115,8 +114,9 @@ def factor(
         theta["offset"] = correlate(weights["first"].T) / unit - weights["bias"][None, None]
     if config.gradient == "energy":
         features = correlate(weights["first"].T) + weights["bias"][None, None]
-        theta["drive"] = _net(config, E.shape[0]).apply({"params": weights["net"]}, features, m)
-        theta["energy"] = network.energy_weights(weights["energy"])
+        guide = _net(config, E.shape[0]).apply({"params": weights["net"]}, features, m)
+        theta["energy"] = network.energy_weights(weights["energy"], pointwise=config.width // 2)
+        theta["drive"] = convolution.convolve(guide, theta["energy"]["filters"])
     learned = network.energy_bound(theta["energy"]) if config.gradient == "energy" else jnp.zeros((), cube.dtype)
     if config.prox == "conv":
         prox = network.energy_weights(weights["prox"])

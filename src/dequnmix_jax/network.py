@@ -48,27 +48,40 @@ def energy_gradient(
 
     sum over windows and channels of s d^2 log cosh((W A - v) / d), with W of norm at most one, s >= 0, d > 0 and
     sigma(t) = d tanh(t / d), whose slope lies in (0, 1]: whatever the weights are, the Hessian lies between 0 and
-    max s. Only windows of valid pixels count: at the border of the image and of the mask a filter would take the zeros
-    outside for an edge in the abundances. A pixel at the border lies in fewer windows than the others: where training
-    shifts the abundances of a whole scene, a frame of one pixel is shifted less, which maps show.
+    max s. A filter over neighbours counts only where its whole window holds valid pixels: at the border of the image
+    and of the mask it would take the zeros outside for an edge in the abundances.
 
     Args:
         state: (H, W, R).
         drive: v, (H, W, F).
-        weights: `filters` W (K, K, R, F), `gain` s (F,), `scale` d (F,), as `energy_weights` gives them.
+        weights: `filters` W (K, K, R, F), `pointwise` (F,), `gain` s (F,), `scale` d (F,), as `energy_weights` gives
+            them.
         mask: (H, W, 1).
         windows: (H, W, 1), from `whole_windows`.
     """
     d, s = weights["scale"][None, None], weights["gain"][None, None]
     t = convolve(state * mask, weights["filters"]) - drive
-    return transpose(s * d * jnp.tanh(t / d) * windows, weights["filters"]) * mask
+    counted = jnp.where(weights["pointwise"][None, None] > 0, mask, windows)
+    return transpose(s * d * jnp.tanh(t / d) * counted, weights["filters"]) * mask
 
 
-def energy_weights(raw: dict[str, Any]) -> dict[str, Any]:
-    """Turn trained numbers into an energy: filters of norm at most one, gains >= 0, scales > 0."""
+def energy_weights(raw: dict[str, Any], pointwise: int = 0) -> dict[str, Any]:
+    """Turn trained numbers into an energy: filters of norm at most one, gains >= 0, scales > 0.
+
+    The first `pointwise` filters see one pixel, the others differences between neighbours: each of them has mean zero
+    over its window, so that a level image leaves it silent. A border pixel lies in fewer windows than others; filters
+    that answered to the level would shift the abundances of a scene less there, which maps show as a frame.
+    """
     filters = raw["filters"]
+    alone = jnp.arange(filters.shape[-1]) < pointwise
+    if filters.shape[0] > 1:
+        centre = (filters.shape[0] // 2, filters.shape[1] // 2)
+        values = jnp.zeros_like(filters).at[centre].set(filters[centre])
+        differences = filters - jnp.mean(filters, axis=(0, 1), keepdims=True)
+        filters = jnp.where(alone[None, None, None], values, differences)
     return {
         "filters": filters / jnp.sqrt(convolution_bound(filters)),
+        "pointwise": alone.astype(filters.dtype),
         # >= and not >: the derivative at 0, where training starts, is 1 (jax.nn.relu has 0 there, jnp.maximum 1/2).
         "gain": jnp.where(raw["gain"] >= 0, raw["gain"], 0),
         "scale": jnp.exp(raw["log_scale"]),
@@ -89,9 +102,8 @@ def energy_bound(weights: dict[str, Any]) -> jax.Array:
 
 
 def init_energy(key: jax.Array, kernel: int, count: int, width: int, gain: float) -> dict[str, Any]:
-    """Draw the filters of an energy, each without response to a constant; all gains at `gain`."""
+    """Draw the filters of an energy; all gains at `gain`."""
     filters = jax.random.normal(key, (kernel, kernel, count, width))
-    filters = filters - jnp.mean(filters, axis=(0, 1), keepdims=True) if kernel > 1 else filters
     # 0.1 of the data's scale: below it an edge counts as noise, above as an edge.
     return {"filters": filters, "gain": jnp.full((width,), gain), "log_scale": jnp.full((width,), jnp.log(0.1))}
 

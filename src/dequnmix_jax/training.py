@@ -125,7 +125,7 @@ def advance(
         )  # fmt: skip
         trace: Trace = extra["trace"]
         progress = value < state.best - training.least * jnp.abs(state.best)
-        progress = progress | ~jnp.isfinite(state.best)
+        progress = progress | ~jnp.isfinite(state.best) | (state.step < _settled(training))
         waited = jnp.where(progress, 0, state.waited + 1)
         active = jnp.isfinite(value)  # a NaN loss changes nothing any more, and shows in the history
         if training.patience > 0:
@@ -153,25 +153,44 @@ def _tolerance(config: Model, training: Training, step: jax.Array) -> jax.Array 
     return tight * (training.loosest / tight) ** left
 
 
+def _settled(training: Training) -> int:
+    """Return the step at which E comes to rest and the network begins to learn; 0: they move together."""
+    return round(training.endmembers_first * training.epochs)
+
+
 def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -> FitState:
     """Take one feasible step of AdamW (Loshchilov & Hutter 2019), E and the network each at their own rate."""
     params = state.params
+    settled = _settled(training)
+    first = state.step < settled
+    if settled > 0:  # the network's moments are those of another map before E rests
+        fresh = state.step == settled
+        state = state._replace(
+            moments=jax.tree.map(lambda new, old: jnp.where(fresh, new, old), _ADAM.init(params), state.moments)
+        )
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
         direction, moments = _ADAM.update(gradient, state.moments)
     dtype = params["endmembers"].dtype
-    schedule = jnp.asarray(rates.decay, dtype) ** (state.step // training.decay_every).astype(dtype)
+    done = jnp.where(first, state.step, state.step - settled)
+    schedule = jnp.asarray(rates.decay, dtype) ** (done // training.decay_every).astype(dtype)
+    # Both at once unless E goes first.
+    network_turn = jnp.where(first, 0, schedule)
+    endmember_turn = jnp.where(first, schedule, 0) if settled > 0 else schedule
 
-    def move(rate: Any, decay: Any, p: jax.Array, d: jax.Array) -> jax.Array:
-        return p - jnp.asarray(rate, dtype) * schedule * (d + jnp.asarray(decay, dtype) * p)
+    def move(turn: jax.Array, rate: Any, decay: Any, p: jax.Array, d: jax.Array) -> jax.Array:
+        return p - jnp.asarray(rate, dtype) * turn * (d + jnp.asarray(decay, dtype) * p)
 
     network = jax.tree.map(
-        lambda p, d: move(rates.network, rates.network_decay, p, d), params["network"], direction["network"]
+        lambda p, d: move(network_turn, rates.network, rates.network_decay, p, d),
+        params["network"],
+        direction["network"],
     )
     for part in ("energy", "prox"):
         if part in network:  # the energy is convex while its gains are not negative
             network = network | {part: network[part] | {"gain": jnp.maximum(network[part]["gain"], 0)}}
     E = params["endmembers"]
-    new = move(jnp.asarray(rates.endmembers, dtype) * state.size, rates.endmember_decay, E, direction["endmembers"])
+    rate = jnp.asarray(rates.endmembers, dtype) * state.size
+    new = move(endmember_turn, rate, rates.endmember_decay, E, direction["endmembers"])
     if training.subspace == "signal":
         # Adam gives every band a step of the same size, whether noise or signal asks for it.
         new = E + jnp.matmul(new - E, state.subspace, precision=lax.Precision.HIGHEST)
