@@ -155,6 +155,27 @@ def test_a_level_image_has_no_edge_at_its_border_nor_at_a_hole():
     assert float(jnp.max(jnp.abs(framed))) > 0.01
 
 
+def test_some_filters_see_one_pixel_and_the_others_differences():
+    raw = network.init_energy(jax.random.key(0), 3, 3, 6, 1.0)
+    filters = np.asarray(network.energy_weights(raw, pointwise=2)["filters"])
+    around = filters.copy()
+    around[1, 1] = 0
+    assert np.all(around[..., :2] == 0)
+    assert np.abs(filters[1, 1, :, :2]).min() > 0
+    np.testing.assert_allclose(filters[..., 2:].mean((0, 1)), 0, atol=1e-7)
+
+
+def test_a_shift_of_all_abundances_leaves_no_frame():
+    """Pointwise filters count at every pixel, edges only within: a shift moves border and hole as all others."""
+    weights = network.energy_weights(network.init_energy(jax.random.key(0), 3, 3, 8, 1.0), pointwise=4)
+    mask = jnp.ones((9, 8, 1)).at[4, 5].set(0)
+    A = jnp.broadcast_to(jnp.asarray([0.2, 0.5, 0.3]), (9, 8, 3))
+    drive = convolution.convolve(0.5 * A, weights["filters"])
+    gradient = network.energy_gradient(A, drive, weights, mask, convolution.whole_windows(mask, 3))
+    assert float(jnp.max(jnp.abs(gradient))) > 1e-3
+    np.testing.assert_allclose(gradient, gradient[:1, :1] * mask, atol=1e-6)
+
+
 def test_gain_learns_from_zero():
     raw = network.init_energy(jax.random.key(0), 3, 3, 4, 0.0)
     slope = jax.grad(lambda g: jnp.sum(network.energy_weights(raw | {"gain": g})["gain"]))(raw["gain"])

@@ -66,6 +66,21 @@ def test_pieces_give_what_the_whole_gives(sample):
     assert int(last.step) == 6
 
 
+def test_the_endmembers_come_to_rest_before_the_network_learns(sample):
+    plan = Training(epochs=6, endmembers_first=0.5, patience=1, least=1.0)
+    state = training.begin(jax.random.key(0), sample.cube, CONFIG, endmembers=sample.endmembers * 0.9)
+    step = jax.jit(partial(training.advance, config=CONFIG, training=plan, rates=Rates(), steps=3))
+    first, history = step(state, sample.cube)
+    assert bool(jnp.all(history.active))  # patience does not count yet
+    assert float(jnp.max(jnp.abs(first.params["endmembers"] - state.params["endmembers"]))) > 1e-3
+    jax.tree.map(np.testing.assert_array_equal, first.params["network"], state.params["network"])
+    last, _ = step(first, sample.cube)
+    np.testing.assert_array_equal(last.params["endmembers"], first.params["endmembers"])
+    gain = last.params["network"]["energy"]["gain"]
+    # Adam's first step is the rate itself, in whichever direction: its memory of the first half is gone.
+    assert 0 < float(jnp.max(gain)) <= 3 * Rates().network
+
+
 def test_the_held_bands_are_not_seen_by_the_equilibrium(sample):
     params = model.init(jax.random.key(0), sample.cube, CONFIG, endmembers=sample.endmembers)
     held = jnp.arange(30) % 5 == 0
@@ -82,7 +97,7 @@ def test_held_out_bands_tell_a_noisy_answer_from_a_smooth_one(sample):
 
     @jax.jit
     def judge(gain):
-        energy = base["network"]["energy"] | {"gain": jnp.full(4, gain)}
+        energy = base["network"]["energy"] | {"gain": gain * jnp.asarray([0.0, 0.0, 1.0, 1.0])}
         params = base | {"network": base["network"] | {"energy": energy}}
         blind = objective.loss(params, sample.cube, CONFIG, held=held)[0]
         plain = objective.loss(params, sample.cube, CONFIG)[0]
