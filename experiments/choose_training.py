@@ -44,13 +44,14 @@ class Kind(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """A way to train: held-out share of the bands, space and rate of E, weight of the spread, share of E alone."""
+    """A way to train: held-out bands, space and rate of E, weight of the spread, epochs of E alone, network's rate."""
 
     holdout: float = 0.5
     subspace: Literal["all", "signal"] = "signal"
     rate: float = 0.007
-    spread: float = 0.04
+    spread: float = 0.1
     first: float = 0.6
+    network: float = 0.002
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,17 @@ class Settings:
     )
     # The first is the paper's, the second what is recommended; then one thing of it is changed at a time.
     choices: tuple[Choice, ...] = (
-        Choice(0.0, "all", spread=0.0, first=0.0),
+        Choice(0.0, "all", spread=0.0, first=0.0, network=0.01),
         Choice(),
         Choice(holdout=0.0),
         Choice(subspace="all"),
         Choice(rate=0.003),
         Choice(spread=0.0),
-        Choice(spread=0.02),
-        Choice(spread=0.06),
-        Choice(spread=0.1),
+        Choice(spread=0.05),
+        Choice(spread=0.2),
         Choice(first=0.0),
         Choice(first=1.0),
+        Choice(network=0.01),
     )
     draws: int = 2
     side: int = 32
@@ -153,7 +154,9 @@ def main(settings: Settings, folder: Path) -> Path:
             plan = dq.Training(
                 epochs=settings.epochs, holdout=choice.holdout, subspace=choice.subspace, endmembers_first=choice.first
             )
-            rates = jax.tree.map(jnp.float32, dq.Rates(endmembers=choice.rate, spread=choice.spread))
+            rates = jax.tree.map(
+                jnp.float32, dq.Rates(endmembers=choice.rate, spread=choice.spread, network=choice.network)
+            )
             params, _ = fit(seek, sample.cube, config, plan, rates, start)
             after = errors(unmix(params, sample.cube), sample)
             results[choice].append(Ratios(after[0] / before[0], after[1] / before[1]))
@@ -165,6 +168,7 @@ def main(settings: Settings, folder: Path) -> Path:
             "rate of E": choice.rate,
             "weight of spread": choice.spread,
             "E alone at first": choice.first,
+            "rate of network": choice.network,
             "scenes": len(runs),
             **{
                 f"{name} {field}": float(function([getattr(run, field) for run in runs]))

@@ -245,7 +245,10 @@ class Rates(NamedTuple):
     jacobian: Any = 0.0
 
 
-RECOMMENDED = (Training(epochs=100, holdout=0.5, subspace="signal", endmembers_first=0.6), Rates(spread=0.04))
+RECOMMENDED = (
+    Training(epochs=100, holdout=0.5, subspace="signal", endmembers_first=0.6),
+    Rates(network=0.002, spread=0.1),
+)
 """Training and rates for a scene of one's own: `fit(key, cube, config, *RECOMMENDED, count=R)`.
 
 With the paper's loss alone the endmembers drift outwards while the loss falls. Held-out bands keep noise from being

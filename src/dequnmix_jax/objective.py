@@ -80,14 +80,13 @@ def spread(endmembers: jax.Array) -> jax.Array:
 
 
 def inside(cube: jax.Array, count: int, mask: jax.Array | None = None) -> jax.Array:
-    """Return which part of the angle that the model leaves unexplained stands inside its own space, as it is expected.
+    """Return which share of the angle that the model leaves unexplained comes from varying spectra, not from noise.
 
-    (v + (1 - v) R / B)^(1/2), v the `noise.variability`: white noise has R / B of its energy along R of B directions,
-    and the variability of the materials' spectra is taken to have all of it there. A simplex that is to hold pixels
-    which stand apart by so much must grow by as much: this is the unit of the weight that holds it.
+    1 - (1 - v)^(1/2), v the `noise.variability`: without it an angle would be (1 - v)^(1/2) of what it is. Against white
+    noise the simplex needs no hold, because held-out bands tell the true one from a larger one; against spectra that
+    vary they do not, because all bands vary together. This is the unit of the weight that holds it.
     """
-    v = noise.variability(cube, count, mask=mask)
-    return jnp.sqrt(v + (1 - v) * min(count / cube.shape[-1], 1.0))
+    return 1 - jnp.sqrt(1 - noise.variability(cube, count, mask=mask))
 
 
 def jacobian_penalty(theta: dict[str, Any], state: jax.Array, config: Model, probes: jax.Array) -> jax.Array:
