@@ -99,14 +99,14 @@ def literal(params, A, cube, config):
     total = 1.0
     ones = jnp.ones((*cube.shape[:2], 1))
     inner = ones.at[0].set(0).at[-1].set(0).at[:, 0].set(0).at[:, -1].set(0)  # where a 3 x 3 window is whole
-    net = network.Net(config.width, 3 if config.gradient == "residual" else config.width, 3, True, True)
+    net = network.Net(config.width, 3, 3, True, True)
     if config.gradient == "residual":
         features = residual @ weights["first"] + weights["bias"][None, None]
         G = G + net.apply({"params": weights["net"]}, features, ones)
     if config.gradient == "energy":
         v = net.apply({"params": weights["net"]}, Y @ weights["first"] + weights["bias"][None, None], ones)
-        parts = network.energy_weights(weights["energy"])
-        G = G + network.energy_gradient(A, v, parts, ones, inner)
+        parts = network.energy_weights(weights["energy"], pointwise=config.width // 2)
+        G = G + network.energy_gradient(A, convolution.convolve(v, parts["filters"]), parts, ones, inner)
         total = 1.0 + network.energy_bound(parts)
     X = A - config.step / total * G
     if config.prox == "conv":
@@ -124,6 +124,17 @@ def test_the_factored_map_is_the_equation_of_the_paper(gradient, prox, sample):
     A = mixing.project_simplex(jax.random.normal(jax.random.key(5), (11, 10, 3)))
     ours = model.equilibrium_map(params, A, sample.cube, config)
     np.testing.assert_allclose(ours, literal(params, A, sample.cube, config), atol=2e-4)
+
+
+def test_the_learned_energy_weighs_more_against_fewer_bands(sample):
+    """Against half of the bands it weighs twice as much: noise is stronger by as much."""
+    config = Model(width=8)
+    params = trained(config, sample)
+    seen = (jnp.arange(sample.cube.shape[2]) % 2 == 0).astype(jnp.float32)
+    every = model.factor(params, sample.cube, config)["energy"]["gain"]
+    half = model.factor(params, sample.cube, config, bands=seen)["energy"]["gain"]
+    np.testing.assert_allclose(half, every * sample.cube.shape[2] / jnp.sum(seen), rtol=1e-6)
+    assert float(jnp.max(every)) > 0
 
 
 CHOICES = [(g, p, c) for g in GRADIENTS for p, c in (("none", "cone"), ("conv", "simplex"), ("none", "softmax"))]

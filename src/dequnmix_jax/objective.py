@@ -82,9 +82,9 @@ def spread(endmembers: jax.Array) -> jax.Array:
 def inside(cube: jax.Array, count: int, mask: jax.Array | None = None) -> jax.Array:
     """Return which share of the angle that the model leaves unexplained comes from varying spectra, not from noise.
 
-    1 - (1 - v)^(1/2), v the `noise.variability`: without it an angle would be (1 - v)^(1/2) of what it is. Against white
-    noise the simplex needs no hold, because held-out bands tell the true one from a larger one; against spectra that
-    vary they do not, because all bands vary together. This is the unit of the weight that holds it.
+    1 - (1 - v)^(1/2), v the `noise.variability`: without it an angle would be (1 - v)^(1/2) of what it is. Against
+    white noise the simplex needs no hold, because held-out bands tell the true one from a larger one; against spectra
+    that vary they do not, because all bands vary together. This is the unit of the weight that holds it.
     """
     return 1 - jnp.sqrt(1 - noise.variability(cube, count, mask=mask))
 
