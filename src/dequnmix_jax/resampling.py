@@ -15,6 +15,9 @@ _KNOWN = 0.88
 """Least share of a band's response that must fall on known samples: what is left of a Gaussian that is cut off at half
 its maximum on one side. Below it the mean of what is left is of another wavelength."""
 
+_ROUNDING = 1e-3
+"""Parts of the spacing of samples by which a band may miss the end of the library's range and still be on it."""
+
 _erf = np.frompyfunc(math.erf, 1, 1)
 
 
@@ -43,9 +46,12 @@ def resample(library: Library, wavelengths_nm: Any, fwhm_nm: Any = None) -> Libr
     """
     count = np.size(wavelengths_nm)
     centres = band_positions(np.atleast_1d(wavelengths_nm), count, "new wavelengths")
-    samples = library.wavelengths_nm
+    asked, samples = centres, library.wavelengths_nm
     if not (np.diff(samples) > 0).all():
         raise InputError("The library's wavelengths do not increase; expected each band once, from short to long.")
+    for end, spacing in ((samples[0], np.diff(samples[:2])), (samples[-1], np.diff(samples[-2:]))):
+        # Wavelengths that went through float32 must not fall out of the range by their rounding.
+        centres = np.where(np.abs(centres - end) <= _ROUNDING * spacing.sum(), end, centres)
     widths = None
     if fwhm_nm is not None:
         widths = band_positions(np.broadcast_to(fwhm_nm, (count,)) if np.ndim(fwhm_nm) == 0 else fwhm_nm, count, "fwhm")
@@ -73,7 +79,7 @@ def resample(library: Library, wavelengths_nm: Any, fwhm_nm: Any = None) -> Libr
     if outside.any():
         notes.append(f"{int(outside.sum())} of {count} new bands lie outside the library's {span} and are NaN.")
     spectra = np.where(inside, values / np.where(inside, total, 1.0), np.nan)
-    return replace(library, wavelengths_nm=centres, spectra=spectra, fwhm_nm=widths, notes=(*library.notes, *notes))
+    return replace(library, wavelengths_nm=asked, spectra=spectra, fwhm_nm=widths, notes=(*library.notes, *notes))
 
 
 def _weights(samples: Array, centres: Array, sigmas: Array) -> Array:
