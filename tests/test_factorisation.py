@@ -11,7 +11,7 @@ from dequnmix_jax.checks import InputError
 
 METHODS = (dq.mvc_nmf, dq.l_half_nmf, dq.sgs_nmf)
 TIGHT = dq.Factoring(tolerance=1e-9, max_steps=20000)
-SLOW = dq.Factoring(tolerance=1e-6, max_steps=20000, inner=50)  # what goes to zero by factors does so like 1 / steps
+SLOW = dq.Factoring(tolerance=2e-7, max_steps=20000, inner=50)  # what goes to zero by factors does so like 1 / steps
 
 
 def scene(count=3, bands=15, purest=1.0, noise=0.002, seed=0, side=10):

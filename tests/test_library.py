@@ -234,8 +234,10 @@ def test_resampling_without_widths_is_linear_and_exact_on_the_librarys_bands():
     for fwhm in (None, 10.0, 5.0):
         seen = dq.resample(library, 1000 * UM, fwhm)
         np.testing.assert_allclose(seen.spectra, SPECTRA, atol=1e-7)
-    seen = dq.resample(library, [2250.0, 600.0, 499.9], [1.0, 1.0, 1.0])
+    seen = dq.resample(library, [2250.0, 600.0, 499.0], [1.0, 1.0, 1.0])
     np.testing.assert_allclose(seen.spectra[0], [0.45, 0.14, np.nan], atol=1e-6)
+    # Rounding alone does not push a band off the end of the range.
+    np.testing.assert_allclose(dq.resample(library, [499.9999, 2500.0001]).spectra[0], [0.1, 0.5], atol=1e-6)
     # A missing value is not bridged: 0.95 of a band known is enough, half is not.
     seen = dq.resample(library, [762.5, 875.0])
     np.testing.assert_allclose(seen.spectra[1], [0.7, np.nan], atol=1e-6)
