@@ -3,8 +3,8 @@
     python -m experiments.factorisation [--quick] [-o results]
 
 Every method starts from the endmembers that VCA found with the seed, clipped at zero, and runs with its default
-settings; none sees a reference. "100 steps" is the same method stopped there, as the program of the authors of SGSNMF
-does by default (that of MVC-NMF stops at 150). Seconds are of the processor, without compilation.
+settings, but for the number of steps: at most 1000, the default of `mvc_nmf` and `l_half_nmf`, and at most 100, that of
+`sgs_nmf` and of the program of its authors. None sees a reference. Seconds are of the processor, without compilation.
 """
 
 import functools
@@ -69,9 +69,9 @@ def methods(settings: Settings) -> dict[str, Run]:
 
     found: dict[str, Run] = {"VCA + FCLS (the start)": jax.jit(start)}
     for name, method in (("MVC-NMF", dq.mvc_nmf), ("L1/2-NMF", dq.l_half_nmf), ("SGSNMF", dq.sgs_nmf)):
-        found[name] = factored(method, settings.max_steps)
-        if settings.few_steps is not None:
-            found[f"{name}, {settings.few_steps} steps"] = factored(method, settings.few_steps)
+        for steps in (settings.max_steps, settings.few_steps):
+            if steps is not None:
+                found[f"{name}, at most {steps} steps"] = factored(method, steps)
     return found
 
 
