@@ -120,6 +120,7 @@ def main(settings: Settings, folder: Path) -> Path:
 def report(rows: list[dict[str, Any]], settings: Settings, folder: Path) -> Path:
     """Write the table."""
     note = (
+        "Measured scene by scene on a machine on which others worked: trust seconds to a factor of two. "
         "armse: mean over endmembers of the RMSE of each map; msad: mean spectral angle, radians; converged: share of "
         "the seeds in which the unknowns changed by less than 1e-4 in a step; fall: last objective, parts of the "
         f"first. {dq.Factoring()}; {settings}"
