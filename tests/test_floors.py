@@ -12,17 +12,20 @@ FLOORS = {
     "solvers": 1, "mixing": 1, "metrics": 1, "projection": 1, "active_set": 1, "noise": 1, "convolution": 1, "rows": 1,
     "enumeration": 1.5, "pivoting": 1.5, "exact": 1.8, "closed_form": 2.5, "sparse": 2.5, "sparse_steps": 2,
     "implicit": 2, "network": 2, "endmembers": 2, "classical": 2,
+    "superpixels": 1, "factor_steps": 1, "factoring": 2.5, "factorisation": 2.8,
     "curvature": 2.5, "model": 3, "synthetic": 3,
     "objective": 3.5, "training": 4, "certificate": 4,
     # host side: numpy only
     "atomic": 1, "scene": 1, "pixelvalues": 2, "truth": 2, "pixelorder": 3,
     "envi_header": 2.5, "envi": 3, "envi_writing": 3, "matvariables": 3, "npzfiles": 3.5, "matfiles": 4,
     "outputs": 4, "checkpoint": 4, "files": 5, "datasets": 5, "hysu": 5,
+    "library": 2, "library_csv": 3, "library_usgs": 3, "library_files": 4, "resampling": 3, "identify": 3, "naming": 7,
     "canvas": 2, "matching": 2, "plots": 5, "progress": 6, "trained": 6, "scoring": 7, "commands": 7, "demo": 8,
     "cli": 9, "__main__": 10, "__init__": 8,
 }  # fmt: skip
 HOST = {"atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header", "envi", "envi_writing", "matvariables",
-        "npzfiles", "matfiles", "outputs", "checkpoint", "files", "datasets", "hysu", "plots", "canvas"}  # fmt: skip
+        "npzfiles", "matfiles", "outputs", "checkpoint", "files", "datasets", "hysu", "plots", "canvas", "library",
+        "library_csv", "library_usgs", "library_files", "resampling", "identify"}  # fmt: skip
 
 
 def imports(path):

@@ -16,27 +16,35 @@ from dequnmix_jax.classical import fcls, kkt_residual, nnls, scaled_nnls
 from dequnmix_jax.closed_form import scls, ucls
 from dequnmix_jax.config import RECOMMENDED, Adjoint, Model, Rates, Solver, Training
 from dequnmix_jax.endmembers import purify, vca
+from dequnmix_jax.factoring import Factoring
+from dequnmix_jax.factorisation import l_half_nmf, mvc_nmf, sgs_nmf
 from dequnmix_jax.files import read, read_truth, write
+from dequnmix_jax.identify import Matches, match
 from dequnmix_jax.implicit import adjoint_trace, fixed_point, unrolled
+from dequnmix_jax.library import Library
+from dequnmix_jax.library_files import read_library
 from dequnmix_jax.metrics import align, armse, msad, pooled_rmse, psnr, spectral_angle, sre
 from dequnmix_jax.model import equilibrium_map, init, reconstruct, unmix
 from dequnmix_jax.objective import loss
-from dequnmix_jax.records import Estimate, History, Trace
+from dequnmix_jax.records import Descent, Estimate, History, Trace
+from dequnmix_jax.resampling import resample
 from dequnmix_jax.scene import Scene
 from dequnmix_jax.solvers import solve
 from dequnmix_jax.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
+from dequnmix_jax.superpixels import Superpixels, superpixels
 from dequnmix_jax.training import fit
 
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
-    "Scene", "read", "read_truth", "write",
+    "Scene", "read", "read_truth", "write", "Library", "read_library", "resample", "match", "Matches",
     "vca", "purify", "fcls", "nnls", "scaled_nnls", "kkt_residual",
     "ucls", "scls", "sunsal", "collaborative_sunsal", "sunsal_tv", "Admm",
+    "mvc_nmf", "l_half_nmf", "sgs_nmf", "Factoring", "superpixels", "Superpixels",
     "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",
     "init", "equilibrium_map", "unmix", "reconstruct", "fit", "loss",
     "fixed_point", "solve", "unrolled", "adjoint_trace",
-    "certificate", "Estimate", "Trace", "History", "Certificate",
+    "certificate", "Estimate", "Trace", "Descent", "History", "Certificate",
     "spectral_angle", "armse", "pooled_rmse", "msad", "psnr", "sre", "align",
     "InputError",
 ]  # fmt: skip

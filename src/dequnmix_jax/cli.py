@@ -1,4 +1,4 @@
-"""The command line: `dequnmix demo | info | fit | unmix | score`.
+"""The command line: `dequnmix demo | info | fit | unmix | score | match`.
 
 A failure is one sentence on stderr and the exit status 1; nothing that exists is overwritten without --force.
 """
@@ -25,6 +25,7 @@ _EXAMPLES = f"""examples:
   dequnmix fit scene.mat --endmembers 3 -o model.npz      train on a scene
   dequnmix unmix scene.mat model.npz -o out               maps, spectra and pictures into the folder out
   dequnmix score out reference.mat                        errors against a reference
+  dequnmix match out library.sli                          the nearest spectra of a library
 
 Scenes: .npz, .npy, .mat (version 4 to 7), ENVI. Compiled programs are kept in the user's cache folder (~/.cache,
 ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or JAX_COMPILATION_CACHE_DIR name another);
@@ -104,7 +105,28 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("truth", type=Path, metavar="TRUTH", help=".npz, .mat, spectral library or folder of `unmix`")
     _matrix(score)
     score.add_argument("--json", action="store_true", help="for other programs")
+
+    text = "name found spectra by the nearest ones of a spectral library"
+    match = commands.add_parser("match", help=text, description=text.capitalize() + ".")
+    match.add_argument("found", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
+    match.add_argument("library", type=Path, metavar="LIBRARY", help="ENVI, CSV, USGS text or a folder of it")
+    match.add_argument("--count", type=_positive, default=3, metavar="N", help="names for each spectrum (3)")
+    match.add_argument("--fwhm", type=float, metavar="NM", help="width of the scene's bands at half maximum")
+    match.add_argument("--wavelengths", type=Path, metavar="FILE", help="wavelengths of USGS spectra")
+    match.add_argument("--bandpass", type=Path, metavar="FILE", help="widths of the bands of USGS spectra")
+    match.add_argument("--units", choices=("nm", "um"), help="of the wavelengths of a table")
+    match.add_argument("--nodata", type=float, help="value of missing entries of the library")
+    match.add_argument("--scale", type=float, help="divide the library by this")
+    match.add_argument("--sort", action="store_true", help="sort bands of overlapping spectrometers")
+    match.add_argument("--json", action="store_true", help="for other programs")
     return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
 
 
 def _cache_folder() -> Path:
@@ -144,6 +166,10 @@ def _run(args: argparse.Namespace) -> None:
         from dequnmix_jax.scoring import score
 
         score(args)
+    elif args.command == "match":
+        from dequnmix_jax.naming import print_matches
+
+        print_matches(args)
     else:
         from dequnmix_jax import commands
 

@@ -217,16 +217,22 @@ def read_library(
     Raises:
         InputError: as for `read_image`, or the file is an image.
     """
-    header_path, data_path = _pair(Path(path))
+    values, names, header, header_path = library_values(Path(path))
+    factor = envi.real(header, "reflectance scale factor", header_path) if scale is None else scale
+    spectra, _, _ = scaled_and_masked(values[None], None, factor, None)
+    centres, _ = envi.wavelengths(header, values.shape[1], header_path)
+    return spectra[0], names, centres
+
+
+def library_values(path: Path) -> tuple[Array, tuple[str, ...], envi.Header, Path]:
+    """Return the values (K, B) of a spectral library as they stand in the file, K names, the header and its path."""
+    header_path, data_path = _pair(path)
     header = envi.read_header(header_path)
     (count, bands, planes), dtype, offset, _, _ = _layout(header, header_path)
     if "spectral library" not in header.get("file type", "").lower() or planes != 1:
         raise InputError(f"{data_path} is an image, not a spectral library; read it with read_image.")
-    values = _raw(data_path, header, (count, bands, 1), dtype, offset).reshape(1, count, bands)
-    factor = envi.real(header, "reflectance scale factor", header_path) if scale is None else scale
-    spectra, _, _ = scaled_and_masked(values, None, factor, None)
+    values = _raw(data_path, header, (count, bands, 1), dtype, offset).reshape(count, bands)
     names = envi.words(header, "spectra names")
     if len(names) != count:
         names = tuple(f"spectrum {i + 1}" for i in range(count))
-    centres, _ = envi.wavelengths(header, bands, header_path)
-    return spectra[0], names, centres
+    return values, names, header, header_path

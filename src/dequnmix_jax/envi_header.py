@@ -138,7 +138,8 @@ def words(header: Header, name: str) -> tuple[str, ...]:
     return tuple(entries)
 
 
-def _floats(header: Header, name: str, bands: int, path: Path) -> Array | None:
+def band_values(header: Header, name: str, bands: int, path: Path) -> Array | None:
+    """Return a field of one number a band as (B,) float64, or None when it is absent; raise InputError otherwise."""
     entries = words(header, name)
     if not entries:
         return None
@@ -168,7 +169,7 @@ def wavelengths(header: Header, bands: int, path: Path) -> tuple[Array | None, l
     Raises:
         InputError: entries that are not numbers, or another number of them than bands.
     """
-    values = _floats(header, "wavelength", bands, path)
+    values = band_values(header, "wavelength", bands, path)
     if values is None:
         return None, []
     unit = header.get("wavelength units", "").strip().lower()
@@ -193,7 +194,7 @@ def wavelengths(header: Header, bands: int, path: Path) -> tuple[Array | None, l
 
 def good_bands(header: Header, bands: int, path: Path) -> Array | None:
     """Return the bad band list `bbl` as (B,) bool, True for good, or None when there is none."""
-    values = _floats(header, "bbl", bands, path)
+    values = band_values(header, "bbl", bands, path)
     return None if values is None else values > 0.5  # written as 0/1, 0.0/1.0, and as small floats by some tools
 
 

@@ -62,3 +62,19 @@ class History(NamedTuple):
     residual: jax.Array
     converged: jax.Array
     active: jax.Array
+
+
+class Descent(NamedTuple):
+    """How a descent with a known objective went.
+
+    Attributes:
+        steps: () int32, steps taken.
+        residual: (), the relative change of the unknowns in the last step, |z' - z| / |z'|.
+        converged: () bool, `residual <= tolerance`; False where the residual is NaN.
+        objective: (max_steps + 1,), at the start and after each step, and its last value after the last; no unit.
+    """
+
+    steps: jax.Array
+    residual: jax.Array
+    converged: jax.Array
+    objective: jax.Array
