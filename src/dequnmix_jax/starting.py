@@ -1,0 +1,238 @@
+"""Choose a start without the truth: candidates, measures that need no reference, and a decision that says its margin."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dequnmix_jax import metrics
+from dequnmix_jax.checks import Array, InputError
+from dequnmix_jax.classical import fcls, nnls, scaled_nnls
+from dequnmix_jax.endmembers import purify, vca
+from dequnmix_jax.extreme import sivm
+from dequnmix_jax.minimum_volume import minimum_volume
+from dequnmix_jax.simplex_volume import nfindr
+from dequnmix_jax.subspace import checked
+
+
+class Candidate(NamedTuple):
+    """A way to unmix: `method`, whether its spectra are `purified`, and whether mixing is `scaled` or linear."""
+
+    method: str
+    purified: bool
+    scaled: bool
+
+    def __str__(self) -> str:
+        return f"{self.method}{', purified' if self.purified else ''} + {'scaled NNLS' if self.scaled else 'FCLS'}"
+
+
+METHODS = ("VCA", "SiVM", "N-FINDR", "minimum volume")
+CANDIDATES = tuple(
+    Candidate(method, purified, scaled) for scaled in (False, True) for purified in (False, True) for method in METHODS
+)
+"""The rows of `Start.scores`, in their order."""
+
+
+class Scores(NamedTuple):
+    """What is measured of each candidate, (C,) each, without a reference.
+
+    Attributes:
+        error: RMS of what is left of the bands of one half when the abundances come from the other half, relative to
+            the RMS of the cube, both ways: noise is not rewarded, as it is independent from band to band.
+        angle: mean spectral angle of the same, radians.
+        volume: log det(U U^T) / 2 (R - 1), U the unit spectra: log size of the simplex on the sphere.
+        instability: mean angle between the spectra that two random halves of the pixels give, with seeds of their own.
+        purity: mean over the endmembers of the abundance that 1 % of the pixels exceed.
+    """
+
+    error: jax.Array
+    angle: jax.Array
+    volume: jax.Array
+    instability: jax.Array
+    purity: jax.Array
+
+
+class Weights(NamedTuple):
+    """How the measures decide; the defaults were chosen on generated scenes alone (`experiments.choose_start`).
+
+    Attributes:
+        scaled: log ratio of the least error of linear and of scaled mixing from which on mixing is taken as scaled.
+        angle, volume, instability, impurity: weights beside 1 for log error in the cost of a candidate: of log angle,
+            of volume, of log instability and of 1 - purity.
+        margin: gap of costs to another method's, below which the choice is called unsure.
+        unstable: angle between the halves of the pixels above which it is unsure, radians.
+    """
+
+    scaled: float = 0.1
+    angle: float = 0.0
+    volume: float = 1.0
+    instability: float = 0.3
+    impurity: float = 1.0
+    margin: float = 0.1
+    unstable: float = 0.1
+
+
+class Start(NamedTuple):
+    """What `start` chose, and why.
+
+    Attributes:
+        endmembers: (R, B), >= 0, units of the cube.
+        abundances: (H, W, R), >= 0 and summing to one; 0 in masked pixels.
+        scaled: () bool, whether mixing is scaled (each pixel has a brightness) or linear.
+        chosen: () int32, the row of `CANDIDATES`.
+        cost: (C,), of each candidate, infinite for those of the other mixing model; the least is chosen.
+        scores: Scores, what was measured of each candidate.
+        brightness: (), log ratio of the least error of linear and of scaled mixing: what decided on `scaled`.
+        margin: (), gap between the cost of the choice and the least of another method with the same mixing.
+        unsure: () bool, the margin is small, the mixing models are nearly equal, or the spectra depend on the pixels.
+    """
+
+    endmembers: jax.Array
+    abundances: jax.Array
+    scaled: jax.Array
+    chosen: jax.Array
+    cost: jax.Array
+    scores: Scores
+    brightness: jax.Array
+    margin: jax.Array
+    unsure: jax.Array
+
+
+def start(
+    key: Array, cube: Array, count: int, *, mask: Array | None = None, weights: Weights | None = None
+) -> Start:
+    """Choose endmembers and a mixing model for a scene, without a reference.
+
+    VCA, SiVM, N-FINDR and the minimum volume, each as it is and purified (`purify`), with linear mixing (FCLS) and with
+    scaled mixing (`scaled_nnls`): 16 candidates, measured by `Scores` and decided by `Weights`. First the mixing model:
+    scaled where a brightness of each pixel explains held-out bands better than linear mixing does. Then the least cost
+
+        log error + weighted (log angle, volume, log instability, 1 - purity).
+
+    Args:
+        key: random key, of VCA and of the halves.
+        cube: (H, W, B), any units, B >= 2 R.
+        count: R, static, at least 2.
+        mask: (H, W) bool, True where the pixel is valid.
+        weights: static numbers; None: the defaults.
+
+    Returns:
+        A Start. `reason` says it in a sentence.
+
+    Raises:
+        InputError: if the shapes do not fit, the count is out of range, the bands are fewer than 2 R, or outside jit if
+            valid values are not finite.
+    """
+    Y, _ = checked(cube, count, mask)
+    if Y.shape[1] < 2 * count:
+        raise InputError(
+            f"{count} endmembers asked for in {Y.shape[1]} bands; expected at least twice as many bands, because half of "
+            "them judge what the other half says."
+        )
+    valid = jnp.ones(np.shape(cube)[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
+    cube = jnp.where(valid[..., None], jnp.asarray(cube), 0)
+    E, scores = candidates(key, cube, valid, count)
+    weights = Weights() if weights is None else weights
+    chosen, cost, brightness, margin, unsure = decide(scores, weights)
+    best, scaled = E[chosen], chosen >= len(CANDIDATES) // 2
+    A = lax.cond(
+        scaled, lambda: scaled_nnls(cube, best, mask=valid)[0], lambda: fcls(cube, best, mask=valid)
+    )
+    return Start(best, A, scaled, chosen, cost, scores, brightness, margin, unsure)
+
+
+def decide(scores: Scores, weights: Weights) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Return the row chosen, the costs (C,), the log ratio of the mixing models, the margin and whether it is unsure."""
+    half = len(CANDIDATES) // 2
+    error = jnp.log(jnp.maximum(scores.error, 1e-9))
+    error = jnp.where(jnp.isnan(error), jnp.inf, error)
+    brightness = jnp.min(error[:half]) - jnp.min(error[half:])
+    scaled = brightness > weights.scaled
+    rows = jnp.arange(len(CANDIDATES), dtype=jnp.int32)
+    cost = (
+        error
+        + weights.angle * jnp.log(jnp.maximum(scores.angle, 1e-9))
+        + weights.volume * scores.volume
+        + weights.instability * jnp.log(jnp.maximum(scores.instability, 1e-4))
+        + weights.impurity * (1 - scores.purity)
+    )
+    cost = jnp.where(((rows >= half) == scaled) & jnp.isfinite(cost), cost, jnp.inf)
+    chosen = jnp.argmin(cost).astype(jnp.int32)
+    other = jnp.mod(rows, len(METHODS)) != jnp.mod(chosen, len(METHODS))
+    margin = jnp.min(jnp.where(other, cost, jnp.inf)) - cost[chosen]
+    unsure = margin < weights.margin
+    unsure |= scores.instability[chosen] > weights.unstable
+    return chosen, cost, brightness, margin, unsure
+
+
+def reason(found: Start) -> str:
+    """Say in a sentence what was chosen and why (host side: the arrays must be concrete)."""
+    chosen, scores = int(found.chosen), found.scores
+    mixing = "scaled" if bool(found.scaled) else "linear"
+    return (
+        f"{CANDIDATES[chosen]}: {mixing} mixing, because a brightness of each pixel changes the error of held-out bands "
+        f"by a factor of {float(jnp.exp(-found.brightness)):.3g}; there it has the least cost, held-out error "
+        f"{float(scores.error[chosen]):.2g}, log volume {float(scores.volume[chosen]):.2f}, purity "
+        f"{float(scores.purity[chosen]):.2f}, {float(scores.instability[chosen]):.2g} rad between halves of the pixels, "
+        f"{float(found.margin):.2g} ahead of the next method{' (unsure)' if bool(found.unsure) else ''}."
+    )
+
+
+@partial(jax.jit, static_argnames="count")  # some twenty loops, run eagerly, would be compiled at every call
+def candidates(key: Array, cube: jax.Array, valid: jax.Array, count: int) -> tuple[jax.Array, Scores]:
+    """Return the spectra of all candidates, (C, R, B), and their scores; the cube is zero where not `valid`."""
+    split, seeds = jax.random.split(key)
+    side = jax.random.bernoulli(split, shape=valid.shape)
+    masks = jnp.stack([valid, valid & side, valid & ~side])
+    keys = jax.random.split(seeds, 3)
+    found, measured = [], []
+    for scaled in (False, True):
+        E = lax.map(partial(_extract, cube=cube, count=count, scaled=scaled), (keys, masks))  # (3, 8, R, B)
+        found.append(E[0])
+        measured.append(lax.map(partial(_measure, cube=cube, valid=valid, scaled=scaled), (E[0], E[1], E[2])))
+    scores = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *measured)
+    return jnp.concatenate(found), scores
+
+
+def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int, scaled: bool) -> jax.Array:
+    """Return the spectra (8, R, B) of the four methods as they are, then purified."""
+    key, mask = inputs
+    E = jnp.stack([
+        vca(key, cube, count, mask=mask, runs=8),
+        sivm(cube, count, mask=mask, scaled=scaled),
+        nfindr(cube, count, mask=mask, scaled=scaled),
+        minimum_volume(key, cube, count, mask=mask, scaled=scaled)[0],
+    ])  # fmt: skip
+    E = jnp.maximum(E, 0)
+
+    def purer(E: jax.Array) -> jax.Array:
+        A = scaled_nnls(cube, E, mask=mask)[0] if scaled else fcls(cube, E, mask=mask)
+        return jnp.maximum(purify(cube, E, A, mask=mask), 0)
+
+    return jnp.concatenate([E, lax.map(purer, E)])
+
+
+def _measure(E: tuple[jax.Array, jax.Array, jax.Array], cube: jax.Array, valid: jax.Array, scaled: bool) -> Scores:
+    """Return the scores () of one candidate: its spectra (R, B) from all pixels and from either half of them."""
+    E, first, second = E
+    rebuilt = jnp.zeros_like(cube)
+    for fold in range(2):
+        seen = cube[..., fold::2], E[:, fold::2]
+        x = nnls(*seen, mask=valid) if scaled else fcls(*seen, mask=valid)
+        other = jnp.matmul(x, E[:, 1 - fold :: 2], precision="highest")
+        rebuilt = rebuilt.at[..., 1 - fold :: 2].set(other)
+    lengths = jnp.sqrt(jnp.sum(E * E, axis=1, keepdims=True))
+    U = E / jnp.where(lengths > 0, lengths, 1)
+    A = scaled_nnls(cube, E, mask=valid)[0] if scaled else fcls(cube, E, mask=valid)
+    a = jnp.where(valid[..., None], A, -1).reshape(-1, E.shape[0])
+    rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
+    return Scores(
+        error=jnp.sqrt(jnp.sum(jnp.square(rebuilt - cube)) / jnp.sum(jnp.square(cube))),
+        angle=metrics.mean_spectral_angle(cube, rebuilt, valid),
+        volume=jnp.linalg.slogdet(jnp.matmul(U, U.T, precision="highest"))[1] / (2 * (E.shape[0] - 1)),
+        instability=metrics.msad(first[metrics.align(first, second)], second),
+        purity=jnp.mean(jnp.sort(a, axis=0, descending=True)[rank]),
+    )
