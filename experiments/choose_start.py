@@ -55,7 +55,9 @@ class Settings:
     trials: int = 4000
 
 
-QUICK = Settings(kinds=(Kind(3, 1.0, 30.0), Kind(3, 0.8, 30.0, brightness=0.2)), draws=1, held_out=1, side=16, bands=24, trials=20)  # fmt: skip
+QUICK = Settings(
+    kinds=(Kind(3, 1.0, 30.0), Kind(3, 0.8, 30.0, brightness=0.2)), draws=1, held_out=1, side=16, bands=24, trials=20
+)
 
 
 @jax.jit
@@ -87,53 +89,46 @@ def draw_scene(key: jax.Array, kind: Kind, settings: Settings) -> tuple[syntheti
 
 
 @jax.jit
-def pick(scores: starting.Scores, weights: starting.Weights) -> tuple:
-    """Return what `start` decides, for scores (S, C)."""
-    return jax.vmap(lambda one: starting.decide(one, weights))(scores)
+def pick(scores: starting.Scores, varied: jax.Array, weights: starting.Weights) -> tuple:
+    """Return what `start` decides, for scores (S, C) and variabilities (S,)."""
+    return jax.vmap(lambda one, v: starting.decide(one, v, weights))(scores, varied)
 
 
 def drawn(key: int, trials: int) -> list[starting.Weights]:
-    """Return the defaults and weights drawn at random around plausible ones."""
+    """Return weights drawn at random."""
     draw = np.random.default_rng(key)
-    found = [starting.Weights()]
+    found = []
     for _ in range(trials):
-        some = draw.uniform(size=4) < 0.7  # a weight of zero is a measure that is not needed
-        found.append(
-            starting.Weights()._replace(
-                scaled=float(draw.uniform(-0.05, 0.4)),
-                angle=float(some[0] * draw.uniform(0, 2)),
-                volume=float(some[1] * draw.uniform(0, 3)),
-                instability=float(some[2] * draw.uniform(0, 1)),
-                impurity=float(some[3] * draw.uniform(-1, 4)),
-            )
-        )
+        # A weight of zero is a measure that is not needed. Small ones are as likely as large ones.
+        size = draw.uniform(size=6) * (draw.uniform(size=6) < 0.5)
+        largest = {"purified": 0.1, "varied": 0.6, "angle": 1.0, "volume": 0.5, "instability": 0.2, "impurity": 0.5}
+        some = {name: float(most * x) for (name, most), x in zip(largest.items(), size, strict=True)}
+        found.append(starting.Weights()._replace(scaled=float(draw.uniform(0.0, 0.25)), **some))
     return found
 
 
 def main(settings: Settings, folder: Path) -> Path:
     """Run all candidates on all scenes, choose the weights and write the table."""
-    scores, ratios, kinds, fit = [], [], [], []
-    for (number, kind), draw in itertools.product(
-        enumerate(settings.kinds), range(settings.draws + settings.held_out)
-    ):
+    scores, ratios, kinds, fit, variabilities = [], [], [], [], []
+    for (number, kind), draw in itertools.product(enumerate(settings.kinds), range(settings.draws + settings.held_out)):
         key, seek = jax.random.split(jax.random.key(5000 * (draw + 1) + number))
         sample, truth = draw_scene(key, kind, settings)
-        E, measured = starting.candidates(seek, sample.cube, jnp.ones(sample.cube.shape[:2], bool), kind.count)
+        E, measured, varied = starting.candidates(seek, sample.cube, jnp.ones(sample.cube.shape[:2], bool), kind.count)
         error = np.asarray(errors(E, sample.cube, truth, sample.endmembers))
         scores.append(measured)
+        variabilities.append(varied)
         ratios.append(np.log(error / error.min()))
         kinds.append(kind)
         fit.append(draw < settings.draws)
         print(kind, draw, starting.CANDIDATES[int(error.argmin())], error.round(3).tolist(), flush=True)
     table = jax.tree.map(lambda *x: jnp.stack(x), *scores)
     regret, inside = np.stack(ratios), np.asarray(fit)
-    if folder.is_dir():
-        np.savez(folder / "choose_start_raw.npz", regret=regret, inside=inside, **table._asdict())
+    v = jnp.stack(variabilities)
     tried = drawn(0, settings.trials)
     # The mean of the logarithm, with the worst tenth once more: a choice that is seldom far off is worth something.
     costs = []
     for weights in tried:
-        at = regret[np.arange(len(regret)), np.asarray(pick(table, weights)[0])][inside]
+        at = regret[np.arange(len(regret)), np.asarray(pick(table, v, weights)[0])][inside]
         costs.append(at.mean() + 0.25 * np.sort(at)[-max(1, len(at) // 10) :].mean())
     best = tried[int(np.argmin(costs))]
     rows = []
@@ -157,7 +152,7 @@ def main(settings: Settings, folder: Path) -> Path:
     for row, candidate in enumerate(starting.CANDIDATES):
         add(f"always {candidate}", np.full(len(regret), row))
     for name, weights in (("start, weights of the least cost here", best), ("start, as it is", starting.Weights())):
-        chosen, _, _, _, unsure = (np.asarray(x) for x in pick(table, weights))
+        chosen, _, _, _, unsure = (np.asarray(x) for x in pick(table, v, weights))
         add(name, chosen, unsure)
         print(name, weights)
         for kind, which, ratio, row in zip(kinds, inside, regret, chosen, strict=True):

@@ -12,6 +12,7 @@ from dequnmix_jax import model, synthetic
 from experiments import (
     blind_table,
     certificate_table,
+    choose_start,
     choose_training,
     equilibria,
     gradient_error,
@@ -21,12 +22,14 @@ from experiments import (
     residual_curves,
     schedule,
     solver_choices,
+    starts,
     sunsal_tv,
 )
 
 COLUMNS = {
     blind_table: "msad",
     certificate_table: "certified steps",
+    choose_start: "worst",
     choose_training: "worst of msad",
     gradient_error: "error",
     memory: "temporary MB",
@@ -35,6 +38,7 @@ COLUMNS = {
     residual_curves: "relative_residual",
     schedule: "steps",
     solver_choices: "smallest",
+    starts: "msad",
 }
 """Experiments, and a column of each that must be positive."""
 FIGURES = (gradient_error, memory, residual_curves)

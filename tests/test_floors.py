@@ -12,6 +12,7 @@ FLOORS = {
     "solvers": 1, "mixing": 1, "metrics": 1, "projection": 1, "active_set": 1, "noise": 1, "convolution": 1, "rows": 1,
     "enumeration": 1.5, "pivoting": 1.5, "exact": 1.8, "closed_form": 2.5, "sparse": 2.5, "sparse_steps": 2,
     "implicit": 2, "network": 2, "endmembers": 2, "classical": 2,
+    "subspace": 1, "extreme": 2, "simplex_volume": 2.5, "minimum_volume": 2.5, "dimension": 2, "starting": 3,
     "curvature": 2.5, "model": 3, "synthetic": 3,
     "objective": 3.5, "training": 4, "certificate": 4,
     # host side: numpy only

@@ -13,12 +13,12 @@ class Dimension(NamedTuple):
     """A number of endmembers and the evidence for it.
 
     Attributes:
-        count: () int32, in how many directions the evidence exceeds its threshold.
+        number: () int32, in how many directions the evidence exceeds its threshold.
         evidence: (B,), what is compared, in the order of the directions.
         thresholds: (B,), what it has to exceed, in the same units.
     """
 
-    count: jax.Array
+    number: jax.Array
     evidence: jax.Array
     thresholds: jax.Array
 
@@ -38,8 +38,8 @@ def hysime(cube: Array, *, mask: Array | None = None) -> Dimension:
         mask: (H, W) bool, True where the pixel is valid.
 
     Returns:
-        count; evidence v^T C_y v and thresholds 2 v^T C_n v, squared units of the cube, by the energy of the signal.
-        NaN, and a count of 0, unless there are more than B valid pixels.
+        number; evidence v^T C_y v and thresholds 2 v^T C_n v, squared units of the cube, by the energy of the signal.
+        NaN, and a number of 0, unless there are more than B valid pixels.
 
     Raises:
         InputError: if the shapes do not fit, or outside jit if values of valid pixels are not finite.
@@ -67,7 +67,7 @@ def virtual_dimension(
         whitened: static; divide each band by its noise (`band_noise`) before, NWHFC. False: HFC.
 
     Returns:
-        count; evidence l^ - l and thresholds tau. NaN, and a count of 0, where `whitened` and not more than B pixels.
+        number; evidence l^ - l and thresholds tau. NaN, and a number of 0, where `whitened` and not more than B pixels.
 
     Raises:
         InputError: if the shapes do not fit, P is out of range, or outside jit if values of valid pixels are not

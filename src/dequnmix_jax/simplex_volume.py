@@ -1,7 +1,5 @@
 """Find the largest simplex whose vertices are pixels: N-FINDR."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -44,12 +42,12 @@ def nfindr(cube: Array, count: int, *, mask: Array | None = None, scaled: bool =
     """
     Y, valid = checked(cube, count, mask)
     view = frame(Y, valid, count, scaled)
-    chosen = _exchange(view, valid, corners(view, valid, count))
+    chosen = exchange(view, valid, corners(view, valid, count))
     return jnp.matmul(view.points[chosen], view.lift, precision="highest")
 
 
-@partial(jax.jit, inline=False)  # its loop, run eagerly, would be compiled at every call
-def _exchange(view: Frame, valid: jax.Array, chosen: jax.Array) -> jax.Array:
+@jax.jit  # its loop, run eagerly, would be compiled at every call
+def exchange(view: Frame, valid: jax.Array, chosen: jax.Array) -> jax.Array:
     """Return the pixels (R,) at which no single exchange makes the simplex larger."""
     x, lit = on_plane(view.points, view.height, valid)
     x = jnp.concatenate([lit.astype(x.dtype)[:, None], x], axis=1)
@@ -66,9 +64,9 @@ def _exchange(view: Frame, valid: jax.Array, chosen: jax.Array) -> jax.Array:
     def more(carry: tuple) -> jax.Array:
         return (carry[1] > 1 + _GAIN) & (carry[3] < _EXCHANGES * R)
 
-    def exchange(carry: tuple) -> tuple:
+    def swap(carry: tuple) -> tuple:
         chosen, _, best, steps = carry
         chosen = chosen.at[jnp.mod(best, R)].set(best // R)
         return chosen, *gains(chosen), steps + 1
 
-    return lax.while_loop(more, exchange, (chosen, *gains(chosen), jnp.zeros((), jnp.int32)))[0]
+    return lax.while_loop(more, swap, (chosen, *gains(chosen), jnp.zeros((), jnp.int32)))[0]

@@ -1,4 +1,4 @@
-"""Choose a start without the truth: candidates, measures that need no reference, and a decision that says its margin."""
+"""Choose a start without the truth: candidates, measures that need no reference, and a decision."""
 
 from functools import partial
 from typing import NamedTuple
@@ -12,10 +12,11 @@ from dequnmix_jax import metrics
 from dequnmix_jax.checks import Array, InputError
 from dequnmix_jax.classical import fcls, nnls, scaled_nnls
 from dequnmix_jax.endmembers import purify, vca
-from dequnmix_jax.extreme import sivm
-from dequnmix_jax.minimum_volume import minimum_volume
-from dequnmix_jax.simplex_volume import nfindr
-from dequnmix_jax.subspace import checked
+from dequnmix_jax.extreme import corners
+from dequnmix_jax.minimum_volume import RUNS, enclosing
+from dequnmix_jax.noise import simplex_noise, variability
+from dequnmix_jax.simplex_volume import exchange
+from dequnmix_jax.subspace import checked, frame, pixels
 
 
 class Candidate(NamedTuple):
@@ -58,21 +59,31 @@ class Scores(NamedTuple):
 class Weights(NamedTuple):
     """How the measures decide; the defaults were chosen on generated scenes alone (`experiments.choose_start`).
 
+    There the first three were of use; volume, angle, instability and impurity gained nothing on scenes left out.
+
     Attributes:
         scaled: log ratio of the least error of linear and of scaled mixing from which on mixing is taken as scaled.
-        angle, volume, instability, impurity: weights beside 1 for log error in the cost of a candidate: of log angle,
-            of volume, of log instability and of 1 - purity.
-        margin: gap of costs to another method's, below which the choice is called unsure.
+        purified: how much of log error a purified candidate may lack, where the spectra do not vary: the mean of
+            several pixels has less noise than an extreme one, which the error of the noisy bands hardly shows.
+        varied: the same for each unit of `noise.variability`: a larger simplex fits variable spectra better, and is not
+            truer for that.
+        angle, volume, instability, impurity: weights of log angle, of volume, of log instability and of 1 - purity.
+        margin: gap of costs to a candidate of another kind (extreme pixels, minimum volume, purified), below which the
+            choice is called unsure.
         unstable: angle between the halves of the pixels above which it is unsure, radians.
+        near: distance of the log ratio of the mixing models from `scaled` below which it is unsure.
     """
 
-    scaled: float = 0.1
+    scaled: float = 0.12
+    purified: float = 0.02
+    varied: float = 0.35
     angle: float = 0.0
-    volume: float = 1.0
-    instability: float = 0.3
-    impurity: float = 1.0
+    volume: float = 0.0
+    instability: float = 0.0
+    impurity: float = 0.0
     margin: float = 0.1
-    unstable: float = 0.1
+    unstable: float = 0.05
+    near: float = 0.04
 
 
 class Start(NamedTuple):
@@ -85,8 +96,9 @@ class Start(NamedTuple):
         chosen: () int32, the row of `CANDIDATES`.
         cost: (C,), of each candidate, infinite for those of the other mixing model; the least is chosen.
         scores: Scores, what was measured of each candidate.
+        variability: (), `noise.variability` of the scene.
         brightness: (), log ratio of the least error of linear and of scaled mixing: what decided on `scaled`.
-        margin: (), gap between the cost of the choice and the least of another method with the same mixing.
+        margin: (), gap between the cost of the choice and the least of another kind (`Weights.margin`).
         unsure: () bool, the margin is small, the mixing models are nearly equal, or the spectra depend on the pixels.
     """
 
@@ -96,21 +108,22 @@ class Start(NamedTuple):
     chosen: jax.Array
     cost: jax.Array
     scores: Scores
+    variability: jax.Array
     brightness: jax.Array
     margin: jax.Array
     unsure: jax.Array
 
 
-def start(
-    key: Array, cube: Array, count: int, *, mask: Array | None = None, weights: Weights | None = None
-) -> Start:
+def start(key: Array, cube: Array, count: int, *, mask: Array | None = None, weights: Weights | None = None) -> Start:
     """Choose endmembers and a mixing model for a scene, without a reference.
 
     VCA, SiVM, N-FINDR and the minimum volume, each as it is and purified (`purify`), with linear mixing (FCLS) and with
     scaled mixing (`scaled_nnls`): 16 candidates, measured by `Scores` and decided by `Weights`. First the mixing model:
     scaled where a brightness of each pixel explains held-out bands better than linear mixing does. Then the least cost
 
-        log error + weighted (log angle, volume, log instability, 1 - purity).
+        log error - (purified + varied * v) [of a purified candidate], v = noise.variability,
+
+    to which weights can add log angle, volume, log instability and 1 - purity.
 
     Args:
         key: random key, of VCA and of the halves.
@@ -129,43 +142,44 @@ def start(
     Y, _ = checked(cube, count, mask)
     if Y.shape[1] < 2 * count:
         raise InputError(
-            f"{count} endmembers asked for in {Y.shape[1]} bands; expected at least twice as many bands, because half of "
-            "them judge what the other half says."
+            f"{count} endmembers asked for in {Y.shape[1]} bands; expected at least twice as many, because half "
+            "of them judge what the other half says."
         )
     valid = jnp.ones(np.shape(cube)[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
     cube = jnp.where(valid[..., None], jnp.asarray(cube), 0)
-    E, scores = candidates(key, cube, valid, count)
+    E, scores, varied = candidates(key, cube, valid, count)
     weights = Weights() if weights is None else weights
-    chosen, cost, brightness, margin, unsure = decide(scores, weights)
+    chosen, cost, brightness, margin, unsure = decide(scores, varied, weights)
     best, scaled = E[chosen], chosen >= len(CANDIDATES) // 2
-    A = lax.cond(
-        scaled, lambda: scaled_nnls(cube, best, mask=valid)[0], lambda: fcls(cube, best, mask=valid)
-    )
-    return Start(best, A, scaled, chosen, cost, scores, brightness, margin, unsure)
+    A = lax.cond(scaled, lambda: scaled_nnls(cube, best, mask=valid)[0], lambda: fcls(cube, best, mask=valid))
+    return Start(best, A, scaled, chosen, cost, scores, varied, brightness, margin, unsure)
 
 
-def decide(scores: Scores, weights: Weights) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Return the row chosen, the costs (C,), the log ratio of the mixing models, the margin and whether it is unsure."""
+def decide(
+    scores: Scores, varied: Array, weights: Weights
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Return the row chosen, costs (C,), log ratio of the mixing models, margin, and whether it is unsure."""
     half = len(CANDIDATES) // 2
     error = jnp.log(jnp.maximum(scores.error, 1e-9))
     error = jnp.where(jnp.isnan(error), jnp.inf, error)
     brightness = jnp.min(error[:half]) - jnp.min(error[half:])
     scaled = brightness > weights.scaled
-    rows = jnp.arange(len(CANDIDATES), dtype=jnp.int32)
+    purified = jnp.asarray([candidate.purified for candidate in CANDIDATES])
     cost = (
         error
+        - jnp.where(purified, weights.purified + weights.varied * varied, 0)
         + weights.angle * jnp.log(jnp.maximum(scores.angle, 1e-9))
         + weights.volume * scores.volume
         + weights.instability * jnp.log(jnp.maximum(scores.instability, 1e-4))
         + weights.impurity * (1 - scores.purity)
     )
-    cost = jnp.where(((rows >= half) == scaled) & jnp.isfinite(cost), cost, jnp.inf)
+    asked = jnp.asarray([candidate.scaled for candidate in CANDIDATES]) == scaled
+    cost = jnp.where(asked & jnp.isfinite(cost), cost, jnp.inf)
     chosen = jnp.argmin(cost).astype(jnp.int32)
-    other = jnp.mod(rows, len(METHODS)) != jnp.mod(chosen, len(METHODS))
-    margin = jnp.min(jnp.where(other, cost, jnp.inf)) - cost[chosen]
-    unsure = margin < weights.margin
-    unsure |= scores.instability[chosen] > weights.unstable
-    return chosen, cost, brightness, margin, unsure
+    kind = jnp.asarray([2 if entry.purified else int(entry.method == METHODS[-1]) for entry in CANDIDATES])
+    margin = jnp.min(jnp.where(kind != kind[chosen], cost, jnp.inf)) - cost[chosen]
+    unsure = ~(margin >= weights.margin) | ~(scores.instability[chosen] <= weights.unstable)
+    return chosen, cost, brightness, margin, unsure | (jnp.abs(brightness - weights.scaled) < weights.near)
 
 
 def reason(found: Start) -> str:
@@ -173,51 +187,57 @@ def reason(found: Start) -> str:
     chosen, scores = int(found.chosen), found.scores
     mixing = "scaled" if bool(found.scaled) else "linear"
     return (
-        f"{CANDIDATES[chosen]}: {mixing} mixing, because a brightness of each pixel changes the error of held-out bands "
-        f"by a factor of {float(jnp.exp(-found.brightness)):.3g}; there it has the least cost, held-out error "
+        f"{CANDIDATES[chosen]}: {mixing} mixing, because a brightness of each pixel changes the error of held-out "
+        f"bands by a factor of {float(jnp.exp(-found.brightness)):.3g}; there it has the least cost, held-out error "
         f"{float(scores.error[chosen]):.2g}, log volume {float(scores.volume[chosen]):.2f}, purity "
-        f"{float(scores.purity[chosen]):.2f}, {float(scores.instability[chosen]):.2g} rad between halves of the pixels, "
-        f"{float(found.margin):.2g} ahead of the next method{' (unsure)' if bool(found.unsure) else ''}."
+        f"{float(scores.purity[chosen]):.2f}, {float(scores.instability[chosen]):.2g} rad between halves of the "
+        f"pixels, {float(found.margin):.2g} ahead of the next kind{' (unsure)' if bool(found.unsure) else ''}."
     )
 
 
 @partial(jax.jit, static_argnames="count")  # some twenty loops, run eagerly, would be compiled at every call
-def candidates(key: Array, cube: jax.Array, valid: jax.Array, count: int) -> tuple[jax.Array, Scores]:
-    """Return the spectra of all candidates, (C, R, B), and their scores; the cube is zero where not `valid`."""
+def candidates(key: Array, cube: jax.Array, valid: jax.Array, count: int) -> tuple[jax.Array, Scores, jax.Array]:
+    """Return the spectra of all candidates, (C, R, B), scores and variability; the cube is zero where not `valid`."""
     split, seeds = jax.random.split(key)
     side = jax.random.bernoulli(split, shape=valid.shape)
     masks = jnp.stack([valid, valid & side, valid & ~side])
     keys = jax.random.split(seeds, 3)
-    found, measured = [], []
-    for scaled in (False, True):
-        E = lax.map(partial(_extract, cube=cube, count=count, scaled=scaled), (keys, masks))  # (3, 8, R, B)
-        found.append(E[0])
-        measured.append(lax.map(partial(_measure, cube=cube, valid=valid, scaled=scaled), (E[0], E[1], E[2])))
+    spectra = lax.map(partial(_extract, cube=cube, count=count), (keys, masks))  # linear and scaled, (3, C / 2, R, B)
+    measured = [
+        lax.map(partial(_measure, cube=cube, valid=valid, scaled=scaled), tuple(E))
+        for E, scaled in zip(spectra, (False, True), strict=True)
+    ]
     scores = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *measured)
-    return jnp.concatenate(found), scores
+    return jnp.concatenate([E[0] for E in spectra]), scores, variability(cube, count, mask=valid)
 
 
-def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int, scaled: bool) -> jax.Array:
-    """Return the spectra (8, R, B) of the four methods as they are, then purified."""
+def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    """Return the spectra (C / 2, R, B) of the four methods as they are, then purified, for either mixing."""
     key, mask = inputs
-    E = jnp.stack([
-        vca(key, cube, count, mask=mask, runs=8),
-        sivm(cube, count, mask=mask, scaled=scaled),
-        nfindr(cube, count, mask=mask, scaled=scaled),
-        minimum_volume(key, cube, count, mask=mask, scaled=scaled)[0],
-    ])  # fmt: skip
-    E = jnp.maximum(E, 0)
+    Y, valid = pixels(cube, mask)
+    first = vca(key, cube, count, mask=mask, runs=RUNS)
+    noise = simplex_noise(cube, count, mask=mask)
+    found = []
+    for scaled in (False, True):
+        view = frame(Y, valid, count, scaled)
+        greedy = corners(view, valid, count)
+        largest = exchange(view, valid, greedy)
+        inner = [jnp.matmul(view.points[rows], view.lift, precision="highest") for rows in (greedy, largest)]
+        E = jnp.maximum(jnp.stack([first, *inner, enclosing(view, valid, first, noise, scaled)[0]]), 0)
 
-    def purer(E: jax.Array) -> jax.Array:
-        A = scaled_nnls(cube, E, mask=mask)[0] if scaled else fcls(cube, E, mask=mask)
-        return jnp.maximum(purify(cube, E, A, mask=mask), 0)
+        def purer(E: jax.Array, scaled: bool = scaled) -> jax.Array:
+            A = scaled_nnls(cube, E, mask=mask)[0] if scaled else fcls(cube, E, mask=mask)
+            return jnp.maximum(purify(cube, E, A, mask=mask), 0)
 
-    return jnp.concatenate([E, lax.map(purer, E)])
+        found.append(jnp.concatenate([E, lax.map(purer, E)]))
+    return found[0], found[1]
 
 
-def _measure(E: tuple[jax.Array, jax.Array, jax.Array], cube: jax.Array, valid: jax.Array, scaled: bool) -> Scores:
+def _measure(
+    spectra: tuple[jax.Array, jax.Array, jax.Array], cube: jax.Array, valid: jax.Array, scaled: bool
+) -> Scores:
     """Return the scores () of one candidate: its spectra (R, B) from all pixels and from either half of them."""
-    E, first, second = E
+    E, first, second = spectra
     rebuilt = jnp.zeros_like(cube)
     for fold in range(2):
         seen = cube[..., fold::2], E[:, fold::2]

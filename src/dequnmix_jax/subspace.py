@@ -79,7 +79,9 @@ def frame(Y: jax.Array, valid: jax.Array, count: int, scaled: bool) -> Frame:
         sizes = _sizes(values[: count - 1])
         x = jnp.matmul(C, axes[:, : count - 1], precision="highest") / sizes[None]
         points = jnp.concatenate([valid.astype(Y.dtype)[:, None], x], axis=1)
-        return Frame(points, jnp.concatenate([mean[None], (axes[:, : count - 1] * sizes[None]).T]), jnp.ones((), Y.dtype))
+        return Frame(
+            points, jnp.concatenate([mean[None], (axes[:, : count - 1] * sizes[None]).T]), jnp.ones((), Y.dtype)
+        )
     values, axes = principal(Y, pixels)
     sizes = _sizes(values[:count])
     inside = jnp.matmul(mean, axes[:, :count], precision="highest")
@@ -98,7 +100,7 @@ def on_plane(points: jax.Array, height: jax.Array, valid: jax.Array) -> tuple[ja
 
 
 def _reflection(e: jax.Array) -> jax.Array:
-    """Return a symmetric orthogonal matrix whose first column is the unit vector e or -e times the sign that is safe."""
+    """Return a symmetric orthogonal matrix whose first column is the unit vector e."""
     sign = jnp.where(e[0] < 0, -1, 1).astype(e.dtype)
     v = e.at[0].add(sign)
     return -sign * (jnp.eye(e.size, dtype=e.dtype) - 2 * jnp.outer(v, v) / jnp.sum(v * v))
