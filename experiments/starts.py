@@ -9,7 +9,7 @@ against the true ones: the mean over targets of |found - true| / true, for sizes
 the five materials were found within 0.15 rad. The second table says how many endmembers there are.
 """
 
-import csv
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -99,57 +99,80 @@ def figures(E: jax.Array, A: jax.Array, truth: datasets.Truth, name: str, unsure
     return Row(float(dq.armse(A[..., order], maps)), float(dq.msad(E[order], reference)), unsure=unsure)
 
 
+class Part(NamedTuple):
+    """What one scene gives: rows of the table, sentences on the choice and the counts, and areas."""
+
+    rows: list[dict[str, object]]
+    picked: str
+    counts: str
+    areas: list[dict[str, object]]
+
+
+def one_scene(name: str, snr: float | None, settings: Settings) -> Part:
+    """Run all methods on one scene."""
+    cube, truth = scene(name, snr, settings.crop)
+    label = name if snr is None else f"{name}, {snr:g} dB"
+    count = len(truth.endmembers)
+    names = [str(candidate) for candidate in starting.CANDIDATES] + ["start"]
+    runs: dict[str, list[Row]] = {method: [] for method in names}
+    landed, areas = [], []
+    for seed in range(settings.seeds):
+        E, A, chosen = everything(jax.random.key(seed), cube, count)
+        for row, method in enumerate(names[:-1]):
+            runs[method].append(figures(E[row], A[row], truth, name, float("nan")))
+        runs["start"].append(figures(chosen.endmembers, chosen.abundances, truth, name, float(chosen.unsure)))
+        landed.append(str(starting.CANDIDATES[int(chosen.chosen)]) + (" (unsure)" if bool(chosen.unsure) else ""))
+        if seed == 0:
+            print(label, dq.reason(chosen), flush=True)
+        if name == "hysu" and seed == 0:
+            for method, e, a in zip(names, [*E, chosen.endmembers], [*A, chosen.abundances], strict=True):
+                naming = demo.name_endmembers(e, truth.endmembers, truth.names)
+                for material, found in zip(hysu.MATERIALS, demo.areas_found(a, naming.names), strict=True):
+                    areas += [
+                        {"method": method, "material": material, "true m2": float(t), "found m2": float(f)}
+                        for t, f in zip(hysu.hysu_targets().area_m2, found, strict=True)
+                    ]
+    rows = [tables.summary({"scene": label, "method": method}, runs[method]) for method in names]
+    field = "area_error" if name == "hysu" else "armse"
+    best = min(rows[:-1], key=lambda row: row[field])
+    for row in rows:
+        row["over best"] = row[field] / best[field]
+    tally = "; ".join(f"{landed.count(entry)} x {entry}" for entry in dict.fromkeys(landed))
+    picked = f"* {label}: {tally}. Best of all, picked with the truth: {best['method']}."
+    counts = f"* {label}: {count} in the reference; {how_many(cube)}."
+    print(tables.line(rows[-1]), "best:", tables.line(best), flush=True)
+    return Part(rows, picked, counts, areas)
+
+
 def main(settings: Settings, folder: Path) -> Path:
-    """Run all and write `starts.csv` and `starts.md`, and `starts_areas.csv` where HySU is among the scenes."""
-    rows: list[dict[str, object]] = []
-    counts: list[str] = []
-    areas: list[dict[str, object]] = []
-    picked: list[str] = []
+    """Run all and write `starts.csv` and `starts.md`, and `starts_areas.csv` where HySU is among the scenes.
+
+    Finished scenes are kept in `starts_unfinished.json` until all are done: a run of the same code and settings goes on
+    where another was stopped.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / "starts_unfinished.json"
+    state = {"of": f"{settings} {tables.origin()}", "parts": {}}
+    if kept.exists():
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        state = found if found["of"] == state["of"] else state
     for name, snr in settings.scenes:
-        cube, truth = scene(name, snr, settings.crop)
-        label = name if snr is None else f"{name}, {snr:g} dB"
-        count = len(truth.endmembers)
-        names = [str(candidate) for candidate in starting.CANDIDATES] + ["start"]
-        runs: dict[str, list[Row]] = {method: [] for method in names}
-        landed: list[str] = []
-        for seed in range(settings.seeds):
-            E, A, chosen = everything(jax.random.key(seed), cube, count)
-            for row, method in enumerate(names[:-1]):
-                runs[method].append(figures(E[row], A[row], truth, name, float("nan")))
-            runs["start"].append(figures(chosen.endmembers, chosen.abundances, truth, name, float(chosen.unsure)))
-            landed.append(str(starting.CANDIDATES[int(chosen.chosen)]) + (" (unsure)" if bool(chosen.unsure) else ""))
-            if seed == 0:
-                print(label, dq.reason(chosen), flush=True)
-            if name == "hysu" and seed == 0:
-                for method, e, a in zip(names, [*E, chosen.endmembers], [*A, chosen.abundances], strict=True):
-                    naming = demo.name_endmembers(e, truth.endmembers, truth.names)
-                    for material, found in zip(hysu.MATERIALS, demo.areas_found(a, naming.names), strict=True):
-                        areas += [
-                            {"method": method, "material": material, "true m2": float(t), "found m2": float(f)}
-                            for t, f in zip(hysu.hysu_targets().area_m2, found, strict=True)
-                        ]
-        for method in names:
-            rows.append(tables.summary({"scene": label, "method": method}, runs[method]))
-        field = "area_error" if name == "hysu" else "armse"
-        here = rows[-len(names) : -1]
-        best = min(here, key=lambda row: row[field])
-        for row in rows[-len(names) :]:
-            row["over best"] = row[field] / best[field]
-        print(tables.line(rows[-1]), "best:", tables.line(best), flush=True)
-        tally = "; ".join(f"{landed.count(entry)} x {entry}" for entry in dict.fromkeys(landed))
-        picked.append(f"* {label}: {tally}. Best of all, picked with the truth: {best['method']}.")
-        counts.append(f"* {label}: {count} in the reference; {how_many(cube)}.")
-    note = "\n".join([
-        f"`start` chose, by seed:\n\n{chr(10).join(picked)}\n\nHow many endmembers:\n\n{chr(10).join(counts)}\n",
-        f"The best column is the best mean of 16 candidates, picked with the truth. {dq.Weights()}. {settings}",
-    ])  # fmt: skip
+        if f"{name} {snr}" not in state["parts"]:
+            state["parts"][f"{name} {snr}"] = one_scene(name, snr, settings)._asdict()
+            kept.write_text(json.dumps(state), encoding="utf-8")
+    parts = [Part(**state["parts"][f"{name} {snr}"]) for name, snr in settings.scenes]
+    picked, counts = "\n".join(part.picked for part in parts), "\n".join(part.counts for part in parts)
+    note = (
+        f"`start` chose, by seed:\n\n{picked}\n\nHow many endmembers:\n\n{counts}\n\nThe best is the best mean of 16 "
+        f"candidates, picked with the truth. {dq.Weights()}. {settings}"
+    )
+    areas = [row for part in parts for row in part.areas]
     if areas:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "starts_areas.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, fieldnames=list(areas[0]))
-            table.writeheader()
-            table.writerows(areas)
-    return tables.write(folder, "starts", rows, "python -m experiments.starts", note)
+        tables.write_csv(folder / "starts_areas.csv", areas)
+    rows = [row for part in parts for row in part.rows]
+    target = tables.write(folder, "starts", rows, "python -m experiments.starts", note)
+    kept.unlink()
+    return target
 
 
 @jax.jit
