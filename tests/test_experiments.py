@@ -41,6 +41,8 @@ COLUMNS = {
     starts: "msad",
 }
 """Experiments, and a column of each that must be positive."""
+SLOW = {starts}
+"""It compiles once more what test_starting and choose_start have compiled: a minute."""
 FIGURES = (gradient_error, memory, residual_curves)
 
 
@@ -48,7 +50,9 @@ def name(module):
     return module.__name__.rsplit(".", 1)[-1]
 
 
-@pytest.mark.parametrize("experiment", COLUMNS, ids=name)
+@pytest.mark.parametrize(
+    "experiment", [pytest.param(e, marks=pytest.mark.slow) if e in SLOW else e for e in COLUMNS], ids=name
+)
 def test_quick_form_writes_a_table_with_its_origin(experiment, tmp_path, request):
     if experiment in (gradient_error, memory, precision, residual_curves):
         request.getfixturevalue("data_dir")

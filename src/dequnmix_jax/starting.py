@@ -14,6 +14,7 @@ from dequnmix_jax.classical import fcls, nnls, scaled_nnls
 from dequnmix_jax.endmembers import purify, vca
 from dequnmix_jax.extreme import corners
 from dequnmix_jax.minimum_volume import RUNS, enclosing
+from dequnmix_jax.mixing import normalise_abundances
 from dequnmix_jax.noise import simplex_noise, variability
 from dequnmix_jax.simplex_volume import exchange
 from dequnmix_jax.subspace import checked, frame, pixels
@@ -238,17 +239,25 @@ def _measure(
 ) -> Scores:
     """Return the scores () of one candidate: its spectra (R, B) from all pixels and from either half of them."""
     E, first, second = spectra
-    rebuilt = jnp.zeros_like(cube)
-    for fold in range(2):
-        seen = cube[..., fold::2], E[:, fold::2]
-        x = nnls(*seen, mask=valid) if scaled else fcls(*seen, mask=valid)
-        other = jnp.matmul(x, E[:, 1 - fold :: 2], precision="highest")
-        rebuilt = rebuilt.at[..., 1 - fold :: 2].set(other)
+    even = jnp.arange(E.shape[1]) % 2 == 0
+
+    def coefficients(seen: jax.Array) -> jax.Array:
+        """Return what mixes the spectra (H, W, R), told from some of the bands."""
+        seen_cube, seen_spectra = jnp.where(seen[None, None], cube, 0), jnp.where(seen[None], E, 0)
+        return (nnls if scaled else fcls)(seen_cube, seen_spectra, mask=valid)
+
+    x, from_even, from_odd = lax.map(coefficients, jnp.stack([even | True, even, ~even]))
+    rebuilt = jnp.where(
+        even[None, None],
+        jnp.matmul(from_odd, E, precision="highest"),
+        jnp.matmul(from_even, E, precision="highest"),
+    )
+    if scaled:  # abundances are those of spectra of maximum one
+        x, _ = normalise_abundances(x * jnp.max(E, axis=1)[None, None])
+    a = jnp.where(valid[..., None], x, -1).reshape(-1, E.shape[0])
+    rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
     lengths = jnp.sqrt(jnp.sum(E * E, axis=1, keepdims=True))
     U = E / jnp.where(lengths > 0, lengths, 1)
-    A = scaled_nnls(cube, E, mask=valid)[0] if scaled else fcls(cube, E, mask=valid)
-    a = jnp.where(valid[..., None], A, -1).reshape(-1, E.shape[0])
-    rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
     return Scores(
         error=jnp.sqrt(jnp.sum(jnp.square(rebuilt - cube)) / jnp.sum(jnp.square(cube))),
         angle=metrics.mean_spectral_angle(cube, rebuilt, valid),
