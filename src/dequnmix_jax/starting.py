@@ -60,7 +60,9 @@ class Scores(NamedTuple):
 class Weights(NamedTuple):
     """How the measures decide; the defaults were chosen on generated scenes alone (`experiments.choose_start`).
 
-    There the first three were of use; volume, angle, instability and impurity gained nothing on scenes left out.
+    There only the first three were of use: the best of 4000 weights drawn leave the other four at zero. On 38 scenes
+    left out the choice has 1.13 times the aRMSE of the best candidate (geometric mean; worst 2.84), where it is sure
+    (two in five) 1.04 times (worst 1.46).
 
     Attributes:
         scaled: log ratio of the least error of linear and of scaled mixing from which on mixing is taken as scaled.
