@@ -12,6 +12,7 @@ from dequnmix_jax import model, synthetic
 from experiments import (
     blind_table,
     certificate_table,
+    choose_start,
     choose_training,
     equilibria,
     factorisation,
@@ -22,12 +23,14 @@ from experiments import (
     residual_curves,
     schedule,
     solver_choices,
+    starts,
     sunsal_tv,
 )
 
 COLUMNS = {
     blind_table: "msad",
     certificate_table: "certified steps",
+    choose_start: "worst",
     choose_training: "worst of msad",
     factorisation: "msad",
     gradient_error: "error",
@@ -37,8 +40,11 @@ COLUMNS = {
     residual_curves: "relative_residual",
     schedule: "steps",
     solver_choices: "smallest",
+    starts: "msad",
 }
 """Experiments, and a column of each that must be positive."""
+SLOW = {starts}
+"""It compiles once more what test_starting and choose_start have compiled: a minute."""
 FIGURES = (gradient_error, memory, residual_curves)
 
 
@@ -46,7 +52,9 @@ def name(module):
     return module.__name__.rsplit(".", 1)[-1]
 
 
-@pytest.mark.parametrize("experiment", COLUMNS, ids=name)
+@pytest.mark.parametrize(
+    "experiment", [pytest.param(e, marks=pytest.mark.slow) if e in SLOW else e for e in COLUMNS], ids=name
+)
 def test_quick_form_writes_a_table_with_its_origin(experiment, tmp_path, request):
     if experiment in (gradient_error, memory, precision, residual_curves):
         request.getfixturevalue("data_dir")

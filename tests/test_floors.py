@@ -13,6 +13,7 @@ FLOORS = {
     "enumeration": 1.5, "pivoting": 1.5, "exact": 1.8, "closed_form": 2.5, "sparse": 2.5, "sparse_steps": 2,
     "implicit": 2, "network": 2, "endmembers": 2, "classical": 2,
     "superpixels": 1, "factor_steps": 1, "factoring": 2.5, "factorisation": 2.8,
+    "subspace": 1, "extreme": 2, "simplex_volume": 2.5, "minimum_volume": 2.5, "dimension": 2, "starting": 3,
     "curvature": 2.5, "model": 3, "synthetic": 3,
     "objective": 3.5, "training": 4, "certificate": 4,
     # host side: numpy only

@@ -15,7 +15,9 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.classical import fcls, kkt_residual, nnls, scaled_nnls
 from dequnmix_jax.closed_form import scls, ucls
 from dequnmix_jax.config import RECOMMENDED, Adjoint, Model, Rates, Solver, Training
+from dequnmix_jax.dimension import Dimension, hysime, virtual_dimension
 from dequnmix_jax.endmembers import purify, vca
+from dequnmix_jax.extreme import atgp, sivm
 from dequnmix_jax.factoring import Factoring
 from dequnmix_jax.factorisation import l_half_nmf, mvc_nmf, sgs_nmf
 from dequnmix_jax.files import read, read_truth, write
@@ -24,13 +26,16 @@ from dequnmix_jax.implicit import adjoint_trace, fixed_point, unrolled
 from dequnmix_jax.library import Library
 from dequnmix_jax.library_files import read_library
 from dequnmix_jax.metrics import align, armse, msad, pooled_rmse, psnr, spectral_angle, sre
+from dequnmix_jax.minimum_volume import minimum_volume
 from dequnmix_jax.model import equilibrium_map, init, reconstruct, unmix
 from dequnmix_jax.objective import loss
 from dequnmix_jax.records import Descent, Estimate, History, Trace
 from dequnmix_jax.resampling import resample
 from dequnmix_jax.scene import Scene
+from dequnmix_jax.simplex_volume import nfindr
 from dequnmix_jax.solvers import solve
 from dequnmix_jax.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
+from dequnmix_jax.starting import Scores, Start, Weights, reason, start
 from dequnmix_jax.superpixels import Superpixels, superpixels
 from dequnmix_jax.training import fit
 
@@ -38,7 +43,8 @@ __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "Scene", "read", "read_truth", "write", "Library", "read_library", "resample", "match", "Matches",
-    "vca", "purify", "fcls", "nnls", "scaled_nnls", "kkt_residual",
+    "vca", "sivm", "nfindr", "atgp", "minimum_volume", "purify", "start", "reason", "Start", "Scores", "Weights",
+    "hysime", "virtual_dimension", "Dimension", "fcls", "nnls", "scaled_nnls", "kkt_residual",
     "ucls", "scls", "sunsal", "collaborative_sunsal", "sunsal_tv", "Admm",
     "mvc_nmf", "l_half_nmf", "sgs_nmf", "Factoring", "superpixels", "Superpixels",
     "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax.checks import Array, InputError, check_count, check_cube, check_finite, check_mask
+from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_mask
 from dequnmix_jax.mixing import check_abundances
+from dequnmix_jax.subspace import checked, principal
+from dequnmix_jax.subspace import pixels as pixels_of
 
 
 def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs: int = 1) -> jax.Array:
@@ -40,11 +42,7 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs:
         Nascimento and Bioucas-Dias, Vertex component analysis: a fast algorithm to unmix hyperspectral data, IEEE TGRS
         43(4), 2005 (algorithm 1, threshold of its section III-C).
     """
-    check_cube(cube)
-    check_mask(mask, cube)
-    check_count(count, cube, mask)
-    check_finite(cube, mask)
-    Y, valid = _pixels(cube, mask)
+    Y, valid = checked(cube, count, mask)
     if runs == 1:
         return _vca(key, Y, valid, count)
     found = jax.vmap(lambda k: _vca(k, Y, valid, count))(jax.random.split(key, runs))
@@ -62,7 +60,7 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
     S = lax.stop_gradient(Y)
     mean = jnp.sum(S, axis=0) / pixels
     C = jnp.where(valid[:, None], S - mean[None, :], 0.0)
-    variances, axes = _principal(C, pixels)
+    variances, axes = principal(C, pixels)
     # P_y - P_x is what the covariance has outside the subspace: summed there, nothing cancels.
     noise = jnp.sum(jnp.maximum(variances[count:], 0.0))
     signal = jnp.sum(variances[:count]) + jnp.sum(mean * mean)
@@ -77,7 +75,7 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
         return x.at[:, -1].set(farthest), axis, mean
 
     def projective() -> tuple[jax.Array, jax.Array, jax.Array]:
-        axis = _principal(S, pixels)[1][:, :count]
+        axis = principal(S, pixels)[1][:, :count]
         x = jnp.matmul(S, axis, precision="highest")
         scale = jnp.sum(x * (jnp.sum(x, axis=0) / pixels)[None, :], axis=-1, keepdims=True)
         # A pixel without light has no direction: it stays at the origin and is never extreme.
@@ -135,7 +133,7 @@ def purify(
         )
     if not 0.0 < fraction <= 1.0:
         raise InputError(f"fraction is {fraction}; expected a share of the pixels in (0, 1], such as 0.03.")
-    Y, valid = _pixels(cube, mask)
+    Y, valid = pixels_of(cube, mask)
     a = lax.stop_gradient(jnp.asarray(abundances)).reshape(Y.shape[0], -1)
     a = jnp.where(valid[:, None], a, -jnp.inf)
     most = max(1, round(fraction * Y.shape[0]))
@@ -146,19 +144,3 @@ def purify(
     weight = purest.astype(Y.dtype)
     mean = jnp.matmul(weight.T, Y, precision="highest") / jnp.maximum(jnp.sum(weight, axis=0), 1.0)[:, None]
     return jnp.where((largest[:, 0] > 0.0)[:, None], mean, jnp.asarray(endmembers))
-
-
-def _pixels(cube: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
-    """Return pixels (N, B), masked ones zero, and which are valid (N,)."""
-    Y = jnp.asarray(cube)
-    if mask is None:
-        return Y.reshape(-1, Y.shape[-1]), jnp.ones(Y.shape[0] * Y.shape[1], jnp.bool_)
-    valid = jnp.asarray(mask)
-    return jnp.where(valid[..., None], Y, 0.0).reshape(-1, Y.shape[-1]), valid.reshape(-1)
-
-
-def _principal(pixels: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return eigenvalues (B,), largest first, and eigenvectors (B, B), as columns, of the pixels' second moments."""
-    moments = jnp.matmul(pixels.T, pixels, precision="highest") / count
-    values, vectors = jnp.linalg.eigh(moments)
-    return values[::-1], vectors[:, ::-1]

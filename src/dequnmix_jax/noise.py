@@ -9,6 +9,9 @@ from dequnmix_jax.checks import Array, check_cube, check_finite, check_mask
 _FLOOR = 4.0
 """Roundings of the largest singular value below which another one is not known."""
 
+_UNSURE = 1.05
+"""Sums of noise energies that differ by less are taken as equal."""
+
 
 def band_noise(cube: Array, *, mask: Array | None = None) -> jax.Array:
     r"""Estimate the standard deviation of the noise in each band, by regression on all the others.
@@ -91,6 +94,91 @@ def signal_subspace(cube: Array, count: int, *, mask: Array | None = None) -> ja
     return jnp.where(jnp.isnan(noise[0]), jnp.eye(energies.size, dtype=projector.dtype), projector)
 
 
+def simplex_noise(cube: Array, count: int, *, mask: Array | None = None) -> jax.Array:
+    r"""Return how far pixels may stand from the simplex of `count` endmembers, as a variance in each band.
+
+    sigma_b^2 + max(U - S, 0) / R, S = sum_b sigma_b^2 from `band_noise` and U = sum_{k > R} lambda_k what R spectra
+    leave unexplained: what is not noise there (spectra that vary from pixel to pixel) is expected with as much energy
+    in the R directions of the simplex as in all others together, because the largest are among them. Where the noise
+    cannot be told: U / (B - R) in every band.
+
+    Args:
+        cube: (H, W, B), any units.
+        count: R, static, how many endmembers.
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        (B,), >= 0, squared units of the cube.
+
+    Raises:
+        InputError: as `band_noise`.
+    """
+    energies, axes, valid = _principal(cube, mask)
+    noise = _noise_energy(energies, axes, valid)
+    unexplained = jnp.sum(energies[count:])
+    # The noise is known to some per cent only: a difference as small as that is none.
+    varied = jnp.maximum(unexplained - _UNSURE * jnp.sum(noise), 0) / count
+    return jnp.where(jnp.isnan(noise), unexplained / max(energies.size - count, 1), noise + varied)
+
+
+def noise_moments(cube: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
+    """Return v^T C_y v and v^T C_n v, (B,) each, for the eigenvectors v of the signal's second moments (see `hysime`).
+
+    With P = C_y^{-1} and D its diagonal the noise of a pixel by regression is n = D^{-1} P y, so that C_n = D^{-1} P
+    D^{-1} and a root of C_x is that of C_y times I - P D^{-1}. All from the singular values: no small difference of
+    large numbers is taken.
+    """
+    energies, axes, valid = _principal(cube, mask)
+    size = jnp.sqrt(jnp.where(energies > 0, energies, 1))[:, None]
+    precision = jnp.matmul(jnp.square(axes), 1 / jnp.square(size[:, 0]), precision="highest")
+    noise_root = axes.T / size / precision[None]
+    root = axes.T * jnp.sqrt(energies)[:, None]
+    directions = jnp.linalg.svd(root - noise_root)[2].T
+    freedom = valid - (energies.size - 1)
+    correction = valid / jnp.where(freedom > 1, freedom, 1)
+    found = [jnp.sum(jnp.square(jnp.matmul(x, directions, precision="highest")), axis=0) for x in (root, noise_root)]
+    noise = jnp.where(energies[0] > 0, correction * found[1], 0)
+    return jnp.where(freedom > 1, found[0], jnp.nan), jnp.where(freedom > 1, noise, jnp.nan)
+
+
+def moments(cube: Array, mask: Array | None, whitened: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the eigenvalues of the second moments and of the covariance, (B,) each, largest first, and the pixels ().
+
+    Args:
+        cube, mask: as `band_noise`.
+        whitened: whether each band is divided by its noise before.
+    """
+    Y = jnp.asarray(cube)
+    if whitened:
+        sigma = band_noise(cube, mask=mask)
+        Y = Y / jnp.where(sigma == 0, 1, sigma)[None, None]  # NaN stays NaN
+        return _two_moments(Y, mask)
+    check_cube(cube)
+    check_mask(mask, cube)
+    check_finite(cube, mask)
+    return _two_moments(Y, mask)
+
+
+def _two_moments(Y: jax.Array, mask: Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
+    valid = jnp.ones(Y.shape[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
+    pixels = jnp.maximum(jnp.sum(valid), 1).astype(Y.dtype)
+    Y = jnp.where(valid[..., None], Y, 0)
+    mean = jnp.sum(Y, axis=(0, 1), keepdims=True) / pixels
+    second, covariance = (_energies(x)[0] for x in (Y, jnp.where(valid[..., None], Y - mean, 0)))
+    # What is below the rounding of the larger of the two is known of neither.
+    least = jnp.square(_FLOOR * jnp.finfo(Y.dtype).eps) * second[0]
+    return second / pixels, jnp.maximum(covariance, least) / pixels, pixels
+
+
+def _energies(cube: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the squared singular values (B,) of the pixels, none below what is known of it, and directions (B, B)."""
+    pixels = cube.reshape(-1, cube.shape[-1])
+    missing = max(pixels.shape[1] - pixels.shape[0], 0)
+    root = jnp.linalg.qr(jnp.pad(pixels, ((0, missing), (0, 0))), mode="r")
+    _, sizes, axes = jnp.linalg.svd(root)
+    return jnp.square(jnp.maximum(sizes, _FLOOR * jnp.finfo(cube.dtype).eps * sizes[0])), axes.T
+
+
 def _principal(cube: Array, mask: Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Check the inputs and return the principal directions of the pixels, largest first.
 
@@ -107,12 +195,8 @@ def _principal(cube: Array, mask: Array | None) -> tuple[jax.Array, jax.Array, j
     if mask is not None:
         Y = jnp.where(mask[..., None], Y, 0)
     valid = jnp.asarray(np.prod(Y.shape[:2]) if mask is None else jnp.sum(mask), Y.dtype)
-    pixels = Y.reshape(-1, Y.shape[-1])
-    missing = max(pixels.shape[1] - pixels.shape[0], 0)
-    root = jnp.linalg.qr(jnp.pad(pixels, ((0, missing), (0, 0))), mode="r")
-    _, sizes, axes = jnp.linalg.svd(root)
-    sizes = jnp.maximum(sizes, _FLOOR * jnp.finfo(Y.dtype).eps * sizes[0])
-    return jnp.square(sizes) / jnp.maximum(valid, 1), axes.T, valid
+    energies, axes = _energies(Y)
+    return energies / jnp.maximum(valid, 1), axes, valid
 
 
 def _noise_energy(energies: jax.Array, axes: jax.Array, valid: jax.Array) -> jax.Array:

@@ -1,0 +1,128 @@
+"""How many endmembers, and which start, without the truth."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dequnmix_jax as dq
+from dequnmix_jax import noise, starting, synthetic
+from dequnmix_jax.checks import InputError
+
+COUNTS = jax.jit(
+    lambda Y: (dq.hysime(Y).number, dq.virtual_dimension(Y, whitened=False).number, dq.virtual_dimension(Y).number)
+)
+
+
+@pytest.mark.parametrize("count", [3, 6])
+@pytest.mark.parametrize("snr", [20.0, 40.0])
+def test_the_number_of_endmembers_is_found(count, snr):
+    E = synthetic.spectra(jax.random.key(count), count, 40)
+    cube = synthetic.linear_scene(jax.random.key(1), (50, 50), E, snr, contrast=2.0).cube
+    ours, plain, white = (int(x) for x in COUNTS(cube))
+    assert ours == count
+    # The test asks for a part of the mean in each direction: where one has little, it is missed.
+    assert count - 1 <= plain <= count and count - 1 <= white <= count
+    assert all(x.dtype == jnp.int32 for x in COUNTS(cube))
+
+
+def test_whitening_sees_what_coloured_noise_hides():
+    E = synthetic.spectra(jax.random.key(3), 3, 40)
+    cube = synthetic.linear_scene(jax.random.key(1), (50, 50), E, contrast=2.0).cube
+    sigma = jnp.where(jnp.arange(40) < 8, 0.3, 0.002)
+    ours, plain, white = COUNTS(cube + sigma[None, None] * jax.random.normal(jax.random.key(2), cube.shape))
+    assert int(white) == 3 and int(plain) <= 3 and 2 <= int(ours) <= 3
+
+
+def test_masks_and_too_few_pixels():
+    E = synthetic.spectra(jax.random.key(3), 3, 30)
+    cube = synthetic.linear_scene(jax.random.key(1), (40, 40), E, 30.0, contrast=2.0).cube
+    mask = jnp.ones((40, 40), bool).at[:, 30:].set(False)
+    spoiled = jnp.where(mask[..., None], cube, jnp.nan)
+    both = jax.jit(lambda cube, mask: (dq.hysime(cube, mask=mask), dq.virtual_dimension(cube, mask=mask)))
+    for masked, cut in zip(both(spoiled, mask), both(cube.at[:, 30:].set(7.0), mask), strict=True):
+        assert int(masked.number) == int(cut.number) == 3
+        np.testing.assert_allclose(masked.evidence[:3], cut.evidence[:3], rtol=1e-4)
+    few = both(cube, jnp.zeros((40, 40), bool).at[:5, :5].set(True))
+    assert [int(found.number) for found in few] == [0, 0]
+    assert np.isnan(few[0].thresholds).all()
+    with pytest.raises(InputError, match="probability"):
+        dq.virtual_dimension(cube, false_alarm=0.7)
+    with pytest.raises(InputError, match="NaN"):
+        dq.virtual_dimension(spoiled, whitened=False)
+
+
+def test_float32_sees_a_scene_without_noise():
+    E = synthetic.spectra(jax.random.key(3), 3, 30)
+    cube = synthetic.linear_scene(jax.random.key(1), (40, 40), E, contrast=2.0).cube
+    assert int(dq.virtual_dimension(cube, whitened=False).number) == 3
+    assert jnp.isfinite(dq.hysime(jnp.zeros((9, 9, 5))).evidence).all()
+
+
+def test_the_distance_from_the_simplex_is_the_noise_or_the_variability():
+    E = synthetic.spectra(jax.random.key(3), 3, 30)
+    cube = synthetic.linear_scene(jax.random.key(1), (40, 40), E, 30.0, contrast=2.0).cube
+    np.testing.assert_allclose(noise.simplex_noise(cube, 3), jnp.square(noise.band_noise(cube)), rtol=0.1)
+    own = 1 + 0.5 * jax.random.normal(jax.random.key(6), (40, 40, 1)) * jnp.linspace(-1.0, 1.0, 30)[None, None]
+    assert noise.simplex_noise(cube * own, 3).mean() > 1.5 * noise.simplex_noise(cube, 3).mean()
+    assert jnp.isfinite(noise.simplex_noise(cube[:5, :5], 3)).all()
+
+
+@pytest.fixture(scope="module")
+def begin():
+    """Return `start`, compiled once for all scenes of this file."""
+    return jax.jit(lambda key, cube, mask: dq.start(key, cube, 3, mask=mask))
+
+
+def sample(purity, brightness):
+    E = synthetic.spectra(jax.random.key(3), 3, 24)
+    return synthetic.linear_scene(
+        jax.random.key(1), (16, 16), E, 35.0, purity=purity, brightness=brightness, contrast=2.0, length=2.0
+    )
+
+
+def test_a_start_is_chosen_and_said(begin):
+    mask = jnp.ones((16, 16), bool).at[3].set(False)
+    for purity, brightness in ((1.0, 0.0), (0.8, 0.3)):
+        scene = sample(purity, brightness)
+        found = begin(jax.random.key(0), jnp.where(mask[..., None], scene.cube, jnp.nan), mask)
+        assert bool(found.scaled) == (brightness > 0)
+        row = starting.CANDIDATES[int(found.chosen)]
+        assert row.scaled == bool(found.scaled)
+        if purity < 1:
+            assert row.method == "minimum volume"
+        assert int(found.chosen) == int(jnp.argmin(found.cost)) and float(found.margin) >= 0
+        assert all(jnp.isfinite(x).all() for x in found.scores)
+        np.testing.assert_allclose(found.abundances.sum(-1), mask.astype(jnp.float32), atol=1e-5)
+        order = dq.align(found.endmembers, scene.endmembers)
+        assert float(dq.msad(found.endmembers[order], scene.endmembers)) < 0.06
+        text = dq.reason(found)
+        assert str(row) in text and ("unsure" in text) == bool(found.unsure)
+
+
+def test_the_decision_follows_the_scores():
+    half = len(starting.CANDIDATES) // 2
+    flat = jnp.ones(2 * half)
+    scores = starting.Scores(0.1 * flat, 0.1 * flat, -flat, 0.01 * flat, 0.9 * flat)
+    scores = scores._replace(error=scores.error.at[half + 3].set(0.05))
+    decide = jax.jit(lambda error, v: starting.decide(scores._replace(error=error), v, starting.Weights()))
+    chosen, cost, brightness, margin, unsure = decide(scores.error, 0.0)
+    assert starting.CANDIDATES[int(chosen)] == starting.Candidate("minimum volume", False, True)
+    assert not bool(unsure) and float(margin) > 0.5
+    np.testing.assert_allclose(brightness, np.log(2), rtol=1e-5)
+    assert jnp.isinf(cost[:half]).all()
+    # An equal of another kind leaves no margin, and the purified is preferred to it.
+    twin = decide(scores.error.at[half + 6].set(0.05), 0.0)
+    assert int(twin[0]) == half + 6 and bool(twin[4])
+    # One that fits a little worse is preferred only where the spectra vary.
+    worse = scores.error.at[half + 6].set(0.06)
+    assert int(decide(worse, 0.0)[0]) == half + 3 and int(decide(worse, 0.9)[0]) == half + 6
+    # A candidate whose figures are not numbers is never chosen; nearly equal mixing models are said to be so.
+    assert int(decide(scores.error.at[half + 3].set(jnp.nan), 0.0)[0]) != half + 3
+    near = decide(scores.error.at[half + 3].set(0.1 * np.exp(-0.1)).at[0].set(0.099), 0.0)
+    assert not bool(near[2] > 0.12) and bool(near[4])
+
+
+def test_too_few_bands_are_named():
+    with pytest.raises(InputError, match="twice as many"):
+        dq.start(jax.random.key(0), jnp.ones((5, 5, 5)), 3)
