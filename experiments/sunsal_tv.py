@@ -29,10 +29,10 @@ class Settings:
     tried: tuple[tuple[float, tuple[tuple[float, float], ...]], ...] = (
         (20.0, ((5e-2, 0.0), (1e-2, 5e-2), (5e-2, 5e-2))),
         (30.0, ((1e-2, 0.0), (5e-3, 1e-2), (1e-2, 1e-2))),
-        (40.0, ((5e-3, 0.0), (1e-3, 5e-3), (5e-3, 5e-3))),
+        (40.0, ((1e-2, 0.0), (1e-3, 3e-3), (5e-3, 5e-3))),  # the first two: the authors' demonstration program
     )
     tolerance: float = 1e-4
-    max_steps: int = 2000
+    max_steps: int = 400
     crop: int | None = None
     spectra: int | None = None  # the first so many of the dictionary
     seed: int = 0
