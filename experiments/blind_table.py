@@ -32,8 +32,8 @@ class Settings:
     scenes: tuple[tuple[str, float | None], ...] = (
         ("samson_zhu", None),
         ("dc1", 30.0),
-        ("misicnet_sim1", 30.0),
         ("hapke_relab", None),
+        ("misicnet_sim1", 30.0),
     )
     seeds: int = 5
     ablation_seeds: int = 2

@@ -64,6 +64,28 @@ def variability(cube: Array, count: int, *, mask: Array | None = None) -> jax.Ar
     return jnp.where(jnp.isnan(share), 1, jnp.clip(share, 0, 1))
 
 
+def unexplained(cube: Array, count: int, *, mask: Array | None = None) -> jax.Array:
+    r"""Return which share of the energy of the pixels no `count` spectra explain.
+
+    sum_{k > R} lambda_k / sum_k lambda_k, lambda the eigenvalues of Y^T Y / N, largest first: the squared sine of the
+    angle between the pixels and the best R-dimensional space, noise included.
+
+    Args:
+        cube: (H, W, B), any units.
+        count: R, static, how many endmembers.
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        (), in [0, 1], no unit.
+
+    Raises:
+        InputError: as `band_noise`.
+    """
+    energies, _, _ = _principal(cube, mask)
+    total = jnp.sum(energies)
+    return jnp.sum(energies[count:]) / jnp.where(total > 0, total, 1)
+
+
 def signal_subspace(cube: Array, count: int, *, mask: Array | None = None) -> jax.Array:
     r"""Return the projector on the directions of spectral space that hold more signal than noise.
 

@@ -79,14 +79,21 @@ def spread(endmembers: jax.Array) -> jax.Array:
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
 
 
-def inside(cube: jax.Array, count: int, mask: jax.Array | None = None) -> jax.Array:
-    """Return which share of the angle that the model leaves unexplained comes from varying spectra, not from noise.
+def inside(cube: jax.Array, endmembers: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Return how far varying spectra carry pixels out of a simplex, in parts of its size.
 
-    1 - (1 - v)^(1/2), v the `noise.variability`: without it an angle would be (1 - v)^(1/2) of what it is. Against
-    white noise the simplex needs no hold, because held-out bands tell the true one from a larger one; against spectra
-    that vary they do not, because all bands vary together. This is the unit of the weight that holds it.
+    theta (1 - (1 - v)^(1/2)) / spread(E): theta = (1 - share of the energy that R directions hold)^(1/2) is the angle
+    that no R spectra explain, v the `noise.variability`, so that white noise alone would leave (1 - v)^(1/2) of it.
+    Variability stands inside the simplex's own space too: about so large a share of the pixels lies beyond the faces of
+    the true simplex, and a fit that is paid for each of them grows. The derivative of the mean angle by the size of the
+    simplex is the share of pixels outside, hence this is the unit of the weight that holds it. White noise needs no
+    hold: held-out bands tell the true simplex from a larger one, but all bands vary together.
     """
-    return 1 - jnp.sqrt(1 - noise.variability(cube, count, mask=mask))
+    count = endmembers.shape[0]
+    unexplained = jnp.sqrt(noise.unexplained(cube, count, mask=mask))
+    shift = unexplained * (1 - jnp.sqrt(1 - noise.variability(cube, count, mask=mask)))
+    size = spread(endmembers)
+    return shift / jnp.where(size > 0, size, 1)
 
 
 def jacobian_penalty(theta: dict[str, Any], state: jax.Array, config: Model, probes: jax.Array) -> jax.Array:

@@ -86,7 +86,7 @@ def begin(
         best=jnp.asarray(jnp.inf, cube.dtype),
         waited=jnp.asarray(0, jnp.int32),
         size=jnp.sqrt(jnp.mean(jnp.square(E))),
-        inside=lax.stop_gradient(inside(cube, E.shape[0], mask)),
+        inside=lax.stop_gradient(inside(cube, E, mask)),
         subspace=lax.stop_gradient(noise.signal_subspace(cube, E.shape[0], mask=mask)),
     )
 
