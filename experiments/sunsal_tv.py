@@ -38,7 +38,7 @@ class Settings:
     seed: int = 0
 
 
-QUICK = Settings(tried=((30.0, ((1e-2, 0.0), (1e-2, 1e-1))),), crop=10, spectra=12)
+QUICK = Settings(tried=((30.0, ((1e-2, 0.0), (1e-2, 1e-1))),), crop=10, spectra=12, max_steps=2000)
 
 
 def main(settings: Settings, folder: Path) -> Path:

@@ -10,6 +10,7 @@ import pytest
 import dequnmix_jax as dq
 from dequnmix_jax import model, synthetic
 from experiments import (
+    admm_penalty,
     blind_table,
     certificate_table,
     choose_start,
@@ -28,6 +29,7 @@ from experiments import (
 )
 
 COLUMNS = {
+    admm_penalty: "geometric mean",
     blind_table: "msad",
     certificate_table: "certified steps",
     choose_start: "worst",

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dequnmix_jax import datasets, noise, synthetic
+from dequnmix_jax import datasets, noise, objective, synthetic
 from dequnmix_jax.checks import InputError
 
 BANDS = 40
@@ -52,6 +52,26 @@ def test_variability_is_zero_where_the_linear_model_holds_and_large_where_it_doe
     assert float(noise.variability(cube, 2)) > 0.5  # a material too few
     own = 1 + 0.3 * jax.random.normal(jax.random.key(6), (40, 30, 1)) * jnp.linspace(-1.0, 1.0, BANDS)[None, None]
     assert float(noise.variability(cube * own, 3)) > 0.5
+
+
+def test_the_hold_knows_no_unit_and_lets_white_noise_go(sample, noisy):
+    cube, _ = noisy
+    E = sample.endmembers
+    own = 1 + 0.3 * jax.random.normal(jax.random.key(6), (40, 30, 1)) * jnp.linspace(-1.0, 1.0, BANDS)[None, None]
+    held = float(objective.inside(cube * own, E))
+    assert held > 0.05 > 100 * float(objective.inside(cube, E))
+    np.testing.assert_allclose(objective.inside(1e4 * cube * own, 1e4 * E), held, rtol=1e-3)
+    closer = jnp.mean(E, axis=0, keepdims=True) + 0.5 * (E - jnp.mean(E, axis=0, keepdims=True))
+    assert float(objective.inside(cube * own, closer)) > 1.5 * held  # the same shift, of a smaller simplex
+
+
+def test_the_unexplained_energy_is_the_squared_sine_to_the_best_subspace():
+    pixels = np.zeros((5, 4, 3), np.float32)
+    pixels[..., 0], pixels[0, 0, 1] = 1.0, 2.0
+    np.testing.assert_allclose(noise.unexplained(jnp.asarray(pixels), 2), 0, atol=1e-6)
+    values = np.linalg.eigvalsh(pixels.reshape(-1, 3).T @ pixels.reshape(-1, 3))
+    np.testing.assert_allclose(noise.unexplained(jnp.asarray(pixels), 1), values[1] / values.sum(), rtol=1e-4)
+    assert float(noise.unexplained(jnp.zeros((3, 3, 4)), 2)) == 0
 
 
 def test_the_signal_subspace_holds_the_endmembers_and_little_noise(sample, noisy):

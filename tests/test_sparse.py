@@ -103,6 +103,23 @@ def test_total_variation_against_a_dual_method(x64, isotropic):
     assert np.abs(D(z)).mean() < 0.5 * np.abs(D(np.linalg.solve(G, F.reshape(-1, 5).T).T.reshape(F.shape))).mean()
 
 
+def test_total_variation_with_sums_of_one_lies_between_two_closed_forms(x64):
+    """Without a weight it is SCLS in each pixel, with a large one SCLS of the mean pixel everywhere."""
+    Y, E = scene()
+    run = jax.jit(
+        lambda variation: sparse.sunsal_tv(
+            Y, E, 0.0, variation, nonnegative=False, sum_to_one=True, solver=Admm(tolerance=1e-9, max_steps=20000)
+        )
+    )
+    free, trace = run(0.0)
+    assert trace.converged
+    np.testing.assert_allclose(free, closed_form.scls(Y, E), atol=1e-5)
+    level, trace = run(10.0)
+    assert trace.converged
+    mean = closed_form.scls(Y.mean((0, 1), keepdims=True), E)
+    np.testing.assert_allclose(level, np.broadcast_to(mean, level.shape), atol=1e-5)
+
+
 def test_float32_masks_and_odd_sides():
     Y, E = (a.astype("f") for a in scene(side=7))
     mask = np.ones(Y.shape[:2], bool)
