@@ -49,7 +49,7 @@ class Choice(NamedTuple):
     holdout: float = 0.5
     subspace: Literal["all", "signal"] = "signal"
     rate: float = 0.007
-    spread: float = 1.0
+    spread: float = 2.0
     first: float = 0.6
     network: float = 0.002
 
@@ -77,8 +77,8 @@ class Settings:
         Choice(subspace="all"),
         Choice(rate=0.003),
         Choice(spread=0.0),
-        Choice(spread=0.5),
-        Choice(spread=2.0),
+        Choice(spread=1.0),
+        Choice(spread=4.0),
         Choice(first=0.0),
         Choice(first=1.0),
         Choice(network=0.01),

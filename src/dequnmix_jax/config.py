@@ -247,7 +247,7 @@ class Rates(NamedTuple):
 
 RECOMMENDED = (
     Training(epochs=100, holdout=0.5, subspace="signal", endmembers_first=0.6),
-    Rates(network=0.002, spread=1.0),
+    Rates(network=0.002, spread=2.0),
 )
 """Training and rates for a scene of one's own: `fit(key, cube, config, *RECOMMENDED, count=R)`.
 
