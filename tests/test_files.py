@@ -133,7 +133,7 @@ def test_what_is_no_scene(tmp_path):
     with pytest.raises(InputError, match=r"begins with b'hello' and has no ENVI header"):
         read(tmp_path / "x.txt")
     (tmp_path / "x.tif").write_bytes(b"II*\0")
-    with pytest.raises(InputError, match="TIFF file without an ENVI header"):
+    with pytest.raises(InputError, match="cannot be read as TIFF"):
         read(tmp_path / "x.tif")
     with pytest.raises(InputError, match="shape is"):
         read(tmp_path / "x.txt", shape=(0, 3))

@@ -1,9 +1,10 @@
 """Read scenes and references, whatever their format; write estimates."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from dequnmix_jax import envi, matfiles, npzfiles
+from dequnmix_jax import envi, geotiff, matfiles, npzfiles
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.envi_header import find_header
 from dequnmix_jax.outputs import SUMMARY, write
@@ -13,23 +14,30 @@ from dequnmix_jax.truth import Truth
 __all__ = ["read", "read_truth", "write"]
 
 
+# Little- and big-endian, and both with 64-bit offsets (BigTIFF).
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_NAMES = {"envi": "an ENVI file", "tiff": "a TIFF file"}
+_SCENES = ".npz, .npy, .mat, ENVI or GeoTIFF"
+
+
 def _kind(path: Path) -> str:
-    """Return "npz", "mat" or "envi", from the first bytes, the suffix and the header beside the file."""
+    """Return "npz", "mat", "envi" or "tiff", from the first bytes, the suffix and the header beside the file."""
     if path.is_dir():
         cure = (
             "it is the output of an unmixing, which `score` reads"
             if (path / SUMMARY).is_file()
             else "pass a file inside it"
         )
-        raise InputError(f"{path} is a folder; expected a scene (.npz, .npy, .mat or ENVI): {cure}.")
+        raise InputError(f"{path} is a folder; expected a scene ({_SCENES}): {cure}.")
     if not path.is_file():
         if find_header(path) is not None:
             return "envi"
-        raise InputError(f"{path} does not exist; expected a scene (.npz, .npy, .mat or ENVI). Check the spelling.")
+        raise InputError(f"{path} does not exist; expected a scene ({_SCENES}). Check the spelling.")
     with path.open("rb") as file:
         head = file.read(520)
     if not head:
-        raise InputError(f"{path} is empty; expected a scene (.npz, .npy, .mat or ENVI). Copy it again.")
+        raise InputError(f"{path} is empty; expected a scene ({_SCENES}). Copy it again.")
     suffix = path.suffix.lower()
     if suffix in (".npz", ".npy", ".mat"):  # before the header: x.npz can lie beside x.img and its x.hdr
         return "mat" if suffix == ".mat" else "npz"
@@ -40,13 +48,10 @@ def _kind(path: Path) -> str:
         return "npz"
     if head.startswith(b"MATLAB") or b"\x89HDF" in (head[:4], head[512:516]):
         return "mat"
-    if suffix in (".tif", ".tiff"):
-        raise InputError(
-            f"{path} is a TIFF file without an ENVI header; expected {path.stem}.hdr beside it. Copy it along, or "
-            "convert the file to ENVI."
-        )
+    if suffix in (".tif", ".tiff") or head.startswith(_TIFF):
+        return "tiff"
     raise InputError(
-        f"{path} begins with {head[:8]!r} and has no ENVI header beside it; expected .npz, .npy, .mat, or an ENVI file "
+        f"{path} begins with {head[:8]!r} and has no ENVI header beside it; expected {_SCENES}; an ENVI file comes "
         f"with {path.name}.hdr or {path.stem}.hdr."
     )
 
@@ -66,8 +71,10 @@ def read(
     order: str | None = None,
     nodata: float | None = None,
     scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
 ) -> Scene:
-    """Read a scene from .npz, .npy, .mat (version 4 to 7) or ENVI (header or data file).
+    """Read a scene from .npz, .npy, .mat (version 4 to 7), ENVI (header or data file) or GeoTIFF.
 
     Args:
         path: the file.
@@ -77,6 +84,9 @@ def read(
             taken from the layout by default, and said in the notes.
         nodata: value of missing pixels, before scaling; NaN for NaN and infinity.
         scale: divide the values by this, for example 10000 for reflectance stored as integers.
+        saturation: value from which a pixel is saturated, before scaling; saturated pixels are masked.
+        ignore: ranges (shortest, longest) of wavelength in nm, such as (1310, 1490) for water vapour; their bands
+            are marked bad.
 
     Returns:
         A Scene: float32 cube (H, W, B), wavelengths in nm, mask, and notes on what was assumed.
@@ -87,15 +97,25 @@ def read(
     path = Path(path)
     _check_choices(shape, order)
     kind = _kind(path)
-    if kind == "envi":
+    if kind in ("envi", "tiff"):
         if variable is not None or shape is not None or order is not None:
             raise InputError(
-                f"{path} is an ENVI file, which holds one cube and says its shape; variable, shape and order do "
+                f"{path} is {_NAMES[kind]}, which holds one cube and says its shape; variable, shape and order do "
                 "not apply."
             )
-        return envi.read_image(path, nodata=nodata, scale=scale)
-    room = npzfiles if kind == "npz" else matfiles
-    return room.read_scene(path, variable=variable, shape=shape, order=order, nodata=nodata, scale=scale)
+        room = envi if kind == "envi" else geotiff
+        return room.read_image(path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore)
+    reader = npzfiles if kind == "npz" else matfiles
+    return reader.read_scene(
+        path,
+        variable=variable,
+        shape=shape,
+        order=order,
+        nodata=nodata,
+        scale=scale,
+        saturation=saturation,
+        ignore=ignore,
+    )
 
 
 def read_truth(
