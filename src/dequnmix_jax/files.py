@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from dequnmix_jax import envi, geotiff, matfiles, npzfiles
+from dequnmix_jax import envi, geotiff, matfiles, missions, npzfiles
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.envi_header import find_header
 from dequnmix_jax.outputs import SUMMARY, write
@@ -17,12 +17,12 @@ __all__ = ["read", "read_truth", "write"]
 # Little- and big-endian, and both with 64-bit offsets (BigTIFF).
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_NAMES = {"envi": "an ENVI file", "tiff": "a TIFF file"}
-_SCENES = ".npz, .npy, .mat, ENVI or GeoTIFF"
+_NAMES = {"envi": "an ENVI file", "tiff": "a TIFF file", "hdf5": "an HDF5 file of a mission"}
+_SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF, EMIT or PRISMA"
 
 
 def _kind(path: Path) -> str:
-    """Return "npz", "mat", "envi" or "tiff", from the first bytes, the suffix and the header beside the file."""
+    """Return the kind of a file ("npz", "mat", "hdf5", "envi", "tiff"), from its first bytes, suffix and header."""
     if path.is_dir():
         cure = (
             "it is the output of an unmixing, which `score` reads"
@@ -39,6 +39,8 @@ def _kind(path: Path) -> str:
     if not head:
         raise InputError(f"{path} is empty; expected a scene ({_SCENES}). Copy it again.")
     suffix = path.suffix.lower()
+    if suffix in (".nc", ".nc4", ".he5", ".h5", ".hdf5") and head.startswith(b"\x89HDF"):
+        return "hdf5"
     if suffix in (".npz", ".npy", ".mat"):  # before the header: x.npz can lie beside x.img and its x.hdr
         return "mat" if suffix == ".mat" else "npz"
     # Then the header, before the first bytes: the first pixels of an ENVI image can look like anything.
@@ -46,7 +48,9 @@ def _kind(path: Path) -> str:
         return "envi"
     if head.startswith((b"PK\x03\x04", b"\x93NUMPY")):
         return "npz"
-    if head.startswith(b"MATLAB") or b"\x89HDF" in (head[:4], head[512:516]):
+    if head.startswith(b"\x89HDF"):
+        return "hdf5"
+    if head.startswith(b"MATLAB") or head[512:516] == b"\x89HDF":
         return "mat"
     if suffix in (".tif", ".tiff") or head.startswith(_TIFF):
         return "tiff"
@@ -74,7 +78,7 @@ def read(
     saturation: float | None = None,
     ignore: Sequence[tuple[float, float]] = (),
 ) -> Scene:
-    """Read a scene from .npz, .npy, .mat (version 4 to 7), ENVI (header or data file) or GeoTIFF.
+    """Read a scene from .npz, .npy, .mat (version 4 to 7), ENVI (header or data file), GeoTIFF, EMIT or PRISMA.
 
     Args:
         path: the file.
@@ -97,14 +101,14 @@ def read(
     path = Path(path)
     _check_choices(shape, order)
     kind = _kind(path)
-    if kind in ("envi", "tiff"):
+    if kind in _NAMES:
         if variable is not None or shape is not None or order is not None:
             raise InputError(
                 f"{path} is {_NAMES[kind]}, which holds one cube and says its shape; variable, shape and order do "
                 "not apply."
             )
-        room = envi if kind == "envi" else geotiff
-        return room.read_image(path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore)
+        read_image = {"envi": envi.read_image, "tiff": geotiff.read_image, "hdf5": missions.read_image}[kind]
+        return read_image(path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore)
     reader = npzfiles if kind == "npz" else matfiles
     return reader.read_scene(
         path,

@@ -21,7 +21,7 @@ from dequnmix_jax import georaster
 from dequnmix_jax.bandaxis import nanometres, without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground
-from dequnmix_jax.pixelvalues import mask_nodata, scaled_and_masked
+from dequnmix_jax.pixelvalues import gained, mask_nodata, scaled_and_masked
 from dequnmix_jax.scene import Array, Scene
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(nm|nanomet\w*|um|µm|μm|micromet\w*|microns?)\b", re.IGNORECASE)
@@ -175,12 +175,7 @@ def read_image(
         saturation = spectral.saturation
     result, mask, value_notes = scaled_and_masked(cube, nodata, scale, good, saturation, seen)
     if scaled:
-        # In float64, band by band: 0.0001 x 3000 shall be 0.3 to the last digit of float32.
-        result = np.empty(cube.shape, np.float32)
-        for band in range(cube.shape[2]):
-            result[:, :, band] = cube[:, :, band] * gains[band] + offsets[band]
-        if mask is not None:
-            result[~mask] = 0
+        result = gained(cube, gains, offsets, mask)
         lowest, highest = gains.min(), gains.max()
         span = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
         notes.append(f"Values were multiplied by {span}, the scale in the file, and its offsets were added.")

@@ -59,6 +59,22 @@ def scaled_and_masked(
     return np.where(mask[:, :, None], cube, np.float32(0)), mask, notes
 
 
+def gained(values: Array, gains: Array, offsets: Array, mask: Array | None) -> Array:
+    """Return values * gains + offsets, a gain and an offset for each band, as float32; 0 where masked.
+
+    Args:
+        values: (H, W, B) as they stand in the file.
+        gains, offsets: (B,).
+        mask: (H, W) bool, True for valid pixels, or None.
+    """
+    cube = np.empty(values.shape, np.float32)
+    for band in range(values.shape[2]):  # in float64, so that 0.0001 x 3000 is 0.3 to the last digit of float32
+        cube[:, :, band] = values[:, :, band] * np.float64(gains[band]) + np.float64(offsets[band])
+    if mask is not None:
+        cube[~mask] = 0
+    return cube
+
+
 def mask_saturated(values_in_file: Array, saturation: float, good_bands: Array | None = None) -> Array:
     """Return (H, W), True where a good band reaches the saturation value.
 
