@@ -94,6 +94,7 @@ def read_scene(
         nodata = _FILL if fill is None else float(np.ravel(fill)[0])
     cube, mask, value_notes = scaled_and_masked(stored[()], nodata, scale, good, saturation)
     ground = _ground(file, path, notes)
+    fields = georaster.header_fields(ground, notes)
     return Scene(
         cube,
         wavelengths=wavelengths,
@@ -101,7 +102,7 @@ def read_scene(
         mask=mask,
         name=path.stem,
         source=path,
-        crs={} if ground is None else georaster.envi_fields(ground),
+        crs=fields,
         notes=(*notes, *ignore_notes, *value_notes),
         ground=ground,
         fwhm=None if fwhm is None or not (fwhm > 0).all() else fwhm,

@@ -198,7 +198,7 @@ def read_image(
     )
     fields = envi.ground_fields(header)
     if ground is not None and "map info" not in fields:  # the TIFF knows what the header does not
-        fields |= georaster.envi_fields(ground)
+        fields |= georaster.header_fields(ground, notes)
     return Scene(
         cube=cube,
         wavelengths=centres,

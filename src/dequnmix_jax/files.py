@@ -3,8 +3,9 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from dequnmix_jax import envi, geotiff, matfiles, missions, npzfiles
+from dequnmix_jax import arrays, envi, geotiff, matfiles, missions, npzfiles, zarrfiles
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.envi_header import find_header
 from dequnmix_jax.outputs import SUMMARY, write
@@ -17,13 +18,21 @@ __all__ = ["read", "read_truth", "write"]
 # Little- and big-endian, and both with 64-bit offsets (BigTIFF).
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-_NAMES = {"envi": "an ENVI file", "tiff": "a TIFF file", "hdf5": "an HDF5 file of a mission"}
-_SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF, EMIT or PRISMA"
+_NAMES = {
+    "envi": "an ENVI file",
+    "tiff": "a TIFF file",
+    "hdf5": "an HDF5 file of a mission",
+    "zarr": "a Zarr store",
+    "array": "an array",
+}
+_SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF, EMIT, PRISMA or Zarr"
 
 
 def _kind(path: Path) -> str:
-    """Return the kind of a file ("npz", "mat", "hdf5", "envi", "tiff"), from its first bytes, suffix and header."""
+    """Return the kind of a file ("npz", "mat", "hdf5", "zarr", "envi", "tiff"), from its first bytes and suffix."""
     if path.is_dir():
+        if zarrfiles.looks_like(path):
+            return "zarr"
         cure = (
             "it is the output of an unmixing, which `score` reads"
             if (path / SUMMARY).is_file()
@@ -68,7 +77,7 @@ def _check_choices(shape: tuple[int, int] | None, order: str | None) -> None:
 
 
 def read(
-    path: str | os.PathLike[str],
+    path: Any,
     *,
     variable: str | None = None,
     shape: tuple[int, int] | None = None,
@@ -78,11 +87,12 @@ def read(
     saturation: float | None = None,
     ignore: Sequence[tuple[float, float]] = (),
 ) -> Scene:
-    """Read a scene from .npz, .npy, .mat (version 4 to 7), ENVI (header or data file), GeoTIFF, EMIT or PRISMA.
+    """Read a scene from .npz, .npy, .mat, ENVI (header or data file), GeoTIFF, EMIT, PRISMA, Zarr, or from memory.
 
     Args:
-        path: the file.
-        variable: name of the cube in a .npz or .mat that holds several arrays.
+        path: the file; or an array (rows, columns, bands) of any library, or an xarray DataArray, whose axes are told
+            by their names.
+        variable: name of the cube in a .npz, .mat, Zarr group or xarray Dataset that holds several arrays.
         shape: rows and columns, where the file holds a matrix of pixels and does not say.
         order: "F" (down the columns) or "C" (along the rows), how the pixels of a matrix are counted; found out or
             taken from the layout by default, and said in the notes.
@@ -98,28 +108,23 @@ def read(
     Raises:
         InputError: the file is missing, damaged, truncated, of an unknown format, or disagrees with itself.
     """
-    path = Path(path)
     _check_choices(shape, order)
-    kind = _kind(path)
+    values: dict[str, Any] = {"nodata": nodata, "scale": scale, "saturation": saturation, "ignore": ignore}
+    kind = _kind(Path(path)) if isinstance(path, str | os.PathLike) else "array"
     if kind in _NAMES:
-        if variable is not None or shape is not None or order is not None:
+        if shape is not None or order is not None or (variable is not None and kind not in ("zarr", "array")):
             raise InputError(
-                f"{path} is {_NAMES[kind]}, which holds one cube and says its shape; variable, shape and order do "
-                "not apply."
+                f"{path if kind != 'array' else type(path).__name__} is {_NAMES[kind]}, which holds one cube and says "
+                f"its shape; {'' if kind in ('zarr', 'array') else 'variable, '}shape and order do not apply."
             )
+        if kind == "array":
+            return arrays.read_array(path, variable=variable, **values)
+        if kind == "zarr":
+            return zarrfiles.read_scene(path, variable=variable, **values)
         read_image = {"envi": envi.read_image, "tiff": geotiff.read_image, "hdf5": missions.read_image}[kind]
-        return read_image(path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore)
+        return read_image(Path(path), **values)
     reader = npzfiles if kind == "npz" else matfiles
-    return reader.read_scene(
-        path,
-        variable=variable,
-        shape=shape,
-        order=order,
-        nodata=nodata,
-        scale=scale,
-        saturation=saturation,
-        ignore=ignore,
-    )
+    return reader.read_scene(path, variable=variable, shape=shape, order=order, **values)
 
 
 def read_truth(

@@ -98,6 +98,17 @@ def envi_fields(ground: Ground) -> dict[str, str]:
         return envi.ground_fields(envi.read_header(path.with_suffix(".hdr")))
 
 
+def header_fields(ground: Ground | None, notes: list[str]) -> dict[str, str]:
+    """Return `envi_fields` of a place, or nothing and a note where they cannot be had: the picture is worth more."""
+    if ground is None:
+        return {}
+    try:
+        return envi_fields(ground)
+    except InputError as error:
+        notes.append(f"ENVI outputs are not placed on the ground: {error}")
+        return {}
+
+
 def ground_from_envi(fields: Mapping[str, str]) -> Ground | None:
     """Return the place that ENVI header fields describe, as GDAL reads them, or None when they describe none."""
     if "map info" not in fields:

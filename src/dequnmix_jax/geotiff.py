@@ -179,6 +179,7 @@ def read_image(
         lowest, highest = gains.min(), gains.max()
         span = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
         notes.append(f"Values were multiplied by {span}, the scale in the file, and its offsets were added.")
+    fields = georaster.header_fields(ground, notes)
     return Scene(
         result,
         wavelengths=spectral.wavelengths,
@@ -186,7 +187,7 @@ def read_image(
         mask=mask,
         name=path.stem,
         source=path,
-        crs={} if ground is None else georaster.envi_fields(ground),
+        crs=fields,
         notes=(*notes, *value_notes),
         ground=ground,
         fwhm=spectral.fwhm,

@@ -182,6 +182,7 @@ def read_scene(
         cube = gained(numbers, gains, offsets, mask)
     fwhm = np.concatenate([vnir.fwhm, swir.fwhm])[order]
     ground = _ground(file, cube.shape[:2], path, notes) if level == "2D" else None
+    fields = georaster.header_fields(ground, notes)
     return Scene(
         cube,
         wavelengths=wavelengths,
@@ -189,7 +190,7 @@ def read_scene(
         mask=mask,
         name=path.stem,
         source=path,
-        crs={} if ground is None else georaster.envi_fields(ground),
+        crs=fields,
         notes=(*notes, *ignore_notes, *value_notes),
         ground=ground,
         fwhm=fwhm if (fwhm > 0).all() else None,
