@@ -27,8 +27,8 @@ FLOORS = {
 }  # fmt: skip
 HOST = {"ground", "bandaxis", "georaster", "geotiff", "hdf5", "emit", "prisma", "missions", "named", "arrays",
         "zarrfiles", "atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header", "envi", "envi_writing",
-        "matvariables", "npzfiles", "matfiles", "outputs", "checkpoint", "files", "datasets", "hysu", "plots", "canvas", "library",
-        "library_csv", "library_usgs", "library_files", "resampling", "identify"}  # fmt: skip
+        "matvariables", "npzfiles", "matfiles", "outputs", "checkpoint", "files", "datasets", "hysu", "plots", "canvas",
+        "library", "library_csv", "library_usgs", "library_files", "resampling", "identify"}  # fmt: skip
 
 
 def imports(path):

@@ -47,12 +47,21 @@ def opened(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
         InputError: the file cannot be read as what it seems, or rasterio is not installed.
     """
     rasterio = require(str(path) if mode == "r" else "A GeoTIFF")
+    with _translated(path, mode), rasterio.open(path, mode, **profile) as file:
+        yield file
+
+
+@contextmanager
+def _translated(path: Path, mode: str) -> Iterator[None]:
+    rasterio = require(str(path))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            with rasterio.open(path, mode, **profile) as file:
-                yield file
-    except rasterio.errors.RasterioError as error:
+            yield
+    except Exception as error:
+        # GDAL's own errors come as classes that rasterio does not publish.
+        if not type(error).__module__.startswith("rasterio"):
+            raise
         if mode != "r":
             raise OSError(5, f"GeoTIFF could not be written ({_plain(error)})", str(path)) from error
         raise InputError(
@@ -153,8 +162,11 @@ def write_maps(
         profile |= {"tiled": True, "blockxsize": _TILE, "blockysize": _TILE}
     if ground is not None:
         profile |= {"crs": _crs(ground), "transform": _affine(ground)}
-    with opened(path, "w", **profile) as file:
-        for band, name in enumerate(band_names, start=1):
-            file.write(np.ascontiguousarray(values[:, :, band - 1], np.float32), band)
-            file.set_band_description(band, name)
-        file.update_tags(TIFFTAG_IMAGEDESCRIPTION=description, TIFFTAG_SOFTWARE="dequnmix_jax")
+    with require("A GeoTIFF").io.MemoryFile() as memory:
+        with _translated(path, "w"), memory.open(**profile) as file:
+            for band, name in enumerate(band_names, start=1):
+                file.write(np.ascontiguousarray(values[:, :, band - 1], np.float32), band)
+                file.set_band_description(band, name)
+            file.update_tags(TIFFTAG_IMAGEDESCRIPTION=description, TIFFTAG_SOFTWARE="dequnmix_jax")
+        # On a full disk GDAL closes a truncated file without a word; Python's own writing raises.
+        path.write_bytes(memory.getbuffer())
