@@ -83,6 +83,7 @@ def test_envi_read_back_by_spectral(tmp_path, kind):
         warnings.simplefilter("ignore")  # of spectral's own
         image = spectral.open_image(str(tmp_path / "out" / "abundances.hdr"))
         np.testing.assert_array_equal(np.asarray(image[:, :, :]), expected(kind is tiff))
+        library = spectral.open_image(str(tmp_path / "out" / "endmembers.hdr"))
     place = [entry.strip() for entry in image.metadata["map info"]]
     assert place[0] == "UTM" and place[7:9] == ["32", "North"]
     assert [float(entry) for entry in place[3:7]] == [600000.0, 5300000.0, 30.0, 30.0]
@@ -92,7 +93,6 @@ def test_envi_read_back_by_spectral(tmp_path, kind):
         assert float(image.metadata["data ignore value"]) == -9999
     with rasterio.open(tmp_path / "out" / "abundances.img") as file:
         assert file.crs.to_epsg() == 32632 and file.transform == TRANSFORM
-    library = spectral.open_image(str(tmp_path / "out" / "endmembers.hdr"))
     np.testing.assert_allclose(library.spectra, estimate().endmembers, rtol=1e-6)
 
 
