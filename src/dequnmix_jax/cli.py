@@ -29,7 +29,7 @@ _EXAMPLES = f"""examples:
   dequnmix score out reference.mat                        errors against a reference
   dequnmix match out library.sli                          the nearest spectra of a library
 
-Scenes: .npz, .npy, .mat (version 4 to 7), ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, Zarr. Compiled programs are
+Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, Zarr. Compiled programs are
 kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
 JAX_COMPILATION_CACHE_DIR name another); {_NO_CACHE}=1 keeps none."""
 

@@ -12,8 +12,12 @@ from dequnmix_jax.scene import Array
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path, extra: str = "geo") -> Iterator[Any]:
     """Give an open HDF5 file; its failures become InputError.
+
+    Args:
+        path: the file.
+        extra: the extra that installs h5py for this kind of file, for the message.
 
     Raises:
         InputError: the file is damaged or truncated, or h5py is not installed.
@@ -21,7 +25,7 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         import h5py
     except ImportError as error:
-        raise InputError(f"{path} is an HDF5 file, which needs h5py: pip install 'dequnmix-jax[geo]'.") from error
+        raise InputError(f"{path} is an HDF5 file, which needs h5py: pip install 'dequnmix-jax[{extra}]'.") from error
     try:
         with h5py.File(path, "r") as file:
             yield file

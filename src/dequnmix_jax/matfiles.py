@@ -87,7 +87,7 @@ def read_scene(
     """Read the cube of a MATLAB file.
 
     Args:
-        path: the .mat file, version 4 to 7.
+        path: the .mat file, of any version.
         variable: name of the cube or of the matrix of pixels; Y, V, X, cube, hsi, img or the only 3-D array by default.
         shape: rows and columns of a matrix of pixels; else the file's own numbers, else a square.
         order: "F" or "C", how pixels are counted; else as the layout has it and the file's maps confirm.
@@ -169,7 +169,7 @@ def read_truth(
     """Read abundances and endmembers of a MATLAB file, with the authors' own start (M1, A1) where it is.
 
     Args:
-        path: the .mat file, version 4 to 7; the cube may be in it or not.
+        path: the .mat file, of any version; the cube may be in it or not.
         shape: rows and columns of the maps; else the file's own numbers, else a square.
         order: "F" or "C", how pixels are counted; else as the layout has it and the file's cube confirms.
 
