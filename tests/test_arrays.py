@@ -118,6 +118,12 @@ def test_damage(tmp_path):
         read(path)
 
 
+def test_more_declared_than_a_store_can_hold(tmp_path):
+    zarr.create_array(str(tmp_path / "a.zarr"), shape=(10**6, 10**4, B), dtype="f4", chunks=(64, 64, B))
+    with pytest.raises(InputError, match="declares 1000000 x 10000 x 6 values"):
+        read(tmp_path / "a.zarr")
+
+
 def test_without_zarr_the_extra_is_named(tmp_path, monkeypatch):
     path = store(tmp_path / "s.zarr", 3)
     monkeypatch.setitem(__import__("sys").modules, "zarr", None)

@@ -17,7 +17,7 @@ FLOORS = {
     "objective": 3.5, "training": 4, "certificate": 4,
     # host side: numpy only
     "ground": 0.5, "atomic": 1, "scene": 1, "bandaxis": 2, "pixelvalues": 2, "truth": 2, "pixelorder": 3,
-    "envi_header": 2.5, "georaster": 2.7, "geotiff": 2.8, "hdf5": 2, "emit": 3, "prisma": 3, "missions": 4,
+    "envi_header": 2.5, "georaster": 2.7, "geotiff": 2.8, "hdf5": 2.5, "emit": 3, "prisma": 3, "missions": 4,
     "named": 3.5, "arrays": 4, "zarrfiles": 4,
     "envi": 3, "envi_writing": 3, "matvariables": 3, "npzfiles": 3.5, "matfiles": 4,
     "outputs": 4, "checkpoint": 4, "files": 5, "datasets": 5, "hysu": 5,

@@ -199,6 +199,16 @@ def test_truncated(tmp_path, keep):
         read(path)
 
 
+def test_more_declared_than_a_file_can_hold(tmp_path):
+    """A sparse file of a few kilobytes that declares 400 GB is refused before memory is asked for."""
+    profile = {"driver": "GTiff", "height": 100_000, "width": 1_000_000, "count": 2, "dtype": "int16"}
+    with rasterio.open(tmp_path / "s.tif", "w", SPARSE_OK=True, BIGTIFF="YES", tiled=True,
+                       blockxsize=16384, blockysize=16384, **PLACE, **profile):  # fmt: skip
+        pass
+    with pytest.raises(InputError, match="declares 100000 x 1000000 x 2 values"):
+        read(tmp_path / "s.tif")
+
+
 def test_what_is_no_spectral_picture(tmp_path):
     path = tiff(tmp_path / "c.tif", np.ones((H, W, 2), np.complex64))
     with pytest.raises(InputError, match="complex64; expected real numbers"):

@@ -213,6 +213,14 @@ def test_truncated(tmp_path, keep):
         read(path)
 
 
+def test_more_declared_than_a_file_can_hold(tmp_path):
+    path = emit(tmp_path / "e.nc", without=("reflectance",))
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("reflectance", shape=(10**6, 10**4, B), dtype="f4", chunks=(64, 64, B))
+    with pytest.raises(InputError, match="declares 1000000 x 10000 x 6 values"):
+        read(path)
+
+
 def test_other_layouts_are_named(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["something"] = np.ones(3)

@@ -19,6 +19,7 @@ from dequnmix_jax.endmembers import purify, vca
 from dequnmix_jax.factoring import Factoring
 from dequnmix_jax.factorisation import l_half_nmf, mvc_nmf, sgs_nmf
 from dequnmix_jax.files import read, read_truth, write
+from dequnmix_jax.ground import Ground
 from dequnmix_jax.identify import Matches, match
 from dequnmix_jax.implicit import adjoint_trace, fixed_point, unrolled
 from dequnmix_jax.library import Library
@@ -37,7 +38,7 @@ from dequnmix_jax.training import fit
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
-    "Scene", "read", "read_truth", "write", "Library", "read_library", "resample", "match", "Matches",
+    "Scene", "Ground", "read", "read_truth", "write", "Library", "read_library", "resample", "match", "Matches",
     "vca", "purify", "fcls", "nnls", "scaled_nnls", "kkt_residual",
     "ucls", "scls", "sunsal", "collaborative_sunsal", "sunsal_tv", "Admm",
     "mvc_nmf", "l_half_nmf", "sgs_nmf", "Factoring", "superpixels", "Superpixels",

@@ -21,7 +21,7 @@ from dequnmix_jax import georaster
 from dequnmix_jax.bandaxis import nanometres, without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground
-from dequnmix_jax.pixelvalues import gained, mask_nodata, scaled_and_masked
+from dequnmix_jax.pixelvalues import check_declared, gained, mask_nodata, scaled_and_masked
 from dequnmix_jax.scene import Array, Scene
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(nm|nanomet\w*|um|µm|μm|micromet\w*|microns?)\b", re.IGNORECASE)
@@ -49,7 +49,10 @@ def _read(file: Any, bands: list[int]) -> Array:
         found = ", ".join(sorted(kind.name for kind in kinds))
         raise InputError(f"{file.name} holds {found}; expected real numbers in every band.")
     dtype = np.result_type(*kinds)
-    cube = np.empty((file.height, file.width, len(bands)), dtype)
+    path = Path(file.name)
+    shape = (file.height, file.width, len(bands))
+    check_declared(shape, dtype.itemsize, path.stat().st_size if path.is_file() else 0, path)
+    cube = np.empty(shape, dtype)
     rows = max(1, _BLOCK // (file.width * len(bands) * dtype.itemsize))
     rows = -(-rows // file.block_shapes[0][0]) * file.block_shapes[0][0]  # whole strips or tiles
     for first in range(0, file.height, rows):

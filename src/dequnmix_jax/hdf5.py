@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.pixelvalues import check_declared
 from dequnmix_jax.scene import Array
 
 
@@ -47,6 +48,7 @@ def dataset(file: Any, name: str, path: Path, dimensions: int) -> Any:
         raise InputError(
             f"{path} holds {what} under {name!r}; expected an array of real numbers with {dimensions} axes."
         )
+    check_declared(found.shape, found.dtype.itemsize, path.stat().st_size, path)
     return found
 
 

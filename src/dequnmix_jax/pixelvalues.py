@@ -1,9 +1,16 @@
 """From the numbers in a file to a cube: scaling, missing data, and rows of a wrong length."""
 
+import math
+from pathlib import Path
+
 import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.scene import Array
+
+# Deflate packs at most 1032 to 1 (zlib's documentation): what packs better is empty. Small files are not judged.
+_TIGHTEST = 2000
+_LARGE = 2**30
 
 
 def scaled_and_masked(
@@ -57,6 +64,23 @@ def scaled_and_masked(
         return cube, None, notes
     # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
     return np.where(mask[:, :, None], cube, np.float32(0)), mask, notes
+
+
+def check_declared(shape: tuple[int, ...], itemsize: int, stored: int, path: Path) -> None:
+    """Raise InputError where a file declares far more values than it can hold, before memory is asked for.
+
+    Args:
+        shape: of the cube, as the file declares it.
+        itemsize: bytes of a value.
+        stored: bytes of the file, or of all files of a folder.
+        path: the file, for the message.
+    """
+    declared = math.prod(int(size) for size in shape) * itemsize
+    if declared > max(_LARGE, _TIGHTEST * stored):
+        raise InputError(
+            f"{path} declares {' x '.join(map(str, shape))} values, {declared} bytes, and holds {stored}; expected no "
+            f"more than {_TIGHTEST} times as many. It is damaged or incomplete."
+        )
 
 
 def gained(values: Array, gains: Array, offsets: Array, mask: Array | None) -> Array:

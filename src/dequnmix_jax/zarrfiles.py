@@ -8,6 +8,7 @@ from typing import Any
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.named import Variable, scene_from
+from dequnmix_jax.pixelvalues import check_declared
 from dequnmix_jax.scene import Scene
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
@@ -86,6 +87,8 @@ def read_scene(
             name, cube = path.stem, opened
         else:
             name, cube, others = _chosen(opened, variable, path)
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        check_declared(tuple(cube.shape), cube.dtype.itemsize, size, path)
         stored, chunks = cube.nchunks_initialized, cube.nchunks
         scene = scene_from(
             _variable(cube),
