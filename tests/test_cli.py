@@ -153,6 +153,46 @@ def test_masked_pixels_stay_out(trained, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["armse"] < 0.1  # masked pixels are not counted
 
 
+def test_ignored_bands_saturation_and_geotiff(trained, tmp_path, capsys):
+    """What `fit` ignores `unmix` ignores too, unless told otherwise."""
+    rasterio = pytest.importorskip("rasterio")
+    cube = ((abundances() @ spectra()) * 10000).astype(np.uint16)
+    cube[5, 5, 0] = 65535  # saturated
+    cube[6, 6, 3] = 65535  # likewise, in a band that is left out
+    profile = {"driver": "GTiff", "height": H, "width": W, "count": B, "dtype": "uint16", "crs": "EPSG:32632"}
+    place = rasterio.Affine(30.0, 0.0, 600000.0, 0.0, -30.0, 5300000.0)
+    with rasterio.open(tmp_path / "s.tif", "w", transform=place, **profile) as file:
+        file.write(cube.transpose(2, 0, 1))
+        for band in range(B):
+            file.set_band_description(band + 1, f"{400 + 20 * band} nm")
+    reading = ["--scale", "10000", "--saturation", "65535"]
+    model = tmp_path / "m.npz"
+    ranges = ["--ignore", "450:465", "--ignore=700:720"]
+    assert run("fit", tmp_path / "s.tif", *SMALL, *reading, *ranges, "-o", model) == 0
+    said = capsys.readouterr().err
+    assert "1 band between 450 and 465 nm ignored" in said and "2 bands between 700 and 720 nm ignored" in said
+    assert "1 of 120 pixels reach the saturation value 65535" in said
+    unmix = ("unmix", tmp_path / "s.tif", model, *reading, "--no-plots", "--format", "geotiff")
+    assert run(*unmix, "-o", tmp_path / "out") == 0
+    assert "2 bands between 700 and 720 nm ignored" in capsys.readouterr().err
+    with rasterio.open(tmp_path / "out" / "abundances.tif") as file:
+        maps = file.read()
+        assert file.crs.to_epsg() == 32632 and file.transform == place and file.nodata == -9999
+        assert file.descriptions == ("endmember 1", "endmember 2", "endmember 3")
+    assert np.argwhere(maps[0] == -9999).tolist() == [[5, 5]]
+    assert run(*unmix, "-o", tmp_path / "out") == 1 and "exists already" in capsys.readouterr().err
+    assert run("info", tmp_path / "s.tif", *ranges, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["good_bands"] == B - 3 and found["transform"] == [30.0, 0.0, 600000.0, 0.0, -30.0, 5300000.0]
+
+
+@pytest.mark.parametrize("text", ["1490:1310", "1310", "a:b", "nan:1", "1:2:3"])
+def test_ranges_that_are_none(trained, capsys, text):
+    with pytest.raises(SystemExit) as stop:
+        run("info", trained / "scene.npz", "--ignore", text)
+    assert stop.value.code == 2 and "argument --ignore" in capsys.readouterr().err
+
+
 def test_not_converged_is_said(trained, tmp_path, capsys):
     params, metadata = checkpoint.load(trained / "model.npz")
     metadata["model"]["forward"] |= {"max_steps": 1, "tolerance": 1e-9}

@@ -126,6 +126,26 @@ def test_data_ignore_value_masks(tmp_path, code, ignore, masked):
     np.testing.assert_array_equal(scene.cube, expected.astype(np.float32))
 
 
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("code", [2, 4, 12])
+def test_saturation_of_the_header_or_the_user_masks(tmp_path, code, order):
+    values = VALUES.astype(np.float64)
+    values[0, 1, 2], values[1, 2, 1] = 30000, 20000  # the second one in a bad band
+    path = image(tmp_path, values=values, code=code, order=order, saturation_value="30000", bbl="{1, 0, 1, 1, 1}")
+    scene = read_image(path)
+    assert np.argwhere(~scene.valid).tolist() == [[0, 1]] and "reach the saturation value 30000" in scene.notes[-1]
+    assert read_image(path, saturation=40000).mask is None
+    assert int((~read_image(path, saturation=float(values[1, 0, 0])).valid).sum()) > 1
+
+
+def test_ignored_ranges_and_widths(tmp_path):
+    fields = {"wavelength": "{0.45, 0.55, 0.65, 0.75, 0.85}", "fwhm": "{.01, .01, .02, .01, .01}"}
+    scene = read_image(image(tmp_path, wavelength_units="Micrometers", **fields), ignore=[(540, 660)])
+    assert scene.good_bands.tolist() == [True, False, False, True, True]
+    np.testing.assert_allclose(scene.fwhm, [10, 10, 20, 10, 10])
+    np.testing.assert_allclose(scene.with_good_bands().fwhm, [10, 10, 10])
+
+
 def test_ignore_value_in_a_bad_band_does_not_mask(tmp_path):
     values = VALUES.copy()
     values[..., 1] = 9999

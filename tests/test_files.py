@@ -68,6 +68,17 @@ def test_nodata_nan(tmp_path):
     assert check_scene(found) == []
 
 
+def test_ignored_ranges_and_saturation(tmp_path):
+    np.savez(tmp_path / "s.npz", cube=cube(), wavelengths_nm=400.0 + 100 * np.arange(B), bbl=[0, 1, 1, 1, 1, 1])
+    full = float(cube()[2, 3, 2])
+    found = read(tmp_path / "s.npz", ignore=[(600, 650), (900, 900)], saturation=full)
+    assert found.good_bands.tolist() == [False, True, False, True, True, False]
+    expected = (cube()[:, :, [1, 3, 4]] < np.float32(full)).all(axis=2)
+    np.testing.assert_array_equal(found.valid, expected)
+    with pytest.raises(InputError, match="saturation value is NaN"):
+        read(tmp_path / "s.npz", saturation=float("nan"))
+
+
 class Trap:
     """Would announce itself if it were unpickled."""
 
@@ -133,7 +144,7 @@ def test_what_is_no_scene(tmp_path):
     with pytest.raises(InputError, match=r"begins with b'hello' and has no ENVI header"):
         read(tmp_path / "x.txt")
     (tmp_path / "x.tif").write_bytes(b"II*\0")
-    with pytest.raises(InputError, match="TIFF file without an ENVI header"):
+    with pytest.raises(InputError, match="cannot be read as TIFF"):
         read(tmp_path / "x.tif")
     with pytest.raises(InputError, match="shape is"):
         read(tmp_path / "x.txt", shape=(0, 3))

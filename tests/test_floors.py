@@ -17,16 +17,19 @@ FLOORS = {
     "curvature": 2.5, "model": 3, "synthetic": 3,
     "objective": 3.5, "training": 4, "certificate": 4,
     # host side: numpy only
-    "atomic": 1, "scene": 1, "pixelvalues": 2, "truth": 2, "pixelorder": 3,
-    "envi_header": 2.5, "envi": 3, "envi_writing": 3, "matvariables": 3, "npzfiles": 3.5, "matfiles": 4,
+    "ground": 0.5, "atomic": 1, "scene": 1, "bandaxis": 2, "pixelvalues": 2, "truth": 2, "pixelorder": 3,
+    "envi_header": 2.5, "georaster": 2.7, "geotiff": 2.8, "hdf5": 2.5, "emit": 3, "prisma": 3, "missions": 4,
+    "named": 3.5, "arrays": 4, "zarrfiles": 4,
+    "envi": 3, "envi_writing": 3, "matvariables": 3, "npzfiles": 3.5, "matfiles": 4,
     "outputs": 4, "checkpoint": 4, "files": 5, "datasets": 5, "hysu": 5,
     "library": 2, "library_csv": 3, "library_usgs": 3, "library_files": 4, "resampling": 3, "identify": 3, "naming": 7,
     "canvas": 2, "matching": 2, "plots": 5, "progress": 6, "trained": 6, "scoring": 7, "commands": 7, "demo": 8,
     "cli": 9, "__main__": 10, "__init__": 8,
 }  # fmt: skip
-HOST = {"atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header", "envi", "envi_writing", "matvariables",
-        "npzfiles", "matfiles", "outputs", "checkpoint", "files", "datasets", "hysu", "plots", "canvas", "library",
-        "library_csv", "library_usgs", "library_files", "resampling", "identify"}  # fmt: skip
+HOST = {"ground", "bandaxis", "georaster", "geotiff", "hdf5", "emit", "prisma", "missions", "named", "arrays",
+        "zarrfiles", "atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header", "envi", "envi_writing",
+        "matvariables", "npzfiles", "matfiles", "outputs", "checkpoint", "files", "datasets", "hysu", "plots", "canvas",
+        "library", "library_csv", "library_usgs", "library_files", "resampling", "identify"}  # fmt: skip
 
 
 def imports(path):
@@ -82,14 +85,17 @@ def test_each_foreign_package_has_one_door():
         "matplotlib": {"plots", "canvas"},
         "scipy": {"matvariables"},
         "pooch": {"datasets"},
-        "rasterio": {"envi"},
+        "rasterio": {"georaster"},
+        "h5py": {"hdf5"},
+        "zarr": {"zarrfiles"},
+        "xarray": set(),
     }
     for room, path in rooms().items():
         for module, top in imports(path):
             package = module.split(".")[0]
             if package in allowed:
                 assert room in allowed[package], f"{room} imports {package}"
-                if package in ("matplotlib", "scipy", "pooch", "rasterio"):
+                if package in ("matplotlib", "scipy", "pooch", "rasterio", "h5py", "zarr"):
                     assert not top, f"{room} imports {package} at its top: it is an extra"
 
 

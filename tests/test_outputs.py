@@ -12,6 +12,7 @@ from dequnmix_jax.atomic import replacing_file, replacing_folder
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.envi import read_image, read_library
 from dequnmix_jax.files import read, read_truth, write
+from dequnmix_jax.naming import found_spectra
 from dequnmix_jax.records import Estimate, Trace
 from dequnmix_jax.scene import Scene
 
@@ -149,3 +150,20 @@ def test_atomic_file(tmp_path):
         pass
     with pytest.raises(InputError, match="is a folder"), replacing_file(tmp_path, overwrite=True):
         pass
+
+
+def test_widths_of_the_bands_reach_the_match(tmp_path):
+    centres, widths = 400.0 + 50 * np.arange(B), np.full(B, 9.5)
+    write(tmp_path / "out", estimate(), scene(wavelengths=centres, fwhm=widths))
+    np.testing.assert_array_equal(found_spectra(tmp_path / "out").fwhm_nm, widths)
+
+
+def test_a_folder_is_hashed_whole(tmp_path):
+    (tmp_path / "s.zarr" / "c").mkdir(parents=True)
+    (tmp_path / "s.zarr" / "zarr.json").write_text("{}")
+    sums = []
+    for content in ("1", "1", "2"):
+        (tmp_path / "s.zarr" / "c" / "0").write_text(content)
+        write(tmp_path / "out", estimate(), scene(source=tmp_path / "s.zarr"), overwrite=True)
+        sums.append(json.loads((tmp_path / "out" / "summary.json").read_text())["source"])
+    assert sums[0] == sums[1] != sums[2] and sums[0]["bytes"] == 3 and sums[0]["file"] == "s.zarr"

@@ -21,6 +21,7 @@ from dequnmix_jax.extreme import atgp, sivm
 from dequnmix_jax.factoring import Factoring
 from dequnmix_jax.factorisation import l_half_nmf, mvc_nmf, sgs_nmf
 from dequnmix_jax.files import read, read_truth, write
+from dequnmix_jax.ground import Ground
 from dequnmix_jax.identify import Matches, match
 from dequnmix_jax.implicit import adjoint_trace, fixed_point, unrolled
 from dequnmix_jax.library import Library
@@ -42,7 +43,7 @@ from dequnmix_jax.training import fit
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
-    "Scene", "read", "read_truth", "write", "Library", "read_library", "resample", "match", "Matches",
+    "Scene", "Ground", "read", "read_truth", "write", "Library", "read_library", "resample", "match", "Matches",
     "vca", "sivm", "nfindr", "atgp", "minimum_volume", "purify", "start", "reason", "Start", "Scores", "Weights",
     "hysime", "virtual_dimension", "Dimension", "fcls", "nnls", "scaled_nnls", "kkt_residual",
     "ucls", "scls", "sunsal", "collaborative_sunsal", "sunsal_tv", "Admm",

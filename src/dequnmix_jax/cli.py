@@ -15,6 +15,7 @@ from typing import Any
 
 from dequnmix_jax import __version__
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.outputs import FORMATS
 
 _NO_CACHE = "DEQUNMIX_NO_CACHE"
 _TRACEBACK = "DEQUNMIX_TRACEBACK"
@@ -24,22 +25,41 @@ _EXAMPLES = f"""examples:
   dequnmix info scene.img                                 what a file holds
   dequnmix fit scene.mat --endmembers 3 -o model.npz      train on a scene
   dequnmix unmix scene.mat model.npz -o out               maps, spectra and pictures into the folder out
+  dequnmix unmix scene.tif model.npz --format geotiff -o out
   dequnmix score out reference.mat                        errors against a reference
   dequnmix match out library.sli                          the nearest spectra of a library
 
-Scenes: .npz, .npy, .mat (version 4 to 7), ENVI. Compiled programs are kept in the user's cache folder (~/.cache,
-~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or JAX_COMPILATION_CACHE_DIR name another);
-{_NO_CACHE}=1 keeps none."""
+Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, Zarr. Compiled programs are
+kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
+JAX_COMPILATION_CACHE_DIR name another); {_NO_CACHE}=1 keeps none."""
 
 
 def _reading(parser: argparse.ArgumentParser) -> None:
     """Add the options on how a scene is read."""
     group = parser.add_argument_group("reading the scene")
-    group.add_argument("file", type=Path, metavar="FILE", help="the scene: .npz, .npy, .mat or ENVI")
+    group.add_argument("file", type=Path, metavar="FILE", help="the scene, in any format that `dequnmix --help` names")
     group.add_argument("--variable", metavar="NAME", help="the cube's name, in a file of several arrays")
     _matrix(group)
     group.add_argument("--nodata", type=float, help="value of missing pixels (nan, 0, -9999, ...), which are masked")
     group.add_argument("--scale", type=float, help="divide by this, for example 10000 for scaled integers")
+    group.add_argument("--saturation", type=float, metavar="VALUE", help="mask pixels that reach this stored value")
+    group.add_argument(
+        "--ignore",
+        type=_range,
+        action="append",
+        metavar="FROM:TO",
+        help="leave out the bands between two wavelengths in nm, for example 1310:1490 for water vapour; repeatable",
+    )
+
+
+def _range(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of wavelengths, such as 1310:1490") from None
+    if not low <= high:  # NaN is refused too
+        raise argparse.ArgumentTypeError(f"{text!r} ends before it begins; write the shorter wavelength first")
+    return low, high
 
 
 def _matrix(group: argparse._ActionsContainer) -> None:
@@ -96,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     _reading(unmix)
     unmix.add_argument("model", type=Path, metavar="MODEL", help="file that `dequnmix fit` made")
     _output(unmix, "FOLDER", "folder to make")
+    unmix.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the maps (envi)")
     unmix.add_argument("--endmembers", type=int, metavar="N", help="refuse a model of another number")
     unmix.add_argument("--no-plots", action="store_true", help="no pictures")
 

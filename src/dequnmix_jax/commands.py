@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dequnmix_jax import checkpoint, files
+from dequnmix_jax import checkpoint, files, georaster
 from dequnmix_jax.atomic import replacing_file, replacing_folder
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import RECOMMENDED, Model
@@ -32,7 +32,14 @@ def read_scene(args: Namespace) -> Scene:
     """Read the scene that the options name, as it is stored."""
     shape = None if args.shape is None else tuple(args.shape)
     return files.read(
-        args.file, variable=args.variable, shape=shape, order=args.order, nodata=args.nodata, scale=args.scale
+        args.file,
+        variable=args.variable,
+        shape=shape,
+        order=args.order,
+        nodata=args.nodata,
+        scale=args.scale,
+        saturation=args.saturation,
+        ignore=args.ignore or (),
     )
 
 
@@ -71,6 +78,8 @@ def info(args: Namespace) -> None:
         "wavelengths_nm": None if scene.wavelengths is None else [scene.wavelengths.min(), scene.wavelengths.max()],
         "values": [finite.min(), finite.max()] if finite.size else None,
         "ground_fields": dict(scene.crs),
+        "transform": None if scene.ground is None else scene.ground.transform,
+        "projection": None if scene.ground is None else scene.ground.projection,
         "reference": _reference(args),
         "notes": list(scene.notes),
         "warnings": warnings,
@@ -131,6 +140,7 @@ def fit(args: Namespace) -> None:
         scene = read_for_unmixing(args, args.endmembers)
         fitted = fit_scene(jax.random.key(args.seed), scene, config, training, RECOMMENDED[1], count=args.endmembers)
         metadata = model_metadata(scene, config, training, RECOMMENDED[1], args.seed, fitted.history)
+        metadata["ignore"] = [list(pair) for pair in args.ignore or ()]
         params = jax.tree.map(np.asarray, fitted.params)
         checkpoint.save(temporary, params, metadata, overwrite=True)
     for line in describe_fit(fitted.history):
@@ -177,18 +187,24 @@ def unmix(args: Namespace) -> None:
 
     if not args.no_plots:
         plots.require()
+    if args.format == "geotiff":
+        georaster.require("--format geotiff")  # said now, and not after the work
     check_folder(args.output, args.force)
     params, metadata = checkpoint.load(args.model)
     checkpoint.check_matches(params, count=args.endmembers)
     config = model_from(metadata, args.model)
     check_params(params, config, args.model)
+    if args.ignore is None:
+        args.ignore = [(float(low), float(high)) for low, high in metadata.get("ignore") or ()]  # as for `fit`
     with replacing_folder(args.output, overwrite=args.force) as folder:
         scene = read_for_unmixing(args)
         checkpoint.check_matches(params, bands=scene.cube.shape[2])
         _compare_wavelengths(scene, metadata)
         estimate, trace = unmix_scene(params, scene, config)
         configuration = {name: metadata.get(name) for name in ("model", "training", "rates", "seed")}
-        written = files.write(folder, estimate, scene, configuration=configuration, trace=trace, overwrite=True)
+        written = files.write(
+            folder, estimate, scene, configuration=configuration, trace=trace, overwrite=True, format=args.format
+        )
         if not args.no_plots:
             written += save_pictures(folder, estimate, scene, None, unit_of(config))
     print(f"{int(trace.steps)} steps, relative residual {float(trace.residual):.2e}, ", end="")

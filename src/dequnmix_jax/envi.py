@@ -3,13 +3,17 @@
 import gzip
 import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dequnmix_jax import envi_header as envi
+from dequnmix_jax import georaster, geotiff
+from dequnmix_jax.bandaxis import without_ignored
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.ground import Ground
 from dequnmix_jax.pixelvalues import looks_sheared, scaled_and_masked
 from dequnmix_jax.scene import Array, Scene
 
@@ -125,27 +129,23 @@ def _arranged(flat: Array, shape: tuple[int, int, int], interleave: str) -> Arra
     return flat.reshape([sizes[axis] for axis in axes]).transpose(permutation)
 
 
-def _read_tiff(path: Path, shape: tuple[int, int, int]) -> Array:
-    try:
-        import rasterio
-    except ImportError as error:
-        raise InputError(
-            f"{path} is a TIFF file, which needs rasterio: pip install 'dequnmix-jax[geo]', or convert it to a plain "
-            "ENVI file (bsq, bil or bip)."
-        ) from error
-    try:
-        with rasterio.open(path) as file:
-            cube = file.read().transpose(1, 2, 0)
-    except rasterio.errors.RasterioError as error:
-        raise InputError(f"{path} cannot be read as TIFF ({error}); expected a whole TIFF file.") from error
+def _read_tiff(path: Path, shape: tuple[int, int, int]) -> tuple[Array, Ground | None]:
+    cube, ground = geotiff.values(path)
     if cube.shape != shape:
         raise InputError(
             f"{path} holds {cube.shape} (lines, samples, bands) and its header says {shape}; expected the two to agree."
         )
-    return cube
+    return cube, ground
 
 
-def read_image(path: str | os.PathLike[str], *, nodata: float | None = None, scale: float | None = None) -> Scene:
+def read_image(
+    path: str | os.PathLike[str],
+    *,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Scene:
     """Read an ENVI image: bsq, bil or bip, any real data type, both byte orders, also gzip-compressed inside.
 
     Plain float32 bip files are memory-mapped; others are converted to float32 in C order. Pixels with the data
@@ -156,6 +156,9 @@ def read_image(path: str | os.PathLike[str], *, nodata: float | None = None, sca
         path: the header or the data file; a TIFF with an ENVI header needs the extra `geo`.
         nodata: value of missing pixels as it stands in the file; overrides the header's data ignore value.
         scale: divide the values by this; overrides the header's reflectance scale factor.
+        saturation: value from which a pixel is saturated, as it stands in the file; overrides a header field
+            `saturation value`, which ENVI itself does not know and some instruments write.
+        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
 
     Returns:
         A Scene with wavelengths in nm, good bands, mask, ground fields and notes.
@@ -169,8 +172,9 @@ def read_image(path: str | os.PathLike[str], *, nodata: float | None = None, sca
     if "spectral library" in file_type:
         raise InputError(f"{data_path} is a spectral library, not an image; read it with envi.read_library.")
     shape, dtype, offset, interleave, notes = _layout(header, header_path)
+    ground = None
     if "tif" in file_type or interleave == "tif" or data_path.suffix.lower() in (".tif", ".tiff"):
-        values = _read_tiff(data_path, shape)
+        values, ground = _read_tiff(data_path, shape)
     else:
         flat = _raw(data_path, header, shape, dtype, offset)
         values = _arranged(flat, shape, interleave)
@@ -182,13 +186,19 @@ def read_image(path: str | os.PathLike[str], *, nodata: float | None = None, sca
                 f"{lines}; samples and lines may be swapped in {header_path.name}."
             )
     centres, unit_notes = envi.wavelengths(header, shape[2], header_path)
+    fwhm = envi.widths(header, shape[2], header_path, centres, unit_notes)
     good = envi.good_bands(header, shape[2], header_path)
+    good, ignore_notes = without_ignored(good, centres, shape[2], ignore, str(header_path))
     cube, mask, value_notes = scaled_and_masked(
         values,
         envi.real(header, "data ignore value", header_path) if nodata is None else nodata,
         envi.real(header, "reflectance scale factor", header_path) if scale is None else scale,
         good,
+        envi.real(header, "saturation value", header_path) if saturation is None else saturation,
     )
+    fields = envi.ground_fields(header)
+    if ground is not None and "map info" not in fields:  # the TIFF knows what the header does not
+        fields |= georaster.header_fields(ground, notes)
     return Scene(
         cube=cube,
         wavelengths=centres,
@@ -196,8 +206,10 @@ def read_image(path: str | os.PathLike[str], *, nodata: float | None = None, sca
         mask=mask,
         name=data_path.stem,
         source=data_path,
-        crs=envi.ground_fields(header),
-        notes=(*notes, *unit_notes, *value_notes),
+        crs=fields,
+        notes=(*notes, *unit_notes, *ignore_notes, *value_notes),
+        ground=ground,
+        fwhm=fwhm,
     )
 
 

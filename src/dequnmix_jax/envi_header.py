@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dequnmix_jax.bandaxis import nanometres
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.scene import Array
 
@@ -33,9 +34,6 @@ GROUND_FIELDS = (
 
 # Longest header accepted. That of a 2000-band library with long names stays below 1 MB.
 _LONGEST_HEADER = 64 * 2**20
-
-# Bands of imaging spectrometers lie between 0.2 and 15 micrometres, so 100 separates the two units by far.
-_LARGEST_MICROMETRES = 100.0
 
 Header = Mapping[str, str]
 
@@ -172,30 +170,38 @@ def wavelengths(header: Header, bands: int, path: Path) -> tuple[Array | None, l
     values = band_values(header, "wavelength", bands, path)
     if values is None:
         return None, []
-    unit = header.get("wavelength units", "").strip().lower()
-    if unit in ("index", "ghz", "mhz"):
-        return None, [f"The header gives band centres in '{unit}', which is no wavelength; they were left out."]
-    if unit == "wavenumber":
-        if (values <= 0).any():
-            return None, ["The header gives wavenumbers that are not positive; they were left out."]
-        return 1e7 / values, ["Wavenumbers (1/cm) were turned into wavelengths."]
-    small = bool(values.max() <= _LARGEST_MICROMETRES)
-    guess = "micrometres" if small else "nanometres"
-    known = "micrometres" if unit.startswith("micro") or unit in ("um", "µm", "μm") else "nanometres"
-    if not (unit.startswith(("micro", "nano")) or unit in ("um", "µm", "μm", "nm")):
-        said = f"unit '{unit}'" if unit else "no unit"
-        notes = [f"The header gives {said} for the wavelengths; {guess} were assumed from their size."]
-    elif guess != known:
-        notes = [f"The header says {known}, but the wavelengths end at {values.max():g}; {guess} were assumed."]
-    else:
-        notes = []
-    return values * (1000.0 if small else 1.0), notes
+    return nanometres(values, header.get("wavelength units", ""), "The header")
 
 
 def good_bands(header: Header, bands: int, path: Path) -> Array | None:
     """Return the bad band list `bbl` as (B,) bool, True for good, or None when there is none."""
     values = band_values(header, "bbl", bands, path)
     return None if values is None else values > 0.5  # written as 0/1, 0.0/1.0, and as small floats by some tools
+
+
+def widths(header: Header, bands: int, path: Path, centres: Array | None, notes: list[str]) -> Array | None:
+    """Return the field fwhm in nanometres, in the unit that the wavelengths turned out to have, or None.
+
+    Args:
+        header: what `read_header` returned.
+        bands: number of bands B.
+        path: the header, for messages.
+        centres: (B,) nm, or None.
+        notes: gets a sentence where widths were left out.
+
+    Raises:
+        InputError: entries that are not numbers, or another number of them than bands.
+    """
+    values = band_values(header, "fwhm", bands, path)
+    listed = band_values(header, "wavelength", bands, path)
+    if values is None or centres is None or listed is None:
+        return None
+    if not (np.isfinite(values) & (values > 0)).all():
+        notes.append("The header gives widths (fwhm) that are not positive; they were left out.")
+        return None
+    if header.get("wavelength units", "").strip().lower() == "wavenumber":
+        return centres**2 * values / 1e7  # d(1e7 / v) = 1e7 / v^2 dv
+    return values * (1000.0 if centres.max() > 100 * listed.max() else 1.0)
 
 
 def ground_fields(header: Header) -> dict[str, str]:

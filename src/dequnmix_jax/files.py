@@ -1,9 +1,11 @@
 """Read scenes and references, whatever their format; write estimates."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from dequnmix_jax import envi, matfiles, npzfiles
+from dequnmix_jax import arrays, envi, geotiff, matfiles, missions, npzfiles, zarrfiles
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.envi_header import find_header
 from dequnmix_jax.outputs import SUMMARY, write
@@ -13,24 +15,41 @@ from dequnmix_jax.truth import Truth
 __all__ = ["read", "read_truth", "write"]
 
 
+# Little- and big-endian, and both with 64-bit offsets (BigTIFF).
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_NAMES = {
+    "envi": "an ENVI file",
+    "tiff": "a TIFF file",
+    "hdf5": "an HDF5 file of a mission",
+    "zarr": "a Zarr store",
+    "array": "an array",
+}
+_SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF, EMIT, PRISMA or Zarr"
+
+
 def _kind(path: Path) -> str:
-    """Return "npz", "mat" or "envi", from the first bytes, the suffix and the header beside the file."""
+    """Return the kind of a file ("npz", "mat", "hdf5", "zarr", "envi", "tiff"), from its first bytes and suffix."""
     if path.is_dir():
+        if zarrfiles.looks_like(path):
+            return "zarr"
         cure = (
             "it is the output of an unmixing, which `score` reads"
             if (path / SUMMARY).is_file()
             else "pass a file inside it"
         )
-        raise InputError(f"{path} is a folder; expected a scene (.npz, .npy, .mat or ENVI): {cure}.")
+        raise InputError(f"{path} is a folder; expected a scene ({_SCENES}): {cure}.")
     if not path.is_file():
         if find_header(path) is not None:
             return "envi"
-        raise InputError(f"{path} does not exist; expected a scene (.npz, .npy, .mat or ENVI). Check the spelling.")
+        raise InputError(f"{path} does not exist; expected a scene ({_SCENES}). Check the spelling.")
     with path.open("rb") as file:
         head = file.read(520)
     if not head:
-        raise InputError(f"{path} is empty; expected a scene (.npz, .npy, .mat or ENVI). Copy it again.")
+        raise InputError(f"{path} is empty; expected a scene ({_SCENES}). Copy it again.")
     suffix = path.suffix.lower()
+    if suffix in (".nc", ".nc4", ".he5", ".h5", ".hdf5") and head.startswith(b"\x89HDF"):
+        return "hdf5"
     if suffix in (".npz", ".npy", ".mat"):  # before the header: x.npz can lie beside x.img and its x.hdr
         return "mat" if suffix == ".mat" else "npz"
     # Then the header, before the first bytes: the first pixels of an ENVI image can look like anything.
@@ -38,15 +57,14 @@ def _kind(path: Path) -> str:
         return "envi"
     if head.startswith((b"PK\x03\x04", b"\x93NUMPY")):
         return "npz"
-    if head.startswith(b"MATLAB") or b"\x89HDF" in (head[:4], head[512:516]):
+    if head.startswith(b"\x89HDF"):
+        return "hdf5"
+    if head.startswith(b"MATLAB") or head[512:516] == b"\x89HDF":
         return "mat"
-    if suffix in (".tif", ".tiff"):
-        raise InputError(
-            f"{path} is a TIFF file without an ENVI header; expected {path.stem}.hdr beside it. Copy it along, or "
-            "convert the file to ENVI."
-        )
+    if suffix in (".tif", ".tiff") or head.startswith(_TIFF):
+        return "tiff"
     raise InputError(
-        f"{path} begins with {head[:8]!r} and has no ENVI header beside it; expected .npz, .npy, .mat, or an ENVI file "
+        f"{path} begins with {head[:8]!r} and has no ENVI header beside it; expected {_SCENES}; an ENVI file comes "
         f"with {path.name}.hdr or {path.stem}.hdr."
     )
 
@@ -59,24 +77,30 @@ def _check_choices(shape: tuple[int, int] | None, order: str | None) -> None:
 
 
 def read(
-    path: str | os.PathLike[str],
+    path: Any,
     *,
     variable: str | None = None,
     shape: tuple[int, int] | None = None,
     order: str | None = None,
     nodata: float | None = None,
     scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
 ) -> Scene:
-    """Read a scene from .npz, .npy, .mat (version 4 to 7) or ENVI (header or data file).
+    """Read a scene from .npz, .npy, .mat, ENVI (header or data file), GeoTIFF, EMIT, PRISMA, Zarr, or from memory.
 
     Args:
-        path: the file.
-        variable: name of the cube in a .npz or .mat that holds several arrays.
+        path: the file; or an array (rows, columns, bands) of any library, or an xarray DataArray, whose axes are told
+            by their names.
+        variable: name of the cube in a .npz, .mat, Zarr group or xarray Dataset that holds several arrays.
         shape: rows and columns, where the file holds a matrix of pixels and does not say.
         order: "F" (down the columns) or "C" (along the rows), how the pixels of a matrix are counted; found out or
             taken from the layout by default, and said in the notes.
         nodata: value of missing pixels, before scaling; NaN for NaN and infinity.
         scale: divide the values by this, for example 10000 for reflectance stored as integers.
+        saturation: value from which a pixel is saturated, before scaling; saturated pixels are masked.
+        ignore: ranges (shortest, longest) of wavelength in nm, such as (1310, 1490) for water vapour; their bands
+            are marked bad.
 
     Returns:
         A Scene: float32 cube (H, W, B), wavelengths in nm, mask, and notes on what was assumed.
@@ -84,18 +108,23 @@ def read(
     Raises:
         InputError: the file is missing, damaged, truncated, of an unknown format, or disagrees with itself.
     """
-    path = Path(path)
     _check_choices(shape, order)
-    kind = _kind(path)
-    if kind == "envi":
-        if variable is not None or shape is not None or order is not None:
+    values: dict[str, Any] = {"nodata": nodata, "scale": scale, "saturation": saturation, "ignore": ignore}
+    kind = _kind(Path(path)) if isinstance(path, str | os.PathLike) else "array"
+    if kind in _NAMES:
+        if shape is not None or order is not None or (variable is not None and kind not in ("zarr", "array")):
             raise InputError(
-                f"{path} is an ENVI file, which holds one cube and says its shape; variable, shape and order do "
-                "not apply."
+                f"{path if kind != 'array' else type(path).__name__} is {_NAMES[kind]}, which holds one cube and says "
+                f"its shape; {'' if kind in ('zarr', 'array') else 'variable, '}shape and order do not apply."
             )
-        return envi.read_image(path, nodata=nodata, scale=scale)
-    room = npzfiles if kind == "npz" else matfiles
-    return room.read_scene(path, variable=variable, shape=shape, order=order, nodata=nodata, scale=scale)
+        if kind == "array":
+            return arrays.read_array(path, variable=variable, **values)
+        if kind == "zarr":
+            return zarrfiles.read_scene(path, variable=variable, **values)
+        read_image = {"envi": envi.read_image, "tiff": geotiff.read_image, "hdf5": missions.read_image}[kind]
+        return read_image(Path(path), **values)
+    reader = npzfiles if kind == "npz" else matfiles
+    return reader.read_scene(path, variable=variable, shape=shape, order=order, **values)
 
 
 def read_truth(

@@ -10,7 +10,6 @@ from dequnmix_jax import envi, library_csv, library_usgs
 from dequnmix_jax import envi_header as headers
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.library import Library, from_file, read_text
-from dequnmix_jax.scene import Array
 
 Path_ = str | os.PathLike[str]
 
@@ -96,24 +95,9 @@ def _read_envi(path: Path, nodata: float | None, scale: float | None, sort: bool
         names,
         centres,
         np.asarray(values),
-        None if centres is None else _widths(header, bands, header_path, centres, notes),
+        None if centres is None else headers.widths(header, bands, header_path, centres, notes),
         nodata=headers.real(header, "data ignore value", header_path) if nodata is None else nodata,
         scale=headers.real(header, "reflectance scale factor", header_path) if scale is None else scale,
         sort=sort,
         notes=tuple(notes),
     )
-
-
-def _widths(header: headers.Header, bands: int, path: Path, centres: Array, notes: list[str]) -> Array | None:
-    """Return the field fwhm in nanometres, in the unit that the wavelengths turned out to have."""
-    values = headers.band_values(header, "fwhm", bands, path)
-    if values is None:
-        return None
-    if not (np.isfinite(values) & (values > 0)).all():
-        notes.append("The header gives widths (fwhm) that are not positive; they were left out.")
-        return None
-    listed = headers.band_values(header, "wavelength", bands, path)
-    assert listed is not None  # there are centres
-    if header.get("wavelength units", "").strip().lower() == "wavenumber":
-        return centres**2 * values / 1e7  # d(1e7 / v) = 1e7 / v^2 dv
-    return values * np.round(centres[0] / listed[0])

@@ -10,12 +10,14 @@
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dequnmix_jax import matvariables as mat
 from dequnmix_jax import pixelorder
+from dequnmix_jax.bandaxis import without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.pixelvalues import scaled_and_masked
 from dequnmix_jax.scene import Array, Scene
@@ -79,16 +81,20 @@ def read_scene(
     order: str | None = None,
     nodata: float | None = None,
     scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
 ) -> Scene:
     """Read the cube of a MATLAB file.
 
     Args:
-        path: the .mat file, version 4 to 7.
+        path: the .mat file, of any version.
         variable: name of the cube or of the matrix of pixels; Y, V, X, cube, hsi, img or the only 3-D array by default.
         shape: rows and columns of a matrix of pixels; else the file's own numbers, else a square.
         order: "F" or "C", how pixels are counted; else as the layout has it and the file's maps confirm.
         nodata: value of missing pixels, before scaling; NaN for NaN and infinity.
         scale: divide the values by this.
+        saturation: value from which a pixel is saturated, before scaling.
+        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
 
     Returns:
         A Scene with notes on what was assumed.
@@ -107,14 +113,16 @@ def read_scene(
     largest = variables.get("maxValue")
     if isinstance(largest, np.ndarray) and largest.size == 1 and scale is None:
         notes.append(f"The file's maxValue = {largest.item():g} was not applied; pass scale to divide by it.")
-    values, mask, value_notes = scaled_and_masked(cube, nodata, scale, None)
+    good, ignore_notes = without_ignored(None, wavelengths, cube.shape[2], ignore, str(path))
+    values, mask, value_notes = scaled_and_masked(cube, nodata, scale, good, saturation)
     return Scene(
         values,
         wavelengths=wavelengths,
+        good_bands=good,
         mask=mask,
         name=path.stem,
         source=path,
-        notes=(*notes, *unit_notes, *value_notes),
+        notes=(*notes, *unit_notes, *ignore_notes, *value_notes),
     )
 
 
@@ -161,7 +169,7 @@ def read_truth(
     """Read abundances and endmembers of a MATLAB file, with the authors' own start (M1, A1) where it is.
 
     Args:
-        path: the .mat file, version 4 to 7; the cube may be in it or not.
+        path: the .mat file, of any version; the cube may be in it or not.
         shape: rows and columns of the maps; else the file's own numbers, else a square.
         order: "F" or "C", how pixels are counted; else as the layout has it and the file's cube confirms.
 

@@ -1,11 +1,13 @@
 """Find the cube, the maps and the numbers among the variables of a MATLAB file."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dequnmix_jax import hdf5
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.scene import Array
 
@@ -23,7 +25,7 @@ Variables = dict[str, Any]
 
 
 def load(path: str | os.PathLike[str]) -> Variables:
-    """Return the variables of a MATLAB file of version 4 to 7.
+    """Return the variables of a MATLAB file of any version.
 
     Args:
         path: the .mat file.
@@ -32,7 +34,7 @@ def load(path: str | os.PathLike[str]) -> Variables:
         Names and values as scipy gives them, without the file's own header entries.
 
     Raises:
-        InputError: the file is missing, of version 7.3, damaged, or scipy is not installed.
+        InputError: the file is missing, damaged, or scipy (h5py for version 7.3) is not installed.
     """
     path = Path(path)
     try:
@@ -41,10 +43,7 @@ def load(path: str | os.PathLike[str]) -> Variables:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); expected a MATLAB file.") from error
     if head.startswith(b"MATLAB 7.3") or b"\x89HDF\r\n\x1a\n" in (head[:8], head[512:520]):
-        raise InputError(
-            f"{path} is a MATLAB 7.3 file (HDF5), which is read from the next release on; save it again in MATLAB with "
-            "save(name, '-v7'), or convert it to .npz."
-        )
+        return _load_hdf5(path)
     try:
         from scipy.io import loadmat
     except ImportError as error:
@@ -59,6 +58,38 @@ def load(path: str | os.PathLike[str]) -> Variables:
             "truncated, or of another format. Copy or save it again."
         ) from error
     return {name: value for name, value in variables.items() if not name.startswith("__")}
+
+
+def _load_hdf5(path: Path) -> Variables:
+    """Return the variables of a MATLAB file of version 7.3, shaped as scipy gives those of earlier versions.
+
+    Such a file is HDF5: axes stand in reverse order, text is stored as numbers of UTF-16, and a cell array holds
+    references. Structs, sparse and complex arrays are left out.
+    """
+    with hdf5.opened(path, "io") as file:
+        found = {name: _value(file, file[name]) for name in file if not name.startswith("#")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _value(file: Any, held: Any) -> Array | None:
+    if not hasattr(held, "shape") or held.attrs.get("MATLAB_empty", 0):
+        return None
+    kind = hdf5.text(held, "MATLAB_class")
+    if kind == "cell":
+        entries = np.empty(held.shape[::-1], object)
+        for place, reference in np.ndenumerate(held[()].T):
+            entry = file[reference]
+            # One level is enough for names, and a cell that holds itself would never end.
+            entries[place] = None if hdf5.text(entry, "MATLAB_class") == "cell" else _value(file, entry)
+        return entries
+    if held.dtype.kind not in "iuf":
+        return None
+    values = np.asarray(held[()])
+    if kind == "char":
+        codec = "utf-16-le" if sys.byteorder == "little" else "utf-16-be"
+        rows = np.atleast_2d(np.ascontiguousarray(values.T, np.uint16))  # a row for each text
+        return np.array([row.tobytes().decode(codec, "replace") for row in rows])
+    return values.T if kind else values  # a file without MATLAB's marks was not turned
 
 
 def numeric(variables: Variables, name: str) -> Array | None:

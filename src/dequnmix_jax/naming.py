@@ -39,7 +39,7 @@ def found_spectra(path: Path) -> Library:
         labels = tuple(f"endmember {i + 1}" for i in range(len(spectra)))
     else:
         labels = tuple(names.tolist())
-    return Library(labels, arrays["wavelengths_nm"], spectra, source=file)
+    return Library(labels, arrays["wavelengths_nm"], spectra, arrays.get("fwhm_nm"), source=file)
 
 
 def print_matches(args: Namespace) -> None:

@@ -9,12 +9,14 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dequnmix_jax import pixelorder
+from dequnmix_jax.bandaxis import without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.pixelvalues import scaled_and_masked
 from dequnmix_jax.scene import Array, Scene
@@ -110,6 +112,8 @@ def read_scene(
     order: str | None = None,
     nodata: float | None = None,
     scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
 ) -> Scene:
     """Read the cube of a .npz or .npy file.
 
@@ -120,6 +124,8 @@ def read_scene(
         order: "F" or "C", how the pixels of a matrix are counted; along the rows ("C") by default.
         nodata: value of missing pixels, before scaling; NaN for NaN and infinity.
         scale: divide the values by this; overrides the file's reflectance_scale_factor.
+        saturation: value from which a pixel is saturated, before scaling.
+        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
 
     Returns:
         A Scene.
@@ -144,27 +150,24 @@ def read_scene(
         value, notes = pixelorder.bands_last(value, None if wavelengths is None else wavelengths.size, name)
     else:
         raise InputError(f"{name!r} in {path} has shape {value.shape}; expected (rows, columns, bands).")
-    good = _real(arrays, "bbl", path)
+    listed = _real(arrays, "bbl", path)
+    good = None if listed is None else listed > 0.5
+    good, ignore_notes = without_ignored(good, wavelengths, value.shape[2], ignore, str(path))
     factor = _number(arrays, "reflectance_scale_factor", path) if scale is None else scale
-    cube, mask, value_notes = scaled_and_masked(value, nodata, factor, None if good is None else good > 0.5)
     stored = _real(arrays, "mask", path)
-    if stored is not None:
-        if stored.shape != cube.shape[:2]:
-            raise InputError(
-                f"'mask' in {path} has shape {stored.shape}; expected one value a pixel, {cube.shape[:2]}."
-            )
-        mask = stored.astype(np.bool_) if mask is None else stored.astype(np.bool_) & mask
-        # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
-        cube = np.where(mask[:, :, None], cube, np.float32(0))
+    if stored is not None and stored.shape != value.shape[:2]:
+        raise InputError(f"'mask' in {path} has shape {stored.shape}; expected one value a pixel, {value.shape[:2]}.")
+    seen = None if stored is None else stored.astype(np.bool_)
+    cube, mask, value_notes = scaled_and_masked(value, nodata, factor, good, saturation, seen)
     return Scene(
         cube,
         wavelengths=wavelengths,
-        good_bands=None if good is None else good > 0.5,
+        good_bands=good,
         mask=mask,
         name=path.stem,
         source=path,
         crs=_ground(arrays, path),
-        notes=(*notes, *value_notes),
+        notes=(*notes, *ignore_notes, *value_notes),
     )
 
 

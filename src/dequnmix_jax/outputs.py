@@ -15,15 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dequnmix_jax import georaster
 from dequnmix_jax.atomic import replacing_folder
 from dequnmix_jax.checks import InputError, check_endmembers
 from dequnmix_jax.envi_writing import write_image, write_library
+from dequnmix_jax.ground import on_the_ground
 from dequnmix_jax.scene import Array, Scene
 
 if TYPE_CHECKING:
     from dequnmix_jax.records import Estimate, Trace
 
 SUMMARY = "summary.json"
+
+# How maps are written; the first one by default.
+FORMATS = ("envi", "geotiff")
 
 # In the maps for other programs, masked pixels hold a value that no abundance has; 0 would be a measurement.
 _NODATA = -9999.0
@@ -35,6 +40,13 @@ def _sha256(path: Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _folder(path: Path) -> dict[str, Any]:
+    """Return name, size and hash of a folder (Zarr): of the lines "sha256 name" of its files, sorted by name."""
+    files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+    digest = hashlib.sha256("".join(f"{_sha256(file)} {name}\n" for name, file in files).encode())
+    return {"file": path.name, "bytes": sum(file.stat().st_size for _, file in files), "sha256": digest.hexdigest()}
 
 
 def _version(package: str) -> str:
@@ -101,6 +113,8 @@ def _summary(
     source = None
     if scene.source is not None and scene.source.is_file():
         source = {"file": scene.source.name, "bytes": scene.source.stat().st_size, "sha256": _sha256(scene.source)}
+    elif scene.source is not None and scene.source.is_dir():
+        source = _folder(scene.source)
     height, width, bands = scene.cube.shape
     return {
         "written_by": "dequnmix_jax",
@@ -132,12 +146,14 @@ def write(
     configuration: Any = None,
     trace: "Trace | None" = None,
     overwrite: bool = False,
+    format: str = "envi",
 ) -> list[Path]:
     """Write an estimate into a folder, whole or not at all.
 
-    The folder gets abundances.img and brightness.img (ENVI float32 with the scene's ground fields; masked pixels hold
-    -9999, the data ignore value), endmembers.sli (ENVI spectral library), endmembers.csv, estimate.npz (what `score`
-    reads) and summary.json (configuration, trace, versions, the input's sha256, notes).
+    The folder gets abundances.img and brightness.img (ENVI float32 with the scene's ground fields) or abundances.tif
+    and brightness.tif (GeoTIFF float32 with coordinate system and transform); masked pixels hold -9999, which the files
+    say, and a swath such as EMIT's is rectified. Beside them endmembers.sli (ENVI spectral library), endmembers.csv,
+    estimate.npz (what `score` reads) and summary.json (configuration, trace, versions, the input's sha256, notes).
 
     Args:
         path: the folder to make.
@@ -147,6 +163,7 @@ def write(
         configuration: a dataclass or a mapping of numbers, text and dataclasses, or None.
         trace: how the solve went, or None.
         overwrite: replace a folder that an earlier `write` made, with everything in it.
+        format: "envi" or "geotiff" (which needs the extra `geo`), of the maps.
 
     Returns:
         The files written.
@@ -161,20 +178,33 @@ def write(
             f"{target} holds files and no {SUMMARY}, so no earlier output of this program; it is not replaced. Choose "
             "another folder."
         )
-    hole = None if scene.mask is None or scene.mask.all() else _NODATA
+    if format not in FORMATS:
+        raise InputError(f"format is {format!r}; expected {' or '.join(FORMATS)}.")
+    ground = scene.ground
+    if format == "geotiff" and ground is None:
+        ground = georaster.ground_from_envi(scene.crs)
+    masked = not scene.valid.all()
+    rectified = ground is not None and ground.lookup is not None
+    hole = _NODATA if masked or rectified else None
     maps = {"abundances": arrays["abundances"], "brightness": arrays["brightness"][:, :, None]}
     with replacing_folder(target, overwrite=overwrite) as folder:
         written = []
         for name, labels in (("abundances", found), ("brightness", ("brightness",))):
-            values = maps[name] if hole is None else np.where(scene.valid[:, :, None], maps[name], hole)
-            written += write_image(
-                folder / f"{name}.img",
-                values,
-                band_names=labels,
-                ground=scene.crs,
-                nodata=hole,
-                description=f"{name} of {scene.name or 'a scene'} by dequnmix_jax",
-            )
+            values = np.where(scene.valid[:, :, None], maps[name], _NODATA) if masked else maps[name]
+            values = on_the_ground(values, ground, _NODATA)
+            text = f"{name} of {scene.name or 'a scene'} by dequnmix_jax"
+            if format == "geotiff":
+                georaster.write_maps(folder / f"{name}.tif", values, labels, ground, hole, text)
+                written.append(folder / f"{name}.tif")
+            else:
+                written += write_image(
+                    folder / f"{name}.img",
+                    values,
+                    band_names=labels,
+                    ground=scene.crs,
+                    nodata=hole,
+                    description=text,
+                )
         written += write_library(folder / "endmembers.sli", arrays["endmembers"], found, scene.wavelengths)
         _write_table(folder / "endmembers.csv", arrays["endmembers"], found, scene.wavelengths)
         stored: dict[str, Any] = {"names": np.array(found), **arrays}
@@ -182,6 +212,8 @@ def write(
             stored["mask"] = scene.mask
         if scene.wavelengths is not None:
             stored["wavelengths_nm"] = scene.wavelengths
+        if scene.fwhm is not None:
+            stored["fwhm_nm"] = scene.fwhm
         np.savez_compressed(folder / "estimate.npz", **stored)
         text = json.dumps(_summary(arrays, found, scene, configuration, trace), indent=2, allow_nan=False) + "\n"
         (folder / SUMMARY).write_text(text, encoding="utf-8")

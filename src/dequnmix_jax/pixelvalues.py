@@ -1,13 +1,25 @@
 """From the numbers in a file to a cube: scaling, missing data, and rows of a wrong length."""
 
+import math
+from pathlib import Path
+
 import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.scene import Array
 
+# Deflate packs at most 1032 to 1 (zlib's documentation): what packs better is empty. Small files are not judged.
+_TIGHTEST = 2000
+_LARGE = 2**30
+
 
 def scaled_and_masked(
-    values: Array, nodata: float | None, scale: float | None, good: Array | None
+    values: Array,
+    nodata: float | None,
+    scale: float | None,
+    good: Array | None,
+    saturation: float | None = None,
+    seen: Array | None = None,
 ) -> tuple[Array, Array | None, list[str]]:
     """Return float32 values divided by `scale`, the mask of valid pixels (None when all are) and notes.
 
@@ -16,12 +28,31 @@ def scaled_and_masked(
         nodata: value that marks missing pixels, before scaling; NaN for NaN and infinity; None for none.
         scale: positive divisor, or None for none.
         good: (B,) bool or None; bands marked bad do not decide about a pixel.
+        saturation: value from which a pixel is saturated, before scaling, or None.
+        seen: (H, W) bool, the file's own mask, True for valid pixels, or None.
 
     Raises:
-        InputError: a scale that is not positive and finite.
+        InputError: a scale that is not positive and finite, or a saturation that is no number.
     """
     notes = []
     mask = None if nodata is None else mask_nodata(values, nodata, good)
+    if mask is not None and not mask.all():
+        notes.append(f"{int((~mask).sum())} of {mask.size} pixels hold the nodata value {nodata:g} and were masked.")
+    if saturation is not None:
+        saturated = mask_saturated(values, saturation, good)
+        if mask is not None:
+            saturated &= mask
+        if saturated.any():
+            notes.append(
+                f"{int(saturated.sum())} of {saturated.size} pixels reach the saturation value {saturation:g} and were "
+                "masked."
+            )
+        mask = ~saturated if mask is None else mask & ~saturated
+    if seen is not None:
+        hidden = ~seen if mask is None else mask & ~seen
+        if hidden.any():
+            notes.append(f"{int(hidden.sum())} of {hidden.size} pixels are masked in the file.")
+        mask = seen if mask is None else mask & seen
     if scale is not None and not (scale > 0 and np.isfinite(scale)):
         raise InputError(f"The scale is {scale}; expected a positive number to divide by, such as 10000.")
     if scale is not None and scale != 1:
@@ -31,9 +62,60 @@ def scaled_and_masked(
         cube = np.asarray(values, np.float32, order="C")
     if mask is None or mask.all():
         return cube, None, notes
-    notes.append(f"{int((~mask).sum())} of {mask.size} pixels hold the nodata value {nodata:g} and were masked.")
     # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
     return np.where(mask[:, :, None], cube, np.float32(0)), mask, notes
+
+
+def check_declared(shape: tuple[int, ...], itemsize: int, stored: int, path: Path) -> None:
+    """Raise InputError where a file declares far more values than it can hold, before memory is asked for.
+
+    Args:
+        shape: of the cube, as the file declares it.
+        itemsize: bytes of a value.
+        stored: bytes of the file, or of all files of a folder.
+        path: the file, for the message.
+    """
+    declared = math.prod(int(size) for size in shape) * itemsize
+    if declared > max(_LARGE, _TIGHTEST * stored):
+        raise InputError(
+            f"{path} declares {' x '.join(map(str, shape))} values, {declared} bytes, and holds {stored}; expected no "
+            f"more than {_TIGHTEST} times as many. It is damaged or incomplete."
+        )
+
+
+def gained(values: Array, gains: Array, offsets: Array, mask: Array | None) -> Array:
+    """Return values * gains + offsets, a gain and an offset for each band, as float32; 0 where masked.
+
+    Args:
+        values: (H, W, B) as they stand in the file.
+        gains, offsets: (B,).
+        mask: (H, W) bool, True for valid pixels, or None.
+    """
+    cube = np.empty(values.shape, np.float32)
+    for band in range(values.shape[2]):  # in float64, so that 0.0001 x 3000 is 0.3 to the last digit of float32
+        cube[:, :, band] = values[:, :, band] * np.float64(gains[band]) + np.float64(offsets[band])
+    if mask is not None:
+        cube[~mask] = 0
+    return cube
+
+
+def mask_saturated(values_in_file: Array, saturation: float, good_bands: Array | None = None) -> Array:
+    """Return (H, W), True where a good band reaches the saturation value.
+
+    Args:
+        values_in_file: (H, W, B) values as they stand in the file, before any scaling.
+        saturation: the value from which a detector is full.
+        good_bands: (B,) bool or None; bands marked bad are not looked at.
+
+    Raises:
+        InputError: a saturation that is no number.
+    """
+    if np.isnan(saturation):
+        raise InputError("The saturation value is NaN; expected a number, such as 65535 or 1.0.")
+    values = values_in_file if good_bands is None or not good_bands.any() else values_in_file[:, :, good_bands]
+    # A value written in decimals must meet its own float32: 1.1 in a file of float32 is 1.10000002.
+    limit = values.dtype.type(saturation) if values.dtype.kind == "f" else saturation
+    return np.any(values >= limit, axis=2)
 
 
 def mask_nodata(values_in_file: Array, nodata: float, good_bands: Array | None = None) -> Array:

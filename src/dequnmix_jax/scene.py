@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError, check_count, check_cube
+from dequnmix_jax.ground import Ground
 
 Array = np.ndarray[Any, Any]
 
@@ -36,6 +37,8 @@ class Scene:
         name: a short name.
         source: the file it was read from, or None.
         crs: ENVI header fields that place the scene on the ground, passed through to the outputs as they are.
+        ground: coordinate system and transform, or None when the file has none, or has ENVI's fields alone.
+        fwhm: (B,) float64, full width at half maximum of the bands, nanometres, or None when the file has none.
         notes: one sentence for each thing that was assumed of the file.
     """
 
@@ -47,6 +50,8 @@ class Scene:
     source: Path | None = None
     crs: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    ground: Ground | None = None
+    fwhm: Array | None = None
 
     def __post_init__(self) -> None:
         """Bring the arrays to their documented types, or raise InputError."""
@@ -55,6 +60,7 @@ class Scene:
         set_field(self, "cube", np.ascontiguousarray(self.cube, np.float32))
         bands = self.cube.shape[2]
         set_field(self, "wavelengths", _bands_axis(self.wavelengths, bands, "wavelengths", np.float64))
+        set_field(self, "fwhm", _bands_axis(self.fwhm, bands, "fwhm", np.float64))
         set_field(self, "good_bands", _bands_axis(self.good_bands, bands, "good_bands", np.bool_))
         if self.mask is not None:
             mask = np.asarray(self.mask, np.bool_)
@@ -64,6 +70,8 @@ class Scene:
                     f"{self.cube.shape[:2]}, True where the pixel is valid."
                 )
             set_field(self, "mask", mask)
+        if self.ground is not None:
+            self.ground.check_fits(self.cube.shape[:2])
         set_field(self, "notes", tuple(self.notes))
 
     @property
@@ -92,6 +100,7 @@ class Scene:
             self,
             cube=self.cube[:, :, good],
             wavelengths=None if self.wavelengths is None else self.wavelengths[good],
+            fwhm=None if self.fwhm is None else self.fwhm[good],
             good_bands=good[good],
             notes=(*self.notes, f"{int((~good).sum())} of {good.size} bands left out because they are marked bad."),
         )

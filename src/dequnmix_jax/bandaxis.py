@@ -1,0 +1,85 @@
+"""The spectral axis of a file: units of wavelength, and bands that the user sets aside."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.scene import Array
+
+# Bands of imaging spectrometers lie between 0.2 and 15 micrometres, so 100 separates the two units by far.
+_LARGEST_MICROMETRES = 100.0
+
+_MICROMETRES = ("um", "µm", "μm", "micron", "microns")
+_NANOMETRES = ("nm",)
+
+
+def nanometres(values: Array, unit: str, said: str = "The file") -> tuple[Array | None, list[str]]:
+    """Return band centres in nanometres.
+
+    Args:
+        values: (B,) float64, in the unit of the file.
+        unit: what the file calls the unit, or "".
+        said: who says so, to begin the notes with.
+
+    Returns:
+        (B,) float64 nm, or None where the unit is no wavelength, and notes about a unit that was guessed.
+    """
+    unit = unit.strip().lower()
+    if unit in ("index", "ghz", "mhz"):
+        return None, [f"{said} gives band centres in '{unit}', which is no wavelength; they were left out."]
+    if unit == "wavenumber":
+        if (values <= 0).any():
+            return None, [f"{said} gives wavenumbers that are not positive; they were left out."]
+        return 1e7 / values, ["Wavenumbers (1/cm) were turned into wavelengths."]
+    small = bool(values.max() <= _LARGEST_MICROMETRES)
+    guess = "micrometres" if small else "nanometres"
+    micro = unit.startswith("micro") or unit in _MICROMETRES
+    known = "micrometres" if micro else "nanometres"
+    if not (micro or unit.startswith("nano") or unit in _NANOMETRES):
+        what = f"unit '{unit}'" if unit else "no unit"
+        notes = [f"{said} gives {what} for the wavelengths; {guess} were assumed from their size."]
+    elif guess != known:
+        notes = [f"{said} says {known}, but the wavelengths end at {values.max():g}; {guess} were assumed."]
+    else:
+        notes = []
+    return values * (1000.0 if small else 1.0), notes
+
+
+def without_ignored(
+    good: Array | None, wavelengths: Array | None, bands: int, ignore: Sequence[tuple[float, float]], name: str
+) -> tuple[Array | None, list[str]]:
+    """Mark the bands inside some ranges of wavelength as bad.
+
+    Args:
+        good: (B,) bool as the file has it, True for good, or None.
+        wavelengths: (B,) nm, or None.
+        bands: number of bands B.
+        ignore: ranges (shortest, longest) in nm, both ends included.
+        name: the file, for messages.
+
+    Returns:
+        (B,) bool, or None when the file marks none and nothing is ignored; a note for each range.
+
+    Raises:
+        InputError: a range that is none, or a file without wavelengths.
+    """
+    notes: list[str] = []
+    if not ignore:
+        return good, notes
+    if wavelengths is None:
+        raise InputError(
+            f"{name} has no wavelengths, so bands cannot be ignored by their range; expected wavelengths in the file. "
+            "Set good_bands of the Scene instead."
+        )
+    kept = np.ones(bands, np.bool_) if good is None else np.array(good, np.bool_)
+    for low, high in ignore:
+        if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+            raise InputError(
+                f"The range to ignore is {low:g} to {high:g} nm; expected the shorter wavelength first, like 1310:1490."
+            )
+        inside = (wavelengths >= low) & (wavelengths <= high)
+        kept &= ~inside
+        count = int(inside.sum())
+        notes.append(f"{count} band{'' if count == 1 else 's'} between {low:g} and {high:g} nm ignored, as asked.")
+    return kept, notes

@@ -1,0 +1,109 @@
+"""Read EMIT Level 2A reflectance (and Level 1B radiance), NetCDF-4.
+
+The layout, as NASA's EMIT L2A Algorithm and Product User Guide documents it:
+
+| name | axes | what it is |
+| --- | --- | --- |
+| reflectance (L1B: radiance) | downtrack, crosstrack, bands | float32, -9999 where there is none |
+| sensor_band_parameters/wavelengths, fwhm | bands | nanometres |
+| sensor_band_parameters/good_wavelengths | bands | 1, or 0 in the absorption of water vapour |
+| location/glt_x, glt_y | ortho_y, ortho_x | crosstrack, downtrack (from 1) seen in a pixel of the map; 0: none |
+| location/lat, lon | downtrack, crosstrack | degrees; not needed beside the table |
+| attributes geotransform, spatial_ref | | of the map: GDAL's six numbers, and WKT |
+
+The cube stays in the sensor's own pixels, none of them resampled; maps that are written are rectified by the table.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax import georaster, hdf5
+from dequnmix_jax.bandaxis import nanometres, without_ignored
+from dequnmix_jax.ground import Ground, from_gdal
+from dequnmix_jax.pixelvalues import scaled_and_masked
+from dequnmix_jax.scene import Array, Scene
+
+_FILL = -9999.0
+_CUBES = ("reflectance", "radiance")
+_BANDS = "sensor_band_parameters"
+
+
+def holds(file: Any) -> bool:
+    """Return whether an open HDF5 file has EMIT's layout."""
+    return _BANDS in file and any(name in file for name in _CUBES)
+
+
+def _ground(file: Any, path: Path, notes: list[str]) -> Ground | None:
+    numbers = hdf5.numbers(file, "geotransform", 6, path)
+    if numbers is None or "location/glt_x" not in file or "location/glt_y" not in file:
+        notes.append("The file has no table of the map (geotransform, location/glt_x, glt_y); outputs are not placed.")
+        return None
+    columns, rows = (hdf5.dataset(file, f"location/{name}", path, 2)[()] for name in ("glt_x", "glt_y"))
+    # Counted from 1; some tools mark pixels filled from a neighbour by a minus sign.
+    lookup = np.stack([np.abs(rows), np.abs(columns)], axis=2).astype(np.int32) - 1
+    lookup[(lookup < 0).any(axis=2)] = -1
+    notes.append("Pixels are the sensor's own; maps written as GeoTIFF or ENVI are rectified by the file's table.")
+    return Ground(hdf5.text(file, "spatial_ref"), from_gdal(numbers), lookup)
+
+
+def read_scene(
+    file: Any,
+    path: Path,
+    *,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Scene:
+    """Return the scene of an open EMIT file.
+
+    Args:
+        file: the open file.
+        path: its path.
+        nodata: value of missing pixels; the file's fill value by default.
+        scale: divide the values by this.
+        saturation: value from which a pixel is saturated.
+        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+
+    Returns:
+        A Scene (downtrack, crosstrack, bands), good bands as the file has them, with the table of the map.
+
+    Raises:
+        InputError: arrays are missing or do not fit together.
+    """
+    name = next(name for name in _CUBES if name in file)
+    stored = hdf5.dataset(file, name, path, 3)
+    bands = stored.shape[2]
+    fill = stored.attrs.get("_FillValue")
+    notes: list[str] = []
+    if name == "radiance":
+        notes.append("The file holds radiance, not reflectance.")
+    centres, fwhm, listed = (
+        hdf5.vector(file, f"{_BANDS}/{word}", path, bands) for word in ("wavelengths", "fwhm", "good_wavelengths")
+    )
+    wavelengths: Array | None = None
+    if centres is not None:
+        wavelengths, unit_notes = nanometres(centres, "nm")
+        notes += unit_notes
+    good = None if listed is None else listed > 0.5
+    good, ignore_notes = without_ignored(good, wavelengths, bands, ignore, str(path))
+    if nodata is None:
+        nodata = _FILL if fill is None else float(np.ravel(fill)[0])
+    cube, mask, value_notes = scaled_and_masked(stored[()], nodata, scale, good, saturation)
+    ground = _ground(file, path, notes)
+    fields = georaster.header_fields(ground, notes)
+    return Scene(
+        cube,
+        wavelengths=wavelengths,
+        good_bands=good,
+        mask=mask,
+        name=path.stem,
+        source=path,
+        crs=fields,
+        notes=(*notes, *ignore_notes, *value_notes),
+        ground=ground,
+        fwhm=None if fwhm is None or not (fwhm > 0).all() else fwhm,
+    )

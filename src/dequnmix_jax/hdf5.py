@@ -1,0 +1,82 @@
+"""The door to h5py: open HDF5 files, and take real arrays, numbers and text out of them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.pixelvalues import check_declared
+from dequnmix_jax.scene import Array
+
+
+@contextmanager
+def opened(path: Path, extra: str = "geo") -> Iterator[Any]:
+    """Give an open HDF5 file; its failures become InputError.
+
+    Args:
+        path: the file.
+        extra: the extra that installs h5py for this kind of file, for the message.
+
+    Raises:
+        InputError: the file is damaged or truncated, or h5py is not installed.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise InputError(f"{path} is an HDF5 file, which needs h5py: pip install 'dequnmix-jax[{extra}]'.") from error
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except InputError:
+        raise
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} cannot be read as HDF5 ({type(error).__name__}: {' '.join(str(error).split())[:100]}); it is "
+            "damaged, truncated or of another layout. Copy it again."
+        ) from error
+
+
+def dataset(file: Any, name: str, path: Path, dimensions: int) -> Any:
+    """Return a dataset of real numbers unread, or raise InputError when it is missing or has another shape."""
+    found = file.get(name)
+    kind = getattr(getattr(found, "dtype", None), "kind", "")
+    if kind not in tuple("iuf") or found.ndim != dimensions or 0 in found.shape:
+        what = "nothing" if found is None else f"shape {getattr(found, 'shape', 'none')}, type {kind or 'none'}"
+        raise InputError(
+            f"{path} holds {what} under {name!r}; expected an array of real numbers with {dimensions} axes."
+        )
+    check_declared(found.shape, found.dtype.itemsize, path.stat().st_size, path)
+    return found
+
+
+def vector(file: Any, name: str, path: Path, size: int) -> Array | None:
+    """Return a dataset of one number a band as (B,) float64, or None when it is not there."""
+    if file.get(name) is None:
+        return None
+    found = dataset(file, name, path, 1)
+    if found.shape != (size,):
+        raise InputError(f"{path} holds {found.shape[0]} values in {name!r} for {size} bands; expected one a band.")
+    return np.asarray(found[()], np.float64)
+
+
+def numbers(file: Any, name: str, size: int | None, path: Path) -> Array | None:
+    """Return an attribute as float64 numbers, or None when it is not there."""
+    value = file.attrs.get(name)
+    if value is None:
+        return None
+    found = np.atleast_1d(np.asarray(value))
+    if found.dtype.kind not in "iuf" or (size is not None and found.shape != (size,)):
+        raise InputError(
+            f"{path} says {name} = {str(value)[:40]}; expected {'numbers' if size is None else f'{size} numbers'}."
+        )
+    return found.astype(np.float64)
+
+
+def text(file: Any, name: str) -> str:
+    """Return an attribute as text, "" when it is not there."""
+    value = file.attrs.get(name, "")
+    value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

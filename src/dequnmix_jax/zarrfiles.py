@@ -1,0 +1,115 @@
+"""Read Zarr, format 2 and 3: an array, or a group of a cube and its coordinates, as xarray writes them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.named import Variable, scene_from
+from dequnmix_jax.pixelvalues import check_declared
+from dequnmix_jax.scene import Scene
+
+_MARKS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+
+
+def looks_like(path: Path) -> bool:
+    """Return whether a folder is a Zarr store."""
+    return any((path / mark).is_file() for mark in _MARKS)
+
+
+def _dims(array: Any) -> tuple[str, ...]:
+    names = getattr(getattr(array, "metadata", None), "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    return tuple(str(name) for name in names) if names else ()
+
+
+def _variable(array: Any) -> Variable:
+    return Variable(array, _dims(array), dict(array.attrs))
+
+
+def _missing(array: Any) -> float | None:
+    """Return the fill value of an array of format 2, where xarray keeps its own; 0 is only zarr's default."""
+    fill = getattr(array, "fill_value", None)
+    if getattr(getattr(array, "metadata", None), "zarr_format", 2) != 2 or fill is None or fill == 0:
+        return None
+    return float(fill)
+
+
+def _chosen(group: Any, variable: str | None, path: Path) -> tuple[str, Any, dict[str, Variable]]:
+    arrays = dict(group.arrays())
+    cubes = [name for name, array in arrays.items() if len(array.shape) >= 3]
+    name = variable if variable is not None else (cubes[0] if len(cubes) == 1 else None)
+    if name is None or name not in arrays:
+        held = ", ".join(f"{key} {array.shape}" for key, array in arrays.items()) or "nothing"
+        raise InputError(
+            f"{path} holds {held}; expected one cube of three axes, or its name. Pass variable=NAME (--variable NAME)."
+        )
+    return name, arrays[name], {key: _variable(array) for key, array in arrays.items() if key != name}
+
+
+def read_scene(
+    path: str | os.PathLike[str],
+    *,
+    variable: str | None = None,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Scene:
+    """Read the cube of a Zarr store.
+
+    Args:
+        path: the folder; needs the extra `zarr`.
+        variable: name of the cube, in a group of several.
+        nodata: value of missing data; what the attributes say by default.
+        scale: divide the values by this, in place of scale_factor and add_offset of the attributes.
+        saturation: value from which a pixel is saturated.
+        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+
+    Returns:
+        A Scene.
+
+    Raises:
+        InputError: the store is damaged, or holds no cube whose axes can be told, or zarr is not installed.
+    """
+    path = Path(path)
+    try:
+        import zarr
+    except ImportError as error:
+        raise InputError(f"{path} is a Zarr store, which needs zarr: pip install 'dequnmix-jax[zarr]'.") from error
+    try:
+        opened = zarr.open(str(path), mode="r")
+        others: dict[str, Variable] = {}
+        if hasattr(opened, "shape"):
+            if variable is not None:
+                raise InputError(f"{path} holds one array and no names; variable does not apply.")
+            name, cube = path.stem, opened
+        else:
+            name, cube, others = _chosen(opened, variable, path)
+        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        check_declared(tuple(cube.shape), cube.dtype.itemsize, size, path)
+        stored, chunks = cube.nchunks_initialized, cube.nchunks
+        scene = scene_from(
+            _variable(cube),
+            others,
+            name=path.stem,
+            source=path,
+            missing=_missing(cube),
+            nodata=nodata,
+            scale=scale,
+            saturation=saturation,
+            ignore=ignore,
+        )
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # zarr and its codecs meet damaged stores with a dozen kinds of error
+        raise InputError(
+            f"{path} cannot be read as Zarr ({type(error).__name__}: {' '.join(str(error).split())[:100]}); it is "
+            "damaged, incomplete, or packed by a codec that is not installed. Copy it again."
+        ) from error
+    if stored < chunks:
+        # Zarr itself says nothing: what was never written, or got lost on the way, reads as the fill value.
+        note = f"{chunks - stored} of {chunks} chunks of {name} are not stored; they hold the fill value."
+        scene = replace(scene, notes=(*scene.notes, note))
+    return scene
