@@ -16,6 +16,19 @@ from pathlib import Path
 import jax
 import pytest
 
+_MOST_MAPS = 30_000
+"""Pieces of memory that compiled programs may hold: Linux allows a process 65,530 (vm.max_map_count), and a compiler
+that gets no more ends the process. A program takes tens of them."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs() -> Iterator[None]:
+    """Forget the programs that earlier files of tests have compiled when they are many."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_bytes().splitlines()) > _MOST_MAPS:
+        jax.clear_caches()
+
 
 @pytest.fixture
 def x64() -> Iterator[None]:
