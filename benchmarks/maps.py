@@ -49,13 +49,15 @@ def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]
     last["kernel"] = 0.1 * jax.random.normal(next(keys), last["kernel"].shape)
     full = model.factor(params, cube, config)
     flat = {"H": full["H"], "b": full["b"], "v": full["drive"], "eta": full["eta"]} | {
-        {"filters": "W", "gain": "s", "scale": "d"}[name]: part for name, part in full["energy"].items()
+        ours: full["energy"][name] for name, ours in (("filters", "W"), ("gain", "s"), ("scale", "d"))
     }
     literal = model.state_map(config)
 
     def energy_map(theta: dict[str, Any], A: jax.Array) -> jax.Array:
         whole = {"H": theta["H"], "b": theta["b"], "drive": theta["v"], "eta": theta["eta"]}
-        whole["energy"] = {"filters": theta["W"], "gain": theta["s"], "scale": theta["d"]}
+        energy = {"filters": theta["W"], "gain": theta["s"], "scale": theta["d"]}
+        # Every window counts here, so that it makes no difference which filters see one pixel only.
+        whole["energy"] = energy | {"pointwise": jnp.zeros(width)}
         ones = jnp.ones((side, side, 1))
         return literal(whole | {"mask": ones, "windows": ones}, A)
 
