@@ -181,7 +181,7 @@ def main(settings: Settings, folder: Path) -> Path:
     ]
     note = (
         "Figures are ratios: error after training over error of the untrained start. The weight of the spread is "
-        f"multiplied by `objective.inside` of the scene. {settings}"
+        f"multiplied by `objective.reach` of the scene. {settings}"
     )
     return tables.write(folder, "choose_training", rows, "python -m experiments.choose_training", note)
 

@@ -231,7 +231,7 @@ class Rates(NamedTuple):
         decay: factor of the schedule, applied each `Training.decay_every` steps.
         error: alpha, weight of the mean squared error beside the spectral angle.
         spread: weight of the size of the endmember simplex (`objective.spread`); 0 in the paper. `fit` multiplies it by
-            `objective.inside`, how far the varying spectra of the scene reach beyond a simplex of that size.
+            `objective.reach`, how far the varying spectra of the scene reach beyond a simplex of that size.
         jacobian: weight of |J|_F^2 / size, J the Jacobian of the map at the equilibrium; see `Training.probes`.
     """
 

@@ -116,8 +116,8 @@ def factor(
         features = correlate(weights["first"].T) + weights["bias"][None, None]
         guide = _net(config, E.shape[0]).apply({"params": weights["net"]}, features, m)
         energy = network.energy_weights(weights["energy"], pointwise=config.width // 2)
-        # Noise falls with the bands that are seen, and with it what there is to mend: the learned energy is one of the
-        # whole data term, and stands against that of half the bands with twice the weight.
+        # Fewer bands, more noise, more to mend: the learned energy is one of the whole data term, and stands against
+        # that of half the bands with twice the weight.
         theta["energy"] = energy | {"gain": energy["gain"] * (weight.size / jnp.maximum(jnp.sum(weight), 1))}
         theta["drive"] = convolution.convolve(guide, theta["energy"]["filters"])
     learned = network.energy_bound(theta["energy"]) if config.gradient == "energy" else jnp.zeros((), cube.dtype)

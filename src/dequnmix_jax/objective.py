@@ -79,7 +79,7 @@ def spread(endmembers: jax.Array) -> jax.Array:
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
 
 
-def inside(cube: jax.Array, endmembers: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+def reach(cube: jax.Array, endmembers: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Return how far varying spectra carry pixels out of a simplex, in parts of its size.
 
     theta (1 - (1 - v)^(1/2)) / spread(E): theta = (1 - share of the energy that R directions hold)^(1/2) is the angle

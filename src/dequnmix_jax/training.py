@@ -11,7 +11,7 @@ from dequnmix_jax import model, noise
 from dequnmix_jax.checks import InputError, check_count, check_cube, check_finite, check_mask
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.endmembers import vca
-from dequnmix_jax.objective import inside, loss
+from dequnmix_jax.objective import loss, reach
 from dequnmix_jax.records import History, Params, Trace
 
 FLOOR = 1e-5
@@ -31,10 +31,10 @@ class FitState(NamedTuple):
         equilibrium: (H, W, R), the state of the last solve.
         key: of jax.random.
         step: () int32.
-        best: (), the lowest loss so far that counted as progress.
+        best: (), the lowest loss so far that counted as progress; while E moves alone, the latest.
         waited: () int32, steps since.
         size: (), RMS of the endmembers at the start, the unit of their learning rate.
-        inside: (), `inside` of the scene, the unit of the weight of the spread.
+        reach: (), `reach` of the scene, the unit of the weight of the spread.
         subspace: (B, B), `noise.signal_subspace` of the scene, in which E moves.
     """
 
@@ -46,7 +46,7 @@ class FitState(NamedTuple):
     best: jax.Array
     waited: jax.Array
     size: jax.Array
-    inside: jax.Array
+    reach: jax.Array
     subspace: jax.Array
 
 
@@ -86,7 +86,7 @@ def begin(
         best=jnp.asarray(jnp.inf, cube.dtype),
         waited=jnp.asarray(0, jnp.int32),
         size=jnp.sqrt(jnp.mean(jnp.square(E))),
-        inside=lax.stop_gradient(inside(cube, E, mask)),
+        reach=lax.stop_gradient(reach(cube, E, mask)),
         subspace=lax.stop_gradient(noise.signal_subspace(cube, E.shape[0], mask=mask)),
     )
 
@@ -102,7 +102,7 @@ def advance(
     mask: jax.Array | None = None,
 ) -> tuple[FitState, History]:
     """Train for `steps` more steps; the result does not depend on how the steps are divided into calls."""
-    weights = rates._replace(spread=rates.spread * state.inside)
+    weights = rates._replace(spread=rates.spread * state.reach)
 
     def update(state: FitState, _: None) -> tuple[FitState, History]:
         key, draw = jax.random.split(state.key)
@@ -173,9 +173,8 @@ def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -
     dtype = params["endmembers"].dtype
     done = jnp.where(first, state.step, state.step - settled)
     schedule = jnp.asarray(rates.decay, dtype) ** (done // training.decay_every).astype(dtype)
-    # Both at once unless E goes first.
     network_turn = jnp.where(first, 0, schedule)
-    endmember_turn = jnp.where(first, schedule, 0) if settled > 0 else schedule
+    endmember_turn = jnp.where(first, schedule, 0) if settled > 0 else schedule  # together where E does not go first
 
     def move(turn: jax.Array, rate: Any, decay: Any, p: jax.Array, d: jax.Array) -> jax.Array:
         return p - jnp.asarray(rate, dtype) * turn * (d + jnp.asarray(decay, dtype) * p)
