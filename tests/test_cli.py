@@ -190,7 +190,18 @@ def test_ignored_bands_saturation_and_geotiff(trained, tmp_path, capsys):
 def test_ranges_that_are_none(trained, capsys, text):
     with pytest.raises(SystemExit) as stop:
         run("info", trained / "scene.npz", "--ignore", text)
-    assert stop.value.code == 2 and "argument --ignore" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.startswith("dequnmix info: argument --ignore: ")
+    assert len(err.splitlines()) == 1
+
+
+def test_a_model_remembers_its_bands(trained, tmp_path, capsys):
+    model, words = tmp_path / "m.npz", ["unmix", trained / "scene.npz", tmp_path / "m.npz", "--no-plots"]
+    assert run("fit", trained / "scene.npz", *SMALL, "--bands", "2:17", "-o", model) == 0
+    assert run(*words, "-o", tmp_path / "out") == 0
+    assert files.read_truth(tmp_path / "out").endmembers.shape == (R, 16)
+    assert "4 of 20 bands left out" in capsys.readouterr().err
+    assert "16 bands and the scene has 20" in failure(capsys, *words, "-o", tmp_path / "o", "--bands", "0:19")
 
 
 def test_not_converged_is_said(trained, tmp_path, capsys):

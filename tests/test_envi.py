@@ -90,6 +90,17 @@ def test_wavelengths_come_in_nanometres(tmp_path, values, unit, note):
     assert (len(scene.notes) == 0) if note is None else (note in scene.notes[0])
 
 
+def test_micrometres_beyond_one_hundred(tmp_path):
+    """Libraries of minerals reach 216 micrometres; nanometres under the name of micrometres are still told apart."""
+    far = "{0.4, 1.0, 2.5, 25.0, 216.0}"
+    scene = read_image(image(tmp_path, wavelength=far, wavelength_units="Micrometers", fwhm="{0.01, 0.01, 0.02, 1, 2}"))
+    np.testing.assert_allclose(scene.wavelengths, [400, 1000, 2500, 25000, 216000])
+    np.testing.assert_allclose(scene.fwhm, [10, 10, 20, 1000, 2000])
+    assert not scene.notes
+    scene = read_image(image(tmp_path, wavelength="{400, 500, 600, 700, 800}", wavelength_units="Micrometers"))
+    assert scene.wavelengths[0] == 400 and "says micrometres" in scene.notes[0]
+
+
 def test_band_index_is_no_wavelength(tmp_path):
     scene = read_image(image(tmp_path, wavelength="{1, 2, 3, 4, 5}", wavelength_units="Index"))
     assert scene.wavelengths is None

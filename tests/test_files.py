@@ -79,6 +79,20 @@ def test_ignored_ranges_and_saturation(tmp_path):
         read(tmp_path / "s.npz", saturation=float("nan"))
 
 
+def test_bands_by_number(tmp_path):
+    values = cube()
+    values[:, :, 0] = -1  # a dead band must not mask every pixel
+    values[0, 0, 2] = -1
+    np.save(tmp_path / "c.npy", values)
+    found = read(tmp_path / "c.npy", bands=(1, 3), nodata=-1)
+    assert found.good_bands.tolist() == [False, True, True, True, False, False]
+    assert (~found.valid).sum() == 1
+    assert "Bands 1 to 3 (counted from 0) are used alone, as asked." in found.notes
+    for wrong in ((3, 1), (-1, 2), (0, 6)):
+        with pytest.raises(InputError, match="expected numbers from 0 to 5"):
+            read(tmp_path / "c.npy", bands=wrong)
+
+
 class Trap:
     """Would announce itself if it were unpickled."""
 

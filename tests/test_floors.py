@@ -24,7 +24,7 @@ FLOORS = {
     "outputs": 4, "checkpoint": 4, "files": 5, "datasets": 5, "hysu": 5,
     "library": 2, "library_csv": 3, "library_usgs": 3, "library_files": 4, "resampling": 3, "identify": 3, "naming": 7,
     "canvas": 2, "matching": 2, "plots": 5, "progress": 6, "trained": 6, "scoring": 7, "commands": 7, "demo": 8,
-    "cli": 9, "__main__": 10, "__init__": 8,
+    "options": 7, "cli": 9, "__main__": 10, "__init__": 8,
 }  # fmt: skip
 HOST = {"ground", "bandaxis", "georaster", "geotiff", "hdf5", "emit", "prisma", "missions", "named", "arrays",
         "zarrfiles", "atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header", "envi", "envi_writing",

@@ -1,6 +1,7 @@
 """The spectral axis of a file: units of wavelength, and bands that the user sets aside."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,13 @@ _LARGEST_MICROMETRES = 100.0
 
 _MICROMETRES = ("um", "µm", "μm", "micron", "microns")
 _NANOMETRES = ("nm",)
+
+
+class BandNumbers(NamedTuple):
+    """Bands to use, all others being set aside; `first` and `last` are counted from 0, both included."""
+
+    first: int
+    last: int
 
 
 def nanometres(values: Array, unit: str, said: str = "The file") -> tuple[Array | None, list[str]]:
@@ -32,9 +40,10 @@ def nanometres(values: Array, unit: str, said: str = "The file") -> tuple[Array 
         if (values <= 0).any():
             return None, [f"{said} gives wavenumbers that are not positive; they were left out."]
         return 1e7 / values, ["Wavenumbers (1/cm) were turned into wavelengths."]
-    small = bool(values.max() <= _LARGEST_MICROMETRES)
-    guess = "micrometres" if small else "nanometres"
     micro = unit.startswith("micro") or unit in _MICROMETRES
+    # Libraries in micrometres reach 216; where the file says micrometres, most of its values must deny it.
+    small = bool((np.median(values) if micro else values.max()) <= _LARGEST_MICROMETRES)
+    guess = "micrometres" if small else "nanometres"
     known = "micrometres" if micro else "nanometres"
     if not (micro or unit.startswith("nano") or unit in _NANOMETRES):
         what = f"unit '{unit}'" if unit else "no unit"
@@ -55,7 +64,7 @@ def without_ignored(
         good: (B,) bool as the file has it, True for good, or None.
         wavelengths: (B,) nm, or None.
         bands: number of bands B.
-        ignore: ranges (shortest, longest) in nm, both ends included.
+        ignore: ranges (shortest, longest) in nm, both ends included, or BandNumbers to keep.
         name: the file, for messages.
 
     Returns:
@@ -67,13 +76,25 @@ def without_ignored(
     notes: list[str] = []
     if not ignore:
         return good, notes
+    kept = np.ones(bands, np.bool_) if good is None else np.array(good, np.bool_)
+    ranges = [entry for entry in ignore if not isinstance(entry, BandNumbers)]
+    for entry in ignore:
+        if isinstance(entry, BandNumbers):
+            if not 0 <= entry.first <= entry.last < bands:
+                raise InputError(
+                    f"Bands {entry.first} to {entry.last} of {name} are asked for, which has {bands}; expected numbers "
+                    f"from 0 to {bands - 1}, the lower one first."
+                )
+            kept[: entry.first] = kept[entry.last + 1 :] = False
+            notes.append(f"Bands {entry.first} to {entry.last} (counted from 0) are used alone, as asked.")
+    if not ranges:
+        return kept, notes
     if wavelengths is None:
         raise InputError(
             f"{name} has no wavelengths, so bands cannot be ignored by their range; expected wavelengths in the file. "
             "Set good_bands of the Scene instead."
         )
-    kept = np.ones(bands, np.bool_) if good is None else np.array(good, np.bool_)
-    for low, high in ignore:
+    for low, high in ranges:
         if not (np.isfinite(low) and np.isfinite(high) and low <= high):
             raise InputError(
                 f"The range to ignore is {low:g} to {high:g} nm; expected the shorter wavelength first, like 1310:1490."

@@ -40,6 +40,7 @@ def read_scene(args: Namespace) -> Scene:
         scale=args.scale,
         saturation=args.saturation,
         ignore=args.ignore or (),
+        bands=args.bands,
     )
 
 
@@ -141,6 +142,7 @@ def fit(args: Namespace) -> None:
         fitted = fit_scene(jax.random.key(args.seed), scene, config, training, RECOMMENDED[1], count=args.endmembers)
         metadata = model_metadata(scene, config, training, RECOMMENDED[1], args.seed, fitted.history)
         metadata["ignore"] = [list(pair) for pair in args.ignore or ()]
+        metadata["bands"] = None if args.bands is None else list(args.bands)
         params = jax.tree.map(np.asarray, fitted.params)
         checkpoint.save(temporary, params, metadata, overwrite=True)
     for line in describe_fit(fitted.history):
@@ -196,6 +198,8 @@ def unmix(args: Namespace) -> None:
     check_params(params, config, args.model)
     if args.ignore is None:
         args.ignore = [(float(low), float(high)) for low, high in metadata.get("ignore") or ()]  # as for `fit`
+    if args.bands is None and metadata.get("bands"):
+        args.bands = tuple(int(number) for number in metadata["bands"])
     with replacing_folder(args.output, overwrite=args.force) as folder:
         scene = read_for_unmixing(args)
         checkpoint.check_matches(params, bands=scene.cube.shape[2])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dequnmix_jax import arrays, envi, geotiff, matfiles, missions, npzfiles, zarrfiles
+from dequnmix_jax.bandaxis import BandNumbers
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.envi_header import find_header
 from dequnmix_jax.outputs import SUMMARY, write
@@ -86,6 +87,7 @@ def read(
     scale: float | None = None,
     saturation: float | None = None,
     ignore: Sequence[tuple[float, float]] = (),
+    bands: tuple[int, int] | None = None,
 ) -> Scene:
     """Read a scene from .npz, .npy, .mat, ENVI (header or data file), GeoTIFF, EMIT, PRISMA, Zarr, or from memory.
 
@@ -101,6 +103,7 @@ def read(
         saturation: value from which a pixel is saturated, before scaling; saturated pixels are masked.
         ignore: ranges (shortest, longest) of wavelength in nm, such as (1310, 1490) for water vapour; their bands
             are marked bad.
+        bands: first and last band to use, counted from 0; all others are marked bad.
 
     Returns:
         A Scene: float32 cube (H, W, B), wavelengths in nm, mask, and notes on what was assumed.
@@ -109,6 +112,8 @@ def read(
         InputError: the file is missing, damaged, truncated, of an unknown format, or disagrees with itself.
     """
     _check_choices(shape, order)
+    if bands is not None:
+        ignore = (*ignore, BandNumbers(*bands))
     values: dict[str, Any] = {"nodata": nodata, "scale": scale, "saturation": saturation, "ignore": ignore}
     kind = _kind(Path(path)) if isinstance(path, str | os.PathLike) else "array"
     if kind in _NAMES:

@@ -1,0 +1,219 @@
+"""The words of the command line: the options of every command, with examples of their use."""
+
+import argparse
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dequnmix_jax.outputs import FORMATS
+
+NO_CACHE = "DEQUNMIX_NO_CACHE"
+"""Environment variable: with 1 no compiled program is kept in the user's cache folder."""
+
+_EXAMPLES = f"""examples:
+  dequnmix demo                                           a real scene, shipped with the program
+  dequnmix info scene.img                                 what a file holds
+  dequnmix fit scene.mat --endmembers 3 -o model.npz      train on a scene
+  dequnmix unmix scene.mat model.npz -o out               maps, spectra and pictures into the folder out
+  dequnmix unmix scene.tif model.npz --format geotiff -o out
+  dequnmix score out reference.mat                        errors against a reference
+  dequnmix match out library.sli                          the nearest spectra of a library
+
+Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, Zarr. Compiled programs are
+kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
+JAX_COMPILATION_CACHE_DIR name another); {NO_CACHE}=1 keeps none."""
+
+_Group = argparse._ActionsContainer
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one sentence and not a page."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end the process with status 2."""
+        self.exit(2, f"{self.prog}: {message.rstrip('.')}. See `{self.prog} --help`.\n")
+
+
+def parser(version: str) -> argparse.ArgumentParser:
+    """Return the parser of all commands.
+
+    Args:
+        version: what `--version` says.
+    """
+    description = "Unmix hyperspectral scenes by deep equilibrium models."
+    whole = _Parser("dequnmix", description=description, epilog=_EXAMPLES, formatter_class=_AsWritten)
+    whole.add_argument("--version", action="version", version=f"dequnmix {version}")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_demo, _info, _fit, _unmix, _score, _match):
+        add(commands)
+    return whole
+
+
+_AsWritten = argparse.RawDescriptionHelpFormatter
+
+
+def _command(commands: Any, name: str, text: str, *examples: str) -> argparse.ArgumentParser:
+    lines = "\n".join(f"  dequnmix {name} {example}" for example in examples)
+    epilog = f"example{'s' if len(examples) > 1 else ''}:\n{lines}"
+    description = text[0].upper() + text[1:] + "."
+    added: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=description, epilog=epilog, formatter_class=_AsWritten
+    )
+    return added
+
+
+def _demo(commands: Any) -> None:
+    text = "unmix a real scene shipped with the program, and compare the areas found with the true ones"
+    demo = _command(commands, "demo", text, "-o my_demo", "--epochs 10 --seed 1 -o quick")
+    _output(demo, "FOLDER", "folder to make (dequnmix_demo)", "dequnmix_demo")
+    demo.add_argument("--endmembers", type=int, default=7, metavar="N", help="how many to look for (7)")
+    demo.add_argument("--epochs", type=int, metavar="N", help="training steps on the whole image")
+    _seed(demo)
+
+
+def _info(commands: Any) -> None:
+    text = "say what a file holds and what is odd about it"
+    info = _command(commands, "info", text, "scene.hdr", "scene.tif --nodata -9999 --json")
+    _reading(info)
+    _json(info)
+
+
+def _fit(commands: Any) -> None:
+    fit = _command(
+        commands,
+        "fit",
+        "train a model on a scene, without any reference",
+        "scene.img --endmembers 5 --nodata -9999 --scale 10000 -o model.npz",
+        "scene.tif --endmembers 4 --ignore 1310:1490 --ignore 1770:2000 -o model.npz",
+    )
+    _reading(fit)
+    fit.add_argument("--endmembers", type=int, required=True, metavar="N", help="how many materials to look for")
+    _output(fit, "MODEL", "file to make, .npz")
+    _training(fit)
+
+
+def _unmix(commands: Any) -> None:
+    unmix = _command(
+        commands,
+        "unmix",
+        "unmix a scene by a trained model, and write maps, spectra and pictures",
+        "scene.img model.npz -o out",
+        "scene.tif model.npz --format geotiff -o out",
+    )
+    _reading(unmix)
+    unmix.add_argument("model", type=Path, metavar="MODEL", help="file that `dequnmix fit` made")
+    _output(unmix, "FOLDER", "folder to make")
+    unmix.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the maps (envi)")
+    unmix.add_argument("--endmembers", type=int, metavar="N", help="refuse a model of another number")
+    unmix.add_argument("--no-plots", action="store_true", help="no pictures")
+
+
+def _score(commands: Any) -> None:
+    text = "measure an estimate against a reference"
+    score = _command(commands, "score", text, "out reference.mat", "out truth.npz --json")
+    score.add_argument("estimate", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made")
+    score.add_argument("truth", type=Path, metavar="TRUTH", help=".npz, .mat, spectral library or folder of `unmix`")
+    _matrix(score)
+    _json(score)
+
+
+def _match(commands: Any) -> None:
+    text = "name found spectra by the nearest ones of a spectral library"
+    match = _command(commands, "match", text, "out library.sli", "endmembers.csv library.csv --units um --count 5")
+    match.add_argument("found", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
+    match.add_argument("library", type=Path, metavar="LIBRARY", help="ENVI, CSV, USGS text or a folder of it")
+    match.add_argument("--count", type=_positive, default=3, metavar="N", help="names for each spectrum (3)")
+    match.add_argument("--fwhm", type=float, metavar="NM", help="width of the scene's bands at half maximum")
+    match.add_argument("--wavelengths", type=Path, metavar="FILE", help="wavelengths of USGS spectra")
+    match.add_argument("--bandpass", type=Path, metavar="FILE", help="widths of the bands of USGS spectra")
+    match.add_argument("--units", choices=("nm", "um"), help="of the wavelengths of a table")
+    match.add_argument("--nodata", type=float, help="value of missing entries of the library")
+    match.add_argument("--scale", type=float, help="divide the library by this")
+    match.add_argument("--sort", action="store_true", help="sort bands of overlapping spectrometers")
+    _json(match)
+
+
+def _reading(command: argparse.ArgumentParser) -> None:
+    """Add the options on how a scene is read."""
+    group = command.add_argument_group("reading the scene")
+    group.add_argument("file", type=Path, metavar="FILE", help="the scene, in any format that `dequnmix --help` names")
+    _reading_options(group)
+
+
+def _reading_options(group: _Group) -> None:
+    group.add_argument("--variable", metavar="NAME", help="the cube's name, in a file of several arrays")
+    _matrix(group)
+    group.add_argument("--nodata", type=float, help="value of missing pixels (nan, 0, -9999, ...), which are masked")
+    group.add_argument("--scale", type=float, help="divide by this, for example 10000 for scaled integers")
+    group.add_argument("--saturation", type=float, metavar="VALUE", help="mask pixels that reach this stored value")
+    group.add_argument(
+        "--ignore",
+        type=_wavelengths,
+        action="append",
+        metavar="FROM:TO",
+        help="leave out the bands between two wavelengths in nm, for example 1310:1490 for water vapour; repeatable",
+    )
+    group.add_argument(
+        "--bands",
+        type=_numbers,
+        metavar="FROM:TO",
+        help="use these bands alone, by their numbers, counted from 0, both ends included",
+    )
+
+
+def _wavelengths(text: str) -> tuple[float, float]:
+    return _range(text, float, "wavelengths, such as 1310:1490", "write the shorter wavelength first")
+
+
+def _numbers(text: str) -> tuple[int, int]:
+    low, high = _range(text, int, "band numbers, such as 0:119", "write the lower number first")
+    if low < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} begins below 0; bands are counted from 0")
+    return low, high
+
+
+def _range(text: str, number: Any, what: str, order: str) -> tuple[Any, Any]:
+    try:
+        low, high = (number(part) for part in text.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of {what}") from None
+    if not low <= high:  # NaN is refused too
+        raise argparse.ArgumentTypeError(f"{text!r} ends before it begins; {order}")
+    return low, high
+
+
+def _matrix(group: _Group) -> None:
+    group.add_argument(
+        "--shape", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="where a file holds a matrix of pixels"
+    )
+    group.add_argument("--order", choices=("F", "C"), help="pixels counted down the columns (F) or along the rows (C)")
+
+
+def _output(command: argparse.ArgumentParser, metavar: str, text: str, default: str | None = None) -> None:
+    given: dict[str, Any] = {"required": True} if default is None else {"default": Path(default)}
+    command.add_argument("-o", "--output", type=Path, metavar=metavar, help=text, **given)
+    command.add_argument("--force", action="store_true", help="replace an earlier output")
+
+
+def _training(command: argparse.ArgumentParser) -> None:
+    """Add the options on how a model is trained."""
+    group = command.add_argument_group("training")
+    group.add_argument("--epochs", type=int, metavar="N", help="training steps on the whole image")
+    _seed(group)
+    group.add_argument("--gradient", metavar="WORD", help="analytic, residual (the paper's network) or energy")
+    group.add_argument("--constraint", metavar="WORD", help="simplex, cone (free brightness) or softmax")
+    group.add_argument("--prox", metavar="WORD", help="none or conv")
+
+
+def _seed(group: _Group) -> None:
+    group.add_argument("--seed", type=int, default=0, help="of the random start (0)")
+
+
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="for other programs")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
