@@ -11,6 +11,7 @@ FLOORS = {
     "checks": 0, "config": 0.5, "records": 0,
     "solvers": 1, "mixing": 1, "metrics": 1, "projection": 1, "active_set": 1, "noise": 1, "convolution": 1, "rows": 1,
     "enumeration": 1.5, "pivoting": 1.5, "exact": 1.8, "closed_form": 2.5, "sparse": 2.5, "sparse_steps": 2,
+    "admm": 2.3,
     "implicit": 2, "network": 2, "endmembers": 2, "classical": 2,
     "superpixels": 1, "factor_steps": 1, "factoring": 2.5, "factorisation": 2.8,
     "subspace": 1, "extreme": 2, "simplex_volume": 2.5, "minimum_volume": 2.5, "dimension": 2, "starting": 3,

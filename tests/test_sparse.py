@@ -135,6 +135,51 @@ def test_float32_masks_and_odd_sides():
     assert not sparse.sunsal(Y, E, 0.01, solver=Admm(max_steps=1))[1].converged
 
 
+RUNS = {
+    "sunsal": lambda Y, E, w, **more: sparse.sunsal(Y, E, w, **more),
+    "signs": lambda Y, E, w, **more: sparse.sunsal(Y, E, w, nonnegative=False, **more),
+    "collaborative": lambda Y, E, w, **more: sparse.collaborative_sunsal(Y, E, 10 * w, sum_to_one=True, **more),
+    "tv": lambda Y, E, w, **more: sparse.sunsal_tv(Y, E, 0.1 * w, 0.3 * w, **more),
+    "isotropic": lambda Y, E, w, **more: sparse.sunsal_tv(Y, E, 0.1 * w, 0.3 * w, isotropic=True, **more),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_gradients_against_finite_differences(x64, name):
+    Y, E = (jnp.asarray(a) for a in scene(side=4))
+    target = jnp.asarray(np.random.default_rng(1).normal(size=(4, 4, 5)))
+
+    @jax.jit
+    def loss(Y, E, w):
+        x, trace = RUNS[name](Y, E, w, solver=Admm(tolerance=1e-11, max_steps=20000))
+        return jnp.sum(x * target), (x, trace.converged)
+
+    at = (Y, E, jnp.asarray(0.1))
+    (_, (x, converged)), gradient = jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(*at)
+    assert converged and (x == 0).any() and (x != 0).any()
+    draw = np.random.default_rng(2)
+    for number, g in enumerate(gradient):
+        way = jnp.asarray(draw.normal(size=at[number].shape))
+        ends = [loss(*(a + h * way if i == number else a for i, a in enumerate(at)))[0] for h in (1e-5, -1e-5)]
+        np.testing.assert_allclose(jnp.sum(g * way), (ends[0] - ends[1]) / 2e-5, rtol=1e-4, atol=1e-6)
+        assert jnp.abs(g).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_pixel_of_nan_spoils_itself_alone(name):
+    Y, E = (a.astype("f") for a in scene())
+    hole = Y.copy()
+    hole[1, 2, 3] = np.nan
+    mask = np.ones(Y.shape[:2], bool)
+    mask[1, 2] = False
+    run = jax.jit(lambda Y, mask: RUNS[name](Y, E, 0.1, mask=mask))
+    (x, trace), (masked, _) = run(hole, mask | True), run(hole, mask)
+    assert trace.converged and jnp.isnan(x[1, 2]).all() and (masked[1, 2] == 0).all()
+    np.testing.assert_array_equal(x[mask], masked[mask])
+    gradient = jax.grad(lambda E: jnp.nansum(RUNS[name](hole, E, 0.1, mask=mask)[0]))(E)
+    assert jnp.isfinite(gradient).all()
+
+
 def test_bad_input_is_named():
     Y, E = (a.astype("f") for a in scene())
     for run in (

@@ -11,8 +11,9 @@ def shrink(v: jax.Array, by: jax.Array | float) -> jax.Array:
 
 def shrink_length(v: jax.Array, by: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
     """Return the minimiser of by |x|_2 + |x - v|^2 / 2, vectors along `axis`."""
-    length = jnp.sqrt(jnp.sum(v * v, axis=axis, keepdims=True))
-    return v * (jax.nn.relu(length - by) / jnp.where(length == 0.0, 1.0, length))
+    square = jnp.sum(v * v, axis=axis, keepdims=True)
+    length = jnp.sqrt(jnp.where(square == 0.0, 1.0, square))  # the derivative of the root at 0 is infinite
+    return v * jnp.where(square == 0.0, 0.0, jax.nn.relu(length - by) / length)
 
 
 def differences(x: jax.Array) -> jax.Array:
@@ -34,14 +35,22 @@ def smooth(b: jax.Array) -> jax.Array:
     return jnp.fft.irfft2(waves * (1.0 / spectrum)[..., None].astype(waves.dtype), s=(H, W), axes=(0, 1))
 
 
-def data_step(basis: jax.Array, values: jax.Array, target: jax.Array, weight: jax.Array, sum_to_one: bool) -> jax.Array:
-    """Solve (G + weight I) x = target in every pixel (..., R), G = V diag(values) V^T, under sum x = 1 if asked."""
-    inverse = 1.0 / (values + weight)
-    turned = jnp.matmul(target, basis, precision="highest") * jnp.expand_dims(inverse, tuple(range(target.ndim - 1)))
-    x = jnp.matmul(turned, basis.T, precision="highest")
+def data_step(basis: jax.Array, inverse: jax.Array | None, target: jax.Array, sum_to_one: bool) -> jax.Array:
+    """Return M target in every pixel (..., R), under sum x = 1 if asked, for M = V diag(inverse) V^T.
+
+    V = `basis` are eigenvectors; where `inverse` is None, `basis` is M itself.
+    """
+
+    def times(b: jax.Array) -> jax.Array:
+        if inverse is None:
+            return jnp.matmul(b, basis, precision="highest")
+        turned = jnp.matmul(b, basis, precision="highest") * jnp.expand_dims(inverse, tuple(range(b.ndim - 1)))
+        return jnp.matmul(turned, basis.T, precision="highest")
+
+    x = times(target)
     if not sum_to_one:
         return x
-    ones = jnp.matmul(basis, inverse * jnp.sum(basis, axis=0), precision="highest")
+    ones = times(jnp.ones_like(basis[0]))
     return x - ((jnp.sum(x, axis=-1, keepdims=True) - 1.0) / jnp.sum(ones)) * jnp.expand_dims(
         ones, tuple(range(x.ndim - 1))
     )
