@@ -174,6 +174,21 @@ def test_masks_units_dark_pixels_and_vmap(method):
     assert together[2].steps.tolist() == [15, 15]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_loss_may_hold_a_factorisation(method):
+    """Its endmembers are constants of the loss, and abundances that follow from them are not."""
+    Y, E, _ = (jnp.asarray(a, jnp.float32) for a in scene(side=10))
+
+    def loss(Y):
+        found, A, _ = method(None, Y, endmembers=E, solver=dq.Factoring(max_steps=5))
+        return jnp.sum(A) + jnp.sum(jnp.square(dq.fcls(Y, found))), found
+
+    gradient, found = jax.jit(jax.grad(loss, has_aux=True))(Y)
+    alone = jax.grad(lambda Y: jnp.sum(jnp.square(dq.fcls(Y, found))))(Y)
+    np.testing.assert_allclose(gradient, alone, atol=1e-4 * float(jnp.abs(alone).max()))
+    assert jnp.abs(alone).max() > 0
+
+
 def test_one_material_and_a_start_by_vca():
     Y, E, _ = (x.astype("f") for x in scene())
     for method in METHODS:

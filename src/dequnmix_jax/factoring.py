@@ -69,7 +69,7 @@ def check(
     weight: Array | float,
     mask: Array | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Check the inputs and return the cube, the mask and the first endmembers."""
+    """Check the inputs and return the cube, the mask and the first endmembers, none of which carries a derivative."""
     check_cube(cube)
     if np.ndim(weight) != 0 or (concrete(weight) and not 0 <= float(np.asarray(weight)) < np.inf):
         raise InputError(f"weight is {weight}; expected one finite number, not negative.")
@@ -86,7 +86,7 @@ def check(
             )
         check_problem(cube, endmembers, mask)
         E = jnp.asarray(endmembers)
-    Y = jnp.asarray(cube)
+    Y, E = lax.stop_gradient((jnp.asarray(cube), E))  # a while loop has no reverse; a local minimum, no one derivative
     return Y, jnp.ones(Y.shape[:2], jnp.bool_) if mask is None else jnp.asarray(mask), E.astype(Y.dtype)
 
 

@@ -12,6 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from dequnmix_jax import factor_steps
 from dequnmix_jax.checks import Array, InputError
@@ -72,7 +73,9 @@ def mvc_nmf(
         abundances: (H, W, R), >= 0, the optimum for these endmembers; their sums are one up to the weight of sums (not
             exactly); 0 in masked pixels.
         descent: steps, residual, the objective over the steps. NaN, and not converged, where a valid pixel holds NaN.
-            In float32 the objective is known to some 1e-6 of itself. Not differentiable in reverse (a while loop).
+            In float32 the objective is known to some 1e-6 of itself.
+
+        Not differentiated (derivative 0 of all three): `fcls` with the endmembers found has a derivative in the cube.
 
     Raises:
         InputError: if the shapes do not fit, neither or both of endmembers and count are given, a weight is negative,
@@ -83,7 +86,7 @@ def mvc_nmf(
         factorization, IEEE TGRS 45(3), 2007. Its alternating projected gradients are replaced by exact minimisation.
     """
     start = check(key, cube, endmembers, count, weight, mask)
-    return _mvc_nmf(*start, jnp.asarray(weight, start[0].dtype), solver)
+    return _mvc_nmf(*start, lax.stop_gradient(jnp.asarray(weight, start[0].dtype)), solver)
 
 
 def l_half_nmf(
@@ -117,7 +120,7 @@ def l_half_nmf(
         factorization, IEEE TGRS 49(11), 2011. Abundances by its multiplicative steps, endmembers exactly.
     """
     start = check(key, cube, endmembers, count, weight, mask)
-    return _l_half_nmf(*start, jnp.asarray(weight, start[0].dtype), solver)
+    return _l_half_nmf(*start, lax.stop_gradient(jnp.asarray(weight, start[0].dtype)), solver)
 
 
 def sgs_nmf(
@@ -161,7 +164,7 @@ def sgs_nmf(
             f"The patches are of a scene of {np.shape(cut.labels)} pixels and {np.shape(cut.spectra)[1]} bands, and "
             f"the cube has shape {np.shape(cube)}; expected those of the cube. Make them by superpixels(cube)."
         )
-    return _sgs_nmf(*start, jnp.asarray(weight, start[0].dtype), cut, solver)
+    return _sgs_nmf(*start, *lax.stop_gradient((jnp.asarray(weight, start[0].dtype), cut)), solver)
 
 
 @partial(jax.jit, static_argnames="solver")  # its loops, run eagerly, would be compiled at every call
