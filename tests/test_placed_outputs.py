@@ -1,5 +1,7 @@
 """Maps that another program opens in the right place: written here, read back by rasterio and by spectral."""
 
+import hashlib
+import json
 import warnings
 
 import numpy as np
@@ -16,7 +18,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.envi_writing import write_image
 from dequnmix_jax.files import read, write
 from dequnmix_jax.georaster import write_maps
-from dequnmix_jax.ground import Ground
+from dequnmix_jax.ground import Ground, pixel_area
 from dequnmix_jax.records import Estimate
 from dequnmix_jax.scene import Scene
 
@@ -70,7 +72,7 @@ def test_geotiff_read_back_by_rasterio(tmp_path, kind):
         assert file.nodata == (-9999 if kind is tiff else None)
         assert (file.read_masks(1) == 0).sum() == (1 if kind is tiff else 0)
     with rasterio.open(tmp_path / "out" / "brightness.tif") as file:
-        assert file.count == 1 and file.descriptions == ("brightness",) and file.crs == UTM
+        assert file.count == 1 and file.descriptions == ("brightness (units of the scene)",) and file.crs == UTM
     again = read(tmp_path / "out" / "abundances.tif")
     np.testing.assert_array_equal(again.valid, scene.valid)
 
@@ -94,6 +96,75 @@ def test_envi_read_back_by_spectral(tmp_path, kind):
     with rasterio.open(tmp_path / "out" / "abundances.img") as file:
         assert file.crs.to_epsg() == 32632 and file.transform == TRANSFORM
     np.testing.assert_allclose(library.spectra, estimate().endmembers, rtol=1e-6)
+
+
+def change():
+    return np.random.default_rng(2).uniform(0, 1e-4, (H, W)).astype(np.float32)
+
+
+def residual(scene):
+    """Return the map by its definition, one pixel at a time."""
+    found = np.full((H, W), -9999.0)
+    for row, column in np.argwhere(scene.valid):
+        at = estimate()
+        mixed = at.brightness[row, column] * sum(at.abundances[row, column, r] * at.endmembers[r] for r in range(R))
+        found[row, column] = np.sqrt(np.mean((scene.cube[row, column] - mixed) ** 2))
+    return found
+
+
+@pytest.mark.parametrize("kind", [tiff, envi])
+@pytest.mark.parametrize("format", ["geotiff", "envi"])
+def test_residual_and_convergence_lie_where_the_scene_lies(tmp_path, kind, format):
+    scene = read(kind(tmp_path / f"s.{'tif' if kind is tiff else 'img'}"))
+    write(tmp_path / "out", estimate(), scene, names=NAMES, format=format, convergence=change())
+    expect = {
+        "residual": residual(scene),
+        "convergence": np.where(scene.valid, change(), -9999),
+        "brightness": np.where(scene.valid, estimate().brightness, -9999),
+    }
+    units = {"residual": "units of the scene", "convergence": "relative change", "brightness": "units of the scene"}
+    for name, values in expect.items():
+        with rasterio.open(tmp_path / "out" / f"{name}.{'tif' if format == 'geotiff' else 'img'}") as file:
+            np.testing.assert_allclose(file.read(1), values, rtol=1e-5)
+            assert file.crs.to_epsg() == 32632 and file.transform == TRANSFORM and file.count == 1
+            assert file.descriptions == (f"{name} ({units[name]})",)
+            assert file.nodata == (-9999 if kind is tiff else None)
+        if format == "envi":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of spectral's own
+                image = spectral.open_image(str(tmp_path / "out" / f"{name}.hdr"))
+                np.testing.assert_allclose(np.asarray(image[:, :, 0])[:, :, 0], values, rtol=1e-5)
+            assert image.metadata["band names"] == [f"{name} ({units[name]})"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["maps"]["residual"]["unit"] == "units of the scene"
+    assert summary["maps"]["residual"]["mean"] == pytest.approx(expect["residual"][scene.valid].mean(), rel=1e-5)
+    assert summary["pixel_area_m2"] == 900
+    shares = estimate().abundances[scene.valid].sum(axis=0)
+    np.testing.assert_allclose(summary["areas_m2"], 900 * shares, rtol=1e-5)
+    if kind is envi:
+        header = (tmp_path / "s.hdr").read_bytes()
+        assert summary["source"]["header"]["sha256"] == hashlib.sha256(header).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("projection", "area"),
+    [
+        ("EPSG:32632", 900.0), ("EPSG:4326", None), ("", None), (UTM.to_wkt(), 900.0),
+        (rasterio.CRS.from_epsg(3035).to_wkt(version="WKT2_2019"), 900.0),
+        (rasterio.CRS.from_epsg(2263).to_wkt(version="WKT2_2019"), None),  # feet
+        (rasterio.CRS.from_epsg(4326).to_wkt(), None),
+    ],
+)  # fmt: skip
+def test_areas_are_known_in_metres_alone(projection, area):
+    assert pixel_area(Ground(projection, tuple(TRANSFORM)[:6]), {}) == area
+
+
+def test_areas_of_envi_fields():
+    assert pixel_area(None, {"map info": "{UTM, 1, 1, 0, 0, 3.0, 2.0, 32, North, WGS-84}"}) == 6
+    assert pixel_area(None, {"map info": "{Albers, 1, 1, 0, 0, 3.0, 2.0, units=Meters}"}) == 6
+    for text in ("{Geographic Lat/Lon, 1, 1, 10, 31, 0.5, 0.5, WGS-84}", "{UTM, 1, 1, 0, 0, 3, x, units=Meters}", "{}"):
+        assert pixel_area(None, {"map info": text}) is None
+    assert pixel_area(None, {}) is None
 
 
 def swath():

@@ -30,6 +30,7 @@ from dequnmix_jax.metrics import align, armse, msad, pooled_rmse, psnr, spectral
 from dequnmix_jax.minimum_volume import minimum_volume
 from dequnmix_jax.model import equilibrium_map, init, reconstruct, unmix
 from dequnmix_jax.objective import loss
+from dequnmix_jax.quality import last_change
 from dequnmix_jax.records import Descent, Estimate, History, Trace
 from dequnmix_jax.resampling import resample
 from dequnmix_jax.scene import Scene
@@ -49,7 +50,7 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "ucls", "scls", "sunsal", "collaborative_sunsal", "sunsal_tv", "Admm",
     "mvc_nmf", "l_half_nmf", "sgs_nmf", "Factoring", "superpixels", "Superpixels",
     "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",
-    "init", "equilibrium_map", "unmix", "reconstruct", "fit", "loss",
+    "init", "equilibrium_map", "unmix", "last_change", "reconstruct", "fit", "loss",
     "fixed_point", "solve", "unrolled", "adjoint_trace",
     "certificate", "Estimate", "Trace", "Descent", "History", "Certificate",
     "spectral_angle", "armse", "pooled_rmse", "msad", "psnr", "sre", "align",

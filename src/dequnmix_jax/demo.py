@@ -18,12 +18,13 @@ import numpy as np
 
 from dequnmix_jax import checkpoint, datasets, files, hysu, plots
 from dequnmix_jax.atomic import replacing_folder
-from dequnmix_jax.commands import check_folder, save_pictures, unit_of, unmix_scene
+from dequnmix_jax.commands import check_folder, save_pictures
 from dequnmix_jax.config import RECOMMENDED, Model, Solver
 from dequnmix_jax.matching import match
 from dequnmix_jax.progress import describe_fit, fit_scene
 from dequnmix_jax.scene import Array, Scene, check_scene
 from dequnmix_jax.trained import model_metadata, plain
+from dequnmix_jax.unmixing import unit_of, unmix_scene
 
 EPOCHS = 30
 """Training steps, so that the demonstration ends within three minutes on two CPU cores."""
@@ -139,7 +140,7 @@ def demo(args: Namespace) -> None:
         fitted = fit_scene(rest, scene, config, training, RECOMMENDED[1], endmembers=E)
         for line in describe_fit(fitted.history):
             print(line)
-        estimate, trace = unmix_scene(fitted.params, scene, config)
+        estimate, trace, change = unmix_scene(fitted.params, scene, config)
         print(f"unmixed in {int(trace.steps)} steps, relative residual {float(trace.residual):.1e}")
         # Only here, with everything computed, does the library come in, and only for the names.
         naming = {
@@ -159,6 +160,8 @@ def demo(args: Namespace) -> None:
             names=naming["DEQ-Unmix"].names,
             configuration={"model": config, "training": training, "rates": RECOMMENDED[1]._asdict(), "seed": args.seed},
             trace=trace,
+            convergence=change,
+            record={"unit": unit_of(config), "history": metadata["history"]},
             overwrite=True,
         )
         written.append(checkpoint.save(folder / "model.npz", jax.tree.map(np.asarray, fitted.params), metadata))

@@ -9,8 +9,9 @@ from dequnmix_jax import arrays, envi, geotiff, matfiles, missions, npzfiles, za
 from dequnmix_jax.bandaxis import BandNumbers
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.envi_header import find_header
-from dequnmix_jax.outputs import SUMMARY, write
+from dequnmix_jax.outputs import write
 from dequnmix_jax.scene import Scene
+from dequnmix_jax.sidecar import SUMMARY
 from dequnmix_jax.truth import Truth
 
 __all__ = ["read", "read_truth", "write"]

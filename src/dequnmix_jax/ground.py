@@ -1,5 +1,7 @@
 """Where a scene lies: its coordinate system, its affine transform, and the table of an unrectified swath."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,3 +70,38 @@ def from_gdal(numbers: Any) -> tuple[float, float, float, float, float, float]:
     """Return the transform for GDAL's order (x0, a, b, y0, d, e)."""
     x0, a, b, y0, d, e = (float(value) for value in numbers)
     return (a, b, x0, d, e, y0)
+
+
+def pixel_area(ground: Ground | None, fields: Mapping[str, str]) -> float | None:
+    """Return the area of a pixel in square metres, or None where the place is unknown or not measured in metres.
+
+    A swath has none: its pixels differ in size.
+
+    Args:
+        ground: coordinate system and transform, or None.
+        fields: ENVI's ground fields, which are asked when there is no `ground`.
+    """
+    if ground is not None:
+        a, b, _, d, e, _ = ground.transform
+        metres = _in_metres(ground.projection) and ground.lookup is None
+        return abs(a * e - b * d) or None if metres else None
+    entries = [entry.strip().lower() for entry in fields.get("map info", "").strip("{} \n").split(",")]
+    units = next((entry.partition("=")[2].strip() for entry in entries if entry.startswith("units")), "")
+    if not (units.startswith("met") or (not units and entries[0] == "utm")) or len(entries) < 7:
+        return None
+    try:
+        area = abs(float(entries[5]) * float(entries[6]))
+    except ValueError:
+        return None
+    return area if 0 < area < np.inf else None
+
+
+def _in_metres(projection: str) -> bool:
+    """Return whether a coordinate system is a projection measured in metres; when in doubt it is not."""
+    text = projection.strip().upper()
+    if re.fullmatch(r"EPSG:32[67]\d\d", text):  # UTM on WGS 84
+        return True
+    # The ellipsoid of WKT 2 is always in metres, so that a foot anywhere decides.
+    return (
+        text.startswith(("PROJCS", "PROJCRS")) and "FOOT" not in text and bool(re.search(r'UNIT\["MET(RE|ER)"', text))
+    )

@@ -86,9 +86,10 @@ def _fit(commands: Any) -> None:
         "scene.tif --endmembers 4 --ignore 1310:1490 --ignore 1770:2000 -o model.npz",
     )
     _reading(fit)
-    fit.add_argument("--endmembers", type=int, required=True, metavar="N", help="how many materials to look for")
+    _count(fit, required=True)
     _output(fit, "MODEL", "file to make, .npz")
     _training(fit)
+    _json(fit)
 
 
 def _unmix(commands: Any) -> None:
@@ -105,6 +106,7 @@ def _unmix(commands: Any) -> None:
     unmix.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the maps (envi)")
     unmix.add_argument("--endmembers", type=int, metavar="N", help="refuse a model of another number")
     unmix.add_argument("--no-plots", action="store_true", help="no pictures")
+    _json(unmix)
 
 
 def _score(commands: Any) -> None:
@@ -202,6 +204,9 @@ def _training(command: argparse.ArgumentParser) -> None:
     group.add_argument("--gradient", metavar="WORD", help="analytic, residual (the paper's network) or energy")
     group.add_argument("--constraint", metavar="WORD", help="simplex, cone (free brightness) or softmax")
     group.add_argument("--prox", metavar="WORD", help="none or conv")
+    group.add_argument(
+        "--config", type=Path, metavar="FILE", help="TOML with tables model, training and rates; options override it"
+    )
 
 
 def _seed(group: _Group) -> None:
@@ -212,8 +217,23 @@ def _json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="for other programs")
 
 
+def _count(command: argparse.ArgumentParser, required: bool) -> None:
+    text = "how many materials to look for, or auto: as many signals as HySime finds"
+    command.add_argument("--endmembers", type=_number_or_auto, required=required, metavar="N", help=text)
+
+
+def _number_or_auto(text: str) -> int | str:
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor auto") from None
+
+
 def _positive(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is less than 1")
     return value

@@ -11,6 +11,7 @@ import numpy as np
 
 from dequnmix_jax.canvas import COLOURS, GREY, endmember_names, new_figure, panel, require, save, wrapped
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.maps import colour_composite
 from dequnmix_jax.scene import Array, Scene
 
 if TYPE_CHECKING:
@@ -248,13 +249,8 @@ def composite(scene: Scene, *, low: float = 2.0, high: float = 98.0) -> "Figure"
     Raises:
         InputError: the percentiles are no range, or matplotlib is missing.
     """
-    if not 0 <= low < high <= 100:
-        raise InputError(f"The percentiles are {low:g} and {high:g}; expected 0 <= low < high <= 100.")
-    bands = scene.bands_nearest()
-    values = np.asarray(scene.cube[:, :, list(bands)], np.float64)
-    bottom, top = np.nanpercentile(values[scene.valid], [low, high], axis=0)
-    colours = np.clip((values - bottom) / np.where(top > bottom, top - bottom, 1), 0, 1)
-    colours = np.where(scene.valid[:, :, None], np.nan_to_num(colours), float(GREY))
+    colours, bands = colour_composite(scene, low, high)
+    colours = np.where(scene.valid[:, :, None], colours, float(GREY))
     wide, high_inches = panel(scene.cube.shape)
     figure = new_figure(1.8 * wide + 0.9, 1.8 * high_inches + 0.9)
     axes = figure.add_subplot()

@@ -1,0 +1,109 @@
+"""Read the choices of a training from a TOML file.
+
+    [model]
+    gradient = "residual"
+    width = 16
+    [model.forward]
+    tolerance = 1e-5
+    [training]
+    epochs = 200
+    [rates]
+    spread = 1.0
+
+The tables hold the fields of `Model`, `Solver` (model.forward), `Adjoint` (model.backward), `Training` and `Rates`;
+what is not named stays as recommended. "none" stands for None.
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.config import RECOMMENDED, Model, Rates, Training
+
+_LARGEST = 2**20
+_NONE = {"model": ("step",), "model.backward": ("tolerance",)}  # the fields that may be None
+
+
+def read_configuration(path: Path | None) -> tuple[Model, Training, Rates]:
+    """Return the model, its training and the rates that a file asks for; the recommended ones when there is none.
+
+    Args:
+        path: a TOML file, or None.
+
+    Returns:
+        (Model, Training, Rates).
+
+    Raises:
+        InputError: the file cannot be read, or holds a key or a value that is unknown.
+    """
+    training, rates = RECOMMENDED
+    if path is None:
+        return Model(), training, rates
+    found = _tables(path)
+    _known(found, ("model", "training", "rates"), path, "")
+    whole = dict(found.get("model", {}))
+    parts = {name: whole.pop(name) for name in ("forward", "backward") if name in whole}
+    model = Model()
+    try:
+        for name, content in parts.items():
+            solver = _replaced(getattr(model, name), content, path, f"model.{name}")
+            model = replace(model, **{name: solver})
+        model = _replaced(model, whole, path, "model", also=("forward", "backward"))
+        training = _replaced(training, found.get("training", {}), path, "training")
+    except InputError as error:
+        said = str(error)
+        raise InputError(said if said.startswith(str(path)) else f"{path}: {said}") from error
+    except TypeError as error:  # text where a number is compared
+        raise InputError(f"{path} holds a value of the wrong kind ({error}); expected a number there.") from error
+    numbers = _content(found.get("rates", {}), path, "rates")
+    _known(numbers, Rates._fields, path, "rates.")
+    for key, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise InputError(f"{path} says rates.{key} = {value!r}; expected a number that is not negative.")
+    return model, training, rates._replace(**numbers)
+
+
+def _tables(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise InputError(f"{path} has {path.stat().st_size} bytes; expected a TOML file of a few lines.")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected a TOML file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(
+            f"{path} is no TOML ({error}); expected tables such as [training] with lines such as epochs = 100."
+        ) from error
+
+
+def _content(value: Any, path: Path, table: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{path} says {table} = {value!r}; expected a table, [{table}].")
+    return dict(value)
+
+
+def _known(found: Mapping[str, Any], known: Sequence[str], path: Path, table: str) -> None:
+    for key in found:
+        if key not in known:
+            raise InputError(f"{path} has the key {table}{key}, which is unknown; expected one of {', '.join(known)}.")
+
+
+def _replaced(default: Any, value: Any, path: Path, table: str, also: Sequence[str] = ()) -> Any:
+    content = _content(value, path, table)
+    kinds = {entry.name: type(getattr(default, entry.name)) for entry in fields(default) if entry.name not in also}
+    _known(content, (*kinds, *also), path, f"{table}.")
+    for key, entry in content.items():
+        if key in _NONE.get(table, ()):
+            if entry == "none":
+                content[key] = None
+                continue
+            kinds[key] = float
+        wanted = int | float if kinds[key] is float else kinds[key]
+        if not isinstance(entry, wanted) or (isinstance(entry, bool) and kinds[key] is not bool):
+            what = {bool: "true or false", int: "a whole number", float: "a number"}.get(kinds[key], "a word in quotes")
+            raise InputError(f"{path} says {table}.{key} = {entry!r}; expected {what}.")
+    return replace(default, **content)

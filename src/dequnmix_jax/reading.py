@@ -1,0 +1,92 @@
+"""Read the scene that the command line names, say what was assumed of it, and keep that for the record."""
+
+import sys
+from argparse import Namespace
+from typing import Any, NamedTuple
+
+from dequnmix_jax import files
+from dequnmix_jax.checks import InputError, check_count
+from dequnmix_jax.scene import Scene, check_scene, mask_invalid
+
+_OPTIONS = ("variable", "shape", "order", "nodata", "scale", "saturation", "ignore", "bands")
+
+
+class Reading(NamedTuple):
+    """A scene ready to be unmixed.
+
+    Attributes:
+        scene: its good bands, checked.
+        record: for summary.json: the options of its reading, and warnings.
+    """
+
+    scene: Scene
+    record: dict[str, Any]
+
+
+def warn(text: str) -> None:
+    """Say something on stderr that is no failure."""
+    print(text, file=sys.stderr)
+
+
+def read_scene(args: Namespace) -> Scene:
+    """Read the scene that the options name, as it is stored."""
+    shape = None if args.shape is None else tuple(args.shape)
+    return files.read(
+        args.file,
+        variable=args.variable,
+        shape=shape,
+        order=args.order,
+        nodata=args.nodata,
+        scale=args.scale,
+        saturation=args.saturation,
+        ignore=args.ignore or (),
+        bands=args.bands,
+    )
+
+
+def read_for_unmixing(args: Namespace, count: int | str | None = None) -> Reading:
+    """Read the good bands of a scene, check it, and say on stderr what was assumed and what is odd."""
+    scene = read_scene(args).with_good_bands()
+    if args.nodata is not None:
+        scene = mask_invalid(scene)
+    warnings = check_scene(scene, count=count if isinstance(count, int) else None)
+    for note in scene.notes:
+        warn(f"note: {note}")
+    for warning in warnings:
+        warn(f"warning: {warning}")
+    given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+    return Reading(scene, {"reading": given, "warnings": warnings})
+
+
+def count_endmembers(asked: int | str, scene: Scene) -> int:
+    """Return how many endmembers to look for: as many as asked, or, for "auto", as many signals as HySime finds.
+
+    Raises:
+        InputError: HySime finds fewer than two, or more than the scene has room for.
+    """
+    if isinstance(asked, int):
+        return asked
+    import jax
+    import jax.numpy as jnp
+
+    from dequnmix_jax.dimension import hysime
+
+    mask = None if scene.mask is None else jnp.asarray(scene.mask)
+    found = int(jax.jit(hysime)(jnp.asarray(scene.cube), mask=mask).number)
+    pixels, bands = int(scene.valid.sum()), scene.cube.shape[2]
+    if pixels <= bands:
+        raise InputError(
+            f"{scene.name or 'The scene'} has {pixels} valid pixels and {bands} bands, too few for HySime to tell "
+            "signal from noise; expected several times as many pixels. Say how many materials to look for: a number."
+        )
+    if found < 2:
+        raise InputError(
+            f"HySime finds {found} signal{'' if found == 1 else 's'} above the noise of {scene.name or 'the scene'}; "
+            "expected at least two to unmix. Say how many materials to look for: a number."
+        )
+    warn(
+        f"note: HySime finds {found} signals above the noise, so {found} endmembers are looked for; materials of small "
+        "variation count, too."
+    )
+    check_count(found, scene.cube, scene.valid)
+    return found

@@ -1,0 +1,141 @@
+"""The sidecar of an output, summary.json: how the maps came about, and what was assumed of the file."""
+
+import hashlib
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.envi_header import find_header
+from dequnmix_jax.ground import pixel_area
+from dequnmix_jax.maps import KINDS
+from dequnmix_jax.scene import Array, Scene
+
+if TYPE_CHECKING:
+    from dequnmix_jax.records import Trace
+
+SUMMARY = "summary.json"
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """Return name, size and hash of a file, or of a folder (Zarr): of the lines "sha256 name" of its files, sorted."""
+    if path.is_dir():
+        return _folder(path)
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _folder(path: Path) -> dict[str, Any]:
+    """Return name, size and hash of a folder (Zarr): of the lines "sha256 name" of its files, sorted by name."""
+    files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+    digest = hashlib.sha256("".join(f"{_sha256(file)} {name}\n" for name, file in files).encode())
+    return {"file": path.name, "bytes": sum(file.stat().st_size for _, file in files), "sha256": digest.hexdigest()}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def as_json(value: Any) -> Any:
+    """Return a value as JSON can hold it; numbers that are not finite become text, since JSON has none."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return as_json(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): as_json(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [as_json(entry) for entry in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    array = np.asarray(value)
+    if array.dtype.kind in "biufU":
+        return as_json(array.tolist())
+    raise InputError(f"The configuration holds {type(value).__name__}; expected numbers, text, lists and dataclasses.")
+
+
+def _source(scene: Scene) -> dict[str, Any] | None:
+    if scene.source is None or not scene.source.exists():
+        return None
+    found = file_record(scene.source)
+    header = find_header(scene.source) if scene.source.is_file() else None
+    if header is not None and header != scene.source:
+        found["header"] = file_record(header)
+    return found
+
+
+def summary(
+    maps: Mapping[str, Array | None],
+    names: Sequence[str],
+    scene: Scene,
+    *,
+    configuration: Any = None,
+    trace: "Trace | None" = None,
+    record: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what summary.json holds, as JSON can hold it.
+
+    Args:
+        maps: arrays by the names of `maps.KINDS`; those that are None were not made.
+        names: R names of the endmembers.
+        scene: the scene as it was unmixed.
+        configuration: a dataclass or a mapping of numbers, text and dataclasses, or None.
+        trace: how the solve went, or None.
+        record: further entries, such as how the scene was read.
+
+    Raises:
+        InputError: something in it that JSON cannot hold.
+    """
+    height, width, bands = scene.cube.shape
+    valid = scene.valid
+    means = {
+        name: as_json(np.mean(values[valid], axis=0, dtype=np.float64))
+        for name, values in maps.items()
+        if values is not None
+    }
+    area = pixel_area(scene.ground, scene.crs)
+    wavelengths = scene.wavelengths
+    return {
+        "written_by": "dequnmix_jax",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "scene": scene.name,
+        "source": _source(scene),
+        "rows": height,
+        "columns": width,
+        "bands": bands,
+        "wavelengths_nm": None if wavelengths is None else [float(wavelengths.min()), float(wavelengths.max())],
+        "valid_pixels": int(valid.sum()),
+        "pixel_area_m2": area,
+        "endmembers": list(names),
+        "mean_abundances": means["abundances"],
+        "areas_m2": None if area is None else [mean * area * int(valid.sum()) for mean in means["abundances"]],
+        "maps": {name: {**KINDS[name]._asdict(), "mean": mean} for name, mean in means.items()},
+        "configuration": as_json(configuration),
+        "trace": None if trace is None else {name: as_json(np.asarray(getattr(trace, name))) for name in trace._fields},
+        **as_json(record or {}),
+        "notes": list(scene.notes),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: _version(package) for package in ("dequnmix-jax", "jax", "jaxlib", "numpy")},
+        },
+    }

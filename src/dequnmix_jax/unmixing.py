@@ -1,0 +1,150 @@
+"""The steps that commands share: train a model on a scene, read one from its file, unmix a scene by it."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from dequnmix_jax import checkpoint
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.config import Model, Rates, Training
+from dequnmix_jax.configuration import read_configuration
+from dequnmix_jax.progress import fit_scene
+from dequnmix_jax.reading import warn
+from dequnmix_jax.results import Result, result_of
+from dequnmix_jax.scene import Scene
+from dequnmix_jax.sidecar import file_record
+from dequnmix_jax.trained import check_params, model_from, model_metadata
+
+if TYPE_CHECKING:
+    from dequnmix_jax.records import Estimate, History, Trace
+
+
+class Trained(NamedTuple):
+    """A model trained on a scene, with all that a checkpoint says about it."""
+
+    params: Any
+    config: Model
+    metadata: dict[str, Any]
+    history: "History"
+    seconds: float
+
+
+def train(args: Namespace, scene: Scene, count: int) -> Trained:
+    """Train a model on a scene as the options say."""
+    import jax
+
+    config, training, rates = choices(args)
+    fitted = fit_scene(jax.random.key(args.seed), scene, config, training, rates, count=count)
+    metadata = model_metadata(scene, config, training, rates, args.seed, fitted.history)
+    metadata["ignore"] = [list(pair) for pair in args.ignore or ()]
+    metadata["bands"] = None if args.bands is None else list(args.bands)
+    return Trained(jax.tree.map(np.asarray, fitted.params), config, metadata, fitted.history, fitted.seconds)
+
+
+def choices(args: Namespace) -> tuple[Model, Training, Rates]:
+    """Return what the options and their file of choices ask for; an option overrides the file."""
+    config, training, rates = read_configuration(args.config)
+    chosen = {name: getattr(args, name) for name in ("gradient", "constraint", "prox") if getattr(args, name)}
+    if args.epochs is not None:
+        training = replace(training, epochs=args.epochs)
+    return replace(config, **chosen), training, rates
+
+
+def history_record(history: "History") -> dict[str, Any]:
+    """Return how training went in a few numbers, for JSON."""
+    if not history.loss.size:
+        return {"steps": 0}
+    return {
+        "steps": history.loss.size,
+        "first_loss": history.loss[0],
+        "last_loss": history.loss[-1],
+        "mean_spectral_angle": history.angle[-1],
+        "converged_steps": history.converged.sum(),
+        "largest_residual": history.residual.max(),
+    }
+
+
+def not_its_own_input(output: Path, *inputs: Path) -> None:
+    """Raise InputError where an output would replace what it is made of."""
+    for path in inputs:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise InputError(f"{output} is also the input; expected another name for the output. Choose one.")
+
+
+class Known(NamedTuple):
+    """A model read from its file."""
+
+    params: Any
+    config: Model
+    metadata: dict[str, Any]
+
+
+def load_model(args: Namespace) -> Known:
+    """Read a model, and let the scene be read with the bands that it was trained on."""
+    params, metadata = checkpoint.load(args.model)
+    checkpoint.check_matches(params, count=args.endmembers)
+    config = model_from(metadata, args.model)
+    check_params(params, config, args.model)
+    if args.ignore is None:
+        args.ignore = [(float(low), float(high)) for low, high in metadata.get("ignore") or ()]  # as for `fit`
+    if args.bands is None and metadata.get("bands"):
+        args.bands = tuple(int(number) for number in metadata["bands"])
+    return Known(params, config, metadata | {"model_file": file_record(args.model)})
+
+
+def unmixed(known: Known, scene: Scene, record: dict[str, Any]) -> tuple[Result, "Trace"]:
+    """Unmix a scene by a model, say where it was not trustworthy, and return all of it."""
+    checkpoint.check_matches(known.params, bands=scene.cube.shape[2])
+    _compare_wavelengths(scene, known.metadata)
+    estimate, trace, change = unmix_scene(known.params, scene, known.config)
+    configuration = {name: known.metadata.get(name) for name in ("model", "training", "rates", "seed")}
+    history = known.metadata.get("history")
+    more = {"model_file": known.metadata.get("model_file"), "history": history, "unit": unit_of(known.config)}
+    if not trace.converged:
+        config = known.config
+        text = (
+            f"The equilibrium was not reached within {config.forward.max_steps} steps: the relative residual "
+            f"is {float(trace.residual):.2e} and {config.forward.tolerance:g} was asked for; do not trust the maps."
+        )
+        warn(f"warning: {text}")
+        record = record | {"warnings": [*record["warnings"], text]}
+    found = result_of(
+        estimate, scene, configuration=configuration, trace=trace, convergence=change, record=record | more
+    )
+    return found, trace
+
+
+def unmix_scene(params: Any, scene: Scene, config: Model) -> tuple["Estimate", "Trace", Any]:
+    """Unmix a scene, compiled, and return an estimate, how it went, and the convergence map, as numpy arrays."""
+    import jax
+    import jax.numpy as jnp
+
+    from dequnmix_jax.quality import unmix_with_change
+
+    mask = None if scene.mask is None else jnp.asarray(scene.mask)
+    estimate, trace, change = jax.tree.map(np.asarray, unmix_with_change(params, jnp.asarray(scene.cube), config, mask))
+    return estimate, trace, change
+
+
+def _compare_wavelengths(scene: Scene, metadata: Mapping[str, Any]) -> None:
+    trained = metadata.get("wavelengths_nm")
+    if trained is None or scene.wavelengths is None:
+        return
+    apart = float(np.max(np.abs(np.asarray(trained, np.float64) - scene.wavelengths)))
+    if apart > 1.0:  # nm; a tenth of the band width of an imaging spectrometer
+        warn(f"warning: The bands of the scene lie up to {apart:.1f} nm from those that the model was trained on.")
+
+
+def unit_of(config: Model) -> str:
+    """Return what the spectra of a model are measured in, for the axis of a picture."""
+    return "reflectance, scaled to maximum 1" if config.constraint == "cone" else "reflectance"
+
+
+def describe_trace(trace: "Trace") -> str:
+    """Return how a solve went, in a line of text."""
+    reached = "converged" if trace.converged else "not converged"
+    return f"{int(trace.steps)} steps, relative residual {float(trace.residual):.2e}, {reached}"
