@@ -15,7 +15,7 @@ FLOORS = {
     "implicit": 2, "network": 2, "endmembers": 2, "classical": 2,
     "superpixels": 1, "factor_steps": 1, "factoring": 2.5, "factorisation": 2.8,
     "subspace": 1, "extreme": 2, "simplex_volume": 2.5, "minimum_volume": 2.5, "dimension": 2, "starting": 3,
-    "curvature": 2.5, "model": 3, "synthetic": 3,
+    "curvature": 2.5, "scenewide": 2.5, "model": 3, "synthetic": 3,
     "objective": 3.5, "quality": 3.5, "training": 4, "certificate": 4,
     # host side: numpy only
     "ground": 0.5, "atomic": 1, "scene": 1, "bandaxis": 2, "pixelvalues": 2, "truth": 2, "pixelorder": 3,

@@ -165,6 +165,16 @@ class Model:
         if self.gradient == "analytic" and self.start == "random":
             raise InputError('Model(gradient="analytic", start="random") has nothing random; use start="physical".')
 
+    @property
+    def in_data_metric(self) -> bool:
+        """Whether the step is taken and projected in the metric of the data term."""
+        return self.metric == "data" and self.start == "physical" and self.constraint != "softmax"
+
+    @property
+    def on_logits(self) -> bool:
+        """Whether the state holds logits, with A = softmax(gamma z)."""
+        return self.constraint == "softmax" and self.start == "physical"
+
 
 @dataclass(frozen=True)
 class Training:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax import classical, convolution, curvature, mixing, network, projection
+from dequnmix_jax import classical, convolution, curvature, mixing, network, projection, scenewide
 from dequnmix_jax.checks import InputError, check_count, check_cube, check_endmembers, check_finite, check_mask
 from dequnmix_jax.config import Model
 from dequnmix_jax.implicit import fixed_point
@@ -71,7 +71,12 @@ def _net(config: Model, count: int) -> network.Net:
 
 
 def factor(
-    params: Params, cube: jax.Array, config: Model, mask: jax.Array | None = None, bands: jax.Array | None = None
+    params: Params,
+    cube: jax.Array,
+    config: Model,
+    mask: jax.Array | None = None,
+    bands: jax.Array | None = None,
+    whole: scenewide.Scenewide | None = None,
 ) -> dict[str, Any]:
     """Compute once all of the map that does not depend on the state.
 
@@ -80,13 +85,15 @@ def factor(
     sum A = 1 the mean endmember is taken out of both, which changes the gradient by a constant over endmembers only
     and makes the problem better conditioned (Samson: 62 to 10). A first linear layer of a network factors likewise:
     W1 (A E - Y) = A (E W1) - Y W1. `bands` (B,) weighs the bands in all of this; a band of weight 0 is not seen.
+    `whole` is what a larger scene decides, of which the cube is a tile.
     """
     E = params["endmembers"]
     weights = params["network"]
     valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
     m = valid[..., None].astype(cube.dtype)
     Y = jnp.where(valid[..., None], cube, 0)
-    scale = _scale(Y, m)
+    whole = scenewide.Scenewide(scenewide.unit(cube, mask)) if whole is None else whole
+    scale = whole.scale
     E = mixing.scale_to_unit_maximum(E) if config.constraint == "cone" else E / scale
     weight = jnp.ones(Y.shape[-1], Y.dtype) if bands is None else bands
     E = E * weight[None]
@@ -114,7 +121,7 @@ def factor(
         theta["offset"] = correlate(weights["first"].T) / unit - weights["bias"][None, None]
     if config.gradient == "energy":
         features = correlate(weights["first"].T) + weights["bias"][None, None]
-        guide = _net(config, E.shape[0]).apply({"params": weights["net"]}, features, m)
+        guide = _net(config, E.shape[0]).apply({"params": weights["net"]}, features, m, whole.pools)
         energy = network.energy_weights(weights["energy"], pointwise=config.width // 2)
         # Fewer bands, more noise, more to mend: the learned energy is one of the whole data term, and stands against
         # that of half the bands with twice the weight.
@@ -124,7 +131,7 @@ def factor(
     if config.prox == "conv":
         prox = network.energy_weights(weights["prox"])
         theta["prox"] = prox | {"gain": jnp.minimum(prox["gain"], 1)}
-    in_data_metric = _in_data_metric(config)
+    in_data_metric = config.in_data_metric
     # The paper's literal network has no known Lipschitz constant: eta is then the step itself.
     shift = learned + (config.proximity if in_data_metric else flat)
     if config.step is None:
@@ -143,33 +150,19 @@ def factor(
     return theta
 
 
-def _scale(Y: jax.Array, m: jax.Array) -> jax.Array:
-    """Return the RMS of the valid pixels, one for an empty scene: the unit in which the map works."""
-    mean = jnp.sum(jnp.square(Y)) / jnp.maximum(jnp.sum(m) * Y.shape[-1], 1)
-    return jnp.where(mean > 0, jnp.sqrt(jnp.where(mean > 0, mean, 1)), 1)
-
-
-def _in_data_metric(config: Model) -> bool:
-    return config.metric == "data" and config.start == "physical" and config.constraint != "softmax"
-
-
-def _on_logits(config: Model) -> bool:
-    return config.constraint == "softmax" and config.start == "physical"
-
-
 @cache
 def state_map(config: Model) -> Map:
     """Return equation (1) as a function f(theta, state) with a stable identity; theta comes from `factor`."""
 
     def f(theta: dict[str, Any], state: jax.Array) -> jax.Array:
         m = theta["mask"]
-        A = jax.nn.softmax(config.gamma * state, axis=-1) * m if _on_logits(config) else state
+        A = jax.nn.softmax(config.gamma * state, axis=-1) * m if config.on_logits else state
         G = _gradient(theta, A, config)
-        if _on_logits(config):
+        if config.on_logits:
             # Mirror descent on the entropy-regularised problem: z* = -G, A* = softmax(gamma z*).
             eta = theta["eta"] / (1 + config.gamma / 2)
             return _prox(theta, state - eta * (G + state)) * m
-        if _in_data_metric(config):
+        if config.in_data_metric:
             return _project_in_metric(theta, state, G, config) * m
         A = _prox(theta, state - theta["eta"] * G)
         if config.constraint == "softmax":
@@ -253,7 +246,7 @@ def _check(params: Params, cube: jax.Array, mask: jax.Array | None) -> None:
 def start_state(params: Params, cube: jax.Array, config: Model) -> jax.Array:
     """Return the state from which the solve starts when none is given: A = 1/R, or darkness, or level logits."""
     count = params["endmembers"].shape[0]
-    level = 0.0 if config.constraint == "cone" or _on_logits(config) else 1 / count
+    level = 0.0 if config.constraint == "cone" or config.on_logits else 1 / count
     return jnp.full((*cube.shape[:2], count), level, cube.dtype)
 
 
@@ -298,16 +291,21 @@ def unmix(
 
 
 def read_state(
-    params: Params, state: jax.Array, cube: jax.Array, config: Model, mask: jax.Array | None = None
+    params: Params,
+    state: jax.Array,
+    cube: jax.Array,
+    config: Model,
+    mask: jax.Array | None = None,
+    whole: scenewide.Scenewide | None = None,
 ) -> Estimate:
     """Turn a state of the map into abundances, endmembers and brightness."""
     E = params["endmembers"]
     valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
     if config.constraint == "cone":
-        scale = _scale(jnp.where(valid[..., None], cube, 0), valid[..., None].astype(cube.dtype))
         A, brightness = mixing.normalise_abundances(state, mask)
+        scale = scenewide.unit(cube, mask) if whole is None else whole.scale
         return Estimate(A, mixing.scale_to_unit_maximum(E), brightness * scale, state)
-    A = jax.nn.softmax(config.gamma * state, axis=-1) if _on_logits(config) else state
+    A = jax.nn.softmax(config.gamma * state, axis=-1) if config.on_logits else state
     A = jnp.where(valid[..., None], A, 0)
     return Estimate(A, E, valid.astype(cube.dtype), state)
 

@@ -108,17 +108,33 @@ def init_energy(key: jax.Array, kernel: int, count: int, width: int, gain: float
     return {"filters": filters, "gain": jnp.full((width,), gain), "log_scale": jnp.full((width,), jnp.log(0.1))}
 
 
+def inner(weights: dict[str, Any], features: jax.Array, mask: jax.Array) -> jax.Array:
+    """Return what the attention of a `Net` pools over all pixels, (H, W, width)."""
+    kernel, bias = weights["inner"]["kernel"], weights["inner"]["bias"]
+    return nn.relu(convolve(nn.relu(features) * mask, kernel) + bias[None, None])
+
+
+def pool(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the sum and the maximum of each channel over the valid pixels, (channels,) each."""
+    return jnp.sum(x * mask, axis=(0, 1)), jnp.max(jnp.where(mask > 0, x, jnp.finfo(x.dtype).min), axis=(0, 1))
+
+
 class Attention(nn.Module):
-    """CBAM: attention over channels, then over pixels (Woo et al. 2018, ECCV), pooling over valid pixels only."""
+    """CBAM: attention over channels, then over pixels (Woo et al. 2018, ECCV), pooling over valid pixels only.
+
+    `pools`, mean and maximum of each channel, stand in for those of x where x is a tile of a larger image.
+    """
 
     reduction: int = 4
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: jax.Array, pools: tuple[jax.Array, jax.Array] | None = None) -> jax.Array:
         channels = x.shape[-1]
-        count = jnp.maximum(jnp.sum(mask), 1)
-        average = jnp.sum(x * mask, axis=(0, 1)) / count
-        highest = jnp.max(jnp.where(mask > 0, x, jnp.finfo(x.dtype).min), axis=(0, 1))
+        if pools is None:
+            total, highest = pool(x, mask)
+            average = total / jnp.maximum(jnp.sum(mask), 1)
+        else:
+            average, highest = pools
         shrink = nn.Dense(max(channels // self.reduction, 1), name="shrink")
         grow = nn.Dense(channels, name="grow")
         x = x * nn.sigmoid(grow(nn.relu(shrink(average))) + grow(nn.relu(shrink(highest))))[None, None, :]
@@ -136,11 +152,13 @@ class Net(nn.Module):
     zero: bool  # the last layer starts at zero
 
     @nn.compact
-    def __call__(self, features: jax.Array, mask: jax.Array) -> jax.Array:
+    def __call__(
+        self, features: jax.Array, mask: jax.Array, pools: tuple[jax.Array, jax.Array] | None = None
+    ) -> jax.Array:
         x = nn.relu(features) * mask
         x = nn.relu(_convolution(self.width, self.kernel, "inner")(x))
         if self.attention:
-            x = Attention(name="attention")(x, mask)
+            x = Attention(name="attention")(x, mask, pools)
         return _convolution(self.out, self.kernel, "last", self.zero)(x * mask) * mask
 
 
