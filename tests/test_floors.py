@@ -18,6 +18,7 @@ FLOORS = {
     "curvature": 2.5, "scenewide": 2.5, "model": 3, "synthetic": 3,
     "objective": 3.5, "quality": 3.5, "training": 4, "certificate": 4,
     # host side: numpy only
+    "source": 2.2, "rawpixels": 2.4,
     "ground": 0.5, "atomic": 1, "scene": 1, "bandaxis": 2, "pixelvalues": 2, "truth": 2, "pixelorder": 3,
     "envi_header": 2.5, "georaster": 2.7, "geotiff": 2.8, "hdf5": 2.5, "emit": 3, "prisma": 3, "missions": 4,
     "named": 3.5, "arrays": 4, "zarrfiles": 4,
@@ -31,7 +32,8 @@ HOST = {"ground", "bandaxis", "georaster", "geotiff", "hdf5", "emit", "prisma", 
         "zarrfiles", "atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header", "envi", "envi_writing",
         "matvariables", "npzfiles", "matfiles", "maps", "sidecar", "results", "outputs",
         "checkpoint", "files", "datasets", "hysu", "plots", "canvas",
-        "library", "library_csv", "library_usgs", "library_files", "resampling", "identify"}  # fmt: skip
+        "library", "library_csv", "library_usgs", "library_files", "resampling", "identify",
+        "source", "rawpixels"}  # fmt: skip
 
 
 def imports(path):

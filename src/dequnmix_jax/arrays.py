@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.named import Variable, scene_from
+from dequnmix_jax.named import Variable, source_from
 from dequnmix_jax.scene import Scene
+from dequnmix_jax.source import Source
 
 
 def _variable(held: Any) -> Variable:
@@ -45,6 +46,19 @@ def read_array(
     Raises:
         InputError: the object has no shape or cannot be sliced, or its axes cannot be told.
     """
+    return open_array(held, variable=variable, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
+
+
+def open_array(
+    held: Any,
+    *,
+    variable: str | None = None,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Source:
+    """Return an object in memory, or one that reads when it is sliced, as a source; the rest as for `read_array`."""
     if hasattr(held, "data_vars"):
         names = [str(name) for name in held.data_vars]
         cubes = [name for name in names if getattr(held[name], "ndim", 0) >= 3]
@@ -66,7 +80,7 @@ def read_array(
     missing = np.nan if "_FillValue" in getattr(held, "encoding", {}) else None
     if missing is not None and np.dtype(held.dtype).kind != "f":
         missing = None
-    return scene_from(
+    return source_from(
         _variable(held),
         others,
         name=str(getattr(held, "name", "") or ""),

@@ -23,8 +23,8 @@ import numpy as np
 from dequnmix_jax import georaster, hdf5
 from dequnmix_jax.bandaxis import nanometres, without_ignored
 from dequnmix_jax.ground import Ground, from_gdal
-from dequnmix_jax.pixelvalues import scaled_and_masked
-from dequnmix_jax.scene import Array, Scene
+from dequnmix_jax.scene import Array
+from dequnmix_jax.source import Source, Stored, Window
 
 _FILL = -9999.0
 _CUBES = ("reflectance", "radiance")
@@ -49,7 +49,7 @@ def _ground(file: Any, path: Path, notes: list[str]) -> Ground | None:
     return Ground(hdf5.text(file, "spatial_ref"), from_gdal(numbers), lookup)
 
 
-def read_scene(
+def open_scene(
     file: Any,
     path: Path,
     *,
@@ -57,11 +57,11 @@ def read_scene(
     scale: float | None = None,
     saturation: float | None = None,
     ignore: Sequence[tuple[float, float]] = (),
-) -> Scene:
-    """Return the scene of an open EMIT file.
+) -> Source:
+    """Return the scene of an open EMIT file, unread.
 
     Args:
-        file: the open file.
+        file: the open file; each reading opens it anew.
         path: its path.
         nodata: value of missing pixels; the file's fill value by default.
         scale: divide the values by this.
@@ -69,7 +69,7 @@ def read_scene(
         ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
 
     Returns:
-        A Scene (downtrack, crosstrack, bands), good bands as the file has them, with the table of the map.
+        A Source (downtrack, crosstrack, bands), good bands as the file has them, with the table of the map.
 
     Raises:
         InputError: arrays are missing or do not fit together.
@@ -92,18 +92,26 @@ def read_scene(
     good, ignore_notes = without_ignored(good, wavelengths, bands, ignore, str(path))
     if nodata is None:
         nodata = _FILL if fill is None else float(np.ravel(fill)[0])
-    cube, mask, value_notes = scaled_and_masked(stored[()], nodata, scale, good, saturation)
+
+    def read(window: Window | None) -> Stored:
+        with hdf5.opened(path) as again:
+            held = hdf5.dataset(again, name, path, 3)
+            return Stored(held[()] if window is None else held[window.rows, window.columns])
+
     ground = _ground(file, path, notes)
     fields = georaster.header_fields(ground, notes)
-    return Scene(
-        cube,
+    return Source(
+        stored.shape,
+        read,
+        nodata=nodata,
+        scale=scale,
+        saturation=saturation,
         wavelengths=wavelengths,
         good_bands=good,
-        mask=mask,
         name=path.stem,
         source=path,
         crs=fields,
-        notes=(*notes, *ignore_notes, *value_notes),
+        notes=(*notes, *ignore_notes),
         ground=ground,
         fwhm=None if fwhm is None or not (fwhm > 0).all() else fwhm,
     )

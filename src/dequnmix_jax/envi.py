@@ -3,7 +3,7 @@
 import gzip
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from dequnmix_jax.bandaxis import without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground
 from dequnmix_jax.pixelvalues import looks_sheared, scaled_and_masked
+from dequnmix_jax.rawpixels import read_window
 from dequnmix_jax.scene import Array, Scene
+from dequnmix_jax.source import Source, Stored, Window
 
 _SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".sli", ".lib", ".tif", ".tiff", ".gz")
 
@@ -99,13 +101,17 @@ def _size_message(path: Path, size: int, shape: tuple[int, int, int], dtype: np.
     return message + ("The file may be truncated." if size < expected else "The header may belong to another file.")
 
 
+def _zipped(path: Path, header: envi.Header, expected: int) -> bool:
+    with path.open("rb") as file:
+        marked = file.read(2) == b"\x1f\x8b"
+    return header.get("file compression", "0").strip() == "1" or (marked and path.stat().st_size != expected)
+
+
 def _raw(path: Path, header: envi.Header, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int) -> Array:
     """Return the values as one flat array, memory-mapped when the file is not compressed."""
     expected = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     size = path.stat().st_size
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    if header.get("file compression", "0").strip() == "1" or (zipped and size != expected):
+    if _zipped(path, header, expected):
         try:
             with gzip.open(path, "rb") as file:
                 data = file.read(expected + 1)  # one byte more shows that there is more, without unpacking all of it
@@ -129,13 +135,47 @@ def _arranged(flat: Array, shape: tuple[int, int, int], interleave: str) -> Arra
     return flat.reshape([sizes[axis] for axis in axes]).transpose(permutation)
 
 
-def _read_tiff(path: Path, shape: tuple[int, int, int]) -> tuple[Array, Ground | None]:
-    cube, ground = geotiff.values(path)
-    if cube.shape != shape:
+def _of_tiff(path: Path, shape: tuple[int, int, int]) -> tuple[Callable[[Window | None], Stored], Ground | None]:
+    found, ground = geotiff.outline(path)
+    if found != shape:
         raise InputError(
-            f"{path} holds {cube.shape} (lines, samples, bands) and its header says {shape}; expected the two to agree."
+            f"{path} holds {found} (lines, samples, bands) and its header says {shape}; expected the two to agree."
         )
-    return cube, ground
+    return lambda window: Stored(geotiff.values(path, window)), ground
+
+
+def _of_raw(
+    path: Path,
+    header_path: Path,
+    header: envi.Header,
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    offset: int,
+    interleave: str,
+) -> tuple[Callable[[Window | None], Stored], bool]:
+    lines, samples, bands = shape
+    expected = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    zipped = _zipped(path, header, expected)
+    if not zipped and path.stat().st_size != expected:
+        raise InputError(_size_message(path, path.stat().st_size, shape, dtype, offset))
+
+    def stored(window: Window | None) -> Stored:
+        if window is not None and not zipped:
+            return Stored(read_window(path, shape, dtype, offset, interleave, window))
+        flat = _raw(path, header, shape, dtype, offset)
+        values = _arranged(flat, shape, interleave)
+        if window is not None:
+            return Stored(values[window])
+        swapped = _arranged(flat, (samples, lines, bands), interleave)
+        if lines == samples or not looks_sheared(values[:, :, bands // 2], swapped[:, :, bands // 2]):
+            return Stored(values)
+        note = (
+            f"The picture looks sheared with {lines} lines of {samples} samples and smooth with {samples} lines of "
+            f"{lines}; samples and lines may be swapped in {header_path.name}."
+        )
+        return Stored(values, None, (note,))
+
+    return stored, not zipped
 
 
 def read_image(
@@ -166,6 +206,18 @@ def read_image(
     Raises:
         InputError: a file is missing, damaged or truncated, or header and file disagree.
     """
+    return open_image(path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
+
+
+def open_image(
+    path: str | os.PathLike[str],
+    *,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Source:
+    """Open an ENVI image without reading it; arguments and errors as for `read_image`."""
     header_path, data_path = _pair(Path(path))
     header = envi.read_header(header_path)
     file_type = header.get("file type", "").lower()
@@ -173,41 +225,31 @@ def read_image(
         raise InputError(f"{data_path} is a spectral library, not an image; read it with envi.read_library.")
     shape, dtype, offset, interleave, notes = _layout(header, header_path)
     ground = None
+    lazy = True
     if "tif" in file_type or interleave == "tif" or data_path.suffix.lower() in (".tif", ".tiff"):
-        values, ground = _read_tiff(data_path, shape)
+        stored, ground = _of_tiff(data_path, shape)
     else:
-        flat = _raw(data_path, header, shape, dtype, offset)
-        values = _arranged(flat, shape, interleave)
-        lines, samples, bands = shape
-        swapped = _arranged(flat, (samples, lines, bands), interleave)
-        if lines != samples and looks_sheared(values[:, :, bands // 2], swapped[:, :, bands // 2]):
-            notes.append(
-                f"The picture looks sheared with {lines} lines of {samples} samples and smooth with {samples} lines of "
-                f"{lines}; samples and lines may be swapped in {header_path.name}."
-            )
+        stored, lazy = _of_raw(data_path, header_path, header, shape, dtype, offset, interleave)
     centres, unit_notes = envi.wavelengths(header, shape[2], header_path)
     fwhm = envi.widths(header, shape[2], header_path, centres, unit_notes)
     good = envi.good_bands(header, shape[2], header_path)
     good, ignore_notes = without_ignored(good, centres, shape[2], ignore, str(header_path))
-    cube, mask, value_notes = scaled_and_masked(
-        values,
-        envi.real(header, "data ignore value", header_path) if nodata is None else nodata,
-        envi.real(header, "reflectance scale factor", header_path) if scale is None else scale,
-        good,
-        envi.real(header, "saturation value", header_path) if saturation is None else saturation,
-    )
     fields = envi.ground_fields(header)
     if ground is not None and "map info" not in fields:  # the TIFF knows what the header does not
         fields |= georaster.header_fields(ground, notes)
-    return Scene(
-        cube=cube,
+    return Source(
+        shape,
+        stored,
+        nodata=envi.real(header, "data ignore value", header_path) if nodata is None else nodata,
+        scale=envi.real(header, "reflectance scale factor", header_path) if scale is None else scale,
+        saturation=envi.real(header, "saturation value", header_path) if saturation is None else saturation,
+        lazy=lazy,
         wavelengths=centres,
         good_bands=good,
-        mask=mask,
         name=data_path.stem,
         source=data_path,
         crs=fields,
-        notes=(*notes, *unit_notes, *ignore_notes, *value_notes),
+        notes=(*notes, *unit_notes, *ignore_notes),
         ground=ground,
         fwhm=fwhm,
     )

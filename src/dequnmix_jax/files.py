@@ -12,9 +12,10 @@ from dequnmix_jax.envi_header import find_header
 from dequnmix_jax.outputs import write
 from dequnmix_jax.scene import Scene
 from dequnmix_jax.sidecar import SUMMARY
+from dequnmix_jax.source import Source, held
 from dequnmix_jax.truth import Truth
 
-__all__ = ["read", "read_truth", "write"]
+__all__ = ["open_source", "read", "read_truth", "write"]
 
 
 # Little- and big-endian, and both with 64-bit offsets (BigTIFF).
@@ -112,6 +113,28 @@ def read(
     Raises:
         InputError: the file is missing, damaged, truncated, of an unknown format, or disagrees with itself.
     """
+    reading: dict[str, Any] = {"nodata": nodata, "scale": scale, "saturation": saturation, "ignore": ignore}
+    return open_source(path, variable=variable, shape=shape, order=order, bands=bands, **reading).scene()
+
+
+def open_source(
+    path: Any,
+    *,
+    variable: str | None = None,
+    shape: tuple[int, int] | None = None,
+    order: str | None = None,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+    bands: tuple[int, int] | None = None,
+) -> Source:
+    """Open a scene without reading it, where its format allows; arguments and errors as for `read`.
+
+    Returns:
+        A Source: windows of ENVI, plain .npy, GeoTIFF, EMIT, PRISMA, Zarr and of anything that can be sliced are read
+        when they are asked for (`Source.lazy`); .npz, .mat and gzip-compressed files have to be read whole.
+    """
     _check_choices(shape, order)
     if bands is not None:
         ignore = (*ignore, BandNumbers(*bands))
@@ -124,13 +147,17 @@ def read(
                 f"its shape; {'' if kind in ('zarr', 'array') else 'variable, '}shape and order do not apply."
             )
         if kind == "array":
-            return arrays.read_array(path, variable=variable, **values)
+            return arrays.open_array(path, variable=variable, **values)
         if kind == "zarr":
-            return zarrfiles.read_scene(path, variable=variable, **values)
-        read_image = {"envi": envi.read_image, "tiff": geotiff.read_image, "hdf5": missions.read_image}[kind]
-        return read_image(Path(path), **values)
+            return zarrfiles.open_scene(path, variable=variable, **values)
+        open_image = {"envi": envi.open_image, "tiff": geotiff.open_image, "hdf5": missions.open_image}[kind]
+        return open_image(Path(path), **values)
+    if kind == "npz" and variable is None and shape is None and order is None:
+        plain = npzfiles.open_array(Path(path), **values)
+        if plain is not None:
+            return plain
     reader = npzfiles if kind == "npz" else matfiles
-    return reader.read_scene(path, variable=variable, shape=shape, order=order, **values)
+    return held(reader.read_scene(path, variable=variable, shape=shape, order=order, **values))
 
 
 def read_truth(

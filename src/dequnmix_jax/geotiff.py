@@ -21,8 +21,9 @@ from dequnmix_jax import georaster
 from dequnmix_jax.bandaxis import nanometres, without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground
-from dequnmix_jax.pixelvalues import check_declared, gained, mask_nodata, scaled_and_masked
+from dequnmix_jax.pixelvalues import check_declared, mask_nodata
 from dequnmix_jax.scene import Array, Scene
+from dequnmix_jax.source import Source, Stored, Window
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(nm|nanomet\w*|um|µm|μm|micromet\w*|microns?)\b", re.IGNORECASE)
 
@@ -33,17 +34,27 @@ _BLOCK = 64 * 2**20
 _SHORTEST_NANOMETRES = 200.0
 
 
-def values(path: Path) -> tuple[Array, Ground | None]:
-    """Return the values of all bands (H, W, B) as they stand in the file, and where it lies.
+def outline(path: Path) -> tuple[tuple[int, int, int], Ground | None]:
+    """Return the shape (H, W, B) of all bands, and where the file lies.
 
     Raises:
         InputError: the file cannot be read, or rasterio is not installed.
     """
     with georaster.opened(path) as file:
-        return _read(file, list(file.indexes)), georaster.ground_of(file)
+        return (file.height, file.width, file.count), georaster.ground_of(file)
 
 
-def _read(file: Any, bands: list[int]) -> Array:
+def values(path: Path, window: Window | None = None) -> Array:
+    """Return the values of all bands (H, W, B), or those in a window, as they stand in the file.
+
+    Raises:
+        InputError: the file cannot be read, or rasterio is not installed.
+    """
+    with georaster.opened(path) as file:
+        return _read(file, list(file.indexes), window)
+
+
+def _read(file: Any, bands: list[int], window: Window | None = None) -> Array:
     kinds = {np.dtype(kind) for kind in file.dtypes}
     if any(kind.kind not in "iuf" for kind in kinds):
         found = ", ".join(sorted(kind.name for kind in kinds))
@@ -52,13 +63,17 @@ def _read(file: Any, bands: list[int]) -> Array:
     path = Path(file.name)
     shape = (file.height, file.width, len(bands))
     check_declared(shape, dtype.itemsize, path.stat().st_size if path.is_file() else 0, path)
-    cube = np.empty(shape, dtype)
-    rows = max(1, _BLOCK // (file.width * len(bands) * dtype.itemsize))
+    area = Window(slice(0, file.height), slice(0, file.width)) if window is None else window
+    cube = np.empty((*area.shape, len(bands)), dtype)
+    begin, end, columns = area.rows.start, area.rows.stop, (area.columns.start, area.columns.stop)
+    rows = max(1, _BLOCK // (area.shape[1] * len(bands) * dtype.itemsize))
     rows = -(-rows // file.block_shapes[0][0]) * file.block_shapes[0][0]  # whole strips or tiles
-    for first in range(0, file.height, rows):
-        last = min(first + rows, file.height)
-        block = file.read(bands, window=((first, last), (0, file.width)))
-        cube[first:last] = block.transpose(1, 2, 0)
+    first = begin
+    while first < end:
+        last = min((first // rows + 1) * rows, end)
+        block = file.read(bands, window=((first, last), columns))
+        cube[first - begin : last - begin] = block.transpose(1, 2, 0)
+        first = last
     return cube
 
 
@@ -146,14 +161,25 @@ def read_image(
     Raises:
         InputError: the file is damaged or of complex numbers, or rasterio is not installed.
     """
+    return open_image(path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
+
+
+def open_image(
+    path: Path,
+    *,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Source:
+    """Open a GeoTIFF without reading it; arguments and errors as for `read_image`."""
     with georaster.opened(path, driver="GTiff") as file:
         alphas = [band for band, kind in zip(file.indexes, file.colorinterp, strict=True) if kind.name == "alpha"]
         bands = [band for band in file.indexes if band not in alphas]
         if not bands:
             raise InputError(f"{path} holds nothing but alpha bands; expected a scene of spectral bands.")
         spectral = _Spectral(file, bands)
-        cube = _read(file, bands)
-        seen = _seen(file, alphas, bands)
+        shape = (file.height, file.width, len(bands))
         own_nodata = [file.nodatavals[band - 1] for band in bands]
         gains = np.array([file.scales[band - 1] for band in bands], np.float64)
         offsets = np.array([file.offsets[band - 1] for band in bands], np.float64)
@@ -165,47 +191,57 @@ def read_image(
         notes.append("The alpha band became the mask and is no spectral band.")
     if unplaced:
         notes.append("The file has ground control points and no transform; outputs are not placed on the ground.")
-    if nodata is None and len(set(map(str, own_nodata))) == 1:
+    each_its_own = nodata is None and len(set(map(str, own_nodata))) > 1
+    if nodata is None and not each_its_own:
         nodata = own_nodata[0]
-    elif nodata is None:
+
+    def stored(window: Window | None) -> Stored:
+        with georaster.opened(path, driver="GTiff") as file:
+            cube, seen = _read(file, bands, window), _seen(file, alphas, bands, window)
+        if not each_its_own:
+            return Stored(cube, seen)
         full = _full_in_every_band(cube, own_nodata, good)
-        notes.append(f"{int((~full).sum())} of {full.size} pixels hold the nodata value of one of their bands.")
-        seen = full if seen is None else seen & full
-    if scale is None and (gains == 1).all() and (offsets == 0).all() and np.isfinite(spectral.scale):
+        note = f"{int((~full).sum())} of {full.size} pixels hold the nodata value of one of their bands."
+        return Stored(cube, full if seen is None else seen & full, (note,))
+
+    plain = (gains == 1).all() and (offsets == 0).all()
+    if scale is None and plain and np.isfinite(spectral.scale):
         scale = spectral.scale
-    scaled = scale is None and not ((gains == 1).all() and (offsets == 0).all())
-    if saturation is None and np.isfinite(spectral.saturation):
-        saturation = spectral.saturation
-    result, mask, value_notes = scaled_and_masked(cube, nodata, scale, good, saturation, seen)
+    scaled = scale is None and not plain
     if scaled:
-        result = gained(cube, gains, offsets, mask)
         lowest, highest = gains.min(), gains.max()
         span = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
         notes.append(f"Values were multiplied by {span}, the scale in the file, and its offsets were added.")
     fields = georaster.header_fields(ground, notes)
-    return Scene(
-        result,
+    return Source(
+        shape,
+        stored,
+        nodata=nodata,
+        scale=scale,
+        saturation=spectral.saturation if saturation is None and np.isfinite(spectral.saturation) else saturation,
+        gains=gains if scaled else None,
+        offsets=offsets if scaled else None,
         wavelengths=spectral.wavelengths,
         good_bands=good,
-        mask=mask,
         name=path.stem,
         source=path,
         crs=fields,
-        notes=(*notes, *value_notes),
+        notes=tuple(notes),
         ground=ground,
         fwhm=spectral.fwhm,
     )
 
 
-def _seen(file: Any, alphas: list[int], bands: list[int]) -> Array | None:
+def _seen(file: Any, alphas: list[int], bands: list[int], window: Window | None) -> Array | None:
     """Return the file's own mask (H, W), True where valid, from its alpha band or mask band, or None."""
     seen = None
+    area = None if window is None else tuple((side.start, side.stop) for side in window)
     for band in alphas:
-        shown = file.read(band) > 0
+        shown = file.read(band, window=area) > 0
         seen = shown if seen is None else seen & shown
     flags = {flag.name for flag in file.mask_flag_enums[bands[0] - 1]}
     if "per_dataset" in flags and "alpha" not in flags:
-        shown = file.read_masks(bands[0]) > 0
+        shown = file.read_masks(bands[0], window=area) > 0
         seen = shown if seen is None else seen & shown
     return seen
 

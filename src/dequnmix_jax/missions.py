@@ -7,6 +7,7 @@ from pathlib import Path
 from dequnmix_jax import emit, hdf5, prisma
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.scene import Scene
+from dequnmix_jax.source import Source
 
 
 def read_image(
@@ -32,11 +33,23 @@ def read_image(
     Raises:
         InputError: the file is damaged, of another mission, or its arrays do not fit together.
     """
+    return open_image(path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
+
+
+def open_image(
+    path: str | os.PathLike[str],
+    *,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Source:
+    """Open an EMIT or PRISMA file without reading it; arguments and errors as for `read_image`."""
     path = Path(path)
     with hdf5.opened(path) as file:
         for mission in (emit, prisma):
             if mission.holds(file):
-                return mission.read_scene(file, path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore)
+                return mission.open_scene(file, path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore)
         names = ", ".join(sorted(file)[:8]) or "nothing"
     raise InputError(
         f"{path} is an HDF5 file that holds {names}; expected the layout of EMIT L2A (reflectance) or PRISMA L2 "

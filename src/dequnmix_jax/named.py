@@ -18,8 +18,8 @@ from dequnmix_jax import georaster, pixelorder
 from dequnmix_jax.bandaxis import nanometres, without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground, from_gdal
-from dequnmix_jax.pixelvalues import gained, scaled_and_masked
-from dequnmix_jax.scene import Array, Scene
+from dequnmix_jax.scene import Array
+from dequnmix_jax.source import Source, Stored, Window
 
 _AXES = (
     ("y", "row", "rows", "line", "lines", "lat", "latitude", "northing", "downtrack", "height"),
@@ -81,8 +81,8 @@ def _order(dims: tuple[str, ...], shape: tuple[int, ...], label: str) -> list[in
     return axes
 
 
-def cube_of(variable: Variable, bands: int | None, label: str) -> tuple[Array, list[str]]:
-    """Return the values as (H, W, B) and notes on how the axes were told.
+def _unread(variable: Variable, bands: int | None, label: str) -> tuple[tuple[int, ...], list[str]]:
+    """Return the axes of rows, columns and bands in what is stored, and notes on how they were told.
 
     Args:
         variable: an array of three axes, or more of length one.
@@ -90,20 +90,30 @@ def cube_of(variable: Variable, bands: int | None, label: str) -> tuple[Array, l
         label: its name, for messages.
 
     Raises:
-        InputError: not three axes, or axes that cannot be told, or values that are no real numbers.
+        InputError: not three axes, or axes that cannot be told.
     """
     shape = tuple(variable.values.shape)
     if variable.dims and len(variable.dims) == len(shape):
-        axes = _order(variable.dims, shape, label)
-        values = _real(variable.values, label)
-        for axis in sorted(set(range(len(shape))) - set(axes), reverse=True):
-            values = values.take(0, axis)
-            axes = [other - (other > axis) for other in axes]
-        return values.transpose(axes), []
+        return tuple(_order(variable.dims, shape, label)), []
     if len(shape) != 3:
         raise InputError(f"{label} has shape {shape}; expected (rows, columns, bands).")
-    values, notes = pixelorder.bands_last(_real(variable.values, label), bands, label)
-    return values, notes
+    # Of the shape alone it is told, by an array that takes no memory.
+    turned, notes = pixelorder.bands_last(np.broadcast_to(np.zeros((), np.int8), shape), bands, label)
+    return ((0, 1, 2) if turned.shape == shape else (1, 2, 0)), notes
+
+
+def _taken(values: Any, axes: tuple[int, ...], window: Window | None, label: str) -> Array:
+    """Return what an array holds in a window, or all of it, as (rows, columns, bands)."""
+    if window is None:
+        array = _real(values, label)
+    else:
+        # Axes that are none of the three have length one.
+        places = dict(zip(axes, (*window, slice(None)), strict=True))
+        array = _real(values[tuple(places.get(axis, slice(0, 1)) for axis in range(len(values.shape)))], label)
+    for axis in sorted(set(range(array.ndim)) - set(axes), reverse=True):
+        array = array.take(0, axis)
+        axes = tuple(other - (other > axis) for other in axes)
+    return array.transpose(axes)
 
 
 def _real(values: Any, label: str) -> Array:
@@ -172,7 +182,7 @@ def _ground(variable: Variable, others: Mapping[str, Variable], axes: Sequence[s
     return Ground(projection, (across, 0.0, float(x[0]) - across / 2, 0.0, down, float(y[0]) - down / 2))
 
 
-def scene_from(
+def source_from(
     variable: Variable,
     others: Mapping[str, Variable],
     *,
@@ -183,8 +193,8 @@ def scene_from(
     scale: float | None = None,
     saturation: float | None = None,
     ignore: Sequence[tuple[float, float]] = (),
-) -> Scene:
-    """Return the scene of a cube and what lies beside it.
+) -> Source:
+    """Return the scene of a cube and what lies beside it, unread.
 
     Args:
         variable: the cube.
@@ -199,15 +209,15 @@ def scene_from(
         ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
 
     Returns:
-        A Scene with notes on what was assumed.
+        A Source with notes on what was assumed.
 
     Raises:
         InputError: axes that cannot be told, values that are no real numbers.
     """
     label = f"{source or name or 'The array'}"
     known = next((held.values.shape[0] for word in _CENTRES if (held := others.get(word)) and held.values.shape), None)
-    values, notes = cube_of(variable, known, label)
-    bands = values.shape[2]
+    order, notes = _unread(variable, known, label)
+    height, width, bands = (int(variable.values.shape[axis]) for axis in order)
     dims = [str(dim) for dim in variable.dims]
     spectral = next((dim for dim in dims if dim.lower() in _AXES[2]), None)
     found = _along(others, _CENTRES, bands)
@@ -231,23 +241,28 @@ def scene_from(
     if nodata is None:
         nodata = missing
     gain, offset = (_first(variable.attributes, (word,)) for word in ("scale_factor", "add_offset"))
-    cube, mask, value_notes = scaled_and_masked(values, nodata, scale, good, saturation)
+    gains = offsets = None
     if scale is None and (gain not in (None, 1.0) or offset not in (None, 0.0)):
         gain, offset = 1.0 if gain is None else gain, 0.0 if offset is None else offset
-        cube = gained(values, np.full(bands, gain), np.full(bands, offset), mask)
+        gains, offsets = np.full(bands, gain), np.full(bands, offset)
         notes.append(f"Values were multiplied by {gain:g} and {offset:g} added, as the attributes say.")
     axes = [next((dim for dim in dims if dim.lower() in names), "") for names in _AXES[:2]]
     ground = _ground(variable, others, axes)
     fields = georaster.header_fields(ground, notes)
-    return Scene(
-        cube,
+    return Source(
+        (height, width, bands),
+        lambda window: Stored(_taken(variable.values, order, window, label)),
+        nodata=nodata,
+        scale=scale,
+        saturation=saturation,
+        gains=gains,
+        offsets=offsets,
         wavelengths=wavelengths,
         good_bands=good,
-        mask=mask,
         name=name,
         source=source,
         crs=fields,
-        notes=(*notes, *ignore_notes, *value_notes),
+        notes=(*notes, *ignore_notes),
         ground=ground,
         fwhm=fwhm,
     )

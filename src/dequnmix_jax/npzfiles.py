@@ -6,6 +6,7 @@ JSON object of ENVI header fields.
 """
 
 import json
+import math
 import os
 import zipfile
 import zlib
@@ -19,7 +20,9 @@ from dequnmix_jax import pixelorder
 from dequnmix_jax.bandaxis import without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.pixelvalues import scaled_and_masked
+from dequnmix_jax.rawpixels import read_window
 from dequnmix_jax.scene import Array, Scene
+from dequnmix_jax.source import Source, Stored, Window
 from dequnmix_jax.truth import Truth
 
 # What numpy and zipfile raise on files that are truncated, damaged, foreign, or ask to be unpickled.
@@ -168,6 +171,49 @@ def read_scene(
         source=path,
         crs=_ground(arrays, path),
         notes=(*notes, *ignore_notes, *value_notes),
+    )
+
+
+def open_array(
+    path: Path,
+    *,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Source | None:
+    """Open a .npy of a cube without reading it, or return None where it has to be read whole or is none.
+
+    Args:
+        path: the file.
+        nodata, scale, saturation, ignore: as for `read_scene`.
+    """
+    with path.open("rb") as file:
+        try:
+            readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, backwards, dtype = readers[np.lib.format.read_magic(file)](file)
+        except _DAMAGE:
+            return None
+        offset = file.tell()
+    size = offset + math.prod(shape) * dtype.itemsize
+    if len(shape) != 3 or min(shape) < 1 or backwards or dtype.kind not in "iuf" or path.stat().st_size != size:
+        return None
+
+    def stored(window: Window | None) -> Stored:
+        whole = Window(slice(0, shape[0]), slice(0, shape[1]))
+        return Stored(read_window(path, shape, dtype, offset, "bip", whole if window is None else window))
+
+    good, notes = without_ignored(None, None, shape[2], ignore, str(path))
+    return Source(
+        shape,
+        stored,
+        nodata=nodata,
+        scale=scale,
+        saturation=saturation,
+        good_bands=good,
+        name=path.stem,
+        source=path,
+        notes=tuple(notes),
     )
 
 

@@ -24,8 +24,8 @@ from dequnmix_jax import georaster, hdf5
 from dequnmix_jax.bandaxis import without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground
-from dequnmix_jax.pixelvalues import gained, scaled_and_masked
-from dequnmix_jax.scene import Array, Scene
+from dequnmix_jax.scene import Array
+from dequnmix_jax.source import Source, Stored, Window
 
 _SWATHS = "HDFEOS/SWATHS"
 _LEVELS = ("2D", "2C", "2B")
@@ -37,6 +37,9 @@ _INVALID = (1, 3)
 
 # A band that is invalid in more than half of the scene is no property of its pixels: the absorption of water vapour.
 _MOSTLY = 0.5
+
+# Rows are looked through in blocks of about this many bytes of stored numbers.
+_BLOCK = 64 * 2**20
 
 
 def _swath(file: Any) -> str | None:
@@ -82,16 +85,49 @@ class _Detector:
                     f"{self.errors.shape}; expected the two to agree."
                 )
 
-    def numbers(self) -> Array:
-        """Return the stored numbers (rows, columns, bands)."""
-        return np.ascontiguousarray(self.stored[()].transpose(0, 2, 1)[:, :, self.order])
+    def numbers(self, window: Window) -> Array:
+        """Return the stored numbers (rows, columns, bands) of a window."""
+        part = self.stored[window.rows, :, window.columns]
+        return np.ascontiguousarray(part.transpose(0, 2, 1)[:, :, self.order])
 
-    def invalid(self) -> Array:
+    def invalid(self, window: Window) -> Array:
         """Return (rows, columns, bands), True where the error matrix says that there is no measurement."""
-        height, _, width = self.stored.shape
         if self.errors is None:
-            return np.zeros((height, width, self.order.size), np.bool_)
-        return np.isin(self.errors[()], _INVALID).transpose(0, 2, 1)[:, :, self.order]
+            return np.zeros((*window.shape, self.order.size), np.bool_)
+        return np.isin(self.errors[window.rows, :, window.columns], _INVALID).transpose(0, 2, 1)[:, :, self.order]
+
+
+class _Bands:
+    """Both detectors of an open file, their bands in one order."""
+
+    def __init__(self, file: Any, path: Path, nodata: float | None) -> None:
+        level = _swath(file)
+        assert level is not None  # `holds` was asked
+        self.level = level
+        self.parts = vnir, swir = tuple(_Detector(file, level, name, path) for name in ("VNIR", "SWIR"))
+        if (vnir.stored.shape[0], vnir.stored.shape[2]) != (swir.stored.shape[0], swir.stored.shape[2]):
+            raise InputError(
+                f"{path} holds VNIR_Cube of shape {vnir.stored.shape} and SWIR_Cube of {swir.stored.shape}; expected "
+                "the same rows and columns."
+            )
+        self.sides = (vnir.stored.shape[0], vnir.stored.shape[2])
+        centres = np.concatenate([vnir.centres, swir.centres])
+        self.order = np.argsort(centres, kind="stable")
+        self.wavelengths = centres[self.order]
+        self.fwhm = np.concatenate([vnir.fwhm, swir.fwhm])[self.order]
+        overlap = [np.zeros(vnir.order.size, np.bool_), swir.centres <= vnir.centres.max(initial=0.0)]
+        self.overlap = np.concatenate(overlap)[self.order]
+        self.nodata = 0 if nodata is None else nodata
+
+    def each(self, word: str) -> Array:
+        """Return a number of the detectors for each band."""
+        return np.concatenate([np.full(part.order.size, getattr(part, word)) for part in self.parts])[self.order]
+
+    def read(self, window: Window) -> tuple[Array, Array]:
+        """Return the stored numbers of a window (rows, columns, bands), and True where there is no measurement."""
+        numbers = np.concatenate([part.numbers(window) for part in self.parts], axis=2)[:, :, self.order]
+        holes = np.concatenate([part.invalid(window) for part in self.parts], axis=2)[:, :, self.order]
+        return numbers, holes | (numbers == self.nodata)
 
 
 def _ground(file: Any, shape: tuple[int, int], path: Path, notes: list[str]) -> Ground | None:
@@ -117,7 +153,7 @@ def _ground(file: Any, shape: tuple[int, int], path: Path, notes: list[str]) -> 
     return Ground(f"EPSG:{int(code[0])}", (_PIXEL, 0.0, west - half, 0.0, -_PIXEL, top + half))
 
 
-def read_scene(
+def open_scene(
     file: Any,
     path: Path,
     *,
@@ -125,14 +161,14 @@ def read_scene(
     scale: float | None = None,
     saturation: float | None = None,
     ignore: Sequence[tuple[float, float]] = (),
-) -> Scene:
-    """Return the scene of an open PRISMA file.
+) -> Source:
+    """Return the scene of an open PRISMA file; which bands are bad is found out by reading it once.
 
     A pixel is masked where a good band has no measurement: a stored 0, or an error matrix that says invalid or
     saturated. A band without measurements in more than half of the scene is marked bad instead.
 
     Args:
-        file: the open file.
+        file: the open file; each reading opens it anew.
         path: its path.
         nodata: stored number of missing values; 0 by default.
         scale: divide the stored numbers by this, in place of the file's own scale.
@@ -140,66 +176,65 @@ def read_scene(
         ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
 
     Returns:
-        A Scene (rows, columns, bands), wavelengths ascending.
+        A Source (rows, columns, bands), wavelengths ascending.
 
     Raises:
         InputError: arrays or attributes are missing or do not fit together.
     """
-    level = _swath(file)
-    assert level is not None  # `holds` was asked
-    vnir, swir = (_Detector(file, level, name, path) for name in ("VNIR", "SWIR"))
-    if (vnir.stored.shape[0], vnir.stored.shape[2]) != (swir.stored.shape[0], swir.stored.shape[2]):
-        raise InputError(
-            f"{path} holds VNIR_Cube of shape {vnir.stored.shape} and SWIR_Cube of {swir.stored.shape}; expected the "
-            "same rows and columns."
-        )
-    notes = ["The file holds radiance, not reflectance."] if level == "2B" else []
-    wavelengths = np.concatenate([vnir.centres, swir.centres])
-    order = np.argsort(wavelengths, kind="stable")
-    wavelengths = wavelengths[order]
-    if missing := vnir.missing + swir.missing:
+    bands = _Bands(file, path, nodata)
+    notes = ["The file holds radiance, not reflectance."] if bands.level == "2B" else []
+    if missing := sum(part.missing for part in bands.parts):
         notes.append(f"{missing} bands are missing in the file (wavelength 0) and were left out.")
-    overlap = np.concatenate(
-        [np.zeros(vnir.order.size, np.bool_), swir.centres <= vnir.centres.max(initial=0.0)]
-    )[order]  # fmt: skip
-    if overlap.any():
-        notes.append(f"{int(overlap.sum())} bands of SWIR_Cube lie inside the range of VNIR_Cube and are marked bad.")
-    numbers = np.concatenate([vnir.numbers(), swir.numbers()], axis=2)[:, :, order]
-    holes = np.concatenate([vnir.invalid(), swir.invalid()], axis=2)[:, :, order]
-    holes |= numbers == (0 if nodata is None else nodata)
-    seen, lost = _judge(numbers, holes)
+    if bands.overlap.any():
+        count = int(bands.overlap.sum())
+        notes.append(f"{count} bands of SWIR_Cube lie inside the range of VNIR_Cube and are marked bad.")
+    lost = _lost(bands)
     if lost.any():
         notes.append(f"{int(lost.sum())} bands have no measurement in more than half of the scene and are marked bad.")
-    good, ignore_notes = without_ignored(~lost & ~overlap, wavelengths, order.size, ignore, str(path))
+    good, ignore_notes = without_ignored(
+        ~lost & ~bands.overlap, bands.wavelengths, lost.size, ignore, str(path)
+    )  # fmt: skip
     assert good is not None  # the bands were marked above
-    full = seen & ~holes[:, :, good].any(axis=2)
-    cube, mask, value_notes = scaled_and_masked(numbers, None, scale, good, saturation, full)
-    if scale is None:
-        gains, offsets = (
-            np.concatenate([np.full(part.order.size, getattr(part, word)) for part in (vnir, swir)])[order]
-            for word in ("gain", "offset")
-        )
-        cube = gained(numbers, gains, offsets, mask)
-    fwhm = np.concatenate([vnir.fwhm, swir.fwhm])[order]
-    ground = _ground(file, cube.shape[:2], path, notes) if level == "2D" else None
+    height, width = bands.sides
+    everything = Window(slice(0, height), slice(0, width))
+
+    def stored(window: Window | None) -> Stored:
+        with hdf5.opened(path) as again:
+            numbers, holes = _Bands(again, path, nodata).read(everything if window is None else window)
+        return Stored(numbers, np.any(numbers, axis=2) & ~holes[:, :, good].any(axis=2))
+
+    ground = _ground(file, bands.sides, path, notes) if bands.level == "2D" else None
     fields = georaster.header_fields(ground, notes)
-    return Scene(
-        cube,
-        wavelengths=wavelengths,
+    return Source(
+        (height, width, lost.size),
+        stored,
+        scale=scale,
+        saturation=saturation,
+        gains=bands.each("gain") if scale is None else None,
+        offsets=bands.each("offset") if scale is None else None,
+        wavelengths=bands.wavelengths,
         good_bands=good,
-        mask=mask,
         name=path.stem,
         source=path,
         crs=fields,
-        notes=(*notes, *ignore_notes, *value_notes),
+        notes=(*notes, *ignore_notes),
         ground=ground,
-        fwhm=fwhm if (fwhm > 0).all() else None,
+        fwhm=bands.fwhm if (bands.fwhm > 0).all() else None,
     )
 
 
-def _judge(numbers: Array, holes: Array) -> tuple[Array, Array]:
-    """Return (rows, columns), False in the padding around the scene, and (bands,), True for bands without a scene."""
-    seen: Array = np.any(numbers, axis=2)
-    if not seen.any():
-        return seen, np.zeros(numbers.shape[2], np.bool_)
-    return seen, np.array([holes[:, :, band][seen].mean() > _MOSTLY for band in range(numbers.shape[2])])
+def _lost(bands: _Bands) -> Array:
+    """Return (bands,), True for bands without a measurement in more than half of the pixels of the scene.
+
+    The padding around the scene, zero in every band, is none of its pixels.
+    """
+    height, width = bands.sides
+    pixels, without = 0, np.zeros(bands.order.size, np.int64)
+    rows = max(1, _BLOCK // (width * bands.order.size * 2))
+    for first in range(0, height, rows):
+        numbers, holes = bands.read(Window(slice(first, min(first + rows, height)), slice(0, width)))
+        seen = np.any(numbers, axis=2)
+        pixels += int(seen.sum())
+        without += holes[seen].sum(axis=0)
+    lost: Array = without > _MOSTLY * pixels
+    return lost

@@ -1,15 +1,17 @@
 """Read Zarr, format 2 and 3: an array, or a group of a cube and its coordinates, as xarray writes them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.named import Variable, scene_from
+from dequnmix_jax.named import Variable, source_from
 from dequnmix_jax.pixelvalues import check_declared
 from dequnmix_jax.scene import Scene
+from dequnmix_jax.source import Source, Stored, Window
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
@@ -73,12 +75,25 @@ def read_scene(
     Raises:
         InputError: the store is damaged, or holds no cube whose axes can be told, or zarr is not installed.
     """
+    return open_scene(path, variable=variable, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
+
+
+def open_scene(
+    path: str | os.PathLike[str],
+    *,
+    variable: str | None = None,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Source:
+    """Open the cube of a Zarr store without reading it; arguments and errors as for `read_scene`."""
     path = Path(path)
     try:
         import zarr
     except ImportError as error:
         raise InputError(f"{path} is a Zarr store, which needs zarr: pip install 'dequnmix-jax[zarr]'.") from error
-    try:
+    with _said(path):
         opened = zarr.open(str(path), mode="r")
         others: dict[str, Variable] = {}
         if hasattr(opened, "shape"):
@@ -90,7 +105,7 @@ def read_scene(
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         check_declared(tuple(cube.shape), cube.dtype.itemsize, size, path)
         stored, chunks = cube.nchunks_initialized, cube.nchunks
-        scene = scene_from(
+        source = source_from(
             _variable(cube),
             others,
             name=path.stem,
@@ -101,15 +116,29 @@ def read_scene(
             saturation=saturation,
             ignore=ignore,
         )
+    reading = source.stored
+
+    def said(window: Window | None) -> Stored:
+        with _said(path):
+            return reading(window)
+
+    source = replace(source, stored=said)
+    if stored < chunks:
+        # Zarr itself says nothing: what was never written, or got lost on the way, reads as the fill value.
+        note = f"{chunks - stored} of {chunks} chunks of {name} are not stored; they hold the fill value."
+        source = replace(source, notes=(*source.notes, note))
+    return source
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Say the failures of zarr and its codecs, who meet damaged stores with a dozen kinds of error."""
+    try:
+        yield
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # zarr and its codecs meet damaged stores with a dozen kinds of error
+    except Exception as error:
         raise InputError(
             f"{path} cannot be read as Zarr ({type(error).__name__}: {' '.join(str(error).split())[:100]}); it is "
             "damaged, incomplete, or packed by a codec that is not installed. Copy it again."
         ) from error
-    if stored < chunks:
-        # Zarr itself says nothing: what was never written, or got lost on the way, reads as the fill value.
-        note = f"{chunks - stored} of {chunks} chunks of {name} are not stored; they hold the fill value."
-        scene = replace(scene, notes=(*scene.notes, note))
-    return scene
