@@ -25,13 +25,16 @@ FLOORS = {
     "envi": 3, "envi_writing": 3, "matvariables": 3, "npzfiles": 3.5, "matfiles": 4,
     "maps": 2, "sidecar": 3, "results": 3.8, "outputs": 4, "checkpoint": 4, "files": 5, "datasets": 5, "hysu": 5,
     "library": 2, "library_csv": 3, "library_usgs": 3, "library_files": 4, "resampling": 3, "identify": 3, "naming": 7,
+    "page": 1, "charts": 3, "report_spectra": 4, "report_maps": 4.5, "reporting": 5,
     "canvas": 2, "matching": 2, "plots": 5, "progress": 6, "trained": 6, "scoring": 7, "commands": 7, "demo": 8,
-    "configuration": 1, "reading": 6, "unmixing": 6.5, "options": 7, "cli": 9, "__main__": 10, "__init__": 8,
+    "configuration": 1, "reading": 6, "unmixing": 6.5, "options": 7, "command_report": 8, "cli": 9,
+    "__main__": 10, "__init__": 8,
 }  # fmt: skip
 HOST = {"ground", "bandaxis", "georaster", "geotiff", "hdf5", "emit", "prisma", "missions", "named", "arrays",
         "zarrfiles", "atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header", "envi", "envi_writing",
         "matvariables", "npzfiles", "matfiles", "maps", "sidecar", "results", "outputs",
-        "checkpoint", "files", "datasets", "hysu", "plots", "canvas",
+        "checkpoint", "files", "page", "charts", "reporting", "report_spectra",
+        "report_maps", "datasets", "hysu", "plots", "canvas",
         "library", "library_csv", "library_usgs", "library_files", "resampling", "identify",
         "source", "rawpixels"}  # fmt: skip
 
@@ -86,7 +89,7 @@ def test_each_foreign_package_has_one_door():
         "jaxopt": {"solvers"},
         "flax": {"network"},
         "optax": {"training", "metrics", "matching"},
-        "matplotlib": {"plots", "canvas"},
+        "matplotlib": {"plots", "canvas", "charts"},
         "scipy": {"matvariables"},
         "pooch": {"datasets"},
         "rasterio": {"georaster"},

@@ -32,7 +32,9 @@ from dequnmix_jax.model import equilibrium_map, init, reconstruct, unmix
 from dequnmix_jax.objective import loss
 from dequnmix_jax.quality import last_change
 from dequnmix_jax.records import Descent, Estimate, History, Trace
+from dequnmix_jax.reporting import write_report
 from dequnmix_jax.resampling import resample
+from dequnmix_jax.results import Result, read_result
 from dequnmix_jax.scene import Scene
 from dequnmix_jax.simplex_volume import nfindr
 from dequnmix_jax.solvers import solve
@@ -44,7 +46,8 @@ from dequnmix_jax.training import fit
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
-    "Scene", "Ground", "read", "read_truth", "write", "Library", "read_library", "resample", "match", "Matches",
+    "Scene", "Ground", "read", "read_truth", "write", "read_result", "Result", "write_report",
+    "Library", "read_library", "resample", "match", "Matches",
     "vca", "sivm", "nfindr", "atgp", "minimum_volume", "purify", "start", "reason", "Start", "Scores", "Weights",
     "hysime", "virtual_dimension", "Dimension", "fcls", "nnls", "scaled_nnls", "kkt_residual",
     "ucls", "scls", "sunsal", "collaborative_sunsal", "sunsal_tv", "Admm",

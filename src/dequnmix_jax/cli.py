@@ -1,4 +1,4 @@
-"""The command line: `dequnmix demo | info | fit | unmix | score | match`.
+"""The command line: `dequnmix demo | info | fit | unmix | report | score | match`.
 
 A failure is one sentence on stderr and the exit status 1; nothing that exists is overwritten without --force.
 """
@@ -52,6 +52,10 @@ def _run(args: Namespace) -> None:
         from dequnmix_jax.demo import demo
 
         demo(args)
+    elif args.command == "report":
+        from dequnmix_jax.command_report import make_report
+
+        make_report(args)
     elif args.command == "score":
         from dequnmix_jax.scoring import score
 

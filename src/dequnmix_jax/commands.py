@@ -3,17 +3,20 @@
 import json
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dequnmix_jax import checkpoint, files, georaster
+from dequnmix_jax import canvas, checkpoint, files, georaster
 from dequnmix_jax.atomic import replacing_file, replacing_folder
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.library_files import read_library
 from dequnmix_jax.outputs import write_result
 from dequnmix_jax.progress import describe_fit
 from dequnmix_jax.reading import count_endmembers, read_for_unmixing, read_scene
+from dequnmix_jax.reporting import report
 from dequnmix_jax.results import Result
 from dequnmix_jax.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.sidecar import SUMMARY
@@ -25,7 +28,6 @@ from dequnmix_jax.unmixing import (
     load_model,
     not_its_own_input,
     train,
-    unit_of,
     unmixed,
 )
 
@@ -135,26 +137,40 @@ def check_folder(path: Path, force: bool) -> None:
 
 def unmix(args: Namespace) -> None:
     """Unmix a scene by a trained model and write maps, spectra and pictures into a folder."""
-    from dequnmix_jax import plots
-
-    if not args.no_plots:
-        plots.require()
+    if args.report is not None or not args.no_plots:
+        canvas.require()
+    if args.library is not None and args.report is None:
+        raise InputError("--library names spectra for a report, and none is asked for; expected --report FILE as well.")
     if args.format == "geotiff":
         georaster.require("--format geotiff")  # said now, and not after the work
     check_folder(args.output, args.force)
     known = load_model(args)
-    with replacing_folder(args.output, overwrite=args.force) as folder:
+    beside = args.report is not None and args.report.absolute().parent != args.output.absolute()
+    with ExitStack() as stack:
+        folder = stack.enter_context(replacing_folder(args.output, overwrite=args.force))
+        sheet = args.report and folder / args.report.name
+        if beside:
+            sheet = stack.enter_context(replacing_file(args.report, overwrite=args.force))
         scene, record = read_for_unmixing(args)
+        library = None if args.library is None else read_library(args.library, scale=args.library_scale)
         found, trace = unmixed(known, scene, record)
-        written = write_result(folder, found, scene, overwrite=True, format=args.format)
-        if not args.no_plots:
-            written += save_pictures(folder, found, scene, None, unit_of(known.config))
-    names = [str(args.output / path.name) for path in written]
+        written = write_everything(folder, found, scene, args.format, pictures=not args.no_plots)
+        if sheet is not None:
+            sheet.write_text(report(found, library), encoding="utf-8")
+    names = [str(args.output / path.name) for path in written] + ([str(args.report)] if args.report else [])
     if args.json:
         print(json.dumps(plain({**found.summary, "files": names}), indent=2, allow_nan=False))
         return
     print(describe_trace(trace))
     print("\n".join(names))
+
+
+def write_everything(folder: Path, found: Result, scene: Scene, format: str, pictures: bool) -> list[Path]:
+    """Write maps, spectra, record and pictures of a result into an empty folder, and return the files."""
+    written = write_result(folder, found, scene, overwrite=True, format=format)
+    if pictures:
+        written += save_pictures(folder, found, scene, None, str(found.summary["unit"]))
+    return written
 
 
 def save_pictures(

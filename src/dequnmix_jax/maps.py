@@ -1,5 +1,6 @@
 """The maps of an unmixing: what each of them is and measures, and how they are made of an estimate."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -86,3 +87,10 @@ def colour_composite(scene: Scene, low: float = 2.0, high: float = 98.0) -> tupl
     bottom, top = np.nanpercentile(values[scene.valid], [low, high], axis=0)
     colours = np.clip((values - bottom) / np.where(top > bottom, top - bottom, 1), 0, 1)
     return np.where(scene.valid[:, :, None], np.nan_to_num(colours), 0.0), bands
+
+
+def composite_words(bands: Sequence[int], wavelengths: Array | None) -> str:
+    """Return the three bands of a picture in colour as words: their wavelengths, or their numbers."""
+    if wavelengths is None:
+        return "bands {}, {}, {} (counted from 0)".format(*bands)
+    return "{:.0f}, {:.0f}, {:.0f} nm".format(*wavelengths[list(bands)])

@@ -43,7 +43,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     whole = _Parser("dequnmix", description=description, epilog=_EXAMPLES, formatter_class=_AsWritten)
     whole.add_argument("--version", action="version", version=f"dequnmix {version}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_demo, _info, _fit, _unmix, _score, _match):
+    for add in (_demo, _info, _fit, _unmix, _report, _score, _match):
         add(commands)
     return whole
 
@@ -98,7 +98,7 @@ def _unmix(commands: Any) -> None:
         "unmix",
         "unmix a scene by a trained model, and write maps, spectra and pictures",
         "scene.img model.npz -o out",
-        "scene.tif model.npz --format geotiff -o out",
+        "scene.tif model.npz --format geotiff -o out --report report.html",
     )
     _reading(unmix)
     unmix.add_argument("model", type=Path, metavar="MODEL", help="file that `dequnmix fit` made")
@@ -106,7 +106,33 @@ def _unmix(commands: Any) -> None:
     unmix.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the maps (envi)")
     unmix.add_argument("--endmembers", type=int, metavar="N", help="refuse a model of another number")
     unmix.add_argument("--no-plots", action="store_true", help="no pictures")
+    unmix.add_argument("--report", type=Path, metavar="FILE", help="make a page about it as well, .html")
+    _library(unmix)
     _json(unmix)
+
+
+def _report(commands: Any) -> None:
+    report = _command(
+        commands,
+        "report",
+        "make a page about a result, or go from a scene to a page in one command",
+        "out -o report.html",
+        "out --library library.sli -o report.html",
+        "scene.hdr --endmembers 5 -o report.html",
+        "scene.tif --endmembers auto --result out --format geotiff -o report.html",
+        "scene.tif --model model.npz -o report.html",
+    )
+    report.add_argument("file", type=Path, metavar="RESULT|SCENE", help="folder that `dequnmix unmix` made, or a scene")
+    report.add_argument("scene", type=Path, nargs="?", metavar="SCENE", help="that a result of an old version is of")
+    _output(report, "FILE", "page to make, .html")
+    _library(report)
+    _count(report, required=False)
+    report.add_argument("--model", type=Path, metavar="FILE", help="unmix by this model and train none")
+    report.add_argument("--result", type=Path, metavar="FOLDER", help="keep maps, spectra and model in this folder")
+    report.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the maps (envi)")
+    _reading_options(report.add_argument_group("reading the scene"))
+    _training(report)
+    _json(report)
 
 
 def _score(commands: Any) -> None:
@@ -207,6 +233,11 @@ def _training(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--config", type=Path, metavar="FILE", help="TOML with tables model, training and rates; options override it"
     )
+
+
+def _library(command: _Group) -> None:
+    command.add_argument("--library", type=Path, metavar="FILE", help="name the endmembers by it: ENVI, CSV, USGS text")
+    command.add_argument("--library-scale", type=float, metavar="NUMBER", help="divide the library by this")
 
 
 def _seed(group: _Group) -> None:

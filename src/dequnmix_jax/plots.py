@@ -11,7 +11,7 @@ import numpy as np
 
 from dequnmix_jax.canvas import COLOURS, GREY, endmember_names, new_figure, panel, require, save, wrapped
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.maps import colour_composite
+from dequnmix_jax.maps import colour_composite, composite_words
 from dequnmix_jax.scene import Array, Scene
 
 if TYPE_CHECKING:
@@ -255,10 +255,7 @@ def composite(scene: Scene, *, low: float = 2.0, high: float = 98.0) -> "Figure"
     figure = new_figure(1.8 * wide + 0.9, 1.8 * high_inches + 0.9)
     axes = figure.add_subplot()
     axes.imshow(colours, origin="upper", interpolation="nearest")
-    if scene.wavelengths is None:
-        title = "bands {}, {}, {} as red, green, blue".format(*bands)
-    else:
-        title = "{:.0f}, {:.0f}, {:.0f} nm as red, green, blue".format(*scene.wavelengths[list(bands)])
+    title = f"{composite_words(bands, scene.wavelengths)} as red, green, blue"
     axes.set_title(wrapped(title, 1.8 * wide, 2), fontsize=9)
     axes.set_xlabel("column", fontsize=9)
     axes.set_ylabel("row", fontsize=9)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dequnmix_jax import npzfiles
 from dequnmix_jax.checks import InputError, check_endmembers
-from dequnmix_jax.maps import colour_composite, residual_map
+from dequnmix_jax.maps import colour_composite, composite_words, residual_map
 from dequnmix_jax.scene import Array, Scene
 from dequnmix_jax.sidecar import SUMMARY, summary
 
@@ -125,15 +125,9 @@ def result_of(
         wavelengths_nm=scene.wavelengths,
         fwhm_nm=scene.fwhm,
         composite=np.round(255 * colours).astype(np.uint8),
-        composite_bands=_words(three, scene.wavelengths),
+        composite_bands=composite_words(three, scene.wavelengths),
         summary=summary(maps, found, scene, configuration=configuration, trace=trace, record=record),
     )
-
-
-def _words(bands: Sequence[int], wavelengths: Array | None) -> str:
-    if wavelengths is None:
-        return "bands {}, {}, {} (counted from 0)".format(*bands)
-    return "{:.0f}, {:.0f}, {:.0f} nm".format(*wavelengths[list(bands)])
 
 
 def arrays_of(result: Result) -> dict[str, Array]:
