@@ -36,6 +36,7 @@ from dequnmix_jax.reporting import write_report
 from dequnmix_jax.resampling import resample
 from dequnmix_jax.results import Result, read_result
 from dequnmix_jax.scene import Scene
+from dequnmix_jax.scene_writing import write_scene
 from dequnmix_jax.simplex_volume import nfindr
 from dequnmix_jax.solvers import solve
 from dequnmix_jax.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
@@ -46,7 +47,7 @@ from dequnmix_jax.training import fit
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
-    "Scene", "Ground", "read", "read_truth", "write", "read_result", "Result", "write_report",
+    "Scene", "Ground", "read", "read_truth", "write", "write_scene", "read_result", "Result", "write_report",
     "Library", "read_library", "resample", "match", "Matches",
     "vca", "sivm", "nfindr", "atgp", "minimum_volume", "purify", "start", "reason", "Start", "Scores", "Weights",
     "hysime", "virtual_dimension", "Dimension", "fcls", "nnls", "scaled_nnls", "kkt_residual",

@@ -1,4 +1,4 @@
-"""The command line: `dequnmix demo | info | fit | unmix | report | score | match`.
+"""The command line: `dequnmix demo | info | fit | unmix | report | endmembers | convert | score | match`.
 
 A failure is one sentence on stderr and the exit status 1; nothing that exists is overwritten without --force.
 """
@@ -10,6 +10,7 @@ import traceback
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from dequnmix_jax import __version__
@@ -17,6 +18,19 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.options import NO_CACHE, parser
 
 _TRACEBACK = "DEQUNMIX_TRACEBACK"
+
+# Where each command is, and its name there; rooms are imported when they are asked for.
+_COMMANDS = {
+    "demo": ("demo", "demo"),
+    "info": ("commands", "info"),
+    "fit": ("commands", "fit"),
+    "unmix": ("commands", "unmix"),
+    "report": ("command_report", "make_report"),
+    "endmembers": ("command_endmembers", "endmembers"),
+    "convert": ("command_convert", "convert"),
+    "score": ("scoring", "score"),
+    "match": ("naming", "print_matches"),
+}
 
 
 def _cache_folder() -> Path:
@@ -48,26 +62,8 @@ def _keep_compiled_programs() -> None:
 
 def _run(args: Namespace) -> None:
     _keep_compiled_programs()
-    if args.command == "demo":
-        from dequnmix_jax.demo import demo
-
-        demo(args)
-    elif args.command == "report":
-        from dequnmix_jax.command_report import make_report
-
-        make_report(args)
-    elif args.command == "score":
-        from dequnmix_jax.scoring import score
-
-        score(args)
-    elif args.command == "match":
-        from dequnmix_jax.naming import print_matches
-
-        print_matches(args)
-    else:
-        from dequnmix_jax import commands
-
-        {"info": commands.info, "fit": commands.fit, "unmix": commands.unmix}[args.command](args)
+    room, name = _COMMANDS[args.command]
+    getattr(import_module(f"dequnmix_jax.{room}"), name)(args)
 
 
 def _sentence(error: BaseException) -> str:

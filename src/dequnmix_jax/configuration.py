@@ -45,7 +45,7 @@ def read_configuration(path: Path | None) -> tuple[Model, Training, Rates]:
         return Model(), training, rates
     found = _tables(path)
     _known(found, ("model", "training", "rates"), path, "")
-    whole = dict(found.get("model", {}))
+    whole = _content(found.get("model", {}), path, "model")
     parts = {name: whole.pop(name) for name in ("forward", "backward") if name in whole}
     model = Model()
     try:

@@ -125,6 +125,7 @@ def demo(args: Namespace) -> None:
     import jax
 
     began = time.perf_counter()
+    say = _nothing if args.json else print
     plots.require()
     check_folder(args.output, args.force)
     config = Model(forward=Solver(tolerance=TOLERANCE))
@@ -134,14 +135,14 @@ def demo(args: Namespace) -> None:
         assert truth.endmembers is not None and truth.names is not None  # the shipped file holds both
         check_scene(scene, count=args.endmembers)
         height, width, bands = scene.cube.shape
-        print(f"HySU: {height} x {width} pixels of 0.7 m, {bands} bands; looking for {args.endmembers} endmembers")
+        say(f"HySU: {height} x {width} pixels of 0.7 m, {bands} bands; looking for {args.endmembers} endmembers")
         draw, rest = jax.random.split(jax.random.key(args.seed))
         E, A = _start(draw, scene, args.endmembers)
         fitted = fit_scene(rest, scene, config, training, RECOMMENDED[1], endmembers=E)
         for line in describe_fit(fitted.history):
-            print(line)
+            say(line)
         estimate, trace, change = unmix_scene(fitted.params, scene, config)
-        print(f"unmixed in {int(trace.steps)} steps, relative residual {float(trace.residual):.1e}")
+        say(f"unmixed in {int(trace.steps)} steps, relative residual {float(trace.residual):.1e}")
         # Only here, with everything computed, does the library come in, and only for the names.
         naming = {
             "DEQ-Unmix": name_endmembers(estimate.endmembers, truth.endmembers, truth.names),
@@ -170,14 +171,20 @@ def demo(args: Namespace) -> None:
             figure = plots.convergence(fitted.history, tolerance=config.forward.tolerance)
             written.append(plots.save(figure, folder / "convergence.png"))
         written += _sidecar(folder, naming, areas, targets.area_m2)
-    print("\nTarget areas in square metres; angle: to the library spectrum of that name, rad. Names were matched after")
-    print(f"training, by spectra alone; beyond {LARGEST_ANGLE} rad a spectrum stays unnamed.")
+    if args.json:
+        print((args.output / "targets.json").read_text(encoding="utf-8"), end="")
+    say("\nTarget areas in square metres; angle: to the library spectrum of that name, rad. Names were matched after")
+    say(f"training, by spectra alone; beyond {LARGEST_ANGLE} rad a spectrum stays unnamed.")
     for line in _table(naming, areas, targets.area_m2):
-        print(line)
-    print()
+        say(line)
+    say()
     for path in written:
-        print(args.output / path.name)
-    print(f"{time.perf_counter() - began:.0f} s in all, {fitted.seconds:.0f} s of them training with compilation")
+        say(args.output / path.name)
+    say(f"{time.perf_counter() - began:.0f} s in all, {fitted.seconds:.0f} s of them training with compilation")
+
+
+def _nothing(*words: object) -> None:
+    """Say nothing: another program reads."""
 
 
 def _pictures(folder: Path, estimate: Any, scene: Scene, naming: Naming, library: Array, config: Model) -> list[Path]:

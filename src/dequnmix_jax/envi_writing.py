@@ -20,6 +20,7 @@ def write_image(
     band_names: Sequence[str] | None = None,
     ground: Mapping[str, str] | None = None,
     nodata: float | None = None,
+    spectral: Mapping[str, str] | None = None,
     description: str = "",
     overwrite: bool = False,
 ) -> list[Path]:
@@ -31,6 +32,7 @@ def write_image(
         band_names: K names, or None.
         ground: header fields to pass through (`Scene.crs`), or None.
         nodata: the value that masked pixels hold, written as data ignore value, or None.
+        spectral: header fields about the bands, from `spectral_fields`, or None.
         description: free text.
         overwrite: replace files that are there already.
 
@@ -47,8 +49,22 @@ def write_image(
         fields["band names"] = envi.braces(band_names)
     if nodata is not None:
         fields["data ignore value"] = f"{nodata:g}"
+    fields.update(spectral or {})
     fields.update(ground or {})
     return _write(Path(path), np.asarray(values).transpose(2, 0, 1), fields, overwrite)
+
+
+def spectral_fields(wavelengths: Array | None, fwhm: Array | None, good_bands: Array | None) -> dict[str, str]:
+    """Return the header fields of wavelengths and widths (B,) in nm and of good bands (B,), of those that are there."""
+    fields = {}
+    if wavelengths is not None:
+        fields["wavelength units"] = "Nanometers"
+        fields["wavelength"] = envi.braces([repr(float(value)) for value in wavelengths])
+    if fwhm is not None:
+        fields["fwhm"] = envi.braces([repr(float(value)) for value in fwhm])
+    if good_bands is not None:
+        fields["bbl"] = envi.braces([int(value) for value in good_bands])
+    return fields
 
 
 def write_library(

@@ -141,6 +141,8 @@ def write_maps(
     ground: Ground | None,
     nodata: float | None,
     description: str,
+    *,
+    band_tags: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write maps as a GeoTIFF of float32, deflated, one band a map. Nothing is asked and nothing renamed here.
 
@@ -151,6 +153,7 @@ def write_maps(
         ground: coordinate system and transform of these very pixels, or None.
         nodata: the value that masked pixels hold, or None.
         description: free text.
+        band_tags: metadata of each band, or nothing.
 
     Raises:
         InputError: rasterio is not installed, or does not know the coordinate system.
@@ -167,6 +170,8 @@ def write_maps(
             for band, name in enumerate(band_names, start=1):
                 file.write(np.ascontiguousarray(values[:, :, band - 1], np.float32), band)
                 file.set_band_description(band, name)
+            for band, tags in enumerate(band_tags, start=1):
+                file.update_tags(band, **tags)
             file.update_tags(TIFFTAG_IMAGEDESCRIPTION=description, TIFFTAG_SOFTWARE="dequnmix_jax")
         # On a full disk GDAL closes a truncated file without a word; Python's own writing raises.
         path.write_bytes(memory.getbuffer())

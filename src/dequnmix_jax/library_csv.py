@@ -7,7 +7,7 @@ ENVI's plot files, which name them in lines like `Column 2: grass`, are read too
 
 import csv
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -153,3 +153,21 @@ def _header(lines: list[str], cells: list[list[str]], width: int) -> list[str] |
         if len(names) == width:
             return [name or f"spectrum {i}" for i, name in enumerate(names)]
     return None
+
+
+def write_table(path: Path, spectra: Array, names: Sequence[str], wavelengths: Array | None) -> None:
+    """Write spectra as a table, one column each, beside the wavelengths or the numbers of the bands. Nothing is asked.
+
+    Args:
+        path: the file to make.
+        spectra: (K, B).
+        names: K names.
+        wavelengths: (B,) nm, or None.
+    """
+    first = np.arange(spectra.shape[1]) if wavelengths is None else wavelengths
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["band" if wavelengths is None else "wavelength_nm", *names])
+        table.writerows(
+            [f"{place:.10g}", *(f"{value:.8g}" for value in row)] for place, row in zip(first, spectra.T, strict=True)
+        )

@@ -67,7 +67,9 @@ def read_library(
         return library_usgs.read_usgs(files, **aside, scale=scale, sort=sort)
     if not path.is_file():
         raise InputError(f"{path} does not exist; expected a spectral library (ENVI, CSV or USGS text).")
-    if path.suffix.lower() == ".hdr" or headers.find_header(path) is not None:
+    # A table before the header: endmembers.csv lies beside endmembers.sli and its endmembers.hdr.
+    table = path.suffix.lower() in (".csv", ".tsv")
+    if not table and (path.suffix.lower() == ".hdr" or headers.find_header(path) is not None):
         _not_for("an ENVI library", {**aside, "units": units or None})
         return _read_envi(path, nodata, scale, sort)
     lines = read_text(path)

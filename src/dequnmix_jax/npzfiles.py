@@ -2,7 +2,8 @@
 
 Names in an .npz: cube (H, W, B); abundances (H, W, R); endmembers (R, B); names (R,); wavelengths_nm (B,); bbl (B,),
 1 for good bands; mask (H, W), True for valid pixels; note; reflectance_scale_factor, which divides the cube; crs, a
-JSON object of ENVI header fields.
+JSON object of ENVI header fields; fwhm_nm (B,); projection, a text, transform (6,) and lookup (H', W', 2) as in
+`Ground`.
 """
 
 import json
@@ -19,6 +20,7 @@ import numpy as np
 from dequnmix_jax import pixelorder
 from dequnmix_jax.bandaxis import without_ignored
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.ground import Ground
 from dequnmix_jax.pixelvalues import scaled_and_masked
 from dequnmix_jax.rawpixels import read_window
 from dequnmix_jax.scene import Array, Scene
@@ -90,6 +92,19 @@ def _ground(arrays: dict[str, Array], path: Path) -> dict[str, str]:
     return {str(name): str(value) for name, value in fields.items()}
 
 
+def _place(arrays: dict[str, Array], path: Path) -> Ground | None:
+    transform, lookup = _real(arrays, "transform", path), _real(arrays, "lookup", path)
+    if transform is None:
+        return None
+    if transform.shape != (6,) or (lookup is not None and lookup.dtype.kind not in "iu"):
+        raise InputError(
+            f"'transform' in {path} has shape {transform.shape}; expected six numbers (a, b, x0, d, e, y0), and whole "
+            "numbers in 'lookup'."
+        )
+    a, b, x0, d, e, y0 = (float(value) for value in transform)
+    return Ground(_text(arrays, "projection"), (a, b, x0, d, e, y0), lookup)
+
+
 def _cube_name(arrays: dict[str, Array], variable: str | None, path: Path) -> str:
     listed = ", ".join(f"{name} {value.shape}" for name, value in arrays.items()) or "nothing"
     if variable is not None:
@@ -98,7 +113,8 @@ def _cube_name(arrays: dict[str, Array], variable: str | None, path: Path) -> st
         return variable
     if "cube" in arrays:
         return "cube"
-    cubes = [n for n, v in arrays.items() if v.ndim == 3 and v.dtype.kind in "iuf" and n != "abundances"]
+    others = ("abundances", "lookup")
+    cubes = [n for n, v in arrays.items() if v.ndim == 3 and v.dtype.kind in "iuf" and n not in others]
     if len(cubes) != 1:
         raise InputError(
             f"{path} holds {listed}, and none of these is known to be the cube; expected an array named cube. Pass "
@@ -171,7 +187,26 @@ def read_scene(
         source=path,
         crs=_ground(arrays, path),
         notes=(*notes, *ignore_notes, *value_notes),
+        ground=_place(arrays, path),
+        fwhm=_real(arrays, "fwhm_nm", path),
     )
+
+
+def arrays_of(scene: Scene) -> dict[str, Array]:
+    """Return a scene as the arrays that `read_scene` reads, by name."""
+    arrays: dict[str, Array | None] = {
+        "cube": scene.cube,
+        "wavelengths_nm": scene.wavelengths,
+        "fwhm_nm": scene.fwhm,
+        "bbl": None if scene.good_bands is None else scene.good_bands.astype(np.uint8),
+        "mask": scene.mask,
+        "crs": np.array(json.dumps(dict(scene.crs))) if scene.crs else None,
+    }
+    if scene.ground is not None:
+        arrays["projection"] = np.array(scene.ground.projection)
+        arrays["transform"] = np.array(scene.ground.transform)
+        arrays["lookup"] = scene.ground.lookup
+    return {name: values for name, values in arrays.items() if values is not None}
 
 
 def open_array(

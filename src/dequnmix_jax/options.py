@@ -15,12 +15,21 @@ _EXAMPLES = f"""examples:
   dequnmix fit scene.mat --endmembers 3 -o model.npz      train on a scene
   dequnmix unmix scene.mat model.npz -o out               maps, spectra and pictures into the folder out
   dequnmix unmix scene.tif model.npz --format geotiff -o out
+  dequnmix report out -o report.html                      a page about it, for any browser
+  dequnmix report scene.hdr --endmembers 5 -o r.html      all of this in one command
+  dequnmix endmembers scene.hdr --count 5 -o spectra.sli  spectra without a network
+  dequnmix convert scene.hdr -o copy.tif                  the scene in another format
   dequnmix score out reference.mat                        errors against a reference
   dequnmix match out library.sli                          the nearest spectra of a library
 
 Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, Zarr. Compiled programs are
 kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
 JAX_COMPILATION_CACHE_DIR name another); {NO_CACHE}=1 keeps none."""
+
+METHODS = ("start", "vca", "nfindr", "sivm", "atgp", "minimum-volume")
+"""How `endmembers` finds spectra; the first one by default."""
+
+_HOW_MANY = "how many materials to look for, or auto: as many signals as HySime finds"
 
 _Group = argparse._ActionsContainer
 
@@ -43,7 +52,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     whole = _Parser("dequnmix", description=description, epilog=_EXAMPLES, formatter_class=_AsWritten)
     whole.add_argument("--version", action="version", version=f"dequnmix {version}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_demo, _info, _fit, _unmix, _report, _score, _match):
+    for add in (_demo, _info, _fit, _unmix, _report, _endmembers, _convert, _score, _match):
         add(commands)
     return whole
 
@@ -68,6 +77,7 @@ def _demo(commands: Any) -> None:
     demo.add_argument("--endmembers", type=int, default=7, metavar="N", help="how many to look for (7)")
     demo.add_argument("--epochs", type=int, metavar="N", help="training steps on the whole image")
     _seed(demo)
+    _json(demo)
 
 
 def _info(commands: Any) -> None:
@@ -133,6 +143,38 @@ def _report(commands: Any) -> None:
     _reading_options(report.add_argument_group("reading the scene"))
     _training(report)
     _json(report)
+
+
+def _endmembers(commands: Any) -> None:
+    endmembers = _command(
+        commands,
+        "endmembers",
+        "find the spectra of a scene without a network, and write them as a library",
+        "scene.hdr --count 5 -o spectra.sli",
+        "scene.tif --count auto --method nfindr --scaled -o spectra.csv",
+    )
+    _reading(endmembers)
+    endmembers.add_argument("--count", type=_number_or_auto, required=True, metavar="N", help=_HOW_MANY)
+    text = f"{', '.join(METHODS)} ({METHODS[0]}: chooses one by itself, and says why)"
+    endmembers.add_argument("--method", choices=METHODS, default=METHODS[0], metavar="WORD", help=text)
+    endmembers.add_argument("--scaled", action="store_true", help="divide pixels by their brightness first")
+    _seed(endmembers)
+    _output(endmembers, "FILE", "file to make, .sli (ENVI spectral library) or .csv")
+    _json(endmembers)
+
+
+def _convert(commands: Any) -> None:
+    convert = _command(
+        commands,
+        "convert",
+        "write a scene in another format, with wavelengths, mask and place",
+        "scene.hdr -o copy.tif",
+        "scene.nc -o scene.zarr",
+        "scene.mat --variable Y --scale 10000 -o scene.npz",
+    )
+    _reading(convert)
+    _output(convert, "FILE", "to make: .npz, .tif, .zarr, or .img (ENVI)")
+    _json(convert)
 
 
 def _score(commands: Any) -> None:
@@ -249,8 +291,7 @@ def _json(command: argparse.ArgumentParser) -> None:
 
 
 def _count(command: argparse.ArgumentParser, required: bool) -> None:
-    text = "how many materials to look for, or auto: as many signals as HySime finds"
-    command.add_argument("--endmembers", type=_number_or_auto, required=required, metavar="N", help=text)
+    command.add_argument("--endmembers", type=_number_or_auto, required=required, metavar="N", help=_HOW_MANY)
 
 
 def _number_or_auto(text: str) -> int | str:

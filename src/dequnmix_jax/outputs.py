@@ -1,6 +1,5 @@
 """Write an estimate: maps and spectra as ENVI files, arrays as .npz, and a summary that says how they came about."""
 
-import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -14,9 +13,10 @@ from dequnmix_jax.atomic import replacing_folder
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.envi_writing import write_image, write_library
 from dequnmix_jax.ground import on_the_ground
+from dequnmix_jax.library_csv import write_table
 from dequnmix_jax.maps import KINDS
 from dequnmix_jax.results import ARRAYS, Result, arrays_of, result_of
-from dequnmix_jax.scene import Array, Scene
+from dequnmix_jax.scene import Scene
 from dequnmix_jax.sidecar import SUMMARY
 
 if TYPE_CHECKING:
@@ -27,16 +27,6 @@ FORMATS = ("envi", "geotiff")
 
 # In the maps for other programs, masked pixels hold a value that no map has; 0 would be a measurement.
 _NODATA = -9999.0
-
-
-def _write_table(path: Path, spectra: Array, names: Sequence[str], wavelengths: Array | None) -> None:
-    first = np.arange(spectra.shape[1]) if wavelengths is None else wavelengths
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["band" if wavelengths is None else "wavelength_nm", *names])
-        table.writerows(
-            [f"{place:g}", *(f"{value:.8g}" for value in row)] for place, row in zip(first, spectra.T, strict=True)
-        )
 
 
 def write(
@@ -131,7 +121,7 @@ def write_result(
                     description=text,
                 )
         written += write_library(folder / "endmembers.sli", result.endmembers, result.names, scene.wavelengths)
-        _write_table(folder / "endmembers.csv", result.endmembers, result.names, scene.wavelengths)
+        write_table(folder / "endmembers.csv", result.endmembers, result.names, scene.wavelengths)
         np.savez_compressed(folder / ARRAYS, **arrays_of(result))  # type: ignore[arg-type]
         (folder / SUMMARY).write_text(json.dumps(result.summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         written += [folder / "endmembers.csv", folder / ARRAYS, folder / SUMMARY]

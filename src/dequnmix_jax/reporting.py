@@ -116,7 +116,7 @@ def _words(value: Any) -> str:
         return " ".join(
             ":".join(f"{number:g}" if isinstance(number, float) else str(number) for number in pair) for pair in pairs
         )
-    return str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _record(summary: Mapping[str, Any]) -> str:

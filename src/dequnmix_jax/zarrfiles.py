@@ -7,11 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.named import Variable, source_from
 from dequnmix_jax.pixelvalues import check_declared
 from dequnmix_jax.scene import Scene
 from dequnmix_jax.source import Source, Stored, Window
+
+_CHUNK = 8 * 2**20  # bytes of a chunk, about
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
@@ -89,10 +93,7 @@ def open_scene(
 ) -> Source:
     """Open the cube of a Zarr store without reading it; arguments and errors as for `read_scene`."""
     path = Path(path)
-    try:
-        import zarr
-    except ImportError as error:
-        raise InputError(f"{path} is a Zarr store, which needs zarr: pip install 'dequnmix-jax[zarr]'.") from error
+    zarr = require(f"{path} is a Zarr store, which")
     with _said(path):
         opened = zarr.open(str(path), mode="r")
         others: dict[str, Variable] = {}
@@ -142,3 +143,59 @@ def _said(path: Path) -> Iterator[None]:
             f"{path} cannot be read as Zarr ({type(error).__name__}: {' '.join(str(error).split())[:100]}); it is "
             "damaged, incomplete, or packed by a codec that is not installed. Copy it again."
         ) from error
+
+
+def write_scene(path: Path, scene: Scene, hole: float | None) -> None:
+    """Write a scene into an empty folder as xarray would: Zarr 2, which all versions read. Nothing is asked here.
+
+    Args:
+        path: the folder.
+        scene: the scene, in the pixels of its transform.
+        hole: the value that masked pixels hold, or None.
+
+    Raises:
+        InputError: zarr is not installed.
+    """
+    zarr = require("Writing a Zarr store")
+    format_two = {"zarr_format": 2} if hasattr(zarr.Group, "create_array") else {"zarr_version": 2}
+    group = zarr.open_group(str(path), mode="w", **format_two)
+    spectral = "band" if scene.wavelengths is None else "wavelength"
+
+    def add(name: str, values: Any, dims: tuple[str, ...], **attributes: Any) -> None:
+        values = np.asarray(values)
+        rows = max(1, min(len(values), _CHUNK // max(values[:1].nbytes, 1))) if values.ndim == 3 else 0
+        chunks = (rows, *values.shape[1:]) if values.ndim == 3 else values.shape
+        # Zarr 2 has a fill value in every array, 0 by default, and xarray takes it for missing data.
+        fill = np.nan if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+        if values.ndim == 3 and hole is not None:
+            fill = hole
+        create = getattr(group, "create_array", None) or group.create_dataset
+        array = create(name, shape=values.shape, chunks=chunks, dtype=values.dtype, fill_value=fill)
+        array[...] = values
+        array.attrs.update({"_ARRAY_DIMENSIONS": list(dims), **attributes})
+
+    place = {} if scene.ground is None else {"grid_mapping": "spatial_ref"}
+    add("reflectance", scene.cube, ("y", "x", spectral), **place)
+    if scene.wavelengths is not None:
+        add("wavelength", scene.wavelengths, (spectral,), units="nm")
+    if scene.fwhm is not None:
+        add("fwhm", scene.fwhm, (spectral,), units="nm")
+    if scene.good_bands is not None:
+        add("good_wavelengths", scene.good_bands.astype(np.uint8), (spectral,))
+    if scene.ground is not None:
+        a, b, x0, d, e, y0 = scene.ground.transform
+        numbers = " ".join(repr(float(value)) for value in (x0, a, b, y0, d, e))
+        add("spatial_ref", np.int32(0), (), crs_wkt=scene.ground.projection, GeoTransform=numbers)
+        if b == 0 and d == 0:  # centres of pixels, where rows and columns have one coordinate each
+            height, width = scene.cube.shape[:2]
+            add("y", y0 + e * (np.arange(height) + 0.5), ("y",))
+            add("x", x0 + a * (np.arange(width) + 0.5), ("x",))
+
+
+def require(what: str) -> Any:
+    """Return zarr, or raise InputError that names the extra."""
+    try:
+        import zarr
+    except ImportError as error:
+        raise InputError(f"{what} needs zarr: pip install 'dequnmix-jax[zarr]'.") from error
+    return zarr
