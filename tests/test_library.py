@@ -326,3 +326,17 @@ def test_match_on_the_command_line(tmp_path, capsys, monkeypatch):
     for place, said in (("out", "holds no wavelengths_nm"), ("other", "folder without estimate.npz")):
         assert cli.main(["match", str(tmp_path / place), str(tmp_path / "lib.csv")]) == 1
         assert said in capsys.readouterr().err
+
+
+def test_spectra_in_rows(tmp_path):
+    """The layout of EMIT's unmixing: a row of wavelengths, then a class and its values in each row."""
+    path = tmp_path / "rows.csv"
+    path.write_text("\ufeffClass,400.5,500,600.25\nSOIL,1000,0,2000\nSOIL,10,20,\nPV,1,2,3\n", encoding="utf-8")
+    found = dq.read_library(path, scale=10000)
+    assert found.names == ("SOIL", "SOIL", "PV")
+    np.testing.assert_allclose(found.wavelengths_nm, [400.5, 500, 600.25])
+    np.testing.assert_allclose(found.spectra[:2], [[0.1, 0, 0.2], [0.001, 0.002, np.nan]])
+    assert "Each row holds a spectrum, beneath a row of wavelengths." in found.notes
+    path.write_text("Class,400,500\nSOIL,1,two\n")
+    with pytest.raises(InputError, match="holds no row of numbers"):
+        dq.read_library(path)

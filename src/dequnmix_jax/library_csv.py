@@ -1,5 +1,6 @@
 """Read tables of spectra: one column of wavelengths, one column for each spectrum, in CSV and its many relatives.
 
+A table of one row for each spectrum, its name first, beneath a row of wavelengths (EMIT's unmixing) is turned.
 Columns are parted by commas, semicolons, tabs or blanks; decimal commas go with the last three. Lines that start with
 #, %, ! or // are comments, and so is every line before the first row of numbers, of which the last names the columns.
 ENVI's plot files, which name them in lines like `Column 2: grass`, are read too.
@@ -45,6 +46,8 @@ def read_table(
     kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     parted = _delimiter([line for _, line in kept if not _is_comment(line)])
     rows = [(number, _cells(line, parted), _is_comment(line)) for number, line in kept]
+    turned = _in_rows(rows, parted)
+    rows = rows if turned is None else turned
     first = next((i for i, (_, cells, aside) in enumerate(rows) if not aside and _numeric(cells, parted)), None)
     if first is None:
         raise InputError(
@@ -64,6 +67,8 @@ def read_table(
         line = data[int(np.flatnonzero(~(np.isfinite(positions) & (positions > 0)))[0])][0]
         raise InputError(f"{path} holds no positive wavelength in line {line}; expected one in the first column.")
     factor, notes = nanometres(positions, units or (header[0] if header else ""), path)
+    if turned is not None:
+        notes.append("Each row holds a spectrum, beneath a row of wavelengths.")
     if header is None:
         header = ["wavelength", *(f"spectrum {i}" for i in range(1, width))]
         notes.append("No row names the columns; the spectra were numbered.")
@@ -86,6 +91,18 @@ def read_table(
         sort=sort,
         notes=tuple(notes),
     )
+
+
+def _in_rows(rows: list[tuple[int, list[str], bool]], parted: str) -> list[tuple[int, list[str], bool]] | None:
+    """Return a table of one spectrum a row, named in its first cell, as one of columns; None where it is none."""
+    kept = [(number, cells) for number, cells, aside in rows if not aside]
+    if len(kept) < 2 or any(len(cells) < 3 or not _numeric(cells[1:], parted) for _, cells in kept):
+        return None
+    width = len(kept[0][1])
+    if any(len(cells) != width or _numeric(cells[:1], parted) for _, cells in kept):
+        return None
+    columns = zip(*(cells for _, cells in kept), strict=True)
+    return [(kept[0][0], list(column), False) for column in columns]
 
 
 def _is_comment(line: str) -> bool:
