@@ -13,9 +13,7 @@ import numpy as np
 from dequnmix_jax import canvas, checkpoint, files
 from dequnmix_jax.atomic import replacing_file, replacing_folder
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.commands import check_folder, write_everything
-from dequnmix_jax.library import Library
-from dequnmix_jax.library_files import read_library
+from dequnmix_jax.commands import check_folder, library_of, write_everything
 from dequnmix_jax.maps import colour_composite, composite_words, residual_map
 from dequnmix_jax.reading import count_endmembers, read_for_unmixing
 from dequnmix_jax.reporting import report
@@ -24,11 +22,6 @@ from dequnmix_jax.scene import Scene, mask_invalid
 from dequnmix_jax.sidecar import SUMMARY
 from dequnmix_jax.trained import plain
 from dequnmix_jax.unmixing import Known, choices, load_model, not_its_own_input, train, unmixed
-
-
-def library_of(args: Namespace) -> Library | None:
-    """Read the library that the options name, or None."""
-    return None if args.library is None else read_library(args.library, scale=args.library_scale)
 
 
 def make_report(args: Namespace) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from dequnmix_jax import canvas, checkpoint, files, georaster
 from dequnmix_jax.atomic import replacing_file, replacing_folder
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.library import Library
 from dequnmix_jax.library_files import read_library
 from dequnmix_jax.outputs import write_result
 from dequnmix_jax.progress import describe_fit
@@ -152,7 +153,7 @@ def unmix(args: Namespace) -> None:
         if beside:
             sheet = stack.enter_context(replacing_file(args.report, overwrite=args.force))
         scene, record = read_for_unmixing(args)
-        library = None if args.library is None else read_library(args.library, scale=args.library_scale)
+        library = library_of(args)
         found, trace = unmixed(known, scene, record)
         written = write_everything(folder, found, scene, args.format, pictures=not args.no_plots)
         if sheet is not None:
@@ -163,6 +164,14 @@ def unmix(args: Namespace) -> None:
         return
     print(describe_trace(trace))
     print("\n".join(names))
+
+
+def library_of(args: Namespace) -> Library | None:
+    """Read the library that the options name, or None."""
+    if args.library is None:
+        return None
+    # Where spectrometers overlap the order is a matter of course for a comparison, and the page says so.
+    return read_library(args.library, scale=args.library_scale, sort=True)
 
 
 def write_everything(folder: Path, found: Result, scene: Scene, format: str, pictures: bool) -> list[Path]:
