@@ -114,7 +114,7 @@ def test_the_page_says_everything_and_loads_nothing():
         assert words in seen.text, words
     assert seen.headings[0] == "h1" and seen.headings.count("h1") == 1 and set(seen.headings) <= {"h1", "h2", "h3"}
     assert all(len(image["alt"]) > 10 for image in seen.images)
-    assert len(seen.images) == 1 + R + 2 + 1 + 2  # composite, abundances, residual, brightness, convergence, curves
+    assert len(seen.images) == 1 + R + 2 + 1 + 2 * 4  # composite, abundances, residual, brightness, convergence, curves
     table = re.search(r"Mean abundances.*?</table>", text, re.DOTALL)[0]
     mean = (12 + 113 / 3) / 125
     assert f"{mean:.4f}" in table and f"{mean * 125 * 900 / 1e4:.4g} ha" in table
@@ -223,14 +223,13 @@ window.addEventListener("load", () => {
   const contrast = name => { const ink = luminance(getComputedStyle(document.querySelector(name)).color);
     return (Math.max(ink, page) + 0.05) / (Math.min(ink, page) + 0.05); };
   parent.postMessage({
-    images: [...document.images].map(i => [i.naturalWidth, i.naturalHeight, box(i).width, box(i).right, drawn(i)]),
+    images: [...document.images].filter(i => box(i).width > 0).map(
+      i => [i.naturalWidth, i.naturalHeight, box(i).width, box(i).right, drawn(i)]),
     maps: [...document.querySelectorAll("img.map")].map(
       i => [box(i).width / box(i).height, i.naturalWidth / i.naturalHeight]),
     overflow: document.documentElement.scrollWidth - window.innerWidth, width: window.innerWidth, page: page,
     contrast: Math.min(...["body", "h1", "h2", ".soft", ".unit", "caption", "small"].map(contrast)),
-    chosen: [...document.querySelectorAll("picture")].map(p => [p.querySelector("img").currentSrc,
-      ...[...p.querySelectorAll("source")].map(s => s.srcset)].map(s => s.length + s.slice(-400))).map(
-        ([now, ...all]) => all.indexOf(now)),
+    shown: [...document.querySelectorAll("img.curves")].filter(i => box(i).width > 0).map(i => i.className),
     sections: [...document.querySelectorAll("section")].map(s => s.id), bars: document.querySelectorAll(".bar").length,
   }, "*");
 });</script></body>"""
@@ -273,7 +272,7 @@ def test_in_a_browser(browser, tmp_path, width, dark):
     found = json.loads(body["data-found"])
     assert found["width"] == width and found["overflow"] <= 0
     assert len(found["images"]) == 9 and all(drawn for *_, drawn in found["images"])
-    assert found["chosen"] == 2 * [{(1200, False): -1, (1200, True): 2, (400, False): 1, (400, True): 0}[width, dark]]
+    assert found["shown"] == 2 * [f"curves {'dark' if dark else 'light'}{' narrow' if width == 400 else ''}"]
     for natural_width, natural_height, shown_width, right, _ in found["images"]:
         assert natural_width > 0 and natural_height > 0 and shown_width > 100 and right <= width
     for ratio, natural in found["maps"]:

@@ -29,7 +29,14 @@ figcaption strong { display: block; }
 img { display: block; max-width: 100%; height: auto; }
 img.map { width: auto; max-height: 36rem; object-fit: contain; object-position: left top;
   background: repeating-linear-gradient(45deg, transparent 0 4px, var(--hatch) 4px 5px); }
-picture img { width: 100%; max-width: 68rem; }
+img.curves { display: none; width: 100%; max-width: 68rem; }
+img.curves.light:not(.narrow) { display: block; }
+@media screen and (prefers-color-scheme: dark) {
+  img.curves.light:not(.narrow) { display: none; } img.curves.dark:not(.narrow) { display: block; } }
+@media screen and (max-width: 600px) {
+  img.curves:not(.narrow) { display: none !important; } img.curves.light.narrow { display: block; } }
+@media screen and (max-width: 600px) and (prefers-color-scheme: dark) {
+  img.curves.light.narrow { display: none; } img.curves.dark.narrow { display: block; } }
 .bar { height: 0.7rem; margin-top: 0.35rem; border: 1px solid var(--line); }
 .ends { display: flex; justify-content: space-between; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 .unit { font-size: 0.85rem; color: var(--soft); }
@@ -153,12 +160,9 @@ def themed_figure(title: str, detail: str, charts: Mapping[str, str], alternativ
         charts: data: URIs by the names of `charts.THEMES`.
         alternative: what they show, in words.
     """
-    dark, narrow = "screen and (prefers-color-scheme: dark)", "screen and (max-width: 600px)"
-    sources = (
-        (f"{narrow} and (prefers-color-scheme: dark)", "dark narrow"), (narrow, "light narrow"), (dark, "dark"),
-    )  # fmt: skip
-    chosen = "\n".join(f'<source media="{media}" srcset="{charts[name]}">' for media, name in sources)
-    return (
-        f"<figure>\n<figcaption><strong>{escape(title)}</strong><small>{escape(detail)}</small></figcaption>\n<picture>\n"
-        f'{chosen}\n<img src="{charts["light"]}" alt="{escape(alternative)}">\n</picture>\n</figure>'
+    # All are there and the style shows one: a browser that prints does not choose among <source> again.
+    images = "\n".join(
+        f'<img class="curves {name}" src="{uri}" alt="{escape(alternative)}">' for name, uri in charts.items()
     )
+    caption = f"<figcaption><strong>{escape(title)}</strong><small>{escape(detail)}</small></figcaption>"
+    return f"<figure>\n{caption}\n{images}\n</figure>"
