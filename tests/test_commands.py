@@ -140,6 +140,21 @@ def test_a_result_with_its_scene(place, tmp_path, capsys):
     assert not (tmp_path / "c").exists()
 
 
+def test_what_is_missing_is_said_before_the_work(place, tmp_path, capsys, monkeypatch):
+    scene, model = place / "scene.npz", place / "out" / "model.npz"
+    words = ["unmix", scene, model, "-o", tmp_path / "out"]
+    assert "expected --report FILE as well" in failure(capsys, *words, "--library", place / "library.csv")
+    assert "does not exist" in failure(capsys, *words, "--report", tmp_path / "no" / "r.html")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "pip install 'dequnmix-jax[plots]'" in failure(capsys, "report", place / "out", "-o", tmp_path / "r.html")
+    assert "[plots]" in failure(capsys, *words, "--no-plots", "--report", tmp_path / "r.html")
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    assert "[geo]" in failure(capsys, "convert", scene, "-o", tmp_path / "s.tif")
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    assert "[zarr]" in failure(capsys, "convert", scene, "-o", tmp_path / "s.zarr")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_endmembers(place, tmp_path, capsys, method):
     words = ["endmembers", place / "scene.npz", "--count", 3, "--method", method]

@@ -92,7 +92,7 @@ def without_ignored(
     if wavelengths is None:
         raise InputError(
             f"{name} has no wavelengths, so bands cannot be ignored by their range; expected wavelengths in the file. "
-            "Set good_bands of the Scene instead."
+            "Keep bands by their numbers instead: bands=(first, last) (--bands FIRST:LAST)."
         )
     for low, high in ranges:
         if not (np.isfinite(low) and np.isfinite(high) and low <= high):
