@@ -493,5 +493,7 @@ def test_demo(tmp_path, capsys):
     assert {"abundances.img", "targets.csv", "targets.json", "summary.json", "model.npz"} <= named
     assert all(str(tmp_path / "d" / name) in printed for name in named)
     found = json.loads((tmp_path / "d" / "targets.json").read_text())
+    assert run("report", tmp_path / "d", "-o", tmp_path / "d.html") == 0
+    assert "0.49 m² on the ground" in (tmp_path / "d.html").read_text(encoding="utf-8")
     bitumen = found["found_m2"]["VCA+FCLS"][0]
     assert bitumen[0] == pytest.approx(9, rel=0.3)
