@@ -1,6 +1,5 @@
 """Write an estimate: maps and spectra as ENVI files, arrays as .npz, and a summary that says how they came about."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from dequnmix_jax.library_csv import write_table
 from dequnmix_jax.maps import KINDS
 from dequnmix_jax.results import ARRAYS, Result, arrays_of, result_of
 from dequnmix_jax.scene import Scene
-from dequnmix_jax.sidecar import SUMMARY
+from dequnmix_jax.sidecar import SUMMARY, as_text
 
 if TYPE_CHECKING:
     from dequnmix_jax.records import Estimate, Trace
@@ -123,6 +122,6 @@ def write_result(
         written += write_library(folder / "endmembers.sli", result.endmembers, result.names, scene.wavelengths)
         write_table(folder / "endmembers.csv", result.endmembers, result.names, scene.wavelengths)
         np.savez_compressed(folder / ARRAYS, **arrays_of(result))  # type: ignore[arg-type]
-        (folder / SUMMARY).write_text(json.dumps(result.summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        (folder / SUMMARY).write_text(as_text(result.summary), encoding="utf-8")
         written += [folder / "endmembers.csv", folder / ARRAYS, folder / SUMMARY]
     return [target / file.name for file in written]

@@ -11,6 +11,10 @@ from dequnmix_jax.scene import Scene, check_scene, mask_invalid
 _OPTIONS = ("variable", "shape", "order", "nodata", "scale", "saturation", "ignore", "bands")
 
 
+_MANY = 12
+"""Endmembers above which an automatic count deserves a second look."""
+
+
 class Reading(NamedTuple):
     """A scene ready to be unmixed.
 
@@ -84,9 +88,10 @@ def count_endmembers(asked: int | str, scene: Scene) -> int:
             f"HySime finds {found} signal{'' if found == 1 else 's'} above the noise of {scene.name or 'the scene'}; "
             "expected at least two to unmix. Say how many materials to look for: a number."
         )
+    many = f", and more than {_MANY} are seldom told apart: ask for fewer where that is so" if found > _MANY else ""
     warn(
-        f"note: HySime finds {found} signals above the noise, so {found} endmembers are looked for; materials of small "
-        "variation count, too."
+        f"note: HySime finds {found} signals above the noise, so {found} endmembers are looked for; what varies within "
+        f"a material counts, too{many}."
     )
     check_count(found, scene.cube, scene.valid)
     return found

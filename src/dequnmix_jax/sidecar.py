@@ -1,9 +1,11 @@
 """The sidecar of an output, summary.json: how the maps came about, and what was assumed of the file."""
 
 import hashlib
+import json
 import math
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
@@ -139,3 +141,9 @@ def summary(
             **{package: _version(package) for package in ("dequnmix-jax", "jax", "jaxlib", "numpy")},
         },
     }
+
+
+def as_text(content: Any) -> str:
+    """Return the text of a JSON file: indented, and lists of numbers in one line each."""
+    text = json.dumps(content, indent=2, allow_nan=False)
+    return re.sub(r"\[\n\s*([-+.\deE,\s]+?)\n\s*\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from dequnmix_jax.records import Estimate, History, Trace
 
 
+_SHOWN = ("loss", "residual", "steps", "converged")
+"""What of a training's history the record of an unmixing repeats; the model's file has all of it."""
+
+
 class Trained(NamedTuple):
     """A model trained on a scene, with all that a checkpoint says about it."""
 
@@ -102,7 +106,8 @@ def unmixed(known: Known, scene: Scene, record: dict[str, Any]) -> tuple[Result,
     _compare_wavelengths(scene, known.metadata)
     estimate, trace, change = unmix_scene(known.params, scene, known.config)
     configuration = {name: known.metadata.get(name) for name in ("model", "training", "rates", "seed")}
-    history = known.metadata.get("history")
+    whole = known.metadata.get("history")
+    history = {name: whole[name] for name in _SHOWN if name in whole} if isinstance(whole, dict) else None
     more = {"model_file": known.metadata.get("model_file"), "history": history, "unit": unit_of(known.config)}
     if not trace.converged:
         config = known.config
