@@ -51,7 +51,12 @@ def scene():
 def result(converged=True, **record):
     found, maps = scene()
     estimate = Estimate(maps, spectra(), np.where(found.valid, 1.0, 0.0) * np.linspace(0.9, 1.1, W), maps)
-    history = {"loss": [0.5, 0.2, 0.1], "residual": [1e-3, None, 1e-5], "steps": [5, 4, 4]}
+    history = {
+        "loss": [0.5, 0.2, 0.1],
+        "residual": [1e-3, None, 1e-5],
+        "steps": [5, 4, 4],
+        "converged": [True, False, True],
+    }
     record = {
         "unit": "reflectance",
         "history": history,
@@ -109,7 +114,7 @@ def test_the_page_says_everything_and_loads_nothing():
         *NAMES, "Unmixing of a <b> & c", "Values reach 8141.", "Values were divided by 10000.", "1310:1490", "Made up.",
         "fraction of the pixel", "relative change", "units of the scene", "125 of 126 valid", "900 m² on the ground",
         "relative residual", "sha256" if found.summary["source"] else "not from a file", "Sand", "Brick", "Oak",
-        "nearest: Sand", "numpy", "yes",
+        "nearest: Sand", "numpy", "yes", "2 of 3 converged",
     ):  # fmt: skip
         assert words in seen.text, words
     assert seen.headings[0] == "h1" and seen.headings.count("h1") == 1 and set(seen.headings) <= {"h1", "h2", "h3"}

@@ -23,6 +23,7 @@ ul { padding-left: 1.2rem; }
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15.5rem), 1fr)); gap: 1.4rem 1.2rem; }
 .scene { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.4rem 2rem; }
 figure { margin: 0; break-inside: avoid; min-width: 0; }
+.maps + figure, p + figure { margin-top: 1.4rem; }
 figcaption { margin-bottom: 0.3rem; overflow-wrap: anywhere; }
 figcaption strong { display: block; }
 .maps figcaption small { display: block; min-height: 3em; }

@@ -133,7 +133,8 @@ def fit_part(result: Result) -> str:
 def convergence_part(result: Result) -> str:
     """Return the section with how the equilibrium and the training went."""
     summary = result.summary
-    trace, parts = mapping(summary.get("trace")), []
+    trace, history = mapping(summary.get("trace")), mapping(summary.get("history"))
+    parts = []
     model = mapping(mapping(summary.get("configuration")).get("model"))
     tolerance = mapping(model.get("forward")).get("tolerance")
     tolerance = float(tolerance) if isinstance(tolerance, int | float) else None
@@ -144,6 +145,10 @@ def convergence_part(result: Result) -> str:
             ["relative residual", f"{short(trace.get('residual'))}{asked}"],
             ["converged", "yes" if trace.get("converged") is True else "no"],
         ]
+        reached = history.get("converged")
+        if isinstance(reached, list) and reached:
+            solved = sum(bool(entry) for entry in reached)
+            rows.append(["of the training's solves", f"{solved} of {len(reached)} converged"])
         parts.append(page.table("The equilibrium", [], rows))
     if result.convergence is not None:
         scale = charts.scale_of(result.convergence, result.valid, "magma", logarithmic=True)
@@ -151,7 +156,6 @@ def convergence_part(result: Result) -> str:
         detail = f"largest {seen.max():.2g}"
         figure = _map("Convergence", result.convergence, result.valid, scale, KINDS["convergence"].unit, detail)
         parts += [page.paragraph(KINDS["convergence"].meaning), f'<div class="maps">{figure}</div>']
-    history = mapping(summary.get("history"))
     drawn = charts.training_chart(history, tolerance)
     if drawn is not None:
         losses = history["loss"]
