@@ -184,6 +184,7 @@ def main(settings: Settings, folder: Path) -> Path:
         if f"{name} {snr}" not in state["parts"]:
             state["parts"][f"{name} {snr}"] = one_scene(name, snr, settings)._asdict()
             kept.write_text(json.dumps(state), encoding="utf-8")
+            jax.clear_caches()  # all scenes differ in shape, and a process can hold only so many compiled programs
     parts = [Part(**state["parts"][f"{name} {snr}"]) for name, snr in settings.scenes]
     picked, counts = "\n".join(part.picked for part in parts), "\n".join(part.counts for part in parts)
     note = (

@@ -1,4 +1,4 @@
-"""What every test runs under: strict types, no silent broadcasting, two devices."""
+"""What every test runs under: strict types, no silent broadcasting, eight devices."""
 
 import os
 
@@ -6,7 +6,7 @@ import os
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Compilation is what the tests spend their time on: without LLVM's optimiser it takes half as long.
-for flag in ("--xla_force_host_platform_device_count=2", "--xla_backend_optimization_level=0"):
+for flag in ("--xla_force_host_platform_device_count=8", "--xla_backend_optimization_level=0"):
     if flag.split("=")[0] not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " " + flag
 

@@ -8,7 +8,7 @@ import dequnmix_jax
 ROOT = Path(dequnmix_jax.__file__).parent
 
 FLOORS = {
-    "checks": 0, "config": 0.5, "records": 0,
+    "checks": 0, "varying": 0, "config": 0.5, "records": 0,
     "solvers": 1, "mixing": 1, "metrics": 1, "projection": 1, "active_set": 1, "noise": 1, "convolution": 1, "rows": 1,
     "enumeration": 1.5, "pivoting": 1.5, "exact": 1.8, "closed_form": 2.5, "sparse": 2.5, "sparse_steps": 2,
     "admm": 2.3,
@@ -16,7 +16,7 @@ FLOORS = {
     "superpixels": 1, "factor_steps": 1, "factoring": 2.5, "factorisation": 2.8,
     "subspace": 1, "extreme": 2, "simplex_volume": 2.5, "minimum_volume": 2.5, "dimension": 2, "starting": 3,
     "curvature": 2.5, "scenewide": 2.5, "model": 3, "synthetic": 3,
-    "objective": 3.5, "quality": 3.5, "training": 4, "certificate": 4,
+    "stacking": 1, "devices": 4, "objective": 3.5, "quality": 3.5, "training": 4, "certificate": 4,
     # host side: numpy only
     "source": 2.2, "rawpixels": 2.4,
     "ground": 0.5, "atomic": 1, "scene": 1, "bandaxis": 2, "pixelvalues": 2, "truth": 2, "pixelorder": 3,

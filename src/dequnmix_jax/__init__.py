@@ -15,6 +15,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.classical import fcls, kkt_residual, nnls, scaled_nnls
 from dequnmix_jax.closed_form import scls, ucls
 from dequnmix_jax.config import RECOMMENDED, Adjoint, Model, Rates, Solver, Training
+from dequnmix_jax.devices import over_scenes, shared, unmix_in_strips
 from dequnmix_jax.dimension import Dimension, hysime, virtual_dimension
 from dequnmix_jax.endmembers import purify, vca
 from dequnmix_jax.extreme import atgp, sivm
@@ -40,6 +41,7 @@ from dequnmix_jax.scene_writing import write_scene
 from dequnmix_jax.simplex_volume import nfindr
 from dequnmix_jax.solvers import solve
 from dequnmix_jax.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
+from dequnmix_jax.stacking import alike, stack
 from dequnmix_jax.starting import Scores, Start, Weights, reason, start
 from dequnmix_jax.superpixels import Superpixels, superpixels
 from dequnmix_jax.training import fit
@@ -56,6 +58,7 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",
     "init", "equilibrium_map", "unmix", "last_change", "reconstruct", "fit", "loss",
     "fixed_point", "solve", "unrolled", "adjoint_trace",
+    "stack", "alike", "over_scenes", "shared", "unmix_in_strips",
     "certificate", "Estimate", "Trace", "Descent", "History", "Certificate",
     "spectral_angle", "armse", "pooled_rmse", "msad", "psnr", "sre", "align",
     "InputError",

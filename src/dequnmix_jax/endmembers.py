@@ -11,6 +11,7 @@ from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, che
 from dequnmix_jax.mixing import check_abundances
 from dequnmix_jax.subspace import checked, principal
 from dequnmix_jax.subspace import pixels as pixels_of
+from dequnmix_jax.varying import alongside
 
 
 def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs: int = 1) -> jax.Array:
@@ -49,13 +50,17 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs:
     lengths = jnp.sqrt(jnp.sum(found * found, axis=2, keepdims=True))
     U = found / jnp.where(lengths == 0.0, 1.0, lengths)
     volumes = jnp.linalg.slogdet(jnp.matmul(U, jnp.swapaxes(U, 1, 2), precision="highest"))[1]
-    return found[jnp.argmax(lax.stop_gradient(volumes))]
+    # Draws that find the same spectra in another order differ by rounding: the first of them, on every machine.
+    alike = count * jnp.finfo(found.dtype).eps ** 0.5
+    volumes = lax.stop_gradient(volumes)
+    return found[jnp.argmax(volumes >= jnp.max(volumes) - alike)]
 
 
 @partial(jax.jit, static_argnames="count")  # its branches and its loop, run eagerly, would be compiled at every call
 def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
     """Return `count` spectra of pixels Y (N, B), of which those not `valid` are zero."""
-    pixels = jnp.maximum(jnp.sum(valid), 1).astype(Y.dtype)
+    # Without a mask it is a constant, which the batching of `cond` makes vary under shard_map, and then stumbles over.
+    pixels = alongside(jnp.maximum(jnp.sum(valid), 1).astype(Y.dtype), Y)
     # Neither the subspace (eigenvectors have no derivative where eigenvalues meet) nor the choice is differentiated.
     S = lax.stop_gradient(Y)
     mean = jnp.sum(S, axis=0) / pixels
@@ -92,7 +97,7 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
         return A.at[:, i].set(y[pixel]), pixel
 
     # The first draw avoids the last axis, on which all pixels stand alike when centred.
-    A = jnp.zeros((count, count), Y.dtype).at[-1, 0].set(1.0)
+    A = alongside(jnp.zeros((count, count), Y.dtype).at[-1, 0].set(1.0), y)
     _, chosen = lax.scan(add, A, (jnp.arange(count), jax.random.split(key, count)))
     x = jnp.matmul(Y[chosen] - origin[None, :], U, precision="highest")
     return jnp.matmul(x, U.T, precision="highest") + origin[None, :]

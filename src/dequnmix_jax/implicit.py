@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from dequnmix_jax.config import Adjoint, Solver
 from dequnmix_jax.records import Trace
 from dequnmix_jax.solvers import Map, flatten, relative, rms, solve
+from dequnmix_jax.varying import alongside
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -170,7 +171,7 @@ def _bicgstab(apply: Any, b: jax.Array, tolerance: jax.Array, limit: int) -> tup
             "alive": jnp.isfinite(residual) & (omega != 0) & (rho != 0),
         }  # fmt: skip
 
-    s = lax.while_loop(go_on, advance, state)
+    s = lax.while_loop(go_on, advance, alongside(state, r))
     return s["best_x"], s["count"]
 
 

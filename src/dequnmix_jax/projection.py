@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from dequnmix_jax.varying import alongside
+
 LARGEST = 7
 """Endmembers up to which all supports are tried: 2^R products with R x R matrices a pixel. On 2 CPU cores at 86 x 123
 pixels and R = 6 that took 15 ms, the active-set search of `classical` 260 ms."""
@@ -103,7 +105,7 @@ def _search(M: jax.Array, rhs: jax.Array, table: Faces) -> tuple[jax.Array, jax.
 
     # NaN in rhs must not pass for an answer: no support is feasible there, and NaN stays.
     nothing = jnp.full_like(g, jnp.nan)
-    start = (nothing, jnp.full_like(g[0], jnp.inf), jnp.zeros(g.shape[1], jnp.int32))
+    start = alongside((nothing, jnp.full_like(g[0], jnp.inf), jnp.zeros(g.shape[1], jnp.int32)), free)
     numbers = jnp.arange(table.inverse.shape[0], dtype=jnp.int32)
     (a, _, index), _ = lax.scan(attempt, start, (table.inverse, table.offset, numbers))
     return jnp.moveaxis(a.reshape(rhs.shape[-1], *rhs.shape[:2]), 0, -1), index.reshape(rhs.shape[:2])

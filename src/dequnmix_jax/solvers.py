@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Solver
 from dequnmix_jax.records import Trace
+from dequnmix_jax.varying import alongside
 
 Map = Callable[[Any, Any], Any]
 """f(theta, z) -> z; a function of explicit arguments, which closes over no traced array."""
@@ -158,7 +159,7 @@ def _walker(f: Vector, solver: Solver) -> tuple[Callable[[jax.Array], State], Ca
                 "pause": jnp.asarray(1, jnp.int32),  # how many after the next refusal
                 "size": size0,  # of r
             }
-        return state
+        return alongside(state, r0)
 
     def advance(s: State) -> State:
         x, r = s["x"], s["r"]

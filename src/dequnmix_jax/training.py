@@ -13,6 +13,7 @@ from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.endmembers import vca
 from dequnmix_jax.objective import loss, reach
 from dequnmix_jax.records import History, Params, Trace
+from dequnmix_jax.varying import alongside
 
 FLOOR = 1e-5
 """E stays at least this, relative to its largest value, as in the script of the authors' sibling paper."""
@@ -61,8 +62,9 @@ def begin(
     endmembers: jax.Array | None = None,
     count: int | None = None,
     mask: jax.Array | None = None,
+    shared: str | tuple[str, ...] = (),
 ) -> FitState:
-    """Return the state from which `advance` trains: endmembers given, or found by VCA."""
+    """Return the state from which `advance` trains: endmembers given, or found by VCA; `shared` as for `fit`."""
     check_cube(cube)
     check_mask(mask, cube)
     if (endmembers is None) == (count is None):
@@ -76,6 +78,10 @@ def begin(
         check_finite(cube, mask)
         endmembers = jnp.maximum(vca(start, cube, int(count or 0), mask=mask, runs=STARTS), 0)
     params = model.init(draw, cube, config, endmembers=endmembers, mask=mask)
+    if shared:  # all take the first scene's draw
+        first = jnp.all(jnp.asarray([lax.axis_index(axis) == 0 for axis in _names(shared)]))
+        network = jax.tree.map(lambda w: lax.psum(jnp.where(first, w, 0), shared), params["network"])
+        params = params | {"network": network}
     E = params["endmembers"]
     return FitState(
         params=params,
@@ -100,8 +106,14 @@ def advance(
     steps: int,
     *,
     mask: jax.Array | None = None,
+    shared: str | tuple[str, ...] = (),
 ) -> tuple[FitState, History]:
     """Train for `steps` more steps; the result does not depend on how the steps are divided into calls."""
+    if shared and training.patience > 0:
+        raise InputError(
+            f"shared is {shared} and Training.patience {training.patience}; expected no early stop where scenes train "
+            "one network, because each would stop by itself. Use patience=0."
+        )
     weights = rates._replace(spread=rates.spread * state.reach)
 
     def update(state: FitState, _: None) -> tuple[FitState, History]:
@@ -123,6 +135,8 @@ def advance(
             state.params, cube, config, weights, initial=start, mask=mask, held=held, probes=probes,
             tolerance=_tolerance(config, training, state.step),
         )  # fmt: skip
+        if shared:
+            gradient = gradient | {"network": _averaged(gradient["network"], jnp.isfinite(value), shared)}
         trace: Trace = extra["trace"]
         progress = value < state.best - training.least * jnp.abs(state.best)
         progress = progress | ~jnp.isfinite(state.best) | (state.step < _settled(training))
@@ -141,7 +155,17 @@ def advance(
         row = History(value, extra["angle"], extra["error"], trace.steps, trace.residual, trace.converged, active)
         return kept, row
 
-    return lax.scan(update, state, None, length=steps)
+    return lax.scan(update, alongside(state, cube, state), None, length=steps)
+
+
+def _names(shared: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (shared,) if isinstance(shared, str) else shared
+
+
+def _averaged(gradient: Any, fine: jax.Array, shared: str | tuple[str, ...]) -> Any:
+    """Return the mean of a gradient over the scenes whose loss is a number."""
+    number = jnp.maximum(lax.psum(fine.astype(jnp.int32), shared), 1)
+    return jax.tree.map(lambda g: lax.psum(jnp.where(fine, g, 0), shared) / number.astype(g.dtype), gradient)
 
 
 def _tolerance(config: Model, training: Training, step: jax.Array) -> jax.Array | None:
@@ -208,6 +232,7 @@ def fit(
     endmembers: jax.Array | None = None,
     count: int | None = None,
     mask: jax.Array | None = None,
+    shared: str | tuple[str, ...] = (),
 ) -> tuple[Params, History]:
     """Train an equilibrium model on one scene.
 
@@ -222,6 +247,9 @@ def fit(
         endmembers: (R, B), where E starts; or
         count: R, how many to find by VCA.
         mask: (H, W) bool, True where the pixel is valid.
+        shared: names of mapped axes (jax.vmap, jax.shard_map) of scenes that train one network, each with its own E:
+            the gradient of the network is the mean over them. They get the same schedule; a scene whose loss is not a
+            number takes no part.
 
     Returns:
         (params, History): parameters for `unmix`, and per step the loss, the residual and steps of the solve.
@@ -235,6 +263,6 @@ def fit(
     """
     training = Training() if training is None else training
     rates = Rates() if rates is None else rates
-    state = begin(key, cube, config, endmembers=endmembers, count=count, mask=mask)
-    state, history = advance(state, cube, config, training, rates, training.epochs, mask=mask)
+    state = begin(key, cube, config, endmembers=endmembers, count=count, mask=mask, shared=shared)
+    state, history = advance(state, cube, config, training, rates, training.epochs, mask=mask, shared=shared)
     return state.params, history
