@@ -161,8 +161,24 @@ def test_a_result_is_read_back_and_reported_alike(tmp_path):
     with pytest.raises(InputError, match="no output of an unmixing"):
         read_result(tmp_path)
     content = dict(np.load(tmp_path / "out" / "estimate.npz"))
-    np.savez(tmp_path / "out" / "estimate.npz", **(content | {"residual": np.ones((2, 2))}))
-    with pytest.raises(InputError, match="fit together"):
+    for name, values in {
+        "residual": np.ones((2, 2)), "mask": np.ones((H, W)), "wavelengths_nm": np.ones(B + 1),
+        "names": np.array(["a"]), "composite": np.ones((H, W), np.uint8), "abundances": np.ones((H, W)), "endmembers": np.ones((R, B), int),
+    }.items():  # fmt: skip
+        np.savez(tmp_path / "out" / "estimate.npz", **(content | {name: values}))
+        with pytest.raises(InputError, match="fit together"):
+            read_result(tmp_path / "out")
+    np.savez(tmp_path / "out" / "estimate.npz", **content)
+    sound = json.loads((tmp_path / "out" / "summary.json").read_text())
+    for name, value in {
+        "wavelengths_nm": "blue", "pixel_area_m2": [1], "notes": 3, "trace": [1], "history": {"loss": 1},
+        "source": "file", "warnings": {"a": 1}, "versions": 3, "reading": [1],
+    }.items():  # fmt: skip
+        (tmp_path / "out" / "summary.json").write_text(json.dumps(sound | {name: value}))
+        with pytest.raises(InputError, match="was changed"):
+            read_result(tmp_path / "out")
+    (tmp_path / "out" / "summary.json").write_text("[]")
+    with pytest.raises(InputError, match="was changed"):
         read_result(tmp_path / "out")
     (tmp_path / "out" / "summary.json").write_text("{")
     with pytest.raises(InputError, match="is no JSON"):

@@ -32,7 +32,7 @@ def scene_part(result: Result) -> str:
     rows: list[Row] = [
         ["file", str(source.get("file", "not from a file"))],
         ["pixels", f"{valid} of {result.valid.size} valid" if valid < result.valid.size else f"{valid}, all valid"],
-        ["pixel", f"{area:.4g} m² on the ground" if isinstance(area, float) else "size on the ground unknown"],
+        ["pixel", f"{area:.4g} m² on the ground" if isinstance(area, int | float) else "size on the ground unknown"],
         ["bands", f"{summary.get('bands', '?')}" + (f", {span[0]:.0f} to {span[1]:.0f} nm" if span else "")],
     ]
     picture = ""
@@ -86,11 +86,11 @@ def abundance_part(result: Result, found: Matched | None) -> str:
             Number(f"{seen.max():.3f}"),
             Number(f"{int((seen > 0.5).sum())}"),
         ]
-        if isinstance(area, float):
+        if isinstance(area, int | float):
             row.append(Number(_area(seen.sum() * area)))
         rows.append(row)
     heads: Row = ["endmember", Number("mean abundance"), Number("largest"), Number("pixels above half")]
-    if isinstance(area, float):
+    if isinstance(area, int | float):
         heads.append(Number("area"))
     return page.section(
         "abundances",

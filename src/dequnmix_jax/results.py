@@ -165,22 +165,21 @@ def read_result(path: Path) -> Result:
         record = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path / SUMMARY} is no JSON ({str(error)[:80]}); unmix the scene again.") from error
+    if not _sound(record):
+        raise InputError(f"{path / SUMMARY} was changed, or is of another program; unmix the scene again.")
     held = {name: arrays.get(name) for name in _STORED}
     shares, spectra, light = held["abundances"], held["endmembers"], held["brightness"]
     names, words = arrays.get("names"), arrays.get("composite_bands")
     if (
-        not isinstance(record, dict)
-        or shares is None
+        shares is None
         or spectra is None
         or light is None
         or names is None
         or shares.ndim != 3
+        or spectra.ndim != 2
         or spectra.shape[:1] != shares.shape[2:]
         or names.shape != shares.shape[2:]
-        or any(
-            values is not None and values.shape[:2] != shares.shape[:2]
-            for values in (light, *(held[name] for name in ("state", "residual", "convergence", "mask", "composite")))
-        )
+        or not _fit(held, shares.shape, spectra.shape[1:])
     ):
         raise InputError(
             f"{path / ARRAYS} does not hold abundances, endmembers, brightness and names that fit together; it was "
@@ -194,4 +193,44 @@ def read_result(path: Path) -> Result:
         **{name: held[name] for name in _STORED[3:]},
         composite_bands="" if words is None else str(words),
         summary=record,
+    )
+
+
+def _fit(held: Mapping[str, Array | None], shape: tuple[int, ...], bands: tuple[int, ...]) -> bool:
+    """Return whether the arrays that are there have the shapes and types of a result of (H, W, R) abundances."""
+    picture = shape[:2]
+    shapes = {
+        "brightness": picture,
+        "residual": picture,
+        "convergence": picture,
+        "mask": picture,
+        "state": shape,
+        "wavelengths_nm": bands,
+        "fwhm_nm": bands,
+        "composite": (*picture, 3),
+    }
+    kinds = {"mask": "b", "composite": "u"}
+    there = {name: values for name, values in held.items() if values is not None}
+    return all(
+        values.shape == shapes.get(name, values.shape) and values.dtype.kind in kinds.get(name, "f")
+        for name, values in there.items()
+    )
+
+
+def _sound(record: Any) -> bool:
+    """Return whether what a report reads of summary.json is of the kind that `summary` writes."""
+    number = (int, float)
+    if not isinstance(record, dict):
+        return False
+    span, area = record.get("wavelengths_nm"), record.get("pixel_area_m2")
+    lists = [record.get("notes", []), record.get("warnings", [])]
+    tables = [record.get(name) or {} for name in ("trace", "history", "source", "model_file", "versions", "reading")]
+    if not all(isinstance(table, dict) for table in tables) or not all(isinstance(texts, list) for texts in lists):
+        return False
+    entries = [entry for column in tables[1].values() for entry in (column if isinstance(column, list) else [column])]
+    return (
+        (span is None or (isinstance(span, list) and len(span) == 2 and all(isinstance(end, number) for end in span)))
+        and (area is None or isinstance(area, number))
+        and all(isinstance(column, list) for column in tables[1].values())
+        and all(entry is None or isinstance(entry, number) for entry in entries)
     )
