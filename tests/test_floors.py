@@ -17,8 +17,9 @@ FLOORS = {
     "subspace": 1, "extreme": 2, "simplex_volume": 2.5, "minimum_volume": 2.5, "dimension": 2, "starting": 3,
     "curvature": 2.5, "scenewide": 2.5, "model": 3, "synthetic": 3,
     "stacking": 1, "devices": 4, "objective": 3.5, "quality": 3.5, "training": 4, "certificate": 4,
+    "streaming": 3.5, "reach": 3.5, "tiled_run": 5, "tiles": 5.5,
     # host side: numpy only
-    "source": 2.2, "rawpixels": 2.4,
+    "source": 2.2, "rawpixels": 2.4, "tiling": 2.4, "survey": 2.4, "journal": 2.4, "tiled_outputs": 4.5,
     "ground": 0.5, "atomic": 1, "scene": 1, "bandaxis": 2, "pixelvalues": 2, "truth": 2, "pixelorder": 3,
     "envi_header": 2.5, "georaster": 2.7, "geotiff": 2.8, "hdf5": 2.5, "emit": 3, "prisma": 3, "missions": 4,
     "named": 3.5, "arrays": 4, "zarrfiles": 4,
@@ -38,7 +39,7 @@ HOST = {"ground", "bandaxis", "georaster", "geotiff", "hdf5", "emit", "prisma", 
         "checkpoint", "files", "page", "charts", "reporting", "report_spectra",
         "report_maps", "datasets", "hysu", "plots", "canvas",
         "library", "library_csv", "library_usgs", "library_files", "resampling", "identify",
-        "source", "rawpixels"}  # fmt: skip
+        "source", "rawpixels", "tiling", "survey", "journal", "tiled_outputs"}  # fmt: skip
 
 
 def imports(path):

@@ -21,7 +21,7 @@ from dequnmix_jax.endmembers import purify, vca
 from dequnmix_jax.extreme import atgp, sivm
 from dequnmix_jax.factoring import Factoring
 from dequnmix_jax.factorisation import l_half_nmf, mvc_nmf, sgs_nmf
-from dequnmix_jax.files import read, read_truth, write
+from dequnmix_jax.files import open_source, read, read_truth, write
 from dequnmix_jax.ground import Ground
 from dequnmix_jax.identify import Matches, match
 from dequnmix_jax.implicit import adjoint_trace, fixed_point, unrolled
@@ -40,23 +40,26 @@ from dequnmix_jax.scene import Scene
 from dequnmix_jax.scene_writing import write_scene
 from dequnmix_jax.simplex_volume import nfindr
 from dequnmix_jax.solvers import solve
+from dequnmix_jax.source import Source
 from dequnmix_jax.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
 from dequnmix_jax.stacking import alike, stack
 from dequnmix_jax.starting import Scores, Start, Weights, reason, start
 from dequnmix_jax.superpixels import Superpixels, superpixels
+from dequnmix_jax.tiles import Tiled, unmix_tiled
 from dequnmix_jax.training import fit
 
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
-    "Scene", "Ground", "read", "read_truth", "write", "write_scene", "read_result", "Result", "write_report",
+    "Scene", "Ground", "read", "open_source", "Source", "read_truth", "write", "write_scene",
+    "read_result", "Result", "write_report",
     "Library", "read_library", "resample", "match", "Matches",
     "vca", "sivm", "nfindr", "atgp", "minimum_volume", "purify", "start", "reason", "Start", "Scores", "Weights",
     "hysime", "virtual_dimension", "Dimension", "fcls", "nnls", "scaled_nnls", "kkt_residual",
     "ucls", "scls", "sunsal", "collaborative_sunsal", "sunsal_tv", "Admm",
     "mvc_nmf", "l_half_nmf", "sgs_nmf", "Factoring", "superpixels", "Superpixels",
     "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",
-    "init", "equilibrium_map", "unmix", "last_change", "reconstruct", "fit", "loss",
+    "init", "equilibrium_map", "unmix", "unmix_tiled", "Tiled", "last_change", "reconstruct", "fit", "loss",
     "fixed_point", "solve", "unrolled", "adjoint_trace",
     "stack", "alike", "over_scenes", "shared", "unmix_in_strips",
     "certificate", "Estimate", "Trace", "Descent", "History", "Certificate",

@@ -10,7 +10,8 @@ from pathlib import Path
 from dequnmix_jax.checks import InputError
 
 
-def _check_target(path: Path, overwrite: bool) -> None:
+def check_target(path: Path, overwrite: bool) -> None:
+    """Raise InputError where the folder of an output is missing, or it exists and `overwrite` is False."""
     if not path.parent.is_dir():
         raise InputError(
             f"The folder {path.parent} does not exist; expected one to write {path.name} into. Create it first."
@@ -44,7 +45,7 @@ def replacing_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
         InputError: `path` exists and `overwrite` is False, is a folder, or its parent folder is missing.
     """
     target = Path(path)
-    _check_target(target, overwrite)
+    check_target(target, overwrite)
     if target.is_dir():
         raise InputError(f"{target} is a folder; expected the name of a file to write.")
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
@@ -75,25 +76,30 @@ def replacing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -
         InputError: `path` exists and `overwrite` is False, is a file, or its parent folder is missing.
     """
     target = Path(path)
-    _check_target(target, overwrite)
+    check_target(target, overwrite)
     if os.path.lexists(target) and not target.is_dir():
         raise InputError(f"{target} is a file; expected the name of a folder to write.")
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
         yield temporary
-        temporary.chmod(_default_mode(directory=True))
-        if not target.exists():
-            temporary.rename(target)
-            return
-        # A folder cannot be renamed onto a full one in one step: the old one steps aside for a moment.
-        aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-        target.rename(aside / target.name)
-        try:
-            temporary.rename(target)
-        except OSError:
-            (aside / target.name).rename(target)
-            aside.rmdir()
-            raise
-        shutil.rmtree(aside)
+        put_folder(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_folder(temporary: Path, target: Path) -> None:
+    """Rename a complete folder beside `target` to it; an old one steps aside and returns if the renaming fails."""
+    temporary.chmod(_default_mode(directory=True))
+    if not target.exists():
+        temporary.rename(target)
+        return
+    # A folder cannot be renamed onto a full one in one step: the old one steps aside for a moment.
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+    target.rename(aside / target.name)
+    try:
+        temporary.rename(target)
+    except OSError:
+        (aside / target.name).rename(target)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside)

@@ -1,7 +1,7 @@
 """Write ENVI images and spectral libraries: float32, bsq, little-endian."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +44,54 @@ def write_image(
     """
     if np.ndim(values) != 3:
         raise InputError(f"values have shape {np.shape(values)}; expected (rows, columns, bands).")
-    fields = _fields(values, "ENVI Standard", description)
+    fields = _image_fields(np.shape(values), band_names, spectral, ground, nodata, description)
+    return _write(Path(path), np.asarray(values).transpose(2, 0, 1), fields, overwrite)
+
+
+def _image_fields(
+    shape: tuple[int, ...],
+    band_names: Sequence[str] | None,
+    spectral: Mapping[str, str] | None,
+    ground: Mapping[str, str] | None,
+    nodata: float | None,
+    description: str,
+) -> dict[str, Any]:
+    fields = _fields(shape, "ENVI Standard", description)
     if band_names is not None:
         fields["band names"] = envi.braces(band_names)
     if nodata is not None:
         fields["data ignore value"] = f"{nodata:g}"
-    fields.update(spectral or {})
-    fields.update(ground or {})
-    return _write(Path(path), np.asarray(values).transpose(2, 0, 1), fields, overwrite)
+    return fields | dict(spectral or {}) | dict(ground or {})
+
+
+def write_strips(
+    path: Path,
+    strips: Iterable[tuple[int, Array]],
+    shape: tuple[int, int, int],
+    *,
+    band_names: Sequence[str] | None = None,
+    ground: Mapping[str, str] | None = None,
+    nodata: float | None = None,
+    description: str = "",
+) -> list[Path]:
+    """Write what `write_image` writes, of maps that do not lie in memory. Nothing is asked and nothing renamed here.
+
+    Args:
+        path: the data file.
+        strips: the first row and values (rows, W, K), in order.
+        shape: (H, W, K).
+        band_names, ground, nodata, description: as for `write_image`.
+    """
+    height, width, bands = shape
+    with path.open("wb") as file:
+        for first, values in strips:
+            for band in range(bands):
+                file.seek(4 * (band * height + first) * width)
+                file.write(np.ascontiguousarray(values[:, :, band], "<f4").tobytes())
+    header = path.with_suffix(".hdr")
+    fields = _image_fields(shape, band_names, None, ground, nodata, description)
+    header.write_text(envi.format_header(fields), encoding="utf-8")
+    return [path, header]
 
 
 def spectral_fields(wavelengths: Array | None, fwhm: Array | None, good_bands: Array | None) -> dict[str, str]:
@@ -92,7 +132,7 @@ def write_library(
     """
     if np.ndim(spectra) != 2 or len(names) != len(spectra):
         raise InputError(f"spectra have shape {np.shape(spectra)} and {len(names)} names; expected one name a row.")
-    fields = _fields(np.asarray(spectra)[:, :, None], "ENVI Spectral Library", "")
+    fields = _fields((*np.shape(spectra), 1), "ENVI Spectral Library", "")
     fields["spectra names"] = envi.braces(names)
     if wavelengths is not None:
         fields["wavelength units"] = "Nanometers"
@@ -100,8 +140,8 @@ def write_library(
     return _write(Path(path), np.asarray(spectra), fields, overwrite)
 
 
-def _fields(values: Array, file_type: str, description: str) -> dict[str, Any]:
-    lines, samples, bands = np.shape(values)
+def _fields(shape: tuple[int, ...], file_type: str, description: str) -> dict[str, Any]:
+    lines, samples, bands = shape
     return {
         "description": envi.braces([description]),
         "samples": samples,

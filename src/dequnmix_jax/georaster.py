@@ -1,9 +1,10 @@
 """The door to rasterio: open and write GeoTIFF, and translate between ENVI's ground fields and a coordinate system."""
 
+import errno
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from dequnmix_jax.scene import Array
 
 # Tiles need multiples of 16 pixels; smaller pictures are written in strips.
 _TILE = 256
+
+# Megabytes.
+_CACHE = 64
 
 
 def require(what: str) -> Any:
@@ -158,20 +162,69 @@ def write_maps(
     Raises:
         InputError: rasterio is not installed, or does not know the coordinate system.
     """
-    height, width, count = values.shape
+    profile = _profile(values.shape, ground, nodata)
+    with require("A GeoTIFF").io.MemoryFile() as memory:
+        with _translated(path, "w"), memory.open(**profile) as file:
+            for band in range(1, values.shape[2] + 1):
+                file.write(np.ascontiguousarray(values[:, :, band - 1], np.float32), band)
+            for band, tags in enumerate(band_tags, start=1):
+                file.update_tags(band, **tags)
+            _describe(file, band_names, description)
+        # On a full disk GDAL closes a truncated file without a word; Python's own writing raises.
+        path.write_bytes(memory.getbuffer())
+
+
+def _profile(shape: tuple[int, ...], ground: Ground | None, nodata: float | None) -> dict[str, Any]:
+    height, width, count = shape
     profile: dict[str, Any] = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": "float32"}
     profile |= {"compress": "deflate", "predictor": 3, "BIGTIFF": "IF_SAFER", "interleave": "band", "nodata": nodata}
     if min(height, width) >= _TILE:
         profile |= {"tiled": True, "blockxsize": _TILE, "blockysize": _TILE}
     if ground is not None:
         profile |= {"crs": _crs(ground), "transform": _affine(ground)}
-    with require("A GeoTIFF").io.MemoryFile() as memory:
-        with _translated(path, "w"), memory.open(**profile) as file:
-            for band, name in enumerate(band_names, start=1):
-                file.write(np.ascontiguousarray(values[:, :, band - 1], np.float32), band)
-                file.set_band_description(band, name)
-            for band, tags in enumerate(band_tags, start=1):
-                file.update_tags(band, **tags)
-            file.update_tags(TIFFTAG_IMAGEDESCRIPTION=description, TIFFTAG_SOFTWARE="dequnmix_jax")
-        # On a full disk GDAL closes a truncated file without a word; Python's own writing raises.
-        path.write_bytes(memory.getbuffer())
+    return profile
+
+
+def _describe(file: Any, band_names: Sequence[str], description: str) -> None:
+    for band, name in enumerate(band_names, start=1):
+        file.set_band_description(band, name)
+    file.update_tags(TIFFTAG_IMAGEDESCRIPTION=description, TIFFTAG_SOFTWARE="dequnmix_jax")
+
+
+def write_strips(
+    path: Path,
+    strips: Callable[[], Iterable[tuple[int, Array]]],
+    shape: tuple[int, int, int],
+    band_names: Sequence[str],
+    ground: Ground | None,
+    nodata: float | None,
+    description: str,
+) -> None:
+    """Write what `write_maps` writes, of maps that do not lie in memory.
+
+    Args:
+        path: the file to make.
+        strips: begins anew each time, and yields the first row and values (rows, W, K), in order.
+        shape: (H, W, K).
+        band_names, ground, nodata, description: as for `write_maps`.
+
+    Raises:
+        InputError: as from `write_maps`.
+        OSError: the file does not hold what was written, as on a full disk.
+    """
+    rasterio = require("A GeoTIFF")
+    # GDAL's own cache would be a twentieth of the machine's memory.
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE), opened(path, "w", **_profile(shape, ground, nodata)) as file:
+        for first, values in strips():
+            window = ((first, first + values.shape[0]), (0, shape[1]))
+            file.write(np.ascontiguousarray(values.transpose(2, 0, 1), np.float32), window=window)
+        _describe(file, band_names, description)
+    # On a full disk GDAL closes a truncated file without a word: what was written is read again.
+    try:
+        with rasterio.Env(GDAL_CACHEMAX=_CACHE), opened(path) as file:
+            for first, values in strips():
+                there = file.read(window=((first, first + values.shape[0]), (0, shape[1])))
+                if not np.array_equal(there.transpose(1, 2, 0), values):
+                    raise InputError("it holds other values")
+    except InputError as error:
+        raise OSError(errno.ENOSPC, "GeoTIFF is not whole after writing, as on a full disk", str(path)) from error

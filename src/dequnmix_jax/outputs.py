@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FORMATS = ("envi", "geotiff")
 
 # In the maps for other programs, masked pixels hold a value that no map has; 0 would be a measurement.
-_NODATA = -9999.0
+NODATA = -9999.0
 
 
 def write(
@@ -96,7 +96,7 @@ def write_result(
         ground = georaster.ground_from_envi(scene.crs)
     masked = not scene.valid.all()
     rectified = ground is not None and ground.lookup is not None
-    hole = _NODATA if masked or rectified else None
+    hole = NODATA if masked or rectified else None
     with replacing_folder(target, overwrite=overwrite) as folder:
         written = []
         for name, values in result.maps.items():
@@ -104,8 +104,8 @@ def write_result(
                 continue
             labels = result.names if name == "abundances" else (f"{name} ({KINDS[name].unit})",)
             picture = values if values.ndim == 3 else values[:, :, None]
-            picture = np.where(scene.valid[:, :, None], picture, _NODATA) if masked else picture
-            picture = on_the_ground(picture, ground, _NODATA)
+            picture = np.where(scene.valid[:, :, None], picture, NODATA) if masked else picture
+            picture = on_the_ground(picture, ground, NODATA)
             text = f"{name} of {scene.name or 'a scene'} by dequnmix_jax; {KINDS[name].unit}"
             if format == "geotiff":
                 georaster.write_maps(folder / f"{name}.tif", picture, labels, ground, hole, text)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -179,35 +179,66 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
         )
     if count is not None:
         check_count(count, cube, valid)
-    return _warnings(scene, valid)
-
-
-def _warnings(scene: Scene, valid: Array) -> list[str]:
-    cube, good = scene.cube, np.flatnonzero(_considered(scene))
     where = valid[:, :, None]
-    lowest = np.min(cube, axis=(0, 1), where=where, initial=np.inf)[good]
-    highest = np.max(cube, axis=(0, 1), where=where, initial=-np.inf)[good]
+    good = _considered(scene)
+    lowest = np.min(cube, axis=(0, 1), where=where, initial=np.inf)
+    negative = (cube < 0) & where & good if lowest[good].min() < 0 else np.zeros((1, 1, 1), np.bool_)
+    found = Extent(
+        valid=int(valid.sum()),
+        lowest=lowest,
+        highest=np.max(cube, axis=(0, 1), where=where, initial=-np.inf),
+        zero=int((valid & ~cube.any(axis=2)).sum()),
+        negative_pixels=int(negative.any(axis=2).sum()),
+        negative_bands=int(negative.any(axis=(0, 1)).sum()),
+    )
+    return odd(found, good, scene.wavelengths)
+
+
+class Extent(NamedTuple):
+    """What a scene holds, in numbers.
+
+    Attributes:
+        valid: pixels that are.
+        lowest, highest: (B,), over the valid pixels.
+        zero: valid pixels that are zero in every band.
+        negative_pixels, negative_bands: how many hold a negative value.
+    """
+
+    valid: int
+    lowest: Array
+    highest: Array
+    zero: int
+    negative_pixels: int
+    negative_bands: int
+
+
+def odd(found: Extent, good: Array, wavelengths: Array | None) -> list[str]:
+    """Return what is odd about a scene, one sentence each; `check_scene` says what.
+
+    Args:
+        found: its values.
+        good: (B,) bool, the bands that are looked at.
+        wavelengths: (B,) nm, or None.
+    """
+    bands = np.flatnonzero(good)
+    lowest, highest = found.lowest[bands], found.highest[bands]
     warnings = []
-    constant = good[lowest == highest]
-    if constant.size and valid.sum() > 1:
-        wavelengths = scene.wavelengths
+    constant = bands[lowest == highest]
+    if constant.size and found.valid > 1:
         named = [f"{b}" if wavelengths is None else f"{b} ({wavelengths[b]:.1f} nm)" for b in constant]
         warnings.append(
             f"{constant.size} band{'s are' if constant.size > 1 else ' is'} constant over all valid pixels and "
             f"tell{'' if constant.size > 1 else 's'} nothing about mixtures: {_listed(named)} (counted from 0)."
         )
-    zero = int((valid & ~cube.any(axis=2)).sum())
-    if zero:
+    if found.zero:
         warnings.append(
-            f"{zero} of {int(valid.sum())} valid pixels are zero in every band and have no abundances; leave them out "
+            f"{found.zero} of {found.valid} valid pixels are zero in every band and have no abundances; leave them out "
             "by mask_invalid(scene) (--nodata 0)."
         )
     if lowest.min() < 0:
-        negative = (cube < 0) & where & _considered(scene)
-        pixels, bands = int(negative.any(axis=2).sum()), int(negative.any(axis=(0, 1)).sum())
         warnings.append(
-            f"Reflectance is negative in {pixels} pixels and {bands} bands, down to {lowest.min():.4g}; it is used as "
-            "it is, though no mixture of reflectances can be negative."
+            f"Reflectance is negative in {found.negative_pixels} pixels and {found.negative_bands} bands, down to "
+            f"{lowest.min():.4g}; it is used as it is, though no mixture of reflectances can be negative."
         )
     if highest.max() > _LARGEST_REFLECTANCE:
         # The next power of ten makes the suggestion: 8141 is reflectance times 10,000.

@@ -20,6 +20,7 @@ from dequnmix_jax.envi_header import find_header
 from dequnmix_jax.ground import pixel_area
 from dequnmix_jax.maps import KINDS
 from dequnmix_jax.scene import Array, Scene
+from dequnmix_jax.source import Source
 
 if TYPE_CHECKING:
     from dequnmix_jax.records import Trace
@@ -49,7 +50,8 @@ def _folder(path: Path) -> dict[str, Any]:
     return {"file": path.name, "bytes": sum(file.stat().st_size for _, file in files), "sha256": digest.hexdigest()}
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Return the version of an installed package, or "unknown"."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -76,7 +78,7 @@ def as_json(value: Any) -> Any:
     raise InputError(f"The configuration holds {type(value).__name__}; expected numbers, text, lists and dataclasses.")
 
 
-def _source(scene: Scene) -> dict[str, Any] | None:
+def _source(scene: Scene | Source) -> dict[str, Any] | None:
     if scene.source is None or not scene.source.exists():
         return None
     found = file_record(scene.source)
@@ -108,13 +110,46 @@ def summary(
     Raises:
         InputError: something in it that JSON cannot hold.
     """
-    height, width, bands = scene.cube.shape
-    valid = scene.valid
     means = {
-        name: as_json(np.mean(values[valid], axis=0, dtype=np.float64))
+        name: np.mean(values[scene.valid], axis=0, dtype=np.float64)
         for name, values in maps.items()
         if values is not None
     }
+    return summary_of(
+        means,
+        names,
+        scene,
+        scene.cube.shape,
+        int(scene.valid.sum()),
+        configuration=configuration,
+        trace=trace,
+        record=record,
+    )
+
+
+def summary_of(
+    means: Mapping[str, Any],
+    names: Sequence[str],
+    scene: Scene | Source,
+    shape: tuple[int, ...],
+    valid_pixels: int,
+    *,
+    configuration: Any = None,
+    trace: "Trace | None" = None,
+    record: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what `summary` returns, of maps that do not lie in memory.
+
+    Args:
+        means: of each map over the valid pixels, by the names of `maps.KINDS`.
+        names: R names of the endmembers.
+        scene: where the scene was read from; its cube is not looked at.
+        shape: (H, W, B) as it was unmixed.
+        valid_pixels: how many pixels are valid.
+        configuration, trace, record: as for `summary`.
+    """
+    height, width, bands = shape
+    means = {name: as_json(mean) for name, mean in means.items()}
     area = pixel_area(scene.ground, scene.crs)
     wavelengths = scene.wavelengths
     return {
@@ -126,11 +161,11 @@ def summary(
         "columns": width,
         "bands": bands,
         "wavelengths_nm": None if wavelengths is None else [float(wavelengths.min()), float(wavelengths.max())],
-        "valid_pixels": int(valid.sum()),
+        "valid_pixels": valid_pixels,
         "pixel_area_m2": area,
         "endmembers": list(names),
         "mean_abundances": means["abundances"],
-        "areas_m2": None if area is None else [mean * area * int(valid.sum()) for mean in means["abundances"]],
+        "areas_m2": None if area is None else [mean * area * valid_pixels for mean in means["abundances"]],
         "maps": {name: {**KINDS[name]._asdict(), "mean": mean} for name, mean in means.items()},
         "configuration": as_json(configuration),
         "trace": None if trace is None else {name: as_json(np.asarray(getattr(trace, name))) for name in trace._fields},
@@ -138,7 +173,7 @@ def summary(
         "notes": list(scene.notes),
         "versions": {
             "python": platform.python_version(),
-            **{package: _version(package) for package in ("dequnmix-jax", "jax", "jaxlib", "numpy")},
+            **{package: package_version(package) for package in ("dequnmix-jax", "jax", "jaxlib", "numpy")},
         },
     }
 

@@ -15,7 +15,8 @@ from dequnmix_jax.ground import Ground
 from dequnmix_jax.pixelvalues import gained, scaled_and_masked
 from dequnmix_jax.scene import Array, Scene
 
-# Values are converted in pieces of about this many bytes: a scale divides in float64.
+# Values are read in strips of about so many bytes and converted in smaller pieces: a scale divides in float64.
+_STRIP = 32 * 2**20
 _PIECE = 8 * 2**20
 
 
@@ -54,7 +55,6 @@ class Source:
         stored: reads a window; all of it, by whatever way is best, where the window is None.
         nodata, scale, saturation: as for `pixelvalues.scaled_and_masked`.
         gains, offsets: (B,) each, which make values of what is stored where no scale is given, or None.
-        size: bytes of all values as they are stored.
         lazy: whether a window costs no more than its own reading.
         wavelengths, good_bands, name, source, crs, notes, ground, fwhm: as for `Scene`.
     """
@@ -115,18 +115,22 @@ class Source:
         Returns:
             (h, w, bands wanted) float32, 0 where masked, and the mask (h, w), True where the pixel is valid.
         """
-        stored = self.stored(window)
         height, width = window.shape
         wanted = self.shape[2] if bands is None else int(bands.sum())
         cube, mask = np.empty((height, width, wanted), np.float32), np.ones((height, width), np.bool_)
-        rows = max(1, _PIECE // max(1, width * self.shape[2] * 8))
-        for first in range(0, height, rows):
-            piece = slice(first, min(first + rows, height))
-            seen = None if stored.seen is None else stored.seen[piece]
-            values, valid, _ = self._converted(Stored(stored.values[piece], seen))
-            cube[piece] = values if bands is None else values[:, :, bands]
-            if valid is not None:
-                mask[piece] = valid
+        strip = max(1, _STRIP // (width * self.shape[2] * 4))
+        rows = max(1, _PIECE // (width * self.shape[2] * 8))
+        for top in range(0, height, strip):
+            end = min(top + strip, height)
+            first = window.rows.start
+            stored = self.stored(Window(slice(first + top, first + end), window.columns))
+            for row in range(top, end, rows):
+                piece, there = slice(row, min(row + rows, end)), slice(row - top, min(row + rows, end) - top)
+                seen = None if stored.seen is None else stored.seen[there]
+                values, valid, _ = self._converted(Stored(stored.values[there], seen))
+                cube[piece] = values if bands is None else values[:, :, bands]
+                if valid is not None:
+                    mask[piece] = valid
         return cube, mask
 
 

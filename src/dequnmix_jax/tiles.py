@@ -1,0 +1,162 @@
+"""One scene larger than memory: unmixed tile by tile from disk to disk, with the result of the whole scene."""
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dequnmix_jax import files, georaster, journal, mixing, streaming, tiled_outputs
+from dequnmix_jax.atomic import check_target, put_folder
+from dequnmix_jax.checks import InputError, check_endmembers
+from dequnmix_jax.config import Model
+from dequnmix_jax.maps import composite_words
+from dequnmix_jax.outputs import FORMATS
+from dequnmix_jax.records import Params, Trace
+from dequnmix_jax.scene import Scene
+from dequnmix_jax.sidecar import SUMMARY, summary_of
+from dequnmix_jax.source import Source, held
+from dequnmix_jax.survey import view
+from dequnmix_jax.tiled_run import Guard, Run, Watch, check_room, told, traced
+
+
+class Tiled(NamedTuple):
+    """What a tiled unmixing made.
+
+    Attributes:
+        files: written.
+        trace: most steps of a tile, largest relative residual of a tile, whether all converged.
+        tiles: how many, and how many of them an earlier run had finished.
+        resumed: see `tiles`.
+        summary: the content of summary.json.
+    """
+
+    files: list[Path]
+    trace: Trace
+    tiles: int
+    resumed: int
+    summary: dict[str, Any]
+
+
+def _silent(stage: str, share: float, done: int, total: int) -> None:
+    pass
+
+
+def unmix_tiled(
+    params: Params,
+    scene: Any,
+    config: Model,
+    path: str | os.PathLike[str],
+    *,
+    tile: int | None = None,
+    halo: int | None = None,
+    drop_invalid: bool = False,
+    names: Sequence[str] | None = None,
+    configuration: Any = None,
+    record: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    format: str = "envi",
+    watch: Watch = _silent,
+) -> Tiled:
+    """Unmix a scene of any size, tile by tile, and write the result into a folder as `write` does.
+
+    The result is that of `unmix` on the whole scene, to the tolerance of the solver and 1e-4: what the scene as a whole
+    decides is found first (`scenewide`), each tile sees a halo around the pixels that it answers for (`reach`), and the
+    solve does the rest. Memory does not depend on the number of rows. The next tile is read while one is unmixed.
+
+    A run that is killed goes on where it was when it is started again with the same input, parameters and choices, and
+    ends with the same bits: finished tiles are kept in the folder `.NAME.tiles` beside the output until it is complete.
+
+    Args:
+        params: from `init` or `fit`.
+        scene: from `open_source`, or what that takes (a path, an array), or a Scene.
+        config: the parts of the map and its solvers; no "residual" gradient with attention, which pools over the whole
+            scene at each step.
+        path: the folder to make.
+        tile: N, for tiles of N x N pixels; as large as some 100 MB hold by default.
+        halo: pixels around a tile that are read and not kept; measured by default.
+        drop_invalid: mask pixels that are zero in every band, NaN or infinite, as `mask_invalid` does.
+        names: R names, "endmember 1" and so on by default.
+        configuration, record: further entries of summary.json, as for `write`.
+        overwrite: replace a folder that an earlier run made.
+        format: "envi" or "geotiff" (which needs the extra `geo`), of the maps.
+        watch: is told how far it is.
+
+    Returns:
+        A Tiled; abundances.img and the like hold (H, W, R) and so on.
+
+    Raises:
+        InputError: the scene cannot be unmixed, the model cannot be tiled, the folder exists, another process writes
+            it, or the input changed while it was read.
+        OSError: no room on the disk, or no permission to write; what is finished is kept.
+    """
+    target = Path(path)
+    if format not in FORMATS:
+        raise InputError(f"format is {format!r}; expected {' or '.join(FORMATS)}.")
+    streaming.check_tileable(config)
+    check_target(target, overwrite)
+    if overwrite and target.is_dir() and any(target.iterdir()) and not (target / SUMMARY).is_file():
+        raise InputError(
+            f"{target} holds files and no {SUMMARY}, so no earlier output of this program; it is not replaced. Choose "
+            "another folder."
+        )
+    if format == "geotiff":
+        georaster.require('format="geotiff"')
+    source = _source(scene)
+    seen = view(source, drop_invalid)
+    bands = seen.source.shape[2]
+    check_endmembers(params["endmembers"], bands)
+    count = len(params["endmembers"])
+    labels = tuple(names) if names is not None else tuple(f"endmember {i + 1}" for i in range(count))
+    if len(labels) != count:
+        raise InputError(f"There are {count} endmembers and {len(labels)} names; expected one name each.")
+    run = Run(params, seen, config, tile, halo, Guard(source), watch)
+    channels = tiled_outputs.Channels(count)
+    with journal.opened(target, run.fingerprint()) as work:
+        check_room(work.folder, seen.source.shape, channels.total)
+        work.begin((*seen.source.shape[:2], channels.total))
+        found = run.survey(work)
+        whole, tiles, reached = run.prepare(work, found)
+        entries, resumed = run.solve(work, found, whole, tiles, channels)
+        trace, state = traced(entries, found.valid)
+        more = {"tiles": told(entries, tiles, reached), "warnings": found.warnings, **(record or {})}
+        means = tiled_outputs.means(work, channels, state)
+        summary = summary_of(
+            means,
+            labels,
+            seen.source,
+            seen.source.shape,
+            found.valid,
+            configuration=configuration,
+            trace=trace,
+            record=more,
+        )
+        run.guard.check()
+        watch("writing", 0.0, 0, len(tiles.tiles))
+        folder = work.folder / "output"
+        if folder.exists():  # of a run that was killed here
+            shutil.rmtree(folder)
+        folder.mkdir()
+        spectra = np.asarray(params["endmembers"], np.float32)
+        if config.constraint == "cone":
+            spectra = np.asarray(mixing.scale_to_unit_maximum(spectra))
+        words = composite_words(found.colour_bands, seen.source.wavelengths)
+        written = tiled_outputs.write_files(
+            folder, work, channels, state, seen.source, spectra, labels, words, summary, format
+        )
+        check_target(target, overwrite)
+        put_folder(folder, target)
+        work.remove()
+    return Tiled([target / file.name for file in written], trace, len(tiles.tiles), resumed, summary)
+
+
+def _source(scene: Any) -> Source:
+    source = scene
+    if isinstance(scene, Scene):
+        source = held(scene)
+    elif not isinstance(scene, Source):
+        source = files.open_source(scene)
+    # What cannot be read in windows is read once.
+    return source if source.lazy else held(source.scene())
