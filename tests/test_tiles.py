@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import dequnmix_jax as dq
-from dequnmix_jax import checkpoint, files, journal, reach, scenewide, streaming, survey, synthetic, tiling
+from dequnmix_jax import checkpoint, cli, files, journal, reach, scenewide, streaming, survey, synthetic, tiling
 from dequnmix_jax.envi_writing import write_image
 from dequnmix_jax.source import Window
 
@@ -433,3 +433,91 @@ def test_solvers_are_told_apart(disk, tmp_path):
     ]  # fmt: skip
     assert len({one.fingerprint() for one in [run, *others]}) == 7
     assert replace(run).fingerprint() == run.fingerprint()
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+def command(*words):
+    """Run the command line in this process and return its status."""
+    return cli.main([str(word) for word in words])
+
+
+def test_the_command_line(disk, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DEQUNMIX_NO_CACHE", "1")
+    words = ("unmix", disk / "scene.img", disk / "model.npz", "--no-plots")
+    assert command(*words, "--tile", 16, "--halo", 16, "-o", tmp_path / "tiled", "--json") == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert found["tiles"]["halo"] == 16 and found["tiles"]["count"] == 9 and found["trace"]["converged"]
+    assert "\r" not in err and "in tiles" not in err  # as asked, and nobody watches
+    assert command(*words, "-o", tmp_path / "whole", "--json") == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert set(found) - set(whole) == {"tiles"} and not set(whole) - set(found)
+    assert {Path(name).name for name in whole["files"]} == {Path(name).name for name in found["files"]}
+    np.testing.assert_allclose(found["mean_abundances"], whole["mean_abundances"], atol=1e-5)
+    np.testing.assert_allclose(
+        dq.read(tmp_path / "tiled" / "residual.img").cube, dq.read(tmp_path / "whole" / "residual.img").cube, atol=1e-4
+    )
+    assert command(*words, "--tile", 16, "-o", tmp_path / "tiled") == 1
+    assert "exists already" in capsys.readouterr().err
+    result = dq.read_result(tmp_path / "tiled")
+    assert result.composite.shape == (H, W, 3) and result.convergence is not None
+
+
+def test_a_scene_that_does_not_fit_is_unmixed_in_tiles(disk, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DEQUNMIX_NO_CACHE", "1")
+    monkeypatch.setattr("dequnmix_jax.command_tiles._free", lambda: 10**6)
+    monkeypatch.setattr("dequnmix_jax.reach.measure", lambda *_: reach.Reach(16, 1e-7, 0.3))
+    words = ("unmix", disk / "scene.img", disk / "model.npz", "-o", tmp_path / "out", "--report", tmp_path / "r.html")
+    assert command(*words) == 0
+    out, err = capsys.readouterr()
+    assert "unmixed in tiles: whole it would take about 0.0 GB" in err and "halo of 16 pixels, beyond which" in out
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"abundances.png", "endmembers.png", "composite.png", "estimate.npz"} <= names
+    assert (tmp_path / "r.html").read_text().startswith("<!")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "r.html"]
+
+
+def test_failures_are_one_sentence(disk, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DEQUNMIX_NO_CACHE", "1")
+    words = ("unmix", disk / "scene.img", disk / "model.npz", "--tile", 16, "--halo", 4, "--no-plots", "-o")
+
+    def fails(target):
+        assert command(*words, target) == 1
+        lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")]
+        assert len(lines) == 1 and "fault of the program" not in lines[0], lines
+        return lines[0]
+
+    assert "does not exist" in fails(tmp_path / "nowhere" / "out")
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied", str(tmp_path / ".out.tiles"))
+
+    with monkeypatch.context() as patch:  # root may write into every folder
+        patch.setattr(Path, "mkdir", refused)
+        assert "Permission denied" in fails(tmp_path / "out")
+
+    def full(self, *_):
+        raise OSError(28, "No space left on device", str(self.folder / "maps.raw"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.Work, "put", full)
+        assert command(*words, tmp_path / "out") == 1
+    err = capsys.readouterr().err
+    assert "No space left on device" in err and "Finished tiles are kept" in err
+
+
+def test_progress_tells_tiles_a_second_and_the_time_left(capsys, monkeypatch):
+    from dequnmix_jax.command_tiles import _Progress
+
+    times = iter([0.0, 10.0, 12.0, 14.0])
+    monkeypatch.setattr("dequnmix_jax.command_tiles.time.perf_counter", lambda: next(times))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    progress = _Progress()
+    progress("looking through", 0.5, 0, 0)
+    for done in range(4):
+        progress("unmixing", done / 8, done, 8)
+    lines = capsys.readouterr().err.split("\r")
+    assert lines[1].startswith("looking through [############............] 50%")
+    assert lines[-1].startswith("unmixing [#########...............] 3/8 tiles  0.5 tiles/s  0:10 left")

@@ -12,8 +12,7 @@ import numpy as np
 from dequnmix_jax import canvas, checkpoint, files, georaster
 from dequnmix_jax.atomic import replacing_file, replacing_folder
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.library import Library
-from dequnmix_jax.library_files import read_library
+from dequnmix_jax.command_tiles import in_tiles, library_of, unmix_in_tiles
 from dequnmix_jax.outputs import write_result
 from dequnmix_jax.progress import describe_fit
 from dequnmix_jax.reading import count_endmembers, read_for_unmixing, read_scene
@@ -146,6 +145,9 @@ def unmix(args: Namespace) -> None:
         georaster.require("--format geotiff")  # said now, and not after the work
     check_folder(args.output, args.force)
     known = load_model(args)
+    if in_tiles(args, known):
+        unmix_in_tiles(args, known)
+        return
     beside = args.report is not None and args.report.absolute().parent != args.output.absolute()
     with ExitStack() as stack:
         folder = stack.enter_context(replacing_folder(args.output, overwrite=args.force))
@@ -164,14 +166,6 @@ def unmix(args: Namespace) -> None:
         return
     print(describe_trace(trace))
     print("\n".join(names))
-
-
-def library_of(args: Namespace) -> Library | None:
-    """Read the library that the options name, or None."""
-    if args.library is None:
-        return None
-    # Where spectrometers overlap the order is a matter of course for a comparison, and the page says so.
-    return read_library(args.library, scale=args.library_scale, sort=True)
 
 
 def write_everything(folder: Path, found: Result, scene: Scene, format: str, pictures: bool) -> list[Path]:

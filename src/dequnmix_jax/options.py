@@ -1,6 +1,7 @@
 """The words of the command line: the options of every command, with examples of their use."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -109,6 +110,7 @@ def _unmix(commands: Any) -> None:
         "unmix a scene by a trained model, and write maps, spectra and pictures",
         "scene.img model.npz -o out",
         "scene.tif model.npz --format geotiff -o out --report report.html",
+        "large.img model.npz --tile 256 -o out",
     )
     _reading(unmix)
     unmix.add_argument("model", type=Path, metavar="MODEL", help="file that `dequnmix fit` made")
@@ -116,6 +118,9 @@ def _unmix(commands: Any) -> None:
     unmix.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the maps (envi)")
     unmix.add_argument("--endmembers", type=int, metavar="N", help="refuse a model of another number")
     unmix.add_argument("--no-plots", action="store_true", help="no pictures")
+    tiles = unmix.add_argument_group("scenes larger than memory", "A run that was killed goes on where it was.")
+    tiles.add_argument("--tile", type=_positive, metavar="N", help="unmix in tiles of N x N pixels, from disk to disk")
+    tiles.add_argument("--halo", type=_not_negative, metavar="N", help="pixels around a tile (measured)")
     unmix.add_argument("--report", type=Path, metavar="FILE", help="make a page about it as well, .html")
     _library(unmix)
     _json(unmix)
@@ -301,11 +306,14 @@ def _number_or_auto(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor auto") from None
 
 
-def _positive(text: str) -> int:
+def _at_least(least: int, text: str) -> int:
     try:
         value = int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{value} is less than {least}")
     return value
+
+
+_positive, _not_negative = partial(_at_least, 1), partial(_at_least, 0)

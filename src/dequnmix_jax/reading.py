@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from dequnmix_jax import files
 from dequnmix_jax.checks import InputError, check_count
 from dequnmix_jax.scene import Scene, check_scene, mask_invalid
+from dequnmix_jax.source import Source
 
 _OPTIONS = ("variable", "shape", "order", "nodata", "scale", "saturation", "ignore", "bands")
 
@@ -34,8 +35,13 @@ def warn(text: str) -> None:
 
 def read_scene(args: Namespace) -> Scene:
     """Read the scene that the options name, as it is stored."""
+    return open_scene(args).scene()
+
+
+def open_scene(args: Namespace) -> Source:
+    """Open the scene that the options name without reading it."""
     shape = None if args.shape is None else tuple(args.shape)
-    return files.read(
+    return files.open_source(
         args.file,
         variable=args.variable,
         shape=shape,
@@ -58,8 +64,12 @@ def read_for_unmixing(args: Namespace, count: int | str | None = None) -> Readin
         warn(f"note: {note}")
     for warning in warnings:
         warn(f"warning: {warning}")
-    given = {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
-    return Reading(scene, {"reading": given, "warnings": warnings})
+    return Reading(scene, {"reading": options_of(args), "warnings": warnings})
+
+
+def options_of(args: Namespace) -> dict[str, Any]:
+    """Return the options of reading that were given, for the record."""
+    return {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
 
 
 def count_endmembers(asked: int | str, scene: Scene) -> int:

@@ -22,6 +22,9 @@ from dequnmix_jax.source import Source, Window
 
 Strips = Iterator[tuple[int, Array]]
 
+# Most pixels along a side of a picture.
+_SIDE = 1000
+
 # Rows are written in strips of about so many bytes, whole tiles of a GeoTIFF.
 _STRIP = 16 * 2**20
 _ROWS = 256
@@ -75,6 +78,25 @@ def means(work: Work, channels: Channels, state: float) -> dict[str, Array]:
     total[channels.of("convergence")] /= state
     found = {name: total[channels.of(name)] / max(valid, 1) for name in KINDS}
     return {name: mean if name == "abundances" else mean[0] for name, mean in found.items()}
+
+
+def every(work: Work, channels: Channels, state: float) -> dict[str, Array]:
+    """Return the maps of a `Result` at every k-th pixel, k the smallest that leaves a thousand along each side.
+
+    Args:
+        work: the maps of all tiles.
+        channels: what they hold.
+        state: RMS of the whole state.
+    """
+    step = -(-max(work.shape[:2]) // _SIDE)
+    rows = [work.read(Window(slice(row, row + 1), slice(0, work.shape[1])))[0, ::step] for row in
+            range(0, work.shape[0], step)]  # fmt: skip
+    block = np.stack(rows)
+    found = {name: block[..., channels.of(name)] for name in (*KINDS, "composite", "valid")}
+    single = {name: found[name][..., 0] for name in ("brightness", "residual", "convergence")}
+    single["convergence"] = single["convergence"] / np.float32(state)
+    mask = found["valid"][..., 0] > 0
+    return {"abundances": found["abundances"], "composite": found["composite"].astype(np.uint8), "mask": mask, **single}
 
 
 def write_files(

@@ -195,6 +195,24 @@ def traced(entries: Sequence[Mapping[str, Any]], valid: int) -> tuple[Trace, flo
     return trace, size if size > 0 else 1.0
 
 
+def unreached(entries: Sequence[Mapping[str, Any]], config: Model) -> list[str]:
+    """Return a sentence where an equilibrium was not reached, or nothing.
+
+    Args:
+        entries: records of the tiles.
+        config: the parts of the map.
+    """
+    solved = [entry for entry in entries if entry["valid"]]
+    failed = [entry for entry in solved if not entry["converged"]]
+    if not failed:
+        return []
+    return [
+        f"The equilibrium was not reached within {config.forward.max_steps} steps in {len(failed)} of {len(solved)} "
+        f"tiles: the relative residual is up to {max(entry['residual'] for entry in failed):.2e} and "
+        f"{config.forward.tolerance:g} was asked for; do not trust the maps there."
+    ]
+
+
 def told(entries: Sequence[Mapping[str, Any]], tiles: Plan, reached: reach.Reach) -> dict[str, Any]:
     """Return what summary.json says about the tiles.
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +15,12 @@ from dequnmix_jax.config import Model
 from dequnmix_jax.maps import composite_words
 from dequnmix_jax.outputs import FORMATS
 from dequnmix_jax.records import Params, Trace
+from dequnmix_jax.results import Result
 from dequnmix_jax.scene import Scene
 from dequnmix_jax.sidecar import SUMMARY, summary_of
 from dequnmix_jax.source import Source, held
 from dequnmix_jax.survey import view
-from dequnmix_jax.tiled_run import Guard, Run, Watch, check_room, told, traced
+from dequnmix_jax.tiled_run import Guard, Run, Watch, check_room, told, traced, unreached
 
 
 class Tiled(NamedTuple):
@@ -59,6 +60,8 @@ def unmix_tiled(
     overwrite: bool = False,
     format: str = "envi",
     watch: Watch = _silent,
+    say: Callable[[str], None] = lambda text: None,
+    also: Callable[[Path, Result], Sequence[Path]] | None = None,
 ) -> Tiled:
     """Unmix a scene of any size, tile by tile, and write the result into a folder as `write` does.
 
@@ -83,6 +86,9 @@ def unmix_tiled(
         overwrite: replace a folder that an earlier run made.
         format: "envi" or "geotiff" (which needs the extra `geo`), of the maps.
         watch: is told how far it is.
+        say: is told what is odd, in sentences, as soon as it is known.
+        also: makes further files in the folder, before it is renamed, from a Result of every k-th pixel (at most about
+            a thousand along each side), and returns them.
 
     Returns:
         A Tiled; abundances.img and the like hold (H, W, R) and so on.
@@ -118,10 +124,16 @@ def unmix_tiled(
         check_room(work.folder, seen.source.shape, channels.total)
         work.begin((*seen.source.shape[:2], channels.total))
         found = run.survey(work)
+        for text in found.warnings:
+            say(text)
         whole, tiles, reached = run.prepare(work, found)
         entries, resumed = run.solve(work, found, whole, tiles, channels)
         trace, state = traced(entries, found.valid)
-        more = {"tiles": told(entries, tiles, reached), "warnings": found.warnings, **(record or {})}
+        failed = unreached(entries, config)
+        for text in failed:
+            say(text)
+        warnings = [*found.warnings, *failed]
+        more = {"tiles": told(entries, tiles, reached), "warnings": warnings, **(record or {})}
         means = tiled_outputs.means(work, channels, state)
         summary = summary_of(
             means,
@@ -146,6 +158,18 @@ def unmix_tiled(
         written = tiled_outputs.write_files(
             folder, work, channels, state, seen.source, spectra, labels, words, summary, format
         )
+        if also is not None:
+            maps = tiled_outputs.every(work, channels, state)
+            small = Result(
+                labels,
+                endmembers=spectra,
+                wavelengths_nm=seen.source.wavelengths,
+                fwhm_nm=seen.source.fwhm,
+                composite_bands=words,
+                summary=summary,
+                **maps,
+            )
+            written += also(folder, small)
         check_target(target, overwrite)
         put_folder(folder, target)
         work.remove()

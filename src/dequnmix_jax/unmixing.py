@@ -1,7 +1,6 @@
 """The steps that commands share: train a model on a scene, read one from its file, unmix a scene by it."""
 
 from argparse import Namespace
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +16,7 @@ from dequnmix_jax.reading import warn
 from dequnmix_jax.results import Result, result_of
 from dequnmix_jax.scene import Scene
 from dequnmix_jax.sidecar import file_record
+from dequnmix_jax.source import Source
 from dequnmix_jax.trained import check_params, model_from, model_metadata
 
 if TYPE_CHECKING:
@@ -102,25 +102,48 @@ def load_model(args: Namespace) -> Known:
 
 def unmixed(known: Known, scene: Scene, record: dict[str, Any]) -> tuple[Result, "Trace"]:
     """Unmix a scene by a model, say where it was not trustworthy, and return all of it."""
-    checkpoint.check_matches(known.params, bands=scene.cube.shape[2])
-    _compare_wavelengths(scene, known.metadata)
+    check_fits(known, scene, scene.cube.shape[2])
     estimate, trace, change = unmix_scene(known.params, scene, known.config)
-    configuration = {name: known.metadata.get(name) for name in ("model", "training", "rates", "seed")}
-    whole = known.metadata.get("history")
-    history = {name: whole[name] for name in _SHOWN if name in whole} if isinstance(whole, dict) else None
-    more = {"model_file": known.metadata.get("model_file"), "history": history, "unit": unit_of(known.config)}
+    configuration, more = model_record(known)
     if not trace.converged:
-        config = known.config
-        text = (
-            f"The equilibrium was not reached within {config.forward.max_steps} steps: the relative residual "
-            f"is {float(trace.residual):.2e} and {config.forward.tolerance:g} was asked for; do not trust the maps."
-        )
-        warn(f"warning: {text}")
-        record = record | {"warnings": [*record["warnings"], text]}
+        record = record | {"warnings": [*record["warnings"], not_reached(trace, known.config)]}
     found = result_of(
         estimate, scene, configuration=configuration, trace=trace, convergence=change, record=record | more
     )
     return found, trace
+
+
+def check_fits(known: Known, scene: Scene | Source, bands: int) -> None:
+    """Raise InputError where the model is of another number of bands; say where they lie elsewhere."""
+    checkpoint.check_matches(known.params, bands=bands)
+    trained = known.metadata.get("wavelengths_nm")
+    if trained is None or scene.wavelengths is None:
+        return
+    apart = float(np.max(np.abs(np.asarray(trained, np.float64) - scene.wavelengths)))
+    if apart > 1.0:  # nm; a tenth of the band width of an imaging spectrometer
+        warn(f"warning: The bands of the scene lie up to {apart:.1f} nm from those that the model was trained on.")
+
+
+def model_record(known: Known) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what summary.json says of a model: its configuration, and further entries."""
+    configuration = {name: known.metadata.get(name) for name in ("model", "training", "rates", "seed")}
+    whole = known.metadata.get("history")
+    history = {name: whole[name] for name in _SHOWN if name in whole} if isinstance(whole, dict) else None
+    return configuration, {
+        "model_file": known.metadata.get("model_file"),
+        "history": history,
+        "unit": unit_of(known.config),
+    }
+
+
+def not_reached(trace: "Trace", config: Model) -> str:
+    """Say on stderr that an equilibrium was not reached, and return what was said."""
+    text = (
+        f"The equilibrium was not reached within {config.forward.max_steps} steps: the relative residual "
+        f"is {float(trace.residual):.2e} and {config.forward.tolerance:g} was asked for; do not trust the maps."
+    )
+    warn(f"warning: {text}")
+    return text
 
 
 def unmix_scene(params: Any, scene: Scene, config: Model) -> tuple["Estimate", "Trace", Any]:
@@ -133,15 +156,6 @@ def unmix_scene(params: Any, scene: Scene, config: Model) -> tuple["Estimate", "
     mask = None if scene.mask is None else jnp.asarray(scene.mask)
     estimate, trace, change = jax.tree.map(np.asarray, unmix_with_change(params, jnp.asarray(scene.cube), config, mask))
     return estimate, trace, change
-
-
-def _compare_wavelengths(scene: Scene, metadata: Mapping[str, Any]) -> None:
-    trained = metadata.get("wavelengths_nm")
-    if trained is None or scene.wavelengths is None:
-        return
-    apart = float(np.max(np.abs(np.asarray(trained, np.float64) - scene.wavelengths)))
-    if apart > 1.0:  # nm; a tenth of the band width of an imaging spectrometer
-        warn(f"warning: The bands of the scene lie up to {apart:.1f} nm from those that the model was trained on.")
 
 
 def unit_of(config: Model) -> str:

@@ -1,0 +1,195 @@
+"""What `dequnmix unmix` does with a scene larger than memory, or with --tile: from disk to disk, tile by tile."""
+
+import json
+import os
+import time
+from argparse import Namespace
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from dequnmix_jax.atomic import replacing_file
+from dequnmix_jax.config import Model
+from dequnmix_jax.library import Library
+from dequnmix_jax.library_files import read_library
+from dequnmix_jax.progress import Line
+from dequnmix_jax.reading import open_scene, options_of, warn
+from dequnmix_jax.reporting import report
+from dequnmix_jax.results import Result
+from dequnmix_jax.scene import Scene
+from dequnmix_jax.survey import view
+from dequnmix_jax.trained import plain
+from dequnmix_jax.unmixing import Known, check_fits, describe_trace, model_record
+
+# Copies of the cube that lie in memory while it is unmixed whole: what was read, the valid pixels of it, two that are
+# mixed back; and images of one number: states of the solver, images and layers of the network.
+_CUBES, _STATES, _LAYERS = 4, 16, 6
+
+# Share of the memory that is free which a scene may take.
+_SHARE = 0.7
+
+
+def _free() -> int | None:
+    """Return the bytes of memory that are free for use, on the host and on the device, or None where nothing tells."""
+    found = []
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(1024 * int(line.split()[1]))
+    except OSError:
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    import jax
+
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    return min([*found, *([limit] if limit else [])], default=None)
+
+
+def needed(shape: tuple[int, int, int], count: int, config: Model) -> int:
+    """Return the bytes that unmixing a whole scene takes, about.
+
+    Args:
+        shape: (H, W, B).
+        count: R, endmembers.
+        config: the parts of the map.
+    """
+    height, width, bands = shape
+    layers = 0 if config.gradient == "analytic" else _LAYERS * config.width
+    return 4 * height * width * (_CUBES * bands + _STATES * count + layers)
+
+
+def in_tiles(args: Namespace, known: Known) -> bool:
+    """Return whether a scene is to be unmixed in tiles: as asked, or because it does not fit into memory."""
+    if args.tile is not None or args.halo is not None:
+        return True
+    if known.config.gradient == "residual" and known.config.attention:
+        return False
+    source = open_scene(args)
+    room = _free() if source.lazy else None
+    if room is None:
+        return False
+    good = source.shape[2] if source.good_bands is None else int(source.good_bands.sum())
+    size = needed((*source.shape[:2], good), len(known.params["endmembers"]), known.config)
+    if size <= _SHARE * room:
+        return False
+    warn(
+        f"note: The scene is unmixed in tiles: whole it would take about {size / 1e9:.1f} GB of memory, and "
+        f"{room / 1e9:.1f} GB are free."
+    )
+    return True
+
+
+class _Progress:
+    """A line on stderr: the stage, tiles a second, and the time left."""
+
+    def __init__(self) -> None:
+        self.line = Line()
+        self.first: tuple[float, int] | None = None
+
+    def say(self, text: str) -> None:
+        """Say what is odd, above the line."""
+        self.line.clear()
+        warn(f"warning: {text}")
+
+    def __call__(self, stage: str, share: float, done: int, total: int) -> None:
+        filled = round(24 * share)
+        text = f"{stage} [{'#' * filled}{'.' * (24 - filled)}] {share:.0%}"
+        if total and stage == "unmixing":
+            now = time.perf_counter()
+            if done == 1:
+                self.first = (now, done)  # the first tile waited for the compiler and tells nothing about the speed
+            finished = round(share * total)
+            text = f"{stage} [{'#' * filled}{'.' * (24 - filled)}] {finished}/{total} tiles"
+            if self.first is not None and done > 1:
+                rate = (done - self.first[1]) / max(now - self.first[0], 1e-9)
+                minutes, seconds = divmod(round((total - finished) / rate), 60)
+                text += f"  {rate:.2g} tiles/s  {minutes}:{seconds:02d} left"
+        self.line.show(text)
+
+
+def unmix_in_tiles(args: Namespace, known: Known) -> None:
+    """Unmix the scene that the options name tile by tile, and write maps, spectra, pictures and a report."""
+    from dequnmix_jax.tiles import unmix_tiled
+
+    source = open_scene(args)
+    good = source.shape[2] if source.good_bands is None else int(source.good_bands.sum())
+    check_fits(known, source, good)
+    for note in view(source).source.notes:
+        warn(f"note: {note}")
+    library = library_of(args)
+    configuration, more = model_record(known)
+    beside = args.report is not None and args.report.absolute().parent != args.output.absolute()
+    progress = _Progress()
+    with ExitStack() as stack:
+        sheet = stack.enter_context(replacing_file(args.report, overwrite=args.force)) if beside else None
+
+        def also(folder: Path, result: Result) -> list[Path]:
+            written = [] if args.no_plots else save_pictures(folder, result)
+            if args.report is not None:
+                page = sheet or folder / args.report.name
+                page.write_text(report(result, library), encoding="utf-8")
+            return written
+
+        try:
+            found = unmix_tiled(
+                known.params,
+                source,
+                known.config,
+                args.output,
+                tile=args.tile,
+                halo=args.halo,
+                drop_invalid=args.nodata is not None,
+                configuration=configuration,
+                record={"reading": options_of(args), **more},
+                overwrite=args.force,
+                format=args.format,
+                watch=progress,
+                say=progress.say,
+                also=also,
+            )
+        except (KeyboardInterrupt, OSError):
+            progress.line.clear()
+            if (args.output.parent / f".{args.output.name}.tiles").is_dir():
+                warn("note: Finished tiles are kept; the same command goes on with them.")
+            raise
+        finally:
+            progress.line.clear()
+    if found.resumed:
+        warn(f"note: {found.resumed} of {found.tiles} tiles were finished by an earlier run.")
+    names = [str(path) for path in found.files] + ([str(args.report)] if args.report else [])
+    if args.json:
+        print(json.dumps(plain({**found.summary, "files": names}), indent=2, allow_nan=False))
+        return
+    told = found.summary["tiles"]
+    error = "" if told["halo_error"] is None else f", beyond which an abundance changes by {told['halo_error']:.1e}"
+    print(f"{told['count']} tiles of {told['rows']} x {told['columns']} pixels, halo of {told['halo']} pixels{error}")
+    print(describe_trace(found.trace))
+    print("\n".join(names))
+
+
+def save_pictures(folder: Path, result: Result) -> list[Path]:
+    """Draw abundances, spectra and the scene of a result into a folder, and return the files."""
+    from dequnmix_jax import plots
+
+    assert result.composite is not None  # tiles have one
+    # Colours as bands from short to long wavelengths, which `composite` turns again.
+    shown = Scene(
+        result.composite[..., ::-1] / np.float32(255), wavelengths=np.array([460.0, 550.0, 640.0]), mask=result.mask
+    )
+    figures = {
+        "abundances.png": plots.abundance_maps(result.abundances, mask=result.mask),
+        "endmembers.png": plots.endmember_spectra(
+            result.endmembers, wavelengths=result.wavelengths_nm, unit=str(result.summary["unit"])
+        ),
+        "composite.png": plots.composite(shown, low=0.0, high=100.0),
+    }
+    return [plots.save(figure, folder / name) for name, figure in figures.items()]
+
+
+def library_of(args: Namespace) -> Library | None:
+    """Read the library that the options name, or None."""
+    if args.library is None:
+        return None
+    # Where spectrometers overlap the order is a matter of course for a comparison, and the page says so.
+    return read_library(args.library, scale=args.library_scale, sort=True)
