@@ -160,3 +160,27 @@ def test_bad_input_is_named():
         dq.unmix_in_strips(params, cube, dq.Model(gradient="residual"), mesh(), halo=3)
     with pytest.raises(InputError, match="expected one"):
         dq.over_scenes(fit, jax.make_mesh((1, 2), ("a", "b")))
+
+
+def test_a_cube_may_be_stored_in_half_precision():
+    """Every function reads it as the same numbers in float32, and computes in float32."""
+    key, dtype = jax.random.key(3), jnp.bfloat16
+    half = scene(key).astype(dtype)
+    full = half.astype(jnp.float32)
+    params, config = trained(key, full, "energy", "cone")
+    E = params["endmembers"]
+    for function in (
+        lambda cube: dq.unmix(params, cube, config),
+        lambda cube: jax.grad(lambda c: jnp.sum(dq.unmix(params, c, config)[0].abundances[..., 0]))(cube),
+        lambda cube: dq.fcls(cube, E),
+        lambda cube: dq.scaled_nnls(cube, E),
+        lambda cube: dq.vca(key, cube, 3),
+        lambda cube: dq.sunsal(cube, E, 1e-3)[0],
+    ):
+        a, b = jax.jit(function)(half), jax.jit(function)(full)
+        if jax.tree.leaves(a)[0].dtype == dtype:  # a gradient comes in the precision of what it is taken for
+            b = b.astype(dtype)
+        jax.tree.map(np.testing.assert_array_equal, a, b)
+    plan = dq.Training(epochs=1)
+    runs = [jax.jit(lambda c: dq.fit(key, c, CONFIG, plan, RATES, count=3)[0])(cube) for cube in (half, full)]
+    close(*runs, 1e-6)

@@ -24,6 +24,7 @@ from dequnmix_jax.mixing import (
     project_cone,
     project_simplex,
     scale_to_unit_maximum,
+    wide,
 )
 
 
@@ -130,7 +131,7 @@ def kkt_residual(
     check_endmembers(endmembers, np.shape(cube)[2])
     check_abundances(abundances, endmembers)
     check_mask(mask, cube)
-    Y, E, x = jnp.asarray(cube), jnp.asarray(endmembers), jnp.asarray(abundances)
+    Y, E, x = wide(cube), jnp.asarray(endmembers), jnp.asarray(abundances)
     if mask is not None:
         Y = jnp.where(mask[..., None], Y, 0.0)
     if sum_to_one:
@@ -162,7 +163,7 @@ def check_problem(cube: Array, endmembers: Array, mask: Array | None) -> None:
 def prepare(cube: Array, endmembers: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
     """Check the inputs and return pixels (N, B), masked ones zero, and endmembers."""
     check_problem(cube, endmembers, mask)
-    Y = jnp.asarray(cube)
+    Y = wide(cube)
     if mask is not None:
         Y = jnp.where(mask[..., None], Y, 0.0)
     return Y.reshape(-1, Y.shape[-1]), jnp.asarray(endmembers)

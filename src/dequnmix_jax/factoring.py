@@ -12,6 +12,7 @@ from jax import lax
 from dequnmix_jax.checks import Array, InputError, check_count, check_cube, concrete
 from dequnmix_jax.classical import check_problem, fcls
 from dequnmix_jax.endmembers import vca
+from dequnmix_jax.mixing import wide
 from dequnmix_jax.records import Descent
 
 _UNIFORM = 0.01
@@ -86,7 +87,7 @@ def check(
             )
         check_problem(cube, endmembers, mask)
         E = jnp.asarray(endmembers)
-    Y, E = lax.stop_gradient((jnp.asarray(cube), E))  # a while loop has no reverse; a local minimum, no one derivative
+    Y, E = lax.stop_gradient((wide(cube), E))  # a while loop has no reverse; a local minimum, no one derivative
     return Y, jnp.ones(Y.shape[:2], jnp.bool_) if mask is None else jnp.asarray(mask), E.astype(Y.dtype)
 
 

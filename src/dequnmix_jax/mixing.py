@@ -100,6 +100,16 @@ def gram(endmembers: Array) -> jax.Array:
     return jnp.matmul(E, E.T, precision="highest")
 
 
+def wide(cube: Array) -> jax.Array:
+    """Return a cube of half precision in float32, any other as it is.
+
+    A cube may be stored in float16 or bfloat16, which halves its memory; nothing is computed in them. Reflectance keeps
+    three and two to three digits.
+    """
+    Y = jnp.asarray(cube)
+    return Y.astype(jnp.float32) if Y.dtype.itemsize < 4 else Y
+
+
 def correlate(cube: Array, endmembers: Array) -> jax.Array:
     """Return the inner products of every pixel with the endmembers, Y E^T.
 

@@ -233,6 +233,7 @@ def equilibrium_map(
         Wang, Gao, Zhu and Chen, A deep equilibrium network for hyperspectral unmixing, arXiv 2604.11279, 2026.
     """
     _check(params, cube, mask)
+    cube = mixing.wide(cube)
     return state_map(config)(factor(params, cube, config, mask), state)
 
 
@@ -264,7 +265,7 @@ def unmix(
 
     Args:
         params: from `init` or `fit`.
-        cube: (H, W, B), in the units of the cube that `params` were made for.
+        cube: (H, W, B), in the units of the cube that `params` were made for; float16 or bfloat16 are read as float32.
         config: the parts of the map and its solvers.
         initial: (H, W, R), the state to start from (`Estimate.state` of an earlier solve); it moves the number of
             steps, not the answer.
@@ -278,6 +279,7 @@ def unmix(
         InputError: where shapes or values do not fit, in a sentence.
     """
     _check(params, cube, mask)
+    cube = mixing.wide(cube)
     if initial is None:
         initial = start_state(params, cube, config)
     elif initial.shape != (*cube.shape[:2], params["endmembers"].shape[0]):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax.checks import Array, check_cube, check_finite, check_mask
+from dequnmix_jax.mixing import wide
 
 _FLOOR = 4.0
 """Roundings of the largest singular value below which another one is not known."""
@@ -170,7 +171,7 @@ def moments(cube: Array, mask: Array | None, whitened: bool) -> tuple[jax.Array,
         cube, mask: as `band_noise`.
         whitened: whether each band is divided by its noise before.
     """
-    Y = jnp.asarray(cube)
+    Y = wide(cube)
     if whitened:
         sigma = band_noise(cube, mask=mask)
         Y = Y / jnp.where(sigma == 0, 1, sigma)[None, None]  # NaN stays NaN
@@ -213,7 +214,7 @@ def _principal(cube: Array, mask: Array | None) -> tuple[jax.Array, jax.Array, j
     check_cube(cube)
     check_mask(mask, cube)
     check_finite(cube, mask)
-    Y = jnp.asarray(cube)
+    Y = wide(cube)
     if mask is not None:
         Y = jnp.where(mask[..., None], Y, 0)
     valid = jnp.asarray(np.prod(Y.shape[:2]) if mask is None else jnp.sum(mask), Y.dtype)

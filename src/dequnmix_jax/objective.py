@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dequnmix_jax import metrics, model, noise
+from dequnmix_jax import metrics, mixing, model, noise
 from dequnmix_jax.config import Model, Rates
 from dequnmix_jax.implicit import fixed_point
 from dequnmix_jax.records import Params
@@ -43,6 +43,7 @@ def loss(
         (loss, {"angle", "error", "trace", "state"}): angle in radians, error in units of the cube squared.
     """
     rates = Rates() if rates is None else rates
+    cube = mixing.wide(cube)
     valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
     clean = jnp.where(valid[..., None], cube, 0)
     start = model.start_state(params, cube, config) if initial is None else initial

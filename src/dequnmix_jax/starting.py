@@ -14,7 +14,7 @@ from dequnmix_jax.classical import fcls, nnls, scaled_nnls
 from dequnmix_jax.endmembers import purify, vca
 from dequnmix_jax.extreme import corners
 from dequnmix_jax.minimum_volume import RUNS, enclosing
-from dequnmix_jax.mixing import normalise_abundances
+from dequnmix_jax.mixing import normalise_abundances, wide
 from dequnmix_jax.noise import simplex_noise, variability
 from dequnmix_jax.simplex_volume import exchange
 from dequnmix_jax.subspace import checked, frame, pixels
@@ -149,7 +149,7 @@ def start(key: Array, cube: Array, count: int, *, mask: Array | None = None, wei
             "of them judge what the other half says."
         )
     valid = jnp.ones(np.shape(cube)[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
-    cube = jnp.where(valid[..., None], jnp.asarray(cube), 0)
+    cube = jnp.where(valid[..., None], wide(cube), 0)
     E, scores, varied = candidates(key, cube, valid, count)
     weights = Weights() if weights is None else weights
     chosen, cost, brightness, margin, unsure = decide(scores, varied, weights)

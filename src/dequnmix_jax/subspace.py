@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from dequnmix_jax.checks import Array, check_count, check_cube, check_finite, check_mask
+from dequnmix_jax.mixing import wide
 
 _DARK = 0.05
 """Brightness, relative to the mean, below which a pixel has no direction: 20 times the noise of the others."""
@@ -27,7 +28,7 @@ class Frame(NamedTuple):
 
 def pixels(cube: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
     """Return pixels (N, B), masked ones zero, and which are valid (N,)."""
-    Y = jnp.asarray(cube)
+    Y = wide(cube)
     if mask is None:
         return Y.reshape(-1, Y.shape[-1]), jnp.ones(Y.shape[0] * Y.shape[1], jnp.bool_)
     valid = jnp.asarray(mask)

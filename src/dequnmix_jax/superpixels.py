@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_mask
+from dequnmix_jax.mixing import wide
 
 
 class Superpixels(NamedTuple):
@@ -63,7 +64,7 @@ def superpixels(
         raise InputError(f"width is {width} and steps are {steps}; expected whole numbers, at least 1 and at least 0.")
     if isinstance(compactness, float | int) and not 0.0 <= compactness < np.inf:
         raise InputError(f"compactness is {compactness}; expected a finite number, not negative, such as 0.5.")
-    Y = jnp.asarray(cube)
+    Y = wide(cube)
     valid = jnp.ones(Y.shape[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
     return _cluster(Y, valid, jnp.asarray(compactness, Y.dtype), width, steps)
 

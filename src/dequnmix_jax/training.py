@@ -11,6 +11,7 @@ from dequnmix_jax import model, noise
 from dequnmix_jax.checks import InputError, check_count, check_cube, check_finite, check_mask
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.endmembers import vca
+from dequnmix_jax.mixing import wide
 from dequnmix_jax.objective import loss, reach
 from dequnmix_jax.records import History, Params, Trace
 from dequnmix_jax.varying import alongside
@@ -67,6 +68,7 @@ def begin(
     """Return the state from which `advance` trains: endmembers given, or found by VCA; `shared` as for `fit`."""
     check_cube(cube)
     check_mask(mask, cube)
+    cube = wide(cube)
     if (endmembers is None) == (count is None):
         raise InputError(
             "endmembers and count are both given or both missing; expected one of them: the spectra to start "
@@ -114,6 +116,7 @@ def advance(
             f"shared is {shared} and Training.patience {training.patience}; expected no early stop where scenes train "
             "one network, because each would stop by itself. Use patience=0."
         )
+    cube = wide(cube)
     weights = rates._replace(spread=rates.spread * state.reach)
 
     def update(state: FitState, _: None) -> tuple[FitState, History]:
