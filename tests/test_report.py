@@ -163,7 +163,8 @@ def test_a_result_is_read_back_and_reported_alike(tmp_path):
     content = dict(np.load(tmp_path / "out" / "estimate.npz"))
     for name, values in {
         "residual": np.ones((2, 2)), "mask": np.ones((H, W)), "wavelengths_nm": np.ones(B + 1),
-        "names": np.array(["a"]), "composite": np.ones((H, W), np.uint8), "abundances": np.ones((H, W)), "endmembers": np.ones((R, B), int),
+        "names": np.array(["a"]), "composite": np.ones((H, W), np.uint8),
+        "abundances": np.ones((H, W)), "endmembers": np.ones((R, B), int),
     }.items():  # fmt: skip
         np.savez(tmp_path / "out" / "estimate.npz", **(content | {name: values}))
         with pytest.raises(InputError, match="fit together"):
