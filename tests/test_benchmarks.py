@@ -1,12 +1,13 @@
 """The benchmarks run from end to end in their quick form, and an absent rival is one sentence."""
 
 import csv
+import json
 import sys
 
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import abundances, against_banax, against_torchdeq, maps, speed
+from benchmarks import abundances, against_banax, against_torchdeq, device, many_scenes, maps, speed
 
 
 def test_the_quick_form_of_speed_writes_every_part(tmp_path, monkeypatch):
@@ -30,6 +31,16 @@ def test_the_quick_form_of_abundances_compares_with_scipy(tmp_path):
         rows = {row["way"]: row for row in csv.DictReader(file)}
     assert float(rows["dequnmix_jax fcls"]["largest difference from scipy"]) < 1e-4
     assert all(float(row["largest optimality residual"]) < 1e-5 for row in rows.values())
+
+
+@pytest.mark.slow  # a minute of compilation
+def test_the_checks_of_a_device_write_one_file(tmp_path):
+    found = json.loads(device.main(device.QUICK, tmp_path).read_text(encoding="utf-8"))
+    assert found["device"] and found["gradients"]["implicit_against_unrolled"] < 1e-2
+    assert len(set(found["temporary_mb_of_a_gradient_at_iterations"].values())) == 1
+    assert found["accuracy"]["fcls_largest_optimality_residual"] < 1e-5
+    with many_scenes.main(many_scenes.QUICK, tmp_path).with_suffix(".csv").open(encoding="utf-8") as file:
+        assert all(float(row["scenes / s"]) > 0 for row in csv.DictReader(file))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,103 @@
+"""Train many small scenes: one program for all (jax.vmap), one scene after the other inside it, or a Python loop.
+
+    python -m benchmarks.many_scenes [--quick] [-o results]
+
+Scenes of 32 x 32 x 100 with four endmembers, 20 steps of the recommended training each. Ratios of one process, fastest
+of several runs, without compilation, whose seconds stand beside them. On a CPU jax.vmap makes every scene wait for the
+slowest solve of each step and has no more arithmetic units than a loop; on an accelerator, where a scene this small
+leaves most of it idle, it is what fills it.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import dequnmix_jax as dq
+from benchmarks.timing import race
+from dequnmix_jax import synthetic
+from experiments import tables
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Numbers of scenes, their size, steps of training and repetitions."""
+
+    scenes: tuple[int, ...] = (1, 8, 64)
+    side: int = 32
+    bands: int = 100
+    count: int = 4
+    epochs: int = 20
+    width: int = 32
+    rounds: int = 2
+
+
+QUICK = Settings(scenes=(1, 2), side=8, bands=12, count=3, epochs=2, width=4, rounds=1)
+
+
+def made_up(key: jax.Array, settings: Settings) -> jax.Array:
+    """Return one noisy cube."""
+    spectra, mix, noise = jax.random.split(key, 3)
+    E = synthetic.spectra(spectra, settings.count, settings.bands)
+    sample = synthetic.linear_scene(mix, (settings.side, settings.side), E, brightness=0.1, contrast=2.0)
+    return synthetic.add_noise(noise, sample.cube, 30.0)
+
+
+def main(settings: Settings, folder: Path) -> Path:
+    """Time all ways for all numbers of scenes and write the table."""
+    training = replace(dq.RECOMMENDED[0], epochs=settings.epochs)
+    config = dq.Model(width=settings.width)
+
+    def fit(key: jax.Array, cube: jax.Array) -> Any:
+        return dq.fit(key, cube, config, training, dq.RECOMMENDED[1], count=settings.count)
+
+    alone = jax.jit(fit)
+    rows = []
+    for number in settings.scenes:
+        keys = jax.random.split(jax.random.key(1), number)
+        cubes = jax.vmap(lambda key: made_up(key, settings))(jax.random.split(jax.random.key(0), number))
+        ways: dict[str, Callable[[], Any]] = {
+            "Python loop": lambda keys=keys, cubes=cubes: [alone(*each) for each in zip(keys, cubes, strict=True)]
+        }
+        compiling = {"Python loop": seconds(lambda keys=keys, cubes=cubes: alone.lower(keys[0], cubes[0]).compile())}
+        for name, together in (
+            ("jit(vmap(fit))", jax.vmap(fit)),
+            ("jit(lax.map(fit))", lambda keys, cubes: jax.lax.map(lambda one: fit(*one), (keys, cubes))),
+        ):
+            lowered = jax.jit(together).lower(keys, cubes)
+            start = time.perf_counter()
+            program = lowered.compile()
+            compiling[name] = time.perf_counter() - start
+            ways[name] = lambda program=program, keys=keys, cubes=cubes: program(keys, cubes)
+        spent = race(ways, settings.rounds)
+        told = ways["jit(vmap(fit))"]()[1].steps  # (scenes, epochs)
+        for name, each in spent.items():
+            rows.append({
+                "scenes": number,
+                "way": name,
+                "scenes / s": number / each.wall,
+                "as fast as the loop, times": spent["Python loop"].wall / each.wall,
+                "in CPU time": spent["Python loop"].cpu / each.cpu,
+                "seconds to compile": compiling[name],
+                "solver steps, mean of scenes": float(jnp.mean(jnp.sum(told, axis=1))),
+                "solver steps, slowest at each": float(jnp.sum(jnp.max(told, axis=0))),
+            })  # fmt: skip
+            print(tables.line(rows[-1]), flush=True)
+    note = f"Load of the machine in the minute before: {os.getloadavg()[0]:.2f}. {settings}"
+    return tables.write(folder, "many_scenes", rows, "python -m benchmarks.many_scenes", note, "Fastest, in turn.")
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    """Return the wall time of one run."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    tables.command_line(__doc__, main, Settings(), QUICK)
