@@ -77,7 +77,7 @@ def open_scene(
     name = next(name for name in _CUBES if name in file)
     stored = hdf5.dataset(file, name, path, 3)
     bands = stored.shape[2]
-    fill = stored.attrs.get("_FillValue")
+    fill = hdf5.numbers(stored, "_FillValue", 1, path)
     notes: list[str] = []
     if name == "radiance":
         notes.append("The file holds radiance, not reflectance.")
@@ -91,7 +91,7 @@ def open_scene(
     good = None if listed is None else listed > 0.5
     good, ignore_notes = without_ignored(good, wavelengths, bands, ignore, str(path))
     if nodata is None:
-        nodata = _FILL if fill is None else float(np.ravel(fill)[0])
+        nodata = _FILL if fill is None else float(fill[0])
 
     def read(window: Window | None) -> Stored:
         with hdf5.opened(path) as again:

@@ -1,6 +1,7 @@
 """Read ENVI images and spectral libraries."""
 
 import gzip
+import math
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from dequnmix_jax import georaster, geotiff
 from dequnmix_jax.bandaxis import without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground
-from dequnmix_jax.pixelvalues import looks_sheared, scaled_and_masked
+from dequnmix_jax.pixelvalues import check_unpacked, looks_sheared, scaled_and_masked
 from dequnmix_jax.rawpixels import read_window
 from dequnmix_jax.scene import Array, Scene
 from dequnmix_jax.source import Source, Stored, Window
@@ -109,9 +110,10 @@ def _zipped(path: Path, header: envi.Header, expected: int) -> bool:
 
 def _raw(path: Path, header: envi.Header, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int) -> Array:
     """Return the values as one flat array, memory-mapped when the file is not compressed."""
-    expected = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    expected = offset + math.prod(shape) * dtype.itemsize
     size = path.stat().st_size
     if _zipped(path, header, expected):
+        check_unpacked(expected, size, path)
         try:
             with gzip.open(path, "rb") as file:
                 data = file.read(expected + 1)  # one byte more shows that there is more, without unpacking all of it
@@ -154,7 +156,7 @@ def _of_raw(
     interleave: str,
 ) -> tuple[Callable[[Window | None], Stored], bool]:
     lines, samples, bands = shape
-    expected = offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    expected = offset + math.prod(shape) * dtype.itemsize
     zipped = _zipped(path, header, expected)
     if not zipped and path.stat().st_size != expected:
         raise InputError(_size_message(path, path.stat().st_size, shape, dtype, offset))

@@ -63,8 +63,8 @@ def _translated(path: Path, mode: str) -> Iterator[None]:
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             yield
     except Exception as error:
-        # GDAL's own errors come as classes that rasterio does not publish.
-        if not type(error).__module__.startswith("rasterio"):
+        # GDAL's own errors come as classes that rasterio does not publish; damaged metadata are no text.
+        if not type(error).__module__.startswith("rasterio") and not isinstance(error, UnicodeDecodeError):
             raise
         if mode != "r":
             raise OSError(5, f"GeoTIFF could not be written ({_plain(error)})", str(path)) from error

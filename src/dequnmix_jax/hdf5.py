@@ -43,7 +43,7 @@ def dataset(file: Any, name: str, path: Path, dimensions: int) -> Any:
     """Return a dataset of real numbers unread, or raise InputError when it is missing or has another shape."""
     found = file.get(name)
     kind = getattr(getattr(found, "dtype", None), "kind", "")
-    if kind not in tuple("iuf") or found.ndim != dimensions or 0 in found.shape:
+    if kind not in tuple("iuf") or len(getattr(found, "shape", None) or ()) != dimensions or 0 in found.shape:
         what = "nothing" if found is None else f"shape {getattr(found, 'shape', 'none')}, type {kind or 'none'}"
         raise InputError(
             f"{path} holds {what} under {name!r}; expected an array of real numbers with {dimensions} axes."

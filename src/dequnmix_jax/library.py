@@ -53,7 +53,8 @@ class Library:
             raise InputError(f"There are {len(spectra)} spectra and {len(names)} names; expected one name a spectrum.")
         set_field = object.__setattr__  # the way to complete a frozen dataclass
         set_field(self, "names", names)
-        set_field(self, "spectra", np.ascontiguousarray(spectra, np.float32))
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and so unknown
+            set_field(self, "spectra", np.ascontiguousarray(spectra, np.float32))
         set_field(self, "wavelengths_nm", band_positions(self.wavelengths_nm, spectra.shape[1], "wavelengths"))
         if self.fwhm_nm is not None:
             set_field(self, "fwhm_nm", band_positions(self.fwhm_nm, spectra.shape[1], "fwhm"))

@@ -111,7 +111,7 @@ def read_scene(
         unit_notes = [f"{wavelengths.size} wavelengths for {cube.shape[2]} bands were left out."]
         wavelengths = None
     largest = variables.get("maxValue")
-    if isinstance(largest, np.ndarray) and largest.size == 1 and scale is None:
+    if isinstance(largest, np.ndarray) and largest.size == 1 and largest.dtype.kind in "iuf" and scale is None:
         notes.append(f"The file's maxValue = {largest.item():g} was not applied; pass scale to divide by it.")
     good, ignore_notes = without_ignored(None, wavelengths, cube.shape[2], ignore, str(path))
     values, mask, value_notes = scaled_and_masked(cube, nodata, scale, good, saturation)

@@ -1,7 +1,10 @@
 """Find the cube, the maps and the numbers among the variables of a MATLAB file."""
 
 import os
+import struct
 import sys
+import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import numpy as np
 
 from dequnmix_jax import hdf5
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.pixelvalues import check_declared, check_unpacked
 from dequnmix_jax.scene import Array
 
 CUBES = ("Y", "V", "X", "cube", "hsi", "HSI", "img")
@@ -20,6 +24,8 @@ _SIDES = (("H", "W"), ("nRow", "nCol"), ("lines", "cols"), ("lines", "samples"),
 
 # The programs that write these two pairs are Python's, and reshape in numpy's order.
 _ALONG_ROWS = (("H", "W"), ("lines", "cols"))
+
+_BLOCK = 2**20
 
 Variables = dict[str, Any]
 
@@ -50,14 +56,42 @@ def load(path: str | os.PathLike[str]) -> Variables:
         raise InputError(
             f"{path} is a MATLAB file, which needs scipy: pip install 'dequnmix-jax[io]', or convert it to .npz."
         ) from error
+    _check_compressed(path)
     try:
-        variables = loadmat(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # scipy's on names that occur twice
+            variables = loadmat(path)
+    except MemoryError:
+        raise
     except Exception as error:  # scipy meets damaged files with a dozen kinds of error
         raise InputError(
             f"{path} cannot be read as a MATLAB file ({type(error).__name__}: {str(error)[:80]}); it is damaged, "
             "truncated, or of another format. Copy or save it again."
         ) from error
     return {name: value for name, value in variables.items() if not name.startswith("__")}
+
+
+def _check_compressed(path: Path) -> None:
+    """Raise InputError where the compressed variables of a file would fill memory: scipy unpacks them whole.
+
+    Variables stand one after the other, each behind its type (15: zlib) and length in bytes, from byte 128 on.
+    """
+    stored, size = path.stat().st_size, 0
+    with path.open("rb") as file:
+        order = "<" if file.read(128)[126:] == b"IM" else ">"
+        while len(tag := file.read(8)) == 8:
+            kind, length = struct.unpack(f"{order}II", tag)
+            if kind != 15:
+                file.seek(length, os.SEEK_CUR)
+                continue
+            unpacker, end = zlib.decompressobj(), file.tell() + length
+            try:
+                while block := unpacker.unconsumed_tail or file.read(min(_BLOCK, end - file.tell())):
+                    size += len(unpacker.decompress(block, _BLOCK))
+                    check_unpacked(size, stored, path)
+            except zlib.error:
+                return  # scipy says what is wrong
+            file.seek(end)
 
 
 def _load_hdf5(path: Path) -> Variables:
@@ -67,25 +101,28 @@ def _load_hdf5(path: Path) -> Variables:
     references. Structs, sparse and complex arrays are left out.
     """
     with hdf5.opened(path, "io") as file:
-        found = {name: _value(file, file[name]) for name in file if not name.startswith("#")}
+        found = {name: _value(file, file[name], path) for name in file if not name.startswith("#")}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _value(file: Any, held: Any) -> Array | None:
-    if not hasattr(held, "shape") or held.attrs.get("MATLAB_empty", 0):
+def _value(file: Any, held: Any, path: Path) -> Array | None:
+    if not (hasattr(held, "shape") and hasattr(held, "dtype")) or np.any(held.attrs.get("MATLAB_empty", 0)):
         return None
+    if held.shape is None:  # HDF5 knows arrays without values
+        return None
+    check_declared(held.shape, held.dtype.itemsize, path.stat().st_size, path)
     kind = hdf5.text(held, "MATLAB_class")
     if kind == "cell":
         entries = np.empty(held.shape[::-1], object)
         for place, reference in np.ndenumerate(held[()].T):
             entry = file[reference]
             # One level is enough for names, and a cell that holds itself would never end.
-            entries[place] = None if hdf5.text(entry, "MATLAB_class") == "cell" else _value(file, entry)
+            entries[place] = None if hdf5.text(entry, "MATLAB_class") == "cell" else _value(file, entry, path)
         return entries
     if held.dtype.kind not in "iuf":
         return None
     values = np.asarray(held[()])
-    if kind == "char":
+    if kind == "char" and values.dtype.kind in "iu":
         codec = "utf-16-le" if sys.byteorder == "little" else "utf-16-be"
         rows = np.atleast_2d(np.ascontiguousarray(values.T, np.uint16))  # a row for each text
         return np.array([row.tobytes().decode(codec, "replace") for row in rows])

@@ -9,8 +9,6 @@ JSON object of ENVI header fields; fwhm_nm (B,); projection, a text, transform (
 import json
 import math
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,45 +19,12 @@ from dequnmix_jax import pixelorder
 from dequnmix_jax.bandaxis import without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground
+from dequnmix_jax.npzarrays import header, load
 from dequnmix_jax.pixelvalues import scaled_and_masked
 from dequnmix_jax.rawpixels import read_window
 from dequnmix_jax.scene import Array, Scene
 from dequnmix_jax.source import Source, Stored, Window
 from dequnmix_jax.truth import Truth
-
-# What numpy and zipfile raise on files that are truncated, damaged, foreign, or ask to be unpickled.
-_DAMAGE = (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError, MemoryError)
-
-
-def load(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """Return the arrays of a .npz by name, or the array of a .npy under the name "cube".
-
-    Args:
-        path: the file.
-
-    Returns:
-        Names and arrays.
-
-    Raises:
-        InputError: the file is missing, damaged, or holds Python objects.
-    """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            return {"cube": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; expected a .npz or .npy file.") from error
-    except _DAMAGE as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
-            raise InputError(
-                f"{path} holds pickled Python objects, which could run any program when read; expected plain arrays. "
-                "Save it again with plain arrays."
-            ) from error
-        raise InputError(
-            f"{path} cannot be read as a numpy file ({str(error)[:80] or type(error).__name__}); it is damaged, "
-            "truncated or of another format. Copy or save it again."
-        ) from error
 
 
 def _real(arrays: dict[str, Array], name: str, path: Path) -> Array | None:
@@ -85,7 +50,7 @@ def _ground(arrays: dict[str, Array], path: Path) -> dict[str, str]:
     text = _text(arrays, "crs")
     try:
         fields: Any = json.loads(text) if text else {}
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"'crs' in {path} is no JSON ({error}); expected an object of ENVI header fields.") from error
     if not isinstance(fields, dict):
         raise InputError(f"'crs' in {path} is {type(fields).__name__}; expected a JSON object of ENVI header fields.")
@@ -225,9 +190,8 @@ def open_array(
     """
     with path.open("rb") as file:
         try:
-            readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, backwards, dtype = readers[np.lib.format.read_magic(file)](file)
-        except _DAMAGE:
+            shape, backwards, dtype = header(file)
+        except Exception:  # of a dozen kinds; `load` says what is wrong
             return None
         offset = file.tell()
     size = offset + math.prod(shape) * dtype.itemsize

@@ -63,6 +63,8 @@ def pixels_first(
     """
     shape = matrix.shape
     found = f"{what} in {path} has shape {shape}"
+    if 0 in shape:
+        raise InputError(f"{found}; expected at least one pixel and one band.")
     if pixels is not None:
         axes = [axis for axis in (1, 0) if shape[axis] == pixels]
         reason = f"the other variables say {pixels} pixels"
@@ -99,12 +101,18 @@ def disagreement(cube: Array, maps: Array) -> float:
         0 for a perfect fit, at most 1.
     """
     bands = np.unique(np.linspace(0, cube.shape[2] - 1, 16).astype(int))  # sixteen bands tell as much as all
-    spectra = np.nan_to_num(cube[:, :, bands].reshape(-1, bands.size).astype(np.float64))
-    regressors = np.nan_to_num(maps.reshape(-1, maps.shape[2]).astype(np.float64))
+    spectra = _bounded(cube[:, :, bands].reshape(-1, bands.size))
+    regressors = _bounded(maps.reshape(-1, maps.shape[2]))
     spectra = spectra - spectra.mean(axis=0)  # with the mean left in, every order fits well
     regressors = regressors - regressors.mean(axis=0)
     fitted = regressors @ np.linalg.lstsq(regressors, spectra, rcond=None)[0]
     return float(np.linalg.norm(spectra - fitted) / max(np.linalg.norm(spectra), np.finfo(float).tiny))
+
+
+def _bounded(values: Array) -> Array:
+    """Return values in float64, divided by the largest: LAPACK walks for ever on squares that overflow."""
+    found = np.where(np.isfinite(values), values, 0).astype(np.float64)
+    return found / max(np.abs(found).max(), np.finfo(float).tiny)
 
 
 def picture(

@@ -8,9 +8,12 @@ import numpy as np
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.scene import Array
 
-# Deflate packs at most 1032 to 1 (zlib's documentation): what packs better is empty. Small files are not judged.
+# Deflate packs at most 1032 to 1 (zlib's documentation): what packs better is empty. Small scenes are not judged.
 _TIGHTEST = 2000
-_LARGE = 2**30
+_LARGE = 64 * 2**20
+
+# What has to be unpacked whole is a scene, which packs to a tenth; hardly anything but a bomb packs 250 to 1.
+_TIGHTEST_WHOLE = 250
 
 
 def scaled_and_masked(
@@ -55,11 +58,12 @@ def scaled_and_masked(
         mask = seen if mask is None else mask & seen
     if scale is not None and not (scale > 0 and np.isfinite(scale)):
         raise InputError(f"The scale is {scale}; expected a positive number to divide by, such as 10000.")
-    if scale is not None and scale != 1:
-        cube = (values / np.float64(scale)).astype(np.float32)
-        notes.append(f"Values were divided by {scale:g}.")
-    else:
-        cube = np.asarray(values, np.float32, order="C")
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite, which is said later
+        if scale is not None and scale != 1:
+            cube = (values / np.float64(scale)).astype(np.float32)
+            notes.append(f"Values were divided by {scale:g}.")
+        else:
+            cube = np.asarray(values, np.float32, order="C")
     if mask is None or mask.all():
         return cube, None, notes
     # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
@@ -83,6 +87,26 @@ def check_declared(shape: tuple[int, ...], itemsize: int, stored: int, path: Pat
         )
 
 
+def most_unpacked(stored: int) -> int:
+    """Return the bytes to which a file of so many may grow when all of it is unpacked into memory."""
+    return max(_LARGE, _TIGHTEST_WHOLE * stored)
+
+
+def check_unpacked(size: int, stored: int, path: Path) -> None:
+    """Raise InputError where a file would grow, unpacked, beyond what a scene does, before memory is asked for.
+
+    Args:
+        size: bytes of all arrays, as the file declares them, or more than that many.
+        stored: bytes of the file.
+        path: the file, for the message.
+    """
+    if size > most_unpacked(stored):
+        raise InputError(
+            f"{path} would grow from {stored} bytes to {size} or more when unpacked; expected no more than "
+            f"{_TIGHTEST_WHOLE} times as many. It is damaged or made to fill memory."
+        )
+
+
 def gained(values: Array, gains: Array, offsets: Array, mask: Array | None) -> Array:
     """Return values * gains + offsets, a gain and an offset for each band, as float32; 0 where masked.
 
@@ -92,8 +116,9 @@ def gained(values: Array, gains: Array, offsets: Array, mask: Array | None) -> A
         mask: (H, W) bool, True for valid pixels, or None.
     """
     cube = np.empty(values.shape, np.float32)
-    for band in range(values.shape[2]):  # in float64, so that 0.0001 x 3000 is 0.3 to the last digit of float32
-        cube[:, :, band] = values[:, :, band] * np.float64(gains[band]) + np.float64(offsets[band])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for band in range(values.shape[2]):  # in float64, so that 0.0001 x 3000 is 0.3 to the last digit of float32
+            cube[:, :, band] = values[:, :, band] * np.float64(gains[band]) + np.float64(offsets[band])
     if mask is not None:
         cube[~mask] = 0
     return cube

@@ -1,6 +1,7 @@
 """Read Zarr, format 2 and 3: an array, or a group of a cube and its coordinates, as xarray writes them."""
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -135,7 +136,9 @@ def open_scene(
 def _said(path: Path) -> Iterator[None]:
     """Say the failures of zarr and its codecs, who meet damaged stores with a dozen kinds of error."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # zarr's on files in the folder that it does not know
+            yield
     except (InputError, MemoryError):
         raise
     except Exception as error:
