@@ -1,13 +1,15 @@
 """Write outputs whole or not at all: under a temporary name beside the target, then renamed."""
 
+import glob
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.lock import only_writer
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -31,32 +33,43 @@ def _default_mode(directory: bool) -> int:
 
 
 @contextmanager
-def replacing_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
+def replacing_file(path: str | os.PathLike[str], *, overwrite: bool = False, alone: bool = False) -> Iterator[Path]:
     """Give a temporary file name beside `path`, which becomes `path` when the block ends without an error.
 
     Args:
         path: the file to make.
         overwrite: replace a file that is there already.
+        alone: the caller holds the lock of this file.
 
     Returns:
         A context manager that gives the temporary path; after an error it is removed and `path` is as it was.
 
     Raises:
-        InputError: `path` exists and `overwrite` is False, is a folder, or its parent folder is missing.
+        InputError: `path` exists and `overwrite` is False, is a folder, its parent folder is missing, or another
+            process is writing it.
     """
     target = Path(path)
     check_target(target, overwrite)
     if target.is_dir():
         raise InputError(f"{target} is a folder; expected the name of a file to write.")
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(_default_mode(directory=False))
-        os.replace(temporary, target)  # noqa: PTH105 - Path.replace is the same call; the name says what happens
-    finally:
-        temporary.unlink(missing_ok=True)
+    with nullcontext() if alone else only_writer(target):
+        _prepare(target, overwrite)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(_default_mode(directory=False))
+            os.replace(temporary, target)  # noqa: PTH105 - Path.replace is the same call; the name says what happens
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _prepare(target: Path, overwrite: bool) -> None:
+    """Look again, as the only writer: another may have finished; and remove what ended processes left half written."""
+    check_target(target, overwrite)
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -73,18 +86,21 @@ def replacing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -
         A context manager that gives the temporary folder.
 
     Raises:
-        InputError: `path` exists and `overwrite` is False, is a file, or its parent folder is missing.
+        InputError: `path` exists and `overwrite` is False, is a file, its parent folder is missing, or another process
+            is writing it.
     """
     target = Path(path)
     check_target(target, overwrite)
     if os.path.lexists(target) and not target.is_dir():
         raise InputError(f"{target} is a file; expected the name of a folder to write.")
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    try:
-        yield temporary
-        put_folder(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with only_writer(target):
+        _prepare(target, overwrite)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+        try:
+            yield temporary
+            put_folder(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def put_folder(temporary: Path, target: Path) -> None:

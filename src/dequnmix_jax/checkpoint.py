@@ -15,7 +15,7 @@ import numpy as np
 
 from dequnmix_jax.atomic import replacing_file
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.npzfiles import load as load_arrays
+from dequnmix_jax.npzarrays import load as load_arrays
 from dequnmix_jax.scene import Array
 
 _FORMAT = 1
@@ -50,7 +50,12 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Arr
 
 
 def save(
-    path: str | os.PathLike[str], params: Mapping[str, Any], metadata: Mapping[str, Any], overwrite: bool = False
+    path: str | os.PathLike[str],
+    params: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    overwrite: bool = False,
+    *,
+    alone: bool = False,
 ) -> Path:
     """Write parameters and metadata to a .npz file, whole or not at all.
 
@@ -59,6 +64,7 @@ def save(
         params: nested dict of arrays (numpy or jax), such as `records.Params`; keys are text without "/".
         metadata: what JSON can hold: dicts, lists, text, finite numbers. The caller turns dataclasses into dicts.
         overwrite: replace a file that is there already.
+        alone: the caller holds the lock of this file.
 
     Returns:
         The path written.
@@ -87,8 +93,13 @@ def save(
         ) from error
     arrays: dict[str, Any] = {_PREFIX + name: value for name, value in leaves.items() if value is not None}
     arrays[_HEADER] = np.array(text)
-    with replacing_file(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    with replacing_file(path, overwrite=overwrite, alone=alone) as temporary, temporary.open("wb") as file:
+        try:
+            np.savez_compressed(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError as error:  # that of a full disk names no file
+            raise OSError(error.errno, error.strerror, str(path)) from error
     return Path(path)
 
 
@@ -118,7 +129,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         header = json.loads(str(text))
         written, empty, metadata = header["format"], list(header["empty"]), dict(header["metadata"])
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{foreign}: its {_HEADER} cannot be understood ({error}). Write it again.") from error
     if written != _FORMAT:
         raise InputError(

@@ -99,8 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.filterwarnings("ignore", "JAXopt is no longer maintained", DeprecationWarning)
             _run(args)
             sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("\ndequnmix: interrupted; nothing was written.", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"\ndequnmix: {error or 'interrupted; nothing was written.'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe left: nobody is there to be told. What is still buffered must not fail again at exit.

@@ -18,6 +18,7 @@ from dequnmix_jax.progress import describe_fit
 from dequnmix_jax.reading import count_endmembers, read_for_unmixing, read_scene
 from dequnmix_jax.reporting import report
 from dequnmix_jax.results import Result
+from dequnmix_jax.resuming import kept_beside
 from dequnmix_jax.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.sidecar import SUMMARY
 from dequnmix_jax.trained import plain
@@ -114,8 +115,10 @@ def fit(args: Namespace) -> None:
     with replacing_file(args.output, overwrite=args.force) as temporary:
         scene, record = read_for_unmixing(args, args.endmembers)
         count = count_endmembers(args.endmembers, scene)
-        trained = train(args, scene, count)
+        keep = kept_beside(args.output)
+        trained = train(args, scene, count, keep)
         checkpoint.save(temporary, trained.params, trained.metadata, overwrite=True)
+    keep.unlink(missing_ok=True)
     if args.json:
         found = {"model": str(args.output), "endmembers": count, "seconds": trained.seconds}
         found |= {"training": history_record(trained.history), "notes": list(scene.notes), **record}

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.lock import same, taken
 from dequnmix_jax.scene import Array
 from dequnmix_jax.source import Window
 
@@ -38,9 +39,8 @@ def opened(target: Path, fingerprint: str) -> Iterator["Work"]:
     folder = target.parent / f".{target.name}.tiles"
     folder.mkdir(exist_ok=True)
     with (folder / _LOCK).open("a+b") as lock:
-        ours = _locked(lock.fileno())
         # Another process may have finished and removed the folder between the two lines above.
-        if not ours or not _same(lock.fileno(), folder / _LOCK):
+        if not taken(lock) or not same(lock, folder / _LOCK):
             raise InputError(
                 f"Another process is writing {target}; expected to be the only one. Wait for it, or choose another "
                 "output."
@@ -50,32 +50,6 @@ def opened(target: Path, fingerprint: str) -> Iterator["Work"]:
             work.clear()
             work.remember(fingerprint=fingerprint)
         yield work
-
-
-def _locked(descriptor: int) -> bool:
-    """Take the lock without waiting; it falls when the process ends, however it ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _same(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 class Work:

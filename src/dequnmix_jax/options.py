@@ -100,6 +100,13 @@ def _fit(commands: Any) -> None:
     _count(fit, required=True)
     _output(fit, "MODEL", "file to make, .npz")
     _training(fit)
+    fit.add_argument(
+        "--checkpoint",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="keep the training beside MODEL so often (60), so that the same command goes on when it was ended",
+    )
     _json(fit)
 
 

@@ -3,6 +3,7 @@
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +13,6 @@ from dequnmix_jax.scene import Scene
 if TYPE_CHECKING:
     from dequnmix_jax.config import Model, Rates, Training
     from dequnmix_jax.records import History, Params
-
-_LARGEST_PIECE = 10
-"""Training steps in one call: a compiled call cannot be interrupted, and one of ten takes seconds."""
 
 
 class Line:
@@ -55,11 +53,6 @@ class Fitted:
     seconds: float
 
 
-def piece_of(epochs: int) -> int:
-    """Return the largest divisor of the epochs up to ten: with pieces of one size, one compilation does."""
-    return max(size for size in range(1, _LARGEST_PIECE + 1) if epochs % size == 0)
-
-
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
@@ -80,6 +73,9 @@ def fit_scene(
     *,
     endmembers: Any = None,
     count: int | None = None,
+    keep: Path | None = None,
+    every: float = 60.0,
+    anew: bool = False,
 ) -> Fitted:
     """Train as `training.fit` does, with a progress line; the result is the same.
 
@@ -89,6 +85,7 @@ def fit_scene(
         config, training, rates: choices and numbers of the fit.
         endmembers: (R, B), where E starts; or
         count: R, found by VCA.
+        keep, every, anew: where the training is kept, if at all, as for `resuming.resumable_fit`.
 
     Returns:
         The parameters and how they came about.
@@ -96,44 +93,45 @@ def fit_scene(
     Raises:
         InputError: where shapes or values do not fit, in a sentence.
     """
-    import jax
     import jax.numpy as jnp
 
-    from dequnmix_jax import training as fitting
-    from dequnmix_jax.records import History
+    from dequnmix_jax.resuming import resumable_fit
 
     began = time.perf_counter()
     line = Line()
     line.show("compiling ...")
-    cube = jnp.asarray(scene.cube)
-    mask = None if scene.mask is None else jnp.asarray(scene.mask)
-    begin = jax.jit(fitting.begin, static_argnums=2, static_argnames="count")
-    state = begin(key, cube, config, endmembers=endmembers, count=count, mask=mask)
-    advance = jax.jit(fitting.advance, static_argnums=(2, 3, 5))
-    piece = piece_of(training.epochs)
-    rows: list[History] = []
-    mark = began
-    while len(rows) * piece < training.epochs:
-        state, row = advance(state, cube, config, training, rates, piece, mask=mask)
-        rows.append(jax.tree.map(np.asarray, row))
-        now = time.perf_counter()
-        if len(rows) == 1:
-            mark = now  # the first piece waited for the compiler and tells nothing about the speed
-            line.show(f"training {piece}/{training.epochs}")
-        else:
-            done = len(rows) * piece
-            rate = (done - piece) / max(now - mark, 1e-9)
-            line.show(_bar(done, training.epochs, rate, float(rows[-1].loss[-1])))
-        if not rows[-1].active[-1]:
-            break
-    jax.block_until_ready(state)
-    line.clear()
-    if rows:
-        history = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
-    else:
-        types = (np.float32, np.float32, np.float32, np.int32, np.float32, np.bool_, np.bool_)
-        history = History(*(jnp.empty(0, dtype) for dtype in types))
-    return Fitted(state.params, history, time.perf_counter() - began)
+    seen: list[tuple[int, float]] = []
+
+    def told(history: "History") -> None:
+        done, now = history.loss.size, time.perf_counter()
+        if not seen and done:
+            line.clear()
+            print(f"note: Training goes on from step {done} of {training.epochs}, kept in {keep}.", file=sys.stderr)
+        seen.append((done, now))
+        if len(seen) > 2:  # the first piece waited for the compiler and tells nothing about the speed
+            rate = (done - seen[1][0]) / max(now - seen[1][1], 1e-9)
+            line.show(_bar(done, training.epochs, rate, float(history.loss[-1])))
+        elif done:
+            line.show(f"training {done}/{training.epochs}")
+
+    try:
+        params, history = resumable_fit(
+            keep,
+            key,
+            jnp.asarray(scene.cube),
+            config,
+            training,
+            rates,
+            endmembers=endmembers,
+            count=count,
+            mask=None if scene.mask is None else jnp.asarray(scene.mask),
+            every=every,
+            anew=anew,
+            told=told,
+        )
+    finally:
+        line.clear()
+    return Fitted(params, history, time.perf_counter() - began)
 
 
 def describe_fit(history: "History") -> list[str]:

@@ -37,12 +37,13 @@ class Trained(NamedTuple):
     seconds: float
 
 
-def train(args: Namespace, scene: Scene, count: int) -> Trained:
-    """Train a model on a scene as the options say."""
+def train(args: Namespace, scene: Scene, count: int, keep: Path | None = None) -> Trained:
+    """Train a model on a scene as the options say, and keep the training in a file where one is named."""
     import jax
 
     config, training, rates = choices(args)
-    fitted = fit_scene(jax.random.key(args.seed), scene, config, training, rates, count=count)
+    kept: dict[str, Any] = {} if keep is None else {"keep": keep, "every": args.checkpoint, "anew": args.force}
+    fitted = fit_scene(jax.random.key(args.seed), scene, config, training, rates, count=count, **kept)
     metadata = model_metadata(scene, config, training, rates, args.seed, fitted.history)
     metadata["ignore"] = [list(pair) for pair in args.ignore or ()]
     metadata["bands"] = None if args.bands is None else list(args.bands)
