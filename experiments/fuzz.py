@@ -97,7 +97,7 @@ def work(name: str, seed: int, first: int, last: int) -> None:
     """Read cases of a kind in this process and print how each ended, one line each, as JSON."""
     _read_one(name, seed, 10**6)  # what is imported, compiled and opened once is no part of any case
     limit = _status("VmSize") + _ADDRESS_SPACE
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for index in range(first, last):
         print(json.dumps(_read_one(name, seed, index)), flush=True)
@@ -112,7 +112,8 @@ def _piece(name: str, settings: Settings, first: int) -> list[dict[str, Any]]:
         with tempfile.TemporaryFile("w+") as said:
             process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=said, text=True)
             lines: queue.Queue[str] = queue.Queue()
-            threading.Thread(target=_follow, args=(process.stdout, lines), daemon=True).start()
+            reader = threading.Thread(target=_follow, args=(process.stdout, lines))
+            reader.start()
             patience, hung = 300.0, False  # imports, and the first case
             while True:
                 try:
@@ -127,6 +128,7 @@ def _piece(name: str, settings: Settings, first: int) -> list[dict[str, Any]]:
                     first, patience = found[-1]["index"] + 1, 12 * _SECONDS  # making a bomb takes seconds as well
             process.kill()
             process.wait()
+            reader.join()
             if first < last:
                 said.seek(0)
                 detail = (said.read().strip().splitlines() or [""])[-1]
@@ -137,8 +139,9 @@ def _piece(name: str, settings: Settings, first: int) -> list[dict[str, Any]]:
 
 
 def _follow(stream: Any, lines: "queue.Queue[str]") -> None:
-    for line in stream:
-        lines.put(line)
+    with stream:
+        for line in stream:
+            lines.put(line)
     lines.put("")
 
 

@@ -100,8 +100,9 @@ _HEADERS = (
     "{'descr': [('a', '%s')], 'fortran_order': %s, 'shape': %s, }",
     "__import__('os').mkdir('unpickled') or '%s %s %s'",
 )
-_SHAPES = ("(6, 5, 9)", "(10**9,)", "(1000000, 1000000, 285)", "(-1, 5, 9)", "(6, 5, 9.0)", "(True, 5, 9)", "()", "(270,)",
-           "(4294967296, 4294967296)", "(0, 0, 0)", "6", "None", "(" * 300, "(60000, 500, 9)", "(6L, 5L, 9L)")  # fmt: skip
+_SHAPES = ("(6, 5, 9)", "(10**9,)", "(1000000, 1000000, 285)", "(-1, 5, 9)", "(6, 5, 9.0)", "(True, 5, 9)", "()",
+           "(270,)", "(4294967296, 4294967296)", "(0, 0, 0)", "6", "None", "(" * 300, "(60000, 500, 9)",
+           "(6L, 5L, 9L)")  # fmt: skip
 _TYPES = (
     "<f4",
     ">f4",
@@ -163,7 +164,8 @@ def _archive(draw: Random, tree: Tree) -> bytes:
                 archive.writestr("inner.npz", b"PK\x03\x04" + content)
         if draw.random() < 0.01:
             head = np.lib.format.magic(1, 0)
-            text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': (100, 10000, {pick(draw, (3, 200))}), }}\n".encode()
+            shape = (100, 10000, pick(draw, (3, 200)))
+            text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
             archive.writestr("cube.npy", head + len(text).to_bytes(2, "little") + text + bytes(200_000_000))
     return file.getvalue()
 

@@ -30,7 +30,7 @@ FLOORS = {
     "library": 2, "library_csv": 3, "library_usgs": 3, "library_files": 4, "resampling": 3, "identify": 3, "naming": 7,
     "page": 1, "charts": 3, "report_spectra": 4, "report_maps": 4.5, "reporting": 5,
     "canvas": 2, "matching": 2, "plots": 5, "progress": 6, "trained": 5.2, "scoring": 7, "commands": 7, "demo": 8,
-    "lock": 0.8, "resuming": 5.5,
+    "lock": 0.8, "option_values": 6.5, "resuming": 5.5,
     "configuration": 1, "reading": 6, "unmixing": 6.5, "command_tiles": 6.8, "options": 7,
     "command_report": 8, "command_endmembers": 8, "command_convert": 8, "cli": 9,
     "__main__": 10, "__init__": 8,

@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 import dequnmix_jax as dq
 from dequnmix_jax import checkpoint, cli, resuming
+from dequnmix_jax.atomic import replacing_file
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.lock import only_writer
 
@@ -41,7 +41,7 @@ def same(a, b):
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
-class Stop(Exception):
+class Stop(Exception):  # noqa: N818
     """What stands for the end of a process."""
 
 
@@ -193,21 +193,21 @@ def test_two_processes_do_not_write_one_output(tmp_path, typed, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"s.npz", "c.toml"}
     (tmp_path / ".m.npz.lock").write_text("12345")  # left by a killed process: it holds up nobody
     (tmp_path / ".m.npz.abc.part").write_text("half")
-    with only_writer(tmp_path / "m.npz"):
-        pass
+    with replacing_file(tmp_path / "m.npz") as temporary:
+        assert {path.name for path in tmp_path.iterdir()} == {"s.npz", "c.toml", ".m.npz.lock", temporary.name}
+        temporary.write_text("whole")
+    assert (tmp_path / "m.npz").read_text() == "whole"
     assert not (tmp_path / ".m.npz.lock").exists()
 
 
 def test_a_full_disk_and_a_folder_that_cannot_be_written(tmp_path, typed):
     (tmp_path / "m.npz").write_text("old")
 
-    def full():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))
-
     words = [*typed, "--force", "--epochs", "2"]
-    status, out, said = end(
-        start(words, preexec_fn=full, env=os.environ | {"DEQUNMIX_NO_CACHE": "1", "JAX_COMPILATION_CACHE_DIR": ""})
-    )
+    # One block is more than the lock needs, and less than a model.
+    full = ["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", sys.executable, "-m", "dequnmix_jax", *words]
+    environment = os.environ | {"DEQUNMIX_NO_CACHE": "1", "JAX_COMPILATION_CACHE_DIR": ""}
+    status, out, said = end(subprocess.Popen(full, stdout=-1, stderr=-1, text=True, env=environment))
     lines = [line for line in said.splitlines() if not line.startswith(("warning: ", "note: "))]
     assert status == 1 and not out and len(lines) == 1, said
     assert "File too large" in lines[0] and "m.npz" in lines[0]

@@ -61,6 +61,10 @@ def replacing_file(path: str | os.PathLike[str], *, overwrite: bool = False, alo
             yield temporary
             temporary.chmod(_default_mode(directory=False))
             os.replace(temporary, target)  # noqa: PTH105 - Path.replace is the same call; the name says what happens
+        except OSError as error:
+            if error.filename != str(temporary):
+                raise
+            raise OSError(error.errno, error.strerror, str(target)) from error  # the name that the user knows
         finally:
             temporary.unlink(missing_ok=True)
 

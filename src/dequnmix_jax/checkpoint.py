@@ -93,11 +93,12 @@ def save(
         ) from error
     arrays: dict[str, Any] = {_PREFIX + name: value for name, value in leaves.items() if value is not None}
     arrays[_HEADER] = np.array(text)
-    with replacing_file(path, overwrite=overwrite, alone=alone) as temporary, temporary.open("wb") as file:
+    with replacing_file(path, overwrite=overwrite, alone=alone) as temporary:
         try:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:  # that of a full disk names no file
             raise OSError(error.errno, error.strerror, str(path)) from error
     return Path(path)

@@ -1,10 +1,10 @@
 """The words of the command line: the options of every command, with examples of their use."""
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dequnmix_jax.option_values import band_numbers, not_negative, number_or_auto, positive, wavelengths
 from dequnmix_jax.outputs import FORMATS
 
 NO_CACHE = "DEQUNMIX_NO_CACHE"
@@ -126,8 +126,8 @@ def _unmix(commands: Any) -> None:
     unmix.add_argument("--endmembers", type=int, metavar="N", help="refuse a model of another number")
     unmix.add_argument("--no-plots", action="store_true", help="no pictures")
     tiles = unmix.add_argument_group("scenes larger than memory", "A run that was killed goes on where it was.")
-    tiles.add_argument("--tile", type=_positive, metavar="N", help="unmix in tiles of N x N pixels, from disk to disk")
-    tiles.add_argument("--halo", type=_not_negative, metavar="N", help="pixels around a tile (measured)")
+    tiles.add_argument("--tile", type=positive, metavar="N", help="unmix in tiles of N x N pixels, from disk to disk")
+    tiles.add_argument("--halo", type=not_negative, metavar="N", help="pixels around a tile (measured)")
     unmix.add_argument("--report", type=Path, metavar="FILE", help="make a page about it as well, .html")
     _library(unmix)
     _json(unmix)
@@ -166,7 +166,7 @@ def _endmembers(commands: Any) -> None:
         "scene.tif --count auto --method nfindr --scaled -o spectra.csv",
     )
     _reading(endmembers)
-    endmembers.add_argument("--count", type=_number_or_auto, required=True, metavar="N", help=_HOW_MANY)
+    endmembers.add_argument("--count", type=number_or_auto, required=True, metavar="N", help=_HOW_MANY)
     text = f"{', '.join(METHODS)} ({METHODS[0]}: chooses one by itself, and says why)"
     endmembers.add_argument("--method", choices=METHODS, default=METHODS[0], metavar="WORD", help=text)
     endmembers.add_argument("--scaled", action="store_true", help="divide pixels by their brightness first")
@@ -203,7 +203,7 @@ def _match(commands: Any) -> None:
     match = _command(commands, "match", text, "out library.sli", "endmembers.csv library.csv --units um --count 5")
     match.add_argument("found", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
     match.add_argument("library", type=Path, metavar="LIBRARY", help="ENVI, CSV, USGS text or a folder of it")
-    match.add_argument("--count", type=_positive, default=3, metavar="N", help="names for each spectrum (3)")
+    match.add_argument("--count", type=positive, default=3, metavar="N", help="names for each spectrum (3)")
     match.add_argument("--fwhm", type=float, metavar="NM", help="width of the scene's bands at half maximum")
     match.add_argument("--wavelengths", type=Path, metavar="FILE", help="wavelengths of USGS spectra")
     match.add_argument("--bandpass", type=Path, metavar="FILE", help="widths of the bands of USGS spectra")
@@ -229,38 +229,17 @@ def _reading_options(group: _Group) -> None:
     group.add_argument("--saturation", type=float, metavar="VALUE", help="mask pixels that reach this stored value")
     group.add_argument(
         "--ignore",
-        type=_wavelengths,
+        type=wavelengths,
         action="append",
         metavar="FROM:TO",
         help="leave out the bands between two wavelengths in nm, for example 1310:1490 for water vapour; repeatable",
     )
     group.add_argument(
         "--bands",
-        type=_numbers,
+        type=band_numbers,
         metavar="FROM:TO",
         help="use these bands alone, by their numbers, counted from 0, both ends included",
     )
-
-
-def _wavelengths(text: str) -> tuple[float, float]:
-    return _range(text, float, "wavelengths, such as 1310:1490", "write the shorter wavelength first")
-
-
-def _numbers(text: str) -> tuple[int, int]:
-    low, high = _range(text, int, "band numbers, such as 0:119", "write the lower number first")
-    if low < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} begins below 0; bands are counted from 0")
-    return low, high
-
-
-def _range(text: str, number: Any, what: str, order: str) -> tuple[Any, Any]:
-    try:
-        low, high = (number(part) for part in text.split(":"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no range of {what}") from None
-    if not low <= high:  # NaN is refused too
-        raise argparse.ArgumentTypeError(f"{text!r} ends before it begins; {order}")
-    return low, high
 
 
 def _matrix(group: _Group) -> None:
@@ -303,24 +282,4 @@ def _json(command: argparse.ArgumentParser) -> None:
 
 
 def _count(command: argparse.ArgumentParser, required: bool) -> None:
-    command.add_argument("--endmembers", type=_number_or_auto, required=required, metavar="N", help=_HOW_MANY)
-
-
-def _number_or_auto(text: str) -> int | str:
-    try:
-        return text if text == "auto" else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor auto") from None
-
-
-def _at_least(least: int, text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{value} is less than {least}")
-    return value
-
-
-_positive, _not_negative = partial(_at_least, 1), partial(_at_least, 0)
+    command.add_argument("--endmembers", type=number_or_auto, required=required, metavar="N", help=_HOW_MANY)
