@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from dequnmix_jax import checkpoint, cli, demo, files, progress
+from dequnmix_jax import checkpoint, cli, demo, files, progress, resuming
 from dequnmix_jax.envi_writing import write_image
 
 H, W, B, R = 12, 10, 20, 3
@@ -121,7 +121,7 @@ def test_pieces_do_not_change_the_fit(trained, monkeypatch):
 
     from dequnmix_jax.config import Model, Rates, Training
 
-    monkeypatch.setattr(progress, "_LARGEST_PIECE", 1)
+    monkeypatch.setattr(resuming, "_LARGEST_PIECE", 1)
     fitted = progress.fit_scene(
         jax.random.key(0),
         files.read(trained / "scene.npz"),
@@ -431,7 +431,7 @@ def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch, tmp_path):
 
 
 def test_pieces_divide_the_epochs():
-    assert [progress.piece_of(epochs) for epochs in (0, 1, 7, 11, 12, 60, 300)] == [10, 1, 7, 1, 6, 10, 10]
+    assert [resuming.piece_of(epochs) for epochs in (0, 1, 7, 11, 12, 60, 300)] == [10, 1, 7, 1, 6, 10, 10]
 
 
 def test_progress_is_quiet_where_nobody_watches(capsys, monkeypatch):

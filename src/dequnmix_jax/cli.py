@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _run(args)
             sys.stdout.flush()
     except KeyboardInterrupt as error:
-        print(f"\ndequnmix: {error or 'interrupted; nothing was written.'}", file=sys.stderr)
+        print(f"\ndequnmix: {str(error) or 'interrupted; nothing was written.'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of a pipe left: nobody is there to be told. What is still buffered must not fail again at exit.
