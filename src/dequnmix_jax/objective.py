@@ -9,7 +9,7 @@ from jax import lax
 from dequnmix_jax import metrics, mixing, model, noise
 from dequnmix_jax.config import Model, Rates
 from dequnmix_jax.implicit import fixed_point
-from dequnmix_jax.records import Params
+from dequnmix_jax.records import Estimate, Params
 
 
 def loss(
@@ -44,13 +44,32 @@ def loss(
     """
     rates = Rates() if rates is None else rates
     cube = mixing.wide(cube)
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
-    clean = jnp.where(valid[..., None], cube, 0)
     start = model.start_state(params, cube, config) if initial is None else initial
     seen = None if held is None else (~held).astype(cube.dtype)
     theta = model.factor(params, cube, config, mask, seen)
     state, trace = fixed_point(model.state_map(config), config.forward, config.backward, theta, start, tolerance)
     estimate = model.read_state(params, state, cube, config, mask)
+    total, parts = misfit(estimate, cube, rates, mask=mask, held=held)
+    if probes is not None:
+        total = total + rates.jacobian * jacobian_penalty(theta, lax.stop_gradient(state), config, probes)
+    return total, parts | {"trace": trace, "state": state}
+
+
+def misfit(
+    estimate: Estimate,
+    cube: jax.Array,
+    rates: Rates,
+    *,
+    mask: jax.Array | None = None,
+    held: jax.Array | None = None,
+) -> tuple[jax.Array, dict[str, Any]]:
+    """Return the first three terms of `loss` for any estimate, however it was found.
+
+    Returns:
+        (their sum, {"angle", "error"}), as in `loss`.
+    """
+    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    clean = jnp.where(valid[..., None], cube, 0)
     judged = jnp.ones(cube.shape[-1], cube.dtype) if held is None else held.astype(cube.dtype)
     target = clean * judged[None, None]
     rebuilt = model.reconstruct(estimate._replace(endmembers=estimate.endmembers * judged[None]))
@@ -59,10 +78,7 @@ def loss(
     error = jnp.sum(jnp.square(rebuilt - target)) / (pixels * jnp.sum(judged))
     peak = jnp.max(jnp.abs(clean))
     total = angle + rates.error * error / jnp.square(jnp.where(peak > 0, peak, 1))
-    total = total + rates.spread * spread(estimate.endmembers)
-    if probes is not None:
-        total = total + rates.jacobian * jacobian_penalty(theta, lax.stop_gradient(state), config, probes)
-    return total, {"angle": angle, "error": error, "trace": trace, "state": state}
+    return total + rates.spread * spread(estimate.endmembers), {"angle": angle, "error": error}
 
 
 def spread(endmembers: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """Train an equilibrium model on the scene that it unmixes: a scan of a pure update, which never sees a reference."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -109,8 +110,12 @@ def advance(
     *,
     mask: jax.Array | None = None,
     shared: str | tuple[str, ...] = (),
+    objective: Callable[..., tuple[jax.Array, dict[str, Any]]] = loss,
 ) -> tuple[FitState, History]:
-    """Train for `steps` more steps; the result does not depend on how the steps are divided into calls."""
+    """Train for `steps` more steps; the result does not depend on how the steps are divided into calls.
+
+    `objective` is what is minimised; it takes the arguments of `objective.loss` and returns the same values.
+    """
     if shared and training.patience > 0:
         raise InputError(
             f"shared is {shared} and Training.patience {training.patience}; expected no early stop where scenes train "
@@ -134,7 +139,7 @@ def advance(
             shape = (training.probes, *state.equilibrium.shape)
             probes = jax.random.normal(jax.random.fold_in(draw, 1), shape, state.equilibrium.dtype)
         start = state.equilibrium if training.warm_start else model.start_state(state.params, cube, config)
-        (value, extra), gradient = jax.value_and_grad(loss, has_aux=True)(
+        (value, extra), gradient = jax.value_and_grad(objective, has_aux=True)(
             state.params, cube, config, weights, initial=start, mask=mask, held=held, probes=probes,
             tolerance=_tolerance(config, training, state.step),
         )  # fmt: skip

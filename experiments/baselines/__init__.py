@@ -1,0 +1,38 @@
+"""The competitors, one file each, written anew from their papers; experiments only, not part of the package.
+
+Each file makes values `Method(name, estimate)`. All get the same cube and the same start (endmembers, from VCA), and no
+reference: none takes part in training, stopping or constants. Where a paper leaves something open, or its constants
+cannot be taken over, the docstring of the file says what was put in their place.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+
+
+class Found(NamedTuple):
+    """What a method finds: abundances (H, W, R), >= 0 and summing to one, and endmembers (R, B)."""
+
+    abundances: jax.Array
+    endmembers: jax.Array
+
+
+Estimate = Callable[[jax.Array, jax.Array, jax.Array], Found]
+"""(key, cube (H, W, B), start (R, B) in the units of the cube) -> Found."""
+
+
+class Method(NamedTuple):
+    """A competitor.
+
+    Attributes:
+        name: as in the tables.
+        estimate: safe under jit and vmap where `pure`.
+        scaled: whether abundances are those of spectra of maximum one (each pixel has a brightness), or linear.
+        pure: whether all of it is JAX; one that calls another package is not.
+    """
+
+    name: str
+    estimate: Estimate
+    scaled: bool = False
+    pure: bool = True

@@ -1,0 +1,92 @@
+"""The unrolled twin: the map of DEQ-Unmix applied K times, and the derivative of just that.
+
+    A_0 = start,  A_k = f_k(A_(k-1); Y),  k = 1 .. K,  the answer is A_K
+
+f_k is `dequnmix_jax.model.state_map`. Tied: the same weights in all layers, as in the equilibrium. Untied: a network
+for each layer, as in deep unrolling (Monga, Li and Eldar, Algorithm unrolling, IEEE SPM 38(2), 2021); E is one for all.
+Loss, optimiser, schedule and start are those of `fit`; reverse mode goes through all layers, whose states it keeps.
+
+Guessed: that a fair twin starts each pass from the same state (`warm_start` off), since a network that goes on from its
+last output has no depth; and that the untied layers draw their weights independently.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+import dequnmix_jax as dq
+from dequnmix_jax import model, objective, training
+from experiments.baselines import Found, Method
+
+
+def forward(
+    params: Any, cube: jax.Array, config: dq.Model, layers: int, tied: bool, seen: jax.Array | None = None
+) -> tuple[jax.Array, dq.Trace]:
+    """Return the state A_K and how far the last layer still moved it, relative."""
+    f = model.state_map(config)
+    start = model.start_state(params, cube, config)
+    if tied:
+        theta = model.factor(params, cube, config, None, seen)
+        before, after = lax.scan(lambda z, _: (f(theta, z), z), start, None, length=layers)
+    else:
+        E = params["endmembers"]
+        thetas = jax.vmap(lambda w: model.factor({"endmembers": E, "network": w}, cube, config, None, seen))(
+            params["network"]
+        )
+        before, after = lax.scan(lambda z, theta: (f(theta, z), z), start, thetas)
+    state, last = before, lax.stop_gradient(after[-1])
+    size = jnp.sqrt(jnp.mean(jnp.square(lax.stop_gradient(state))))
+    moved = jnp.sqrt(jnp.mean(jnp.square(lax.stop_gradient(state) - last))) / jnp.where(size > 0, size, 1)
+    return state, dq.Trace(jnp.asarray(layers, jnp.int32), moved, moved <= config.forward.tolerance)
+
+
+def loss(
+    params: Any,
+    cube: jax.Array,
+    config: dq.Model,
+    rates: dq.Rates,
+    layers: int,
+    tied: bool,
+    held: jax.Array | None = None,
+) -> tuple[jax.Array, dict[str, Any]]:
+    """Return the objective of `fit` at the K-th state in the place of the equilibrium."""
+    seen = None if held is None else (~held).astype(cube.dtype)
+    state, trace = forward(params, cube, config, layers, tied, seen)
+    total, parts = objective.misfit(model.read_state(params, state, cube, config), cube, rates, held=held)
+    return total, parts | {"trace": trace, "state": state}
+
+
+def unrolled(
+    layers: int,
+    tied: bool,
+    config: dq.Model | None = None,
+    schedule: dq.Training = dq.RECOMMENDED[0],
+    rates: dq.Rates = dq.RECOMMENDED[1],
+) -> Method:
+    """Return the twin with so many layers."""
+    config = dq.Model() if config is None else config
+    schedule = replace(schedule, warm_start=False)
+
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+        def value(
+            params: Any, cube: jax.Array, config: dq.Model, rates: dq.Rates, *, initial: Any, mask: Any, held: Any,
+            probes: Any, tolerance: Any,
+        ) -> tuple[jax.Array, dict[str, Any]]:  # fmt: skip
+            return loss(params, cube, config, rates, layers, tied, held)  # the others belong to an equilibrium
+
+        state = training.begin(key, cube, config, endmembers=start)
+        if not tied:
+            draw = jax.vmap(lambda k: model.init(k, cube, config, endmembers=start)["network"])
+            params = state.params | {"network": draw(jax.random.split(jax.random.fold_in(key, 1), layers))}
+            state = state._replace(params=params, moments=optax.scale_by_adam().init(params))
+        state, _ = training.advance(state, cube, config, schedule, rates, schedule.epochs, objective=value)
+        final, _ = forward(state.params, cube, config, layers, tied)
+        found = model.read_state(state.params, final, cube, config)
+        return Found(found.abundances, found.endmembers)
+
+    name = f"unrolled, {layers} layers, {'tied' if tied else 'untied'}"
+    return Method(name, estimate, scaled=config.constraint == "cone")
