@@ -1,0 +1,38 @@
+"""Denoisers of abundance maps from the packages `bm3d` and `bm4d`, which plug-and-play unmixing was published with.
+
+Dabov, Foi, Katkovnik and Egiazarian, Image denoising by sparse 3-D transform-domain collaborative filtering, IEEE TIP
+16(8), 2007 (each map by itself); Maggioni, Katkovnik, Egiazarian and Foi, IEEE TIP 22(1), 2013 (BM4D: all maps as one
+volume). Both packages are free for non-commercial use only: they are no dependency of anything here and are used by the
+experiments alone, where they are installed. Nothing was guessed: their default profiles.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+
+
+def _package(name: str) -> Any:
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise InputError(
+            f"The package {name} is not installed; the denoiser is a wrapper of it. pip install {name} (free for "
+            "non-commercial use only: read its licence), or use total_variation or non_local_means."
+        ) from error
+
+
+def bm3d(maps: jax.Array, sigma: jax.Array) -> jax.Array:
+    """Denoise each map (H, W, R) by BM3D."""
+    run = _package("bm3d").bm3d
+    planes = np.moveaxis(np.asarray(maps, np.float64), -1, 0)
+    return jnp.asarray(np.stack([run(plane, float(sigma)) for plane in planes], axis=-1), maps.dtype)
+
+
+def bm4d(maps: jax.Array, sigma: jax.Array) -> jax.Array:
+    """Denoise the volume (H, W, R) by BM4D."""
+    run = _package("bm4d").bm4d
+    return jnp.asarray(run(np.asarray(maps, np.float64), float(sigma)), maps.dtype)
