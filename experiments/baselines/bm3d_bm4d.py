@@ -2,8 +2,8 @@
 
 Dabov, Foi, Katkovnik and Egiazarian, Image denoising by sparse 3-D transform-domain collaborative filtering, IEEE TIP
 16(8), 2007 (each map by itself); Maggioni, Katkovnik, Egiazarian and Foi, IEEE TIP 22(1), 2013 (BM4D: all maps as one
-volume). Both packages are free for non-commercial use only: they are no dependency of anything here and are used by the
-experiments alone, where they are installed. Nothing was guessed: their default profiles.
+volume). Both packages are free for non-commercial use only: nothing here depends on them, and the experiments alone use
+them where they are installed (extra `noncommercial`). Nothing was guessed: their default profiles.
 """
 
 from typing import Any
@@ -20,8 +20,9 @@ def _package(name: str) -> Any:
         return __import__(name)
     except ImportError as error:
         raise InputError(
-            f"The package {name} is not installed; the denoiser is a wrapper of it. pip install {name} (free for "
-            "non-commercial use only: read its licence), or use total_variation or non_local_means."
+            f"The package {name} is not installed; this denoiser is no more than a door to it. pip install "
+            "'dequnmix-jax[noncommercial]' (free for non-commercial use only: read its licence), or use "
+            "total_variation or non_local_means."
         ) from error
 
 
