@@ -19,6 +19,7 @@ import dequnmix_jax as dq
 from dequnmix_jax import checkpoint, cli, files, journal, reach, scenewide, streaming, survey, synthetic, tiling
 from dequnmix_jax.envi_writing import write_image
 from dequnmix_jax.source import Window
+from experiments import large_scene
 
 H, W, B, R = 46, 34, 12, 3
 TIGHT = dq.Solver(tolerance=2e-6, max_steps=1000)
@@ -240,6 +241,7 @@ def test_the_output_is_that_of_write(disk, tmp_path, format):
     assert change.max() < 1e-4 and (change[scene.valid] > 0).any()
     one, other = (json.loads((tmp_path / folder / "summary.json").read_text()) for folder in ("whole", "tiled"))
     assert set(other) - set(one) == {"tiles", "warnings"} and not set(one) - set(other)
+    assert other["notes"] == ["36 of 1564 pixels are masked."]
     assert other["source"] == one["source"] and other["valid_pixels"] == one["valid_pixels"]
     np.testing.assert_allclose(other["mean_abundances"], one["mean_abundances"], atol=1e-5)
     assert other["tiles"]["halo"] == 16 and len(other["tiles"]["each"]) == 9
@@ -433,6 +435,25 @@ def test_solvers_are_told_apart(disk, tmp_path):
     ]  # fmt: skip
     assert len({one.fingerprint() for one in [run, *others]}) == 7
     assert replace(run).fingerprint() == run.fingerprint()
+
+
+def test_memory_does_not_depend_on_the_rows(tmp_path):
+    """Of two scenes the larger one has 90 MB more of values; the process that unmixes it has not."""
+    bands, columns, resident = 100, 60, {}
+    spectra = np.asarray(synthetic.spectra(jax.random.key(1), R, bands))
+    config = dq.Model(gradient="analytic")
+    metadata = {"model": dataclass_dict(config), "seed": 0}
+    checkpoint.save(tmp_path / "model.npz", {"endmembers": spectra, "network": {}}, metadata)
+    rng = np.random.default_rng(0)
+    for rows in (250, 4000):
+        maps = rng.dirichlet(np.ones(R), (rows, columns))
+        np.save(tmp_path / "scene.npy", (maps @ spectra).astype(np.float32))
+        words = ["unmix", "scene.npy", "model.npz", "--no-plots", "--tile", "64", "-o", f"out{rows}"]
+        command = [sys.executable, "-W", "ignore", "-m", "dequnmix_jax", *words]
+        measured = [sys.executable, "-c", large_scene.MEASURED, *command]
+        answer = subprocess.run(measured, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True)
+        resident[rows] = int(answer.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024) / 1e6
+    assert resident[4000] - resident[250] < 45, resident
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

@@ -130,12 +130,13 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
                 continue
             valid += len(values)
             squares += square
-            least = values.min(axis=0)
-            lowest, highest = np.minimum(lowest, least), np.maximum(highest, values.max(axis=0))
+            least, most = values.min(axis=0), values.max(axis=0)
+            lowest, highest = np.minimum(lowest, least), np.maximum(highest, most)
             if least.min() < 0:
                 negative += int((values < 0).any(axis=1).sum())
                 below |= least < 0
-            zero += int((~values.any(axis=1)).sum())
+            if (least <= 0).all() and (most >= 0).all():  # else no pixel is zero in every band
+                zero += int((~values.any(axis=1)).sum())
             if (first + row) % every == 0:
                 samples.append(cube[row, ::every][mask[row, ::every]][:, list(three)])
         then(window.rows.stop / height)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,11 +135,13 @@ def unmix_tiled(
             say(text)
         warnings = [*found.warnings, *failed]
         more = {"tiles": told(entries, tiles, reached), "warnings": warnings, **(record or {})}
+        hidden = seen.source.shape[0] * seen.source.shape[1] - found.valid
+        notes = (*seen.source.notes, f"{hidden} of {hidden + found.valid} pixels are masked.")
         means = tiled_outputs.means(work, channels, state)
         summary = summary_of(
             means,
             labels,
-            seen.source,
+            replace(seen.source, notes=notes if hidden else seen.source.notes),
             seen.source.shape,
             found.valid,
             configuration=configuration,
