@@ -382,7 +382,7 @@ def test_two_processes_do_not_write_the_same_output(disk, tmp_path):
     while not (tmp_path / ".out.tiles" / "state.json").exists() and first.poll() is None:
         time.sleep(0.01)
     try:
-        with pytest.raises(dq.InputError, match="Another process is writing"):
+        with pytest.raises(dq.InputError, match="is writing"):
             unmixed(disk, tmp_path / "out")
     finally:
         first.kill()
@@ -527,6 +527,14 @@ def test_failures_are_one_sentence(disk, tmp_path, capsys, monkeypatch):
         assert command(*words, tmp_path / "out") == 1
     err = capsys.readouterr().err
     assert "No space left on device" in err and "Finished tiles are kept" in err
+
+    def interrupted(self, *_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.Work, "put", interrupted)
+        assert command(*words, tmp_path / "out") == 130
+    assert "finished tiles are kept" in capsys.readouterr().err
 
 
 def test_progress_tells_tiles_a_second_and_the_time_left(capsys, monkeypatch):

@@ -148,7 +148,9 @@ def unmix_in_tiles(args: Namespace, known: Known) -> None:
                 say=progress.say,
                 also=also,
             )
-        except (KeyboardInterrupt, OSError):
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("interrupted; finished tiles are kept, and the same command goes on.") from None
+        except OSError:
             progress.line.clear()
             if (args.output.parent / f".{args.output.name}.tiles").is_dir():
                 warn("note: Finished tiles are kept; the same command goes on with them.")

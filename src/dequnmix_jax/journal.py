@@ -1,9 +1,9 @@
 """The work of a long run, kept beside its output so that a killed one goes on where it was.
 
-The folder `.NAME.tiles` beside the output NAME holds a lock (one process at a time), `state.json` (what the run is of,
-and numbers found so far), `maps.raw` (float32, rows, columns, channels) and `done.jsonl`: a line for each finished tile
-with the checksum of its values. A line is written after the values; what a power cut loses of either is seen by the
-checksum and done again.
+The folder `.NAME.tiles` beside the output NAME, which one process at a time writes, holds `state.json` (what the run
+is of, and numbers found so far), `maps.raw` (float32, rows, columns, channels) and `done.jsonl`: a line for each
+finished tile with the checksum of its values. A line is written after the values; what a power cut loses of either is
+seen by the checksum and done again.
 """
 
 import json
@@ -17,17 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
-from dequnmix_jax.lock import same, taken
+from dequnmix_jax.lock import only_writer
 from dequnmix_jax.scene import Array
 from dequnmix_jax.source import Window
 
-_LOCK, _STATE, _MAPS, _DONE = "lock", "state.json", "maps.raw", "done.jsonl"
+_STATE, _MAPS, _DONE = "state.json", "maps.raw", "done.jsonl"
 
 
 @contextmanager
 def opened(target: Path, fingerprint: str) -> Iterator["Work"]:
-    """Give the work of an output, locked; work of another input or another model is cleared away.
+    """Give the work of an output, to its only writer; work of another input or another model is cleared away.
 
     Args:
         target: the output.
@@ -36,15 +35,9 @@ def opened(target: Path, fingerprint: str) -> Iterator["Work"]:
     Raises:
         InputError: another process is writing the same output.
     """
-    folder = target.parent / f".{target.name}.tiles"
-    folder.mkdir(exist_ok=True)
-    with (folder / _LOCK).open("a+b") as lock:
-        # Another process may have finished and removed the folder between the two lines above.
-        if not taken(lock) or not same(lock, folder / _LOCK):
-            raise InputError(
-                f"Another process is writing {target}; expected to be the only one. Wait for it, or choose another "
-                "output."
-            )
+    with only_writer(target):
+        folder = target.parent / f".{target.name}.tiles"
+        folder.mkdir(exist_ok=True)
         work = Work(folder)
         if work.state.get("fingerprint") != fingerprint:
             work.clear()
@@ -66,12 +59,12 @@ class Work:
         self.shape = (0, 0, 0)
 
     def clear(self) -> None:
-        """Forget everything but the lock."""
+        """Forget everything."""
         self.state = {}
         for entry in self.folder.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
-            elif entry.name != _LOCK:
+            else:
                 entry.unlink()
 
     def remove(self) -> None:
