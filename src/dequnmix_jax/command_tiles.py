@@ -179,12 +179,14 @@ def save_pictures(folder: Path, result: Result) -> list[Path]:
     shown = Scene(
         result.composite[..., ::-1] / np.float32(255), wavelengths=np.array([460.0, 550.0, 640.0]), mask=result.mask
     )
+    picture = plots.composite(shown, low=0.0, high=100.0)
+    picture.axes[0].set_title(f"{result.composite_bands} as red, green, blue", fontsize=9)
     figures = {
         "abundances.png": plots.abundance_maps(result.abundances, mask=result.mask),
         "endmembers.png": plots.endmember_spectra(
             result.endmembers, wavelengths=result.wavelengths_nm, unit=str(result.summary["unit"])
         ),
-        "composite.png": plots.composite(shown, low=0.0, high=100.0),
+        "composite.png": picture,
     }
     return [plots.save(figure, folder / name) for name, figure in figures.items()]
 
