@@ -18,7 +18,7 @@ FLOORS = {
     "subspace": 1, "extreme": 2, "simplex_volume": 2.5, "minimum_volume": 2.5, "dimension": 2, "starting": 3,
     "curvature": 2.5, "scenewide": 2.5, "model": 3, "synthetic": 3,
     "stacking": 1, "devices": 4, "objective": 3.5, "quality": 3.5, "training": 4, "certificate": 4,
-    "streaming": 3.5, "reach": 3.5, "tiled_run": 5, "tiles": 5.5,
+    "team": 1, "streaming": 3.5, "reach": 3.5, "tiled_run": 5, "tiles": 5.5,
     # host side: numpy only
     "source": 2.2, "rawpixels": 2.4, "tiling": 2.4, "survey": 2.4, "journal": 2.4, "tiled_outputs": 4.5,
     "ground": 0.5, "atomic": 1, "scene": 1, "bandaxis": 2, "pixelvalues": 2, "truth": 2, "pixelorder": 3,

@@ -45,6 +45,8 @@ from dequnmix_jax.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
 from dequnmix_jax.stacking import alike, stack
 from dequnmix_jax.starting import Scores, Start, Weights, reason, start
 from dequnmix_jax.superpixels import Superpixels, superpixels
+from dequnmix_jax.team import Team
+from dequnmix_jax.team import join as join_team
 from dequnmix_jax.tiles import Tiled, unmix_tiled
 from dequnmix_jax.training import fit
 
@@ -61,7 +63,7 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",
     "init", "equilibrium_map", "unmix", "unmix_tiled", "Tiled", "last_change", "reconstruct", "fit", "loss",
     "fixed_point", "solve", "unrolled", "adjoint_trace",
-    "stack", "alike", "over_scenes", "shared", "unmix_in_strips",
+    "stack", "alike", "over_scenes", "shared", "Team", "join_team", "unmix_in_strips",
     "certificate", "Estimate", "Trace", "Descent", "History", "Certificate",
     "spectral_angle", "armse", "pooled_rmse", "msad", "psnr", "sre", "align",
     "InputError",

@@ -19,6 +19,7 @@ from dequnmix_jax.reporting import report
 from dequnmix_jax.results import Result
 from dequnmix_jax.scene import Scene
 from dequnmix_jax.survey import view
+from dequnmix_jax.team import Team
 from dequnmix_jax.trained import plain
 from dequnmix_jax.unmixing import Known, check_fits, describe_trace, model_record
 
@@ -108,18 +109,18 @@ class _Progress:
         self.line.show(text)
 
 
-def unmix_in_tiles(args: Namespace, known: Known) -> None:
+def unmix_in_tiles(args: Namespace, known: Known, team: Team) -> None:
     """Unmix the scene that the options name tile by tile, and write maps, spectra, pictures and a report."""
     from dequnmix_jax.tiles import unmix_tiled
 
     source = open_scene(args)
     good = source.shape[2] if source.good_bands is None else int(source.good_bands.sum())
     check_fits(known, source, good)
-    for note in view(source).source.notes:
+    for note in view(source).source.notes if team.rank == 0 else ():
         warn(f"note: {note}")
     library = library_of(args)
     configuration, more = model_record(known)
-    beside = args.report is not None and args.report.absolute().parent != args.output.absolute()
+    beside = team.rank == 0 and args.report is not None and args.report.absolute().parent != args.output.absolute()
     progress = _Progress()
     with ExitStack() as stack:
         sheet = stack.enter_context(replacing_file(args.report, overwrite=args.force)) if beside else None
@@ -144,9 +145,10 @@ def unmix_in_tiles(args: Namespace, known: Known) -> None:
                 record={"reading": options_of(args), **more},
                 overwrite=args.force,
                 format=args.format,
-                watch=progress,
+                watch=progress if team.rank == 0 else lambda *_: None,
                 say=progress.say,
                 also=also,
+                team=team,
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; finished tiles are kept, and the same command goes on.") from None
@@ -157,6 +159,8 @@ def unmix_in_tiles(args: Namespace, known: Known) -> None:
             raise
         finally:
             progress.line.clear()
+    if team.rank > 0:
+        return  # the first process speaks for all
     if found.resumed:
         warn(f"note: {found.resumed} of {found.tiles} tiles were finished by an earlier run.")
     names = [str(path) for path in found.files] + ([str(args.report)] if args.report else [])

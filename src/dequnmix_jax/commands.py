@@ -21,6 +21,7 @@ from dequnmix_jax.results import Result
 from dequnmix_jax.resuming import kept_beside
 from dequnmix_jax.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.sidecar import SUMMARY
+from dequnmix_jax.team import Team, join
 from dequnmix_jax.trained import plain
 from dequnmix_jax.unmixing import (
     choices,
@@ -147,9 +148,10 @@ def unmix(args: Namespace) -> None:
     if args.format == "geotiff":
         georaster.require("--format geotiff")  # said now, and not after the work
     check_folder(args.output, args.force)
+    team = join() if args.distributed else Team()
     known = load_model(args)
-    if in_tiles(args, known):
-        unmix_in_tiles(args, known)
+    if args.distributed or in_tiles(args, known):
+        unmix_in_tiles(args, known, team)
         return
     beside = args.report is not None and args.report.absolute().parent != args.output.absolute()
     with ExitStack() as stack:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from dequnmix_jax.checks import InputError
 from dequnmix_jax.lock import only_writer
 from dequnmix_jax.scene import Array
 from dequnmix_jax.source import Window
@@ -45,12 +46,28 @@ def opened(target: Path, fingerprint: str) -> Iterator["Work"]:
         yield work
 
 
-class Work:
-    """The work of one output."""
+def joined(target: Path, rank: int, fingerprint: str) -> "Work":
+    """Return the work of an output that process 0 has opened and prepared, for another process.
 
-    def __init__(self, folder: Path) -> None:
+    Raises:
+        InputError: the other process works with another input or another model.
+    """
+    work = Work(target.parent / f".{target.name}.tiles", rank)
+    if work.state.get("fingerprint") != fingerprint:
+        raise InputError(
+            f"Process {rank} sees another input, another model or other versions than process 0 does; expected the "
+            "same command, the same files and the same installation everywhere."
+        )
+    return work
+
+
+class Work:
+    """The work of one output; each process of several keeps records of its own."""
+
+    def __init__(self, folder: Path, rank: int = 0) -> None:
         """Look what there is."""
         self.folder = folder
+        self.done = folder / (_DONE if rank == 0 else f"{_DONE}.{rank}")
         try:
             state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
@@ -85,7 +102,8 @@ class Work:
         path, size = self.folder / _MAPS, 4 * shape[0] * shape[1] * shape[2]
         if path.is_file() and path.stat().st_size == size:
             return
-        (self.folder / _DONE).unlink(missing_ok=True)
+        for records in self.folder.glob(f"{_DONE}*"):
+            records.unlink()
         with _named(path), path.open("wb") as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
@@ -93,24 +111,30 @@ class Work:
                 file.truncate(size)
 
     def finished(self) -> dict[int, dict[str, Any]]:
-        """Return the records of the tiles whose values are whole, by their numbers."""
-        path = self.folder / _DONE
-        if not path.is_file():
-            return {}
-        found: dict[int, dict[str, Any]] = {}
-        for line in path.read_bytes().split(b"\n")[:-1]:
-            try:
-                entry = json.loads(line)
-                rows, columns = (slice(*entry[name]) for name in ("rows", "columns"))
-                if zlib.crc32(self.read(Window(rows, columns)).tobytes()) == entry["crc32"]:
-                    found[int(entry["tile"])] = entry
-            except (ValueError, KeyError, TypeError, RecursionError):
-                continue  # torn by the end of the process
+        """Return the records of the tiles whose values are whole, by their numbers; for one process at a time."""
+        found = self.look()
         # Written anew, so that a torn last line does not swallow the next one.
+        path = self.folder / _DONE
         temporary = path.with_suffix(".part")
         with _named(temporary):
             temporary.write_bytes(b"".join(_line(entry) for entry in found.values()))
             temporary.replace(path)
+        for records in self.folder.glob(f"{_DONE}.*"):
+            records.unlink()
+        return found
+
+    def look(self) -> dict[int, dict[str, Any]]:
+        """Return what `finished` does, and leave the files as they are."""
+        found: dict[int, dict[str, Any]] = {}
+        for path in sorted(self.folder.glob(f"{_DONE}*")):
+            for line in path.read_bytes().split(b"\n")[:-1]:
+                try:
+                    entry = json.loads(line)
+                    rows, columns = (slice(*entry[name]) for name in ("rows", "columns"))
+                    if zlib.crc32(self.read(Window(rows, columns)).tobytes()) == entry["crc32"]:
+                        found[int(entry["tile"])] = entry
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    continue  # torn by the end of the process
         return found
 
     def put(self, tile: int, core: Window, values: Array, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +155,7 @@ class Work:
                 view = memoryview(piece.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
                 while len(view):
                     view = view[file.write(view) :]
-        with _named(self.folder / _DONE), (self.folder / _DONE).open("ab", buffering=0) as file:
+        with _named(self.done), self.done.open("ab", buffering=0) as file:
             file.write(_line(entry))
         return entry
 

@@ -118,6 +118,7 @@ def _unmix(commands: Any) -> None:
         "scene.img model.npz -o out",
         "scene.tif model.npz --format geotiff -o out --report report.html",
         "large.img model.npz --tile 256 -o out",
+        "large.img model.npz --distributed -o out         in each process of a job of Slurm, Open MPI, ...",
     )
     _reading(unmix)
     unmix.add_argument("model", type=Path, metavar="MODEL", help="file that `dequnmix fit` made")
@@ -128,6 +129,7 @@ def _unmix(commands: Any) -> None:
     tiles = unmix.add_argument_group("scenes larger than memory", "A run that was killed goes on where it was.")
     tiles.add_argument("--tile", type=positive, metavar="N", help="unmix in tiles of N x N pixels, from disk to disk")
     tiles.add_argument("--halo", type=not_negative, metavar="N", help="pixels around a tile (measured)")
+    tiles.add_argument("--distributed", action="store_true", help="divide the tiles among the processes of this job")
     unmix.add_argument("--report", type=Path, metavar="FILE", help="make a page about it as well, .html")
     _library(unmix)
     _json(unmix)

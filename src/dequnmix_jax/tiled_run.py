@@ -22,6 +22,7 @@ from dequnmix_jax.scenewide import Scenewide
 from dequnmix_jax.sidecar import package_version
 from dequnmix_jax.source import Source
 from dequnmix_jax.survey import Survey, View, look
+from dequnmix_jax.team import ALONE, Team
 from dequnmix_jax.tiled_outputs import Channels
 from dequnmix_jax.tiling import Plan, choose_size, plan
 
@@ -61,6 +62,7 @@ class Run:
         halo: pixels around a tile, or None for what is measured.
         guard: watches the input.
         watch: is told how far it is.
+        team: the processes among which the tiles are divided.
     """
 
     params: Params
@@ -70,6 +72,7 @@ class Run:
     halo: int | None
     guard: Guard
     watch: Watch
+    team: Team = ALONE
 
     def fingerprint(self) -> str:
         """Return a hash of all that decides the result; that of an input in memory is good for this process only."""
@@ -122,14 +125,12 @@ class Run:
         size = choose_size(height, width, bands, far.halo, self.tile)
         return whole, plan(height, width, *size, far.halo), far
 
-    def solve(
-        self, work: Work, found: Survey, whole: Scenewide, tiles: Plan, channels: Channels
-    ) -> tuple[list[dict[str, Any]], int]:
-        """Unmix the tiles that are not finished; return the records of all in order, and how many were finished."""
-        entries = work.finished()
+    def solve(self, work: Work, found: Survey, whole: Scenewide, tiles: Plan, channels: Channels) -> int:
+        """Unmix the tiles that are not finished, this process its share of them; return how many were finished."""
+        entries = work.look()
         resumed, total = len(entries), len(tiles.tiles)
         numbers = {(tile.core.rows.start, tile.core.columns.start): i for i, tile in enumerate(tiles.tiles)}
-        wanted = [tile for i, tile in enumerate(tiles.tiles) if i not in entries]
+        wanted = self.team.mine([tile for i, tile in enumerate(tiles.tiles) if i not in entries])
         low, high = np.asarray(found.colour_limits)
         self.watch("unmixing", resumed / total, 0, total)
         answers = streaming.solve(self.params, self.seen, self.config, whole, tiles, wanted)
@@ -155,9 +156,11 @@ class Run:
                     "size": float(np.sum(answer.size, dtype=np.float64)),
                 }
             number = numbers[tile.core.rows.start, tile.core.columns.start]
-            entries[number] = work.put(number, tile.core, values, record)
-            self.watch("unmixing", (resumed + done) / total, done, total)
-        return [entries[i] for i in range(total)], resumed
+            work.put(number, tile.core, values, record)
+            # What the others have done meanwhile is taken to be as much.
+            share = min((resumed + done * self.team.size) / total, 1.0)
+            self.watch("unmixing", share, done * self.team.size, total)
+        return resumed
 
 
 def check_room(folder: Path, shape: tuple[int, int, int], channels: int) -> None:

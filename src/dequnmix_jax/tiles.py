@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from dequnmix_jax.scene import Scene
 from dequnmix_jax.sidecar import SUMMARY, summary_of
 from dequnmix_jax.source import Source, held
 from dequnmix_jax.survey import view
+from dequnmix_jax.team import ALONE, Team, part, together
 from dequnmix_jax.tiled_run import Guard, Run, Watch, check_room, told, traced, unreached
 
 
@@ -63,6 +65,7 @@ def unmix_tiled(
     watch: Watch = _silent,
     say: Callable[[str], None] = lambda text: None,
     also: Callable[[Path, Result], Sequence[Path]] | None = None,
+    team: Team = ALONE,
 ) -> Tiled:
     """Unmix a scene of any size, tile by tile, and write the result into a folder as `write` does.
 
@@ -88,6 +91,8 @@ def unmix_tiled(
         format: "envi" or "geotiff" (which needs the extra `geo`), of the maps.
         watch: is told how far it is.
         say: is told what is odd, in sentences, as soon as it is known.
+        team: from `join_team`, where several processes divide the tiles among them: each calls this with the same
+            arguments, and sees the same files. Process 0 looks through the scene first, and writes at last.
         also: makes further files in the folder, before it is renamed, from a Result of every k-th pixel (at most about
             a thousand along each side), and returns them.
 
@@ -119,64 +124,97 @@ def unmix_tiled(
     labels = tuple(names) if names is not None else tuple(f"endmember {i + 1}" for i in range(count))
     if len(labels) != count:
         raise InputError(f"There are {count} endmembers and {len(labels)} names; expected one name each.")
-    run = Run(params, seen, config, tile, halo, Guard(source), watch)
+    run = Run(params, seen, config, tile, halo, Guard(source), watch, team)
     channels = tiled_outputs.Channels(count)
-    with journal.opened(target, run.fingerprint()) as work:
-        check_room(work.folder, seen.source.shape, channels.total)
-        work.begin((*seen.source.shape[:2], channels.total))
-        found = run.survey(work)
-        for text in found.warnings:
-            say(text)
-        whole, tiles, reached = run.prepare(work, found)
-        entries, resumed = run.solve(work, found, whole, tiles, channels)
-        trace, state = traced(entries, found.valid)
-        failed = unreached(entries, config)
-        for text in failed:
-            say(text)
-        warnings = [*found.warnings, *failed]
-        more = {"tiles": told(entries, tiles, reached), "warnings": warnings, **(record or {})}
-        hidden = seen.source.shape[0] * seen.source.shape[1] - found.valid
-        notes = (*seen.source.notes, f"{hidden} of {hidden + found.valid} pixels are masked.")
-        means = tiled_outputs.means(work, channels, state)
-        summary = summary_of(
-            means,
-            labels,
-            replace(seen.source, notes=notes if hidden else seen.source.notes),
-            seen.source.shape,
-            found.valid,
-            configuration=configuration,
-            trace=trace,
-            record=more,
-        )
-        run.guard.check()
-        watch("writing", 0.0, 0, len(tiles.tiles))
-        folder = work.folder / "output"
-        if folder.exists():  # of a run that was killed here
-            shutil.rmtree(folder)
-        folder.mkdir()
-        spectra = np.asarray(params["endmembers"], np.float32)
-        if config.constraint == "cone":
-            spectra = np.asarray(mixing.scale_to_unit_maximum(spectra))
-        words = composite_words(found.colour_bands, seen.source.wavelengths)
-        written = tiled_outputs.write_files(
-            folder, work, channels, state, seen.source, spectra, labels, words, summary, format
-        )
-        if also is not None:
-            maps = tiled_outputs.every(work, channels, state)
-            small = Result(
+    if team.rank > 0:
+        return _help(run, target, channels)
+    with ExitStack() as stack:
+        with together(team, target, "ready"):
+            work = stack.enter_context(journal.opened(target, run.fingerprint()))
+        with together(team, target, "prepared"):
+            check_room(work.folder, seen.source.shape, channels.total)
+            work.begin((*seen.source.shape[:2], channels.total))
+            found = run.survey(work)
+            for text in found.warnings:
+                say(text)
+            whole, tiles, reached = run.prepare(work, found)
+            work.finished()
+        with together(team, target, "unmixed"):
+            resumed = run.solve(work, found, whole, tiles, channels)
+        with together(team, target, "written"):
+            done = work.finished()
+            entries = [done[number] for number in range(len(tiles.tiles))]
+            trace, state = traced(entries, found.valid)
+            failed = unreached(entries, config)
+            for text in failed:
+                say(text)
+            more = {
+                "tiles": told(entries, tiles, reached),
+                "warnings": [*found.warnings, *failed],
+                **({"processes": team.size} if team.size > 1 else {}),
+                **(record or {}),
+            }
+            hidden = seen.source.shape[0] * seen.source.shape[1] - found.valid
+            notes = (*seen.source.notes, f"{hidden} of {hidden + found.valid} pixels are masked.")
+            means = tiled_outputs.means(work, channels, state)
+            summary = summary_of(
+                means,
                 labels,
-                endmembers=spectra,
-                wavelengths_nm=seen.source.wavelengths,
-                fwhm_nm=seen.source.fwhm,
-                composite_bands=words,
-                summary=summary,
-                **maps,
+                replace(seen.source, notes=notes if hidden else seen.source.notes),
+                seen.source.shape,
+                found.valid,
+                configuration=configuration,
+                trace=trace,
+                record=more,
             )
-            written += also(folder, small)
-        check_target(target, overwrite)
-        put_folder(folder, target)
+            run.guard.check()
+            watch("writing", 0.0, 0, len(tiles.tiles))
+            folder = work.folder / "output"
+            if folder.exists():  # of a run that was killed here
+                shutil.rmtree(folder)
+            folder.mkdir()
+            spectra = np.asarray(params["endmembers"], np.float32)
+            if config.constraint == "cone":
+                spectra = np.asarray(mixing.scale_to_unit_maximum(spectra))
+            words = composite_words(found.colour_bands, seen.source.wavelengths)
+            written = tiled_outputs.write_files(
+                folder, work, channels, state, seen.source, spectra, labels, words, summary, format
+            )
+            if also is not None:
+                maps = tiled_outputs.every(work, channels, state)
+                small = Result(
+                    labels,
+                    endmembers=spectra,
+                    wavelengths_nm=seen.source.wavelengths,
+                    fwhm_nm=seen.source.fwhm,
+                    composite_bands=words,
+                    summary=summary,
+                    **maps,
+                )
+                written += also(folder, small)
+            check_target(target, overwrite)
+            put_folder(folder, target)
         work.remove()
+    part(team, target)
     return Tiled([target / file.name for file in written], trace, len(tiles.tiles), resumed, summary)
+
+
+def _help(run: Run, target: Path, channels: tiled_outputs.Channels) -> Tiled:
+    """Do the share of a process that is not the first: unmix tiles, while that one prepares and writes."""
+    for stage in ("ready", "prepared"):
+        with together(run.team, target, stage):
+            pass
+    with together(run.team, target, "unmixed"):
+        work = journal.joined(target, run.team.rank, run.fingerprint())
+        work.begin((*run.seen.source.shape[:2], channels.total))
+        found = run.survey(work)
+        whole, tiles, _ = run.prepare(work, found)
+        resumed = run.solve(work, found, whole, tiles, channels)
+        trace, _ = traced(list(work.look().values()), found.valid)
+    with together(run.team, target, "written"):
+        pass
+    part(run.team, target)
+    return Tiled([], trace, len(tiles.tiles), resumed, {})
 
 
 def _source(scene: Any) -> Source:
