@@ -5,8 +5,10 @@ import csv
 import math
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import numpy as np
 
 import dequnmix_jax
 from dequnmix_jax import canvas
+from dequnmix_jax.team import part, together
 
 
 def summary(labels: dict[str, Any], runs: Sequence[Any]) -> dict[str, Any]:
@@ -113,9 +116,72 @@ def report(
 
 
 def command_line(about: str, main: Callable[[Any, Path], Path], full: Any, quick: Any) -> None:
-    """Run an experiment as `python -m experiments.NAME [--quick] [-o FOLDER]` and print the table's path."""
+    """Run an experiment as `python -m experiments.NAME [--quick] [-o FOLDER]` and print the table's path.
+
+    With `--distributed`, in each process of a job (`dequnmix_jax.join_team`), the processes divide the scenes of the
+    settings among them, and the first one puts their tables together, in the order of the scenes.
+    """
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a small run that only shows that all works")
     parser.add_argument("-o", "--output", type=Path, default=Path("results"))
+    parser.add_argument("--distributed", action="store_true", help="divide the scenes among the processes of this job")
     arguments = parser.parse_args()
-    print(main(quick if arguments.quick else full, arguments.output))
+    settings = quick if arguments.quick else full
+    if not arguments.distributed:
+        print(main(settings, arguments.output))
+        return
+    try:
+        team = dequnmix_jax.join_team()
+        found = run_together(team, main, settings, arguments.output)
+    except dequnmix_jax.InputError as error:
+        raise SystemExit(str(error)) from None
+    if found is not None:
+        print(found)
+
+
+def run_together(
+    team: dequnmix_jax.Team, main: Callable[[Any, Path], Path], settings: Any, folder: Path
+) -> Path | None:
+    """Run the scenes of this process, and put the tables of all together in the first one.
+
+    Raises:
+        InputError: the settings have fewer scenes than there are processes, or another process failed.
+    """
+    scenes = getattr(settings, "scenes", ())
+    if len(scenes) < team.size:
+        raise dequnmix_jax.InputError(
+            f"This experiment has {len(scenes)} scenes and the job {team.size} processes; expected at least one scene "
+            "for each. Start fewer."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"{team.token}.parts"
+    # Neighbours in the table stay neighbours: blocks, and not every size-th scene.
+    blocks = [list(block) for block in np.array_split(np.arange(len(scenes)), team.size)]
+    with together(team, target, "finished"):
+        mine = replace(settings, scenes=tuple(scenes[i] for i in blocks[team.rank]))
+        main(mine, target.with_suffix(f".{team.rank}"))
+    parts = [target.with_suffix(f".{rank}") for rank in range(team.size)]
+    made = put_together(parts, folder) if team.rank == 0 else None
+    part(team, target)
+    if team.rank == 0:
+        for each in parts:
+            shutil.rmtree(each)
+    return made
+
+
+def put_together(parts: Sequence[Path], folder: Path) -> Path:
+    """Write the tables of several folders, the same in each, as one; return the first Markdown file."""
+    for path in sorted(parts[0].glob("*.csv")):
+        texts = [(each / path.name).read_text(encoding="utf-8") for each in parts]
+        rows = [text.split("\n", 1)[1] for text in texts]
+        (folder / path.name).write_text(texts[0].split("\n", 1)[0] + "\n" + "".join(rows), encoding="utf-8")
+    for path in sorted(parts[0].glob("*.md")):
+        texts = [(each / path.name).read_text(encoding="utf-8") for each in parts]
+        heads, tables = zip(*(text.split("\n\n|", 1) for text in texts), strict=True)
+        notes = [head.split("\n\n", 3)[3] for head in heads]
+        said = "\n\n".join(f"Process {rank}: {note}" for rank, note in enumerate(notes))
+        rows = [table.split("\n", 2)[2] for table in tables]
+        top = "\n".join(tables[0].split("\n", 2)[:2])
+        head = "\n\n".join(heads[0].split("\n\n", 3)[:3])
+        (folder / path.name).write_text(f"{head}\n\n{said}\n\n|{top}\n{''.join(rows)}", encoding="utf-8")
+    return folder / sorted(parts[0].glob("*.md"))[0].name
