@@ -246,7 +246,7 @@ def test_a_cell_that_holds_itself_ends(tmp_path):
 
 
 def test_without_scipy_the_extra_is_named(tmp_path, monkeypatch):
-    savemat(tmp_path / "s.mat", {"Y": np.ones((7, 25))})
+    savemat(tmp_path / "s.mat", {"Y": np.ones((7, 25))}, format="4")
     monkeypatch.setitem(__import__("sys").modules, "scipy.io", None)
     with pytest.raises(InputError, match=r"pip install 'dequnmix-jax\[io\]'"):
         read(tmp_path / "s.mat")

@@ -31,11 +31,13 @@ from dequnmix_jax.metrics import align, armse, msad, pooled_rmse, psnr, spectral
 from dequnmix_jax.minimum_volume import minimum_volume
 from dequnmix_jax.model import equilibrium_map, init, reconstruct, unmix
 from dequnmix_jax.objective import loss
+from dequnmix_jax.patches import fit_patches
 from dequnmix_jax.quality import last_change
 from dequnmix_jax.records import Descent, Estimate, History, Trace
 from dequnmix_jax.reporting import write_report
 from dequnmix_jax.resampling import resample
 from dequnmix_jax.results import Result, read_result
+from dequnmix_jax.resuming import resumable_fit
 from dequnmix_jax.scene import Scene
 from dequnmix_jax.scene_writing import write_scene
 from dequnmix_jax.simplex_volume import nfindr
@@ -62,6 +64,7 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "mvc_nmf", "l_half_nmf", "sgs_nmf", "Factoring", "superpixels", "Superpixels",
     "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",
     "init", "equilibrium_map", "unmix", "unmix_tiled", "Tiled", "last_change", "reconstruct", "fit", "loss",
+    "resumable_fit", "fit_patches",
     "fixed_point", "solve", "unrolled", "adjoint_trace",
     "stack", "alike", "over_scenes", "shared", "Team", "join_team", "unmix_in_strips",
     "certificate", "Estimate", "Trace", "Descent", "History", "Certificate",

@@ -4,6 +4,7 @@ import json
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from dequnmix_jax.trained import plain
 from dequnmix_jax.unmixing import (
     choices,
     describe_trace,
+    draw_patches,
     history_record,
     load_model,
     not_its_own_input,
@@ -114,10 +116,16 @@ def fit(args: Namespace) -> None:
     choices(args)  # a misspelt word is said before the scene is read
     # The place is taken before the work begins: a missing folder is said now and not in half an hour.
     with replacing_file(args.output, overwrite=args.force) as temporary:
-        scene, record = read_for_unmixing(args, args.endmembers)
-        count = count_endmembers(args.endmembers, scene)
+        drawn = None
+        if args.patches is None:
+            scene, record = read_for_unmixing(args, args.endmembers)
+            count = count_endmembers(args.endmembers, scene)
+        else:
+            drawn, record = draw_patches(args)
+            scene = drawn.scene
+            count = count_endmembers(args.endmembers, replace(scene, cube=drawn.sample[None], mask=None))
         keep = kept_beside(args.output)
-        trained = train(args, scene, count, keep)
+        trained = train(args, scene, count, keep, drawn)
         checkpoint.save(temporary, trained.params, trained.metadata, overwrite=True)
     keep.unlink(missing_ok=True)
     if args.json:

@@ -74,7 +74,7 @@ def _tables(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); expected a TOML file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of a number of 5000 digits
         raise InputError(
             f"{path} is no TOML ({error}); expected tables such as [training] with lines such as epochs = 100."
         ) from error

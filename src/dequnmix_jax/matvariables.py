@@ -1,18 +1,16 @@
 """Find the cube, the maps and the numbers among the variables of a MATLAB file."""
 
 import os
-import struct
 import sys
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dequnmix_jax import hdf5
+from dequnmix_jax import hdf5, mat5
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.pixelvalues import check_declared, check_unpacked
+from dequnmix_jax.pixelvalues import check_declared
 from dequnmix_jax.scene import Array
 
 CUBES = ("Y", "V", "X", "cube", "hsi", "HSI", "img")
@@ -25,8 +23,6 @@ _SIDES = (("H", "W"), ("nRow", "nCol"), ("lines", "cols"), ("lines", "samples"),
 # The programs that write these two pairs are Python's, and reshape in numpy's order.
 _ALONG_ROWS = (("H", "W"), ("lines", "cols"))
 
-_BLOCK = 2**20
-
 Variables = dict[str, Any]
 
 
@@ -37,10 +33,10 @@ def load(path: str | os.PathLike[str]) -> Variables:
         path: the .mat file.
 
     Returns:
-        Names and values as scipy gives them, without the file's own header entries.
+        Names and values as scipy gives them.
 
     Raises:
-        InputError: the file is missing, damaged, or scipy (h5py for version 7.3) is not installed.
+        InputError: the file is missing, damaged, or h5py (version 7.3) or scipy (version 4) is not installed.
     """
     path = Path(path)
     try:
@@ -51,47 +47,31 @@ def load(path: str | os.PathLike[str]) -> Variables:
     if head.startswith(b"MATLAB 7.3") or b"\x89HDF\r\n\x1a\n" in (head[:8], head[512:520]):
         return _load_hdf5(path)
     try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise InputError(
-            f"{path} is a MATLAB file, which needs scipy: pip install 'dequnmix-jax[io]', or convert it to .npz."
-        ) from error
-    _check_compressed(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # scipy's on names that occur twice
-            variables = loadmat(path)
-    except MemoryError:
+        if 0 in head[:4]:
+            return _load_old(path)
+        return mat5.variables(path)
+    except InputError:
         raise
     except Exception as error:  # scipy meets damaged files with a dozen kinds of error
         raise InputError(
             f"{path} cannot be read as a MATLAB file ({type(error).__name__}: {str(error)[:80]}); it is damaged, "
             "truncated, or of another format. Copy or save it again."
         ) from error
+
+
+def _load_old(path: Path) -> Variables:
+    """Return the variables of a file of version 4, which has no header."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise InputError(
+            f"{path} is a MATLAB file of version 4, which needs scipy: pip install 'dequnmix-jax[io]', or "
+            "convert it to .npz."
+        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # scipy's on names that occur twice
+        variables = loadmat(path)
     return {name: value for name, value in variables.items() if not name.startswith("__")}
-
-
-def _check_compressed(path: Path) -> None:
-    """Raise InputError where the compressed variables of a file would fill memory: scipy unpacks them whole.
-
-    Variables stand one after the other, each behind its type (15: zlib) and length in bytes, from byte 128 on.
-    """
-    stored, size = path.stat().st_size, 0
-    with path.open("rb") as file:
-        order = "<" if file.read(128)[126:] == b"IM" else ">"
-        while len(tag := file.read(8)) == 8:
-            kind, length = struct.unpack(f"{order}II", tag)
-            if kind != 15:
-                file.seek(length, os.SEEK_CUR)
-                continue
-            unpacker, end = zlib.decompressobj(), file.tell() + length
-            try:
-                while block := unpacker.unconsumed_tail or file.read(min(_BLOCK, end - file.tell())):
-                    size += len(unpacker.decompress(block, _BLOCK))
-                    check_unpacked(size, stored, path)
-            except zlib.error:
-                return  # scipy says what is wrong
-            file.seek(end)
 
 
 def _load_hdf5(path: Path) -> Variables:

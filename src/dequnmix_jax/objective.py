@@ -10,6 +10,7 @@ from dequnmix_jax import metrics, mixing, model, noise
 from dequnmix_jax.config import Model, Rates
 from dequnmix_jax.implicit import fixed_point
 from dequnmix_jax.records import Estimate, Params
+from dequnmix_jax.scenewide import Scenewide
 
 
 def loss(
@@ -23,6 +24,7 @@ def loss(
     held: jax.Array | None = None,
     probes: jax.Array | None = None,
     tolerance: jax.Array | None = None,
+    whole: Scenewide | None = None,
 ) -> tuple[jax.Array, dict[str, Any]]:
     """Return the training objective of an equilibrium model, which needs no reference.
 
@@ -38,6 +40,7 @@ def loss(
         held: (B,) bool, bands that the equilibrium must not see and on which alone the first two terms are taken.
         probes: (P, H, W, R), standard normal, for the penalty on the Jacobian (`jacobian_penalty`); None: no penalty.
         tolerance: in the place of `config.forward.tolerance`.
+        whole: what a larger scene decides, of which the cube holds parts.
 
     Returns:
         (loss, {"angle", "error", "trace", "state"}): angle in radians, error in units of the cube squared.
@@ -46,9 +49,9 @@ def loss(
     cube = mixing.wide(cube)
     start = model.start_state(params, cube, config) if initial is None else initial
     seen = None if held is None else (~held).astype(cube.dtype)
-    theta = model.factor(params, cube, config, mask, seen)
+    theta = model.factor(params, cube, config, mask, seen, whole)
     state, trace = fixed_point(model.state_map(config), config.forward, config.backward, theta, start, tolerance)
-    estimate = model.read_state(params, state, cube, config, mask)
+    estimate = model.read_state(params, state, cube, config, mask, whole)
     total, parts = misfit(estimate, cube, rates, mask=mask, held=held)
     if probes is not None:
         total = total + rates.jacobian * jacobian_penalty(theta, lax.stop_gradient(state), config, probes)

@@ -95,11 +95,15 @@ def _fit(commands: Any) -> None:
         "train a model on a scene, without any reference",
         "scene.img --endmembers 5 --nodata -9999 --scale 10000 -o model.npz",
         "scene.tif --endmembers 4 --ignore 1310:1490 --ignore 1770:2000 -o model.npz",
+        "large.hdr --endmembers 6 --patches 25 --patch-size 64 -o model.npz",
     )
     _reading(fit)
     _count(fit, required=True)
     _output(fit, "MODEL", "file to make, .npz")
     _training(fit)
+    text = "train on N patches drawn at random: for a scene larger than memory"
+    fit.add_argument("--patches", type=positive, metavar="N", help=text)
+    fit.add_argument("--patch-size", type=positive, default=64, metavar="S", help="rows and columns of a patch (64)")
     fit.add_argument(
         "--checkpoint",
         type=float,

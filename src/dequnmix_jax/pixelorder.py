@@ -145,7 +145,7 @@ def picture(
     note = f"Pixels of {what} were counted {_ORDER_WORDS[customary]}."
     if fixed or height == 1 or width == 1:
         return ways[customary], [note]
-    if companion is not None:
+    if companion is not None and companion.shape[:2] == sides:
         residual = {
             order: disagreement(companion, way) if companion_is_cube else disagreement(way, companion)
             for order, way in ways.items()

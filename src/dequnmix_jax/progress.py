@@ -13,6 +13,7 @@ from dequnmix_jax.scene import Scene
 if TYPE_CHECKING:
     from dequnmix_jax.config import Model, Rates, Training
     from dequnmix_jax.records import History, Params
+    from dequnmix_jax.scenewide import Scenewide
 
 
 class Line:
@@ -73,6 +74,7 @@ def fit_scene(
     *,
     endmembers: Any = None,
     count: int | None = None,
+    whole: "Scenewide | None" = None,
     keep: Path | None = None,
     every: float = 60.0,
     anew: bool = False,
@@ -85,6 +87,7 @@ def fit_scene(
         config, training, rates: choices and numbers of the fit.
         endmembers: (R, B), where E starts; or
         count: R, found by VCA.
+        whole: what a larger scene decides, of which this one holds patches, or None.
         keep, every, anew: where the training is kept, if at all, as for `resuming.resumable_fit`.
 
     Returns:
@@ -125,6 +128,7 @@ def fit_scene(
             endmembers=endmembers,
             count=count,
             mask=None if scene.mask is None else jnp.asarray(scene.mask),
+            whole=whole,
             every=every,
             anew=anew,
             told=told,

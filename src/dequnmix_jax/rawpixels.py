@@ -11,7 +11,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.scene import Array
-from dequnmix_jax.source import Window
+from dequnmix_jax.source import Source, Window
 
 
 def read_window(
@@ -70,3 +70,23 @@ def stamp(path: Path) -> tuple[int, int]:
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     states = [file.stat() for file in files]
     return sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)
+
+
+class Guard:
+    """Watches the input: one that changes while it is read would give a result of no scene at all."""
+
+    def __init__(self, source: Source) -> None:
+        """Look at the input as it is now."""
+        self.path = source.source if source.source is not None and source.source.exists() else None
+        self.stamp = None if self.path is None else stamp(self.path)
+
+    def check(self) -> None:
+        """Raise InputError if the input has another size or time than at first."""
+        if self.path is None:
+            return
+        now = stamp(self.path) if self.path.exists() else None
+        if now != self.stamp:
+            raise InputError(
+                f"{self.path} was changed while it was read; expected it to stay as it was. Begin again when it is "
+                "complete."
+            )

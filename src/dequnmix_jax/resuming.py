@@ -24,6 +24,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.lock import only_writer
 from dequnmix_jax.records import History, Params
+from dequnmix_jax.scenewide import Scenewide
 from dequnmix_jax.sidecar import package_version
 from dequnmix_jax.trained import plain
 from dequnmix_jax.training import FitState
@@ -57,6 +58,7 @@ def resumable_fit(
     endmembers: jax.Array | None = None,
     count: int | None = None,
     mask: jax.Array | None = None,
+    whole: Scenewide | None = None,
     every: float = 60.0,
     anew: bool = False,
     told: Told | None = None,
@@ -70,6 +72,7 @@ def resumable_fit(
     Args:
         path: the file to keep the training in, written whole or not at all; None keeps nothing.
         key, cube, config, endmembers, count, mask: as for `fit`; never traced.
+        whole: what a larger scene decides, of which the cube holds parts (`patches`), or None.
         choices: epochs, schedule, stopping; the paper's by default, as for `fit`.
         rates: numbers.
         every: seconds between two writings; 0: after each piece.
@@ -87,7 +90,7 @@ def resumable_fit(
     choices = Training() if choices is None else choices
     rates = Rates() if rates is None else rates
     given: dict[str, Any] = {"endmembers": endmembers, "count": count, "mask": mask}
-    marks = {} if path is None else fingerprint(key, cube, config, choices, rates, **given)
+    marks = {} if path is None else fingerprint(key, cube, config, choices, rates, whole=whole, **given)
     begin = jax.jit(training.begin, static_argnums=2, static_argnames="count")
     advance = jax.jit(training.advance, static_argnums=(2, 3, 5))
     with nullcontext() if path is None else only_writer(path):
@@ -100,7 +103,7 @@ def resumable_fit(
             told(history)
         try:
             while history.loss.size < choices.epochs and (not history.loss.size or history.active[-1]):
-                new, more = advance(state, cube, config, choices, rates, piece, mask=mask)
+                new, more = advance(state, cube, config, choices, rates, piece, mask=mask, whole=whole)
                 # At once, so that an interruption finds the two of the same step.
                 state, history, written = new, joined([history, more]), False
                 if told is not None:
@@ -134,10 +137,11 @@ def fingerprint(
     endmembers: jax.Array | None = None,
     count: int | None = None,
     mask: jax.Array | None = None,
+    whole: Scenewide | None = None,
 ) -> dict[str, Any]:
     """Return all that decides what a training gives, under names for messages, as JSON holds it."""
     found = {
-        "scene": _digest(cube, mask),
+        "scene": _digest(cube, mask, *jax.tree.leaves(whole)),
         "start": count if endmembers is None else _digest(endmembers),
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
         "model": asdict(config),

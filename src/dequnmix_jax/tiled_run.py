@@ -16,11 +16,10 @@ from dequnmix_jax import reach, streaming
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Model
 from dequnmix_jax.journal import Work
-from dequnmix_jax.rawpixels import stamp
+from dequnmix_jax.rawpixels import Guard
 from dequnmix_jax.records import Params, Trace
 from dequnmix_jax.scenewide import Scenewide
 from dequnmix_jax.sidecar import package_version
-from dequnmix_jax.source import Source
 from dequnmix_jax.survey import Survey, View, look
 from dequnmix_jax.team import ALONE, Team
 from dequnmix_jax.tiled_outputs import Channels
@@ -28,26 +27,6 @@ from dequnmix_jax.tiling import Plan, choose_size, plan
 
 Watch = Callable[[str, float, int, int], None]
 """Is told the stage, its share done, tiles done in this run and tiles of the scene."""
-
-
-class Guard:
-    """Watches the input: one that changes while it is read would give a result of no scene at all."""
-
-    def __init__(self, source: Source) -> None:
-        """Look at the input as it is now."""
-        self.path = source.source if source.source is not None and source.source.exists() else None
-        self.stamp = None if self.path is None else stamp(self.path)
-
-    def check(self) -> None:
-        """Raise InputError if the input has another size or time than at first."""
-        if self.path is None:
-            return
-        now = stamp(self.path) if self.path.exists() else None
-        if now != self.stamp:
-            raise InputError(
-                f"{self.path} was changed while it was read; expected it to stay as it was. Begin again when it is "
-                "complete."
-            )
 
 
 @dataclass(frozen=True)

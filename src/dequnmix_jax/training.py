@@ -15,6 +15,7 @@ from dequnmix_jax.endmembers import vca
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.objective import loss, reach
 from dequnmix_jax.records import History, Params, Trace
+from dequnmix_jax.scenewide import Scenewide
 from dequnmix_jax.varying import alongside
 
 FLOOR = 1e-5
@@ -111,10 +112,12 @@ def advance(
     mask: jax.Array | None = None,
     shared: str | tuple[str, ...] = (),
     objective: Callable[..., tuple[jax.Array, dict[str, Any]]] = loss,
+    whole: Scenewide | None = None,
 ) -> tuple[FitState, History]:
     """Train for `steps` more steps; the result does not depend on how the steps are divided into calls.
 
-    `objective` is what is minimised; it takes the arguments of `objective.loss` and returns the same values.
+    `objective` is what is minimised; it takes the arguments of `objective.loss` and returns the same values. `whole` is
+    what a larger scene decides, of which the cube holds parts.
     """
     if shared and training.patience > 0:
         raise InputError(
@@ -141,7 +144,7 @@ def advance(
         start = state.equilibrium if training.warm_start else model.start_state(state.params, cube, config)
         (value, extra), gradient = jax.value_and_grad(objective, has_aux=True)(
             state.params, cube, config, weights, initial=start, mask=mask, held=held, probes=probes,
-            tolerance=_tolerance(config, training, state.step),
+            tolerance=_tolerance(config, training, state.step), **({} if whole is None else {"whole": whole}),
         )  # fmt: skip
         if shared:
             gradient = gradient | {"network": _averaged(gradient["network"], jnp.isfinite(value), shared)}

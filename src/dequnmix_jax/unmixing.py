@@ -12,7 +12,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.configuration import read_configuration
 from dequnmix_jax.progress import fit_scene
-from dequnmix_jax.reading import warn
+from dequnmix_jax.reading import open_scene, options_of, warn
 from dequnmix_jax.results import Result, result_of
 from dequnmix_jax.scene import Scene
 from dequnmix_jax.sidecar import file_record
@@ -20,6 +20,7 @@ from dequnmix_jax.source import Source
 from dequnmix_jax.trained import check_params, model_from, model_metadata
 
 if TYPE_CHECKING:
+    from dequnmix_jax.patches import Patches
     from dequnmix_jax.records import Estimate, History, Trace
 
 
@@ -37,17 +38,46 @@ class Trained(NamedTuple):
     seconds: float
 
 
-def train(args: Namespace, scene: Scene, count: int, keep: Path | None = None) -> Trained:
-    """Train a model on a scene as the options say, and keep the training in a file where one is named."""
+def train(
+    args: Namespace, scene: Scene, count: int, keep: Path | None = None, drawn: "Patches | None" = None
+) -> Trained:
+    """Train a model on a scene, or on patches of one, as the options say; keep the training where a file is named."""
     import jax
 
     config, training, rates = choices(args)
-    kept: dict[str, Any] = {} if keep is None else {"keep": keep, "every": args.checkpoint, "anew": args.force}
-    fitted = fit_scene(jax.random.key(args.seed), scene, config, training, rates, count=count, **kept)
+    more: dict[str, Any] = {} if keep is None else {"keep": keep, "every": args.checkpoint, "anew": args.force}
+    key = jax.random.key(args.seed)
+    if drawn is None:
+        more["count"] = count
+    else:
+        from dequnmix_jax.patches import start
+
+        _, first, key = jax.random.split(key, 3)
+        more |= {"endmembers": start(first, drawn, count), "whole": drawn.whole}
+    fitted = fit_scene(key, scene, config, training, rates, **more)
     metadata = model_metadata(scene, config, training, rates, args.seed, fitted.history)
+    if drawn is not None:
+        metadata["scene"] = drawn.record()
     metadata["ignore"] = [list(pair) for pair in args.ignore or ()]
     metadata["bands"] = None if args.bands is None else list(args.bands)
     return Trained(jax.tree.map(np.asarray, fitted.params), config, metadata, fitted.history, fitted.seconds)
+
+
+def draw_patches(args: Namespace) -> tuple["Patches", dict[str, Any]]:
+    """Draw patches of the scene that the options name, say what was assumed and what is odd, and return the record."""
+    import jax
+
+    from dequnmix_jax.patches import draw
+
+    cells, _, _ = jax.random.split(jax.random.key(args.seed), 3)
+    config, _, _ = choices(args)
+    drop = args.nodata is not None
+    drawn = draw(cells, open_scene(args), args.patches, args.patch_size, config, drop_invalid=drop)
+    for note in drawn.scene.notes:
+        warn(f"note: {note}")
+    for warning in drawn.warnings:
+        warn(f"warning: {warning}")
+    return drawn, {"reading": options_of(args), "warnings": list(drawn.warnings), "patches": drawn.record()}
 
 
 def choices(args: Namespace) -> tuple[Model, Training, Rates]:
