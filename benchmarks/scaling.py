@@ -3,9 +3,9 @@
     python -m benchmarks.scaling [--quick] [-o results] [--folder /tmp]
 
 Scenes of 500 columns and 285 bands on disk (`experiments.large_scene`), float32 BIP, and a model trained on a crop.
-Each process may use one core. The rate is that between two scenes, (pixels of the larger - of the smaller) / (seconds of the
-larger - of the smaller): starting, meeting and compiling cancel, and are told apart as the seconds of no pixels. The
-seconds in which process 0 looks through the scene alone, before the others begin, are in it.
+Each process may use one core. The rate is that between two scenes, (pixels of the larger - of the smaller) / (seconds
+of the larger - of the smaller): starting, meeting and compiling cancel, and are told apart as the seconds of no pixels.
+The seconds in which process 0 looks through the scene alone, before the others begin, are in it.
 """
 
 import argparse
