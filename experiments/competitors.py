@@ -191,7 +191,7 @@ def main(settings: Settings, folder: Path) -> Path:
         cube, references = scene(name, settings.crop)
         find = jax.jit(functools.partial(dq.vca, count=references[0][0].endmembers.shape[0]))
         starts = jnp.stack([jnp.maximum(find(jax.random.key(s), cube), 1e-5) for s in range(settings.seeds)])
-        plain = jax.jit(jax.vmap(dq.fcls, in_axes=(None, 0)))(cube, starts)
+        plain = jax.block_until_ready(jax.jit(jax.vmap(dq.fcls, in_axes=(None, 0)))(cube, starts))
         for method, seeds in methods(settings, name):
             found, seconds = run(method, cube, starts[:seeds])
             for truth, exact in references:
