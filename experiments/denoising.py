@@ -1,10 +1,12 @@
-"""Plug-and-play unmixing on DC1: at the paper's noise level the denoiser does nothing, at an estimated one it does.
+"""Plug-and-play unmixing on DC1: what the denoisers do at the paper's noise level, and at an estimated one.
 
     python -m experiments.denoising [--quick] [-o results]
 
 All from VCA's spectra, which stay, so that only the prior differs from VCA + FCLS. `first level` and `last level` are
 the standard deviations that the denoiser is told in the first and the last of its iterations; `error of FCLS` is what
-there is to denoise (with VCA's spectra), `moved` how far the abundances went from VCA + FCLS, both RMS. The estimated
+there is to denoise (with VCA's spectra), `moved` how far the abundances went from VCA + FCLS, both RMS. A denoiser that
+compares patches in units of the level finds none alike at a level far below the noise, and returns what it got; total
+variation and a network take a little of whatever there is, and that adds up over the iterations. The estimated
 level follows from the cube alone (`experiments.baselines.plug_and_play`).
 """
 

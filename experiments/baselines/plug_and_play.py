@@ -7,7 +7,8 @@
 Zhao, Wang, Chen and Chen, A plug-and-play priors framework for hyperspectral unmixing, IEEE TGRS 60, 2022
 (arXiv 2012.13074), in the form that denoises abundances. The endmembers are VCA's and stay. Constants of the authors'
 script (`PAPER`): lambda 2e-4, rho 10, growth 1.1, 40 iterations, for cubes of maximum one. sigma is then 0.0045 and
-falls: far below the error of an abundance map, so that the denoiser has nothing to do.
+falls to 0.0007: far below the error of an abundance map, so that a denoiser that believes it has nothing to do
+(`experiments.denoising`).
 
 The script puts rho times a matrix of ones where the paper has rho I, which under sum a = 1 is a constant: that is FCLS.
 Here it is as in the paper. Guessed: the other rule for the noise (`ESTIMATED`), which the paper lacks. The noise of a
