@@ -23,8 +23,8 @@ from experiments import (
     large_scene,
     memory,
     minimum_volume,
-    patches,
     parity,
+    patches,
     precision,
     remedies,
     residual_curves,
@@ -59,9 +59,9 @@ COLUMNS = {
     starts: "msad",
 }
 """Experiments, and a column of each that must be positive."""
-SLOW = {starts, large_scene}
-"""Of starts: it compiles once more what test_starting and choose_start have compiled. Of large_scene: six processes,
-each of which compiles. A minute each."""
+SLOW = {denoising, starts, large_scene}
+"""Of denoising and starts: they compile once more what test_plug_and_play, test_starting and choose_start have.
+Of large_scene: six processes, each of which compiles. A minute each."""
 FIGURES = (gradient_error, memory, residual_curves)
 
 
