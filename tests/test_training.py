@@ -278,5 +278,5 @@ def test_one_bad_scene_among_eight_leaves_answers_steps_and_gradients_of_the_oth
     for i in others:
         gradient, abundances, steps = alone(E[i], cubes[i])
         assert int(steps) == int(mixed[2][i])
-        np.testing.assert_allclose(mixed[1][i], abundances, atol=2e-5)
+        np.testing.assert_allclose(mixed[1][i], abundances, atol=config.forward.tolerance)
         np.testing.assert_allclose(mixed[0][i], gradient, atol=2e-4 * float(jnp.max(jnp.abs(gradient))))
