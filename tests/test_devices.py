@@ -1,6 +1,7 @@
 """Many scenes and many devices: what one device and one scene give."""
 
 import re
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import dequnmix_jax as dq
-from dequnmix_jax import synthetic
+from dequnmix_jax import files, streaming, survey, synthetic, tiling
 from dequnmix_jax.checks import InputError
 
 CONFIG = dq.Model(width=8)
@@ -128,6 +129,29 @@ def test_strips_of_one_scene(x64, gradient, constraint, devices):
     if gradient == "energy":  # and the network counts
         plain, _ = dq.unmix(params, cube, dq.Model(gradient="analytic", constraint=constraint), mask=mask)
         assert jnp.abs(plain.abundances - whole.abundances).max() > 0.005
+
+
+def test_tiles_over_devices():
+    """Tiles of one shape, stacked, are solved side by side; none waits for another."""
+    key = jax.random.key(3)
+    cube = scene(key, 24, 20)
+    params, config = trained(key, cube, "energy", "cone")
+    config = replace(config, forward=dq.Solver(tolerance=2e-6, max_steps=1000))
+    seen = survey.view(files.open_source(np.asarray(cube)))
+    found = survey.look(seen)
+    whole = streaming.statistics(params, seen, found.scale, found.valid, config, (12, 10))
+    plan = tiling.plan(24, 20, 12, 10, 10)
+    tiles, cubes, masks = zip(*streaming.read_ahead(seen, plan.tiles, plan.shape), strict=True)
+    solve = dq.over_scenes(lambda cube, mask: streaming.solve_tile(params, cube, mask, whole, config), mesh())
+    arguments = jnp.stack(cubes), jnp.stack(masks)
+    program = jax.jit(solve).lower(*arguments).compile()
+    assert not re.search(r"all-reduce|all-gather|collective|all-to-all", program.as_text())
+    solved = program(*arguments)
+    assert solved.trace.converged.all()
+    expected, _ = jax.jit(dq.unmix, static_argnums=2)(params, cube, config)
+    for number, tile in enumerate(tiles):
+        inside = solved.abundances[number][tile.inside]
+        np.testing.assert_allclose(inside, expected.abundances[tile.core], atol=1e-4)
 
 
 def test_gradients_of_strips(x64):
