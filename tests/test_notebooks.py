@@ -5,6 +5,7 @@ import io
 import json
 import re
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import jax
@@ -64,7 +65,7 @@ def check_your_own_scene(space):
     maps, mask = space["maps"], space["scene"].mask
     assert maps.crs["map info"] == space["scene"].crs["map info"] and (maps.valid == mask).all() and not mask.all()
     assert space["done"].tiles > 1
-    np.testing.assert_allclose(maps.cube[mask], space["whole"].abundances[mask], atol=2e-3)
+    np.testing.assert_allclose(maps.cube[mask], space["whole"].abundances[mask], atol=1e-2)  # what the halo leaves
 
 
 def check_in_a_larger_pipeline(space):
@@ -82,11 +83,15 @@ def check_many_scenes(space):
     assert not np.isfinite(space["spoilt_history"].loss[1]).any()
     assert len(space["devices"]) > 1 and space["traces"].converged.all()
     assert (space["first"] == space["first"][0]).all()
-    assert space["difference"] < 1e-2
+    assert space["difference"] < 1e-3
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_and_ends_with_a_picture(name, tmp_path, monkeypatch):
+    if name == "in_a_larger_pipeline":
+        pytest.importorskip("flatbuffers", reason="pip install 'dequnmix-jax[export]'")
+    if find_spec("rasterio") is None:  # the official files are TIFF: without it the shipped scene is read
+        monkeypatch.delenv("DEQUNMIX_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     setup, settings, *rest = code(name)
     shorter = settings
