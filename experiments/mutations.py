@@ -161,6 +161,8 @@ def _values(hostile: float) -> Callable[[Any], Any]:
 
 def _cast(kind: str) -> Callable[[Any], Any]:
     def change(value: Any) -> Any:
+        if np.asarray(value).dtype == object:
+            return value
         with np.errstate(all="ignore"):
             return np.nan_to_num(np.asarray(value)).astype(kind)
 

@@ -92,12 +92,15 @@ def read_usgs(
             )
         positions = _values(place, count, "wavelengths")
     width = fwhm if fwhm is not None else _beside(first, _BANDPASS, count, notes)
+    with np.errstate(over="ignore"):  # what grows beyond all numbers is refused with the rest that is not finite
+        positions = positions * 1000.0
+        widths = None if width is None else _values(width, count, "bandpasses") * 1000.0
     return from_file(
         first if len(paths) == 1 else first.parent,
         names,
-        positions * 1000.0,
+        positions,
         np.stack(columns),
-        None if width is None else _values(width, count, "bandpasses") * 1000.0,
+        widths,
         scale=scale,
         sort=sort,
         notes=tuple(notes),

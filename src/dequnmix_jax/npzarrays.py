@@ -5,7 +5,8 @@ import math
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +91,17 @@ def _checked(members: Sequence[tuple[str, Callable[[], Any]]], path: Path) -> di
     check_unpacked(size, path.stat().st_size, path)
     found = {}
     for name, opened in members:
-        with opened() as file:
+        with opened() as file, old_headers():
             found[name] = np.lib.format.read_array(file, allow_pickle=False)
     return found
+
+
+@contextmanager
+def old_headers() -> Iterator[None]:
+    """Read the headers of Python 2 without numpy's advice to save the file again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -100,7 +109,8 @@ def header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"version {version} of the format")
-    shape, backwards, dtype = _HEADERS[version](file)
+    with old_headers():
+        shape, backwards, dtype = _HEADERS[version](file)
     if min(shape, default=0) < 0:
         raise ValueError(f"shape {shape}")
     return shape, backwards, dtype

@@ -187,7 +187,7 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
         valid=int(valid.sum()),
         lowest=lowest,
         highest=np.max(cube, axis=(0, 1), where=where, initial=-np.inf),
-        zero=int((valid & ~cube.any(axis=2)).sum()),
+        zero=int((valid & ~lit(cube)).sum()),
         negative_pixels=int(negative.any(axis=2).sum()),
         negative_bands=int(negative.any(axis=(0, 1)).sum()),
     )
@@ -250,6 +250,12 @@ def odd(found: Extent, good: Array, wavelengths: Array | None) -> list[str]:
     return warnings
 
 
+def lit(values: Array) -> Array:
+    """Return which pixels (..., B) are not zero in every band; NaN is not zero."""
+    with np.errstate(invalid="ignore"):  # numpy warns of a signalling NaN, which a damaged file may hold
+        return np.asarray(values.any(axis=-1))
+
+
 def mask_invalid(scene: Scene) -> Scene:
     """Mask the pixels that are zero in every band or hold NaN or infinity, and set their values to 0.
 
@@ -263,7 +269,7 @@ def mask_invalid(scene: Scene) -> Scene:
         InputError: no valid pixel would be left.
     """
     finite = np.isfinite(scene.cube).all(axis=2)
-    zero = ~scene.cube.any(axis=2)
+    zero = ~lit(scene.cube)
     invalid = scene.valid & (~finite | zero)
     if not invalid.any():
         return scene

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.scene import Array, Extent, Scene, odd
+from dequnmix_jax.scene import Array, Extent, Scene, lit, odd
 from dequnmix_jax.source import Source, Window
 
 # Rows are read in strips of about this many bytes of float32.
@@ -37,7 +37,7 @@ class View(NamedTuple):
         cube, mask = self.stored.read(window, self.bands)
         if self.drop:
             for row in range(mask.shape[0]):  # row by row: what is looked for takes a byte a value
-                mask[row] &= np.isfinite(cube[row]).all(axis=1) & cube[row].any(axis=1)
+                mask[row] &= np.isfinite(cube[row]).all(axis=1) & lit(cube[row])
                 cube[row, ~mask[row]] = 0
         return cube, mask
 
@@ -136,7 +136,7 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
                 negative += int((values < 0).any(axis=1).sum())
                 below |= least < 0
             if (least <= 0).all() and (most >= 0).all():  # else no pixel is zero in every band
-                zero += int((~values.any(axis=1)).sum())
+                zero += int((~lit(values)).sum())
             if (first + row) % every == 0:
                 samples.append(cube[row, ::every][mask[row, ::every]][:, list(three)])
         then(window.rows.stop / height)
