@@ -21,7 +21,7 @@ import numpy as np
 
 import dequnmix_jax as dq
 from benchmarks.many_scenes import Settings as Scenes
-from benchmarks.many_scenes import made_up
+from benchmarks.many_scenes import in_turn, made_up
 from benchmarks.timing import compiled, race
 from dequnmix_jax import synthetic
 from dequnmix_jax.atomic import replacing_file
@@ -138,7 +138,7 @@ def many(settings: Settings) -> dict[str, float]:
     alone, together = jax.jit(fit), jax.jit(jax.vmap(fit))
     spent = race(
         {
-            "loop": lambda: [alone(*each) for each in zip(keys, cubes, strict=True)],
+            "loop": lambda: in_turn(alone, keys, cubes),
             "vmap": lambda: together(keys, cubes),
         },
         1,
