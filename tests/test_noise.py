@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dequnmix_jax import datasets, noise, objective, synthetic
+from dequnmix_jax import datasets, lapack, noise, objective, synthetic
 from dequnmix_jax.checks import InputError
 
 BANDS = 40
@@ -120,3 +120,19 @@ def test_variability_of_shipped_scenes(name, snr, low, high):
 def test_variability_of_samson(data_dir):
     cube = jnp.asarray(datasets.load("samson_zhu")[0].cube)
     assert float(noise.variability(cube, 3)) > 0.9
+
+
+@pytest.mark.parametrize("name, shape", [("eigh", (6, 6)), ("qr_root", (9, 6)), ("svd", (6, 6))])
+def test_decompositions_of_a_batch_come_one_by_one(name, shape):
+    """On a CPU two batches of LAPACK calls at once can wait for each other for ever."""
+    function = getattr(lapack, name)
+    x = jax.random.normal(jax.random.key(0), (3, *shape))
+    x = x + jnp.swapaxes(x, 1, 2) if name == "eigh" else x
+    mapped = jax.jit(jax.vmap(function))
+    for one, many in zip(zip(*map(function, x), strict=True), mapped(x), strict=True):
+        np.testing.assert_allclose(jnp.stack(one), many, atol=1e-5)
+    calls = [line for line in mapped.lower(x).compile().as_text().splitlines() if "lapack_" in line]
+    assert calls and not any(f"[3,{shape[0]}" in line for line in calls)
+    loss = lambda x: jnp.sum(function(x)[1 if name == "svd" else 0] ** 2)  # noqa: E731
+    slopes = jax.jit(jax.vmap(jax.grad(loss)))(x)
+    np.testing.assert_allclose(slopes, jnp.stack([jax.grad(loss)(each) for each in x]), rtol=1e-4, atol=1e-4)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dequnmix_jax import lapack
 from dequnmix_jax.checks import Array, check_cube, check_finite, check_mask
 from dequnmix_jax.mixing import wide
 
@@ -156,7 +157,7 @@ def noise_moments(cube: Array, mask: Array | None) -> tuple[jax.Array, jax.Array
     precision = jnp.matmul(jnp.square(axes), 1 / jnp.square(size[:, 0]), precision="highest")
     noise_root = axes.T / size / precision[None]
     root = axes.T * jnp.sqrt(energies)[:, None]
-    directions = jnp.linalg.svd(root - noise_root)[2].T
+    directions = lapack.svd(root - noise_root)[2].T
     freedom = valid - (energies.size - 1)
     correction = valid / jnp.where(freedom > 1, freedom, 1)
     found = [jnp.sum(jnp.square(jnp.matmul(x, directions, precision="highest")), axis=0) for x in (root, noise_root)]
@@ -197,8 +198,8 @@ def _energies(cube: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the squared singular values (B,) of the pixels, none below what is known of it, and directions (B, B)."""
     pixels = cube.reshape(-1, cube.shape[-1])
     missing = max(pixels.shape[1] - pixels.shape[0], 0)
-    root = jnp.linalg.qr(jnp.pad(pixels, ((0, missing), (0, 0))), mode="r")
-    _, sizes, axes = jnp.linalg.svd(root)
+    (root,) = lapack.qr_root(jnp.pad(pixels, ((0, missing), (0, 0))))
+    _, sizes, axes = lapack.svd(root)
     return jnp.square(jnp.maximum(sizes, _FLOOR * jnp.finfo(cube.dtype).eps * sizes[0])), axes.T
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dequnmix_jax import lapack
 from dequnmix_jax.checks import Array, check_count, check_cube, check_finite, check_mask
 from dequnmix_jax.mixing import wide
 
@@ -51,7 +52,7 @@ def checked(cube: Array, count: int, mask: Array | None) -> tuple[jax.Array, jax
 def principal(Y: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return eigenvalues (B,), largest first, and eigenvectors (B, B), as columns, of the pixels' second moments."""
     moments = jnp.matmul(Y.T, Y, precision="highest") / count
-    values, vectors = jnp.linalg.eigh(moments)
+    values, vectors = lapack.eigh(moments)
     return values[::-1], vectors[:, ::-1]
 
 
