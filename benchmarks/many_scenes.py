@@ -91,7 +91,7 @@ def main(settings: Settings, folder: Path) -> Path:
 
 
 def in_turn(run: Callable[..., Any], keys: jax.Array, cubes: jax.Array) -> list[Any]:
-    """Run scene after scene, each waited for: with 64 under way at once on two cores XLA was seen to stand still."""
+    """Run scene after scene, each waited for, as a script that looks at its results does."""
     return [jax.block_until_ready(run(*each)) for each in zip(keys, cubes, strict=True)]
 
 
