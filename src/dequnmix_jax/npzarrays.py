@@ -37,8 +37,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Array]:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # numpy's on files of Python 2, which it reads all the same
+        with path.open("rb") as file, old_headers():
             if file.read(len(_MAGIC)) == _MAGIC:
                 return {"cube": _checked([("cube", lambda: path.open("rb"))], path)["cube"]}
             with zipfile.ZipFile(file) as archive:
@@ -91,7 +90,7 @@ def _checked(members: Sequence[tuple[str, Callable[[], Any]]], path: Path) -> di
     check_unpacked(size, path.stat().st_size, path)
     found = {}
     for name, opened in members:
-        with opened() as file, old_headers():
+        with opened() as file:
             found[name] = np.lib.format.read_array(file, allow_pickle=False)
     return found
 
