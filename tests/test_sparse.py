@@ -176,6 +176,8 @@ def test_a_pixel_of_nan_spoils_itself_alone(name):
     (x, trace), (masked, _) = run(hole, mask | True), run(hole, mask)
     assert trace.converged and jnp.isnan(x[1, 2]).all() and (masked[1, 2] == 0).all()
     np.testing.assert_array_equal(x[mask], masked[mask])
+    unmasked, _ = jax.jit(lambda Y: RUNS[name](Y, E, 0.1))(hole)
+    np.testing.assert_array_equal(unmasked, x)
     gradient = jax.grad(lambda E: jnp.nansum(RUNS[name](hole, E, 0.1, mask=mask)[0]))(E)
     assert jnp.isfinite(gradient).all()
 
