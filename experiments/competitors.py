@@ -12,19 +12,17 @@ abundances from those of VCA + FCLS, where the method keeps VCA's spectra: what 
 import functools
 import importlib.util
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import dequnmix_jax as dq
-from dequnmix_jax import datasets, mixing, synthetic
+from dequnmix_jax import mixing
 from dequnmix_jax.truth import Truth
-from experiments import tables
+from experiments import scenes, tables
 from experiments.baselines import (
     Found,
     Method,
@@ -134,42 +132,6 @@ def methods(settings: Settings, scene: str) -> list[tuple[Method, int]]:
     return [(method, seeds) for method, seeds in chosen if method.name.startswith(settings.only)]
 
 
-def varied(snr: float, side: int = 50, bands: int = 198) -> tuple[jax.Array, Truth]:
-    """Return a scene of three materials whose spectra vary from pixel to pixel.
-
-    e_rn = e_r exp(0.1 g + 0.1 h): g over the bands a Gaussian random field, h a number, both drawn for each pixel and
-    material. The size of the paper's scenes; their recipe (PROSPECT-D, Hapke, illumination of water) is not that.
-    """
-    draw, maps, shape, light, noise = jax.random.split(jax.random.key(2604), 5)
-    E = synthetic.spectra(draw, 3, bands)
-    A = synthetic.abundance_field(maps, (side, side), 3, length=6.0, contrast=1.5)
-    # The logit of `spectra` is such a field: 1.5 times a standard one, about an eighth of the bands long.
-    s = synthetic.spectra(shape, side * side * 3, bands)
-    g = jax.scipy.special.logit((s - 0.05) / 0.9) / 1.5
-    h = jax.random.normal(light, (side * side * 3, 1))
-    each = E[None] * jnp.exp(0.1 * g + 0.1 * h).reshape(-1, 3, bands)
-    cube = jnp.einsum("nr,nrb->nb", A.reshape(-1, 3), each, precision="highest").reshape(side, side, bands)
-    truth = Truth(np.asarray(A), np.asarray(jnp.mean(each, axis=0)), reference="exact abundances, mean spectra")
-    return synthetic.add_noise(noise, cube, snr), truth
-
-
-def scene(name: str, crop: int | None) -> tuple[jax.Array, Sequence[tuple[Truth, bool]]]:
-    """Return a cube and its references, each with whether it is exact in the units of the scene."""
-    if name.startswith("varied"):
-        cube, truth = varied(float(name.split()[1]))
-        references = [(truth, True)]
-    elif name == "samson":
-        cube = jnp.asarray(datasets.load("samson_zhu")[0].cube)
-        references = [(datasets.load(f"samson_{author}")[1], False) for author in ("zhu", "rasti")]
-    else:
-        loaded, truth = datasets.load(name)
-        cube, references = jnp.asarray(loaded.cube), [(truth, False)]
-    if crop is not None:
-        cube = cube[:crop, :crop]
-        references = [(replace(truth, abundances=truth.abundances[:crop, :crop]), exact) for truth, exact in references]
-    return cube, references
-
-
 def run(method: Method, cube: jax.Array, starts: jax.Array) -> tuple[Found, float]:
     """Return what a method finds from each start, and CPU seconds a start, compilation not counted."""
     keys = jnp.stack([jax.random.key(seed) for seed in range(len(starts))])
@@ -188,7 +150,8 @@ def main(settings: Settings, folder: Path) -> Path:
     """Run all and write `competitors.csv` and `competitors.md`, anew after each scene."""
     rows: list[dict[str, object]] = []
     for name in settings.scenes:
-        cube, references = scene(name, settings.crop)
+        loaded = scenes.load(name, 0, settings.crop)
+        cube, references = loaded.cube, loaded.references
         find = jax.jit(functools.partial(dq.vca, count=references[0][0].endmembers.shape[0]))
         starts = jnp.stack([jnp.maximum(find(jax.random.key(s), cube), 1e-5) for s in range(settings.seeds)])
         plain = jax.block_until_ready(jax.jit(jax.vmap(dq.fcls, in_axes=(None, 0)))(cube, starts))
@@ -204,7 +167,7 @@ def main(settings: Settings, folder: Path) -> Path:
                 print(tables.line(rows[-1]), flush=True)
         note = (
             f"Seeds vmapped; fewer for what is slow. The unrolled twins are those of DEQ-Unmix, scaled. `varied` is a "
-            f"scene of this module, not the recipe of the paper. {settings}"
+            f"scene of `scenes`, not the recipe of the paper. {settings}"
         )
         target = tables.write(folder, "competitors", rows, "python -m experiments.competitors", note)
     return target
