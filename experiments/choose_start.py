@@ -47,6 +47,10 @@ class Settings:
         Kind(5, 1.0, 30.0, contrast=0.15),
         Kind(6, 0.8, 30.0, contrast=0.3),
         Kind(4, 1.0, 30.0, brightness=0.2, varied=0.1, contrast=0.3),
+        Kind(3, 1.0, 15.0, uneven=0.15),
+        Kind(3, 1.0, 30.0, uneven=0.15),
+        Kind(5, 1.0, 30.0, uneven=0.1),
+        Kind(4, 0.9, 40.0, uneven=0.2, varied=0.05),
     )
     draws: int = 3
     held_out: int = 2
@@ -82,7 +86,7 @@ def draw_scene(key: jax.Array, kind: Kind, settings: Settings) -> tuple[syntheti
     # Between few and many pure pixels.
     contrast = jax.random.uniform(jax.random.fold_in(mix, 1), (), minval=0.7, maxval=2.0)
     sample = synthetic.linear_scene(mix, shape, E, purity=kind.purity, brightness=kind.brightness, contrast=contrast)
-    sample = vary(own, sample, kind.varied, kind.snr)
+    sample = vary(own, sample, kind.varied, kind.snr, kind.uneven)
     if not kind.brightness:
         return sample, sample.abundances
     return sample, mixing.normalise_abundances(sample.abundances * jnp.max(E, axis=1)[None, None])[0]
@@ -101,9 +105,10 @@ def drawn(key: int, trials: int) -> list[starting.Weights]:
     for _ in range(trials):
         # A weight of zero is a measure that is not needed. Small ones are as likely as large ones.
         size = draw.uniform(size=6) * (draw.uniform(size=6) < 0.5)
-        largest = {"purified": 0.1, "varied": 0.6, "angle": 1.0, "volume": 0.5, "instability": 0.2, "impurity": 0.5}
+        largest = {"purified": 0.1, "varied": 1.2, "angle": 1.0, "volume": 0.5, "instability": 0.2, "impurity": 0.5}
         some = {name: float(most * x) for (name, most), x in zip(largest.items(), size, strict=True)}
-        found.append(starting.Weights()._replace(scaled=float(draw.uniform(0.0, 0.25)), **some))
+        mixing_model = {"scaled": float(draw.uniform(0.0, 0.25)), "shared": float(draw.uniform(0.0, 0.4))}
+        found.append(starting.Weights()._replace(**mixing_model, **some))
     return found
 
 
@@ -152,7 +157,7 @@ def main(settings: Settings, folder: Path) -> Path:
     for row, candidate in enumerate(starting.CANDIDATES):
         add(f"always {candidate}", np.full(len(regret), row))
     for name, weights in (("start, weights of the least cost here", best), ("start, as it is", starting.Weights())):
-        chosen, _, _, _, unsure = (np.asarray(x) for x in pick(table, v, weights))
+        chosen, _, _, _, _, unsure = (np.asarray(x) for x in pick(table, v, weights))
         add(name, chosen, unsure)
         print(name, weights)
         for kind, which, ratio, row in zip(kinds, inside, regret, chosen, strict=True):

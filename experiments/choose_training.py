@@ -33,6 +33,7 @@ class Kind(NamedTuple):
         brightness: standard deviation of the logarithm of the brightness.
         varied: relative standard deviation of the spectra from pixel to pixel.
         contrast: of the spectra around their common mean; 1 as drawn, less for similar materials.
+        uneven: standard deviation of the logarithm of each material's own brightness, from pixel to pixel.
     """
 
     count: int
@@ -41,6 +42,7 @@ class Kind(NamedTuple):
     brightness: float = 0.0
     varied: float = 0.0
     contrast: float = 1.0
+    uneven: float = 0.0
 
 
 class Choice(NamedTuple):
@@ -117,13 +119,17 @@ def errors(estimate: dq.Estimate, sample: synthetic.Sample) -> tuple[float, floa
     )
 
 
-def vary(key: jax.Array, sample: synthetic.Sample, amount: float, snr: float) -> synthetic.Sample:
-    """Give every pixel spectra of its own: e (1 + amount * a random smooth function of the band), then the noise."""
+def vary(key: jax.Array, sample: synthetic.Sample, amount: float, snr: float, uneven: float = 0) -> synthetic.Sample:
+    """Give every pixel spectra of its own: e exp(uneven n) (1 + amount * a random smooth function of the band).
+
+    n is standard normal, one number for each pixel and material. Then the noise.
+    """
     height, width, bands = sample.cube.shape
     draw, noise = jax.random.split(key)
     waves = jnp.cos(jnp.pi * jnp.arange(1.0, 5.0)[:, None] * jnp.linspace(0.0, 1.0, bands)[None]) / 2**0.5
     shape = (height, width, sample.endmembers.shape[0], 4)
     own = 1 + amount * jnp.matmul(jax.random.normal(draw, shape), waves)
+    own = own * jnp.exp(uneven * jax.random.normal(jax.random.fold_in(draw, 1), (*shape[:3], 1)))
     mixed = jnp.sum(sample.abundances[..., None] * sample.endmembers[None, None] * own, axis=2)
     return sample._replace(cube=synthetic.add_noise(noise, sample.brightness[..., None] * mixed, snr))
 
@@ -135,7 +141,7 @@ def draw_scene(key: jax.Array, kind: Kind, settings: Settings) -> synthetic.Samp
     E = (1 - kind.contrast) * jnp.mean(E, axis=0, keepdims=True) + kind.contrast * E
     shape = (settings.side, settings.side)
     sample = synthetic.linear_scene(mix, shape, E, purity=kind.purity, brightness=kind.brightness, contrast=2.0)
-    return vary(own, sample, kind.varied, kind.snr)
+    return vary(own, sample, kind.varied, kind.snr, kind.uneven)
 
 
 def main(settings: Settings, folder: Path) -> Path:

@@ -103,24 +103,38 @@ def test_a_start_is_chosen_and_said(begin):
 def test_the_decision_follows_the_scores():
     half = len(starting.CANDIDATES) // 2
     flat = jnp.ones(2 * half)
-    scores = starting.Scores(0.1 * flat, 0.1 * flat, -flat, 0.01 * flat, 0.9 * flat)
+    scores = starting.Scores(0.1 * flat, 0.1 * flat, -flat, 0.01 * flat, 0.9 * flat, 0.06 * flat)
     scores = scores._replace(error=scores.error.at[half + 3].set(0.05))
     decide = jax.jit(lambda error, v: starting.decide(scores._replace(error=error), v, starting.Weights()))
-    chosen, cost, brightness, margin, unsure = decide(scores.error, 0.0)
+    chosen, cost, brightness, shared, margin, unsure = decide(scores.error, 0.0)
     assert starting.CANDIDATES[int(chosen)] == starting.Candidate("minimum volume", False, True)
     assert not bool(unsure) and float(margin) > 0.5
     np.testing.assert_allclose(brightness, np.log(2), rtol=1e-5)
+    np.testing.assert_allclose(shared, np.log(5 / 3), rtol=1e-5)
     assert jnp.isinf(cost[:half]).all()
     # An equal of another kind leaves no margin, and the purified is preferred to it.
     twin = decide(scores.error.at[half + 6].set(0.05), 0.0)
-    assert int(twin[0]) == half + 6 and bool(twin[4])
+    assert int(twin[0]) == half + 6 and bool(twin[5])
     # One that fits a little worse is preferred only where the spectra vary.
     worse = scores.error.at[half + 6].set(0.06)
     assert int(decide(worse, 0.0)[0]) == half + 3 and int(decide(worse, 0.9)[0]) == half + 6
     # A candidate whose figures are not numbers is never chosen; nearly equal mixing models are said to be so.
     assert int(decide(scores.error.at[half + 3].set(jnp.nan), 0.0)[0]) != half + 3
     near = decide(scores.error.at[half + 3].set(0.1 * np.exp(-0.1)).at[0].set(0.099), 0.0)
-    assert not bool(near[2] > 0.12) and bool(near[4])
+    assert not bool(near[2] > 0.12) and bool(near[5])
+    # A brightness that the neighbours do not share is variability of the materials: mixing stays linear.
+    alone = starting.decide(scores._replace(shared=0.1 * flat), 0.0, starting.Weights())
+    assert int(alone[0]) < half and jnp.isinf(alone[1][half:]).all()
+
+
+def test_brightness_that_each_material_has_by_itself_is_not_taken_for_illumination(begin):
+    key = jax.random.key(3)
+    scene = sample(1.0, 0.0)
+    own = jnp.exp(0.15 * jax.random.normal(key, (*scene.abundances.shape, 1)))
+    cube = jnp.sum(scene.abundances[..., None] * own * scene.endmembers[None, None], axis=2)
+    found = begin(jax.random.key(0), cube, jnp.ones((16, 16), bool))
+    assert float(found.brightness) > 0.12 and float(found.shared) < 0.15 * float(found.brightness)
+    assert not bool(found.scaled)
 
 
 def test_too_few_bands_are_named():

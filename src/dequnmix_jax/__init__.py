@@ -45,7 +45,7 @@ from dequnmix_jax.solvers import solve
 from dequnmix_jax.source import Source
 from dequnmix_jax.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
 from dequnmix_jax.stacking import alike, stack
-from dequnmix_jax.starting import Scores, Start, Weights, reason, start
+from dequnmix_jax.starting import Scores, Start, Weights, model_for, reason, start
 from dequnmix_jax.superpixels import Superpixels, superpixels
 from dequnmix_jax.team import Team
 from dequnmix_jax.team import join as join_team
@@ -58,7 +58,8 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "Scene", "Ground", "read", "open_source", "Source", "read_truth", "write", "write_scene",
     "read_result", "Result", "write_report",
     "Library", "read_library", "resample", "match", "Matches",
-    "vca", "sivm", "nfindr", "atgp", "minimum_volume", "purify", "start", "reason", "Start", "Scores", "Weights",
+    "vca", "sivm", "nfindr", "atgp", "minimum_volume", "purify",
+    "start", "reason", "model_for", "Start", "Scores", "Weights",
     "hysime", "virtual_dimension", "Dimension", "fcls", "nnls", "scaled_nnls", "kkt_residual",
     "ucls", "scls", "sunsal", "collaborative_sunsal", "sunsal_tv", "Admm",
     "mvc_nmf", "l_half_nmf", "sgs_nmf", "Factoring", "superpixels", "Superpixels",

@@ -1,5 +1,6 @@
 """Choose a start without the truth: candidates, measures that need no reference, and a decision."""
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ from jax import lax
 from dequnmix_jax import metrics
 from dequnmix_jax.checks import Array, InputError
 from dequnmix_jax.classical import fcls, nnls, scaled_nnls
+from dequnmix_jax.config import Model
+from dequnmix_jax.convolution import convolve
 from dequnmix_jax.endmembers import purify, vca
 from dequnmix_jax.extreme import corners
 from dequnmix_jax.minimum_volume import RUNS, enclosing
@@ -48,6 +51,8 @@ class Scores(NamedTuple):
         volume: log det(U U^T) / 2 (R - 1), U the unit spectra: log size of the simplex on the sphere.
         instability: mean angle between the spectra that two random halves of the pixels give, with seeds of their own.
         purity: mean over the endmembers of the abundance that 1 % of the pixels exceed.
+        shared: as `error`, of linear mixing under the mean brightness of the eight neighbours; that of scaled
+            candidates is `error` itself.
     """
 
     error: jax.Array
@@ -55,6 +60,7 @@ class Scores(NamedTuple):
     volume: jax.Array
     instability: jax.Array
     purity: jax.Array
+    shared: jax.Array
 
 
 class Weights(NamedTuple):
@@ -66,6 +72,9 @@ class Weights(NamedTuple):
 
     Attributes:
         scaled: log ratio of the least error of linear and of scaled mixing from which on mixing is taken as scaled.
+        shared: part of that ratio which the brightness of the neighbours must explain as well. Illumination changes
+            from one pixel to the next by little; where it does not, each material varies by itself, and a free
+            brightness only fits it better.
         purified: how much of log error a purified candidate may lack, where the spectra do not vary: the mean of
             several pixels has less noise than an extreme one, which the error of the noisy bands hardly shows.
         varied: the same for each unit of `noise.variability`: a larger simplex fits variable spectra better, and is not
@@ -74,10 +83,12 @@ class Weights(NamedTuple):
         margin: gap of costs to a candidate of another kind (extreme pixels, minimum volume, purified), below which the
             choice is called unsure.
         unstable: angle between the halves of the pixels above which it is unsure, radians.
-        near: distance of the log ratio of the mixing models from `scaled` below which it is unsure.
+        near: distance of the log ratio of the mixing models from `scaled`, or of what the neighbours explain of it
+            from `shared`, below which it is unsure.
     """
 
     scaled: float = 0.12
+    shared: float = 0.15
     purified: float = 0.02
     varied: float = 0.35
     angle: float = 0.0
@@ -100,7 +111,9 @@ class Start(NamedTuple):
         cost: (C,), of each candidate, infinite for those of the other mixing model; the least is chosen.
         scores: Scores, what was measured of each candidate.
         variability: (), `noise.variability` of the scene.
-        brightness: (), log ratio of the least error of linear and of scaled mixing: what decided on `scaled`.
+        brightness: (), log ratio of the least error of linear and of scaled mixing; and
+        shared: (), the same of linear mixing and of linear mixing under the neighbours' brightness: what decided on
+            `scaled`.
         margin: (), gap between the cost of the choice and the least of another kind (`Weights.margin`).
         unsure: () bool, the margin is small, the mixing models are nearly equal, or the spectra depend on the pixels.
     """
@@ -113,6 +126,7 @@ class Start(NamedTuple):
     scores: Scores
     variability: jax.Array
     brightness: jax.Array
+    shared: jax.Array
     margin: jax.Array
     unsure: jax.Array
 
@@ -122,7 +136,8 @@ def start(key: Array, cube: Array, count: int, *, mask: Array | None = None, wei
 
     VCA, SiVM, N-FINDR and the minimum volume, each as it is and purified (`purify`), with linear mixing (FCLS) and with
     scaled mixing (`scaled_nnls`): 16 candidates, measured by `Scores` and decided by `Weights`. First the mixing model:
-    scaled where a brightness of each pixel explains held-out bands better than linear mixing does. Then the least cost
+    scaled where a brightness of each pixel explains held-out bands better than linear mixing does, and that of its
+    neighbours does so too. Then the least cost
 
         log error - (purified + varied * v) [of a purified candidate], v = noise.variability,
 
@@ -152,21 +167,23 @@ def start(key: Array, cube: Array, count: int, *, mask: Array | None = None, wei
     cube = jnp.where(valid[..., None], wide(cube), 0)
     E, scores, varied = candidates(key, cube, valid, count)
     weights = Weights() if weights is None else weights
-    chosen, cost, brightness, margin, unsure = decide(scores, varied, weights)
+    chosen, cost, brightness, shared, margin, unsure = decide(scores, varied, weights)
     best, scaled = E[chosen], chosen >= len(CANDIDATES) // 2
     A = lax.cond(scaled, lambda: scaled_nnls(cube, best, mask=valid)[0], lambda: fcls(cube, best, mask=valid))
-    return Start(best, A, scaled, chosen, cost, scores, varied, brightness, margin, unsure)
+    return Start(best, A, scaled, chosen, cost, scores, varied, brightness, shared, margin, unsure)
 
 
 def decide(
     scores: Scores, varied: Array, weights: Weights
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Return the row chosen, costs (C,), log ratio of the mixing models, margin, and whether it is unsure."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Return the row chosen, costs (C,), log ratios of the mixing models, margin, and whether it is unsure."""
     half = len(CANDIDATES) // 2
-    error = jnp.log(jnp.maximum(scores.error, 1e-9))
-    error = jnp.where(jnp.isnan(error), jnp.inf, error)
+    error, under = (jnp.log(jnp.maximum(one, 1e-9)) for one in (scores.error, scores.shared))
+    error, under = (jnp.where(jnp.isnan(one), jnp.inf, one) for one in (error, under))
     brightness = jnp.min(error[:half]) - jnp.min(error[half:])
-    scaled = brightness > weights.scaled
+    shared = jnp.min(error[:half]) - jnp.min(under[:half])
+    beyond = brightness > weights.scaled
+    scaled = beyond & (shared > weights.shared * brightness)
     purified = jnp.asarray([candidate.purified for candidate in CANDIDATES])
     cost = (
         error
@@ -182,7 +199,9 @@ def decide(
     kind = jnp.asarray([2 if entry.purified else int(entry.method == METHODS[-1]) for entry in CANDIDATES])
     margin = jnp.min(jnp.where(kind != kind[chosen], cost, jnp.inf)) - cost[chosen]
     unsure = ~(margin >= weights.margin) | ~(scores.instability[chosen] <= weights.unstable)
-    return chosen, cost, brightness, margin, unsure | (jnp.abs(brightness - weights.scaled) < weights.near)
+    unsure = unsure | (jnp.abs(brightness - weights.scaled) < weights.near)
+    unsure = unsure | (beyond & (jnp.abs(shared - weights.shared * brightness) < weights.near))
+    return chosen, cost, brightness, shared, margin, unsure
 
 
 def reason(found: Start) -> str:
@@ -191,11 +210,28 @@ def reason(found: Start) -> str:
     mixing = "scaled" if bool(found.scaled) else "linear"
     return (
         f"{CANDIDATES[chosen]}: {mixing} mixing, because a brightness of each pixel changes the error of held-out "
-        f"bands by a factor of {float(jnp.exp(-found.brightness)):.3g}; there it has the least cost, held-out error "
+        f"bands by a factor of {float(jnp.exp(-found.brightness)):.3g} and that of its neighbours by one of "
+        f"{float(jnp.exp(-found.shared)):.3g}; there it has the least cost, held-out error "
         f"{float(scores.error[chosen]):.2g}, log volume {float(scores.volume[chosen]):.2f}, purity "
         f"{float(scores.purity[chosen]):.2f}, {float(scores.instability[chosen]):.2g} rad between halves of the "
         f"pixels, {float(found.margin):.2g} ahead of the next kind{' (unsure)' if bool(found.unsure) else ''}."
     )
+
+
+def model_for(found: Start, config: Model | None = None) -> Model:
+    """Return the choices of a model whose mixing is what `start` found (host side: the arrays must be concrete).
+
+    The cone where mixing is scaled, the simplex where it is linear:
+
+        found = dq.start(key, cube, count)
+        config = dq.model_for(found)
+        params, history = dq.fit(key, cube, config, *dq.RECOMMENDED, endmembers=found.endmembers)
+
+    Args:
+        found: of `start`.
+        config: all other choices; None: the defaults.
+    """
+    return replace(Model() if config is None else config, constraint="cone" if bool(found.scaled) else "simplex")
 
 
 @partial(jax.jit, static_argnames="count")  # some twenty loops, run eagerly, would be compiled at every call
@@ -254,16 +290,39 @@ def _measure(
         jnp.matmul(from_odd, E, precision="highest"),
         jnp.matmul(from_even, E, precision="highest"),
     )
+    error = _relative(rebuilt, cube)
+    shared = error
     if scaled:  # abundances are those of spectra of maximum one
         x, _ = normalise_abundances(x * jnp.max(E, axis=1)[None, None])
+    else:
+        around = _around(nnls(cube, E, mask=valid), valid)
+        from_even, from_odd = (
+            fcls(jnp.where(seen[None, None], cube / around, 0), jnp.where(seen[None], E, 0), mask=valid)
+            for seen in (even, ~even)
+        )
+        halves = [jnp.matmul(part, E, precision="highest") for part in (from_odd, from_even)]
+        shared = _relative(around * jnp.where(even[None, None], halves[0], halves[1]), cube)
     a = jnp.where(valid[..., None], x, -1).reshape(-1, E.shape[0])
     rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
     lengths = jnp.sqrt(jnp.sum(E * E, axis=1, keepdims=True))
     U = E / jnp.where(lengths > 0, lengths, 1)
     return Scores(
-        error=jnp.sqrt(jnp.sum(jnp.square(rebuilt - cube)) / jnp.sum(jnp.square(cube))),
+        error=error,
         angle=metrics.mean_spectral_angle(cube, rebuilt, valid),
         volume=jnp.linalg.slogdet(jnp.matmul(U, U.T, precision="highest"))[1] / (2 * (E.shape[0] - 1)),
         instability=metrics.msad(first[metrics.align(first, second)], second),
         purity=jnp.mean(jnp.sort(a, axis=0, descending=True)[rank]),
+        shared=shared,
     )
+
+
+def _relative(rebuilt: jax.Array, cube: jax.Array) -> jax.Array:
+    return jnp.sqrt(jnp.sum(jnp.square(rebuilt - cube)) / jnp.sum(jnp.square(cube)))
+
+
+def _around(x: jax.Array, valid: jax.Array) -> jax.Array:
+    """Return the mean brightness of the eight neighbours of each pixel (H, W, 1), 1 where that is unknown or zero."""
+    kernel = jnp.ones((3, 3, 1, 1), x.dtype).at[1, 1].set(0)
+    level = jnp.where(valid, jnp.sum(x, axis=-1), 0)[..., None]
+    total, number = convolve(level, kernel), convolve(valid[..., None].astype(x.dtype), kernel)
+    return jnp.where(total > 0, total / jnp.maximum(number, 1), 1)

@@ -44,20 +44,31 @@ def train(
     """Train a model on a scene, or on patches of one, as the options say; keep the training where a file is named."""
     import jax
 
+    from dequnmix_jax import patches
+    from dequnmix_jax.starting import model_for, reason, start
+
     config, training, rates = choices(args)
     more: dict[str, Any] = {} if keep is None else {"keep": keep, "every": args.checkpoint, "anew": args.force}
     key = jax.random.key(args.seed)
-    if drawn is None:
+    found = None
+    if drawn is None and args.start == "auto":
+        first, key = jax.random.split(key)
+        found = start(first, scene.cube, count, mask=scene.mask)
+        warn(f"note: the start is {reason(found)}")
+        more["endmembers"] = found.endmembers
+        if args.constraint is None:  # what is asked for in words stays
+            config = model_for(found, config)
+    elif drawn is None:
         more["count"] = count
     else:
-        from dequnmix_jax.patches import start
-
         _, first, key = jax.random.split(key, 3)
-        more |= {"endmembers": start(first, drawn, count), "whole": drawn.whole}
+        more |= {"endmembers": patches.start(first, drawn, count), "whole": drawn.whole}
     fitted = fit_scene(key, scene, config, training, rates, **more)
     metadata = model_metadata(scene, config, training, rates, args.seed, fitted.history)
     if drawn is not None:
         metadata["scene"] = drawn.record()
+    if found is not None:
+        metadata["start"] = reason(found)
     metadata["ignore"] = [list(pair) for pair in args.ignore or ()]
     metadata["bands"] = None if args.bands is None else list(args.bands)
     return Trained(jax.tree.map(np.asarray, fitted.params), config, metadata, fitted.history, fitted.seconds)
@@ -82,6 +93,11 @@ def draw_patches(args: Namespace) -> tuple["Patches", dict[str, Any]]:
 
 def choices(args: Namespace) -> tuple[Model, Training, Rates]:
     """Return what the options and their file of choices ask for; an option overrides the file."""
+    if getattr(args, "patches", None) is not None and args.start == "auto":
+        raise InputError(
+            "--start auto looks at the whole scene, and --patches is for one larger than memory; expected one of the "
+            "two. Leave one out."
+        )
     config, training, rates = read_configuration(args.config)
     chosen = {name: getattr(args, name) for name in ("gradient", "constraint", "prox") if getattr(args, name)}
     if args.epochs is not None:
