@@ -3,7 +3,7 @@
     python -m experiments.parity [--quick] [-o results]
 
 The published maps (stored with DeepTrans-HSU, in the folder DEQUNMIX_DATA) are scored against the reference they were
-published with, that of Rasti et al., as our ports are in `competitors.csv`, which this reads from the output folder. A
+published with, that of Rasti et al., as our ports are in `table_samson.csv`, which this reads from the output folder. A
 published run is one run: `sds` is its distance from our mean in our standard deviations over seeds. FCLS is checked
 beyond that, against abundances that the authors of the Samson file computed from their own spectra.
 """
@@ -37,9 +37,9 @@ def _samson(row: dict[str, str]) -> bool:
 
 def main(settings: Settings, folder: Path) -> Path:
     """Write `parity.csv` and `parity.md`."""
-    source = folder / "competitors.csv"
+    source = folder / "table_samson.csv"
     if not source.is_file():
-        raise InputError(f"{source} is not there; expected the table of the competitors. Run that first.")
+        raise InputError(f"{source} is not there; expected the table of Samson. Run experiments.table_samson first.")
     with source.open(encoding="utf-8") as file:
         ours = {row["method"]: row for row in csv.DictReader(file) if _samson(row)}
     maps = npzfiles.load(datasets.find("samson_published_maps.npz", download=False))
@@ -73,7 +73,7 @@ def main(settings: Settings, folder: Path) -> Path:
     again = np.asarray(dq.fcls(scene.cube, authors.initial_endmembers))
     off = float(np.sqrt(np.mean(np.square(again - theirs))))
     note = (
-        f"Reference: {truth.reference} Our seeds and settings: `competitors.md`. FCLS on the spectra that came with "
+        f"Reference: {truth.reference} Our seeds and settings: `table_samson.md`. FCLS on the spectra that came with "
         f"the Samson file gives its abundances to {off:.2g} RMS, {np.abs(again - theirs).max():.2g} at most. For "
         "AE-RED, SNMF-Net and plug-and-play no map or figure on a scene at hand is published: those ports are held "
         "against their equations by tests alone."

@@ -22,10 +22,14 @@ from dequnmix_jax.team import part, together
 
 
 def summary(labels: dict[str, Any], runs: Sequence[Any]) -> dict[str, Any]:
-    """Return mean and standard deviation (n - 1) of each field over runs, NaN where a field does not apply."""
+    """Return mean and standard deviation (n - 1) of each field over runs, NaN where a field does not apply.
+
+    `runs`: named tuples or dictionaries, all with the same fields.
+    """
     row = labels | {"seeds": len(runs)}
-    for name in runs[0]._fields:
-        values = np.array([getattr(run, name) for run in runs], float)
+    figures = [run if isinstance(run, dict) else run._asdict() for run in runs]
+    for name in figures[0]:
+        values = np.array([run[name] for run in figures], float)
         row[name] = float(values.mean())
         row[f"{name}_sd"] = float(values.std(ddof=1)) if len(values) > 1 else math.nan
     return row
@@ -127,12 +131,11 @@ def command_line(about: str, main: Callable[[Any, Path], Path], full: Any, quick
     parser.add_argument("--distributed", action="store_true", help="divide the scenes among the processes of this job")
     arguments = parser.parse_args()
     settings = quick if arguments.quick else full
-    if not arguments.distributed:
-        print(main(settings, arguments.output))
-        return
     try:
-        team = dequnmix_jax.join_team()
-        found = run_together(team, main, settings, arguments.output)
+        if arguments.distributed:
+            found = run_together(dequnmix_jax.join_team(), main, settings, arguments.output)
+        else:
+            found = main(settings, arguments.output)
     except dequnmix_jax.InputError as error:
         raise SystemExit(str(error)) from None
     if found is not None:

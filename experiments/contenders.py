@@ -1,0 +1,135 @@
+"""Who takes part in the tables, and with which settings: the competitors (`experiments.baselines`) and DEQ-Unmix."""
+
+import functools
+import importlib.util
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+
+import dequnmix_jax as dq
+from experiments.baselines import (
+    Found,
+    Method,
+    ae_red,
+    bm3d_bm4d,
+    closed_forms,
+    deeptrans,
+    denoisers,
+    dncnn,
+    plug_and_play,
+    snmf_net,
+    unrolled,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a table runs.
+
+    Attributes:
+        scenes: names of `experiments.scenes`.
+        short: those on which the short list of methods runs.
+        packages: those on which BM3D and BM4D run, where they are installed; they take minutes each.
+        seeds: of most methods; `slow_seeds` of the untied twins, `package_seeds` of BM3D and BM4D.
+        layers: of the unrolled twins.
+        epochs: of DEQ-Unmix and of its twins.
+        crop: rows and columns kept of each scene; None: all.
+        only: names of methods begin with one of these.
+        transformer, autoencoder, factorisation, denoiser: constants of the competitors.
+    """
+
+    scenes: tuple[str, ...]
+    short: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    seeds: int = 5
+    slow_seeds: int = 1
+    package_seeds: int = 1
+    layers: tuple[int, ...] = (5, 10, 20)
+    epochs: int = 100
+    crop: int | None = None
+    only: tuple[str, ...] = ("",)
+    transformer: deeptrans.Settings = field(default_factory=deeptrans.Settings)
+    autoencoder: ae_red.Settings = field(default_factory=ae_red.Settings)
+    factorisation: snmf_net.Settings = field(default_factory=snmf_net.Settings)
+    denoiser: dncnn.Settings = field(default_factory=dncnn.Settings)
+
+
+def quick(*scenes: str, **changes: Any) -> Settings:
+    """Return settings that only show that all works."""
+    small = Settings(
+        scenes, seeds=2, layers=(2,), epochs=3, crop=16,
+        transformer=deeptrans.Settings(width=200, epochs=2),
+        autoencoder=ae_red.Settings(widths=(6, 4), rounds=2, steps=2),
+        factorisation=snmf_net.Settings(layers=2, steps=2, pixels=50),
+        denoiser=dncnn.Settings(layers=3, width=4, steps=5, patches=2, side=12),
+        only=("VCA", "purified", "DEQ-Unmix, scaled"),
+    )  # fmt: skip
+    return replace(small, **changes)
+
+
+def equilibrium(config: dq.Model, epochs: int) -> Method:
+    """Return DEQ-Unmix, trained on the scene itself."""
+    schedule = replace(dq.RECOMMENDED[0], epochs=epochs)
+
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+        params, _ = dq.fit(key, cube, config, schedule, dq.RECOMMENDED[1], endmembers=start)
+        result, _ = dq.unmix(params, cube, config)
+        return Found(result.abundances, result.endmembers)
+
+    scaled = config.constraint == "cone"
+    return Method(f"DEQ-Unmix, {'scaled' if scaled else 'sum to one'}", estimate, scaled)
+
+
+@functools.cache
+def _weights(settings: dncnn.Settings) -> Any:
+    # Waited for: what still runs would be counted as the CPU seconds of the first method.
+    return jax.block_until_ready(dncnn.train(jax.random.key(2017), settings)[0])
+
+
+def methods(settings: Settings, scene: str) -> list[tuple[Method, int]]:
+    """Return the methods for a scene, each with its number of seeds; the four closed forms come first."""
+    plug, level = plug_and_play.plug_and_play, plug_and_play.ESTIMATED
+    always = [
+        *closed_forms.FOUR,
+        closed_forms.START,
+        plug("PnP-TV, estimated level", denoisers.total_variation, level),
+        deeptrans.deeptrans(settings.transformer),
+        equilibrium(dq.Model(), settings.epochs),
+        equilibrium(dq.Model(constraint="simplex"), settings.epochs),
+    ]
+    chosen = [(method, settings.seeds) for method in always]
+    if scene not in settings.short:
+        schedule = replace(dq.RECOMMENDED[0], epochs=settings.epochs)
+        chosen += [(method, settings.seeds) for method in _rivals(settings)]
+        chosen += [
+            (unrolled.unrolled(n, tied, schedule=schedule), settings.seeds if tied else settings.slow_seeds)
+            for tied in (True, False)
+            for n in settings.layers
+        ]
+    if scene in settings.packages:
+        chosen += [
+            (
+                plug(f"PnP-{name.upper()}, {words}", getattr(bm3d_bm4d, name), penalty, pure=False),
+                settings.package_seeds,
+            )
+            for name in ("bm3d", "bm4d")
+            for words, penalty in (("paper's noise level", plug_and_play.PAPER), ("estimated level", level))
+            if importlib.util.find_spec(name)
+        ]
+    return [(method, seeds) for method, seeds in chosen if method.name.startswith(settings.only)]
+
+
+def _rivals(settings: Settings) -> list[Method]:
+    """Return the competitors that only the long list has, the unrolled twins and the packages aside."""
+    plug, level = plug_and_play.plug_and_play, plug_and_play.ESTIMATED
+    learned = dncnn.denoiser(_weights(settings.denoiser))
+    return [
+        plug("PnP-NLM, paper's noise level", denoisers.non_local_means),
+        plug("PnP-NLM, estimated level", denoisers.non_local_means, level),
+        plug("PnP-TV, paper's noise level", denoisers.total_variation),
+        plug("PnP-DnCNN, paper's noise level", learned),
+        plug("PnP-DnCNN, estimated level", learned, level),
+        ae_red.ae_red(settings.autoencoder),
+        snmf_net.snmf_net(settings.factorisation),
+    ]
