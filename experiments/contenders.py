@@ -35,6 +35,7 @@ class Settings:
         layers: of the unrolled twins.
         epochs: of DEQ-Unmix and of its twins.
         crop: rows and columns kept of each scene; None: all.
+        angles: columns for the angles of the endmembers, the same in the parts of a table that processes divide.
         only: names of methods begin with one of these.
         transformer, autoencoder, factorisation, denoiser: constants of the competitors.
     """
@@ -48,6 +49,7 @@ class Settings:
     layers: tuple[int, ...] = (5, 10, 20)
     epochs: int = 100
     crop: int | None = None
+    angles: int = 3
     only: tuple[str, ...] = ("",)
     transformer: deeptrans.Settings = field(default_factory=deeptrans.Settings)
     autoencoder: ae_red.Settings = field(default_factory=ae_red.Settings)

@@ -197,14 +197,17 @@ def write(settings: contenders.Settings, folder: Path, name: str, about: str = "
         if rows:
             endmembers = f"Endmembers: {'; '.join(said)}."
             note = " ".join([about, NOTE, endmembers, *missing, str(settings)]).strip()
-            target = tables.write(folder, name, _same_fields(rows), f"python -m experiments.{name}", note)
+            target = tables.write(
+                folder, name, _same_fields(rows, settings.angles), f"python -m experiments.{name}", note
+            )
     if target is None:
         raise InputError(f"No scene of {name} could be had; expected at least one. {' '.join(missing)}")
     return target
 
 
-def _same_fields(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows with the fields of all of them, the endmembers' last, blank where a row has none."""
+def _same_fields(rows: Sequence[dict[str, Any]], angles: int) -> list[dict[str, Any]]:
+    """Return rows with the fields of all of them, the endmembers' last (so many at least), blank where one has none."""
     fields = list(dict.fromkeys(field for row in rows for field in row))
+    fields = list(dict.fromkeys([*fields, *(f"sad_{r + 1}{end}" for r in range(angles) for end in ("", "_sd"))]))
     fields.sort(key=lambda field: int(field.split("_")[1]) if field.startswith("sad_") and field != "sad_sd" else 0)
     return [{field: row.get(field, math.nan) for field in fields} for row in rows]

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from experiments import contenders, side_by_side, tables
 
-SETTINGS = contenders.Settings(scenes=("apex stand-in, 25 dB", "apex"), packages=("apex stand-in, 25 dB", "apex"))
+SETTINGS = contenders.Settings(
+    scenes=("apex stand-in, 25 dB", "apex"), packages=("apex stand-in, 25 dB", "apex"), angles=4
+)
 QUICK = contenders.quick("varied, 25 dB", only=("VCA", "purified"))
 
 

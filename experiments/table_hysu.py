@@ -21,7 +21,7 @@ from dequnmix_jax.truth import Truth
 from experiments import contenders, side_by_side, tables
 from experiments.baselines import Found
 
-SETTINGS = contenders.Settings(scenes=("hysu",), short=("hysu",))
+SETTINGS = contenders.Settings(scenes=("hysu",), short=("hysu",), angles=6)
 QUICK = contenders.quick("hysu", crop=None, only=("VCA",))
 
 

@@ -33,6 +33,7 @@ SETTINGS = contenders.Settings(
     short=SHORT,
     packages=("recipe, 15 dB", "recipe, 30 dB"),
     package_seeds=5,
+    angles=6,
 )
 QUICK = contenders.quick("varied, 15 dB", only=("VCA", "purified", "PnP-NLM, paper", "DEQ-Unmix, scaled"))
 

@@ -92,9 +92,11 @@ def test_a_wrong_name_is_refused_before_anything_runs(tmp_path):
 
 
 def test_rows_of_scenes_with_more_endmembers_share_their_columns():
-    rows = side_by_side._same_fields([{"a": 1, "sad_1": 2, "sad_1_sd": 3, "sad": 4, "sad_sd": 5}, {"a": 6, "sad_2": 7}])
-    assert list(rows[0]) == list(rows[1]) == ["a", "sad", "sad_sd", "sad_1", "sad_1_sd", "sad_2"]
-    assert math.isnan(rows[1]["sad_1"]) and math.isnan(rows[0]["sad_2"])
+    rows = [{"a": 1, "sad_1": 2, "sad_1_sd": 3, "sad": 4, "sad_sd": 5}, {"a": 6, "sad_2": 7, "sad_2_sd": 8}]
+    rows = side_by_side._same_fields(rows, 3)
+    ends = [f"sad_{r}{end}" for r in (1, 2, 3) for end in ("", "_sd")]
+    assert list(rows[0]) == list(rows[1]) == ["a", "sad", "sad_sd", *ends]
+    assert math.isnan(rows[1]["sad_1"]) and math.isnan(rows[0]["sad_2"]) and math.isnan(rows[0]["sad_3"])
 
 
 def test_each_list_of_methods_holds_what_it_should():
