@@ -57,6 +57,18 @@ class Settings:
     denoiser: dncnn.Settings = field(default_factory=dncnn.Settings)
 
 
+PACKAGES = ("bm3d", "bm4d")
+
+
+def absent(settings: Settings) -> list[str]:
+    """Return a sentence for each package that the settings ask for and that is not installed."""
+    return [
+        f"PnP-{name.upper()} is missing: the package {name} is not installed (extra noncommercial)."
+        for name in PACKAGES
+        if settings.packages and not importlib.util.find_spec(name)
+    ]
+
+
 def quick(*scenes: str, **changes: Any) -> Settings:
     """Return settings that only show that all works."""
     small = Settings(
@@ -110,14 +122,14 @@ def methods(settings: Settings, scene: str) -> list[tuple[Method, int]]:
             for n in settings.layers
         ]
     if scene in settings.packages:
+        installed = [name for name in PACKAGES if importlib.util.find_spec(name)]
         chosen += [
             (
                 plug(f"PnP-{name.upper()}, {words}", getattr(bm3d_bm4d, name), penalty, pure=False),
                 settings.package_seeds,
             )
-            for name in ("bm3d", "bm4d")
+            for name in installed
             for words, penalty in (("paper's noise level", plug_and_play.PAPER), ("estimated level", level))
-            if importlib.util.find_spec(name)
         ]
     return [(method, seeds) for method, seeds in chosen if method.name.startswith(settings.only)]
 

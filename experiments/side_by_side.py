@@ -174,7 +174,7 @@ def _best(runs: Sequence[Figures]) -> Figures:
 def write(settings: contenders.Settings, folder: Path, name: str, about: str = "", measure: Measure = errors) -> Path:
     """Run all scenes and write the table, anew after each: a run that is killed keeps its rows.
 
-    A scene whose files or extra are missing is left out, and the note says so.
+    A scene whose files or extra are missing is left out, as is a method whose package is, and the note says so.
 
     Raises:
         InputError: a name of no scene, or no scene could be had.
@@ -182,7 +182,7 @@ def write(settings: contenders.Settings, folder: Path, name: str, about: str = "
     for scene in settings.scenes:
         scenes.drawn(scene)  # refuses a wrong name now and not in an hour
     rows: list[dict[str, Any]] = []
-    said, missing, target = [], [], None
+    said, missing, target = [], contenders.absent(settings), None
     for scene in settings.scenes:
         try:
             drawn = Drawn(scene, settings)

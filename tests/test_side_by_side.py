@@ -85,6 +85,15 @@ def test_a_scene_that_is_not_there_is_said_and_the_others_are_written(tmp_path, 
         side_by_side.write(contenders.quick("apex"), tmp_path, "table")
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_package_that_is_not_installed_is_said(installed, monkeypatch):
+    monkeypatch.setattr(contenders.importlib.util, "find_spec", lambda name: installed or None)
+    settings = contenders.quick("samson", packages=("samson",), only=("PnP-BM",))
+    assert len(contenders.methods(settings, "samson")) == (4 if installed else 0)
+    assert len(contenders.absent(settings)) == (0 if installed else 2)
+    assert contenders.absent(contenders.quick("samson")) == []
+
+
 def test_a_wrong_name_is_refused_before_anything_runs(tmp_path):
     with pytest.raises(dq.InputError, match="There is no scene 'moon'"):
         side_by_side.write(contenders.quick("varied, 20 dB", "moon"), tmp_path, "table")
