@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
-from dequnmix_jax import mixing, starting, synthetic
+from dequnmix_jax import measuring, mixing, starting, synthetic
 from experiments import tables
 from experiments.choose_training import Kind, vary
 
@@ -64,17 +64,22 @@ QUICK = Settings(
 )
 
 
+NAMES = [str(candidate) for candidate in measuring.CANDIDATES]
+NAMES += [name.replace("scaled NNLS", "soft NNLS") for name in NAMES if "scaled" in name]
+
+
 @jax.jit
 def errors(E: jax.Array, cube: jax.Array, truth: jax.Array, spectra: jax.Array) -> jax.Array:
-    """Return the aRMSE (C,) of all candidates."""
-    half = len(starting.CANDIDATES) // 2
+    """Return the aRMSE of all candidates, then of the scaled ones' spectra under soft mixing, (3 C / 2,)."""
+    half = len(measuring.CANDIDATES) // 2
 
-    def one(E: jax.Array, scaled: bool) -> jax.Array:
-        A = dq.scaled_nnls(cube, E)[0] if scaled else dq.fcls(cube, E)
+    def one(E: jax.Array, A: jax.Array) -> jax.Array:
         return dq.armse(A[..., dq.align(E, spectra)], truth)
 
-    linear = jax.lax.map(lambda e: one(e, False), E[:half])
-    return jnp.concatenate([linear, jax.lax.map(lambda e: one(e, True), E[half:])])
+    linear = jax.lax.map(lambda e: one(e, dq.fcls(cube, e)), E[:half])
+    scaled = jax.lax.map(lambda e: one(e, dq.scaled_nnls(cube, e)[0]), E[half:])
+    soft = jax.lax.map(lambda e: one(e, dq.soft_nnls(cube, e)[0]), E[half:])
+    return jnp.concatenate([linear, scaled, soft])
 
 
 def draw_scene(key: jax.Array, kind: Kind, settings: Settings) -> tuple[synthetic.Sample, jax.Array]:
@@ -93,9 +98,10 @@ def draw_scene(key: jax.Array, kind: Kind, settings: Settings) -> tuple[syntheti
 
 
 @jax.jit
-def pick(scores: starting.Scores, varied: jax.Array, weights: starting.Weights) -> tuple:
-    """Return what `start` decides, for scores (S, C) and variabilities (S,)."""
-    return jax.vmap(lambda one, v: starting.decide(one, v, weights))(scores, varied)
+def pick(scores: measuring.Scores, whole: measuring.Whole, weights: starting.Weights) -> tuple[jax.Array, jax.Array]:
+    """Return the entries of `errors` that `start` decides for, (S,), and whether it is unsure, for scores (S, C)."""
+    found = jax.vmap(lambda one, v: starting.decide(one, v, weights))(scores, whole)
+    return found.chosen + len(measuring.CANDIDATES) // 2 * found.soft.astype(jnp.int32), found.unsure
 
 
 def drawn(key: int, trials: int) -> list[starting.Weights]:
@@ -107,28 +113,28 @@ def drawn(key: int, trials: int) -> list[starting.Weights]:
         size = draw.uniform(size=6) * (draw.uniform(size=6) < 0.5)
         largest = {"purified": 0.1, "varied": 1.2, "angle": 1.0, "volume": 0.5, "instability": 0.2, "impurity": 0.5}
         some = {name: float(most * x) for (name, most), x in zip(largest.items(), size, strict=True)}
-        mixing_model = {"scaled": float(draw.uniform(0.0, 0.25)), "shared": float(draw.uniform(0.0, 0.4))}
+        mixing_model = {"bright": float(draw.uniform(0.0, 0.5)), "shared": float(draw.uniform(0.0, 0.4))}
         found.append(starting.Weights()._replace(**mixing_model, **some))
     return found
 
 
 def main(settings: Settings, folder: Path) -> Path:
     """Run all candidates on all scenes, choose the weights and write the table."""
-    scores, ratios, kinds, fit, variabilities = [], [], [], [], []
+    scores, ratios, kinds, fit, scenes = [], [], [], [], []
     for (number, kind), draw in itertools.product(enumerate(settings.kinds), range(settings.draws + settings.held_out)):
         key, seek = jax.random.split(jax.random.key(5000 * (draw + 1) + number))
         sample, truth = draw_scene(key, kind, settings)
-        E, measured, varied = starting.candidates(seek, sample.cube, jnp.ones(sample.cube.shape[:2], bool), kind.count)
+        E, measured, whole = measuring.candidates(seek, sample.cube, jnp.ones(sample.cube.shape[:2], bool), kind.count)
         error = np.asarray(errors(E, sample.cube, truth, sample.endmembers))
         scores.append(measured)
-        variabilities.append(varied)
+        scenes.append(whole)
         ratios.append(np.log(error / error.min()))
         kinds.append(kind)
         fit.append(draw < settings.draws)
-        print(kind, draw, starting.CANDIDATES[int(error.argmin())], error.round(3).tolist(), flush=True)
+        print(kind, draw, NAMES[int(error.argmin())], error.round(3).tolist(), flush=True)
     table = jax.tree.map(lambda *x: jnp.stack(x), *scores)
     regret, inside = np.stack(ratios), np.asarray(fit)
-    v = jnp.stack(variabilities)
+    v = jax.tree.map(lambda *x: jnp.stack(x), *scenes)
     tried = drawn(0, settings.trials)
     # The mean of the logarithm, with the worst tenth once more: a choice that is seldom far off is worth something.
     costs = []
@@ -154,16 +160,16 @@ def main(settings: Settings, folder: Path) -> Path:
                 "worst where sure": float(np.exp(at[sure].max())) if sure.any() else float("nan"),
             })  # fmt: skip
 
-    for row, candidate in enumerate(starting.CANDIDATES):
+    for row, candidate in enumerate(NAMES):
         add(f"always {candidate}", np.full(len(regret), row))
     for name, weights in (("start, weights of the least cost here", best), ("start, as it is", starting.Weights())):
-        chosen, _, _, _, _, unsure = (np.asarray(x) for x in pick(table, v, weights))
+        chosen, unsure = (np.asarray(x) for x in pick(table, v, weights))
         add(name, chosen, unsure)
         print(name, weights)
         for kind, which, ratio, row in zip(kinds, inside, regret, chosen, strict=True):
-            print(kind, "fit" if which else "left out", starting.CANDIDATES[row], round(float(np.exp(ratio[row])), 2))
+            print(kind, "fit" if which else "left out", NAMES[row], round(float(np.exp(ratio[row])), 2))
     note = (
-        f"Ratios: aRMSE of the choice over that of the best of {len(starting.CANDIDATES)} candidates, picked with the "
+        f"Ratios: aRMSE of the choice over that of the best of {len(NAMES)} ways, picked with the "
         f"truth. Least cost here: {best}. As it is: {starting.Weights()}. {settings}"
     )
     return tables.write(folder, "choose_start", rows, "python -m experiments.choose_start", note, "One run.")

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
-from dequnmix_jax import datasets, demo, hysu, starting, synthetic
+from dequnmix_jax import datasets, demo, hysu, measuring, starting, synthetic
 from experiments import tables
 
 
@@ -69,18 +69,19 @@ def scene(name: str, snr: float | None, crop: int | None) -> tuple[jax.Array, da
 @jax.jit
 def unmixed(cube: jax.Array, E: jax.Array) -> jax.Array:
     """Return the abundances (C, H, W, R) of all candidates."""
-    half = len(starting.CANDIDATES) // 2
+    half = len(measuring.CANDIDATES) // 2
     linear = jax.lax.map(lambda e: dq.fcls(cube, e), E[:half])
     return jnp.concatenate([linear, jax.lax.map(lambda e: dq.scaled_nnls(cube, e)[0], E[half:])])
 
 
 def everything(key: jax.Array, cube: jax.Array, count: int) -> tuple[jax.Array, jax.Array, dq.Start]:
     """Return spectra (C, R, B) and abundances (C, H, W, R) of all candidates, and what `start` makes of them."""
-    E, scores, varied = starting.candidates(key, cube, jnp.ones(cube.shape[:2], bool), count)
+    E, scores, whole = measuring.candidates(key, cube, jnp.ones(cube.shape[:2], bool), count)
     A = unmixed(cube, E)
-    chosen, cost, brightness, margin, unsure = starting.decide(scores, varied, dq.Weights())
-    scaled = chosen >= len(starting.CANDIDATES) // 2
-    return E, A, dq.Start(E[chosen], A[chosen], scaled, chosen, cost, scores, varied, brightness, margin, unsure)
+    found = starting.decide(scores, whole, dq.Weights())
+    best = E[found.chosen]
+    a = dq.soft_nnls(cube, best)[0] if bool(found.soft) else A[found.chosen]
+    return E, A, found._replace(endmembers=best, abundances=a)
 
 
 def figures(E: jax.Array, A: jax.Array, truth: datasets.Truth, name: str, unsure: float) -> Row:
@@ -134,7 +135,7 @@ def one_scene(name: str, snr: float | None, settings: Settings) -> Part:
     cube, truth = scene(name, snr, settings.crop)
     label = name if snr is None else f"{name}, {snr:g} dB"
     count = len(truth.endmembers)
-    names = [str(candidate) for candidate in starting.CANDIDATES] + ["start", *ONE_DRAW]
+    names = [str(candidate) for candidate in measuring.CANDIDATES] + ["start", *ONE_DRAW]
     runs: dict[str, list[Row]] = {method: [] for method in names}
     landed, areas = [], []
     for seed in range(settings.seeds):
@@ -144,7 +145,8 @@ def one_scene(name: str, snr: float | None, settings: Settings) -> Part:
         for method, e, a in single:
             runs[method].append(figures(e, a, truth, name, float("nan")))
         runs["start"].append(figures(chosen.endmembers, chosen.abundances, truth, name, float(chosen.unsure)))
-        landed.append(str(starting.CANDIDATES[int(chosen.chosen)]) + (" (unsure)" if bool(chosen.unsure) else ""))
+        said = [word for word in ("soft", "unsure") if bool(getattr(chosen, word))]
+        landed.append(str(measuring.CANDIDATES[int(chosen.chosen)]) + (f" ({', '.join(said)})" if said else ""))
         if seed == 0:
             print(label, dq.reason(chosen), flush=True)
         if name == "hysu" and seed == 0:
@@ -158,7 +160,7 @@ def one_scene(name: str, snr: float | None, settings: Settings) -> Part:
                     ]
     rows = [tables.summary({"scene": label, "method": method}, runs[method]) for method in names]
     field = "area_error" if name == "hysu" else "armse"
-    best = min(rows[: len(starting.CANDIDATES)], key=lambda row: row[field])
+    best = min(rows[: len(measuring.CANDIDATES)], key=lambda row: row[field])
     for row in rows:
         row["over best"] = row[field] / best[field]
     tally = "; ".join(f"{landed.count(entry)} x {entry}" for entry in dict.fromkeys(landed))

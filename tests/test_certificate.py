@@ -85,6 +85,7 @@ CHOICES = [
     Model(width=4, step=1.0),
     Model(width=4, step=1.9),
     Model(width=4, constraint="simplex", step=None, forward=Solver(damping=0.7)),
+    Model(width=4, constraint="soft", step=1.9),
     Model(width=4, constraint="simplex", metric="euclidean"),
     Model(width=4, metric="euclidean", prox="conv", step=1.5),
     Model(width=4, constraint="simplex", metric="euclidean", prox="conv"),

@@ -125,6 +125,28 @@ def test_vmap_over_scenes_is_a_loop_over_scenes():
         np.testing.assert_allclose(jax.jit(jax.vmap(solver))(Y, E), alone, atol=1e-5)
 
 
+def test_soft_nnls_lies_between_scaled_and_fully_constrained_least_squares():
+    E = synthetic.spectra(jax.random.key(1), 3, 20)
+    scene = synthetic.linear_scene(jax.random.key(2), (9, 8), E, 25.0, brightness=0.3)
+    heavy, s = classical.soft_nnls(scene.cube, E, weight=1e3)
+    np.testing.assert_allclose(heavy, classical.fcls(scene.cube, E), atol=2e-3)
+    np.testing.assert_allclose(s, 1, atol=1e-3)
+    light, s = classical.soft_nnls(scene.cube, E, weight=1e-4)
+    x = classical.nnls(scene.cube, E)
+    np.testing.assert_allclose(s, x.sum(-1), rtol=1e-4)
+    np.testing.assert_allclose(light, x / x.sum(-1, keepdims=True), atol=1e-4)
+    # The stationary point of the objective in the brightness, w = 0.3, where all abundances are positive.
+    a, s = classical.soft_nnls(scene.cube, E)
+    rebuilt = jnp.matmul(a, E, precision="highest")
+    row = 0.09 * jnp.mean(jnp.sum(scene.cube**2, axis=-1))
+    slope = jnp.sum((s[..., None] * rebuilt - scene.cube) * rebuilt, axis=-1) + row * (s - 1)
+    np.testing.assert_allclose(slope, 0, atol=1e-3)
+    mask = jnp.ones((9, 8), bool).at[2].set(False)
+    part, s = classical.soft_nnls(jnp.where(mask[..., None], scene.cube, jnp.nan), E, mask=mask)
+    assert float(jnp.abs(part[2]).max()) == 0 and float(jnp.abs(s[2]).max()) == 0
+    assert float(jnp.abs(part - jnp.where(mask[..., None], a, 0)).max()) < 0.05
+
+
 def test_scaled_nnls_separates_brightness():
     _, E = scene(6, 3, 20)
     E = (E / E.max(-1, keepdims=True)).astype("f")

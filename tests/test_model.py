@@ -40,24 +40,26 @@ def trained(config, sample):
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("constraint", ["simplex", "cone"])
+def classically(constraint, cube, endmembers):
+    if constraint == "simplex":
+        return classical.fcls(cube, endmembers)
+    return {"cone": classical.scaled_nnls, "soft": classical.soft_nnls}[constraint](cube, endmembers)[0]
+
+
+@pytest.mark.parametrize("constraint", ["simplex", "cone", "soft"])
 def test_untrained_equilibrium_is_the_classical_answer(gradient, constraint, sample):
     config = Model(gradient=gradient, constraint=constraint, width=8)
     estimate, trace = model.unmix(fresh(config, sample), sample.cube, config)
-    exact = (
-        classical.fcls(sample.cube, sample.endmembers)
-        if constraint == "simplex"
-        else classical.scaled_nnls(sample.cube, sample.endmembers)[0]
-    )
+    exact = classically(constraint, sample.cube, sample.endmembers)
     assert bool(trace.converged)
     assert float(jnp.sqrt(jnp.mean((estimate.abundances - exact) ** 2))) < 1e-3
 
 
-@pytest.mark.parametrize("constraint", ["simplex", "cone"])
+@pytest.mark.parametrize("constraint", ["simplex", "cone", "soft"])
 def test_untrained_equilibrium_is_the_classical_answer_on_samson(constraint, data_dir):
     scene, truth = datasets.load("samson_zhu")
     Y, E = jnp.asarray(scene.cube), jnp.asarray(truth.endmembers)
-    exact = classical.fcls(Y, E) if constraint == "simplex" else classical.scaled_nnls(Y, E)[0]
+    exact = classically(constraint, Y, E)
     for gradient in GRADIENTS:
         config = Model(gradient=gradient, constraint=constraint)
         estimate, trace = jax.jit(model.unmix, static_argnums=2)(
@@ -67,7 +69,7 @@ def test_untrained_equilibrium_is_the_classical_answer_on_samson(constraint, dat
         assert float(jnp.sqrt(jnp.mean((estimate.abundances - exact) ** 2))) < 1e-3
 
 
-@pytest.mark.parametrize("constraint", ["simplex", "cone"])
+@pytest.mark.parametrize("constraint", ["simplex", "cone", "soft"])
 def test_both_metrics_have_the_same_equilibrium(constraint, sample):
     tight = Solver(tolerance=1e-6, max_steps=3000)
     answers = []
@@ -222,6 +224,18 @@ def test_many_endmembers_take_the_other_path_to_the_same_answer():
         assert float(jnp.sqrt(jnp.mean((estimate.abundances - exact) ** 2))) < 5e-3
 
 
+def test_soft_sum_leaves_spectra_at_their_level_and_brightness_near_one(sample):
+    config = Model(gradient="analytic", constraint="soft", slack=1.0)
+    estimate, trace = model.unmix(fresh(config, sample), sample.cube, config)
+    abundances, brightness = classical.soft_nnls(sample.cube, sample.endmembers, weight=1.0)
+    assert bool(trace.converged)
+    np.testing.assert_allclose(estimate.abundances, abundances, atol=2e-3)
+    np.testing.assert_allclose(estimate.brightness, brightness, atol=2e-3)
+    np.testing.assert_array_equal(estimate.endmembers, sample.endmembers)
+    rebuilt = model.reconstruct(estimate)
+    assert float(jnp.sqrt(jnp.mean((rebuilt - sample.cube) ** 2) / jnp.mean(sample.cube**2))) < 0.1
+
+
 def test_softmax_comes_near_the_simplex_as_gamma_grows(sample):
     exact = classical.fcls(sample.cube, sample.endmembers)
     gaps = []
@@ -233,7 +247,7 @@ def test_softmax_comes_near_the_simplex_as_gamma_grows(sample):
     assert gaps[1] < 0.02 < gaps[0]
 
 
-@pytest.mark.parametrize("constraint", ["simplex", "cone"])
+@pytest.mark.parametrize("constraint", ["simplex", "cone", "soft"])
 def test_gradient_through_unmix_agrees_with_finite_differences(constraint, x64, sample):
     sample = jax.tree.map(lambda x: x.astype(jnp.float64), sample)
     config = Model(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import dequnmix_jax as dq
-from dequnmix_jax import noise, starting, synthetic
+from dequnmix_jax import measuring, noise, starting, synthetic
 from dequnmix_jax.checks import InputError
 
 COUNTS = jax.jit(
@@ -77,7 +77,7 @@ def begin():
 def sample(purity, brightness):
     E = synthetic.spectra(jax.random.key(3), 3, 24)
     return synthetic.linear_scene(
-        jax.random.key(1), (16, 16), E, 35.0, purity=purity, brightness=brightness, contrast=2.0, length=2.0
+        jax.random.key(1), (16, 16), E, 35.0, purity=purity, brightness=brightness, contrast=2.0, length=4.0
     )
 
 
@@ -87,12 +87,13 @@ def test_a_start_is_chosen_and_said(begin):
         scene = sample(purity, brightness)
         found = begin(jax.random.key(0), jnp.where(mask[..., None], scene.cube, jnp.nan), mask)
         assert bool(found.scaled) == (brightness > 0)
-        row = starting.CANDIDATES[int(found.chosen)]
+        row = measuring.CANDIDATES[int(found.chosen)]
         assert row.scaled == bool(found.scaled)
         if purity < 1:
             assert row.method == "minimum volume"
         assert int(found.chosen) == int(jnp.argmin(found.cost)) and float(found.margin) >= 0
-        assert all(jnp.isfinite(x).all() for x in found.scores)
+        # Two spectra that are equal have no volume.
+        assert all(jnp.isfinite(x).all() for x in found.scores._replace(volume=found.scores.error))
         np.testing.assert_allclose(found.abundances.sum(-1), mask.astype(jnp.float32), atol=1e-5)
         order = dq.align(found.endmembers, scene.endmembers)
         assert float(dq.msad(found.endmembers[order], scene.endmembers)) < 0.06
@@ -101,30 +102,41 @@ def test_a_start_is_chosen_and_said(begin):
 
 
 def test_the_decision_follows_the_scores():
-    half = len(starting.CANDIDATES) // 2
+    half = len(measuring.CANDIDATES) // 2
     flat = jnp.ones(2 * half)
-    scores = starting.Scores(0.1 * flat, 0.1 * flat, -flat, 0.01 * flat, 0.9 * flat, 0.06 * flat)
+    scores = measuring.Scores(0.1 * flat, 0.1 * flat, -flat, 0.01 * flat, 0.9 * flat, 0.06 * flat)
     scores = scores._replace(error=scores.error.at[half + 3].set(0.05))
-    decide = jax.jit(lambda error, v: starting.decide(scores._replace(error=error), v, starting.Weights()))
-    chosen, cost, brightness, shared, margin, unsure = decide(scores.error, 0.0)
-    assert starting.CANDIDATES[int(chosen)] == starting.Candidate("minimum volume", False, True)
-    assert not bool(unsure) and float(margin) > 0.5
-    np.testing.assert_allclose(brightness, np.log(2), rtol=1e-5)
-    np.testing.assert_allclose(shared, np.log(5 / 3), rtol=1e-5)
-    assert jnp.isinf(cost[:half]).all()
+    quiet = measuring.Whole(jnp.zeros(()), jnp.zeros(2))
+
+    @jax.jit
+    def decide(error, v):
+        return starting.decide(scores._replace(error=error), quiet._replace(variability=v), starting.Weights())
+
+    found = decide(scores.error, 0.0)
+    assert measuring.CANDIDATES[int(found.chosen)] == measuring.Candidate("minimum volume", False, True)
+    assert not bool(found.unsure) and float(found.margin) > 0.5 and bool(found.scaled)
+    np.testing.assert_allclose(found.brightness, np.log(2), rtol=1e-5)
+    np.testing.assert_allclose(found.shared, np.log(5 / 3), rtol=1e-5)
+    assert jnp.isinf(found.cost[:half]).all()
     # An equal of another kind leaves no margin, and the purified is preferred to it.
     twin = decide(scores.error.at[half + 6].set(0.05), 0.0)
-    assert int(twin[0]) == half + 6 and bool(twin[5])
+    assert int(twin.chosen) == half + 6 and bool(twin.unsure)
     # One that fits a little worse is preferred only where the spectra vary.
     worse = scores.error.at[half + 6].set(0.06)
-    assert int(decide(worse, 0.0)[0]) == half + 3 and int(decide(worse, 0.9)[0]) == half + 6
+    assert int(decide(worse, 0.0).chosen) == half + 3 and int(decide(worse, 0.9).chosen) == half + 6
     # A candidate whose figures are not numbers is never chosen; nearly equal mixing models are said to be so.
-    assert int(decide(scores.error.at[half + 3].set(jnp.nan), 0.0)[0]) != half + 3
-    near = decide(scores.error.at[half + 3].set(0.1 * np.exp(-0.1)).at[0].set(0.099), 0.0)
-    assert not bool(near[2] > 0.12) and bool(near[5])
-    # A brightness that the neighbours do not share is variability of the materials: mixing stays linear.
-    alone = starting.decide(scores._replace(shared=0.1 * flat), 0.0, starting.Weights())
-    assert int(alone[0]) < half and jnp.isinf(alone[1][half:]).all()
+    assert int(decide(scores.error.at[half + 3].set(jnp.nan), 0.0).chosen) != half + 3
+    near = decide(scores.error.at[half + 3].set(0.1 * np.exp(-0.14)).at[0].set(0.099), 0.0)
+    assert not bool(near.scaled | near.soft) and bool(near.unsure)
+    # A brightness that the neighbours do not share is variability of the materials, whose bright pixels are no level.
+    alone = starting.decide(scores._replace(shared=0.1 * flat), quiet, starting.Weights())
+    row = measuring.CANDIDATES[int(alone.chosen)]
+    assert bool(alone.soft) and not bool(alone.scaled) and row.purified and row.scaled
+    # Above the noise a small difference is a large one.
+    floor = 0.0975**2 * jnp.ones(2)
+    small = scores._replace(error=0.1 * flat.at[half:].set(0.98), shared=0.1 * flat.at[:half].set(0.98))
+    assert not bool(starting.decide(small, quiet, starting.Weights()).scaled)
+    assert bool(starting.decide(small, quiet._replace(floor=floor), starting.Weights()).scaled)
 
 
 def test_brightness_that_each_material_has_by_itself_is_not_taken_for_illumination(begin):
@@ -133,8 +145,13 @@ def test_brightness_that_each_material_has_by_itself_is_not_taken_for_illuminati
     own = jnp.exp(0.15 * jax.random.normal(key, (*scene.abundances.shape, 1)))
     cube = jnp.sum(scene.abundances[..., None] * own * scene.endmembers[None, None], axis=2)
     found = begin(jax.random.key(0), cube, jnp.ones((16, 16), bool))
-    assert float(found.brightness) > 0.12 and float(found.shared) < 0.15 * float(found.brightness)
-    assert not bool(found.scaled)
+    assert float(found.shared) < 0.15 * float(found.brightness)
+    assert bool(found.soft) and not bool(found.scaled) and "soft mixing" in dq.reason(found)
+    assert dq.model_for(found).constraint == "soft"
+    order = dq.align(found.endmembers, scene.endmembers)
+    error = dq.armse(found.abundances[..., order], scene.abundances)
+    linear = dq.armse(dq.fcls(cube, found.endmembers)[..., order], scene.abundances)
+    assert float(error) < 0.8 * float(linear)
 
 
 def test_too_few_bands_are_named():

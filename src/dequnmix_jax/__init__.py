@@ -12,7 +12,7 @@ The usual order of use:
 
 from dequnmix_jax.certificate import Certificate, certificate
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.classical import fcls, kkt_residual, nnls, scaled_nnls
+from dequnmix_jax.classical import fcls, kkt_residual, nnls, scaled_nnls, soft_nnls
 from dequnmix_jax.closed_form import scls, ucls
 from dequnmix_jax.config import RECOMMENDED, Adjoint, Model, Rates, Solver, Training
 from dequnmix_jax.devices import over_scenes, shared, unmix_in_strips
@@ -27,6 +27,7 @@ from dequnmix_jax.identify import Matches, match
 from dequnmix_jax.implicit import adjoint_trace, fixed_point, unrolled
 from dequnmix_jax.library import Library
 from dequnmix_jax.library_files import read_library
+from dequnmix_jax.measuring import Scores
 from dequnmix_jax.metrics import align, armse, msad, pooled_rmse, psnr, spectral_angle, sre
 from dequnmix_jax.minimum_volume import minimum_volume
 from dequnmix_jax.model import equilibrium_map, init, reconstruct, unmix
@@ -45,7 +46,7 @@ from dequnmix_jax.solvers import solve
 from dequnmix_jax.source import Source
 from dequnmix_jax.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
 from dequnmix_jax.stacking import alike, stack
-from dequnmix_jax.starting import Scores, Start, Weights, model_for, reason, start
+from dequnmix_jax.starting import Start, Weights, model_for, reason, start
 from dequnmix_jax.superpixels import Superpixels, superpixels
 from dequnmix_jax.team import Team
 from dequnmix_jax.team import join as join_team
@@ -60,7 +61,8 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "Library", "read_library", "resample", "match", "Matches",
     "vca", "sivm", "nfindr", "atgp", "minimum_volume", "purify",
     "start", "reason", "model_for", "Start", "Scores", "Weights",
-    "hysime", "virtual_dimension", "Dimension", "fcls", "nnls", "scaled_nnls", "kkt_residual",
+    "hysime", "virtual_dimension", "Dimension", "fcls", "nnls", "scaled_nnls", "soft_nnls",
+    "kkt_residual",
     "ucls", "scls", "sunsal", "collaborative_sunsal", "sunsal_tv", "Admm",
     "mvc_nmf", "l_half_nmf", "sgs_nmf", "Factoring", "superpixels", "Superpixels",
     "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",

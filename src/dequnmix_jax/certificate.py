@@ -212,7 +212,7 @@ def _metric(theta: dict[str, Any], config: Model) -> jax.Array:
 def _curvatures(theta: dict[str, Any], config: Model) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return alpha, beta and the least eigenvalue of N, on differences of states."""
     H, N = theta["H"], _metric(theta, config)
-    h, U = curvature.data_modes(H, config.constraint != "cone")
+    h, U = curvature.data_modes(H, not config.free_brightness)
     if config.constraint == "softmax":
         L = jnp.minimum(curvature.largest(theta, U), theta["step"] / theta["eta"])
         alpha = 1 / N[0, 0]

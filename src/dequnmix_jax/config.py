@@ -98,8 +98,10 @@ class Model:
             the image that the abundances are drawn to, half of the filters W see its values, half its edges.
         prox: P. "none" or "conv": a learned proximal operator, again by construction.
         constraint: C. "simplex": projection on A >= 0, sum A = 1 (linear mixing). "cone": A >= 0 with free
-            brightness, abundances = A / sum A (scaled mixing; E is taken at maximum 1). "softmax":
-            A = softmax(gamma z) on logits z, the least squares regularised by entropy / gamma.
+            brightness, abundances = A / sum A (scaled mixing; E is taken at maximum 1). "soft": the same with E at its
+            own level and (sum A - 1)^2 weighed against the data (`slack`), for materials each of which varies in
+            brightness by itself. "softmax": A = softmax(gamma z) on logits z, the least squares regularised by
+            entropy / gamma.
         start: "physical": the analytic gradient is part of G and the network's last layers start at zero, so that
             the untrained equilibrium is the classical answer. "random": the network stands alone, and the softmax acts
             on A itself: A = softmax(gamma P(A - eta G)), the paper's map to the letter.
@@ -114,6 +116,8 @@ class Model:
             itself.
         width: channels of the networks.
         kernel: side of their convolutions, odd.
+        slack: of "soft", weight of the sum, w: |y - A E|^2 + (w |y|_rms)^2 (sum A - 1)^2, |y|_rms the RMS norm of the
+            pixels: error of the data over spread of the brightness. Large: the simplex.
         gamma: scale of the softmax.
         attention: with CBAM or without.
         normalisation: of the "residual" network's layers. "none", or "spectral": none has a norm above one. It keeps
@@ -123,13 +127,14 @@ class Model:
 
     gradient: Literal["analytic", "residual", "energy"] = "energy"
     prox: Literal["none", "conv"] = "none"
-    constraint: Literal["simplex", "cone", "softmax"] = "cone"
+    constraint: Literal["simplex", "cone", "soft", "softmax"] = "cone"
     start: Literal["physical", "random"] = "physical"
     metric: Literal["data", "euclidean"] = "data"
     proximity: float = 5e-4
     step: float | None = 1.0
     width: int = 32
     kernel: int = 3
+    slack: float = 0.3
     gamma: float = 100.0
     attention: bool = True
     normalisation: Literal["none", "spectral"] = "none"
@@ -152,6 +157,7 @@ class Model:
             )
         _check_range(self, "width", 1, 4096)
         _check_range(self, "kernel", 1, 31)
+        _check_range(self, "slack", 1e-3, 1e3)
         _check_range(self, "gamma", 1e-6, 1e6)
         if self.kernel % 2 == 0:
             raise InputError(
@@ -169,6 +175,11 @@ class Model:
     def in_data_metric(self) -> bool:
         """Whether the step is taken and projected in the metric of the data term."""
         return self.metric == "data" and self.start == "physical" and self.constraint != "softmax"
+
+    @property
+    def free_brightness(self) -> bool:
+        """Whether the state is abundances times a brightness of the pixel, on the cone A >= 0."""
+        return self.constraint in ("cone", "soft")
 
     @property
     def on_logits(self) -> bool:

@@ -36,7 +36,7 @@ def init(
 
     Returns:
         `{"endmembers": (R, B), "network": {...}}`. With `start="physical"` the last layers are zero and `unmix`
-        returns FCLS ("simplex") or NNLS divided by its sum ("cone").
+        returns FCLS ("simplex") or NNLS divided by its sum ("cone"; "soft": with the sum as one more band).
 
     Raises:
         InputError: where shapes or values do not fit, in a sentence.
@@ -89,9 +89,8 @@ def factor(
     """
     E = params["endmembers"]
     weights = params["network"]
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
-    m = valid[..., None].astype(cube.dtype)
-    Y = jnp.where(valid[..., None], cube, 0)
+    valid = (jnp.ones(cube.shape[:2], bool) if mask is None else mask)[..., None]
+    m, Y = valid.astype(cube.dtype), jnp.where(valid, cube, 0)
     whole = scenewide.Scenewide(scenewide.unit(cube, mask)) if whole is None else whole
     scale = whole.scale
     E = mixing.scale_to_unit_maximum(E) if config.constraint == "cone" else E / scale
@@ -106,11 +105,13 @@ def factor(
     theta: dict[str, Any] = {"mask": m, "windows": convolution.whole_windows(m, config.kernel)}
     flat = jnp.zeros((), cube.dtype)  # the Lipschitz constant of the data term
     if config.start == "physical":
-        centre = jnp.zeros_like(E[:1]) if config.constraint == "cone" else jnp.mean(E, axis=0, keepdims=True)
-        H = mixing.gram(E - centre)
+        centre = jnp.zeros_like(E[:1]) if config.free_brightness else jnp.mean(E, axis=0, keepdims=True)
+        # (sum A - 1)^2: one more band, of ones. In units of the RMS the mean square norm of the pixels is B.
+        level = config.slack**2 * jnp.sum(weight) if config.constraint == "soft" else flat
+        H = mixing.gram(E - centre) + level
         L = convolution.spectral_bound(H)
         L = jnp.where(L > 0, L, 1)
-        theta |= {"H": H / L, "b": m * (correlate(E - centre) - mixing.correlate(centre[None], E - centre)) / L}
+        theta |= {"H": H / L, "b": m * (correlate(E - centre) - mixing.correlate(centre[None], E - centre) + level) / L}
         flat = flat + 1
     if config.gradient == "residual":
         theta["first"], theta["net"] = jnp.matmul(E, weights["first"]), weights["net"]
@@ -217,7 +218,7 @@ def equilibrium_map(
     """Apply the equilibrium map of the paper once.
 
     f(A) = C(P(A - eta G(A; Y, E))), with the choices of `config`. The state is A itself ("simplex"), A times the
-    brightness in units of the RMS of the cube ("cone"), or logits z with A = softmax(gamma z) ("softmax").
+    brightness ("soft"; in units of the RMS of the cube: "cone"), or logits z with A = softmax(gamma z) ("softmax").
 
     Args:
         params: from `init` or `fit`.
@@ -247,7 +248,7 @@ def _check(params: Params, cube: jax.Array, mask: jax.Array | None) -> None:
 def start_state(params: Params, cube: jax.Array, config: Model) -> jax.Array:
     """Return the state from which the solve starts when none is given: A = 1/R, or darkness, or level logits."""
     count = params["endmembers"].shape[0]
-    level = 0.0 if config.constraint == "cone" or config.on_logits else 1 / count
+    level = 0.0 if config.free_brightness or config.on_logits else 1 / count
     return jnp.full((*cube.shape[:2], count), level, cube.dtype)
 
 
@@ -302,12 +303,14 @@ def read_state(
 ) -> Estimate:
     """Turn a state of the map into abundances, endmembers and brightness."""
     E = params["endmembers"]
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
-    if config.constraint == "cone":
+    if config.free_brightness:
         A, brightness = mixing.normalise_abundances(state, mask)
-        scale = scenewide.unit(cube, mask) if whole is None else whole.scale
-        return Estimate(A, mixing.scale_to_unit_maximum(E), brightness * scale, state)
+        if config.constraint == "soft":
+            return Estimate(A, E, brightness, state)
+        brightness = brightness * (scenewide.unit(cube, mask) if whole is None else whole.scale)
+        return Estimate(A, mixing.scale_to_unit_maximum(E), brightness, state)
     A = jax.nn.softmax(config.gamma * state, axis=-1) if config.on_logits else state
+    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
     A = jnp.where(valid[..., None], A, 0)
     return Estimate(A, E, valid.astype(cube.dtype), state)
 

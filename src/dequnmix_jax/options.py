@@ -270,7 +270,9 @@ def _training(command: argparse.ArgumentParser) -> None:
     text = "where the endmembers start: vca, or auto, which compares 16 ways without a reference and takes their mixing"
     group.add_argument("--start", choices=("vca", "auto"), default="vca", metavar="WORD", help=text)
     group.add_argument("--gradient", metavar="WORD", help="analytic, residual (the paper's network) or energy")
-    group.add_argument("--constraint", metavar="WORD", help="simplex, cone (free brightness) or softmax")
+    group.add_argument(
+        "--constraint", metavar="WORD", help="simplex, cone (free brightness), soft (near one) or softmax"
+    )
     group.add_argument("--prox", metavar="WORD", help="none or conv")
     group.add_argument(
         "--config", type=Path, metavar="FILE", help="TOML with tables model, training and rates; options override it"
