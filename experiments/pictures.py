@@ -1,0 +1,221 @@
+"""Abundance maps beside the truth, and the spectra found beside those of the reference: one picture of each per scene.
+
+    python -m experiments.pictures [--quick] [-o results]
+
+One seed, the same start for all methods. Row 0 of a map is at the top and column 0 at the left, as the arrays are
+stored; all maps share one scale from 0 to 1. Endmembers are matched to the reference by their angles. Methods that take
+spectra at maximum one are held against an exact reference in that unit, as in `experiments.competitors`; that reference
+is then drawn too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import dequnmix_jax as dq
+from dequnmix_jax import canvas, datasets, mixing, plots
+from experiments import ablations, competitors, scenes, tables, variability
+from experiments.baselines import Found, Method, closed_forms, deeptrans
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is drawn. `only`: methods whose names begin with one of these."""
+
+    scenes: tuple[str, ...] = ("samson", "recipe, 30 dB", "hapke_relab")
+    seed: int = 0
+    epochs: int = 100
+    transformer: deeptrans.Settings = field(default_factory=deeptrans.Settings)
+    crop: int | None = None
+    only: tuple[str, ...] = ("",)
+
+
+QUICK = Settings(scenes=("varied, 30 dB",), epochs=2, crop=12, only=("VCA + FCLS", "DEQ-Unmix, scaled"))
+
+
+class Target(NamedTuple):
+    """What methods are held against.
+
+    Attributes:
+        label: of its row of maps.
+        letter: after the errors against it, "" where there is nothing to tell apart.
+        reference: whose it is, in words.
+        abundances: (H, W, R).
+        scaled: only for methods that are (or are not) scaled; None: for all.
+    """
+
+    label: str
+    letter: str
+    reference: str
+    abundances: jax.Array
+    scaled: bool | None
+
+
+class Shown(NamedTuple):
+    """What is drawn of a method, in the order of the reference: with its angles (R,) and its error to each target."""
+
+    name: str
+    found: Found
+    angles: jax.Array
+    errors: tuple[tuple[Target, float], ...]
+
+
+def methods(settings: Settings) -> list[Method]:
+    """Return the methods, from closed forms to ours."""
+    every = [
+        closed_forms.VCA_FCLS,
+        closed_forms.VCA_SCALED,
+        deeptrans.deeptrans(settings.transformer),
+        competitors.equilibrium(dq.Model(constraint="simplex"), settings.epochs),
+        competitors.equilibrium(dq.Model(), settings.epochs),
+    ]
+    return [method for method in every if method.name.startswith(settings.only)]
+
+
+def targets(loaded: scenes.Loaded) -> list[Target]:
+    """Return the references, an exact one in both units of abundance."""
+    found = []
+    for letter, (truth, exact) in zip("abc", loaded.references, strict=False):
+        letter = letter if len(loaded.references) > 1 else ""
+        A = jnp.asarray(truth.abundances, jnp.float32)
+        found.append(Target(f"reference {letter}".strip(), letter, truth.reference, A, False if exact else None))
+        if exact:
+            peaks = jnp.max(jnp.asarray(truth.endmembers, jnp.float32), axis=1)
+            scaled, _ = mixing.normalise_abundances(A * peaks[None, None])
+            label = "reference of scaled\nmethods: spectra\nat maximum one"
+            found.append(Target(label, letter, f"{truth.reference}; spectra at maximum one", scaled, True))
+    return found
+
+
+def compare(method: Method, loaded: scenes.Loaded, start: jax.Array, held: list[Target], seed: int) -> Shown:
+    """Run a method and bring what it finds into the order of the first reference."""
+    E = jnp.asarray(loaded.references[0][0].endmembers, jnp.float32)
+    A, spectra = jax.jit(method.estimate)(jax.random.key(seed), loaded.cube, start)
+    order = dq.align(spectra, E)
+    found = Found(A[..., order], spectra[order])
+    errors = [
+        (target, float(dq.armse(found.abundances, target.abundances)))
+        for target in held
+        if target.scaled in (None, method.scaled)
+    ]
+    return Shown(method.name, found, dq.spectral_angle(found.endmembers, E), tuple(errors))
+
+
+def wavelengths(name: str) -> np.ndarray | None:
+    """Return the wavelengths of a scene in nm, or None where they are not known."""
+    kind = name.partition(", ")[0]
+    if kind.startswith("recipe"):
+        return variability.bundles(np.random.default_rng(0))[2]
+    known = {"samson": "samson_zhu"}.get(kind, kind)
+    return datasets.load(known, download=False)[0].wavelengths if known in datasets.names() else None
+
+
+def draw_maps(title: str, names: Sequence[str], held: list[Target], shown: list[Shown]) -> Any:
+    """Draw the abundances: a row for each reference, then for each method; a column for each material."""
+    lines = [(target.label, target.abundances) for target in held]
+    for entry in shown:
+        errors = [
+            f"aRMSE {value:.3f}" + (f" to {target.letter}" if target.letter else "") for target, value in entry.errors
+        ]
+        lines.append(("\n".join([entry.name, *errors]), entry.found.abundances))
+    wide, high = (0.7 * inches for inches in canvas.panel(lines[0][1].shape))
+    figure = canvas.new_figure(len(names) * (wide + 0.15) + 3.4, len(lines) * (high + 0.12) + 1.3)
+    grid = figure.subplots(len(lines), len(names), squeeze=False)
+    for number, (row, (label, maps)) in enumerate(zip(grid, lines, strict=True)):
+        for r, axes in enumerate(row):
+            picture = np.asarray(maps[..., r])
+            image = axes.imshow(picture, "viridis", vmin=0, vmax=1, origin="upper", interpolation="nearest")
+            plots.pixel_ticks(axes, maps.shape, wide, high)
+            axes.tick_params(labelleft=r == 0, labelbottom=number == len(lines) - 1)
+        row[0].set_ylabel(label, fontsize=9, rotation=0, ha="right", va="center", multialignment="right")
+    for axes, name in zip(grid[0], names, strict=True):
+        axes.set_title(canvas.wrapped(name, wide, 2), fontsize=9, parse_math=False)
+    figure.suptitle(canvas.wrapped(title, figure.get_figwidth() - 0.4, 5), fontsize=9, parse_math=False)
+    figure.supxlabel("column", fontsize=9)
+    figure.supylabel("row", fontsize=9)
+    bar = figure.colorbar(image, ax=grid, shrink=min(1.0, 4.0 / (len(lines) * high)), pad=0.02)
+    bar.set_label("abundance (fraction)", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def draw_spectra(
+    title: str, names: Sequence[str], reference: np.ndarray, shown: list[Shown], nm: np.ndarray | None
+) -> Any:
+    """Draw the endmembers: a panel for each material, every spectrum at maximum one, angles in the legend."""
+    count, bands = reference.shape
+    places = np.arange(bands, dtype=float) if nm is None else np.asarray(nm, float)
+    order = np.argsort(places)
+    # The closed forms have the same spectra, those of VCA.
+    spectra = {("VCA" if entry.name.startswith("VCA") else entry.name): entry for entry in shown}
+    columns = min(count, 3)
+    lines = -(-count // columns)
+    figure = canvas.new_figure(4.2 * columns, 4.4 * lines + 0.7)
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for axes in panels[count:]:
+        axes.remove()
+    for r, (axes, name) in enumerate(zip(panels, names, strict=False)):
+        curves = [("reference", reference[r], "black", 2.2)]
+        for colour, (method, entry) in zip(canvas.COLOURS, spectra.items(), strict=False):
+            label = f"{method}: {float(entry.angles[r]):.3f} rad"
+            curves.append((label, np.asarray(entry.found.endmembers[r], float), colour, 1.2))
+        for label, values, colour, width in curves:
+            x, y = plots.with_gaps(places[order], values[None, order] / values.max())
+            axes.plot(x, y[0], color=colour, linewidth=width, label=label)
+        axes.set_title(canvas.wrapped(name, 3.6, 2), fontsize=10, parse_math=False)
+        axes.set_xlabel("band (counted from 0)" if nm is None else "wavelength (nm)", fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.set_ylim(0, None)
+        axes.margins(x=0.01)
+        axes.grid(color="0.9", linewidth=0.6)
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    for axes in panels[:count:columns]:
+        axes.set_ylabel("spectrum / its maximum", fontsize=9)
+    figure.suptitle(canvas.wrapped(title, figure.get_figwidth() - 0.4, 5), fontsize=9, parse_math=False)
+    return figure
+
+
+def main(settings: Settings, folder: Path) -> Path:
+    """Draw all and write `maps_SCENE.png`, `spectra_SCENE.png`, `pictures.csv` and `pictures.md`."""
+    canvas.require()
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, object]] = []
+    drawn: list[str] = []
+    there, missing = scenes.at_hand(settings.scenes)
+    for name in there:
+        loaded = scenes.load(name, settings.seed, settings.crop)
+        truth = loaded.references[0][0]
+        keys = jax.random.key(settings.seed)[None]
+        (start,) = ablations.starts(keys, loaded.cube[None], truth.endmembers.shape[0])
+        held = targets(loaded)
+        shown = [compare(method, loaded, start, held, settings.seed) for method in methods(settings)]
+        names = truth.names or tuple(f"material {r + 1}" for r in range(truth.endmembers.shape[0]))
+        whose = "; ".join(f"reference {each.letter}".strip() + f": {each.reference}" for each in held)
+        title = f"{name}, seed {settings.seed}. {whose}"
+        stem = "".join(letter if letter.isalnum() else "_" for letter in name).replace("__", "_")
+        for kind, figure in (
+            ("maps", draw_maps(title, names, held, shown)),
+            ("spectra", draw_spectra(title, names, np.asarray(truth.endmembers), shown, wavelengths(name))),
+        ):
+            canvas.save(figure, folder / f"{kind}_{stem}.png", overwrite=True)
+            drawn.append(f"![{kind}, {name}]({kind}_{stem}.png)")
+        for entry in shown:
+            for target, armse in entry.errors:
+                angles = " ".join(f"{float(angle):.4f}" for angle in entry.angles)
+                row = {"scene": name, "reference": target.reference, "method": entry.name, "armse": armse}
+                rows.append(row | {"msad": float(jnp.mean(entry.angles)), "angle of each": angles})
+                print(tables.line(rows[-1]), flush=True)
+        note = f"Seed {settings.seed}. {settings}{missing}\n\n" + "\n\n".join(drawn)
+        target_file = tables.write(
+            folder, "pictures", rows, "python -m experiments.pictures", note, kind="One run, one seed."
+        )
+    return target_file
+
+
+if __name__ == "__main__":
+    tables.command_line(__doc__, main, Settings(), QUICK)
