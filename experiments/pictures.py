@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
-from dequnmix_jax import canvas, datasets, mixing, plots
+from dequnmix_jax import canvas, datasets, hysu, mixing, plots
 from experiments import ablations, competitors, scenes, tables, variability
 from experiments.baselines import Found, Method, closed_forms, deeptrans
 
@@ -27,7 +27,7 @@ from experiments.baselines import Found, Method, closed_forms, deeptrans
 class Settings:
     """What is drawn. `only`: methods whose names begin with one of these."""
 
-    scenes: tuple[str, ...] = ("samson", "recipe, 30 dB", "hapke_relab")
+    scenes: tuple[str, ...] = ("samson", "recipe, 30 dB", "hapke_relab", "hysu")
     seed: int = 0
     epochs: int = 100
     transformer: deeptrans.Settings = field(default_factory=deeptrans.Settings)
@@ -46,14 +46,14 @@ class Target(NamedTuple):
         letter: after the errors against it, "" where there is nothing to tell apart.
         reference: whose it is, in words.
         abundances: (H, W, R).
-        scaled: only for methods that are (or are not) scaled; None: for all.
+        kinds: what is held against it, scaled methods (True), others (False), both, or none: it is shown alone.
     """
 
     label: str
     letter: str
     reference: str
     abundances: jax.Array
-    scaled: bool | None
+    kinds: tuple[bool, ...]
 
 
 class Shown(NamedTuple):
@@ -77,18 +77,24 @@ def methods(settings: Settings) -> list[Method]:
     return [method for method in every if method.name.startswith(settings.only)]
 
 
-def targets(loaded: scenes.Loaded) -> list[Target]:
-    """Return the references, an exact one in both units of abundance."""
+def targets(name: str, loaded: scenes.Loaded) -> list[Target]:
+    """Return the references, an exact one in both units of abundance; of hysu the regions of its targets."""
+    if name == "hysu":
+        regions = jnp.asarray(hysu.hysu_targets().roi_material, jnp.float32)
+        # The sixth material is the grass that they lie on.
+        maps = jnp.concatenate([regions, 1 - jnp.max(regions, axis=2, keepdims=True)], axis=2)
+        return [Target("regions around the\ntargets, no fractions", "", loaded.references[0][0].reference, maps, ())]
     found = []
     for letter, (truth, exact) in zip("abc", loaded.references, strict=False):
         letter = letter if len(loaded.references) > 1 else ""
         A = jnp.asarray(truth.abundances, jnp.float32)
-        found.append(Target(f"reference {letter}".strip(), letter, truth.reference, A, False if exact else None))
+        kinds = (False,) if exact else (False, True)
+        found.append(Target(f"reference {letter}".strip(), letter, truth.reference, A, kinds))
         if exact:
             peaks = jnp.max(jnp.asarray(truth.endmembers, jnp.float32), axis=1)
             scaled, _ = mixing.normalise_abundances(A * peaks[None, None])
             label = "reference of scaled\nmethods: spectra\nat maximum one"
-            found.append(Target(label, letter, f"{truth.reference}; spectra at maximum one", scaled, True))
+            found.append(Target(label, letter, f"{truth.reference}; spectra at maximum one", scaled, (True,)))
     return found
 
 
@@ -101,7 +107,7 @@ def compare(method: Method, loaded: scenes.Loaded, start: jax.Array, held: list[
     errors = [
         (target, float(dq.armse(found.abundances, target.abundances)))
         for target in held
-        if target.scaled in (None, method.scaled)
+        if method.scaled in target.kinds
     ]
     return Shown(method.name, found, dq.spectral_angle(found.endmembers, E), tuple(errors))
 
@@ -115,7 +121,7 @@ def wavelengths(name: str) -> np.ndarray | None:
     return datasets.load(known, download=False)[0].wavelengths if known in datasets.names() else None
 
 
-def draw_maps(title: str, names: Sequence[str], held: list[Target], shown: list[Shown]) -> Any:
+def draw_maps(title: Sequence[str], names: Sequence[str], held: list[Target], shown: list[Shown]) -> Any:
     """Draw the abundances: a row for each reference, then for each method; a column for each material."""
     lines = [(target.label, target.abundances) for target in held]
     for entry in shown:
@@ -124,7 +130,7 @@ def draw_maps(title: str, names: Sequence[str], held: list[Target], shown: list[
         ]
         lines.append(("\n".join([entry.name, *errors]), entry.found.abundances))
     wide, high = (0.7 * inches for inches in canvas.panel(lines[0][1].shape))
-    figure = canvas.new_figure(len(names) * (wide + 0.15) + 3.4, len(lines) * (high + 0.12) + 1.3)
+    figure = canvas.new_figure(len(names) * (wide + 0.15) + 2.9, len(lines) * (high + 0.12) + 1.3)
     grid = figure.subplots(len(lines), len(names), squeeze=False)
     for number, (row, (label, maps)) in enumerate(zip(grid, lines, strict=True)):
         for r, axes in enumerate(row):
@@ -135,7 +141,7 @@ def draw_maps(title: str, names: Sequence[str], held: list[Target], shown: list[
         row[0].set_ylabel(label, fontsize=9, rotation=0, ha="right", va="center", multialignment="right")
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(canvas.wrapped(name, wide, 2), fontsize=9, parse_math=False)
-    figure.suptitle(canvas.wrapped(title, figure.get_figwidth() - 0.4, 5), fontsize=9, parse_math=False)
+    _entitle(figure, title)
     figure.supxlabel("column", fontsize=9)
     figure.supylabel("row", fontsize=9)
     bar = figure.colorbar(image, ax=grid, shrink=min(1.0, 4.0 / (len(lines) * high)), pad=0.02)
@@ -144,11 +150,21 @@ def draw_maps(title: str, names: Sequence[str], held: list[Target], shown: list[
     return figure
 
 
+def _entitle(figure: Any, lines: Sequence[str]) -> None:
+    text = "\n".join(canvas.wrapped(line, figure.get_figwidth() - 0.4, 3) for line in lines)
+    figure.suptitle(text, fontsize=9, parse_math=False)
+
+
 def draw_spectra(
-    title: str, names: Sequence[str], reference: np.ndarray, shown: list[Shown], nm: np.ndarray | None
+    title: Sequence[str],
+    names: Sequence[str],
+    reference: tuple[str, np.ndarray],
+    shown: list[Shown],
+    nm: np.ndarray | None,
 ) -> Any:
     """Draw the endmembers: a panel for each material, every spectrum at maximum one, angles in the legend."""
-    count, bands = reference.shape
+    label_of_reference, true = reference
+    count, bands = true.shape
     places = np.arange(bands, dtype=float) if nm is None else np.asarray(nm, float)
     order = np.argsort(places)
     # The closed forms have the same spectra, those of VCA.
@@ -160,7 +176,7 @@ def draw_spectra(
     for axes in panels[count:]:
         axes.remove()
     for r, (axes, name) in enumerate(zip(panels, names, strict=False)):
-        curves = [("reference", reference[r], "black", 2.2)]
+        curves = [(label_of_reference, true[r], "black", 2.2)]
         for colour, (method, entry) in zip(canvas.COLOURS, spectra.items(), strict=False):
             label = f"{method}: {float(entry.angles[r]):.3f} rad"
             curves.append((label, np.asarray(entry.found.endmembers[r], float), colour, 1.2))
@@ -176,7 +192,7 @@ def draw_spectra(
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     for axes in panels[:count:columns]:
         axes.set_ylabel("spectrum / its maximum", fontsize=9)
-    figure.suptitle(canvas.wrapped(title, figure.get_figwidth() - 0.4, 5), fontsize=9, parse_math=False)
+    _entitle(figure, title)
     return figure
 
 
@@ -192,21 +208,30 @@ def main(settings: Settings, folder: Path) -> Path:
         truth = loaded.references[0][0]
         keys = jax.random.key(settings.seed)[None]
         (start,) = ablations.starts(keys, loaded.cube[None], truth.endmembers.shape[0])
-        held = targets(loaded)
+        held = targets(name, loaded)
         shown = [compare(method, loaded, start, held, settings.seed) for method in methods(settings)]
         names = truth.names or tuple(f"material {r + 1}" for r in range(truth.endmembers.shape[0]))
-        whose = "; ".join(f"reference {each.letter}".strip() + f": {each.reference}" for each in held)
-        title = f"{name}, seed {settings.seed}. {whose}"
+        whose = [f"reference {each.letter}".strip() + f": {each.reference}" for each in held if each.kinds != (True,)]
+        title = [f"{name}, seed {settings.seed}", *whose]
         stem = "".join(letter if letter.isalnum() else "_" for letter in name).replace("__", "_")
         for kind, figure in (
             ("maps", draw_maps(title, names, held, shown)),
-            ("spectra", draw_spectra(title, names, np.asarray(truth.endmembers), shown, wavelengths(name))),
+            (
+                "spectra",
+                draw_spectra(
+                    title,
+                    names,
+                    (f"reference {held[0].letter}".strip(), np.asarray(truth.endmembers)),
+                    shown,
+                    wavelengths(name),
+                ),
+            ),
         ):
             canvas.save(figure, folder / f"{kind}_{stem}.png", overwrite=True)
             drawn.append(f"![{kind}, {name}]({kind}_{stem}.png)")
         for entry in shown:
-            for target, armse in entry.errors:
-                angles = " ".join(f"{float(angle):.4f}" for angle in entry.angles)
+            angles = " ".join(f"{float(angle):.4f}" for angle in entry.angles)
+            for target, armse in entry.errors or [(held[0], float("nan"))]:
                 row = {"scene": name, "reference": target.reference, "method": entry.name, "armse": armse}
                 rows.append(row | {"msad": float(jnp.mean(entry.angles)), "angle of each": angles})
                 print(tables.line(rows[-1]), flush=True)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dequnmix_jax.hysu import MATERIALS
 from dequnmix_jax.truth import Truth
 from experiments import pictures, scenes
 from experiments.baselines import Found, Method
@@ -47,9 +48,9 @@ def test_quick_form_draws_two_pictures_of_each_scene(tmp_path):
 
 def test_maps_lie_as_the_arrays_do():
     scene, A, E = loaded()
-    held = pictures.targets(scene)
+    held = pictures.targets("", scene)
     shown = [pictures.compare(answer(A, E), scene, jnp.asarray(E), held, 0)]
-    figure = pictures.draw_maps("a title", ("soil", "tree", "water"), held, shown)
+    figure = pictures.draw_maps(["a title", "and more"], ("soil", "tree", "water"), held, shown)
     figure.canvas.draw()
     panels, bar = figure.axes[:-1], figure.axes[-1]
     assert len(panels) == 9 and bar.get_ylabel() == "abundance (fraction)"
@@ -63,27 +64,35 @@ def test_maps_lie_as_the_arrays_do():
         assert left < right and top > below  # row 0 is at the top, column 0 at the left
     assert [axes.get_title() for axes in panels[:3]] == ["soil", "tree", "water"]
     assert panels[6].get_ylabel() == "known\naRMSE 0.000"
-    assert figure.get_suptitle() == "a title"
+    assert figure.get_suptitle() == "a title\nand more"
 
 
 def test_a_scaled_method_is_held_against_spectra_at_maximum_one():
     scene, A, E = loaded()
-    held = pictures.targets(scene)
+    held = pictures.targets("", scene)
     peaks = E.max(axis=1)
     weighted = A * peaks / (A * peaks).sum(axis=2, keepdims=True)
     np.testing.assert_allclose(held[1].abundances, weighted, atol=1e-6)
     for scaled, maps in ((False, A), (True, weighted)):
         found = pictures.compare(answer(maps, E, scaled), scene, jnp.asarray(E), held, 0)
         ((target, armse),) = found.errors
-        assert target.scaled is scaled and armse < 1e-6
+        assert target.kinds == (scaled,) and armse < 1e-6
         np.testing.assert_allclose(found.angles, 0, atol=1e-3)
+
+
+def test_regions_of_hysu_are_shown_and_nothing_is_held_against_them():
+    hysu = scenes.load("hysu", 0)
+    (target,) = pictures.targets("hysu", hysu)
+    assert target.kinds == () and target.abundances.shape == (*hysu.cube.shape[:2], 6) and hysu.mask is None
+    names = hysu.references[0][0].names
+    assert names[:5] == MATERIALS and names[5] == "grass"
 
 
 def test_two_references_are_told_apart():
     scene, A, E = loaded(exact=False)
-    held = pictures.targets(scene)
+    held = pictures.targets("", scene)
     shown = [pictures.compare(answer(A, E), scene, jnp.asarray(E), held, 0)]
-    figure = pictures.draw_maps("", ("soil", "tree", "water"), held, shown)
+    figure = pictures.draw_maps([], ("soil", "tree", "water"), held, shown)
     assert [axes.get_ylabel() for axes in figure.axes[:-1:3]] == [
         "reference a", "reference b", "known\naRMSE 0.000 to a\naRMSE 0.000 to b",
     ]  # fmt: skip
@@ -91,10 +100,10 @@ def test_two_references_are_told_apart():
 
 def test_spectra_stand_at_maximum_one_with_their_angles():
     scene, A, E = loaded()
-    shown = [pictures.compare(answer(A, 3 * E), scene, jnp.asarray(E), pictures.targets(scene), 0)]
+    shown = [pictures.compare(answer(A, 3 * E), scene, jnp.asarray(E), pictures.targets("", scene), 0)]
     nm = np.asarray([500.0, 400, 600, 700, 800, 900, 2000, 2100, 2200])
     for places, label in ((nm, "wavelength (nm)"), (None, "band (counted from 0)")):
-        figure = pictures.draw_spectra("", ("soil", "tree", "water"), E, shown, places)
+        figure = pictures.draw_spectra([], ("soil", "tree", "water"), ("theirs", E), shown, places)
         assert len(figure.axes) == 3
         for axes, e in zip(figure.axes, E, strict=True):
             assert axes.get_xlabel() == label
@@ -104,5 +113,5 @@ def test_spectra_stand_at_maximum_one_with_their_angles():
             if places is not None:  # in the order of the wavelengths, with a gap
                 values = np.insert(values[np.argsort(nm)], 6, np.nan)
             np.testing.assert_allclose(reference.get_ydata(), values, rtol=1e-6)
-            assert [text.get_text() for text in axes.get_legend().get_texts()] == ["reference", "known: 0.000 rad"]
+            assert [text.get_text() for text in axes.get_legend().get_texts()] == ["theirs", "known: 0.000 rad"]
         assert figure.axes[0].get_ylabel() == "spectrum / its maximum"
