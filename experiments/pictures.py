@@ -185,7 +185,7 @@ def draw_spectra(
             axes.plot(x, y[0], color=colour, linewidth=width, label=label)
         axes.set_title(canvas.wrapped(name, 3.6, 2), fontsize=10, parse_math=False)
         axes.set_xlabel("band (counted from 0)" if nm is None else "wavelength (nm)", fontsize=9)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(labelsize=8, labelbottom=True)  # of panels above others too
         axes.set_ylim(0, None)
         axes.margins(x=0.01)
         axes.grid(color="0.9", linewidth=0.6)
