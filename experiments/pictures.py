@@ -235,7 +235,7 @@ def main(settings: Settings, folder: Path) -> Path:
                 row = {"scene": name, "reference": target.reference, "method": entry.name, "armse": armse}
                 rows.append(row | {"msad": float(jnp.mean(entry.angles)), "angle of each": angles})
                 print(tables.line(rows[-1]), flush=True)
-        note = f"Seed {settings.seed}. {settings}{missing}\n\n" + "\n\n".join(drawn)
+        note = f"Seed {settings.seed}. {dq.Model()}; {dq.RECOMMENDED}; {settings}{missing}\n\n" + "\n\n".join(drawn)
         target_file = tables.write(
             folder, "pictures", rows, "python -m experiments.pictures", note, kind="One run, one seed."
         )
