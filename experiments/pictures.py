@@ -19,15 +19,16 @@ import numpy as np
 
 import dequnmix_jax as dq
 from dequnmix_jax import canvas, datasets, hysu, mixing, plots
+from dequnmix_jax.truth import Truth
 from experiments import ablations, competitors, scenes, tables, variability
 from experiments.baselines import Found, Method, closed_forms, deeptrans
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is drawn. `only`: methods whose names begin with one of these."""
+    """What is drawn, `of` which scenes. `only`: methods whose names begin with one of these."""
 
-    scenes: tuple[str, ...] = ("samson", "recipe, 30 dB", "hapke_relab", "hysu")
+    of: tuple[str, ...] = ("samson", "recipe, 30 dB", "hapke_relab", "hysu")
     seed: int = 0
     epochs: int = 100
     transformer: deeptrans.Settings = field(default_factory=deeptrans.Settings)
@@ -35,7 +36,7 @@ class Settings:
     only: tuple[str, ...] = ("",)
 
 
-QUICK = Settings(scenes=("varied, 30 dB",), epochs=2, crop=12, only=("VCA + FCLS", "DEQ-Unmix, scaled"))
+QUICK = Settings(of=("varied, 30 dB",), epochs=2, crop=12, only=("VCA + FCLS", "DEQ-Unmix, scaled"))
 
 
 class Target(NamedTuple):
@@ -196,13 +197,26 @@ def draw_spectra(
     return figure
 
 
+def draw(name: str, seed: int, truth: Truth, held: list[Target], shown: list[Shown]) -> dict[str, Any]:
+    """Return the two figures of a scene by their names."""
+    names = truth.names or tuple(f"material {r + 1}" for r in range(truth.endmembers.shape[0]))
+    labels = [f"reference {each.letter}".strip() for each in held]
+    whose = [f"{x}: {each.reference}" for x, each in zip(labels, held, strict=True) if each.kinds != (True,)]
+    title = [f"{name}, seed {seed}", *whose]
+    spectra = (labels[0], np.asarray(truth.endmembers))
+    return {
+        "maps": draw_maps(title, names, held, shown),
+        "spectra": draw_spectra(title, names, spectra, shown, wavelengths(name)),
+    }
+
+
 def main(settings: Settings, folder: Path) -> Path:
     """Draw all and write `maps_SCENE.png`, `spectra_SCENE.png`, `pictures.csv` and `pictures.md`."""
     canvas.require()
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
     drawn: list[str] = []
-    there, missing = scenes.at_hand(settings.scenes)
+    there, missing = scenes.at_hand(settings.of)
     for name in there:
         loaded = scenes.load(name, settings.seed, settings.crop)
         truth = loaded.references[0][0]
@@ -210,23 +224,8 @@ def main(settings: Settings, folder: Path) -> Path:
         (start,) = ablations.starts(keys, loaded.cube[None], truth.endmembers.shape[0])
         held = targets(name, loaded)
         shown = [compare(method, loaded, start, held, settings.seed) for method in methods(settings)]
-        names = truth.names or tuple(f"material {r + 1}" for r in range(truth.endmembers.shape[0]))
-        whose = [f"reference {each.letter}".strip() + f": {each.reference}" for each in held if each.kinds != (True,)]
-        title = [f"{name}, seed {settings.seed}", *whose]
         stem = "".join(letter if letter.isalnum() else "_" for letter in name).replace("__", "_")
-        for kind, figure in (
-            ("maps", draw_maps(title, names, held, shown)),
-            (
-                "spectra",
-                draw_spectra(
-                    title,
-                    names,
-                    (f"reference {held[0].letter}".strip(), np.asarray(truth.endmembers)),
-                    shown,
-                    wavelengths(name),
-                ),
-            ),
-        ):
+        for kind, figure in draw(name, settings.seed, truth, held, shown).items():
             canvas.save(figure, folder / f"{kind}_{stem}.png", overwrite=True)
             drawn.append(f"![{kind}, {name}]({kind}_{stem}.png)")
         for entry in shown:
