@@ -34,7 +34,11 @@ class Settings:
     epochs: int = 100
     crop: int | None = None
     only: tuple[str, ...] = ("",)
-    left_out: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = tuple(
+        # None of its solves converges: each takes 200 steps. Ten epochs took a seed 10 CPU seconds on Samson, 9 on RELAB.
+        (scene, "residual network, random start")
+        for scene in ("samson", "dc1, 30 dB", "hapke_relab")
+    )
 
 
 QUICK = Settings(
@@ -177,7 +181,7 @@ def note(settings: Settings) -> str:
     """Say what was run and what was not."""
     left = "; ".join(f"{change} ({scene})" for scene, change in settings.left_out if scene in settings.scenes)
     return (
-        f"Seeds mapped over. {f'Left out, because all seeds would take more than 3 minutes: {left}. ' if left else ''}"
+        f"Seeds mapped over. {f'Left out, because all seeds would take more than 3 minutes of CPU time: {left}. ' if left else ''}"
         f"One configuration for all scenes: {dq.Model()}; {dq.RECOMMENDED}; {settings}"
     )
 
