@@ -35,7 +35,7 @@ class Settings:
     crop: int | None = None
     only: tuple[str, ...] = ("",)
     left_out: tuple[tuple[str, str], ...] = tuple(
-        # None of its solves converges: each takes 200 steps. Ten epochs took a seed 10 CPU seconds on Samson, 9 on RELAB.
+        # None of its solves converges: each takes 200 steps. Ten epochs took a seed 9 to 10 CPU seconds.
         (scene, "residual network, random start")
         for scene in ("samson", "dc1, 30 dB", "hapke_relab")
     )
@@ -180,10 +180,8 @@ def main(settings: Settings, folder: Path) -> Path:
 def note(settings: Settings) -> str:
     """Say what was run and what was not."""
     left = "; ".join(f"{change} ({scene})" for scene, change in settings.left_out if scene in settings.scenes)
-    return (
-        f"Seeds mapped over. {f'Left out, because all seeds would take more than 3 minutes of CPU time: {left}. ' if left else ''}"
-        f"One configuration for all scenes: {dq.Model()}; {dq.RECOMMENDED}; {settings}"
-    )
+    why = f"Left out, because all seeds would take more than 3 minutes of CPU time: {left}. " if left else ""
+    return f"Seeds mapped over. {why}One configuration for all scenes: {dq.Model()}; {dq.RECOMMENDED}; {settings}"
 
 
 @functools.partial(jax.jit, static_argnames="at_maximum_one")
