@@ -2,11 +2,11 @@
 
     python -m experiments.ablations [--quick] [-o results]
 
-Every row starts from the endmembers that VCA found with the seed, clipped at zero, is trained on the scene alone and
-judged as in `experiments.competitors`; the seeds are mapped over. Steps are the mean of the solves of training;
-residual is the largest relative residual of any solve, that of the answer included, and failed counts those above
-1e-3; seconds are CPU seconds for each seed, without compilation. The unrolled twin applies the map as many times as
-the recommended configuration needed steps on the scene, and differentiates through all of them: equal compute forward.
+Every row has the start of `experiments.side_by_side`, is trained on the scene alone, and has its errors against the
+first reference as there; the seeds are mapped over. Steps are the mean of the solves of training; residual is the
+largest relative residual of any solve, that of the answer included, and failed counts those above 1e-3; seconds are CPU
+seconds for each seed, without compilation. The unrolled twin applies the map as many times as the recommended
+configuration needed steps on the scene, and differentiates through all of them: equal compute forward.
 """
 
 import functools
@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 
 import dequnmix_jax as dq
-from dequnmix_jax import mixing
-from experiments import scenes, tables
+from experiments import contenders, scenes, side_by_side, tables
 from experiments.baselines import Found, unrolled
 from experiments.blind_table import LITERAL
 
@@ -60,6 +59,7 @@ class Row(NamedTuple):
     """Figures of one seed."""
 
     armse: float
+    armse_unit: float
     pooled: float
     msad: float
     steps: float
@@ -118,8 +118,8 @@ def solved(config: dq.Model, plan: dq.Training, *inputs: Any) -> tuple[Found, tu
     return Found(result.abundances, result.endmembers), how
 
 
-def compiled(change: Change, layers: int, *inputs: Any) -> Any:
-    """Return the program of a row for (keys, cubes, starts, rates), the seeds mapped over."""
+def compiled(change: Change, layers: int, shared: bool, *inputs: Any) -> Any:
+    """Return the program of a row for (keys, cubes, starts, rates), the seeds mapped over; `shared`: one cube."""
     if change.twin:
         twin = unrolled.unrolled(layers, True, change.config, change.plan, change.rates)
 
@@ -127,13 +127,7 @@ def compiled(change: Change, layers: int, *inputs: Any) -> Any:
             return twin.estimate(key, cube, start), (jnp.float32(layers), jnp.float32(jnp.nan), jnp.float32(jnp.nan))
     else:
         run = functools.partial(solved, change.config, change.plan)
-    return jax.jit(jax.vmap(run, in_axes=(0, 0, 0, None))).lower(*inputs).compile()
-
-
-@functools.partial(jax.jit, static_argnames="count")
-def starts(keys: jax.Array, cubes: jax.Array, count: int) -> jax.Array:
-    """Return the start of each seed, (seeds, R, B)."""
-    return jnp.maximum(jax.vmap(functools.partial(dq.vca, count=count))(keys, cubes), 1e-5)
+    return jax.jit(jax.vmap(run, in_axes=(0, None if shared else 0, 0, None))).lower(*inputs).compile()
 
 
 def main(settings: Settings, folder: Path) -> Path:
@@ -141,36 +135,29 @@ def main(settings: Settings, folder: Path) -> Path:
     rows: list[dict[str, object]] = []
     there, missing = scenes.at_hand(settings.scenes)
     for name in there:
-        seeds = range(settings.seeds)
-        drawn = [scenes.load(name, seed, settings.crop) for seed in seeds]
-        cubes = jnp.stack([each.cube for each in drawn])
-        truths = [each.references[0][0] for each in drawn]
-        answers = [
-            Found(jnp.asarray(x.abundances, jnp.float32), jnp.asarray(x.endmembers, jnp.float32)) for x in truths
-        ]
-        exact = drawn[0].references[0][1]
-        keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-        begun = starts(keys, cubes, truths[0].endmembers.shape[0])
+        drawn = side_by_side.Drawn(name, contenders.Settings((name,), seeds=settings.seeds, crop=settings.crop))
         programs: dict[Any, Any] = {}  # rates and weights are numbers that one program takes
         layers = 1
         for change in changes(settings.epochs):
             if not change.name.startswith(settings.only) or (name, change.name) in settings.left_out:
                 continue
-            inputs = (keys, cubes, begun, jax.tree.map(jnp.float32, change.rates))
+            inputs = (drawn.keys, drawn.cubes, drawn.starts, jax.tree.map(jnp.float32, change.rates))
             kind = (change.config, change.plan, change.twin)
             if kind not in programs:
-                programs[kind] = compiled(change, layers, *inputs)
+                programs[kind] = compiled(change, layers, drawn.shared, *inputs)
             began = time.process_time()
             found, how = jax.block_until_ready(programs[kind](*inputs))
             seconds = (time.process_time() - began) / settings.seeds
-            scaled = exact and change.config.constraint == "cone"
-            runs = [
-                Row(*map(float, (*errors(Found(*one), truth, scaled), *went)), seconds)
-                for *one, truth, went in zip(*found, answers, zip(*how, strict=True), strict=True)
-            ]
+            scaled = change.config.constraint == "cone"
+            runs = []
+            for seed, references in enumerate(drawn.references):
+                one, went = jax.tree.map(lambda x, seed=seed: x[seed], (found, how))
+                errors = side_by_side.errors(one, scaled, drawn.cube(seed), *references[0])
+                judged = [errors[field] for field in Row._fields if field in errors]
+                runs.append(Row(*judged, *map(float, went), seconds))
             if change.name == "recommended":
                 layers = max(1, round(sum(run.steps for run in runs) / len(runs)))
-            label = {"scene": name, "reference": truths[0].reference, "change": change.name}
+            label = {"scene": name, "reference": drawn.references[0][0][0].reference, "change": change.name}
             rows.append(tables.summary(label, runs))
             print(tables.line(rows[-1]), flush=True)
         target = tables.write(folder, "ablations", rows, "python -m experiments.ablations", note(settings) + missing)
@@ -182,17 +169,6 @@ def note(settings: Settings) -> str:
     left = "; ".join(f"{change} ({scene})" for scene, change in settings.left_out if scene in settings.scenes)
     why = f"Left out, because all seeds would take more than 3 minutes of CPU time: {left}. " if left else ""
     return f"Seeds mapped over. {why}One configuration for all scenes: {dq.Model()}; {dq.RECOMMENDED}; {settings}"
-
-
-@functools.partial(jax.jit, static_argnames="at_maximum_one")
-def errors(found: Found, truth: Found, at_maximum_one: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return aRMSE, pooled RMSE and mSAD, the reference brought to the unit of spectra at maximum one if asked for."""
-    A, E = truth
-    if at_maximum_one:
-        A, _ = mixing.normalise_abundances(A * jnp.max(E, axis=1)[None, None])
-    order = dq.align(found.endmembers, E)
-    maps = found.abundances[..., order]
-    return dq.armse(maps, A), dq.pooled_rmse(maps, A), dq.msad(found.endmembers[order], E)
 
 
 if __name__ == "__main__":

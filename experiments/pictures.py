@@ -4,8 +4,8 @@
 
 One seed, the same start for all methods. Row 0 of a map is at the top and column 0 at the left, as the arrays are
 stored; all maps share one scale from 0 to 1. Endmembers are matched to the reference by their angles. Methods that take
-spectra at maximum one are held against an exact reference in that unit, as in `experiments.competitors`; that reference
-is then drawn too.
+spectra at maximum one are held against an exact reference as it is given and in their unit, as are those of
+`experiments.side_by_side`; the reference in that unit is then drawn too.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ import numpy as np
 import dequnmix_jax as dq
 from dequnmix_jax import canvas, datasets, hysu, mixing, plots
 from dequnmix_jax.truth import Truth
-from experiments import ablations, competitors, scenes, tables, variability
+from experiments import contenders, scenes, side_by_side, tables, variability
 from experiments.baselines import Found, Method, closed_forms, deeptrans
 
 
@@ -39,19 +39,23 @@ class Settings:
 QUICK = Settings(of=("varied, 30 dB",), epochs=2, crop=12, only=("VCA + FCLS", "DEQ-Unmix, scaled"))
 
 
+References = tuple[tuple[Truth, bool], ...]
+"""Each with whether it is exact."""
+
+
 class Target(NamedTuple):
     """What methods are held against.
 
     Attributes:
         label: of its row of maps.
-        letter: after the errors against it, "" where there is nothing to tell apart.
+        after: the errors against it, "" where there is nothing to tell apart.
         reference: whose it is, in words.
         abundances: (H, W, R).
         kinds: what is held against it, scaled methods (True), others (False), both, or none: it is shown alone.
     """
 
     label: str
-    letter: str
+    after: str
     reference: str
     abundances: jax.Array
     kinds: tuple[bool, ...]
@@ -72,39 +76,40 @@ def methods(settings: Settings) -> list[Method]:
         closed_forms.VCA_FCLS,
         closed_forms.VCA_SCALED,
         deeptrans.deeptrans(settings.transformer),
-        competitors.equilibrium(dq.Model(constraint="simplex"), settings.epochs),
-        competitors.equilibrium(dq.Model(), settings.epochs),
+        contenders.equilibrium(dq.Model(constraint="simplex"), settings.epochs),
+        contenders.equilibrium(dq.Model(), settings.epochs),
     ]
     return [method for method in every if method.name.startswith(settings.only)]
 
 
-def targets(name: str, loaded: scenes.Loaded) -> list[Target]:
+def targets(name: str, references: References) -> list[Target]:
     """Return the references, an exact one in both units of abundance; of hysu the regions of its targets."""
     if name == "hysu":
         regions = jnp.asarray(hysu.hysu_targets().roi_material, jnp.float32)
         # The sixth material is the grass that they lie on.
         maps = jnp.concatenate([regions, 1 - jnp.max(regions, axis=2, keepdims=True)], axis=2)
-        return [Target("regions around the\ntargets, no fractions", "", loaded.references[0][0].reference, maps, ())]
+        return [Target("regions around the\ntargets, no fractions", "", references[0][0].reference, maps, ())]
     found = []
-    for letter, (truth, exact) in zip("abc", loaded.references, strict=False):
-        letter = letter if len(loaded.references) > 1 else ""
+    for letter, (truth, exact) in zip("abc", references, strict=False):
+        letter = letter if len(references) > 1 else ""
         A = jnp.asarray(truth.abundances, jnp.float32)
-        kinds = (False,) if exact else (False, True)
-        found.append(Target(f"reference {letter}".strip(), letter, truth.reference, A, kinds))
+        label, after = (f"reference {letter}", f" to {letter}") if letter else ("reference", "")
+        found.append(Target(label, after, truth.reference, A, (False, True)))
         if exact:
             peaks = jnp.max(jnp.asarray(truth.endmembers, jnp.float32), axis=1)
             scaled, _ = mixing.normalise_abundances(A * peaks[None, None])
-            label = "reference of scaled\nmethods: spectra\nat maximum one"
-            found.append(Target(label, letter, f"{truth.reference}; spectra at maximum one", scaled, (True,)))
+            label = f"{label}, for\nspectra at\nmaximum one"
+            after = f"{after} in its unit"
+            found.append(Target(label, after, f"{truth.reference}; spectra at maximum one", scaled, (True,)))
     return found
 
 
-def compare(method: Method, loaded: scenes.Loaded, start: jax.Array, held: list[Target], seed: int) -> Shown:
-    """Run a method and bring what it finds into the order of the first reference."""
-    E = jnp.asarray(loaded.references[0][0].endmembers, jnp.float32)
-    A, spectra = jax.jit(method.estimate)(jax.random.key(seed), loaded.cube, start)
-    order = dq.align(spectra, E)
-    found = Found(A[..., order], spectra[order])
+def compare(method: Method, inputs: tuple[jax.Array, ...], truth: Truth, held: list[Target]) -> Shown:
+    """Run a method on (key, cube, start) and bring what it finds into the order of the first reference."""
+    E = jnp.asarray(truth.endmembers, jnp.float32)
+    found = jax.jit(method.estimate)(*inputs)
+    order = dq.align(found.endmembers, E)
+    found = Found(found.abundances[..., order], found.endmembers[order])
     errors = [
         (target, float(dq.armse(found.abundances, target.abundances)))
         for target in held
@@ -126,9 +131,7 @@ def draw_maps(title: Sequence[str], names: Sequence[str], held: list[Target], sh
     """Draw the abundances: a row for each reference, then for each method; a column for each material."""
     lines = [(target.label, target.abundances) for target in held]
     for entry in shown:
-        errors = [
-            f"aRMSE {value:.3f}" + (f" to {target.letter}" if target.letter else "") for target, value in entry.errors
-        ]
+        errors = [f"aRMSE {value:.3f}{target.after}" for target, value in entry.errors]
         lines.append(("\n".join([entry.name, *errors]), entry.found.abundances))
     wide, high = (0.7 * inches for inches in canvas.panel(lines[0][1].shape))
     figure = canvas.new_figure(len(names) * (wide + 0.15) + 2.9, len(lines) * (high + 0.12) + 1.3)
@@ -200,7 +203,7 @@ def draw_spectra(
 def draw(name: str, seed: int, truth: Truth, held: list[Target], shown: list[Shown]) -> dict[str, Any]:
     """Return the two figures of a scene by their names."""
     names = truth.names or tuple(f"material {r + 1}" for r in range(truth.endmembers.shape[0]))
-    labels = [f"reference {each.letter}".strip() for each in held]
+    labels = [each.label if each.kinds else "reference" for each in held]
     whose = [f"{x}: {each.reference}" for x, each in zip(labels, held, strict=True) if each.kinds != (True,)]
     title = [f"{name}, seed {seed}", *whose]
     spectra = (labels[0], np.asarray(truth.endmembers))
@@ -215,26 +218,25 @@ def main(settings: Settings, folder: Path) -> Path:
     canvas.require()
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
-    drawn: list[str] = []
+    pictures: list[str] = []
     there, missing = scenes.at_hand(settings.of)
     for name in there:
-        loaded = scenes.load(name, settings.seed, settings.crop)
-        truth = loaded.references[0][0]
-        keys = jax.random.key(settings.seed)[None]
-        (start,) = ablations.starts(keys, loaded.cube[None], truth.endmembers.shape[0])
-        held = targets(name, loaded)
-        shown = [compare(method, loaded, start, held, settings.seed) for method in methods(settings)]
+        drawn = side_by_side.Drawn(name, contenders.Settings((name,), seeds=settings.seed + 1, crop=settings.crop))
+        references = drawn.references[settings.seed]
+        truth, held = references[0][0], targets(name, references)
+        inputs = (drawn.keys[settings.seed], drawn.cube(settings.seed), drawn.starts[settings.seed])
+        shown = [compare(method, inputs, truth, held) for method in methods(settings)]
         stem = "".join(letter if letter.isalnum() else "_" for letter in name).replace("__", "_")
         for kind, figure in draw(name, settings.seed, truth, held, shown).items():
             canvas.save(figure, folder / f"{kind}_{stem}.png", overwrite=True)
-            drawn.append(f"![{kind}, {name}]({kind}_{stem}.png)")
+            pictures.append(f"![{kind}, {name}]({kind}_{stem}.png)")
         for entry in shown:
             angles = " ".join(f"{float(angle):.4f}" for angle in entry.angles)
             for target, armse in entry.errors or [(held[0], float("nan"))]:
                 row = {"scene": name, "reference": target.reference, "method": entry.name, "armse": armse}
                 rows.append(row | {"msad": float(jnp.mean(entry.angles)), "angle of each": angles})
                 print(tables.line(rows[-1]), flush=True)
-        note = f"Seed {settings.seed}. {dq.Model()}; {dq.RECOMMENDED}; {settings}{missing}\n\n" + "\n\n".join(drawn)
+        note = f"Seed {settings.seed}. {dq.Model()}; {dq.RECOMMENDED}; {settings}{missing}\n\n" + "\n\n".join(pictures)
         target_file = tables.write(
             folder, "pictures", rows, "python -m experiments.pictures", note, kind="One run, one seed."
         )

@@ -3,13 +3,12 @@
 import csv
 from dataclasses import fields
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import dequnmix_jax as dq
-from experiments import ablations, scenes
+from experiments import ablations, contenders, scenes, side_by_side
 from experiments.baselines import Found
 
 
@@ -58,14 +57,12 @@ def test_quick_form_has_the_rows_asked_for(rows):
 
 
 def test_a_change_of_rates_reaches_the_run(rows):
-    (scene,), seeds = ablations.QUICK.scenes, range(ablations.QUICK.seeds)
-    drawn = [scenes.load(scene, seed, ablations.QUICK.crop) for seed in seeds]
-    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-    begun = ablations.starts(keys, jnp.stack([each.cube for each in drawn]), 3)
+    (scene,), seeds, crop = ablations.QUICK.scenes, ablations.QUICK.seeds, ablations.QUICK.crop
+    drawn = side_by_side.Drawn(scene, contenders.Settings((scene,), seeds=seeds, crop=crop))
     found = []
-    for each, start in zip(drawn, begun, strict=True):
-        truth = Found(*(jnp.asarray(getattr(each.references[0][0], name)) for name in Found._fields))
-        found.append(ablations.errors(Found(truth.abundances, start), truth, True)[2])
+    for seed, references in enumerate(drawn.references):
+        start = Found(jnp.asarray(references[0][0].abundances), drawn.starts[seed])
+        found.append(side_by_side.errors(start, True, drawn.cube(seed), *references[0])["msad"])
     np.testing.assert_allclose(float(rows["E stands still"]["msad"]), np.mean(found), rtol=1e-4)
     assert abs(float(rows["recommended"]["msad"]) / np.mean(found) - 1) > 1e-2
     assert rows["alpha 0"]["msad"] != rows["recommended"]["msad"]

@@ -3,6 +3,7 @@
 import csv
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -33,6 +34,11 @@ def answer(A, E, scaled=False):
     )
 
 
+def inputs(scene, E):
+    """Return what a method gets, and the reference."""
+    return (jax.random.key(0), scene.cube, jnp.asarray(E)), scene.references[0][0]
+
+
 def test_quick_form_draws_two_pictures_of_each_scene(tmp_path):
     target = pictures.main(pictures.QUICK, tmp_path)
     text = target.read_text(encoding="utf-8")
@@ -41,15 +47,16 @@ def test_quick_form_draws_two_pictures_of_each_scene(tmp_path):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG") and f"({name})" in text
     with target.with_suffix(".csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == ["VCA + FCLS", "DEQ-Unmix, scaled"]
+    assert [row["method"] for row in rows] == ["VCA + FCLS", "DEQ-Unmix, scaled", "DEQ-Unmix, scaled"]
+    assert rows[1]["reference"] + "; spectra at maximum one" == rows[2]["reference"]
     assert all(float(row["armse"]) > 0 for row in rows)
     pictures.main(replace(pictures.QUICK, only=("VCA + FCLS",)), tmp_path)  # replaces them
 
 
 def test_maps_lie_as_the_arrays_do():
     scene, A, E = loaded()
-    held = pictures.targets("", scene)
-    shown = [pictures.compare(answer(A, E), scene, jnp.asarray(E), held, 0)]
+    held = pictures.targets("", scene.references)
+    shown = [pictures.compare(answer(A, E), *inputs(scene, E), held)]
     figure = pictures.draw_maps(["a title", "and more"], ("soil", "tree", "water"), held, shown)
     figure.canvas.draw()
     panels, bar = figure.axes[:-1], figure.axes[-1]
@@ -69,20 +76,20 @@ def test_maps_lie_as_the_arrays_do():
 
 def test_a_scaled_method_is_held_against_spectra_at_maximum_one():
     scene, A, E = loaded()
-    held = pictures.targets("", scene)
+    held = pictures.targets("", scene.references)
     peaks = E.max(axis=1)
     weighted = A * peaks / (A * peaks).sum(axis=2, keepdims=True)
     np.testing.assert_allclose(held[1].abundances, weighted, atol=1e-6)
     for scaled, maps in ((False, A), (True, weighted)):
-        found = pictures.compare(answer(maps, E, scaled), scene, jnp.asarray(E), held, 0)
-        ((target, armse),) = found.errors
-        assert target.kinds == (scaled,) and armse < 1e-6
+        found = pictures.compare(answer(maps, E, scaled), *inputs(scene, E), held)
+        assert [target.after for target, _ in found.errors] == ["", " in its unit"][: 1 + scaled]
+        assert found.errors[-1][1] < 1e-6 < 0.01 < (found.errors[0][1] if scaled else 1)
         np.testing.assert_allclose(found.angles, 0, atol=1e-3)
 
 
 def test_regions_of_hysu_are_shown_and_nothing_is_held_against_them():
     hysu = scenes.load("hysu", 0)
-    (target,) = pictures.targets("hysu", hysu)
+    (target,) = pictures.targets("hysu", hysu.references)
     assert target.kinds == () and target.abundances.shape == (*hysu.cube.shape[:2], 6) and hysu.mask is None
     names = hysu.references[0][0].names
     assert names[:5] == MATERIALS and names[5] == "grass"
@@ -90,8 +97,8 @@ def test_regions_of_hysu_are_shown_and_nothing_is_held_against_them():
 
 def test_two_references_are_told_apart():
     scene, A, E = loaded(exact=False)
-    held = pictures.targets("", scene)
-    shown = [pictures.compare(answer(A, E), scene, jnp.asarray(E), held, 0)]
+    held = pictures.targets("", scene.references)
+    shown = [pictures.compare(answer(A, E), *inputs(scene, E), held)]
     figure = pictures.draw_maps([], ("soil", "tree", "water"), held, shown)
     assert [axes.get_ylabel() for axes in figure.axes[:-1:3]] == [
         "reference a", "reference b", "known\naRMSE 0.000 to a\naRMSE 0.000 to b",
@@ -100,7 +107,7 @@ def test_two_references_are_told_apart():
 
 def test_spectra_stand_at_maximum_one_with_their_angles():
     scene, A, E = loaded()
-    shown = [pictures.compare(answer(A, 3 * E), scene, jnp.asarray(E), pictures.targets("", scene), 0)]
+    shown = [pictures.compare(answer(A, 3 * E), *inputs(scene, E), pictures.targets("", scene.references))]
     nm = np.asarray([500.0, 400, 600, 700, 800, 900, 2000, 2100, 2200])
     for places, label in ((nm, "wavelength (nm)"), (None, "band (counted from 0)")):
         figure = pictures.draw_spectra([], ("soil", "tree", "water"), ("theirs", E), shown, places)
