@@ -135,6 +135,8 @@ def main(settings: Settings, folder: Path) -> Path:
     rows: list[dict[str, object]] = []
     there, missing = scenes.at_hand(settings.scenes)
     for name in there:
+        if rows:
+            jax.clear_caches()  # scenes differ in shape, and a process can hold only so many compiled programs
         drawn = side_by_side.Drawn(name, contenders.Settings((name,), seeds=settings.seeds, crop=settings.crop))
         programs: dict[Any, Any] = {}  # rates and weights are numbers that one program takes
         layers = 1
