@@ -16,7 +16,7 @@ Measured, the same for each seed: samson (two references), hapke_relab, hysu (tr
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -210,6 +210,25 @@ def load(name: str, seed: int, crop: int | None = None) -> Loaded:
         mask = None if mask is None else mask[:crop, :crop]
         references = tuple((_cropped(truth, crop), exact) for truth, exact in references)
     return Loaded(cube, references, mask)
+
+
+def at_hand(names: Sequence[str]) -> tuple[list[str], str]:
+    """Return the scenes whose files and extras are there, and a sentence on each of the others (or "").
+
+    Raises:
+        InputError: none is.
+    """
+    found, missing = [], ""
+    for name in names:
+        try:
+            load(name, 0)
+        except InputError as error:
+            missing += f" {name!r} left out: {error}"
+        else:
+            found.append(name)
+    if not found:
+        raise InputError(f"None of the scenes is there; expected at least one.{missing}")
+    return found, missing
 
 
 def _cropped(truth: Truth, crop: int) -> Truth:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["abundance_maps", "composite", "convergence", "endmember_spectra", "require", "save"]
 
 
-def _pixel_ticks(axes: Any, shape: tuple[int, ...], wide: float, high: float) -> None:
+def pixel_ticks(axes: Any, shape: tuple[int, ...], wide: float, high: float) -> None:
     """Number rows and columns, as densely as a map within so many inches has room for."""
     from matplotlib.ticker import MaxNLocator
 
@@ -83,7 +83,7 @@ def abundance_maps(
             axes = figure.add_subplot(grid[block * len(sets) + offset, column])
             picture = np.ma.masked_array(maps[:, :, index], hidden | ~np.isfinite(maps[:, :, index]))
             image = axes.imshow(picture, _map_colours(), vmin=0, vmax=1, origin="upper", interpolation="nearest")
-            _pixel_ticks(axes, values.shape, wide, high)
+            pixel_ticks(axes, values.shape, wide, high)
             if offset == 0:
                 axes.set_title(wrapped(title, wide, 2), fontsize=9, parse_math=False)
             if column == 0:
@@ -108,7 +108,7 @@ def _map_colours() -> Any:
     return colormaps["viridis"].with_extremes(bad=GREY)
 
 
-def _with_gaps(places: Array, spectra: Array) -> tuple[Array, Array]:
+def with_gaps(places: Array, spectra: Array) -> tuple[Array, Array]:
     """Put NaN where bands were left out, so that no line is drawn across the gap."""
     steps = np.diff(places)
     gaps = np.flatnonzero(steps > 3 * np.median(steps)) + 1 if steps.size else np.empty(0, int)
@@ -159,7 +159,7 @@ def endmember_spectra(
     for spectra, style in ((from_estimate, None), (dashed, (0, (4, 2)))):
         if spectra is None:
             continue
-        x, lines = _with_gaps(places[order], spectra[:, order])
+        x, lines = with_gaps(places[order], spectra[:, order])
         for i, y in enumerate(lines):
             # After seven colours the same again, dotted.
             again = "-" if i < len(COLOURS) else (0, (1, 1))
@@ -259,5 +259,5 @@ def composite(scene: Scene, *, low: float = 2.0, high: float = 98.0) -> "Figure"
     axes.set_title(wrapped(title, 1.8 * wide, 2), fontsize=9)
     axes.set_xlabel("column", fontsize=9)
     axes.set_ylabel("row", fontsize=9)
-    _pixel_ticks(axes, scene.cube.shape, 1.8 * wide, 1.8 * high_inches)
+    pixel_ticks(axes, scene.cube.shape, 1.8 * wide, 1.8 * high_inches)
     return figure
