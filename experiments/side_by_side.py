@@ -91,11 +91,17 @@ def run(method: Method, drawn: Drawn, seeds: int) -> tuple[list[Found], float, f
         size = program.memory_analysis()
         held = size.argument_size_in_bytes + size.output_size_in_bytes + size.temp_size_in_bytes if size else math.nan
         return [_at(found, i) for i in range(seeds)], seconds, held / seeds / 1e6
-    # These draw nothing: one run for all starts that agree to rounding.
+    # What draws nothing needs one run for all starts that agree to rounding.
     first = [
-        next(j for j in range(i + 1) if (drawn.shared or i == j) and np.allclose(starts[j], starts[i], rtol=1e-4))
+        next(
+            j
+            for j in range(i + 1)
+            if i == j or (drawn.shared and not method.draws and np.allclose(starts[j], starts[i], rtol=1e-4))
+        )
         for i in range(seeds)
     ]
+    if method.draws:  # JAX outside one jit: the first run compiles
+        jax.block_until_ready(method.estimate(keys[0], drawn.cube(0), starts[0]))
     began = time.process_time()
     alone = {i: jax.block_until_ready(method.estimate(keys[i], drawn.cube(i), starts[i])) for i in set(first)}
     return [alone[i] for i in first], (time.process_time() - began) / len(alone), math.nan

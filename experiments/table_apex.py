@@ -13,9 +13,7 @@ from pathlib import Path
 
 from experiments import contenders, side_by_side, tables
 
-SETTINGS = contenders.Settings(
-    scenes=("apex stand-in, 25 dB", "apex"), packages=("apex stand-in, 25 dB", "apex"), angles=4
-)
+SETTINGS = contenders.Settings(scenes=("apex stand-in, 25 dB", "apex"), layers=(10,), angles=4)
 QUICK = contenders.quick("varied, 25 dB", only=("VCA", "purified"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments import contenders, side_by_side, tables
 
-SETTINGS = contenders.Settings(scenes=("hapke_relab",), packages=("hapke_relab",))
+SETTINGS = contenders.Settings(scenes=("hapke_relab",))
 QUICK = contenders.quick("hapke_relab", crop=40, only=("VCA", "purified"))
 
 

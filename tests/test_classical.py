@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dequnmix_jax import classical
+from dequnmix_jax import classical, synthetic
 from dequnmix_jax.checks import InputError
 
 RESIDUAL = jax.jit(classical.kkt_residual, static_argnums=3)

@@ -39,13 +39,13 @@ def trained(config, sample):
     return params
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
 def classically(constraint, cube, endmembers):
     if constraint == "simplex":
         return classical.fcls(cube, endmembers)
     return {"cone": classical.scaled_nnls, "soft": classical.soft_nnls}[constraint](cube, endmembers)[0]
 
 
+@pytest.mark.parametrize("gradient", GRADIENTS)
 @pytest.mark.parametrize("constraint", ["simplex", "cone", "soft"])
 def test_untrained_equilibrium_is_the_classical_answer(gradient, constraint, sample):
     config = Model(gradient=gradient, constraint=constraint, width=8)

@@ -33,10 +33,12 @@ class Method(NamedTuple):
         name: as in the tables.
         estimate: safe under jit and vmap where `pure`.
         scaled: whether abundances are those of spectra of maximum one (each pixel has a brightness), or linear.
-        pure: whether all of it is JAX; one that calls another package is not.
+        pure: whether all of it is JAX under one jit; one that calls another package, or looks at values, is not.
+        draws: whether one that is not pure depends on the key, and so is run for each of several equal starts.
     """
 
     name: str
     estimate: Estimate
     scaled: bool = False
     pure: bool = True
+    draws: bool = False
