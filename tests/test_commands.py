@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dequnmix_jax import cli, files
+from dequnmix_jax import checkpoint, cli, files
 from dequnmix_jax.config import RECOMMENDED, Model, Rates
 from dequnmix_jax.configuration import read_configuration
 from dequnmix_jax.library_files import read_library
@@ -233,6 +233,20 @@ def test_choices_from_a_file(place, tmp_path, capsys):
     assert run(*words, "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert said["training"]["steps"] == 2 and said["endmembers"] == 3  # the option goes before the file
+
+
+def test_a_start_that_is_chosen(place, tmp_path, capsys):
+    words = ["fit", place / "scene.npz", *SMALL, "--start", "auto", "-o", tmp_path / "m.npz"]
+    assert cli.main([str(word) for word in words]) == 0
+    told = capsys.readouterr().err
+    assert "note: the start is" in told and "mixing, because" in told
+    _, metadata = checkpoint.load(tmp_path / "m.npz")
+    mixing = next(word for word in ("linear", "soft", "scaled") if f"{word} mixing" in metadata["start"])
+    assert metadata["model"]["constraint"] == {"linear": "simplex", "soft": "soft", "scaled": "cone"}[mixing]
+    assert cli.main([*map(str, words[:-1]), str(tmp_path / "n.npz"), "--constraint", "softmax"]) == 0
+    assert checkpoint.load(tmp_path / "n.npz")[1]["model"]["constraint"] == "softmax"
+    assert cli.main([*map(str, words), "--force", "--patches", "2"]) == 1
+    assert "--start auto looks at the whole scene" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
