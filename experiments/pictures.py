@@ -78,6 +78,7 @@ def methods(settings: Settings) -> list[Method]:
         deeptrans.deeptrans(settings.transformer),
         contenders.equilibrium(dq.Model(constraint="simplex"), settings.epochs),
         contenders.equilibrium(dq.Model(), settings.epochs),
+        contenders.started(settings.epochs),
     ]
     return [method for method in every if method.name.startswith(settings.only)]
 
@@ -107,13 +108,14 @@ def targets(name: str, references: References) -> list[Target]:
 def compare(method: Method, inputs: tuple[jax.Array, ...], truth: Truth, held: list[Target]) -> Shown:
     """Run a method on (key, cube, start) and bring what it finds into the order of the first reference."""
     E = jnp.asarray(truth.endmembers, jnp.float32)
-    found = jax.jit(method.estimate)(*inputs)
+    found = (jax.jit(method.estimate) if method.pure else method.estimate)(*inputs)
+    scaled = method.scaled if found.scaled is None else bool(found.scaled)
     order = dq.align(found.endmembers, E)
     found = Found(found.abundances[..., order], found.endmembers[order])
     errors = [
         (target, float(dq.armse(found.abundances, target.abundances)))
         for target in held
-        if method.scaled in target.kinds
+        if scaled in target.kinds
     ]
     return Shown(method.name, found, dq.spectral_angle(found.endmembers, E), tuple(errors))
 
