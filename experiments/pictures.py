@@ -113,9 +113,7 @@ def compare(method: Method, inputs: tuple[jax.Array, ...], truth: Truth, held: l
     order = dq.align(found.endmembers, E)
     found = Found(found.abundances[..., order], found.endmembers[order])
     errors = [
-        (target, float(dq.armse(found.abundances, target.abundances)))
-        for target in held
-        if scaled in target.kinds
+        (target, float(dq.armse(found.abundances, target.abundances))) for target in held if scaled in target.kinds
     ]
     return Shown(method.name, found, dq.spectral_angle(found.endmembers, E), tuple(errors))
 
