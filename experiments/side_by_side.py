@@ -16,6 +16,7 @@ together, vmapped; a measured scene is one cube with a start for each seed.
 
 import functools
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
-from dequnmix_jax import InputError, metrics, mixing
+from dequnmix_jax import InputError, datasets, metrics, mixing
 from dequnmix_jax.truth import Truth
 from experiments import contenders, scenes, tables
 from experiments.baselines import Found, Method, closed_forms
@@ -193,7 +194,9 @@ def write(settings: contenders.Settings, folder: Path, name: str, about: str = "
         try:
             drawn = Drawn(scene, settings)
         except InputError as error:
-            missing.append(f"{scene} is missing: {error}")
+            # A path of this machine says nothing to others.
+            said_why = str(error).replace(f"the folder {os.environ.get(datasets.FOLDER)}", "the folder")
+            missing.append(f"{scene} is missing: {said_why}")
             print(missing[-1], flush=True)
         else:
             if rows:
