@@ -112,8 +112,8 @@ def soft_nnls(
 
     min over x >= 0 of |y - x E|^2 + (w n)^2 (sum x - 1)^2, n the RMS norm of the pixels; s = sum x, a = x / s. Between
     FCLS (w large) and NNLS divided by its sum (w = 0). For materials each of which varies in brightness by itself, w is
-    the size of that variability over the spread of s: on generated scenes 0.3 has 0.72 of the aRMSE of FCLS where
-    materials vary so, and 1.02 where nothing does (`experiments.soft_sum`).
+    the size of that variability over the spread of s: on generated scenes 0.3 has 0.57 of the aRMSE of FCLS where
+    materials vary so, 1.02 where nothing does, and 1.13 where spectra vary in shape alone (`experiments.soft_sum`).
 
     Args:
         cube: (H, W, B), any units.
