@@ -88,9 +88,7 @@ def equilibrium(config: dq.Model, epochs: int) -> Method:
     schedule = replace(dq.RECOMMENDED[0], epochs=epochs)
 
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
-        params, _ = dq.fit(key, cube, config, schedule, dq.RECOMMENDED[1], endmembers=start)
-        result, _ = dq.unmix(params, cube, config)
-        return Found(result.abundances, result.endmembers)
+        return _trained(key, cube, start, config, schedule)
 
     scaled = config.constraint == "cone"
     return Method(f"DEQ-Unmix, {'scaled' if scaled else 'sum to one'}", estimate, scaled)
@@ -104,21 +102,19 @@ def started(epochs: int) -> Method:
         found = _start(key, cube, start.shape[0])
         config = dq.model_for(found)
         E, scaled = jnp.maximum(found.endmembers, 1e-5), config.constraint == "cone"
-        return Found(*_trained(key, cube, E, config, schedule), jnp.asarray(scaled))
+        return _trained_at_once(key, cube, E, config, schedule)._replace(scaled=jnp.asarray(scaled))
 
     return Method("DEQ-Unmix, from dq.start", estimate, pure=False, draws=True)
 
 
-_start = jax.jit(dq.start, static_argnums=2)
-
-
-@functools.partial(jax.jit, static_argnums=(3, 4))
-def _trained(
-    key: jax.Array, cube: jax.Array, E: jax.Array, config: dq.Model, schedule: dq.Training
-) -> tuple[jax.Array, jax.Array]:
+def _trained(key: jax.Array, cube: jax.Array, E: jax.Array, config: dq.Model, schedule: dq.Training) -> Found:
     params, _ = dq.fit(key, cube, config, schedule, dq.RECOMMENDED[1], endmembers=E)
     result, _ = dq.unmix(params, cube, config)
-    return result.abundances, result.endmembers
+    return Found(result.abundances, result.endmembers)
+
+
+_start = jax.jit(dq.start, static_argnums=2)
+_trained_at_once = jax.jit(_trained, static_argnums=(3, 4))
 
 
 @functools.cache

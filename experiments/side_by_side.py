@@ -10,7 +10,7 @@ together, vmapped; a measured scene is one cube with a start for each seed.
     msad, sad_1 ..    angle to the spectra of the reference, in radians: the mean, and each in the reference's order
     psnr, sad         of the reconstruction (dB, radians); where a method scales, at the best brightness of each pixel
     seconds, memory   CPU seconds and MB for one seed, of all seeds together by their number: without compilation;
-                      arguments, results and temporaries of the compiled program (blank where a method leaves JAX)
+                      arguments, results and temporaries of the compiled program (blank where a method is no single one)
     moved             RMS distance from VCA + FCLS, where the method keeps VCA's spectra: what its prior has done at all
 """
 

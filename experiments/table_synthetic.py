@@ -1,11 +1,11 @@
-"""The paper's synthetic scenes, and others whose answer is known: the competitors and DEQ-Unmix side by side.
+"""The paper's synthetic scenes, and others that the seed draws: the competitors and DEQ-Unmix side by side.
 
     python -m experiments.table_synthetic [--quick] [-o results]
 
 The recipe of the paper (`experiments.variability`; DEQ-Unmix is published with an aRMSE of 0.0470 at 15 dB and 0.0441
 at 30 dB) with noise of 15 and 30 dB; then, with the short list of methods, of 20 dB and none, and without its
-variability, levels of purity, a Matern field, and two nonlinear mixtures.
-The quick run takes a scene that needs no data. What the columns are: `experiments.side_by_side`.
+variability, levels of purity, a Matern field, and two nonlinear mixtures. The quick run takes a scene that needs no
+data. What the columns are: `experiments.side_by_side`.
 """
 
 from pathlib import Path
