@@ -81,12 +81,12 @@ def gradients(params: Any, cube: jax.Array) -> dict[str, float]:
         return jnp.mean(weight * dq.unmix(params, cube, tight)[0].abundances)
 
     def unrolled(params: Any) -> jax.Array:
-        from dequnmix_jax import model
+        from dequnmix_jax import answer, model
 
         theta = model.factor(params, cube, tight)
         start = model.start_state(params, cube, tight)
         state = dq.unrolled(model.state_map(tight), 60, theta, start)
-        return jnp.mean(weight * model.read_state(params, state, cube, tight).abundances)
+        return jnp.mean(weight * answer.read_state(params, state, cube, tight).abundances)
 
     a, b = jax.jit(jax.grad(implicit))(params), jax.jit(jax.grad(unrolled))(params)
     error = jax.tree.map(lambda x, y: jnp.abs(x - y).max() / (jnp.abs(y).max() + 1e-12), a, b)

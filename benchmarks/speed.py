@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 import dequnmix_jax as dq
 from benchmarks.timing import Timing, compiled, matmul_peak, once, race
-from dequnmix_jax import convolution, datasets, implicit, metrics, model, synthetic, training
+from dequnmix_jax import answer, convolution, datasets, implicit, metrics, model, synthetic, training
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.objective import spread
 from experiments import tables
@@ -103,8 +103,8 @@ def alive(params: Any) -> Any:
 def objective(params: Any, state: jax.Array, cube: jax.Array, held: jax.Array, config: dq.Model) -> jax.Array:
     """Return the loss of `dequnmix_jax.objective.loss` at a given state."""
     judged = held.astype(cube.dtype)
-    estimate = model.read_state(params, state, cube, config)
-    rebuilt = model.reconstruct(estimate._replace(endmembers=estimate.endmembers * judged[None]))
+    estimate = answer.read_state(params, state, cube, config)
+    rebuilt = answer.reconstruct(estimate._replace(endmembers=estimate.endmembers * judged[None]))
     target = cube * judged[None, None]
     angle = jnp.mean(metrics.spectral_angle(target, rebuilt))
     return angle + 0.2 * jnp.mean(jnp.square(rebuilt - target)) + 0.1 * spread(estimate.endmembers)

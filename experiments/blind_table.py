@@ -1,13 +1,14 @@
-"""Four scenes, five VCA seeds, one configuration: closed forms against DEQ-Unmix, all from the same start.
+"""Four scenes, five VCA seeds, one rule: closed forms against DEQ-Unmix, all from the same start.
 
     python -m experiments.blind_table [--quick] [-o results]
 
 Every method gets the endmembers that VCA found with the seed, clipped at zero. No method sees a reference; the
-references are used for the columns of errors alone. A method that takes spectra at maximum one (the scaled ones and
-DEQ-Unmix) measures abundances in that unit: where the reference is exact in the units of the scene itself (DC1,
-misicnet_sim1), it is scored against that reference in its own unit. The closed forms are those of the literature:
-FCLS, and NNLS on spectra of maximum one divided by its sum, each with VCA's spectra or with the mean of the purest 3 %
-of pixels.
+references are used for the columns of errors alone. A method that takes spectra at maximum one (the scaled ones)
+measures abundances in that unit: where the reference is exact in the units of the scene itself (DC1, misicnet_sim1), it
+is scored against that reference in its own unit. The closed forms are those of the literature: FCLS, and NNLS on
+spectra of maximum one divided by its sum, each with VCA's spectra or with the mean of the purest 3 % of pixels. `mixing
+found`: mixing is what `dq.start` finds for the scene, with the spectra still those of VCA; its closed form is the
+start of DEQ-Unmix in that row.
 """
 
 import functools
@@ -67,35 +68,40 @@ class Row(NamedTuple):
     failed: float = float("nan")
 
 
-Estimator = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, tuple[float, float, float]]]
+class Estimate(NamedTuple):
+    """What a method finds, whether its spectra count at maximum one, and steps, residual and failures of its solves."""
 
-
-class Method(NamedTuple):
-    """How abundances and endmembers are estimated, and whether the spectra count at maximum one."""
-
-    estimate: Estimator
+    abundances: jax.Array
+    endmembers: jax.Array
     scaled: bool
+    solve: tuple[float, float, float] = (float("nan"),) * 3
+
+
+Method = Callable[[jax.Array, jax.Array, jax.Array], Estimate]
+"""(key, cube, start) -> what is found."""
 
 
 EXACT_IN_SCENE_UNITS = ("dc1", "misicnet_sim1")
 
 
-def closed_form(scaled: bool, purified: bool) -> Estimator:
-    """Return a closed form as a function of (key, cube, start)."""
+def closed_form(constraint: str, purified: bool = False) -> Method:
+    """Return a closed form."""
 
     @jax.jit
     def estimate(cube: jax.Array, start: jax.Array) -> tuple[jax.Array, jax.Array]:
         def answer(E: jax.Array) -> jax.Array:
-            return dq.scaled_nnls(cube, E)[0] if scaled else dq.fcls(cube, E)
+            if constraint == "simplex":
+                return dq.fcls(cube, E)
+            return (dq.scaled_nnls if constraint == "cone" else dq.soft_nnls)(cube, E)[0]
 
-        E = dq.purify(cube, start, dq.scaled_nnls(cube, start)[0] if scaled else answer(start)) if purified else start
+        E = dq.purify(cube, start, answer(start)) if purified else start
         return answer(E), E
 
-    return lambda key, cube, start: (*estimate(cube, start), (float("nan"),) * 3)
+    return lambda key, cube, start: Estimate(*estimate(cube, start), constraint == "cone")
 
 
-def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates) -> Estimator:
-    """Return DEQ-Unmix, trained on the scene itself, as a function of (key, cube, start)."""
+def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates, spectra_at_one: bool) -> Method:
+    """Return DEQ-Unmix, trained on the scene itself."""
 
     @jax.jit
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> tuple:
@@ -103,14 +109,24 @@ def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates) -> Est
         result, trace = dq.unmix(params, cube, config)
         return result, trace, history
 
-    def run(key: jax.Array, cube: jax.Array, start: jax.Array) -> tuple:
+    def run(key: jax.Array, cube: jax.Array, start: jax.Array) -> Estimate:
         result, trace, history = estimate(key, cube, start)
         steps = jnp.concatenate([history.steps, trace.steps[None]])
         residual = jnp.concatenate([history.residual, trace.residual[None]])
         # The promise is a relative residual of 1e-3 at every training step; NaN counts as broken.
-        return result.abundances, result.endmembers, (
+        return Estimate(result.abundances, result.endmembers, spectra_at_one, (
             float(jnp.mean(steps.astype(jnp.float32))), float(jnp.max(residual)), int(jnp.sum(~(residual <= 1e-3))),
-        )  # fmt: skip
+        ))  # fmt: skip
+
+    return run
+
+
+def found(methods: dict[str, Method]) -> Method:
+    """Return the method of the mixing model that `dq.start` finds, by the name of its constraint."""
+    seek = jax.jit(dq.start, static_argnums=2)
+
+    def run(key: jax.Array, cube: jax.Array, start: jax.Array) -> Estimate:
+        return methods[dq.model_for(seek(key, cube, start.shape[0])).constraint](key, cube, start)
 
     return run
 
@@ -128,14 +144,22 @@ def main(settings: Settings, folder: Path) -> Path:
     """Run all and write `blind_table.csv` and `blind_table.md`."""
     training = replace(dq.RECOMMENDED[0], epochs=settings.epochs)
     whole = dq.Training(epochs=settings.epochs)
+    constraints = ("simplex", "soft", "cone")
+    closed = {constraint: closed_form(constraint) for constraint in constraints}
+    trained = {
+        constraint: equilibrium(dq.Model(constraint=constraint), training, dq.RECOMMENDED[1], constraint == "cone")
+        for constraint in constraints
+    }
     methods: dict[str, Method] = {
-        "VCA + FCLS": Method(closed_form(False, False), False),
-        "VCA + scaled NNLS (the start)": Method(closed_form(True, False), True),
-        "purified + FCLS": Method(closed_form(False, True), False),
-        "purified + scaled NNLS": Method(closed_form(True, True), True),
-        "DEQ-Unmix": Method(equilibrium(dq.Model(), training, dq.RECOMMENDED[1]), True),
-        "DEQ-Unmix, paper's loss": Method(equilibrium(dq.Model(), whole, dq.Rates()), True),
-        "literal map": Method(equilibrium(LITERAL, whole, dq.Rates()), False),
+        "VCA + FCLS": closed["simplex"],
+        "VCA + scaled NNLS": closed["cone"],
+        "purified + FCLS": closed_form("simplex", purified=True),
+        "purified + scaled NNLS": closed_form("cone", purified=True),
+        "VCA, mixing found (the start)": found(closed),
+        "DEQ-Unmix, mixing found": found(trained),
+        "DEQ-Unmix, always scaled": trained["cone"],
+        "DEQ-Unmix, paper's loss": equilibrium(dq.Model(), whole, dq.Rates(), True),
+        "literal map": equilibrium(LITERAL, whole, dq.Rates(), False),
     }
     rows: list[dict[str, object]] = []
     for name, snr in settings.scenes:
@@ -144,8 +168,7 @@ def main(settings: Settings, folder: Path) -> Path:
         A = jnp.asarray(truth.abundances)[: cube.shape[0], : cube.shape[1]]
         find = jax.jit(functools.partial(dq.vca, count=E.shape[0]))
         at_maximum_one, _ = mixing.normalise_abundances(A * jnp.max(E, axis=1)[None, None])
-        for method, (run, scaled) in methods.items():
-            truth_of_its_kind = at_maximum_one if scaled and name in EXACT_IN_SCENE_UNITS else A
+        for method, run in methods.items():
             seeds = settings.ablation_seeds if method in ABLATIONS else settings.seeds
             if seeds == 0:
                 continue
@@ -154,13 +177,13 @@ def main(settings: Settings, folder: Path) -> Path:
                 key = jax.random.key(seed)
                 start = jnp.maximum(find(key, cube), 1e-5)
                 began = time.perf_counter()
-                abundances, endmembers, solve = run(key, cube, start)
-                jax.block_until_ready(abundances)
+                abundances, endmembers, scaled, solve = jax.block_until_ready(run(key, cube, start))
+                reference = at_maximum_one if scaled and name in EXACT_IN_SCENE_UNITS else A
                 order = dq.align(endmembers, E)
-                found = abundances[..., order]
+                maps = abundances[..., order]
                 errors = (
-                    dq.armse(found, truth_of_its_kind),
-                    dq.pooled_rmse(found, truth_of_its_kind),
+                    dq.armse(maps, reference),
+                    dq.pooled_rmse(maps, reference),
                     dq.msad(endmembers[order], E),
                 )
                 runs.append(Row(*map(float, errors), time.perf_counter() - began, *solve))

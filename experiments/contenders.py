@@ -38,6 +38,7 @@ class Settings:
         crop: rows and columns kept of each scene; None: all.
         angles: columns for the angles of the endmembers, the same in the parts of a table that processes divide.
         only: names of methods begin with one of these.
+        update: keep the other rows of the table that is there, as they are.
         transformer, autoencoder, factorisation, denoiser: constants of the competitors.
     """
 
@@ -52,6 +53,7 @@ class Settings:
     crop: int | None = None
     angles: int = 3
     only: tuple[str, ...] = ("",)
+    update: bool = False
     transformer: deeptrans.Settings = field(default_factory=deeptrans.Settings)
     autoencoder: ae_red.Settings = field(default_factory=ae_red.Settings)
     factorisation: snmf_net.Settings = field(default_factory=snmf_net.Settings)
@@ -88,7 +90,7 @@ def equilibrium(config: dq.Model, epochs: int) -> Method:
     schedule = replace(dq.RECOMMENDED[0], epochs=epochs)
 
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
-        return _trained(key, cube, start, config, schedule)
+        return _trained(key, cube, start, config, schedule, dq.RECOMMENDED[1])
 
     scaled = config.constraint == "cone"
     return Method(f"DEQ-Unmix, {'scaled' if scaled else 'sum to one'}", estimate, scaled)
@@ -102,13 +104,16 @@ def started(epochs: int) -> Method:
         found = _start(key, cube, start.shape[0])
         config = dq.model_for(found)
         E, scaled = jnp.maximum(found.endmembers, 1e-5), config.constraint == "cone"
-        return _trained_at_once(key, cube, E, config, schedule)._replace(scaled=jnp.asarray(scaled))
+        done = _trained_at_once(key, cube, E, config, schedule, dq.rates_for(found))
+        return done._replace(scaled=jnp.asarray(scaled))
 
     return Method("DEQ-Unmix, from dq.start", estimate, pure=False, draws=True)
 
 
-def _trained(key: jax.Array, cube: jax.Array, E: jax.Array, config: dq.Model, schedule: dq.Training) -> Found:
-    params, _ = dq.fit(key, cube, config, schedule, dq.RECOMMENDED[1], endmembers=E)
+def _trained(
+    key: jax.Array, cube: jax.Array, E: jax.Array, config: dq.Model, schedule: dq.Training, rates: dq.Rates
+) -> Found:
+    params, _ = dq.fit(key, cube, config, schedule, rates, endmembers=E)
     result, _ = dq.unmix(params, cube, config)
     return Found(result.abundances, result.endmembers)
 
@@ -129,6 +134,7 @@ def methods(settings: Settings, scene: str) -> list[tuple[Method, int]]:
     always = [
         *closed_forms.FOUR,
         closed_forms.START,
+        closed_forms.SMOOTHED,
         plug("PnP-TV, estimated level", denoisers.total_variation, level),
         deeptrans.deeptrans(settings.transformer),
         equilibrium(dq.Model(), settings.epochs),

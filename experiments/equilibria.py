@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 import dequnmix_jax as dq
-from dequnmix_jax import datasets, metrics, model, training
+from dequnmix_jax import answer, datasets, metrics, model, training
 from experiments.blind_table import LITERAL
 
 Plan = tuple[dq.Model, dq.Training, dq.Rates]
@@ -58,7 +58,7 @@ def objective(
 
 def head(params: Any, state: jax.Array, cube: jax.Array, config: dq.Model) -> jax.Array:
     """Return the paper's loss of an equilibrium: mean spectral angle + 0.2 mean squared error at maximum one."""
-    rebuilt = model.reconstruct(model.read_state(params, state, cube, config))
+    rebuilt = answer.reconstruct(answer.read_state(params, state, cube, config))
     peak = jnp.max(jnp.abs(cube))
     return jnp.mean(metrics.spectral_angle(cube, rebuilt)) + 0.2 * jnp.mean(jnp.square(rebuilt - cube)) / peak**2
 

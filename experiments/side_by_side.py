@@ -11,12 +11,15 @@ together, vmapped; a measured scene is one cube with a start for each seed.
     psnr, sad         of the reconstruction (dB, radians); where a method scales, at the best brightness of each pixel
     seconds, memory   CPU seconds and MB for one seed, of all seeds together by their number: without compilation;
                       arguments, results and temporaries of the compiled program (blank where a method is no single one)
+    commit, date      of the run of the row: `--only` runs some methods again and keeps the others
     moved             RMS distance from VCA + FCLS, where the method keeps VCA's spectra: what its prior has done at all
 """
 
+import csv
 import functools
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -184,11 +187,13 @@ def write(settings: contenders.Settings, folder: Path, name: str, about: str = "
     A scene whose files or extra are missing is left out, as is a method whose package is, and the note says so.
 
     Raises:
-        InputError: a name of no scene, or no scene could be had.
+        InputError: a name of no scene, no scene could be had, or no table is there to be updated.
     """
     for scene in settings.scenes:
         scenes.drawn(scene)  # refuses a wrong name now and not in an hour
     rows: list[dict[str, Any]] = []
+    earlier = _earlier(folder, name) if settings.update else []
+    run_of = {key: value for key, value in tables.origin().items() if key in ("commit", "date")}
     said, missing, target = [], contenders.absent(settings), None
     for scene in settings.scenes:
         try:
@@ -201,17 +206,48 @@ def write(settings: contenders.Settings, folder: Path, name: str, about: str = "
         else:
             if rows:
                 jax.clear_caches()  # scenes differ in shape, and a process can hold only so many compiled programs
-            rows += one_scene(scene, drawn, settings, measure)
+            rows += [row | run_of for row in one_scene(scene, drawn, settings, measure)]
             said.append(f"{scene}: {', '.join(drawn.references[0][0][0].names or ('without names',))}")
         if rows:
             endmembers = f"Endmembers: {'; '.join(said)}."
             note = " ".join([about, NOTE, endmembers, *missing, str(settings)]).strip()
-            target = tables.write(
-                folder, name, _same_fields(rows, settings.angles), f"python -m experiments.{name}", note
-            )
+            whole = _same_fields(_updated(earlier, rows), settings.angles)
+            target = tables.write(folder, name, whole, f"python -m experiments.{name}", note)
     if target is None:
         raise InputError(f"No scene of {name} could be had; expected at least one. {' '.join(missing)}")
     return target
+
+
+def _earlier(folder: Path, name: str) -> list[dict[str, Any]]:
+    """Return the rows of a table that is there; commit and date are those of its head where rows do not say."""
+    path = folder / f"{name}.csv"
+    if not path.exists():
+        raise InputError(f"{path} is not there; expected a table to update. Run the experiment without --only first.")
+    head = path.with_suffix(".md").read_text(encoding="utf-8").split("\n\n|")[0]
+    of_head = {key: re.findall(rf"{key} ([^\s,]+[0-9a-z])", head)[0] for key in ("commit", "date")}
+    with path.open(encoding="utf-8") as file:
+        rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    return [row | {key: value for key, value in of_head.items() if key not in row} for row in rows]
+
+
+def _number(text: str) -> Any:
+    try:
+        return float(text) if "." in text or "nan" in text or "inf" in text else int(text)
+    except ValueError:
+        return text
+
+
+def _updated(earlier: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return earlier rows, each replaced by its namesake; a new one follows those of its scene and reference."""
+    found = list(earlier)
+    for row in rows:
+        same = [[other[key] == row[key] for key in ("scene", "reference", "method")] for other in found]
+        if [True] * 3 in same:
+            found[same.index([True] * 3)] = row
+        else:
+            beside = [i for i, (scene, reference, _) in enumerate(same) if scene and reference]
+            found.insert(beside[-1] + 1 if beside else len(found), row)
+    return found
 
 
 def _same_fields(rows: Sequence[dict[str, Any]], angles: int) -> list[dict[str, Any]]:

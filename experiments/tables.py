@@ -122,15 +122,22 @@ def report(
 def command_line(about: str, main: Callable[[Any, Path], Path], full: Any, quick: Any) -> None:
     """Run an experiment as `python -m experiments.NAME [--quick] [-o FOLDER]` and print the table's path.
 
-    With `--distributed`, in each process of a job (`dequnmix_jax.join_team`), the processes divide the scenes of the
-    settings among them, and the first one puts their tables together, in the order of the scenes.
+    With `--only`, where the settings know of it, methods whose names begin so are run again and take the place of their
+    rows in the table that is there. With `--distributed`, in each process of a job (`dequnmix_jax.join_team`), the
+    processes divide the scenes of the settings among them, and the first one puts their tables together, in the order
+    of the scenes.
     """
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a small run that only shows that all works")
     parser.add_argument("-o", "--output", type=Path, default=Path("results"))
     parser.add_argument("--distributed", action="store_true", help="divide the scenes among the processes of this job")
+    if hasattr(full, "update"):
+        words = "run these methods again, in a table that is there"
+        parser.add_argument("--only", nargs="+", metavar="NAME", help=words)
     arguments = parser.parse_args()
     settings = quick if arguments.quick else full
+    if getattr(arguments, "only", None):
+        settings = replace(settings, only=tuple(arguments.only), update=True)
     try:
         if arguments.distributed:
             found = run_together(dequnmix_jax.join_team(), main, settings, arguments.output)

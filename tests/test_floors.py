@@ -17,7 +17,7 @@ FLOORS = {
     "superpixels": 1, "factor_steps": 1, "factoring": 2.5, "factorisation": 2.8,
     "subspace": 1, "extreme": 2, "simplex_volume": 2.5, "minimum_volume": 2.5, "dimension": 2,
     "measuring": 3, "starting": 3.5,
-    "curvature": 2.5, "scenewide": 2.5, "model": 3, "synthetic": 3,
+    "curvature": 2.5, "scenewide": 2.5, "neighbours": 2.5, "answer": 2.8, "model": 3, "synthetic": 3,
     "stacking": 1, "devices": 4, "objective": 3.5, "quality": 3.5, "training": 4, "certificate": 4,
     "team": 1, "streaming": 3.5, "reach": 3.5, "tiled_run": 5, "tiles": 5.5,
     # host side: numpy only

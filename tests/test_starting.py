@@ -106,7 +106,7 @@ def test_the_decision_follows_the_scores():
     flat = jnp.ones(2 * half)
     scores = measuring.Scores(0.1 * flat, 0.1 * flat, -flat, 0.01 * flat, 0.9 * flat, 0.06 * flat)
     scores = scores._replace(error=scores.error.at[half + 3].set(0.05))
-    quiet = measuring.Whole(jnp.zeros(()), jnp.zeros(2))
+    quiet = measuring.Whole(jnp.zeros(()), jnp.zeros(()), jnp.zeros(2))
 
     @jax.jit
     def decide(error, v):

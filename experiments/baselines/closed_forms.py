@@ -4,6 +4,7 @@
     VCA + scaled NNLS   min |y - x E'|^2 over x >= 0, E' at maximum one; a = x / sum x
     purified + ...      the same, after each spectrum is replaced by the mean of its purest 3 % of pixels (`dq.purify`)
     dq.start            what `dequnmix_jax.start` chooses of sixteen such answers without the truth, VCA's not alone
+    dq.start, smoothed  the same after `dequnmix_jax.smooth`, whose strength the maps themselves say
 
 Nascimento and Bioucas-Dias, Vertex component analysis, IEEE TGRS 43(4), 2005; Heinz and Chang, Fully constrained least
 squares, IEEE TGRS 39(3), 2001. Nothing was guessed: all are solved exactly, by `dequnmix_jax.classical`.
@@ -37,9 +38,15 @@ def _start(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
     return Found(found.abundances, found.endmembers, found.scaled)
 
 
+def _smoothed(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+    found = _start(key, cube, start)
+    return found._replace(abundances=dq.smooth(found.abundances))
+
+
 VCA_FCLS = Method("VCA + FCLS", _fcls)
 VCA_SCALED = Method("VCA + scaled NNLS", _scaled, scaled=True)
 PURIFIED_FCLS = Method("purified + FCLS", _purified)
 PURIFIED_SCALED = Method("purified + scaled NNLS", _purified_scaled, scaled=True)
 FOUR = (VCA_FCLS, VCA_SCALED, PURIFIED_FCLS, PURIFIED_SCALED)
 START = Method("dq.start", _start)
+SMOOTHED = Method("dq.start, smoothed", _smoothed)

@@ -19,7 +19,7 @@ import optax
 from jax import lax
 
 import dequnmix_jax as dq
-from dequnmix_jax import model, objective, training
+from dequnmix_jax import answer, model, objective, training
 from experiments.baselines import Found, Method
 
 
@@ -56,7 +56,7 @@ def loss(
     """Return the objective of `fit` at the K-th state in the place of the equilibrium."""
     seen = None if held is None else (~held).astype(cube.dtype)
     state, trace = forward(params, cube, config, layers, tied, seen)
-    total, parts = objective.misfit(model.read_state(params, state, cube, config), cube, rates, held=held)
+    total, parts = objective.misfit(answer.read_state(params, state, cube, config), cube, rates, held=held)
     return total, parts | {"trace": trace, "state": state}
 
 
@@ -85,7 +85,7 @@ def unrolled(
             state = state._replace(params=params, moments=optax.scale_by_adam().init(params))
         state, _ = training.advance(state, cube, config, schedule, rates, schedule.epochs, objective=value)
         final, _ = forward(state.params, cube, config, layers, tied)
-        found = model.read_state(state.params, final, cube, config)
+        found = answer.read_state(state.params, final, cube, config)
         return Found(found.abundances, found.endmembers)
 
     name = f"unrolled, {layers} layers, {'tied' if tied else 'untied'}"

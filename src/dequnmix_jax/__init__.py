@@ -10,6 +10,7 @@ The usual order of use:
     dq.write("out", estimate, scene)
 """
 
+from dequnmix_jax.answer import reconstruct
 from dequnmix_jax.certificate import Certificate, certificate
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.classical import fcls, kkt_residual, nnls, scaled_nnls, soft_nnls
@@ -30,7 +31,8 @@ from dequnmix_jax.library_files import read_library
 from dequnmix_jax.measuring import Scores
 from dequnmix_jax.metrics import align, armse, msad, pooled_rmse, psnr, spectral_angle, sre
 from dequnmix_jax.minimum_volume import minimum_volume
-from dequnmix_jax.model import equilibrium_map, init, reconstruct, unmix
+from dequnmix_jax.model import equilibrium_map, init, unmix
+from dequnmix_jax.neighbours import Smoother, smooth, smoother
 from dequnmix_jax.objective import loss
 from dequnmix_jax.patches import fit_patches
 from dequnmix_jax.quality import last_change
@@ -46,7 +48,7 @@ from dequnmix_jax.solvers import solve
 from dequnmix_jax.source import Source
 from dequnmix_jax.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
 from dequnmix_jax.stacking import alike, stack
-from dequnmix_jax.starting import Start, Weights, model_for, reason, start
+from dequnmix_jax.starting import Start, Weights, model_for, rates_for, reason, start
 from dequnmix_jax.superpixels import Superpixels, superpixels
 from dequnmix_jax.team import Team
 from dequnmix_jax.team import join as join_team
@@ -60,9 +62,10 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "read_result", "Result", "write_report",
     "Library", "read_library", "resample", "match", "Matches",
     "vca", "sivm", "nfindr", "atgp", "minimum_volume", "purify",
-    "start", "reason", "model_for", "Start", "Scores", "Weights",
+    "start", "reason", "model_for", "rates_for", "Start", "Scores", "Weights",
     "hysime", "virtual_dimension", "Dimension", "fcls", "nnls", "scaled_nnls", "soft_nnls",
     "kkt_residual",
+    "smooth", "smoother", "Smoother",
     "ucls", "scls", "sunsal", "collaborative_sunsal", "sunsal_tv", "Admm",
     "mvc_nmf", "l_half_nmf", "sgs_nmf", "Factoring", "superpixels", "Superpixels",
     "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",

@@ -116,6 +116,8 @@ class Model:
             itself.
         width: channels of the networks.
         kernel: side of their convolutions, odd.
+        prior: of neighbours on abundances, after the equilibrium. "none", or "neighbours": maps whose pixels have
+            errors of their own are smoothed, as strongly as `smoother` finds at the end of training, on the maps alone.
         slack: of "soft", weight of the sum, w: |y - A E|^2 + (w |y|_rms)^2 (sum A - 1)^2, |y|_rms the RMS norm of the
             pixels: error of the data over spread of the brightness. Large: the simplex.
         gamma: scale of the softmax.
@@ -134,6 +136,7 @@ class Model:
     step: float | None = 1.0
     width: int = 32
     kernel: int = 3
+    prior: Literal["none", "neighbours"] = "none"
     slack: float = 0.3
     gamma: float = 100.0
     attention: bool = True

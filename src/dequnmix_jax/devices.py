@@ -10,7 +10,7 @@ from jax import lax
 from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
-from dequnmix_jax import mixing, model, scenewide
+from dequnmix_jax import answer, mixing, model, scenewide
 from dequnmix_jax.checks import Array, InputError, check_cube, check_mask
 from dequnmix_jax.config import Model
 from dequnmix_jax.implicit import fixed_point
@@ -139,7 +139,7 @@ def unmix_in_strips(
     state, traces = jax.shard_map(strip, mesh=_auto(mesh), in_specs=(P(), maps, maps), out_specs=maps)(
         params, whole_cube, whole_mask
     )
-    estimate = model.read_state(params, state[:height], mixing.wide(cube), config, mask)
+    estimate = answer.read_state(params, state[:height], mixing.wide(cube), config, mask)
     return estimate, Trace(jnp.max(traces.steps), jnp.max(traces.residual), jnp.all(traces.converged))
 
 

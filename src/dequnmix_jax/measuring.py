@@ -15,7 +15,7 @@ from dequnmix_jax.endmembers import purify, vca
 from dequnmix_jax.extreme import corners
 from dequnmix_jax.minimum_volume import RUNS, enclosing
 from dequnmix_jax.mixing import normalise_abundances
-from dequnmix_jax.noise import band_noise, simplex_noise, variability
+from dequnmix_jax.noise import band_noise, signal_subspace, simplex_noise, variability
 from dequnmix_jax.simplex_volume import exchange
 from dequnmix_jax.subspace import frame, pixels
 
@@ -65,10 +65,13 @@ class Whole(NamedTuple):
 
     Attributes:
         variability: (), `noise.variability`.
+        beyond: (), how many directions of spectral space beyond the first R hold more signal than noise
+            (`noise.signal_subspace`); none where linear mixing of R spectra holds to the noise.
         floor: (2,), squared `Scores.error` that noise alone leaves, of linear and of scaled mixing.
     """
 
     variability: jax.Array
+    beyond: jax.Array
     floor: jax.Array
 
 
@@ -94,7 +97,8 @@ def _whole(cube: jax.Array, valid: jax.Array, count: int) -> Whole:
     noise = jnp.where(jnp.isfinite(noise), noise, 0)
     # Abundances come from half of the bands, and the noise of as many of them as are free comes with them.
     free = jnp.asarray([count - 1, count], cube.dtype)
-    return Whole(variability(cube, count, mask=valid), noise * (1 + 2 * free / cube.shape[2]))
+    beyond = jnp.round(jnp.trace(signal_subspace(cube, count, mask=valid))) - count
+    return Whole(variability(cube, count, mask=valid), beyond, noise * (1 + 2 * free / cube.shape[2]))
 
 
 def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:

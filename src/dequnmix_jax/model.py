@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax import classical, convolution, curvature, mixing, network, projection, scenewide
+from dequnmix_jax import answer, classical, convolution, curvature, mixing, neighbours, network, projection, scenewide
 from dequnmix_jax.checks import InputError, check_count, check_cube, check_endmembers, check_finite, check_mask
 from dequnmix_jax.config import Model
 from dequnmix_jax.implicit import fixed_point
@@ -36,7 +36,8 @@ def init(
 
     Returns:
         `{"endmembers": (R, B), "network": {...}}`. With `start="physical"` the last layers are zero and `unmix`
-        returns FCLS ("simplex") or NNLS divided by its sum ("cone"; "soft": with the sum as one more band).
+        returns FCLS ("simplex") or NNLS divided by its sum ("cone"; "soft": with the sum as one more band). With
+        `Model.prior` also "prior", which smooths nothing yet.
 
     Raises:
         InputError: where shapes or values do not fit, in a sentence.
@@ -63,7 +64,8 @@ def init(
     E = jnp.asarray(endmembers)
     if config.constraint == "cone":
         E = mixing.scale_to_unit_maximum(E)
-    return {"endmembers": E, "network": jax.tree.map(lambda x: x.astype(E.dtype), weights)}
+    params = {"endmembers": E, "network": jax.tree.map(lambda x: x.astype(E.dtype), weights)}
+    return params | ({"prior": neighbours.nothing(count)._asdict()} if config.prior == "neighbours" else {})
 
 
 def _net(config: Model, count: int) -> network.Net:
@@ -290,31 +292,4 @@ def unmix(
         )
     theta = factor(params, cube, config, mask)
     state, trace = fixed_point(state_map(config), config.forward, config.backward, theta, initial)
-    return read_state(params, state, cube, config, mask), trace
-
-
-def read_state(
-    params: Params,
-    state: jax.Array,
-    cube: jax.Array,
-    config: Model,
-    mask: jax.Array | None = None,
-    whole: scenewide.Scenewide | None = None,
-) -> Estimate:
-    """Turn a state of the map into abundances, endmembers and brightness."""
-    E = params["endmembers"]
-    if config.free_brightness:
-        A, brightness = mixing.normalise_abundances(state, mask)
-        if config.constraint == "soft":
-            return Estimate(A, E, brightness, state)
-        brightness = brightness * (scenewide.unit(cube, mask) if whole is None else whole.scale)
-        return Estimate(A, mixing.scale_to_unit_maximum(E), brightness, state)
-    A = jax.nn.softmax(config.gamma * state, axis=-1) if config.on_logits else state
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
-    A = jnp.where(valid[..., None], A, 0)
-    return Estimate(A, E, valid.astype(cube.dtype), state)
-
-
-def reconstruct(estimate: Estimate) -> jax.Array:
-    """Mix an estimate back: Y = s A E, (H, W, B), in the units of the cube; 0 in masked pixels."""
-    return mixing.scaled_mix(estimate.abundances, estimate.endmembers, estimate.brightness)
+    return answer.read_state(params, state, cube, config, mask), trace

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dequnmix_jax import metrics, mixing, model, noise
+from dequnmix_jax import answer, metrics, mixing, model, noise
 from dequnmix_jax.config import Model, Rates
 from dequnmix_jax.implicit import fixed_point
 from dequnmix_jax.records import Estimate, Params
@@ -51,7 +51,7 @@ def loss(
     seen = None if held is None else (~held).astype(cube.dtype)
     theta = model.factor(params, cube, config, mask, seen, whole)
     state, trace = fixed_point(model.state_map(config), config.forward, config.backward, theta, start, tolerance)
-    estimate = model.read_state(params, state, cube, config, mask, whole)
+    estimate = answer.read_state(params, state, cube, config, mask, whole)
     total, parts = misfit(estimate, cube, rates, mask=mask, held=held)
     if probes is not None:
         total = total + rates.jacobian * jacobian_penalty(theta, lax.stop_gradient(state), config, probes)
@@ -75,7 +75,7 @@ def misfit(
     clean = jnp.where(valid[..., None], cube, 0)
     judged = jnp.ones(cube.shape[-1], cube.dtype) if held is None else held.astype(cube.dtype)
     target = clean * judged[None, None]
-    rebuilt = model.reconstruct(estimate._replace(endmembers=estimate.endmembers * judged[None]))
+    rebuilt = answer.reconstruct(estimate._replace(endmembers=estimate.endmembers * judged[None]))
     pixels = jnp.sum(valid).astype(cube.dtype)
     angle = jnp.sum(jnp.where(valid, metrics.spectral_angle(target, rebuilt), 0)) / pixels
     error = jnp.sum(jnp.square(rebuilt - target)) / (pixels * jnp.sum(judged))

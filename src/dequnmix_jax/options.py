@@ -274,6 +274,7 @@ def _training(command: argparse.ArgumentParser) -> None:
         "--constraint", metavar="WORD", help="simplex, cone (free brightness), soft (near one) or softmax"
     )
     group.add_argument("--prox", metavar="WORD", help="none or conv")
+    group.add_argument("--prior", metavar="WORD", help="none or neighbours (with --start auto unless said otherwise)")
     group.add_argument(
         "--config", type=Path, metavar="FILE", help="TOML with tables model, training and rates; options override it"
     )

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dequnmix_jax import model
+from dequnmix_jax import answer, model
 from dequnmix_jax.config import Model
 from dequnmix_jax.implicit import fixed_point
 from dequnmix_jax.records import Params
@@ -71,7 +71,7 @@ def _solved(
     """Return state and abundances."""
     theta = model.factor(params, cube, config, mask, whole=whole)
     state, _ = fixed_point(model.state_map(config), config.forward, config.backward, theta, start)
-    return state, model.read_state(params, state, cube, config, mask, whole=whole).abundances
+    return state, answer.read_state(params, state, cube, config, mask, whole=whole).abundances
 
 
 def measure(params: Params, seen: View, config: Model, whole: Scenewide) -> Reach:

@@ -93,6 +93,7 @@ def resumable_fit(
     marks = {} if path is None else fingerprint(key, cube, config, choices, rates, whole=whole, **given)
     begin = jax.jit(training.begin, static_argnums=2, static_argnames="count")
     advance = jax.jit(training.advance, static_argnums=(2, 3, 5))
+    finish = jax.jit(training.finish, static_argnums=2)
     with nullcontext() if path is None else only_writer(path):
         found = None
         if path is not None:
@@ -117,7 +118,7 @@ def resumable_fit(
             raise KeyboardInterrupt(said) from error
         if path is not None and not written:
             _write(path, state, history, marks)
-    return state.params, history
+    return finish(state, cube, config, mask=mask, whole=whole), history
 
 
 def joined(rows: Sequence[History]) -> History:

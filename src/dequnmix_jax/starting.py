@@ -10,7 +10,7 @@ from jax import lax
 
 from dequnmix_jax.checks import Array, InputError
 from dequnmix_jax.classical import fcls, scaled_nnls, soft_nnls
-from dequnmix_jax.config import Model
+from dequnmix_jax.config import RECOMMENDED, Model, Rates
 from dequnmix_jax.measuring import CANDIDATES, METHODS, Scores, Whole, candidates
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.subspace import checked
@@ -33,8 +33,8 @@ class Weights(NamedTuple):
             itself, and mixing is soft.
         purified: how much of log error a purified candidate may lack, where the spectra do not vary: the mean of
             several pixels has less noise than an extreme one, which the error of the noisy bands hardly shows.
-        varied: the same for each unit of `noise.variability`: a larger simplex fits variable spectra better, and is not
-            truer for that.
+        varied: the same for each unit of `noise.variability`, and how much more a minimum volume must gain: a larger
+            simplex fits variable spectra better, and is not truer for that.
         angle, volume, instability, impurity: weights of log angle, of volume, of log instability and of 1 - purity.
         margin: gap of costs to a candidate of another kind (extreme pixels, minimum volume, purified), below which the
             choice is called unsure.
@@ -68,6 +68,7 @@ class Start(NamedTuple):
         cost: (C,), of each candidate, infinite for those of the other mixing model; the least is chosen.
         scores: Scores, what was measured of each candidate.
         variability: (), `noise.variability` of the scene.
+        beyond: (), how many directions beyond R hold more signal than noise; spectra vary where there is any.
         brightness: (), log ratio of the least error of linear and of scaled mixing, above the noise; and
         shared: (), the same of linear mixing and of linear mixing under the neighbours' brightness: what decided on
             the mixing model.
@@ -83,6 +84,7 @@ class Start(NamedTuple):
     cost: jax.Array
     scores: Scores
     variability: jax.Array
+    beyond: jax.Array
     brightness: jax.Array
     shared: jax.Array
     margin: jax.Array
@@ -98,7 +100,9 @@ def start(key: Array, cube: Array, count: int, *, mask: Array | None = None, wei
     neighbours does so too; soft (`soft_nnls`, with purified spectra) where that of its neighbours does not; else
     linear. Then the least cost
 
-        log error - (purified + varied * v) [of a purified candidate], v = noise.variability,
+        log error - (purified + varied * v) [of a purified candidate] + varied * v [of a minimum volume],
+
+    v = noise.variability,
 
     to which weights can add log angle, volume, log instability and 1 - purity.
 
@@ -158,9 +162,11 @@ def decide(scores: Scores, whole: Whole, weights: Weights) -> Start:
     scaled = differ & (shared > enough)
     soft = differ & ~scaled
     purified = jnp.asarray([candidate.purified for candidate in CANDIDATES])
+    wrapped = jnp.asarray([candidate.method == METHODS[-1] for candidate in CANDIDATES])
     cost = (
         error
         - jnp.where(purified, weights.purified + weights.varied * whole.variability, 0)
+        + jnp.where(wrapped, weights.varied * whole.variability, 0)
         + weights.angle * jnp.log(jnp.maximum(scores.angle, 1e-9))
         + weights.volume * scores.volume
         + weights.instability * jnp.log(jnp.maximum(scores.instability, 1e-4))
@@ -175,10 +181,8 @@ def decide(scores: Scores, whole: Whole, weights: Weights) -> Start:
     unsure = ~(margin >= weights.margin) | ~(scores.instability[chosen] <= weights.unstable)
     unsure = unsure | (jnp.abs(brightness - weights.bright) < weights.near)
     unsure = unsure | (differ & (jnp.abs(shared - enough) < weights.near))
-    empty = jnp.zeros(0, cost.dtype)
-    return Start(
-        empty, empty, scaled, soft, chosen, cost, scores, whole.variability, brightness, shared, margin, unsure
-    )
+    empty, measured = jnp.zeros(0, cost.dtype), (whole.variability, whole.beyond)
+    return Start(empty, empty, scaled, soft, chosen, cost, scores, *measured, brightness, shared, margin, unsure)
 
 
 def reason(found: Start) -> str:
@@ -198,15 +202,34 @@ def reason(found: Start) -> str:
 def model_for(found: Start, config: Model | None = None) -> Model:
     """Return the choices of a model whose mixing is what `start` found (host side: the arrays must be concrete).
 
-    The cone where mixing is scaled, "soft" where it is soft, the simplex where it is linear:
+    The cone where mixing is scaled, "soft" where it is soft, the simplex where it is linear; and the prior over
+    neighbours, whose strength `fit` finds:
 
         found = dq.start(key, cube, count)
         config = dq.model_for(found)
-        params, history = dq.fit(key, cube, config, *dq.RECOMMENDED, endmembers=found.endmembers)
+        training, rates = dq.RECOMMENDED[0], dq.rates_for(found)
+        params, history = dq.fit(key, cube, config, training, rates, endmembers=found.endmembers)
 
     Args:
         found: of `start`.
         config: all other choices; None: the defaults.
     """
     constraint = "cone" if bool(found.scaled) else "soft" if bool(found.soft) else "simplex"
-    return replace(Model() if config is None else config, constraint=constraint)  # type: ignore[arg-type]
+    return replace(Model() if config is None else config, constraint=constraint, prior="neighbours")  # type: ignore[arg-type]
+
+
+def rates_for(found: Start, rates: Rates | None = None) -> Rates:
+    """Return rates of training for spectra that `start` found.
+
+    Where spectra vary from pixel to pixel and the brightness of a pixel is not free, reconstruction pays for a simplex
+    that holds more pixels, and E has nothing true to gain: there it rests. Spectra vary where more than R directions
+    hold more signal than noise (`Start.beyond`). On generated scenes of that kind training E multiplies the aRMSE by
+    more than one, on all others by less (`experiments.choose_rest`); `noise.variability` would divide those scenes in
+    the same way, but does not see what varies below strong noise.
+
+    Args:
+        found: of `start`.
+        rates: all other numbers; None: those of `RECOMMENDED`.
+    """
+    rates = RECOMMENDED[1] if rates is None else rates
+    return rates._replace(endmembers=jnp.where(found.scaled | (found.beyond < 1), rates.endmembers, 0.0))

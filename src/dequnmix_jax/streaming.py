@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dequnmix_jax import mixing, model
+from dequnmix_jax import answer, mixing, model
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Model
 from dequnmix_jax.implicit import fixed_point
@@ -68,7 +68,7 @@ def solve_tile(params: Params, cube: jax.Array, mask: jax.Array, whole: Scenewid
     theta = model.factor(params, cube, config, mask, whole=whole)
     f, start = model.state_map(config), model.start_state(params, cube, config)
     state, trace = fixed_point(f, config.forward, config.backward, theta, start)
-    found = model.read_state(params, state, cube, config, mask, whole=whole)
+    found = answer.read_state(params, state, cube, config, mask, whole=whole)
     after, valid = f(theta, state), mask.astype(cube.dtype)
     apart = cube - mixing.scaled_mix(found.abundances, found.endmembers, found.brightness)
     return Solved(

@@ -1,6 +1,7 @@
 """Train an equilibrium model on the scene that it unmixes: a scan of a pure update, which never sees a reference."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -9,10 +10,13 @@ import optax
 from jax import lax
 
 from dequnmix_jax import model, noise
+from dequnmix_jax.answer import read_state
 from dequnmix_jax.checks import InputError, check_count, check_cube, check_finite, check_mask
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.endmembers import vca
+from dequnmix_jax.implicit import fixed_point
 from dequnmix_jax.mixing import wide
+from dequnmix_jax.neighbours import smoother
 from dequnmix_jax.objective import loss, reach
 from dequnmix_jax.records import History, Params, Trace
 from dequnmix_jax.scenewide import Scenewide
@@ -81,7 +85,8 @@ def begin(
         check_count(int(count or 0), cube, mask)
         check_finite(cube, mask)
         endmembers = jnp.maximum(vca(start, cube, int(count or 0), mask=mask, runs=STARTS), 0)
-    params = model.init(draw, cube, config, endmembers=endmembers, mask=mask)
+    # What smooths the maps is found at the end: training sees each pixel as it is.
+    params = model.init(draw, cube, replace(config, prior="none"), endmembers=endmembers, mask=mask)
     if shared:  # all take the first scene's draw
         first = jnp.all(jnp.asarray([lax.axis_index(axis) == 0 for axis in _names(shared)]))
         network = jax.tree.map(lambda w: lax.psum(jnp.where(first, w, 0), shared), params["network"])
@@ -276,4 +281,20 @@ def fit(
     rates = Rates() if rates is None else rates
     state = begin(key, cube, config, endmembers=endmembers, count=count, mask=mask, shared=shared)
     state, history = advance(state, cube, config, training, rates, training.epochs, mask=mask, shared=shared)
-    return state.params, history
+    return finish(state, cube, config, mask=mask), history
+
+
+def finish(
+    state: FitState, cube: jax.Array, config: Model, *, mask: jax.Array | None = None, whole: Scenewide | None = None
+) -> Params:
+    """Return the parameters of an ended training, with the prior that `Model.prior` asks for.
+
+    It is found on the maps of one more solve (`neighbours.smoother`); `cube` and `whole` as for `advance`.
+    """
+    if config.prior == "none":
+        return state.params
+    cube = wide(cube)
+    theta = model.factor(state.params, cube, config, mask, whole=whole)
+    solved, _ = fixed_point(model.state_map(config), config.forward, config.backward, theta, state.equilibrium)
+    maps = read_state(state.params, solved, cube, config, mask, whole).abundances
+    return state.params | {"prior": smoother(maps, mask=mask)._asdict()}

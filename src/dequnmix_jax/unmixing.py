@@ -45,7 +45,7 @@ def train(
     import jax
 
     from dequnmix_jax import patches
-    from dequnmix_jax.starting import model_for, reason, start
+    from dequnmix_jax.starting import model_for, rates_for, reason, start
 
     config, training, rates = choices(args)
     more: dict[str, Any] = {} if keep is None else {"keep": keep, "every": args.checkpoint, "anew": args.force}
@@ -56,8 +56,9 @@ def train(
         found = start(first, scene.cube, count, mask=scene.mask)
         warn(f"note: the start is {reason(found)}")
         more["endmembers"] = found.endmembers
-        if args.constraint is None:  # what is asked for in words stays
-            config = model_for(found, config)
+        asked = {name: getattr(args, name) for name in ("constraint", "prior") if getattr(args, name) is not None}
+        config = replace(model_for(found, config), **asked)  # what is asked for in words stays
+        rates = rates_for(found, rates)
     elif drawn is None:
         more["count"] = count
     else:
@@ -99,7 +100,7 @@ def choices(args: Namespace) -> tuple[Model, Training, Rates]:
             "two. Leave one out."
         )
     config, training, rates = read_configuration(args.config)
-    chosen = {name: getattr(args, name) for name in ("gradient", "constraint", "prox") if getattr(args, name)}
+    chosen = {name: getattr(args, name) for name in ("gradient", "constraint", "prox", "prior") if getattr(args, name)}
     if args.epochs is not None:
         training = replace(training, epochs=args.epochs)
     return replace(config, **chosen), training, rates
