@@ -28,7 +28,7 @@ from experiments.baselines import Found, Method, closed_forms, deeptrans
 class Settings:
     """What is drawn, `of` which scenes. `only`: methods whose names begin with one of these."""
 
-    of: tuple[str, ...] = ("samson", "recipe, 30 dB", "hapke_relab")
+    of: tuple[str, ...] = ("samson", "recipe, 30 dB", "hapke_relab", "hysu")
     seed: int = 0
     epochs: int = 100
     transformer: deeptrans.Settings = field(default_factory=deeptrans.Settings)

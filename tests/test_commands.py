@@ -243,8 +243,15 @@ def test_a_start_that_is_chosen(place, tmp_path, capsys):
     _, metadata = checkpoint.load(tmp_path / "m.npz")
     mixing = next(word for word in ("linear", "soft", "scaled") if f"{word} mixing" in metadata["start"])
     assert metadata["model"]["constraint"] == {"linear": "simplex", "soft": "soft", "scaled": "cone"}[mixing]
-    assert cli.main([*map(str, words[:-1]), str(tmp_path / "n.npz"), "--constraint", "softmax"]) == 0
-    assert checkpoint.load(tmp_path / "n.npz")[1]["model"]["constraint"] == "softmax"
+    params, _ = checkpoint.load(tmp_path / "m.npz")
+    assert metadata["model"]["prior"] == "neighbours" and set(params["prior"]) == {"directions", "strength"}
+    more = ["--constraint", "softmax", "--prior", "none"]
+    assert cli.main([*map(str, words[:-1]), str(tmp_path / "n.npz"), *more]) == 0
+    params, metadata = checkpoint.load(tmp_path / "n.npz")
+    assert metadata["model"]["constraint"] == "softmax" and "prior" not in params
+    out = tmp_path / "out"
+    assert run("unmix", place / "scene.npz", tmp_path / "m.npz", "-o", out) == 0
+    assert np.all(np.abs(read_result(out).abundances.sum(axis=-1) - 1) < 1e-5)
     assert cli.main([*map(str, words), "--force", "--patches", "2"]) == 1
     assert "--start auto looks at the whole scene" in capsys.readouterr().err
 

@@ -47,6 +47,8 @@ def learned(config, cube, strength=1.0):
         if config.attention:
             shrink = params["network"]["net"]["attention"]["shrink"]
             shrink["kernel"] = jnp.abs(shrink["kernel"])  # a relu that is off would make the pools a constant
+    if "prior" in params:
+        params["prior"] |= {"strength": jnp.asarray([0.0, 0.3, 0.7])}
     return params
 
 
@@ -72,6 +74,7 @@ CASES = {
     "default": (dq.Model(width=8, forward=TIGHT), (17, 12), 16),
     "whole rows": (dq.Model(width=8, forward=TIGHT), (10, W), 16),
     "simplex": (dq.Model(width=8, constraint="simplex", forward=TIGHT), (16, 16), 16),
+    "prior": (dq.Model(width=8, constraint="simplex", prior="neighbours", forward=TIGHT), (16, 16), 16),
     "without attention": (dq.Model(width=8, attention=False, forward=TIGHT), (16, 16), 16),
     "prox": (dq.Model(width=8, prox="conv", metric="euclidean", constraint="simplex", forward=TIGHT), (20, 20), 30),
     "residual": (dq.Model(width=8, gradient="residual", attention=False, forward=TIGHT), (16, 16), 16),

@@ -79,31 +79,7 @@ def smoother(abundances: Array, *, mask: Array | None = None) -> Smoother:
         differences of neighbours, and the directions that order it); Rue and Held, Gaussian Markov Random Fields, 2005,
         chapter 3 (intrinsic fields). Their combination is ours.
     """
-    A, valid = _checked(abundances, mask)
-    A = lax.stop_gradient(A)
-    count = A.shape[2]
-    pixels = jnp.maximum(jnp.sum(valid).astype(A.dtype), 1)
-    mean = jnp.sum(A, axis=(0, 1)) / pixels
-    A = jnp.where(valid[..., None], A - mean[None, None], 0)
-    whole = jnp.einsum("hwr,hws->rs", A, A, precision="highest") / pixels
-    near, _ = _semivariance(A, valid, 1)
-    far, _ = _semivariance(A, valid, 2)
-    farther, pairs = _semivariance(A, valid, 3)
-    # Along the sum of the maps, which is 1 everywhere, nothing differs: a floor keeps it out of the way.
-    size = jnp.trace(near) / count
-    values, vectors = jnp.linalg.eigh(near + 1e-4 * jnp.where(size > 0, size, 1) * jnp.eye(count, dtype=A.dtype))
-    white = vectors / jnp.sqrt(jnp.maximum(values, jnp.finfo(A.dtype).tiny))[None]
-    errors = 3 * near - 3 * far + farther
-    turned = jnp.matmul(jnp.matmul(white.T, errors, precision="highest"), white, precision="highest")
-    shares, rotation = jnp.linalg.eigh((turned + turned.T) / 2)
-    V = jnp.matmul(white, rotation, precision="highest")
-    V = V / jnp.sqrt(jnp.sum(jnp.square(V), axis=0))[None]
-    variance = jnp.trace(whole)
-    known = jnp.clip(2 - 4 * jnp.trace(errors) / jnp.where(variance > 0, variance, 1), 0, 1)
-    rho = jnp.clip(shares, 0, _LARGEST)
-    strength = jnp.where((pairs >= FEWEST) & (variance > 0), known * rho / (4 * (1 - rho)), 0)
-    fine = jnp.all(jnp.isfinite(V)) & jnp.all(jnp.isfinite(strength))
-    return Smoother(jnp.where(fine, V, jnp.eye(count, dtype=A.dtype)), jnp.where(fine, strength, 0))
+    return _found(*_checked(abundances, mask))
 
 
 def smooth(abundances: Array, found: Smoother | None = None, *, mask: Array | None = None) -> jax.Array:
@@ -133,16 +109,7 @@ def smooth(abundances: Array, found: Smoother | None = None, *, mask: Array | No
             f"The smoother has directions {np.shape(found.directions)} and strengths {np.shape(found.strength)}; "
             f"expected those of {A.shape[2]} maps. Make it with smoother() from the maps of the same endmembers."
         )
-    V, strength = (jnp.asarray(part, A.dtype) for part in found)
-    turned = jnp.matmul(A, V, precision="highest")
-
-    def system(Z: jax.Array) -> jax.Array:
-        return Z + strength[None, None] * _laplacian(Z, valid)
-
-    accuracy = 10 * float(jnp.finfo(A.dtype).eps)
-    solved, _ = jax.scipy.sparse.linalg.cg(system, turned, x0=turned, tol=accuracy, maxiter=_STEPS)
-    smoothed = jnp.matmul(solved, jnp.linalg.inv(V), precision="highest")
-    return jnp.where(valid[..., None], project_simplex(smoothed), 0)
+    return _drawn(A, valid, *(jnp.asarray(part, A.dtype) for part in found))
 
 
 def _checked(abundances: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
@@ -153,6 +120,47 @@ def _checked(abundances: Array, mask: Array | None) -> tuple[jax.Array, jax.Arra
     A = wide(jnp.asarray(abundances))
     valid = jnp.ones(A.shape[:2], bool) if mask is None else jnp.asarray(mask)
     return jnp.where(valid[..., None], A, 0), valid
+
+
+@jax.jit  # run eagerly, its operations and the loop would be compiled one by one
+def _found(A: jax.Array, valid: jax.Array) -> Smoother:
+    A = lax.stop_gradient(A)
+    count = A.shape[2]
+    pixels = jnp.maximum(jnp.sum(valid).astype(A.dtype), 1)
+    mean = jnp.sum(A, axis=(0, 1)) / pixels
+    A = jnp.where(valid[..., None], A - mean[None, None], 0)
+    whole = jnp.einsum("hwr,hws->rs", A, A, precision="highest") / pixels
+    near, _ = _semivariance(A, valid, 1)
+    far, _ = _semivariance(A, valid, 2)
+    farther, pairs = _semivariance(A, valid, 3)
+    # Along the sum of the maps, which is 1 everywhere, nothing differs: a floor keeps it out of the way.
+    size = jnp.trace(near) / count
+    values, vectors = jnp.linalg.eigh(near + 1e-4 * jnp.where(size > 0, size, 1) * jnp.eye(count, dtype=A.dtype))
+    white = vectors / jnp.sqrt(jnp.maximum(values, jnp.finfo(A.dtype).tiny))[None]
+    errors = 3 * near - 3 * far + farther
+    turned = jnp.matmul(jnp.matmul(white.T, errors, precision="highest"), white, precision="highest")
+    shares, rotation = jnp.linalg.eigh((turned + turned.T) / 2)
+    V = jnp.matmul(white, rotation, precision="highest")
+    V = V / jnp.sqrt(jnp.sum(jnp.square(V), axis=0))[None]
+    variance = jnp.trace(whole)
+    known = jnp.clip(2 - 4 * jnp.trace(errors) / jnp.where(variance > 0, variance, 1), 0, 1)
+    rho = jnp.clip(shares, 0, _LARGEST)
+    strength = jnp.where((pairs >= FEWEST) & (variance > 0), known * rho / (4 * (1 - rho)), 0)
+    fine = jnp.all(jnp.isfinite(V)) & jnp.all(jnp.isfinite(strength))
+    return Smoother(jnp.where(fine, V, jnp.eye(count, dtype=A.dtype)), jnp.where(fine, strength, 0))
+
+
+@jax.jit
+def _drawn(A: jax.Array, valid: jax.Array, V: jax.Array, strength: jax.Array) -> jax.Array:
+    turned = jnp.matmul(A, V, precision="highest")
+
+    def system(Z: jax.Array) -> jax.Array:
+        return Z + strength[None, None] * _laplacian(Z, valid)
+
+    accuracy = 10 * float(jnp.finfo(A.dtype).eps)
+    solved, _ = jax.scipy.sparse.linalg.cg(system, turned, x0=turned, tol=accuracy, maxiter=_STEPS)
+    smoothed = jnp.matmul(solved, jnp.linalg.inv(V), precision="highest")
+    return jnp.where(valid[..., None], project_simplex(smoothed), 0)
 
 
 def _semivariance(A: jax.Array, valid: jax.Array, distance: int) -> tuple[jax.Array, jax.Array]:

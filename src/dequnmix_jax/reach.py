@@ -54,7 +54,7 @@ class Reach(NamedTuple):
 
 def couples_pixels(config: Model) -> bool:
     """Return whether the answer of a pixel depends on others, apart from what the whole scene decides."""
-    return config.gradient != "analytic" or config.prox != "none"
+    return config.gradient != "analytic" or config.prox != "none" or config.prior != "none"
 
 
 def network_reach(config: Model) -> int:

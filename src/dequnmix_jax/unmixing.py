@@ -58,7 +58,7 @@ def train(
         more["endmembers"] = found.endmembers
         asked = {name: getattr(args, name) for name in ("constraint", "prior") if getattr(args, name) is not None}
         config = replace(model_for(found, config), **asked)  # what is asked for in words stays
-        rates = rates_for(found, rates)
+        rates = jax.tree.map(float, rates_for(found, rates))
     elif drawn is None:
         more["count"] = count
     else:
