@@ -6,9 +6,9 @@ Every method gets the endmembers that VCA found with the seed, clipped at zero. 
 references are used for the columns of errors alone. A method that takes spectra at maximum one (the scaled ones)
 measures abundances in that unit: where the reference is exact in the units of the scene itself (DC1, misicnet_sim1), it
 is scored against that reference in its own unit. The closed forms are those of the literature: FCLS, and NNLS on
-spectra of maximum one divided by its sum, each with VCA's spectra or with the mean of the purest 3 % of pixels. `mixing
-found`: mixing is what `dq.start` finds for the scene, with the spectra still those of VCA; its closed form is the
-start of DEQ-Unmix in that row.
+spectra of maximum one divided by its sum, each with VCA's spectra or with the mean of the purest 3 % of pixels. `as
+found`: mixing, rates and prior are what `dq.start` finds for the scene (`dq.model_for`, `dq.rates_for`), with the
+spectra still those of VCA; the closed form of that mixing is the start of DEQ-Unmix in that row.
 """
 
 import functools
@@ -104,13 +104,13 @@ def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates, spectr
     """Return DEQ-Unmix, trained on the scene itself."""
 
     @jax.jit
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> tuple:
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array, rates: dq.Rates) -> tuple:
         params, history = dq.fit(key, cube, config, training, rates, endmembers=start)
         result, trace = dq.unmix(params, cube, config)
         return result, trace, history
 
-    def run(key: jax.Array, cube: jax.Array, start: jax.Array) -> Estimate:
-        result, trace, history = estimate(key, cube, start)
+    def run(key: jax.Array, cube: jax.Array, start: jax.Array, rates: dq.Rates = rates) -> Estimate:
+        result, trace, history = estimate(key, cube, start, jax.tree.map(jnp.float32, rates))
         steps = jnp.concatenate([history.steps, trace.steps[None]])
         residual = jnp.concatenate([history.residual, trace.residual[None]])
         # The promise is a relative residual of 1e-3 at every training step; NaN counts as broken.
@@ -121,14 +121,23 @@ def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates, spectr
     return run
 
 
-def found(methods: dict[str, Method]) -> Method:
-    """Return the method of the mixing model that `dq.start` finds, by the name of its constraint."""
+def as_found(training: dq.Training) -> tuple[Method, Method]:
+    """Return the closed form and DEQ-Unmix of the mixing that `dq.start` finds."""
     seek = jax.jit(dq.start, static_argnums=2)
+    trained: dict[str, Callable[..., Estimate]] = {}
 
-    def run(key: jax.Array, cube: jax.Array, start: jax.Array) -> Estimate:
-        return methods[dq.model_for(seek(key, cube, start.shape[0])).constraint](key, cube, start)
+    def closed(key: jax.Array, cube: jax.Array, start: jax.Array) -> Estimate:
+        config = dq.model_for(seek(key, cube, start.shape[0]))
+        return closed_form(config.constraint)(key, cube, start)
 
-    return run
+    def learned(key: jax.Array, cube: jax.Array, start: jax.Array) -> Estimate:
+        found = seek(key, cube, start.shape[0])
+        config = dq.model_for(found)
+        if config.constraint not in trained:
+            trained[config.constraint] = equilibrium(config, training, dq.RECOMMENDED[1], config.constraint == "cone")
+        return trained[config.constraint](key, cube, start, dq.rates_for(found))
+
+    return closed, learned
 
 
 def scene(name: str, snr: float | None, crop: int | None) -> tuple[jax.Array, datasets.Truth]:
@@ -144,20 +153,15 @@ def main(settings: Settings, folder: Path) -> Path:
     """Run all and write `blind_table.csv` and `blind_table.md`."""
     training = replace(dq.RECOMMENDED[0], epochs=settings.epochs)
     whole = dq.Training(epochs=settings.epochs)
-    constraints = ("simplex", "soft", "cone")
-    closed = {constraint: closed_form(constraint) for constraint in constraints}
-    trained = {
-        constraint: equilibrium(dq.Model(constraint=constraint), training, dq.RECOMMENDED[1], constraint == "cone")
-        for constraint in constraints
-    }
+    closed, learned = as_found(training)
     methods: dict[str, Method] = {
-        "VCA + FCLS": closed["simplex"],
-        "VCA + scaled NNLS": closed["cone"],
+        "VCA + FCLS": closed_form("simplex"),
+        "VCA + scaled NNLS": closed_form("cone"),
         "purified + FCLS": closed_form("simplex", purified=True),
         "purified + scaled NNLS": closed_form("cone", purified=True),
-        "VCA, mixing found (the start)": found(closed),
-        "DEQ-Unmix, mixing found": found(trained),
-        "DEQ-Unmix, always scaled": trained["cone"],
+        "VCA, mixing as found (the start)": closed,
+        "DEQ-Unmix, as found": learned,
+        "DEQ-Unmix, always scaled": equilibrium(dq.Model(), training, dq.RECOMMENDED[1], True),
         "DEQ-Unmix, paper's loss": equilibrium(dq.Model(), whole, dq.Rates(), True),
         "literal map": equilibrium(LITERAL, whole, dq.Rates(), False),
     }
