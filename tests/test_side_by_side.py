@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import pytest
 import dequnmix_jax as dq
 from dequnmix_jax import mixing, synthetic
 from dequnmix_jax.truth import Truth
-from experiments import contenders, side_by_side
+from experiments import contenders, side_by_side, tables
 from experiments.baselines import Found, Method, closed_forms
 
 
@@ -83,6 +84,32 @@ def test_a_scene_that_is_not_there_is_said_and_the_others_are_written(tmp_path, 
     assert list(rows[0])[-2:] == ["sad_3", "sad_3_sd"] and float(rows[0]["sad_3"]) > 0
     with pytest.raises(dq.InputError, match=r"No scene of table could be had.*apex is missing"):
         side_by_side.write(contenders.quick("apex"), tmp_path, "table")
+
+
+def test_some_methods_are_run_again_and_the_other_rows_stay(tmp_path):
+    settings = contenders.quick("varied, 20 dB", only=("VCA", "purified + FCLS"))
+    again = replace(settings, only=("purified",), update=True)
+    with pytest.raises(dq.InputError, match=r"expected a table to update. Run the experiment without --only first"):
+        side_by_side.write(again, tmp_path, "table")
+    target = side_by_side.write(settings, tmp_path, "table")
+
+    def rows():
+        with target.with_suffix(".csv").open(encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    old = rows()
+    assert all(row["commit"] and row["date"] for row in old)
+    # Of a table of an earlier time: rows say nothing of their origin, but its head does.
+    text = target.read_text(encoding="utf-8")
+    target.write_text(text.replace(f"commit {old[0]['commit']}", "commit 0123abc"), encoding="utf-8")
+    tables.write_csv(
+        target.with_suffix(".csv"), [{k: v for k, v in row.items() if k not in ("commit", "date")} for row in old]
+    )
+    side_by_side.write(again, tmp_path, "table")
+    new = rows()
+    assert [row["method"] for row in new] == [*(row["method"] for row in old), "purified + scaled NNLS"]
+    assert [row["commit"] for row in new] == ["0123abc", "0123abc", old[0]["commit"], old[0]["commit"]]
+    assert [row["armse"] for row in new[:3]] == [row["armse"] for row in old]
 
 
 @pytest.mark.parametrize("installed", [True, False])

@@ -124,6 +124,9 @@ def test_the_decision_follows_the_scores():
     # One that fits a little worse is preferred only where the spectra vary.
     worse = scores.error.at[half + 6].set(0.06)
     assert int(decide(worse, 0.0).chosen) == half + 3 and int(decide(worse, 0.9).chosen) == half + 6
+    # There a minimum volume must fit better by more than an extreme pixel of the same kind.
+    extreme = scores.error.at[half + 1].set(0.055)
+    assert int(decide(extreme, 0.0).chosen) == half + 3 and int(decide(extreme, 0.9).chosen) == half + 1
     # A candidate whose figures are not numbers is never chosen; nearly equal mixing models are said to be so.
     assert int(decide(scores.error.at[half + 3].set(jnp.nan), 0.0).chosen) != half + 3
     near = decide(scores.error.at[half + 3].set(0.1 * np.exp(-0.14)).at[0].set(0.099), 0.0)
@@ -137,6 +140,22 @@ def test_the_decision_follows_the_scores():
     small = scores._replace(error=0.1 * flat.at[half:].set(0.98), shared=0.1 * flat.at[:half].set(0.98))
     assert not bool(starting.decide(small, quiet, starting.Weights()).scaled)
     assert bool(starting.decide(small, quiet._replace(floor=floor), starting.Weights()).scaled)
+
+
+def test_spectra_rest_where_they_vary_and_brightness_is_not_free():
+    half = len(measuring.CANDIDATES) // 2
+    flat = 0.1 * jnp.ones(2 * half)
+    linear = measuring.Scores(*(flat,) * 6)
+    scaled = linear._replace(error=flat.at[half:].set(0.05), shared=flat.at[:half].set(0.06))
+    for scores, beyond, moves in ((linear, 0.0, 1), (linear, 1.0, 0), (scaled, 0.0, 1), (scaled, 3.0, 1)):
+        whole = measuring.Whole(jnp.zeros(()), jnp.asarray(beyond), jnp.zeros(2))
+        found = starting.decide(scores, whole, starting.Weights())
+        assert bool(found.scaled) == (scores is scaled)
+        rates = dq.rates_for(found)
+        np.testing.assert_allclose(rates.endmembers, moves * dq.RECOMMENDED[1].endmembers, rtol=1e-6)
+        assert rates._replace(endmembers=0) == dq.RECOMMENDED[1]._replace(endmembers=0)
+        assert dq.rates_for(found, dq.Rates(error=4.0)).error == 4.0
+        assert dq.model_for(found).prior == "neighbours"
 
 
 def test_brightness_that_each_material_has_by_itself_is_not_taken_for_illumination(begin):
