@@ -193,6 +193,9 @@ def write(settings: contenders.Settings, folder: Path, name: str, about: str = "
         scenes.drawn(scene)  # refuses a wrong name now and not in an hour
     rows: list[dict[str, Any]] = []
     earlier = _earlier(folder, name) if settings.update else []
+    # The rows that stay were made by the command without --only, at the commit that they bear.
+    only = " ".join(f'"{method}"' for method in settings.only)
+    command = f"python -m experiments.{name}" + (f" --only {only}" if settings.update else "")
     run_of = {key: value for key, value in tables.origin().items() if key in ("commit", "date")}
     said, missing, target = [], contenders.absent(settings), None
     for scene in settings.scenes:
@@ -212,7 +215,7 @@ def write(settings: contenders.Settings, folder: Path, name: str, about: str = "
             endmembers = f"Endmembers: {'; '.join(said)}."
             note = " ".join([about, NOTE, endmembers, *missing, str(settings)]).strip()
             whole = _same_fields(_updated(earlier, rows), settings.angles)
-            target = tables.write(folder, name, whole, f"python -m experiments.{name}", note)
+            target = tables.write(folder, name, whole, command, note)
     if target is None:
         raise InputError(f"No scene of {name} could be had; expected at least one. {' '.join(missing)}")
     return target
@@ -226,15 +229,16 @@ def _earlier(folder: Path, name: str) -> list[dict[str, Any]]:
     head = path.with_suffix(".md").read_text(encoding="utf-8").split("\n\n|")[0]
     of_head = {key: re.findall(rf"{key} ([^\s,]+[0-9a-z])", head)[0] for key in ("commit", "date")}
     with path.open(encoding="utf-8") as file:
-        rows = [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        rows = [{key: value if key in _WORDS else _number(value) for key, value in row.items()}
+                for row in csv.DictReader(file)]  # fmt: skip
     return [row | {key: value for key, value in of_head.items() if key not in row} for row in rows]
 
 
-def _number(text: str) -> Any:
-    try:
-        return float(text) if "." in text or "nan" in text or "inf" in text else int(text)
-    except ValueError:
-        return text
+_WORDS = ("scene", "reference", "method", "commit", "date")
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)
 
 
 def _updated(earlier: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
