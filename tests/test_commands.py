@@ -251,7 +251,7 @@ def test_a_start_that_is_chosen(place, tmp_path, capsys):
     assert metadata["model"]["constraint"] == "softmax" and "prior" not in params
     out = tmp_path / "out"
     assert run("unmix", place / "scene.npz", tmp_path / "m.npz", "-o", out) == 0
-    assert np.all(np.abs(read_result(out).abundances.sum(axis=-1) - 1) < 1e-5)
+    assert np.all(np.abs(read_result(str(out)).abundances.sum(axis=-1) - 1) < 1e-5)
     assert cli.main([*map(str, words), "--force", "--patches", "2"]) == 1
     assert "--start auto looks at the whole scene" in capsys.readouterr().err
 

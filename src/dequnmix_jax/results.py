@@ -1,6 +1,7 @@
 """The result of an unmixing as one thing: maps, spectra and the record of how they came about."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,7 +144,7 @@ _STORED = (
 )  # fmt: skip
 
 
-def read_result(path: Path) -> Result:
+def read_result(path: str | os.PathLike[str]) -> Result:
     """Read the folder that `write` made.
 
     Args:
@@ -155,6 +156,7 @@ def read_result(path: Path) -> Result:
     Raises:
         InputError: there is no such folder, or its files are missing, damaged or of other shapes.
     """
+    path = Path(path)
     if not path.is_dir() or not (path / SUMMARY).is_file() or not (path / ARRAYS).is_file():
         raise InputError(
             f"{path} is no output of an unmixing; expected a folder with {ARRAYS} and {SUMMARY}, which `dequnmix "
