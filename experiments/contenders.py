@@ -46,7 +46,7 @@ class Settings:
     short: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     seeds: int = 5
-    slow_seeds: int = 1
+    slow_seeds: int = 5
     package_seeds: int = 1
     layers: tuple[int, ...] = (5, 10, 20)
     epochs: int = 100

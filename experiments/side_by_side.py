@@ -199,6 +199,8 @@ def write(settings: contenders.Settings, folder: Path, name: str, about: str = "
     run_of = {key: value for key, value in tables.origin().items() if key in ("commit", "date")}
     said, missing, target = [], contenders.absent(settings), None
     for scene in settings.scenes:
+        if not contenders.methods(settings, scene):
+            continue
         try:
             drawn = Drawn(scene, settings)
         except InputError as error:
