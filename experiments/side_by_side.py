@@ -193,9 +193,8 @@ def write(settings: contenders.Settings, folder: Path, name: str, about: str = "
         scenes.drawn(scene)  # refuses a wrong name now and not in an hour
     rows: list[dict[str, Any]] = []
     earlier = _earlier(folder, name) if settings.update else []
-    # The rows that stay were made by the command without --only, at the commit that they bear.
     only = " ".join(f'"{method}"' for method in settings.only)
-    command = f"python -m experiments.{name}" + (f" --only {only}" if settings.update else "")
+    again = f"Run again last, by --only {only}; each row bears the commit and the date of its run." if earlier else ""
     run_of = {key: value for key, value in tables.origin().items() if key in ("commit", "date")}
     said, missing, target = [], contenders.absent(settings), None
     for scene in settings.scenes:
@@ -215,9 +214,9 @@ def write(settings: contenders.Settings, folder: Path, name: str, about: str = "
             said.append(f"{scene}: {', '.join(drawn.references[0][0][0].names or ('without names',))}")
         if rows:
             endmembers = f"Endmembers: {'; '.join(said)}."
-            note = " ".join([about, NOTE, endmembers, *missing, str(settings)]).strip()
+            note = " ".join(filter(None, [about, again, NOTE, endmembers, *missing, str(settings)]))
             whole = _same_fields(_updated(earlier, rows), settings.angles)
-            target = tables.write(folder, name, whole, command, note)
+            target = tables.write(folder, name, whole, f"python -m experiments.{name}", note)
     if target is None:
         raise InputError(f"No scene of {name} could be had; expected at least one. {' '.join(missing)}")
     return target
