@@ -66,7 +66,8 @@ class Whole(NamedTuple):
     Attributes:
         variability: (), `noise.variability`.
         beyond: (), how many directions of spectral space beyond the first R hold more signal than noise
-            (`noise.signal_subspace`); none where linear mixing of R spectra holds to the noise.
+            (`noise.signal_subspace`); none where linear mixing of R spectra holds to the noise, all where the noise
+            cannot be told (not more valid pixels than bands).
         floor: (2,), squared `Scores.error` that noise alone leaves, of linear and of scaled mixing.
     """
 

@@ -290,6 +290,18 @@ def unmix(
             f"initial has shape {initial.shape}; expected one state for each pixel and endmember, "
             f"{(*cube.shape[:2], params['endmembers'].shape[0])}. Pass Estimate.state of the same scene."
         )
-    theta = factor(params, cube, config, mask)
+    return equilibrium(params, cube, config, initial, mask)
+
+
+def equilibrium(
+    params: Params,
+    cube: jax.Array,
+    config: Model,
+    initial: jax.Array,
+    mask: jax.Array | None = None,
+    whole: scenewide.Scenewide | None = None,
+) -> tuple[Estimate, Trace]:
+    """Find the equilibrium from a state, as `unmix` does, of inputs that are checked; `whole` as for `factor`."""
+    theta = factor(params, cube, config, mask, whole=whole)
     state, trace = fixed_point(state_map(config), config.forward, config.backward, theta, initial)
-    return answer.read_state(params, state, cube, config, mask), trace
+    return answer.read_state(params, state, cube, config, mask, whole), trace

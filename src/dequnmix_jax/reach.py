@@ -17,9 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dequnmix_jax import answer, model
+from dequnmix_jax import model
 from dequnmix_jax.config import Model
-from dequnmix_jax.implicit import fixed_point
 from dequnmix_jax.records import Params
 from dequnmix_jax.scene import Array
 from dequnmix_jax.scenewide import Scenewide
@@ -69,9 +68,8 @@ def _solved(
     params: Params, cube: jax.Array, mask: jax.Array, whole: Scenewide, start: jax.Array, config: Model
 ) -> tuple[jax.Array, jax.Array]:
     """Return state and abundances."""
-    theta = model.factor(params, cube, config, mask, whole=whole)
-    state, _ = fixed_point(model.state_map(config), config.forward, config.backward, theta, start)
-    return state, answer.read_state(params, state, cube, config, mask, whole=whole).abundances
+    found, _ = model.equilibrium(params, cube, config, start, mask, whole)
+    return found.state, found.abundances
 
 
 def measure(params: Params, seen: View, config: Model, whole: Scenewide) -> Reach:

@@ -10,11 +10,9 @@ import optax
 from jax import lax
 
 from dequnmix_jax import model, noise
-from dequnmix_jax.answer import read_state
 from dequnmix_jax.checks import InputError, check_count, check_cube, check_finite, check_mask
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.endmembers import vca
-from dequnmix_jax.implicit import fixed_point
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.neighbours import smoother
 from dequnmix_jax.objective import loss, reach
@@ -293,8 +291,5 @@ def finish(
     """
     if config.prior == "none":
         return state.params
-    cube = wide(cube)
-    theta = model.factor(state.params, cube, config, mask, whole=whole)
-    solved, _ = fixed_point(model.state_map(config), config.forward, config.backward, theta, state.equilibrium)
-    maps = read_state(state.params, solved, cube, config, mask, whole).abundances
-    return state.params | {"prior": smoother(maps, mask=mask)._asdict()}
+    found, _ = model.equilibrium(state.params, wide(cube), config, state.equilibrium, mask, whole)
+    return state.params | {"prior": smoother(found.abundances, mask=mask)._asdict()}
