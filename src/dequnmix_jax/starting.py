@@ -103,9 +103,7 @@ def start(key: Array, cube: Array, count: int, *, mask: Array | None = None, wei
 
         log error - (purified + varied * v) [of a purified candidate] + varied * v [of a minimum volume],
 
-    v = noise.variability,
-
-    to which weights can add log angle, volume, log instability and 1 - purity.
+    v = noise.variability, to which weights can add log angle, volume, log instability and 1 - purity.
 
     Args:
         key: random key, of VCA and of the halves.
