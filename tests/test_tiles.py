@@ -125,6 +125,11 @@ def test_without_a_halo_there_are_seams_and_the_measured_one_is_enough(cube):
     assert reach.measure(params, seen, CASES["analytic"][0], whole).halo == 0
 
 
+def test_a_prior_over_neighbours_couples_pixels_without_a_network():
+    assert reach.couples_pixels(dq.Model(gradient="analytic", prior="neighbours"))
+    assert not reach.couples_pixels(dq.Model(gradient="analytic"))
+
+
 def test_attention_over_the_state_cannot_be_tiled(cube, tmp_path):
     config = dq.Model(width=4, gradient="residual")
     with pytest.raises(dq.InputError, match="no tile can be unmixed alone"):
