@@ -32,7 +32,7 @@ class Settings:
         scenes: names of `experiments.scenes`.
         short: those on which the short list of methods runs.
         packages: those on which BM3D and BM4D run, where they are installed; they take minutes each.
-        seeds: of most methods; `slow_seeds` of the untied twins, `package_seeds` of BM3D and BM4D.
+        seeds: of every method.
         layers: of the unrolled twins.
         epochs: of DEQ-Unmix and of its twins.
         crop: rows and columns kept of each scene; None: all.
@@ -46,8 +46,6 @@ class Settings:
     short: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     seeds: int = 5
-    slow_seeds: int = 5
-    package_seeds: int = 1
     layers: tuple[int, ...] = (5, 10, 20)
     epochs: int = 100
     crop: int | None = None
@@ -128,10 +126,10 @@ def _weights(settings: dncnn.Settings) -> Any:
     return jax.block_until_ready(dncnn.train(jax.random.key(2017), settings)[0])
 
 
-def methods(settings: Settings, scene: str) -> list[tuple[Method, int]]:
-    """Return the methods for a scene, each with its number of seeds; the four closed forms come first."""
+def methods(settings: Settings, scene: str) -> list[Method]:
+    """Return the methods for a scene; the four closed forms come first."""
     plug, level = plug_and_play.plug_and_play, plug_and_play.ESTIMATED
-    always = [
+    chosen = [
         *closed_forms.FOUR,
         closed_forms.START,
         closed_forms.SMOOTHED,
@@ -141,26 +139,18 @@ def methods(settings: Settings, scene: str) -> list[tuple[Method, int]]:
         equilibrium(dq.Model(constraint="simplex"), settings.epochs),
         started(settings.epochs),
     ]
-    chosen = [(method, settings.seeds) for method in always]
     if scene not in settings.short:
         schedule = replace(dq.RECOMMENDED[0], epochs=settings.epochs)
-        chosen += [(method, settings.seeds) for method in _rivals(settings)]
-        chosen += [
-            (unrolled.unrolled(n, tied, schedule=schedule), settings.seeds if tied else settings.slow_seeds)
-            for tied in (True, False)
-            for n in settings.layers
-        ]
+        chosen += _rivals(settings)
+        chosen += [unrolled.unrolled(n, tied, schedule=schedule) for tied in (True, False) for n in settings.layers]
     if scene in settings.packages:
-        installed = [name for name in PACKAGES if importlib.util.find_spec(name)]
         chosen += [
-            (
-                plug(f"PnP-{name.upper()}, {words}", getattr(bm3d_bm4d, name), penalty, pure=False),
-                settings.package_seeds,
-            )
-            for name in installed
+            plug(f"PnP-{name.upper()}, {words}", getattr(bm3d_bm4d, name), penalty, pure=False)
+            for name in PACKAGES
+            if importlib.util.find_spec(name)
             for words, penalty in (("paper's noise level", plug_and_play.PAPER), ("estimated level", level))
         ]
-    return [(method, seeds) for method, seeds in chosen if method.name.startswith(settings.only)]
+    return [method for method in chosen if method.name.startswith(settings.only)]
 
 
 def _rivals(settings: Settings) -> list[Method]:

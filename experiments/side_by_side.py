@@ -150,8 +150,8 @@ def one_scene(name: str, drawn: Drawn, settings: contenders.Settings, measure: M
     """Return the rows of one scene."""
     plain, _, _ = run(closed_forms.VCA_FCLS, drawn, settings.seeds)
     figures: dict[tuple[str, str], list[Figures]] = {}
-    for method, seeds in contenders.methods(settings, name):
-        each, seconds, memory = run(method, drawn, min(seeds, settings.seeds))
+    for method in contenders.methods(settings, name):
+        each, seconds, memory = run(method, drawn, settings.seeds)
         for s, found in enumerate(each):
             scaled = method.scaled if found.scaled is None else bool(found.scaled)
             kept = not scaled and bool(jnp.all(found.endmembers == drawn.starts[s]))

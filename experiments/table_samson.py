@@ -12,7 +12,7 @@ from pathlib import Path
 
 from experiments import contenders, side_by_side, tables
 
-SETTINGS = contenders.Settings(scenes=("samson",), packages=("samson",), package_seeds=1)
+SETTINGS = contenders.Settings(scenes=("samson",), packages=("samson",))
 QUICK = contenders.quick("hapke_relab", crop=40, only=("VCA", "purified"))
 
 

@@ -29,7 +29,7 @@ SETTINGS = contenders.Settings(
         *SHORT,
     ),
     short=SHORT,
-    packages=("recipe, 30 dB",),
+    packages=("recipe, 15 dB", "recipe, 30 dB"),
     angles=4,
 )
 QUICK = contenders.quick("varied, 15 dB", only=("VCA", "purified", "PnP-NLM, paper", "DEQ-Unmix, scaled"))

@@ -136,8 +136,8 @@ def test_rows_of_scenes_with_more_endmembers_share_their_columns():
 
 
 def test_each_list_of_methods_holds_what_it_should():
-    settings = contenders.quick("varied, 20 dB", "PPNM, 30 dB", short=("PPNM, 30 dB",), only=("",), seeds=4)
-    names = {method.name: seeds for method, seeds in contenders.methods(settings, "varied, 20 dB")}
-    few = [method.name for method, _ in contenders.methods(settings, "PPNM, 30 dB")]
-    assert names["unrolled, 2 layers, untied"] == 5 and names["AE-RED"] == 4
-    assert set(few) < set(names) and "DeepTrans" in few and "dq.start" in few and len(few) == 11
+    settings = contenders.quick("varied, 20 dB", "PPNM, 30 dB", short=("PPNM, 30 dB",), only=("",))
+    names = {method.name for method in contenders.methods(settings, "varied, 20 dB")}
+    few = [method.name for method in contenders.methods(settings, "PPNM, 30 dB")]
+    assert {"unrolled, 2 layers, untied", "AE-RED"} < names
+    assert set(few) < names and "DeepTrans" in few and "dq.start" in few and len(few) == 11

@@ -446,22 +446,25 @@ def test_solvers_are_told_apart(disk, tmp_path):
 
 
 def test_memory_does_not_depend_on_the_rows(tmp_path):
-    """Of two scenes the larger one has 90 MB more of values; the process that unmixes it has not."""
-    bands, columns, resident = 100, 60, {}
+    """Of two scenes the larger one has 270 MB more of values; the process that unmixes it has not.
+
+    What a process of JAX holds at its peak varies by 40 MB from run to run: the difference must be well beyond that.
+    """
+    bands, columns, resident = 300, 60, {}
     spectra = np.asarray(synthetic.spectra(jax.random.key(1), R, bands))
     config = dq.Model(gradient="analytic")
     metadata = {"model": dataclass_dict(config), "seed": 0}
     checkpoint.save(tmp_path / "model.npz", {"endmembers": spectra, "network": {}}, metadata)
     rng = np.random.default_rng(0)
     for rows in (250, 4000):
-        maps = rng.dirichlet(np.ones(R), (rows, columns))
-        np.save(tmp_path / "scene.npy", (maps @ spectra).astype(np.float32))
+        maps = rng.dirichlet(np.ones(R), (rows, columns)).astype(np.float32)
+        np.save(tmp_path / "scene.npy", maps @ spectra)
         words = ["unmix", "scene.npy", "model.npz", "--no-plots", "--tile", "64", "-o", f"out{rows}"]
         command = [sys.executable, "-W", "ignore", "-m", "dequnmix_jax", *words]
         measured = [sys.executable, "-c", large_scene.MEASURED, *command]
         answer = subprocess.run(measured, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True)
         resident[rows] = int(answer.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024) / 1e6
-    assert resident[4000] - resident[250] < 45, resident
+    assert resident[4000] - resident[250] < 120, resident
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
