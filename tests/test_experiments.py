@@ -75,10 +75,8 @@ COLUMNS = {
     table_synthetic: "pooled",
 }
 """Experiments, and a column of each that must be positive."""
-SLOW = {denoising, starts, large_scene, soft_sum, table_apex, table_hysu, table_known}
-"""Of the tables: other scenes of what table_samson, table_relab and table_synthetic run; of soft_sum: choose_start's.
-Of denoising and starts: they compile once more what test_plug_and_play, test_starting and choose_start have.
-Of large_scene: six processes, each of which compiles. A minute each."""
+SLOW = {large_scene}
+"""Six processes, each of which compiles: a minute."""
 FIGURES = (gradient_error, memory, residual_curves)
 
 
