@@ -103,7 +103,7 @@ def started(epochs: int) -> Method:
         config = dq.model_for(found)
         E, scaled = jnp.maximum(found.endmembers, 1e-5), config.constraint == "cone"
         done = _trained_at_once(key, cube, E, config, schedule, dq.rates_for(found))
-        return done._replace(scaled=jnp.asarray(scaled))
+        return done._replace(scaled=jnp.asarray(scaled), bright=found.scaled | found.soft)
 
     return Method("DEQ-Unmix, from dq.start", estimate, pure=False, draws=True)
 

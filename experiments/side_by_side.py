@@ -8,7 +8,8 @@ together, vmapped; a measured scene is one cube with a start for each seed.
     armse_unit        a method whose abundances are those of spectra at maximum one, and a reference that is exact:
                       against that reference in that unit; otherwise the same as armse
     msad, sad_1 ..    angle to the spectra of the reference, in radians: the mean, and each in the reference's order
-    psnr, sad         of the reconstruction (dB, radians); where a method scales, at the best brightness of each pixel
+    psnr, sad         of the reconstruction (dB, radians); where a method has a brightness for each pixel (scaled and
+                      soft mixing), at the best one
     seconds, memory   CPU seconds and MB for one seed, of all seeds together by their number: without compilation;
                       arguments, results and temporaries of the compiled program (blank where a method is no single one)
     commit, date      of the run of the row: `--only` runs some methods again and keeps the others
@@ -38,9 +39,9 @@ from experiments.baselines import Found, Method, closed_forms
 NOTE = (
     "`armse` and `pooled` take the reference as given; `armse_unit` takes it in the unit of a scaled method's spectra "
     "(maximum one) where the reference is exact. `sad_1` and so on: the endmembers, in the order given here. "
-    "Reconstructions of scaled methods: at the best brightness of each pixel. `seconds` and `memory` (MB): all seeds "
-    "vmapped, by their number. The oracle picks the best of the four closed forms for each seed with the truth, which "
-    "nobody has. The unrolled twins are those of DEQ-Unmix, scaled."
+    "Reconstructions of scaled and of soft mixing: at the best brightness of each pixel. `seconds` and `memory` (MB): "
+    "all seeds vmapped, by their number. The oracle picks the best of the four closed forms for each seed with the "
+    "truth, which nobody has. The unrolled twins are those of DEQ-Unmix, scaled."
 )
 
 ORACLE = "best of four closed forms, picked with the truth (oracle)"
@@ -116,13 +117,16 @@ def _at(found: Found, seed: int) -> Found:
 
 
 @jax.jit
-def reconstruction(found: Found, scaled: jax.Array, cube: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return PSNR and mean spectral angle of y = s a E, s = 1 or, where scaled, the best for each pixel."""
+def reconstruction(found: Found, scaled: jax.Array, bright: jax.Array, cube: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return PSNR and mean spectral angle of y = s a E, s = 1 or, where bright, the best for each pixel.
+
+    E is at maximum one where scaled.
+    """
     E = jnp.where(scaled, mixing.scale_to_unit_maximum(found.endmembers), found.endmembers)
     Y = mixing.linear_mix(found.abundances, E)
     power = jnp.sum(Y * Y, axis=-1)
     s = jnp.maximum(jnp.sum(cube * Y, axis=-1), 0) / jnp.where(power > 0, power, 1)
-    Y = jnp.where(scaled, s[..., None], 1) * Y
+    Y = jnp.where(bright, s[..., None], 1) * Y
     return dq.psnr(Y, cube), metrics.mean_spectral_angle(cube, Y)
 
 
@@ -156,7 +160,8 @@ def one_scene(name: str, drawn: Drawn, settings: contenders.Settings, measure: M
             scaled = method.scaled if found.scaled is None else bool(found.scaled)
             kept = not scaled and bool(jnp.all(found.endmembers == drawn.starts[s]))
             moved = float(jnp.sqrt(jnp.mean(jnp.square(found.abundances - plain[s].abundances)))) if kept else math.nan
-            psnr, sad = map(float, reconstruction(found, jnp.asarray(scaled), drawn.cube(s)))
+            bright = jnp.asarray(scaled) if found.bright is None else found.bright
+            psnr, sad = map(float, reconstruction(found, jnp.asarray(scaled), bright, drawn.cube(s)))
             rest = {"psnr": psnr, "sad": sad, "seconds": seconds, "memory": memory, "moved": moved}
             for truth, exact in drawn.references[s]:
                 one = measure(found, scaled, drawn.cube(s), truth, exact) | rest
@@ -192,11 +197,11 @@ def write(settings: contenders.Settings, folder: Path, name: str, about: str = "
     for scene in settings.scenes:
         scenes.drawn(scene)  # refuses a wrong name now and not in an hour
     rows: list[dict[str, Any]] = []
-    earlier = _earlier(folder, name) if settings.update else []
+    earlier, said = _earlier(folder, name) if settings.update else ([], {})
     only = " ".join(f'"{method}"' for method in settings.only)
     again = f"Run again last, by --only {only}; each row bears the commit and the date of its run." if earlier else ""
     run_of = {key: value for key, value in tables.origin().items() if key in ("commit", "date")}
-    said, missing, target = [], contenders.absent(settings), None
+    missing, target = contenders.absent(settings), None
     for scene in settings.scenes:
         if not contenders.methods(settings, scene):
             continue
@@ -211,9 +216,9 @@ def write(settings: contenders.Settings, folder: Path, name: str, about: str = "
             if rows:
                 jax.clear_caches()  # scenes differ in shape, and a process can hold only so many compiled programs
             rows += [row | run_of for row in one_scene(scene, drawn, settings, measure)]
-            said.append(f"{scene}: {', '.join(drawn.references[0][0][0].names or ('without names',))}")
+            said[scene] = ", ".join(drawn.references[0][0][0].names or ("without names",))
         if rows:
-            endmembers = f"Endmembers: {'; '.join(said)}."
+            endmembers = f"Endmembers: {'; '.join(f'{scene}: {names}' for scene, names in said.items())}."
             note = " ".join(filter(None, [about, again, NOTE, endmembers, *missing, str(settings)]))
             whole = _same_fields(_updated(earlier, rows), settings.angles)
             target = tables.write(folder, name, whole, f"python -m experiments.{name}", note)
@@ -222,8 +227,11 @@ def write(settings: contenders.Settings, folder: Path, name: str, about: str = "
     return target
 
 
-def _earlier(folder: Path, name: str) -> list[dict[str, Any]]:
-    """Return the rows of a table that is there; commit and date are those of its head where rows do not say."""
+def _earlier(folder: Path, name: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return the rows of a table that is there, and the names of the endmembers of each scene.
+
+    Commit and date are those of its head where rows do not say.
+    """
     path = folder / f"{name}.csv"
     if not path.exists():
         raise InputError(f"{path} is not there; expected a table to update. Run the experiment without --only first.")
@@ -232,7 +240,9 @@ def _earlier(folder: Path, name: str) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8") as file:
         rows = [{key: value if key in _WORDS else _number(value) for key, value in row.items()}
                 for row in csv.DictReader(file)]  # fmt: skip
-    return [row | {key: value for key, value in of_head.items() if key not in row} for row in rows]
+    named = re.search(r"Endmembers: (.+?)\. ", head + " ")
+    said = dict(each.split(": ", 1) for each in named[1].split("; ")) if named else {}
+    return [row | {key: value for key, value in of_head.items() if key not in row} for row in rows], said
 
 
 _WORDS = ("scene", "reference", "method", "commit", "date")

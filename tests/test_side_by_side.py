@@ -41,11 +41,12 @@ def test_a_scaled_reconstruction_has_the_best_brightness(sample):
     cube = jnp.linspace(0.5, 2, 72).reshape(8, 9, 1) * mixing.linear_mix(
         sample.abundances, mixing.scale_to_unit_maximum(sample.endmembers)
     )
-    psnr, sad = side_by_side.reconstruction(found, jnp.asarray(True), cube)
-    assert psnr > 100 and sad < 1e-3
-    psnr, sad = side_by_side.reconstruction(found, jnp.asarray(False), sample.cube)
-    assert psnr > 100 and sad < 1e-3
-    assert side_by_side.reconstruction(found, jnp.asarray(False), cube)[0] < 30
+    no, yes = jnp.asarray(False), jnp.asarray(True)
+    varied = jnp.linspace(0.5, 2, 72).reshape(8, 9, 1) * sample.cube  # soft: spectra as they are
+    for scaled, bright, seen in ((yes, yes, cube), (no, no, sample.cube), (no, yes, varied)):
+        psnr, sad = side_by_side.reconstruction(found, scaled, bright, seen)
+        assert psnr > 100 and sad < 1e-3
+    assert side_by_side.reconstruction(found, no, no, cube)[0] < 30
 
 
 def test_a_method_that_draws_nothing_runs_once_for_starts_that_agree():
@@ -101,7 +102,9 @@ def test_some_methods_are_run_again_and_the_other_rows_stay(tmp_path):
     assert all(row["commit"] and row["date"] for row in old)
     # Of a table of an earlier time: rows say nothing of their origin, but its head does.
     text = target.read_text(encoding="utf-8")
-    target.write_text(text.replace(f"commit {old[0]['commit']}", "commit 0123abc"), encoding="utf-8")
+    text = text.replace(f"commit {old[0]['commit']}", "commit 0123abc")
+    elsewhere = "Endmembers: purity 0.7, 30 dB: rock, mud; varied"
+    target.write_text(text.replace("Endmembers: varied", elsewhere), encoding="utf-8")
     tables.write_csv(
         target.with_suffix(".csv"), [{k: v for k, v in row.items() if k not in ("commit", "date")} for row in old]
     )
@@ -110,6 +113,7 @@ def test_some_methods_are_run_again_and_the_other_rows_stay(tmp_path):
     assert [row["method"] for row in new] == [*(row["method"] for row in old), "purified + scaled NNLS"]
     assert [row["commit"] for row in new] == ["0123abc", "0123abc", old[0]["commit"], old[0]["commit"]]
     assert [row["armse"] for row in new[:3]] == [row["armse"] for row in old]
+    assert elsewhere in target.read_text(encoding="utf-8")  # what the scenes of other rows hold is still said
 
 
 @pytest.mark.parametrize("installed", [True, False])

@@ -14,12 +14,14 @@ import jax
 class Found(NamedTuple):
     """What a method finds: abundances (H, W, R), >= 0 and summing to one, and endmembers (R, B).
 
-    `scaled` () bool: what `Method.scaled` says, where the method finds that out from the scene.
+    `scaled` () bool: what `Method.scaled` says, where the method finds that out from the scene; `bright` () bool:
+    whether a pixel has a brightness of its own, where that is not the same (soft mixing, on spectra as they are).
     """
 
     abundances: jax.Array
     endmembers: jax.Array
     scaled: jax.Array | None = None
+    bright: jax.Array | None = None
 
 
 Estimate = Callable[[jax.Array, jax.Array, jax.Array], Found]

@@ -35,7 +35,7 @@ def _purified_scaled(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found
 
 def _start(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
     found = dq.start(key, cube, start.shape[0])  # looks for endmembers itself
-    return Found(found.abundances, found.endmembers, found.scaled)
+    return Found(found.abundances, found.endmembers, found.scaled, found.scaled | found.soft)
 
 
 def _smoothed(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
