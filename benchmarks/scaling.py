@@ -88,7 +88,9 @@ def main(settings: Settings, folder: Path, where: Path | None = None) -> Path:
                                     block=min(settings.rows[1], 2000))  # fmt: skip
         large_scene.generate(scene, made)
         crop = large_scene.piece(scene, settings.crop, made, settings.crop)
-        fitted = large_scene.run("fit", crop, "--endmembers", 4, "--epochs", settings.epochs, "-o", model)
+        fitted = large_scene.run(
+            "fit", crop, "--endmembers", 4, "--epochs", settings.epochs, "--start", "vca", "-o", model
+        )
         small = large_scene.piece(scene, settings.rows[0], made)
         rows: list[dict[str, Any]] = []
         for size in settings.processes:

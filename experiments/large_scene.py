@@ -137,7 +137,7 @@ def main(settings: Settings, folder: Path, where: Path | None = None) -> Path:
         scene, model = place / "scene.img", place / "model.npz"
         generate(scene, settings)
         crop = piece(scene, settings.crop, settings, settings.crop)
-        run("fit", crop, "--endmembers", COUNT, "--epochs", settings.epochs, "-o", model)
+        run("fit", crop, "--endmembers", COUNT, "--epochs", settings.epochs, "--start", "vca", "-o", model)
         crop.unlink()
         size = scene.stat().st_size
         asked = () if settings.tile is None else ("--tile", settings.tile)

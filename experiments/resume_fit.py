@@ -41,7 +41,8 @@ _ENDMEMBERS = 4
 
 def _words(folder: Path, output: Path) -> list[str]:
     files = [str(folder / "s.npz"), "--config", str(folder / "c.toml"), "-o", str(output)]
-    return [sys.executable, "-m", "dequnmix_jax", "fit", *files, "--endmembers", str(_ENDMEMBERS), "--checkpoint", "0"]
+    choices = ["--endmembers", str(_ENDMEMBERS), "--start", "vca", "--checkpoint", "0"]
+    return [sys.executable, "-m", "dequnmix_jax", "fit", *files, *choices]
 
 
 def _run(words: list[str]) -> subprocess.Popen[str]:

@@ -12,7 +12,7 @@ from dequnmix_jax import checkpoint, cli, demo, files, progress, resuming
 from dequnmix_jax.envi_writing import write_image
 
 H, W, B, R = 12, 10, 20, 3
-SMALL = ["--endmembers", "3", "--epochs", "2", "--gradient", "analytic"]  # without a network it compiles faster
+SMALL = ["--endmembers", "3", "--epochs", "2", "--gradient", "analytic", "--start", "vca"]  # these compile faster
 
 
 def spectra(count=R, bands=B):

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dequnmix_jax import checkpoint, cli, files
+from dequnmix_jax import checkpoint, cli, files, starting, unmixing
 from dequnmix_jax.config import RECOMMENDED, Model, Rates
 from dequnmix_jax.configuration import read_configuration
 from dequnmix_jax.library_files import read_library
@@ -18,7 +19,7 @@ from dequnmix_jax.results import read_result
 
 pytest.importorskip("matplotlib")
 H, W, B, R = 12, 10, 20, 3
-SMALL = ["--endmembers", "3", "--epochs", "2", "--gradient", "analytic"]
+SMALL = ["--endmembers", "3", "--epochs", "2", "--gradient", "analytic", "--start", "vca"]  # these compile faster
 WAVELENGTHS = 400 + 20.0 * np.arange(B)
 
 
@@ -236,7 +237,7 @@ def test_choices_from_a_file(place, tmp_path, capsys):
 
 
 def test_a_start_that_is_chosen(place, tmp_path, capsys):
-    words = ["fit", place / "scene.npz", *SMALL, "--start", "auto", "-o", tmp_path / "m.npz"]
+    words = ["fit", place / "scene.npz", *SMALL[:-2], "-o", tmp_path / "m.npz"]
     assert cli.main([str(word) for word in words]) == 0
     told = capsys.readouterr().err
     assert "note: the start is" in told and "mixing, because" in told
@@ -245,15 +246,45 @@ def test_a_start_that_is_chosen(place, tmp_path, capsys):
     assert metadata["model"]["constraint"] == {"linear": "simplex", "soft": "soft", "scaled": "cone"}[mixing]
     params, _ = checkpoint.load(tmp_path / "m.npz")
     assert metadata["model"]["prior"] == "neighbours" and set(params["prior"]) == {"directions", "strength"}
-    more = ["--constraint", "softmax", "--prior", "none"]
+    (tmp_path / "c.toml").write_text('[model]\nconstraint = "softmax"\nprior = "none"\n[rates]\nendmembers = 0.5')
+    more = ["--config", str(tmp_path / "c.toml"), "--constraint", "cone"]
     assert cli.main([*map(str, words[:-1]), str(tmp_path / "n.npz"), *more]) == 0
-    params, metadata = checkpoint.load(tmp_path / "n.npz")
-    assert metadata["model"]["constraint"] == "softmax" and "prior" not in params
+    params, metadata = checkpoint.load(tmp_path / "n.npz")  # what is asked for stays, and options go before the file
+    assert metadata["model"]["constraint"] == "cone" and "prior" not in params
+    assert metadata["rates"]["endmembers"] == 0.5
+    capsys.readouterr()
     out = tmp_path / "out"
     assert run("unmix", place / "scene.npz", tmp_path / "m.npz", "-o", out) == 0
     assert np.all(np.abs(read_result(str(out)).abundances.sum(axis=-1) - 1) < 1e-5)
-    assert cli.main([*map(str, words), "--force", "--patches", "2"]) == 1
+    assert cli.main([*map(str, words), "--start", "auto", "--force", "--patches", "2"]) == 1
     assert "--start auto looks at the whole scene" in capsys.readouterr().err
+
+
+def test_a_start_where_nothing_can_be_compared(place, tmp_path, capsys):
+    words = ["fit", place / "scene.npz", *SMALL[:-2], "--bands", "1:5", "-o", tmp_path / "m.npz"]
+    assert cli.main([str(word) for word in words]) == 0
+    assert "the start is VCA, and the constraint cone: a choice between several needs two" in capsys.readouterr().err
+    _, metadata = checkpoint.load(tmp_path / "m.npz")
+    assert "start" not in metadata and metadata["model"]["prior"] == "none"
+    assert "expected at least twice as many" in failure(capsys, *words, "--force", "--start", "auto")
+
+
+def test_rates_are_those_of_the_mixing_asked_for(monkeypatch):
+    """Spectra that vary rest where mixing is linear, and move where scaled mixing is asked for."""
+    blank = starting.Start(*[jnp.zeros(())] * len(starting.Start._fields))
+    found = blank._replace(scaled=jnp.asarray(False), soft=jnp.asarray(False), beyond=jnp.asarray(2.0))
+    monkeypatch.setattr(starting, "start", lambda *_, **__: found)
+    monkeypatch.setattr(starting, "reason", lambda _: "of no account")
+    scene = files.read(np.ones((4, 5, 6), np.float32))
+
+    def rate(asked):
+        _, config, rates, _ = unmixing._chosen(None, scene, 2, Model(), RECOMMENDED[1], asked)
+        return config.constraint, rates.endmembers > 0
+
+    assert rate({}) == ("simplex", False)
+    assert rate({"model.constraint": "cone"}) == ("cone", True)
+    assert rate({"model.constraint": "softmax"}) == ("softmax", False)
+    assert rate({"rates.endmembers": RECOMMENDED[1].endmembers}) == ("simplex", True)
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,7 @@ def typed(tmp_path):
     np.savez(tmp_path / "s.npz", cube=scene())
     (tmp_path / "c.toml").write_text("[model]\nwidth = 2\n[training]\nepochs = 40\n")
     words = ["fit", str(tmp_path / "s.npz"), "--endmembers", str(R), "--config", str(tmp_path / "c.toml")]
+    words += ["--start", "vca"]
     return [*words, "--checkpoint", "0", "-o", str(tmp_path / "m.npz")]
 
 

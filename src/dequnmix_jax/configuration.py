@@ -67,6 +67,12 @@ def read_configuration(path: Path | None) -> tuple[Model, Training, Rates]:
     return model, training, rates._replace(**numbers)
 
 
+def stated_in(path: Path | None) -> dict[str, Any]:
+    """Return the choices that a file of `read_configuration` states, as {"model.constraint": "cone"} and so on."""
+    tables = {} if path is None else _tables(path)
+    return {f"{name}.{key}": value for name, table in tables.items() for key, value in table.items()}
+
+
 def _tables(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST:

@@ -95,7 +95,7 @@ def _fit(commands: Any) -> None:
         "train a model on a scene, without any reference",
         "scene.img --endmembers 5 --nodata -9999 --scale 10000 -o model.npz",
         "scene.tif --endmembers 4 --ignore 1310:1490 --ignore 1770:2000 -o model.npz",
-        "scene.mat --endmembers 3 --start auto -o model.npz",
+        "scene.mat --endmembers 3 --start vca --constraint simplex -o model.npz",
         "large.hdr --endmembers 6 --patches 25 --patch-size 64 -o model.npz",
     )
     _reading(fit)
@@ -267,14 +267,17 @@ def _training(command: argparse.ArgumentParser) -> None:
     group = command.add_argument_group("training")
     group.add_argument("--epochs", type=int, metavar="N", help="training steps on the whole image")
     _seed(group)
-    text = "where the endmembers start: vca, or auto, which compares 16 ways without a reference and takes their mixing"
-    group.add_argument("--start", choices=("vca", "auto"), default="vca", metavar="WORD", help=text)
+    text = (
+        "where the endmembers start: auto compares 16 ways without a reference and takes the mixing model of the best; "
+        "vca (auto unless there are --patches, or fewer than two bands for each endmember)"
+    )
+    group.add_argument("--start", choices=("auto", "vca"), metavar="WORD", help=text)
     group.add_argument("--gradient", metavar="WORD", help="analytic, residual (the paper's network) or energy")
     group.add_argument(
         "--constraint", metavar="WORD", help="simplex, cone (free brightness), soft (near one) or softmax"
     )
     group.add_argument("--prox", metavar="WORD", help="none or conv")
-    group.add_argument("--prior", metavar="WORD", help="none or neighbours (with --start auto unless said otherwise)")
+    group.add_argument("--prior", metavar="WORD", help="none or neighbours (with --start auto)")
     group.add_argument(
         "--config", type=Path, metavar="FILE", help="TOML with tables model, training and rates; options override it"
     )

@@ -1,6 +1,7 @@
 """The steps that commands share: train a model on a scene, read one from its file, unmix a scene by it."""
 
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from dequnmix_jax import checkpoint
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Model, Rates, Training
-from dequnmix_jax.configuration import read_configuration
+from dequnmix_jax.configuration import read_configuration, stated_in
 from dequnmix_jax.progress import fit_scene
 from dequnmix_jax.reading import open_scene, options_of, warn
 from dequnmix_jax.results import Result, result_of
@@ -45,20 +46,14 @@ def train(
     import jax
 
     from dequnmix_jax import patches
-    from dequnmix_jax.starting import model_for, rates_for, reason, start
 
     config, training, rates = choices(args)
     more: dict[str, Any] = {} if keep is None else {"keep": keep, "every": args.checkpoint, "anew": args.force}
     key = jax.random.key(args.seed)
-    found = None
-    if drawn is None and args.start == "auto":
+    why = None
+    if drawn is None and _compares(args, scene, count, config):
         first, key = jax.random.split(key)
-        found = start(first, scene.cube, count, mask=scene.mask)
-        warn(f"note: the start is {reason(found)}")
-        more["endmembers"] = found.endmembers
-        asked = {name: getattr(args, name) for name in ("constraint", "prior") if getattr(args, name) is not None}
-        config = replace(model_for(found, config), **asked)  # what is asked for in words stays
-        rates = jax.tree.map(float, rates_for(found, rates))
+        more["endmembers"], config, rates, why = _chosen(first, scene, count, config, rates, _asked(args))
     elif drawn is None:
         more["count"] = count
     else:
@@ -68,11 +63,56 @@ def train(
     metadata = model_metadata(scene, config, training, rates, args.seed, fitted.history)
     if drawn is not None:
         metadata["scene"] = drawn.record()
-    if found is not None:
-        metadata["start"] = reason(found)
+    if why is not None:
+        metadata["start"] = why
     metadata["ignore"] = [list(pair) for pair in args.ignore or ()]
     metadata["bands"] = None if args.bands is None else list(args.bands)
     return Trained(jax.tree.map(np.asarray, fitted.params), config, metadata, fitted.history, fitted.seconds)
+
+
+def _compares(args: Namespace, scene: Scene, count: int, config: Model) -> bool:
+    """Return whether the start is chosen of several; where nobody asked and the bands are too few, say why not."""
+    bands = scene.cube.shape[2]
+    if args.start is None and bands < 2 * count:
+        warn(
+            f"note: the start is VCA, and the constraint {config.constraint}: a choice between several needs two bands "
+            f"for each endmember, and {count} are looked for in {bands} bands."
+        )
+        return False
+    return args.start != "vca"
+
+
+def _asked(args: Namespace) -> dict[str, Any]:
+    """Return what of the choices that a start makes is asked for, by an option or in the file of choices."""
+    stated = stated_in(args.config)
+    options = {f"model.{name}": getattr(args, name) for name in ("constraint", "prior") if getattr(args, name)}
+    return {name: value for name, value in (stated | options).items() if name in _OF_THE_START}
+
+
+_OF_THE_START = ("model.constraint", "model.prior", "rates.endmembers")
+
+
+def _chosen(
+    key: Any, scene: Scene, count: int, config: Model, rates: Rates, asked: Mapping[str, Any]
+) -> tuple[Any, Model, Rates, str]:
+    """Choose endmembers, and of mixing, prior and rates what is not asked for; say why, and return it as well."""
+    import jax
+    import jax.numpy as jnp
+
+    from dequnmix_jax.starting import model_for, rates_for, reason, start
+
+    found = start(key, scene.cube, count, mask=scene.mask)
+    why = reason(found)
+    warn(f"note: the start is {why}")
+    constraint = asked.get("model.constraint")
+    if constraint is not None:  # then the rates are those of that mixing
+        scaled, soft = (jnp.asarray(constraint == word) for word in ("cone", "soft"))
+        found = found._replace(scaled=scaled, soft=soft)
+    words = {name.split(".")[1]: value for name, value in asked.items() if name.startswith("model.")}
+    config = replace(model_for(found, config), **words)
+    if "rates.endmembers" not in asked:
+        rates = jax.tree.map(float, rates_for(found, rates))
+    return found.endmembers, config, rates, why
 
 
 def draw_patches(args: Namespace) -> tuple["Patches", dict[str, Any]]:
