@@ -277,7 +277,7 @@ def _training(command: argparse.ArgumentParser) -> None:
         "--constraint", metavar="WORD", help="simplex, cone (free brightness), soft (near one) or softmax"
     )
     group.add_argument("--prox", metavar="WORD", help="none or conv")
-    group.add_argument("--prior", metavar="WORD", help="none or neighbours (with --start auto)")
+    group.add_argument("--prior", metavar="WORD", help="none or neighbours (neighbours unless the start is vca)")
     group.add_argument(
         "--config", type=Path, metavar="FILE", help="TOML with tables model, training and rates; options override it"
     )
