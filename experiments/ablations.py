@@ -2,7 +2,7 @@
 
     python -m experiments.ablations [--quick] [-o results]
 
-Every row starts from the spectra of `dq.start`; "recommended" is what `dequnmix fit --start auto` does with them, the
+Every row starts from the spectra of `dq.start`; "recommended" is what `dequnmix fit` does with them, the
 mixing of `dq.model_for`, the rates of `dq.rates_for` and the prior over neighbours. Each is trained on the scene
 alone, and has its errors against the first reference as in `experiments.side_by_side`; the seeds are mapped over.
 Steps are the mean of the solves of training; residual is the largest relative residual of any solve, that of the

@@ -95,7 +95,7 @@ def equilibrium(config: dq.Model, epochs: int) -> Method:
 
 
 def started(epochs: int) -> Method:
-    """Return DEQ-Unmix as `dequnmix fit --start auto` trains it: spectra and mixing model are those of `dq.start`."""
+    """Return DEQ-Unmix as `dequnmix fit` trains it: spectra and mixing model are those of `dq.start`."""
     schedule = replace(dq.RECOMMENDED[0], epochs=epochs)
 
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
