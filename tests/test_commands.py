@@ -255,6 +255,8 @@ def test_a_start_that_is_chosen(place, tmp_path, capsys):
     capsys.readouterr()
     out = tmp_path / "out"
     assert run("unmix", place / "scene.npz", tmp_path / "m.npz", "-o", out) == 0
+    said = checkpoint.load(tmp_path / "m.npz")[1]["start"]
+    assert read_result(out).summary["start"] == said
     assert np.all(np.abs(read_result(str(out)).abundances.sum(axis=-1) - 1) < 1e-5)
     assert cli.main([*map(str, words), "--start", "auto", "--force", "--patches", "2"]) == 1
     assert "--start auto looks at the whole scene" in capsys.readouterr().err

@@ -146,6 +146,9 @@ def test_what_went_wrong_stands_first():
     assert text.index("not reached") < text.index("Abundances")
     assert "No library was given" in text
     assert "To be careful about" not in report(result()[0])
+    sure, unsure = (report(result(start=f"SiVM + FCLS: linear mixing{end}.")[0]) for end in ("", " (unsure)"))
+    assert "Training started from SiVM + FCLS: linear mixing." in sure and "To be careful about" not in sure
+    assert unsure.index("To be careful about") < unsure.index("where training started is unsure")
 
 
 def test_a_result_is_read_back_and_reported_alike(tmp_path):

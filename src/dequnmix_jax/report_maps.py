@@ -156,6 +156,9 @@ def convergence_part(result: Result) -> str:
         detail = f"largest {seen.max():.2g}"
         figure = _map("Convergence", result.convergence, result.valid, scale, KINDS["convergence"].unit, detail)
         parts += [page.paragraph(KINDS["convergence"].meaning), f'<div class="maps">{figure}</div>']
+    start = summary.get("start")
+    if isinstance(start, str):
+        parts.append(page.paragraph(f"Training started from {start}"))
     drawn = charts.training_chart(history, tolerance)
     if drawn is not None:
         losses = history["loss"]

@@ -220,6 +220,7 @@ def model_record(known: Known) -> tuple[dict[str, Any], dict[str, Any]]:
     return configuration, {
         "model_file": known.metadata.get("model_file"),
         "history": history,
+        "start": known.metadata.get("start"),
         "unit": unit_of(known.config),
     }
 
