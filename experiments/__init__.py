@@ -2,5 +2,5 @@
 
 import os
 
-# As the command line does, and for the same reason: LAPACK's threads cost ten times what they save on a busy machine.
+# As the command line does (`dequnmix_jax.cli`), and for the same reason.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -279,14 +279,15 @@ def test_rates_are_those_of_the_mixing_asked_for(monkeypatch):
     monkeypatch.setattr(starting, "reason", lambda _: "of no account")
     scene = files.read(np.ones((4, 5, 6), np.float32))
 
-    def rate(asked):
-        _, config, rates, _ = unmixing._chosen(None, scene, 2, Model(), RECOMMENDED[1], asked)
+    def rate(*asked, constraint="cone"):
+        config = Model(constraint=constraint)
+        _, config, rates, _ = unmixing._chosen(None, scene, 2, config, RECOMMENDED[1], set(asked))
         return config.constraint, rates.endmembers > 0
 
-    assert rate({}) == ("simplex", False)
-    assert rate({"model.constraint": "cone"}) == ("cone", True)
-    assert rate({"model.constraint": "softmax"}) == ("softmax", False)
-    assert rate({"rates.endmembers": RECOMMENDED[1].endmembers}) == ("simplex", True)
+    assert rate() == ("simplex", False)
+    assert rate("model.constraint") == ("cone", True)
+    assert rate("model.constraint", constraint="softmax") == ("softmax", False)
+    assert rate("rates.endmembers") == ("simplex", True)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_an_exact_reference_is_given_and_converted(sample):
         assert other["armse_unit"] == other["armse"] == pytest.approx(exact["armse"])
 
 
-def test_a_scaled_reconstruction_has_the_best_brightness(sample):
+def test_a_reconstruction_has_the_best_brightness_where_pixels_have_one(sample):
     found = Found(sample.abundances, sample.endmembers)
     cube = jnp.linspace(0.5, 2, 72).reshape(8, 9, 1) * mixing.linear_mix(
         sample.abundances, mixing.scale_to_unit_maximum(sample.endmembers)

@@ -67,10 +67,10 @@ def read_configuration(path: Path | None) -> tuple[Model, Training, Rates]:
     return model, training, rates._replace(**numbers)
 
 
-def stated_in(path: Path | None) -> dict[str, Any]:
-    """Return the choices that a file of `read_configuration` states, as {"model.constraint": "cone"} and so on."""
+def stated_in(path: Path | None) -> set[str]:
+    """Return the names of the choices that a file of `read_configuration` states: "model.constraint" and so on."""
     tables = {} if path is None else _tables(path)
-    return {f"{name}.{key}": value for name, table in tables.items() for key, value in table.items()}
+    return {f"{name}.{key}" for name, table in tables.items() for key in table}
 
 
 def _tables(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The steps that commands share: train a model on a scene, read one from its file, unmix a scene by it."""
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -82,18 +82,14 @@ def _compares(args: Namespace, scene: Scene, count: int, config: Model) -> bool:
     return args.start != "vca"
 
 
-def _asked(args: Namespace) -> dict[str, Any]:
-    """Return what of the choices that a start makes is asked for, by an option or in the file of choices."""
-    stated = stated_in(args.config)
-    options = {f"model.{name}": getattr(args, name) for name in ("constraint", "prior") if getattr(args, name)}
-    return {name: value for name, value in (stated | options).items() if name in _OF_THE_START}
-
-
-_OF_THE_START = ("model.constraint", "model.prior", "rates.endmembers")
+def _asked(args: Namespace) -> set[str]:
+    """Return the names of the choices that are asked for, in the file of choices or by an option."""
+    options = {f"model.{name}" for name in ("constraint", "prior") if getattr(args, name)}
+    return stated_in(args.config) | options
 
 
 def _chosen(
-    key: Any, scene: Scene, count: int, config: Model, rates: Rates, asked: Mapping[str, Any]
+    key: Any, scene: Scene, count: int, config: Model, rates: Rates, asked: Set[str]
 ) -> tuple[Any, Model, Rates, str]:
     """Choose endmembers, and of mixing, prior and rates what is not asked for; say why, and return it as well."""
     import jax
@@ -104,12 +100,11 @@ def _chosen(
     found = start(key, scene.cube, count, mask=scene.mask)
     why = reason(found)
     warn(f"note: the start is {why}")
-    constraint = asked.get("model.constraint")
-    if constraint is not None:  # then the rates are those of that mixing
-        scaled, soft = (jnp.asarray(constraint == word) for word in ("cone", "soft"))
+    if "model.constraint" in asked:  # then the rates are those of that mixing
+        scaled, soft = (jnp.asarray(config.constraint == word) for word in ("cone", "soft"))
         found = found._replace(scaled=scaled, soft=soft)
-    words = {name.split(".")[1]: value for name, value in asked.items() if name.startswith("model.")}
-    config = replace(model_for(found, config), **words)
+    kept = {name: getattr(config, name) for name in ("constraint", "prior") if f"model.{name}" in asked}
+    config = replace(model_for(found, config), **kept)
     if "rates.endmembers" not in asked:
         rates = jax.tree.map(float, rates_for(found, rates))
     return found.endmembers, config, rates, why
