@@ -123,7 +123,7 @@ def start(key: Array, cube: Array, count: int, *, mask: Array | None = None, wei
     if Y.shape[1] < 2 * count:
         raise InputError(
             f"{count} endmembers asked for in {Y.shape[1]} bands; expected at least twice as many, because half "
-            "of them judge what the other half says."
+            "of them judge what the other half says. Ask for fewer, or start from dq.vca (--start vca)."
         )
     valid = jnp.ones(np.shape(cube)[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
     cube = jnp.where(valid[..., None], wide(cube), 0)
