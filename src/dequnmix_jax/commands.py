@@ -131,9 +131,10 @@ def fit(args: Namespace) -> None:
     if args.json:
         found = {"model": str(args.output), "endmembers": count, "seconds": trained.seconds}
         found |= {"training": history_record(trained.history), "notes": list(scene.notes), **record}
+        found["stages"] = trained.metadata.get("stages")
         print(json.dumps(plain(found), indent=2, allow_nan=False))
         return
-    for line in describe_fit(trained.history):
+    for line in describe_fit(trained.history) + (trained.metadata.get("stages") or []):
         print(line)
     print(f"model: {args.output} ({trained.seconds:.1f} s)")
 

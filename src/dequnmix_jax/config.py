@@ -220,6 +220,9 @@ class Training:
         patience: stop after so many steps in which the best loss fell by less than `least`, relative, not counting
             those of `endmembers_first`. 0: never.
         least: see `patience`.
+        judged: each stage (trained endmembers, trained network, prior) is kept only where the scene itself shows that
+            it helps, by held-out bands in pixels of the training and in pixels set aside from it (`stages`); otherwise
+            the result of the stage before stands. False: every stage is kept, as in the paper.
     """
 
     epochs: int = 300
@@ -232,6 +235,7 @@ class Training:
     loosest: float = 0.0
     patience: int = 0
     least: float = 1e-3
+    judged: bool = False
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -270,13 +274,13 @@ class Rates(NamedTuple):
 
 
 RECOMMENDED = (
-    Training(epochs=100, holdout=0.5, subspace="signal", endmembers_first=0.6),
+    Training(epochs=100, holdout=0.5, subspace="signal", endmembers_first=0.6, judged=True),
     Rates(network=0.002, spread=2.0),
 )
 """Training and rates for a scene of one's own: `fit(key, cube, config, *RECOMMENDED, count=R)`.
 
 With the paper's loss alone the endmembers drift outwards while the loss falls. Held-out bands keep noise from being
 fitted, E moves among signals only and before the network, which it would otherwise make up for, and a weight on the
-spread of the simplex holds it against spectral variability.
+spread of the simplex holds it against spectral variability. What cannot show on the scene that it helps is undone.
 One setting for all scenes, chosen on synthetic ones: `experiments.choose_training`.
 """

@@ -139,7 +139,8 @@ def demo(args: Namespace) -> None:
         draw, rest = jax.random.split(jax.random.key(args.seed))
         E, A = _start(draw, scene, args.endmembers)
         fitted = fit_scene(rest, scene, config, training, RECOMMENDED[1], endmembers=E)
-        for line in describe_fit(fitted.history):
+        metadata = model_metadata(scene, config, training, RECOMMENDED[1], args.seed, fitted.history)
+        for line in describe_fit(fitted.history) + (metadata["stages"] or []):
             say(line)
         estimate, trace, change = unmix_scene(fitted.params, scene, config)
         say(f"unmixed in {int(trace.steps)} steps, relative residual {float(trace.residual):.1e}")
@@ -153,7 +154,6 @@ def demo(args: Namespace) -> None:
             "VCA+FCLS": areas_found(A, naming["VCA+FCLS"].names),
         }
         targets = hysu.hysu_targets()
-        metadata = model_metadata(scene, config, training, RECOMMENDED[1], args.seed, fitted.history)
         written = files.write(
             folder,
             estimate,
@@ -162,7 +162,7 @@ def demo(args: Namespace) -> None:
             configuration={"model": config, "training": training, "rates": RECOMMENDED[1]._asdict(), "seed": args.seed},
             trace=trace,
             convergence=change,
-            record={"unit": unit_of(config), "history": metadata["history"]},
+            record={"unit": unit_of(config), "history": metadata["history"], "stages": metadata["stages"]},
             overwrite=True,
         )
         written.append(checkpoint.save(folder / "model.npz", jax.tree.map(np.asarray, fitted.params), metadata))

@@ -300,8 +300,9 @@ def equilibrium(
     initial: jax.Array,
     mask: jax.Array | None = None,
     whole: scenewide.Scenewide | None = None,
+    bands: jax.Array | None = None,
 ) -> tuple[Estimate, Trace]:
-    """Find the equilibrium from a state, as `unmix` does, of inputs that are checked; `whole` as for `factor`."""
-    theta = factor(params, cube, config, mask, whole=whole)
+    """Find the equilibrium from a state, as `unmix` does, of inputs that are checked; `whole`, `bands` as `factor`."""
+    theta = factor(params, cube, config, mask, bands, whole)
     state, trace = fixed_point(state_map(config), config.forward, config.backward, theta, initial)
     return answer.read_state(params, state, cube, config, mask, whole), trace

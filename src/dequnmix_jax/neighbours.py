@@ -152,6 +152,13 @@ def _found(A: jax.Array, valid: jax.Array) -> Smoother:
 
 @jax.jit
 def _drawn(A: jax.Array, valid: jax.Array, V: jax.Array, strength: jax.Array) -> jax.Array:
+    smoothed = smooth_linearly(A, valid, Smoother(V, strength))
+    return jnp.where(valid[..., None], project_simplex(smoothed), 0)
+
+
+def smooth_linearly(A: jax.Array, valid: jax.Array, found: Smoother) -> jax.Array:
+    """Return what `smooth` projects on the simplex, which is linear in the maps (H, W, R)."""
+    V, strength = found
     turned = jnp.matmul(A, V, precision="highest")
 
     def system(Z: jax.Array) -> jax.Array:
@@ -159,8 +166,7 @@ def _drawn(A: jax.Array, valid: jax.Array, V: jax.Array, strength: jax.Array) ->
 
     accuracy = 10 * float(jnp.finfo(A.dtype).eps)
     solved, _ = jax.scipy.sparse.linalg.cg(system, turned, x0=turned, tol=accuracy, maxiter=_STEPS)
-    smoothed = jnp.matmul(solved, jnp.linalg.inv(V), precision="highest")
-    return jnp.where(valid[..., None], project_simplex(smoothed), 0)
+    return jnp.matmul(solved, jnp.linalg.inv(V), precision="highest")
 
 
 def _semivariance(A: jax.Array, valid: jax.Array, distance: int) -> tuple[jax.Array, jax.Array]:

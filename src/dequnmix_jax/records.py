@@ -42,6 +42,36 @@ class Estimate(NamedTuple):
     state: jax.Array
 
 
+class Verdict(NamedTuple):
+    """What the scene says of a stage; arrays of no unit.
+
+    Attributes:
+        bands: (2,), gain in predicting held-out bands, in standard errors: pixels of the training, pixels set aside.
+        risk: (2,), the same of the unbiased risk; NaN where it does not apply.
+        misfit: (), misfit of held-out bands after the stage in units of the noise: 1 where noise alone is left.
+        kept: () bool.
+    """
+
+    bands: jax.Array
+    risk: jax.Array
+    misfit: jax.Array
+    kept: jax.Array
+
+
+class Stages(NamedTuple):
+    """The verdicts on the stages of a training.
+
+    Attributes:
+        endmembers: of the trained endmembers against those of the start.
+        network: of the trained network against none.
+        prior: of the prior over neighbours; its `bands` are the gain in standard errors, over all pixels, twice.
+    """
+
+    endmembers: Verdict
+    network: Verdict
+    prior: Verdict
+
+
 class History(NamedTuple):
     """One entry for each training step, taken at the parameters before that step.
 
@@ -53,6 +83,8 @@ class History(NamedTuple):
         residual: (T,), relative residual of the equilibrium.
         converged: (T,) bool, `residual` at most the tolerance in force at that step (`Training.loosest`).
         active: (T,) bool, False after an early stop (parameters frozen).
+        stages: not by step: what the scene said of the stages of training, `Stages`, where they were judged
+            (`Training.judged`); None otherwise.
     """
 
     loss: jax.Array
@@ -62,6 +94,7 @@ class History(NamedTuple):
     residual: jax.Array
     converged: jax.Array
     active: jax.Array
+    stages: Stages | None = None
 
 
 class Descent(NamedTuple):

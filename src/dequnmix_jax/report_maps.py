@@ -159,6 +159,9 @@ def convergence_part(result: Result) -> str:
     start = summary.get("start")
     if isinstance(start, str):
         parts.append(page.paragraph(f"Training started from {start}"))
+    said = summary.get("stages")
+    if isinstance(said, list):
+        parts += [page.paragraph(text) for text in said if isinstance(text, str)]
     drawn = charts.training_chart(history, tolerance)
     if drawn is not None:
         losses = history["loss"]

@@ -34,6 +34,7 @@ _LARGEST_PIECE = 10
 
 Told = Callable[[History], None]
 
+_COLUMNS = History._fields[:7]
 _TYPES = (np.float32, np.float32, np.float32, np.int32, np.float32, np.bool_, np.bool_)
 
 
@@ -42,9 +43,9 @@ def kept_beside(output: Path) -> Path:
     return output.parent / f".{output.name}.training"
 
 
-def piece_of(epochs: int) -> int:
-    """Return the largest divisor of the epochs up to ten: with pieces of one size, one compilation does."""
-    return max(size for size in range(1, _LARGEST_PIECE + 1) if epochs % size == 0)
+def piece_of(*phases: int) -> int:
+    """Return the largest common divisor of phases up to ten: with pieces of one size, one compilation does."""
+    return max(size for size in range(1, _LARGEST_PIECE + 1) if not any(steps % size for steps in phases))
 
 
 def resumable_fit(
@@ -93,18 +94,22 @@ def resumable_fit(
     marks = {} if path is None else fingerprint(key, cube, config, choices, rates, whole=whole, **given)
     begin = jax.jit(training.begin, static_argnums=2, static_argnames="count")
     advance = jax.jit(training.advance, static_argnums=(2, 3, 5))
-    finish = jax.jit(training.finish, static_argnums=2)
+    # Where stages are judged, one compiled program serves them all (`stages.judge`), here and between the phases.
+    finish = training.finish if choices.judged else jax.jit(training.finish, static_argnums=(2, 3))
+    phases = training.phases(choices)
     with nullcontext() if path is None else only_writer(path):
         found = None
         if path is not None:
             found = _read(path, marks, lambda: begin.eval_shape(key, cube, config, **given), anew)
         state, history = (begin(key, cube, config, **given), joined([])) if found is None else found
-        piece, written, last = piece_of(choices.epochs), found is not None, time.monotonic()
+        piece, written, last = piece_of(*phases), found is not None, time.monotonic()
         if told is not None:
             told(history)
         try:
             while history.loss.size < choices.epochs and (not history.loss.size or history.active[-1]):
                 new, more = advance(state, cube, config, choices, rates, piece, mask=mask, whole=whole)
+                if history.loss.size + piece == phases[0] < choices.epochs:
+                    new = training.settle(new, cube, config, mask=mask, whole=whole)
                 # At once, so that an interruption finds the two of the same step.
                 state, history, written = new, joined([history, more]), False
                 if told is not None:
@@ -118,7 +123,8 @@ def resumable_fit(
             raise KeyboardInterrupt(said) from error
         if path is not None and not written:
             _write(path, state, history, marks)
-    return finish(state, cube, config, mask=mask, whole=whole), history
+    params, stages = finish(state, cube, config, choices, mask=mask, whole=whole)
+    return params, history._replace(stages=jax.tree.map(np.asarray, stages))
 
 
 def joined(rows: Sequence[History]) -> History:
@@ -169,7 +175,7 @@ def _write(path: Path, state: FitState, history: History, marks: Mapping[str, An
     numbers = state._replace(key=jax.random.key_data(state.key))
     leaves = {f"{i:03d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(numbers))}
     try:
-        held = {"state": leaves, "history": history._asdict()}
+        held = {"state": leaves, "history": {name: getattr(history, name) for name in _COLUMNS}}
         checkpoint.save(path, held, {"training": dict(marks)}, overwrite=True, alone=True)
     except OSError as error:
         print(
@@ -212,8 +218,8 @@ def _restored(held: Mapping[str, Any], shapes: FitState, path: Path) -> tuple[Fi
     fits = set(names) == set(held["state"]) and all(
         np.shape(leaf) == want.shape and leaf.dtype == want.dtype for leaf, want in zip(leaves, wanted, strict=True)
     )
-    fits = fits and set(held["history"]) == set(History._fields)
-    columns = [np.asarray(held["history"].get(name)) for name in History._fields]
+    fits = fits and set(held["history"]) == set(_COLUMNS)
+    columns = [np.asarray(held["history"].get(name)) for name in _COLUMNS]
     if not fits or any(
         column.dtype != dtype or column.shape != columns[0].shape or column.ndim != 1
         for column, dtype in zip(columns, _TYPES, strict=True)

@@ -33,6 +33,8 @@ def model_metadata(
     scene: Scene, config: Model, training: Training, rates: Rates, seed: int, history: "History"
 ) -> dict[str, Any]:
     """Return what a checkpoint says about a model besides its parameters, fit for JSON."""
+    from dequnmix_jax.stages import sentences
+
     found = {
         "model": asdict(config),
         "training": asdict(training),
@@ -40,7 +42,8 @@ def model_metadata(
         "seed": seed,
         "scene": {"name": scene.name, "shape": scene.cube.shape, "valid_pixels": int(scene.valid.sum())},
         "wavelengths_nm": scene.wavelengths,
-        "history": history._asdict(),
+        "history": {name: values for name, values in history._asdict().items() if name != "stages"},
+        "stages": None if history.stages is None else sentences(history.stages),
     }
     return dict(plain(found))
 

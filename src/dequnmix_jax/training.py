@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from dequnmix_jax import model, noise
+from dequnmix_jax import model, noise, stages
 from dequnmix_jax.checks import InputError, check_count, check_cube, check_finite, check_mask
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.endmembers import vca
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.neighbours import smoother
 from dequnmix_jax.objective import loss, reach
-from dequnmix_jax.records import History, Params, Trace
+from dequnmix_jax.records import History, Params, Stages, Trace, Verdict
 from dequnmix_jax.scenewide import Scenewide
 from dequnmix_jax.varying import alongside
 
@@ -42,6 +42,9 @@ class FitState(NamedTuple):
         size: (), RMS of the endmembers at the start, the unit of their learning rate.
         reach: (), `reach` of the scene, the unit of the weight of the spread.
         subspace: (B, B), `noise.signal_subspace` of the scene, in which E moves.
+        initial: the parameters at the start.
+        aside: (H, W) bool, the pixels that take no part where stages are judged (`stages.set_aside`).
+        verdict: on the trained endmembers, once they rest; kept until then.
     """
 
     params: Params
@@ -54,6 +57,9 @@ class FitState(NamedTuple):
     size: jax.Array
     reach: jax.Array
     subspace: jax.Array
+    initial: Params
+    aside: jax.Array
+    verdict: Verdict
 
 
 _ADAM = optax.scale_by_adam()
@@ -101,6 +107,9 @@ def begin(
         size=jnp.sqrt(jnp.mean(jnp.square(E))),
         reach=lax.stop_gradient(reach(cube, E, mask)),
         subspace=lax.stop_gradient(noise.signal_subspace(cube, E.shape[0], mask=mask)),
+        initial=params,
+        aside=stages.set_aside(jax.random.fold_in(rest, 1), cube.shape[:2]),
+        verdict=stages.undecided(cube.dtype),
     )
 
 
@@ -129,6 +138,8 @@ def advance(
         )
     cube = wide(cube)
     weights = rates._replace(spread=rates.spread * state.reach)
+    if training.judged:
+        mask = ~state.aside if mask is None else mask & ~state.aside
 
     def update(state: FitState, _: None) -> tuple[FitState, History]:
         key, draw = jax.random.split(state.key)
@@ -278,18 +289,72 @@ def fit(
     training = Training() if training is None else training
     rates = Rates() if rates is None else rates
     state = begin(key, cube, config, endmembers=endmembers, count=count, mask=mask, shared=shared)
-    state, history = advance(state, cube, config, training, rates, training.epochs, mask=mask, shared=shared)
-    return finish(state, cube, config, mask=mask), history
+    first, *later = phases(training)
+    state, history = advance(state, cube, config, training, rates, first, mask=mask, shared=shared)
+    for steps in later:
+        state = settle(state, cube, config, mask=mask)
+        state, more = advance(state, cube, config, training, rates, steps, mask=mask, shared=shared)
+        history = jax.tree.map(lambda *x: jnp.concatenate(x), history, more)
+    params, verdicts = finish(state, cube, config, training, mask=mask)
+    return params, history._replace(stages=verdicts)
+
+
+def phases(training: Training) -> list[int]:
+    """Return the steps of the phases of a training: up to where E comes to rest and is judged, and from there on."""
+    settled = _settled(training)
+    if not training.judged or not 0 < settled < training.epochs:
+        return [training.epochs]
+    return [settled, training.epochs - settled]
+
+
+def settle(
+    state: FitState,
+    cube: jax.Array,
+    config: Model,
+    *,
+    mask: jax.Array | None = None,
+    whole: Scenewide | None = None,
+) -> FitState:
+    """Judge the trained endmembers, between the `phases`; where they do not help, those of the start come back.
+
+    The network then learns beside the endmembers that stand. Arguments as for `advance`.
+    """
+    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    after = state.initial | {"endmembers": state.params["endmembers"]}
+    verdict, stands, _ = stages.judge(state.initial, after, wide(cube), config, True, valid, state.aside, whole)
+    return state._replace(params=state.params | {"endmembers": stands["endmembers"]}, verdict=verdict)
 
 
 def finish(
-    state: FitState, cube: jax.Array, config: Model, *, mask: jax.Array | None = None, whole: Scenewide | None = None
-) -> Params:
-    """Return the parameters of an ended training, with the prior that `Model.prior` asks for.
+    state: FitState,
+    cube: jax.Array,
+    config: Model,
+    training: Training | None = None,
+    *,
+    mask: jax.Array | None = None,
+    whole: Scenewide | None = None,
+) -> tuple[Params, Stages | None]:
+    """Return the parameters of an ended training, and what the scene said of its stages where they are judged.
 
-    It is found on the maps of one more solve (`neighbours.smoother`); `cube` and `whole` as for `advance`.
+    The prior that `Model.prior` asks for is found on the maps of one more solve (`neighbours.smoother`); `cube` and
+    `whole` as for `advance`.
     """
+    cube = wide(cube)
+    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    if training is None or not training.judged:
+        if config.prior == "none":
+            return state.params, None
+        found, _ = model.equilibrium(state.params, cube, config, state.equilibrium, mask, whole)
+        return state.params | {"prior": smoother(found.abundances, mask=mask)._asdict()}, None
+    fixed = (cube, config)
+    rest = (valid, state.aside, whole)
+    verdict, base = state.verdict, state.initial | {"endmembers": state.params["endmembers"]}
+    if len(phases(training)) == 1:  # both moved at once, or one of them alone
+        verdict, base, _ = stages.judge(state.initial, base, *fixed, True, *rest)
+    after = base | {"network": state.params["network"]}
+    learned, params, maps = stages.judge(base, after, *fixed, False, *rest)
+    found = Stages(verdict, learned, stages.undecided(cube.dtype))
     if config.prior == "none":
-        return state.params
-    found, _ = model.equilibrium(state.params, wide(cube), config, state.equilibrium, mask, whole)
-    return state.params | {"prior": smoother(found.abundances, mask=mask)._asdict()}
+        return params, found
+    kept, prior = stages.judge_prior(maps, params["endmembers"], config, valid)
+    return params | {"prior": prior._asdict()}, found._replace(prior=kept)

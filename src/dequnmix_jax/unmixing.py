@@ -216,6 +216,7 @@ def model_record(known: Known) -> tuple[dict[str, Any], dict[str, Any]]:
         "model_file": known.metadata.get("model_file"),
         "history": history,
         "start": known.metadata.get("start"),
+        "stages": known.metadata.get("stages"),
         "unit": unit_of(known.config),
     }
 
