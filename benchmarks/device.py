@@ -26,6 +26,7 @@ from benchmarks.timing import compiled, race
 from dequnmix_jax import synthetic
 from dequnmix_jax.atomic import replacing_file
 from experiments import tables
+from experiments.plans import EVERY_STAGE, EVERY_STAGE_AND_RATES
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def many(settings: Settings) -> dict[str, float]:
     scenes = Scenes()
     keys = jax.random.split(jax.random.key(0), settings.scenes)
     cubes = jax.vmap(lambda key: made_up(key, scenes))(keys)
-    training = replace(dq.RECOMMENDED[0], epochs=min(settings.epochs, 20))
+    training = replace(EVERY_STAGE, epochs=min(settings.epochs, 20))
 
     def fit(key: jax.Array, cube: jax.Array) -> Any:
         return dq.fit(key, cube, dq.Model(), training, dq.RECOMMENDED[1], count=scenes.count)
@@ -153,7 +154,7 @@ def many(settings: Settings) -> dict[str, float]:
 def accuracy(settings: Settings) -> tuple[Any, jax.Array, dict[str, float]]:
     """Train as recommended and return parameters, cube, and errors against the truth before and after."""
     sample = scene(settings)
-    config, (training, rates) = dq.Model(), dq.RECOMMENDED
+    config, (training, rates) = dq.Model(), EVERY_STAGE_AND_RATES
     key = jax.random.key(0)
     training = replace(training, epochs=settings.epochs)
     program = compiled(lambda c: dq.fit(key, c, config, training, rates, count=settings.count), sample.cube)

@@ -22,6 +22,7 @@ import dequnmix_jax as dq
 from benchmarks.timing import race
 from dequnmix_jax import synthetic
 from experiments import tables
+from experiments.plans import EVERY_STAGE
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def made_up(key: jax.Array, settings: Settings) -> jax.Array:
 
 def main(settings: Settings, folder: Path) -> Path:
     """Time all ways for all numbers of scenes and write the table."""
-    training = replace(dq.RECOMMENDED[0], epochs=settings.epochs)
+    training = replace(EVERY_STAGE, epochs=settings.epochs)
     config = dq.Model(width=settings.width)
 
     def fit(key: jax.Array, cube: jax.Array) -> Any:

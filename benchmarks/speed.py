@@ -21,6 +21,7 @@ from dequnmix_jax import answer, convolution, datasets, implicit, metrics, model
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.objective import spread
 from experiments import tables
+from experiments.plans import EVERY_STAGE_AND_RATES
 
 COUNT = 3  # endmembers
 
@@ -48,7 +49,7 @@ QUICK = Settings(
     rounds=2, matmul=128, attention=False, real=False,
 )  # fmt: skip
 
-TRAININGS = {"the paper's": (dq.Training(), dq.Rates()), "recommended": dq.RECOMMENDED}
+TRAININGS = {"the paper's": (dq.Training(), dq.Rates()), "recommended": EVERY_STAGE_AND_RATES}
 
 
 def row(part: str, case: str, spent: Timing, **more: Any) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def profile(
     settings: Settings, config: dq.Model, cube: jax.Array, state: training.FitState, step: Any, peak: Timing
 ) -> list[dict[str, Any]]:
     """Time the parts of a training step, each compiled alone, and the convolutions against the matmul peak."""
-    plan, rates = dq.RECOMMENDED
+    plan, rates = EVERY_STAGE_AND_RATES
     held = jnp.arange(cube.shape[-1]) % 2 == 0
     f = model.state_map(config)
 
@@ -272,7 +273,7 @@ def main(settings: Settings, folder: Path) -> Path:
     cube, name = scene(settings)
     rows = shown(epochs(settings, config, cube))
     state = training.begin(jax.random.key(0), cube, config, count=COUNT)
-    step = jax.jit(lambda state, cube: training.advance(state, cube, config, *dq.RECOMMENDED, 1))
+    step = jax.jit(lambda state, cube: training.advance(state, cube, config, *EVERY_STAGE_AND_RATES, 1))
     for _ in range(settings.before):
         state, _ = step(state, cube)
     peak = matmul_peak(settings.matmul, settings.rounds)

@@ -25,6 +25,7 @@ import dequnmix_jax as dq
 from experiments import contenders, scenes, side_by_side, tables
 from experiments.baselines import Found, unrolled
 from experiments.blind_table import LITERAL
+from experiments.plans import EVERY_STAGE
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Row(NamedTuple):
 
 def changes(epochs: int, config: dq.Model, rates: dq.Rates) -> tuple[Change, ...]:
     """Return the rows, the recommended configuration first; what would be the same is left out."""
-    plan = dq.RECOMMENDED[0]
+    plan = EVERY_STAGE
     base = Change("recommended", config, replace(plan, epochs=epochs), rates)
 
     def model(name: str, **fields: Any) -> Change:

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import dequnmix_jax as dq
 from dequnmix_jax import datasets, mixing, synthetic
 from experiments import tables
+from experiments.plans import EVERY_STAGE
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def scene(name: str, snr: float | None, crop: int | None) -> tuple[jax.Array, da
 
 def main(settings: Settings, folder: Path) -> Path:
     """Run all and write `blind_table.csv` and `blind_table.md`."""
-    training = replace(dq.RECOMMENDED[0], epochs=settings.epochs)
+    training = replace(EVERY_STAGE, epochs=settings.epochs)
     whole = dq.Training(epochs=settings.epochs)
     closed, learned = as_found(training)
     methods: dict[str, Method] = {

@@ -16,6 +16,7 @@ import numpy as np
 
 import dequnmix_jax as dq
 from experiments import blind_table, tables
+from experiments.plans import EVERY_STAGE
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def train(
 ) -> tuple[dict, dict, dq.History]:
     """Return the parameters before and after training."""
     before = dq.init(key, cube, config, endmembers=start)
-    plan = replace(dq.RECOMMENDED[0], epochs=epochs)
+    plan = replace(EVERY_STAGE, epochs=epochs)
     after, history = dq.fit(key, cube, config, plan, dq.RECOMMENDED[1], endmembers=start)
     return before, after, history
 

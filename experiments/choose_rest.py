@@ -20,6 +20,7 @@ import numpy as np
 import dequnmix_jax as dq
 from experiments import choose_start, tables
 from experiments.choose_training import geometric_mean
+from experiments.plans import EVERY_STAGE
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def errors(A: jax.Array, E: jax.Array, truth: jax.Array, spectra: jax.Array) -> 
 
 def main(settings: Settings, folder: Path) -> Path:
     """Run all and write `choose_rest.csv` and `choose_rest.md`."""
-    schedule, rates = replace(dq.RECOMMENDED[0], epochs=settings.epochs), dq.RECOMMENDED[1]
+    schedule, rates = replace(EVERY_STAGE, epochs=settings.epochs), dq.RECOMMENDED[1]
     ways = {"E trained": rates.endmembers, "E rests": 0.0}
     groups: dict[str, list[dict[str, np.ndarray]]] = {}
     for (number, kind), draw in itertools.product(enumerate(settings.scenes.kinds), range(settings.draws)):

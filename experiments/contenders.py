@@ -22,6 +22,7 @@ from experiments.baselines import (
     snmf_net,
     unrolled,
 )
+from experiments.plans import EVERY_STAGE
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def quick(*scenes: str, **changes: Any) -> Settings:
 
 def equilibrium(config: dq.Model, epochs: int) -> Method:
     """Return DEQ-Unmix, trained on the scene itself."""
-    schedule = replace(dq.RECOMMENDED[0], epochs=epochs)
+    schedule = replace(EVERY_STAGE, epochs=epochs)
 
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
         return _trained(key, cube, start, config, schedule, dq.RECOMMENDED[1])
@@ -140,7 +141,7 @@ def methods(settings: Settings, scene: str) -> list[Method]:
         started(settings.epochs),
     ]
     if scene not in settings.short:
-        schedule = replace(dq.RECOMMENDED[0], epochs=settings.epochs)
+        schedule = replace(EVERY_STAGE, epochs=settings.epochs)
         chosen += _rivals(settings)
         chosen += [unrolled.unrolled(n, tied, schedule=schedule) for tied in (True, False) for n in settings.layers]
     if scene in settings.packages:

@@ -20,6 +20,7 @@ import dequnmix_jax as dq
 from dequnmix_jax import datasets
 from dequnmix_jax.source import held
 from experiments import tables
+from experiments.plans import EVERY_STAGE_AND_RATES
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Row(NamedTuple):
 def main(settings: Settings, folder: Path) -> Path:
     """Run all and write `patches.csv` and `patches.md`."""
     scene, truth = datasets.load(settings.name)
-    config, (training, rates) = dq.Model(), dq.RECOMMENDED
+    config, (training, rates) = dq.Model(), EVERY_STAGE_AND_RATES
     training = replace(training, epochs=settings.epochs)
     cube, E, A = jnp.asarray(scene.cube), jnp.asarray(truth.endmembers), jnp.asarray(truth.abundances)
     unmix = jax.jit(dq.unmix, static_argnums=2)

@@ -21,6 +21,7 @@ import dequnmix_jax as dq
 from dequnmix_jax import training
 from experiments import tables
 from experiments.blind_table import scene
+from experiments.plans import EVERY_STAGE
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def main(settings: Settings, folder: Path) -> Path:
         state = begin(key, cube)
         unmix = jax.jit(functools.partial(dq.unmix, config=config))
         for warm, loosest in settings.choices:
-            plan = replace(dq.RECOMMENDED[0], epochs=settings.epochs, warm_start=warm, loosest=loosest)
+            plan = replace(EVERY_STAGE, epochs=settings.epochs, warm_start=warm, loosest=loosest)
             run = jax.jit(lambda s, y, plan=plan: training.advance(s, y, config, plan, dq.RECOMMENDED[1], plan.epochs))
             compiled = run.lower(state, cube).compile()
             began = time.process_time()

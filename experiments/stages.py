@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
-from dequnmix_jax import InputError, datasets, model, training
+from dequnmix_jax import InputError, datasets, model, stages, training
 from experiments import families, scenes, tables
 from experiments.choose_training import geometric_mean
 
@@ -123,12 +123,12 @@ def run(
 ) -> tuple[jax.Array, jax.Array, Any]:
     """Return the abundances after each stage (4, H, W, R), the endmembers (4, R, B) and the verdicts."""
     state = training.begin(key, cube, config, endmembers=E)
-    first, *later = training.phases(plan)
+    first, *later = plan.phases
     state, _ = training.advance(state, cube, config, plan, rates, first)
     for steps in later:
-        state = training.settle(state, cube, config)
+        state = stages.settle(state, cube, config)
         state, _ = training.advance(state, cube, config, plan, rates, steps)
-    params, verdicts = training.finish(state, cube, config, plan)
+    params, verdicts = stages.finish(state, cube, config, plan)
     prior = params["prior"]
     none = jax.tree.map(
         jnp.asarray, dq.Smoother(jnp.eye(E.shape[0], dtype=cube.dtype), jnp.zeros(E.shape[0]))

@@ -9,6 +9,7 @@ import pytest
 import dequnmix_jax as dq
 from experiments import ablations, contenders, scenes, side_by_side
 from experiments.baselines import Found
+from experiments.plans import EVERY_STAGE_AND_RATES
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def differences(change, base):
 def test_one_thing_is_changed_at_a_time():
     base, *others = ablations.changes(100, dq.Model(prior="neighbours"), dq.RECOMMENDED[1])
     assert len({change.name for change in others} | {base.name}) == len(others) + 1
-    assert (base.config, base.plan, base.rates) == (dq.Model(prior="neighbours"), *dq.RECOMMENDED)
+    assert (base.config, base.plan, base.rates) == (dq.Model(prior="neighbours"), *EVERY_STAGE_AND_RATES)
     several = {
         "residual network, random start": {"gradient", "start"},
         "softmax, gamma 10": {"constraint", "gamma"},

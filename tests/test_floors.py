@@ -8,7 +8,7 @@ import dequnmix_jax
 ROOT = Path(dequnmix_jax.__file__).parent
 
 FLOORS = {
-    "checks": 0, "lapack": 0, "varying": 0, "config": 0.5, "records": 0,
+    "checks": 0, "lapack": 0, "varying": 0, "config": 0.5, "verdict": 0, "records": 0.3,
     "solvers": 1, "mixing": 0.8, "metrics": 1, "projection": 1, "active_set": 1, "noise": 1, "convolution": 1,
     "rows": 1,
     "enumeration": 1.5, "pivoting": 1.5, "exact": 1.8, "closed_form": 2.5, "sparse": 2.5, "sparse_steps": 2,
@@ -18,7 +18,7 @@ FLOORS = {
     "subspace": 1, "extreme": 2, "simplex_volume": 2.5, "minimum_volume": 2.5, "dimension": 2,
     "measuring": 3, "starting": 3.5,
     "curvature": 2.5, "scenewide": 2.5, "neighbours": 2.5, "answer": 2.8, "model": 3, "synthetic": 3,
-    "stacking": 1, "devices": 4, "objective": 3.5, "quality": 3.5, "training": 4, "certificate": 4,
+    "stacking": 1, "devices": 4, "objective": 3.5, "quality": 3.5, "stages": 3.8, "training": 4, "certificate": 4,
     "team": 1, "streaming": 3.5, "reach": 3.5, "tiled_run": 5, "tiles": 5.5,
     # host side: numpy only
     "source": 2.2, "rawpixels": 2.4, "tiling": 2.4, "survey": 2.4, "journal": 2.4, "tiled_outputs": 4.5,

@@ -19,7 +19,7 @@ from dequnmix_jax.lock import only_writer
 
 H, W, B, R = 6, 7, 12, 3
 CONFIG = dq.Model(width=2)
-CHOICES = dq.Training(epochs=12)
+CHOICES = dq.Training(epochs=12, endmembers_first=0.67, judged=True)
 TIMEOUT = 240
 
 

@@ -21,6 +21,7 @@ from jax import lax
 import dequnmix_jax as dq
 from dequnmix_jax import answer, model, objective, training
 from experiments.baselines import Found, Method
+from experiments.plans import EVERY_STAGE
 
 
 def forward(
@@ -64,7 +65,7 @@ def unrolled(
     layers: int,
     tied: bool,
     config: dq.Model | None = None,
-    schedule: dq.Training = dq.RECOMMENDED[0],
+    schedule: dq.Training = EVERY_STAGE,
     rates: dq.Rates = dq.RECOMMENDED[1],
 ) -> Method:
     """Return the twin with so many layers."""

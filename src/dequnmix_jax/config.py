@@ -248,6 +248,18 @@ class Training:
         _check_range(self, "patience", 0, 1_000_000)
         _check_range(self, "least", 0.0, 1.0)
 
+    @property
+    def settled(self) -> int:
+        """The step at which E comes to rest and the network begins to learn; 0: they move together."""
+        return round(self.endmembers_first * self.epochs)
+
+    @property
+    def phases(self) -> tuple[int, ...]:
+        """Steps up to where E comes to rest and is judged, and from there on; all steps where it is not judged."""
+        if not self.judged or not 0 < self.settled < self.epochs:
+            return (self.epochs,)
+        return self.settled, self.epochs - self.settled
+
 
 class Rates(NamedTuple):
     """Rates and weights of training: plain numbers, each of which may be traced and mapped over by jax.vmap.

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from dequnmix_jax.verdict import Stages
+
 Params = dict[str, Any]
 """`{"endmembers": (R, B), "network": nested dict of arrays}`: a plain pytree."""
 
@@ -40,36 +42,6 @@ class Estimate(NamedTuple):
     endmembers: jax.Array
     brightness: jax.Array
     state: jax.Array
-
-
-class Verdict(NamedTuple):
-    """What the scene says of a stage; arrays of no unit.
-
-    Attributes:
-        bands: (2,), gain in predicting held-out bands, in standard errors: pixels of the training, pixels set aside.
-        risk: (2,), the same of the unbiased risk; NaN where it does not apply.
-        misfit: (), misfit of held-out bands after the stage in units of the noise: 1 where noise alone is left.
-        kept: () bool.
-    """
-
-    bands: jax.Array
-    risk: jax.Array
-    misfit: jax.Array
-    kept: jax.Array
-
-
-class Stages(NamedTuple):
-    """The verdicts on the stages of a training.
-
-    Attributes:
-        endmembers: of the trained endmembers against those of the start.
-        network: of the trained network against none.
-        prior: of the prior over neighbours; its `bands` are the gain in standard errors, over all pixels, twice.
-    """
-
-    endmembers: Verdict
-    network: Verdict
-    prior: Verdict
 
 
 class History(NamedTuple):

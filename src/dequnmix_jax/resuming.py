@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dequnmix_jax import checkpoint, training
+from dequnmix_jax import checkpoint, stages, training
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.lock import only_writer
@@ -95,8 +95,8 @@ def resumable_fit(
     begin = jax.jit(training.begin, static_argnums=2, static_argnames="count")
     advance = jax.jit(training.advance, static_argnums=(2, 3, 5))
     # Where stages are judged, one compiled program serves them all (`stages.judge`), here and between the phases.
-    finish = training.finish if choices.judged else jax.jit(training.finish, static_argnums=(2, 3))
-    phases = training.phases(choices)
+    finish = stages.finish if choices.judged else jax.jit(stages.finish, static_argnums=(2, 3))
+    phases = choices.phases
     with nullcontext() if path is None else only_writer(path):
         found = None
         if path is not None:
@@ -109,7 +109,7 @@ def resumable_fit(
             while history.loss.size < choices.epochs and (not history.loss.size or history.active[-1]):
                 new, more = advance(state, cube, config, choices, rates, piece, mask=mask, whole=whole)
                 if history.loss.size + piece == phases[0] < choices.epochs:
-                    new = training.settle(new, cube, config, mask=mask, whole=whole)
+                    new = stages.settle(new, cube, config, mask=mask, whole=whole)
                 # At once, so that an interruption finds the two of the same step.
                 state, history, written = new, joined([history, more]), False
                 if told is not None:
@@ -123,8 +123,8 @@ def resumable_fit(
             raise KeyboardInterrupt(said) from error
         if path is not None and not written:
             _write(path, state, history, marks)
-    params, stages = finish(state, cube, config, choices, mask=mask, whole=whole)
-    return params, history._replace(stages=jax.tree.map(np.asarray, stages))
+    params, verdicts = finish(state, cube, config, choices, mask=mask, whole=whole)
+    return params, history._replace(stages=jax.tree.map(np.asarray, verdicts))
 
 
 def joined(rows: Sequence[History]) -> History:

@@ -38,9 +38,8 @@ References:
     of freedom of the lasso, Annals of Statistics 35(5), 2007 (the count of non-zero coefficients).
 """
 
-import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,17 +47,15 @@ from jax import lax
 
 from dequnmix_jax import model, noise
 from dequnmix_jax.answer import reconstruct
-from dequnmix_jax.config import Model
+from dequnmix_jax.config import Model, Training
+from dequnmix_jax.mixing import wide
 from dequnmix_jax.neighbours import Smoother, nothing, smooth_linearly, smoother
-from dequnmix_jax.records import Params, Stages, Verdict
+from dequnmix_jax.records import Params
 from dequnmix_jax.scenewide import Scenewide
+from dequnmix_jax.verdict import ADEQUATE, NEEDED, Stages, Verdict
 
-NEEDED = 2.0
-"""Standard errors by which a gain must exceed zero."""
-
-ADEQUATE = 1.1
-"""Misfit of held-out bands, in units of the noise, up to which the linear model holds to the noise. The noise is known
-to some per cent, and abundances from half of the bands add about R / B."""
+if TYPE_CHECKING:
+    from dequnmix_jax.training import FitState
 
 SIDE = 4
 """Rows and columns of a block of pixels: they are set aside together, and count as one observation."""
@@ -95,7 +92,7 @@ def undecided(dtype: Any = jnp.float32) -> Verdict:
     return Verdict(unknown, unknown, jnp.asarray(jnp.nan, dtype), jnp.asarray(True))
 
 
-def set_aside(key: jax.Array, shape: tuple[int, int], share: float = ASIDE) -> jax.Array:
+def set_aside(key: jax.Array, shape: tuple[int, ...], share: float = ASIDE) -> jax.Array:
     """Return which pixels (H, W) take no part in training: a share of the blocks, drawn without replacement."""
     rows, columns = (-(-n // SIDE) for n in shape)
     number = min(max(round(share * rows * columns), 1), rows * columns - 1)
@@ -247,39 +244,53 @@ def _standard_errors(gain: jax.Array, pixels: jax.Array) -> jax.Array:
     return jnp.where(mean == 0, 0, mean / jnp.where(error > 0, error, jnp.finfo(gain.dtype).tiny))
 
 
-_NAMES = Stages("Trained endmembers", "Trained network", "Prior over neighbours")  # type: ignore[arg-type]
+def settle(
+    state: "FitState",
+    cube: jax.Array,
+    config: Model,
+    *,
+    mask: jax.Array | None = None,
+    whole: Scenewide | None = None,
+) -> "FitState":
+    """Judge the trained endmembers, between the `phases`; where they do not help, those of the start come back.
+
+    The network then learns beside the endmembers that stand. Arguments as for `advance`.
+    """
+    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    after = state.initial | {"endmembers": state.params["endmembers"]}
+    verdict, stands, _ = judge(state.initial, after, wide(cube), config, True, valid, state.aside, whole)
+    return state._replace(params=state.params | {"endmembers": stands["endmembers"]}, verdict=verdict)
 
 
-def sentences(found: Stages) -> list[str]:
-    """Say of each stage whether it was kept, and why; the arrays must be concrete. Stages not judged are not named."""
-    said = [_reason(name, verdict) for name, verdict in zip(_NAMES, found, strict=True)]
-    return [text for text in said if text]
+def finish(
+    state: "FitState",
+    cube: jax.Array,
+    config: Model,
+    training: Training | None = None,
+    *,
+    mask: jax.Array | None = None,
+    whole: Scenewide | None = None,
+) -> tuple[Params, Stages | None]:
+    """Return the parameters of an ended training, and what the scene said of its stages where they are judged.
 
-
-def _reason(name: Any, verdict: Verdict) -> str:
-    kept = bool(verdict.kept)
-    first, second = (float(x) for x in verdict.bands)
-    risk, misfit = min(float(x) for x in verdict.risk), float(verdict.misfit)
-    if math.isnan(first):
-        why = "the noise of the scene is not known, which takes more valid pixels than bands"
-        return "" if kept else f"{name}: left out, because {why}."
-    if name == _NAMES.prior:
-        text = (
-            f"{name}: {{}}; even and odd bands say that it lowers the error of the maps by {first:.1f} standard errors"
-        )
-    else:
-        text = (
-            f"{name}: {{}}; held-out bands are predicted better by {first:.1f} standard errors in pixels of the "
-            f"training and by {second:.1f} in pixels set aside"
-        )
-    text += f" ({NEEDED:g} are needed)."
-    if not kept and first == second == 0:
-        return f"{name}: left out; nothing changed."
-    if not kept and min(first, second) > NEEDED:
-        if misfit > ADEQUATE:
-            text += (
-                f" But the model leaves {misfit:.3g} times the noise, more than {ADEQUATE:g}: it does not hold here."
-            )
-        elif risk <= NEEDED:
-            text += f" But the risk with all bands falls by {risk:.1f} standard errors only."
-    return text.format("kept" if kept else "left out")
+    The prior that `Model.prior` asks for is found on the maps of one more solve (`neighbours.smoother`); `cube` and
+    `whole` as for `advance`.
+    """
+    cube = wide(cube)
+    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    if training is None or not training.judged:
+        if config.prior == "none":
+            return state.params, None
+        estimate, _ = model.equilibrium(state.params, cube, config, state.equilibrium, mask, whole)
+        return state.params | {"prior": smoother(estimate.abundances, mask=mask)._asdict()}, None
+    rest = (valid, state.aside, whole)
+    verdict, base = state.verdict, state.initial | {"endmembers": state.params["endmembers"]}
+    if len(training.phases) == 1:  # both moved at once, or one of them alone
+        verdict, base, _ = judge(state.initial, base, cube, config, True, *rest)
+    after = base | {"network": state.params["network"]}
+    learned, params, maps = judge(base, after, cube, config, False, *rest)
+    found = Stages(verdict, learned, undecided(cube.dtype))
+    if config.prior == "none":
+        return params, found
+    kept, prior = judge_prior(maps, params["endmembers"], config, valid)
+    return params | {"prior": prior._asdict()}, found._replace(prior=kept)

@@ -33,7 +33,7 @@ def model_metadata(
     scene: Scene, config: Model, training: Training, rates: Rates, seed: int, history: "History"
 ) -> dict[str, Any]:
     """Return what a checkpoint says about a model besides its parameters, fit for JSON."""
-    from dequnmix_jax.stages import sentences
+    from dequnmix_jax.verdict import sentences
 
     found = {
         "model": asdict(config),

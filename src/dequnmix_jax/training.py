@@ -14,11 +14,11 @@ from dequnmix_jax.checks import InputError, check_count, check_cube, check_finit
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.endmembers import vca
 from dequnmix_jax.mixing import wide
-from dequnmix_jax.neighbours import smoother
 from dequnmix_jax.objective import loss, reach
-from dequnmix_jax.records import History, Params, Stages, Trace, Verdict
+from dequnmix_jax.records import History, Params, Trace
 from dequnmix_jax.scenewide import Scenewide
 from dequnmix_jax.varying import alongside
+from dequnmix_jax.verdict import Verdict
 
 FLOOR = 1e-5
 """E stays at least this, relative to its largest value, as in the script of the authors' sibling paper."""
@@ -164,7 +164,7 @@ def advance(
             gradient = gradient | {"network": _averaged(gradient["network"], jnp.isfinite(value), shared)}
         trace: Trace = extra["trace"]
         progress = value < state.best - training.least * jnp.abs(state.best)
-        progress = progress | ~jnp.isfinite(state.best) | (state.step < _settled(training))
+        progress = progress | ~jnp.isfinite(state.best) | (state.step < training.settled)
         waited = jnp.where(progress, 0, state.waited + 1)
         active = jnp.isfinite(value)  # a NaN loss changes nothing any more, and shows in the history
         if training.patience > 0:
@@ -202,15 +202,10 @@ def _tolerance(config: Model, training: Training, step: jax.Array) -> jax.Array 
     return tight * (training.loosest / tight) ** left
 
 
-def _settled(training: Training) -> int:
-    """Return the step at which E comes to rest and the network begins to learn; 0: they move together."""
-    return round(training.endmembers_first * training.epochs)
-
-
 def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -> FitState:
     """Take one feasible step of AdamW (Loshchilov & Hutter 2019), E and the network each at their own rate."""
     params = state.params
-    settled = _settled(training)
+    settled = training.settled
     first = state.step < settled
     if settled > 0:  # the network's moments are those of another map before E rests
         fresh = state.step == settled
@@ -289,72 +284,11 @@ def fit(
     training = Training() if training is None else training
     rates = Rates() if rates is None else rates
     state = begin(key, cube, config, endmembers=endmembers, count=count, mask=mask, shared=shared)
-    first, *later = phases(training)
+    first, *later = training.phases
     state, history = advance(state, cube, config, training, rates, first, mask=mask, shared=shared)
     for steps in later:
-        state = settle(state, cube, config, mask=mask)
+        state = stages.settle(state, cube, config, mask=mask)
         state, more = advance(state, cube, config, training, rates, steps, mask=mask, shared=shared)
         history = jax.tree.map(lambda *x: jnp.concatenate(x), history, more)
-    params, verdicts = finish(state, cube, config, training, mask=mask)
+    params, verdicts = stages.finish(state, cube, config, training, mask=mask)
     return params, history._replace(stages=verdicts)
-
-
-def phases(training: Training) -> list[int]:
-    """Return the steps of the phases of a training: up to where E comes to rest and is judged, and from there on."""
-    settled = _settled(training)
-    if not training.judged or not 0 < settled < training.epochs:
-        return [training.epochs]
-    return [settled, training.epochs - settled]
-
-
-def settle(
-    state: FitState,
-    cube: jax.Array,
-    config: Model,
-    *,
-    mask: jax.Array | None = None,
-    whole: Scenewide | None = None,
-) -> FitState:
-    """Judge the trained endmembers, between the `phases`; where they do not help, those of the start come back.
-
-    The network then learns beside the endmembers that stand. Arguments as for `advance`.
-    """
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
-    after = state.initial | {"endmembers": state.params["endmembers"]}
-    verdict, stands, _ = stages.judge(state.initial, after, wide(cube), config, True, valid, state.aside, whole)
-    return state._replace(params=state.params | {"endmembers": stands["endmembers"]}, verdict=verdict)
-
-
-def finish(
-    state: FitState,
-    cube: jax.Array,
-    config: Model,
-    training: Training | None = None,
-    *,
-    mask: jax.Array | None = None,
-    whole: Scenewide | None = None,
-) -> tuple[Params, Stages | None]:
-    """Return the parameters of an ended training, and what the scene said of its stages where they are judged.
-
-    The prior that `Model.prior` asks for is found on the maps of one more solve (`neighbours.smoother`); `cube` and
-    `whole` as for `advance`.
-    """
-    cube = wide(cube)
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
-    if training is None or not training.judged:
-        if config.prior == "none":
-            return state.params, None
-        found, _ = model.equilibrium(state.params, cube, config, state.equilibrium, mask, whole)
-        return state.params | {"prior": smoother(found.abundances, mask=mask)._asdict()}, None
-    fixed = (cube, config)
-    rest = (valid, state.aside, whole)
-    verdict, base = state.verdict, state.initial | {"endmembers": state.params["endmembers"]}
-    if len(phases(training)) == 1:  # both moved at once, or one of them alone
-        verdict, base, _ = stages.judge(state.initial, base, *fixed, True, *rest)
-    after = base | {"network": state.params["network"]}
-    learned, params, maps = stages.judge(base, after, *fixed, False, *rest)
-    found = Stages(verdict, learned, stages.undecided(cube.dtype))
-    if config.prior == "none":
-        return params, found
-    kept, prior = stages.judge_prior(maps, params["endmembers"], config, valid)
-    return params | {"prior": prior._asdict()}, found._replace(prior=kept)

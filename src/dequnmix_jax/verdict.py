@@ -1,0 +1,81 @@
+"""What a scene says of a stage of training, and how it is said in words."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+
+NEEDED = 2.0
+"""Standard errors by which a gain must exceed zero."""
+
+ADEQUATE = 1.1
+"""Misfit of held-out bands, in units of the noise, up to which the linear model holds to the noise. The noise is known
+to some per cent, and abundances from half of the bands add about R / B."""
+
+
+class Verdict(NamedTuple):
+    """What the scene says of a stage; arrays of no unit.
+
+    Attributes:
+        bands: (2,), gain in predicting held-out bands, in standard errors: pixels of the training, pixels set aside.
+        risk: (2,), the same of the unbiased risk; NaN where it does not apply.
+        misfit: (), misfit of held-out bands after the stage in units of the noise: 1 where noise alone is left.
+        kept: () bool.
+    """
+
+    bands: jax.Array
+    risk: jax.Array
+    misfit: jax.Array
+    kept: jax.Array
+
+
+class Stages(NamedTuple):
+    """The verdicts on the stages of a training.
+
+    Attributes:
+        endmembers: of the trained endmembers against those of the start.
+        network: of the trained network against none.
+        prior: of the prior over neighbours; its `bands` are the gain in standard errors, over all pixels, twice.
+    """
+
+    endmembers: Verdict
+    network: Verdict
+    prior: Verdict
+
+
+_NAMES = Stages("Trained endmembers", "Trained network", "Prior over neighbours")  # type: ignore[arg-type]
+
+
+def sentences(found: Stages) -> list[str]:
+    """Say of each stage whether it was kept, and why; the arrays must be concrete. Stages not judged are not named."""
+    said = [_reason(name, verdict) for name, verdict in zip(_NAMES, found, strict=True)]
+    return [text for text in said if text]
+
+
+def _reason(name: Any, verdict: Verdict) -> str:
+    kept = bool(verdict.kept)
+    first, second = (float(x) for x in verdict.bands)
+    risk, misfit = min(float(x) for x in verdict.risk), float(verdict.misfit)
+    if math.isnan(first):
+        why = "the noise of the scene is not known, which takes more valid pixels than bands"
+        return "" if kept else f"{name}: left out, because {why}."
+    if name == _NAMES.prior:
+        text = (
+            f"{name}: {{}}; even and odd bands say that it lowers the error of the maps by {first:.1f} standard errors"
+        )
+    else:
+        text = (
+            f"{name}: {{}}; held-out bands are predicted better by {first:.1f} standard errors in pixels of the "
+            f"training and by {second:.1f} in pixels set aside"
+        )
+    text += f" ({NEEDED:g} are needed)."
+    if not kept and first == second == 0:
+        return f"{name}: left out; nothing changed."
+    if not kept and min(first, second) > NEEDED:
+        if misfit > ADEQUATE:
+            text += (
+                f" But the model leaves {misfit:.3g} times the noise, more than {ADEQUATE:g}: it does not hold here."
+            )
+        elif risk <= NEEDED:
+            text += f" But the risk with all bands falls by {risk:.1f} standard errors only."
+    return text.format("kept" if kept else "left out")
