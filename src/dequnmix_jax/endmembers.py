@@ -142,10 +142,13 @@ def purify(
     a = lax.stop_gradient(jnp.asarray(abundances)).reshape(Y.shape[0], -1)
     a = jnp.where(valid[:, None], a, -jnp.inf)
     most = max(1, round(fraction * Y.shape[0]))
-    largest, _ = lax.top_k(a.T, most)
+    largest, places = lax.top_k(a.T, most)
     # The mask may be traced: how many pixels are averaged is data, at most `most`.
     wanted = jnp.clip(jnp.round(fraction * jnp.sum(valid).astype(Y.dtype)).astype(jnp.int32), 1, most)
-    purest = (a >= largest[:, wanted - 1][None, :]) & valid[:, None]
+    # By their places too: compiled, an abundance may be computed anew here and not equal its own copy among the largest.
+    counted = jnp.arange(most, dtype=jnp.int32) < wanted
+    first = jnp.zeros(a.T.shape, bool).at[jnp.arange(a.shape[1])[:, None], places].set(counted[None, :]).T
+    purest = (first | (a >= largest[:, wanted - 1][None, :])) & valid[:, None]
     weight = purest.astype(Y.dtype)
     mean = jnp.matmul(weight.T, Y, precision="highest") / jnp.maximum(jnp.sum(weight, axis=0), 1.0)[:, None]
     return jnp.where((largest[:, 0] > 0.0)[:, None], mean, jnp.asarray(endmembers))

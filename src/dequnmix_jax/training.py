@@ -135,10 +135,13 @@ def advance(
         held = None
         if training.holdout > 0:
             # Exactly the share asked for, so that no draw leaves a side empty. Ranks by comparison, because a sort
-            # compiles slowly.
+            # compiles slowly; of integers, because floating-point copies of a draw may differ; equal ones in their order.
             bands = cube.shape[-1]
-            draws = jax.random.uniform(draw, (bands,))
-            rank = jnp.sum(draws[None, :] < draws[:, None], axis=1)
+            draws, place = jax.random.bits(draw, (bands,), jnp.uint32), jnp.arange(bands)
+            before = (draws[None, :] < draws[:, None]) | (
+                (draws[None, :] == draws[:, None]) & (place[None, :] < place[:, None])
+            )
+            rank = jnp.sum(before, axis=1)
             held = rank < max(1, min(bands - 1, round(training.holdout * bands)))
         probes = None
         if training.probes > 0:
