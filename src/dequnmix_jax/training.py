@@ -135,7 +135,7 @@ def advance(
         held = None
         if training.holdout > 0:
             # Exactly the share asked for, so that no draw leaves a side empty. Ranks by comparison, because a sort
-            # compiles slowly; of integers, because floating-point copies of a draw may differ; equal ones in their order.
+            # compiles slowly; of integers, because copies of a floating-point draw may differ; equal ones in order.
             bands = cube.shape[-1]
             draws, place = jax.random.bits(draw, (bands,), jnp.uint32), jnp.arange(bands)
             before = (draws[None, :] < draws[:, None]) | (
