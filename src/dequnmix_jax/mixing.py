@@ -210,9 +210,9 @@ def _threshold(v: jax.Array) -> jax.Array:
         entries[high], entries[low] = jnp.maximum(a, b), jnp.minimum(a, b)
     total = entries[0]
     tau = total - 1.0
-    for k in range(1, count):
-        total = total + entries[k]
-        tau = jnp.maximum(tau, (total - 1.0) / (k + 1))
+    for rank in range(1, count):
+        total = total + entries[rank]
+        tau = jnp.maximum(tau, (total - 1.0) / (rank + 1))
     return tau[..., None]
 
 
