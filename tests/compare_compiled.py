@@ -1,4 +1,5 @@
-"""Compare compiled with eager: `compare_compiled.py GROUPS COUNTS`, for test_compiled; ends with 1 where they differ."""
+# ruff: noqa: B023, E731, SIM108
+"""Compare compiled with eager, for test_compiled: `compare_compiled.py GROUPS COUNTS`; status 1 where they differ."""
 
 import sys
 

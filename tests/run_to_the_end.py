@@ -16,7 +16,7 @@ Y = jnp.asarray(A @ E + 0.002 * rng.standard_normal((64, 64, 20)), jnp.float32)
 E = jnp.asarray(E, jnp.float32)
 config = dq.Model(constraint=constraint, gradient="analytic", prior="none")
 if job == "fit":
-    fit = jax.jit(lambda k, Y, E: dq.fit(k, Y, config, dq.Training(epochs=10), endmembers=E)[1].loss)
+    fit = jax.jit(lambda k, Y, E: dq.fit(k, Y, config, dq.Training(epochs=40), endmembers=E)[1].loss)
     found = [fit(jax.random.key(0), Y, E)]
 elif job == "unmix":
     params = dq.init(jax.random.key(0), Y, config, endmembers=E)

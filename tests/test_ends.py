@@ -1,4 +1,4 @@
-"""What was begun ends, under the flags that a user has: XLA's own pool of threads, where batches of LAPACK calls meet."""
+"""What was begun ends, under the flags that a user has: on XLA's own threads batches of LAPACK calls meet."""
 
 import os
 import subprocess

@@ -266,7 +266,9 @@ def fit(
         mask: (H, W) bool, True where the pixel is valid.
         shared: names of mapped axes (jax.vmap, jax.shard_map) of scenes that train one network, each with its own E:
             the gradient of the network is the mean over them. They get the same schedule; a scene whose loss is not a
-            number takes no part.
+            number takes no part. Over several devices that one process makes of its cores, each step waits for all of
+            them: with as many devices as cores this can stand still. Force more devices than the mesh uses
+            (XLA_FLAGS=--xla_force_host_platform_device_count=8), or map over the scenes on one device (jax.vmap).
 
     Returns:
         (params, History): parameters for `unmix`, and per step the loss, the residual and steps of the solve.
