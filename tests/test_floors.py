@@ -8,9 +8,9 @@ import dequnmix_jax
 ROOT = Path(dequnmix_jax.__file__).parent
 
 FLOORS = {
-    "checks": 0, "lapack": 0, "varying": 0, "config": 0.5, "verdict": 0, "records": 0.3,
+    "checks": 0, "lapack": 0, "peak": 0, "varying": 0, "config": 0.5, "verdict": 0, "records": 0.3,
     "solvers": 1, "mixing": 0.8, "metrics": 1, "projection": 1, "active_set": 1, "noise": 1, "convolution": 1,
-    "rows": 1,
+    "rows": 0.5, "small": 0.8,
     "enumeration": 1.5, "pivoting": 1.5, "exact": 1.8, "closed_form": 2.5, "sparse": 2.5, "sparse_steps": 2,
     "admm": 2.3,
     "implicit": 2, "network": 2, "endmembers": 2, "classical": 2,

@@ -63,7 +63,8 @@ def active_set(points: jax.Array, targets: jax.Array, sum_to_one: bool) -> jax.A
         # Not feasible: go from x towards z as far as the first coefficient that reaches zero; its point leaves.
         share = jnp.where(wrong, x / _not_zero(x - z), jnp.inf)
         least = jnp.min(share, axis=0)
-        leave = wrong & (share <= least[None]) & stop[None]
+        # By its place as well: a share is computed anew for every use, and may not equal the least of its own copies.
+        leave = wrong & ((share <= least[None]) | (rows == jnp.argmin(share, axis=0)[None])) & stop[None]
         between = jnp.where(leave, 0.0, jnp.maximum(x + jnp.where(stop, least, 0.0)[None] * (z - x), 0.0))
         # Feasible: the point of steepest descent enters, or there is none and z is the answer.
         slope = jnp.where(inside | barred, -jnp.inf, slope)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dequnmix_jax import lapack
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Adjoint
 from dequnmix_jax.implicit import adjoint_trace
@@ -137,7 +138,7 @@ def minimise(prior: Prior, solver: Admm, problem: Problem) -> tuple[jax.Array, T
 def _search(prior: Prior, solver: Admm, problem: Problem) -> tuple[_State, jax.Array, Trace]:
     """Return the last state, its penalty and the trace."""
     F = problem.target
-    values, basis = jnp.linalg.eigh(problem.gram)
+    values, basis = lapack.eigh(problem.gram)
     size = _length(F)
     size = jnp.where(size == 0.0, 1.0, size)
 
@@ -177,7 +178,7 @@ def _backward(prior: Prior, solver: Admm, kept: Any, cotangent: Any) -> tuple[Pr
     def once(problem: Problem, state: _State) -> _State:
         def solve(target: jax.Array, weight: jax.Array) -> jax.Array:
             # Through the inverse, because eigenvectors have no derivative where eigenvalues meet.
-            inverse = jnp.linalg.inv(problem.gram + weight * jnp.eye(problem.gram.shape[0], dtype=problem.gram.dtype))
+            inverse = lapack.inverse(problem.gram + weight * jnp.eye(problem.gram.shape[0], dtype=problem.gram.dtype))
             return data_step(inverse, None, target, prior.sum_to_one)
 
         return _advance(prior, problem, solve, mu, state)[0]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dequnmix_jax import curvature, model
+from dequnmix_jax import curvature, lapack, model
 from dequnmix_jax.config import Model
 from dequnmix_jax.records import Params, Trace
 
@@ -252,7 +252,7 @@ def _observed(theta: dict[str, Any], state: jax.Array, config: Model) -> jax.Arr
     """
     f, damping = model.state_map(config), config.forward.damping
     _, pull = jax.vjp(lambda z: f(theta, z), state)
-    inverse = jnp.linalg.inv(theta["M"]) if "M" in theta else None
+    inverse = lapack.inverse(theta["M"]) if "M" in theta else None
 
     def advance(u: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
         u = (1 - damping) * u + damping * pull(u)[0]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dequnmix_jax import lapack, small
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_finite, check_mask
 from dequnmix_jax.config import Model
 from dequnmix_jax.exact import solve
@@ -224,7 +225,7 @@ def _not_zero(x: jax.Array) -> jax.Array:
 def _nnls(Y: jax.Array, E: jax.Array) -> jax.Array:
     """Return the NNLS coefficients (N, R) of pixels (N, B)."""
     n = _not_zero(_length(E))
-    Q, T = jnp.linalg.qr((E / n).T)
+    Q, T = lapack.qr((E / n).T)
     return solve(Y, None, Q, T.T, sum_to_one=False) / n.T
 
 
@@ -235,7 +236,7 @@ def _nnls_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -
     inside = x > 0.0
     n = _not_zero(_length(E))[:, 0]
     g = _gradient_change(Y, E, x, dY, dE) / n[None, :]
-    return x, _solve(gram(E / n[:, None]), inside, g) / n[None, :]
+    return x, small.solve_on_faces(gram(E / n[:, None]), inside, g) / n[None, :]
 
 
 @jax.custom_jvp
@@ -248,7 +249,7 @@ def _fcls(Y: jax.Array, E: jax.Array) -> jax.Array:
         return jnp.where(jnp.isnan(Y).any(axis=-1, keepdims=True), jnp.nan, jnp.ones((Y.shape[0], 1), Y.dtype))
     m = jnp.mean(E, axis=0, keepdims=True)
     D = _not_zero(jnp.max(_length(E - m)))
-    Q, T = jnp.linalg.qr(((E - m) / D).T)
+    Q, T = lapack.qr(((E - m) / D).T)
     return solve(Y, m[0], Q / D, T.T, sum_to_one=True)
 
 
@@ -265,8 +266,8 @@ def _fcls_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -
     k = _not_zero(jnp.max(jnp.diagonal(G)))
     G = G / k + 1.0
     g = _gradient_change(Y - m, C, a, dY, dE) / k
-    u = _solve(G, inside, g)
-    v = _solve(G, inside, jnp.ones_like(g))
+    u = small.solve_on_faces(G, inside, g)
+    v = small.solve_on_faces(G, inside, jnp.ones_like(g))
     return a, u - v * (jnp.sum(u, axis=-1, keepdims=True) / _not_zero(jnp.sum(v, axis=-1, keepdims=True)))
 
 
@@ -275,12 +276,3 @@ def _gradient_change(Y: jax.Array, E: jax.Array, x: jax.Array, dY: jax.Array, dE
     r = Y - jnp.matmul(x, E, precision="highest")
     change = jnp.matmul(dY - jnp.matmul(x, dE, precision="highest"), E.T, precision="highest")
     return jnp.matmul(r, dE.T, precision="highest") + change
-
-
-def _solve(G: jax.Array, inside: jax.Array, g: jax.Array) -> jax.Array:
-    """Solve G restricted to the active face of each pixel, (R, R) for all, with right sides (N, R); 0 outside."""
-    face = (inside[:, :, None] & inside[:, None, :]).astype(G.dtype)
-    # One on the diagonal outside the face, and R roundings inside, below which a unit matrix is not known anyway.
-    pad = jnp.where(inside, G.shape[0] * jnp.finfo(G.dtype).eps, 1.0)
-    H = face * G[None] + pad[:, :, None] * jnp.eye(G.shape[0], dtype=G.dtype)[None]
-    return jnp.linalg.solve(H, jnp.where(inside, g, 0.0)[..., None])[..., 0]

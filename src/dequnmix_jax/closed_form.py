@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from dequnmix_jax import lapack
 from dequnmix_jax.checks import Array
 from dequnmix_jax.classical import finish, prepare
 
@@ -61,4 +62,4 @@ def scls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> jax.Ar
 
 def _inverse(E: jax.Array) -> jax.Array:
     """Return the pseudo-inverse (B, R)."""
-    return jnp.linalg.pinv(E, rtol=_RANK * max(E.shape) * float(jnp.finfo(E.dtype).eps))
+    return lapack.pinv(E, rtol=_RANK * max(E.shape) * float(jnp.finfo(E.dtype).eps))

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
 
+from dequnmix_jax.peak import largest
+
 _LABELS = ("NHWC", "HWIO", "NHWC")
 
 _NARROW = 4
@@ -190,7 +192,7 @@ def convolution_bound(w: jax.Array) -> jax.Array:
     points = frequencies(w)
     if w.shape[2] > w.shape[3]:
         w = jnp.swapaxes(w, 2, 3)  # the smaller Gram matrix
-    return jnp.max(spectral_bound(symbol_gram(w, points))) * between_points(w, points)
+    return largest(spectral_bound(symbol_gram(w, points))) * between_points(w, points)
 
 
 def symbol_gram(w: jax.Array, points: int, gain: jax.Array | None = None) -> jax.Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax import convolution
+from dequnmix_jax import convolution, lapack
 
 _POINTS = 64
 """Points a side of the grid of frequencies; between, a symbol of 3 x 3 kernels exceeds its values by at most 1 %."""
@@ -40,7 +40,7 @@ def data_modes(H: jax.Array, sum_to_one: bool) -> tuple[jax.Array, jax.Array]:
         (h, U): (k,) rising, lowered by what rounding may have added to them and never below 0; (R, k) orthonormal.
     """
     U = jnp.asarray(differences(H.shape[0], sum_to_one), H.dtype)
-    h, Q = jnp.linalg.eigh(_congruent(H, U.T))
+    h, Q = lapack.eigh(_congruent(H, U.T))
     rounding = 4 * H.shape[0] * jnp.finfo(H.dtype).eps * h[-1]
     return jnp.maximum(h - rounding, 0), jnp.matmul(U, Q, precision=lax.Precision.HIGHEST)
 
@@ -54,12 +54,13 @@ def largest(theta: dict[str, Any], U: jax.Array) -> jax.Array:
     """
     H = _congruent(theta["H"], U.T)
     if "energy" not in theta:
-        return jnp.linalg.eigvalsh(H)[-1]
+        return lapack.eigh(H)[0][-1]
     w, gain = theta["energy"]["filters"], theta["energy"]["gain"]
     points = max(_POINTS, 16 * max(w.shape[:2]))
     two = jnp.eye(2, dtype=H.dtype)
     learned = _congruent(convolution.symbol_gram(w, points, gain), jnp.kron(two, U.T)[None, None])
-    values = jnp.linalg.eigvalsh(jnp.kron(two, H)[None, None] + learned)
+    both = jnp.kron(two, H)[None, None] + learned
+    values = jax.vmap(lambda x: lapack.eigh(x)[0][-1])(both.reshape(-1, *both.shape[-2:]))
     return jnp.max(values) * convolution.between_points(w, points)
 
 

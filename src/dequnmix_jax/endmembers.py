@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from dequnmix_jax import lapack
 from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_mask
 from dequnmix_jax.mixing import check_abundances
 from dequnmix_jax.subspace import checked, principal
@@ -49,7 +50,7 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs:
     found = jax.vmap(lambda k: _vca(k, Y, valid, count))(jax.random.split(key, runs))
     lengths = jnp.sqrt(jnp.sum(found * found, axis=2, keepdims=True))
     U = found / jnp.where(lengths == 0.0, 1.0, lengths)
-    volumes = jnp.linalg.slogdet(jnp.matmul(U, jnp.swapaxes(U, 1, 2), precision="highest"))[1]
+    volumes = jax.vmap(lapack.log_determinant)(jnp.matmul(U, jnp.swapaxes(U, 1, 2), precision="highest"))
     # Draws that find the same spectra in another order differ by rounding: the first of them, on every machine.
     alike = count * jnp.finfo(found.dtype).eps ** 0.5
     volumes = lax.stop_gradient(volumes)
@@ -91,7 +92,7 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
     def add(A: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         i, key = step
         w = jax.random.normal(key, (count,), Y.dtype)
-        f = w - jnp.matmul(A, jnp.matmul(jnp.linalg.pinv(A), w, precision="highest"), precision="highest")
+        f = w - jnp.matmul(A, jnp.matmul(lapack.pinv(A), w, precision="highest"), precision="highest")
         reach = jnp.where(valid, jnp.abs(jnp.matmul(y, f, precision="highest")), -1.0)
         pixel = jnp.argmax(reach)
         return A.at[:, i].set(y[pixel]), pixel
@@ -142,10 +143,13 @@ def purify(
     a = lax.stop_gradient(jnp.asarray(abundances)).reshape(Y.shape[0], -1)
     a = jnp.where(valid[:, None], a, -jnp.inf)
     most = max(1, round(fraction * Y.shape[0]))
-    largest, _ = lax.top_k(a.T, most)
+    largest, places = lax.top_k(a.T, most)
     # The mask may be traced: how many pixels are averaged is data, at most `most`.
     wanted = jnp.clip(jnp.round(fraction * jnp.sum(valid).astype(Y.dtype)).astype(jnp.int32), 1, most)
-    purest = (a >= largest[:, wanted - 1][None, :]) & valid[:, None]
+    # By their places too: compiled, an abundance may be computed anew here and not equal its copy among the largest.
+    counted = jnp.arange(most, dtype=jnp.int32) < wanted
+    first = jnp.zeros(a.T.shape, bool).at[jnp.arange(a.shape[1])[:, None], places].set(counted[None, :]).T
+    purest = (first | (a >= largest[:, wanted - 1][None, :])) & valid[:, None]
     weight = purest.astype(Y.dtype)
     mean = jnp.matmul(weight.T, Y, precision="highest") / jnp.maximum(jnp.sum(weight, axis=0), 1.0)[:, None]
     return jnp.where((largest[:, 0] > 0.0)[:, None], mean, jnp.asarray(endmembers))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dequnmix_jax import lapack
 from dequnmix_jax.checks import Array
 from dequnmix_jax.subspace import Frame, checked, frame, on_plane
 
@@ -70,7 +71,7 @@ def sivm(cube: Array, count: int, *, mask: Array | None = None, scaled: bool = F
 def corners(view: Frame, valid: jax.Array, count: int) -> jax.Array:
     """Return the pixels, (R,) int32, that simplex volume maximisation takes in a frame."""
     x, lit = on_plane(view.points, view.height, valid)
-    triangle = jnp.linalg.qr(view.lift[1:].T, mode="r")
+    (triangle,) = lapack.qr_root(view.lift[1:].T)
     x = jnp.matmul(x, triangle.T, precision="highest")  # distances as between spectra
     first = jnp.argmax(jnp.where(lit, jnp.sum(x * x, axis=1), -1)).astype(jnp.int32)
     rest = _farthest(x - x[first][None], lit, count - 1)

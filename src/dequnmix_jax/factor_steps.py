@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dequnmix_jax import lapack
+
 _BISECTIONS = 40
 """Halvings of the bracket of one number: float32 has 24 binary digits, and the bracket may be wider than the root."""
 
@@ -36,7 +38,7 @@ def coordinates(E: jax.Array, volume: Volume) -> jax.Array:
 
 def size(E: jax.Array, volume: Volume) -> jax.Array:
     """Return weight / 2 det(Z)^2."""
-    return 0.5 * volume.weight * jnp.square(jnp.linalg.det(coordinates(E, volume)))
+    return 0.5 * volume.weight * jnp.square(lapack.determinant(coordinates(E, volume)))
 
 
 def endmember_sweep(E: jax.Array, A: jax.Array, Y: jax.Array, volume: Volume | None) -> jax.Array:
@@ -102,7 +104,7 @@ def _cofactors(Z: jax.Array, r: jax.Array) -> jax.Array:
 
     By the singular values: adj(Z) = det(U) det(V) V diag(products of all others) U^T.
     """
-    U, s, Vt = jnp.linalg.svd(Z)
+    U, s, Vt = lapack.svd(Z)
     others = jnp.where(jnp.eye(s.size, dtype=jnp.bool_), 1, s[None, :])
     return jnp.matmul(Vt.T, jnp.prod(others, axis=1) * U[r], precision="highest")
 

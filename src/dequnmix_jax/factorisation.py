@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax import factor_steps
+from dequnmix_jax import factor_steps, lapack
 from dequnmix_jax.checks import Array, InputError
 from dequnmix_jax.classical import fcls, nnls
 from dequnmix_jax.factoring import (
@@ -196,14 +196,14 @@ def _volume(problem: Problem, E: jax.Array, weight: jax.Array) -> factor_steps.V
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(Y.dtype)
     mean = jnp.sum(Y, axis=0) / pixels
     C = jnp.where(valid[:, None], Y - mean[None, :], 0)
-    energies, axes = jnp.linalg.eigh(jnp.matmul(C.T, C, precision="highest") / pixels)  # smallest first
+    energies, axes = lapack.eigh(jnp.matmul(C.T, C, precision="highest") / pixels)  # smallest first
     inside = E.shape[0] - 1
     outside = energies.size - inside
     noise = jnp.mean(jnp.maximum(energies[:outside], 0)) if outside > 0 else jnp.zeros_like(weight)
     volume = factor_steps.Volume(weight * pixels * noise, mean, axes[:, outside:])
     if inside == 0:
         return volume
-    first = jnp.abs(jnp.linalg.det(factor_steps.coordinates(E, volume)))
+    first = jnp.abs(lapack.determinant(factor_steps.coordinates(E, volume)))
     # A simplex whose volume is rounding, measured by the spread of the pixels, gives no unit: no prior.
     spread = jnp.prod(jnp.sqrt(jnp.maximum(energies[outside:], 0)))
     flat = ~(first > jnp.sqrt(jnp.finfo(Y.dtype).eps) * spread)

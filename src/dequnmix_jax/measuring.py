@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dequnmix_jax import metrics
+from dequnmix_jax import lapack, metrics
 from dequnmix_jax.checks import Array
 from dequnmix_jax.classical import fcls, nnls, scaled_nnls
 from dequnmix_jax.convolution import convolve
@@ -161,7 +161,7 @@ def _measure(
     return Scores(
         error=error,
         angle=metrics.mean_spectral_angle(cube, rebuilt, valid),
-        volume=jnp.linalg.slogdet(jnp.matmul(U, U.T, precision="highest"))[1] / (2 * (E.shape[0] - 1)),
+        volume=lapack.log_determinant(jnp.matmul(U, U.T, precision="highest")) / (2 * (E.shape[0] - 1)),
         instability=metrics.msad(first[metrics.align(first, second)], second),
         purity=jnp.mean(jnp.sort(a, axis=0, descending=True)[rank]),
         shared=shared,

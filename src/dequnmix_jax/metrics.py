@@ -10,6 +10,7 @@ import numpy as np
 from optax.assignment import hungarian_algorithm
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
+from dequnmix_jax.peak import largest
 
 
 def _norm(x: jax.Array) -> jax.Array:
@@ -160,7 +161,7 @@ def psnr(estimate: Array, cube: Array, mask: Array | None = None) -> jax.Array:
         InputError: if the shapes do not fit.
     """
     a, b = _pair(estimate, cube, mask, "cube")
-    peak = jnp.max(b if mask is None else jnp.where(mask[..., None], b, -jnp.inf))
+    peak = largest(b if mask is None else jnp.where(mask[..., None], b, -jnp.inf))
     return 10.0 * jnp.log10(peak * peak / jnp.mean(_mean(jnp.square(a - b), mask)))
 
 

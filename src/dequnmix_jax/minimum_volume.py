@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dequnmix_jax import lapack, small
 from dequnmix_jax.checks import Array, InputError
 from dequnmix_jax.endmembers import vca
 from dequnmix_jax.noise import simplex_noise
@@ -113,7 +114,7 @@ def enclosing(
     max_steps: int = MAX_STEPS,
 ) -> tuple[jax.Array, Trace]:
     """Return what `minimum_volume` returns, from a start (R, B) and the variance of the noise (B,)."""
-    back = jnp.linalg.pinv(view.lift)
+    back = lapack.pinv(view.lift)
     E = jnp.matmul(lax.stop_gradient(start), back, precision="highest")
     # All endmembers have the brightness one; a start that has none is left where it is.
     E = (E / jnp.where(E[:, :1] > 0, E[:, :1], 1)).at[:, 0].set(1) / view.height
@@ -152,7 +153,7 @@ def _search(
     def objective(Q: jax.Array, u: jax.Array) -> jax.Array:
         near = jnp.clip(u, -_FAR, 0)
         cost = jnp.sum(near * (near / 2 + jnp.minimum(u + _FAR, 0)))
-        return -jnp.linalg.slogdet(Q)[1] + weight * cost + _FLAT / 2 * jnp.sum(jnp.square(noise(Q)))
+        return -lapack.log_determinant(Q) + weight * cost + _FLAT / 2 * jnp.sum(jnp.square(noise(Q)))
 
     def step(at: _Search) -> _Search:
         sigma, s = noise(at.Q), jnp.matmul(G, at.Q.T, precision="highest")
@@ -167,10 +168,10 @@ def _search(
             return jnp.matmul((s * row[:, None]).T, s, precision="highest")
 
         H = lax.map(curvature, (curved * weight / jnp.square(sigma)[None]).T) + _FLAT * spread[None]
-        inverse = jnp.linalg.inv(H + (1 + at.damping) * eye[None])
+        inverse = small.inverses(H + (1 + at.damping) * eye[None])
         e = -jnp.einsum("rij,rj->ri", inverse, gradient, precision="highest")
         # The abundances of the frame's axis sum to one whatever Q: the rows of e sum to zero.
-        price = jnp.linalg.solve(jnp.sum(inverse, axis=0), jnp.sum(e, axis=0))
+        price = small.solve(jnp.sum(inverse, axis=0), jnp.sum(e, axis=0))
         e = e - jnp.einsum("rij,j->ri", inverse, price, precision="highest")
         Q = at.Q + jnp.matmul(e, at.Q, precision="highest")
         better = objective(Q, jnp.matmul(G, Q.T, precision="highest") / sigma[None]) < objective(at.Q, u)
@@ -181,7 +182,7 @@ def _search(
         return _Search(jnp.where(better, Q, at.Q), damping, change, at.steps + 1, done)
 
     one = jnp.ones((), G.dtype)
-    first = _Search(jnp.linalg.inv(E).T, one, one, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.bool_))
+    first = _Search(lapack.inverse(E).T, one, one, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.bool_))
     last = lax.while_loop(lambda at: ~at.done & (at.steps < max_steps), step, first)
     value = objective(last.Q, jnp.matmul(G, last.Q.T, precision="highest") / noise(last.Q)[None])
-    return jnp.linalg.inv(last.Q.T), value, Trace(last.steps, last.change, last.change <= _CHANGE)
+    return lapack.inverse(last.Q.T), value, Trace(last.steps, last.change, last.change <= _CHANGE)

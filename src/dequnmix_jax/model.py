@@ -14,7 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax import answer, classical, convolution, curvature, mixing, neighbours, network, projection, scenewide
+from dequnmix_jax import (
+    answer,
+    classical,
+    convolution,
+    curvature,
+    lapack,
+    mixing,
+    neighbours,
+    network,
+    projection,
+    scenewide,
+)
 from dequnmix_jax.checks import InputError, check_count, check_cube, check_endmembers, check_finite, check_mask
 from dequnmix_jax.config import Model
 from dequnmix_jax.implicit import fixed_point
@@ -147,7 +158,7 @@ def factor(
         if E.shape[0] <= projection.LARGEST:
             theta["faces"] = lax.stop_gradient(projection.faces(M, config.constraint == "simplex"))
         else:
-            theta["root"] = jnp.linalg.cholesky(M)
+            theta["root"] = lapack.cholesky(M)
     else:
         theta["eta"] = theta["step"] / jnp.where(shift > 0, shift, 1)
     return theta
@@ -202,16 +213,14 @@ def _project_in_metric(theta: dict[str, Any], A: jax.Array, G: jax.Array, config
     M = theta["M"]
     rhs = jnp.matmul(A, M, precision=lax.Precision.HIGHEST) - theta["step"] * G
     if "prox" in theta:
-        X = _prox(theta, jnp.linalg.solve(M, rhs.reshape(-1, M.shape[0]).T).T.reshape(rhs.shape))
+        X = _prox(theta, jnp.matmul(rhs, lapack.inverse(M), precision=lax.Precision.HIGHEST))
         rhs = jnp.matmul(X, M, precision=lax.Precision.HIGHEST)
     if "faces" in theta:
         return projection.minimise(M, rhs, theta["faces"])
     root = theta["root"]
-    target = lax.linalg.triangular_solve(
-        root, rhs.reshape(-1, M.shape[0]), left_side=False, lower=True, transpose_a=True
-    )
+    target = jnp.matmul(rhs, lapack.inverse(root).T, precision=lax.Precision.HIGHEST)
     exact = classical.fcls if config.constraint == "simplex" else classical.nnls
-    return exact(target.reshape(rhs.shape), root)
+    return exact(target, root)
 
 
 def equilibrium_map(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from dequnmix_jax import lapack
 from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_mask
 from dequnmix_jax.mixing import project_simplex, wide
 
@@ -135,11 +136,11 @@ def _found(A: jax.Array, valid: jax.Array) -> Smoother:
     farther, pairs = _semivariance(A, valid, 3)
     # Along the sum of the maps, which is 1 everywhere, nothing differs: a floor keeps it out of the way.
     size = jnp.trace(near) / count
-    values, vectors = jnp.linalg.eigh(near + 1e-4 * jnp.where(size > 0, size, 1) * jnp.eye(count, dtype=A.dtype))
+    values, vectors = lapack.eigh(near + 1e-4 * jnp.where(size > 0, size, 1) * jnp.eye(count, dtype=A.dtype))
     white = vectors / jnp.sqrt(jnp.maximum(values, jnp.finfo(A.dtype).tiny))[None]
     errors = 3 * near - 3 * far + farther
     turned = jnp.matmul(jnp.matmul(white.T, errors, precision="highest"), white, precision="highest")
-    shares, rotation = jnp.linalg.eigh((turned + turned.T) / 2)
+    shares, rotation = lapack.eigh((turned + turned.T) / 2)
     V = jnp.matmul(white, rotation, precision="highest")
     V = V / jnp.sqrt(jnp.sum(jnp.square(V), axis=0))[None]
     variance = jnp.trace(whole)
@@ -166,7 +167,7 @@ def smooth_linearly(A: jax.Array, valid: jax.Array, found: Smoother) -> jax.Arra
 
     accuracy = 10 * float(jnp.finfo(A.dtype).eps)
     solved, _ = jax.scipy.sparse.linalg.cg(system, turned, x0=turned, tol=accuracy, maxiter=_STEPS)
-    return jnp.matmul(solved, jnp.linalg.inv(V), precision="highest")
+    return jnp.matmul(solved, lapack.inverse(V), precision="highest")
 
 
 def _semivariance(A: jax.Array, valid: jax.Array, distance: int) -> tuple[jax.Array, jax.Array]:

@@ -20,6 +20,7 @@ from dequnmix_jax.convolution import (
     symbol_gram,
     transpose,
 )
+from dequnmix_jax.peak import largest
 
 
 def bounded(weights: dict[str, Any]) -> dict[str, Any]:
@@ -97,8 +98,8 @@ def energy_bound(weights: dict[str, Any]) -> jax.Array:
     """
     w, gain = weights["filters"], weights["gain"]
     points = frequencies(w)
-    joint = jnp.max(spectral_bound(symbol_gram(w, points, gain))) * between_points(w, points)
-    return jnp.minimum(joint, jnp.max(gain))
+    joint = largest(spectral_bound(symbol_gram(w, points, gain))) * between_points(w, points)
+    return jnp.minimum(joint, largest(gain))
 
 
 def init_energy(key: jax.Array, kernel: int, count: int, width: int, gain: float) -> dict[str, Any]:
@@ -116,7 +117,8 @@ def inner(weights: dict[str, Any], features: jax.Array, mask: jax.Array) -> jax.
 
 def pool(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the sum and the maximum of each channel over the valid pixels, (channels,) each."""
-    return jnp.sum(x * mask, axis=(0, 1)), jnp.max(jnp.where(mask > 0, x, jnp.finfo(x.dtype).min), axis=(0, 1))
+    seen = jnp.where(mask > 0, x, jnp.finfo(x.dtype).min)
+    return jnp.sum(x * mask, axis=(0, 1)), largest(seen.reshape(-1, x.shape[-1]), 0)
 
 
 class Attention(nn.Module):
@@ -138,7 +140,7 @@ class Attention(nn.Module):
         shrink = nn.Dense(max(channels // self.reduction, 1), name="shrink")
         grow = nn.Dense(channels, name="grow")
         x = x * nn.sigmoid(grow(nn.relu(shrink(average))) + grow(nn.relu(shrink(highest))))[None, None, :]
-        pooled = jnp.concatenate([jnp.mean(x, -1, keepdims=True), jnp.max(x, -1, keepdims=True)], axis=-1)
+        pooled = jnp.concatenate([jnp.mean(x, -1, keepdims=True), largest(x, -1)[..., None]], axis=-1)
         return x * nn.sigmoid(_convolution(1, 7, "place")(pooled * mask))
 
 

@@ -9,6 +9,7 @@ from jax import lax
 from dequnmix_jax import answer, metrics, mixing, model, noise
 from dequnmix_jax.config import Model, Rates
 from dequnmix_jax.implicit import fixed_point
+from dequnmix_jax.peak import largest
 from dequnmix_jax.records import Estimate, Params
 from dequnmix_jax.scenewide import Scenewide
 
@@ -79,7 +80,7 @@ def misfit(
     pixels = jnp.sum(valid).astype(cube.dtype)
     angle = jnp.sum(jnp.where(valid, metrics.spectral_angle(target, rebuilt), 0)) / pixels
     error = jnp.sum(jnp.square(rebuilt - target)) / (pixels * jnp.sum(judged))
-    peak = jnp.max(jnp.abs(clean))
+    peak = largest(jnp.abs(clean))
     total = angle + rates.error * error / jnp.square(jnp.where(peak > 0, peak, 1))
     return total + rates.spread * spread(estimate.endmembers), {"angle": angle, "error": error}
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from dequnmix_jax import small
 from dequnmix_jax.varying import alongside
 
 LARGEST = 7
@@ -49,7 +50,7 @@ def faces(M: jax.Array, sum_to_one: bool) -> Faces:
     eye = jnp.eye(count, dtype=M.dtype)
     both = inside[:, :, None] & inside[:, None, :]
     padded = jnp.where(both, M[None], 0) + jnp.where(inside, 0, 1)[:, :, None].astype(M.dtype) * eye[None]
-    inverse = jnp.linalg.inv(padded)
+    inverse = small.inverses(padded)
     # One Newton step (Schulz 1933) brings the rounding of the elimination down to that of M itself.
     product = jnp.matmul(padded, inverse, precision=lax.Precision.HIGHEST)
     inverse = jnp.matmul(inverse, 2 * eye[None] - product, precision=lax.Precision.HIGHEST)

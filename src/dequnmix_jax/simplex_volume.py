@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dequnmix_jax import lapack
 from dequnmix_jax.checks import Array
 from dequnmix_jax.extreme import corners
 from dequnmix_jax.subspace import Frame, checked, frame, on_plane
@@ -55,7 +56,7 @@ def exchange(view: Frame, valid: jax.Array, chosen: jax.Array) -> jax.Array:
 
     def gains(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the largest factor of the volume, and which exchange (pixel * R + vertex) gives it."""
-        ratio = jnp.abs(jnp.matmul(x, jnp.linalg.inv(x[chosen]), precision="highest"))
+        ratio = jnp.abs(jnp.matmul(x, lapack.inverse(x[chosen]), precision="highest"))
         # Vertices that coincide span nothing: not a number, and no gain.
         ratio = jnp.where(lit[:, None] & jnp.isfinite(ratio), ratio, 0).reshape(-1)
         best = jnp.argmax(ratio).astype(jnp.int32)

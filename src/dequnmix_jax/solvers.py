@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from dequnmix_jax import small
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Solver
 from dequnmix_jax.records import Trace
@@ -223,7 +224,7 @@ def _extrapolated(s: State, solver: Solver, dot: Callable[[jax.Array, jax.Array]
     unit = jnp.where(used, 1 / jnp.where(used, lengths, 1), 0)
     ridge = max(solver.ridge, float(m * jnp.finfo(gram.dtype).eps))
     system = gram * unit[:, None] * unit[None, :] + jnp.diag(jnp.where(used, ridge, 1)).astype(gram.dtype)
-    weights = jnp.linalg.solve(system, dot(s["dr"], s["r"]) * unit) * unit
+    weights = small.solve(system, dot(s["dr"], s["r"]) * unit) * unit
     weights = jnp.where(s["plain"] > 0, 0, weights)
     return s["step"] * s["r"] - dot(weights, s["dx"]) - s["step"] * dot(weights, s["dr"])
 

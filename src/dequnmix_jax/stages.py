@@ -45,7 +45,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dequnmix_jax import model, noise
+from dequnmix_jax import lapack, model, noise
 from dequnmix_jax.answer import reconstruct
 from dequnmix_jax.config import Model, Training
 from dequnmix_jax.mixing import wide
@@ -195,7 +195,7 @@ def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Arr
     E = endmembers * maps.brightness
     if not config.free_brightness:
         E = E - jnp.mean(E, axis=0, keepdims=True)
-    squares = jnp.linalg.eigvalsh(jnp.matmul(E, E.T, precision="highest"))
+    squares = lapack.eigh(jnp.matmul(E, E.T, precision="highest"))[0]
     inside = squares if config.free_brightness else squares[1:]
     errors = maps.excess / count * jnp.sum(1 / jnp.maximum(inside, jnp.finfo(dtype).eps * squares[-1]))
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)

@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers
 from dequnmix_jax.mixing import project_simplex, scaled_mix
+from dequnmix_jax.peak import largest
 
 
 class Sample(NamedTuple):
@@ -66,7 +67,7 @@ def abundance_field(
         raise InputError(f"purity is {purity}; expected more than 1/{count} (all abundances equal) and at most 1.")
     fields = jax.vmap(lambda k: _gaussian_field(k, shape, length, dtype), out_axes=-1)(jax.random.split(key, count))
     a = project_simplex(jnp.asarray(contrast, dtype) * fields)
-    above = jnp.max(a, axis=-1, keepdims=True) - 1.0 / count
+    above = largest(a, -1)[..., None] - 1.0 / count
     allowed = jnp.asarray(purity, dtype) - 1.0 / count
     return jnp.where(above > allowed, 1.0 / count + (a - 1.0 / count) * (allowed / above), a)
 

@@ -146,10 +146,13 @@ def advance(
         held = None
         if training.holdout > 0:
             # Exactly the share asked for, so that no draw leaves a side empty. Ranks by comparison, because a sort
-            # compiles slowly.
+            # compiles slowly; of integers, because copies of a floating-point draw may differ; equal ones in order.
             bands = cube.shape[-1]
-            draws = jax.random.uniform(draw, (bands,))
-            rank = jnp.sum(draws[None, :] < draws[:, None], axis=1)
+            draws, place = jax.random.bits(draw, (bands,), jnp.uint32), jnp.arange(bands)
+            before = (draws[None, :] < draws[:, None]) | (
+                (draws[None, :] == draws[:, None]) & (place[None, :] < place[:, None])
+            )
+            rank = jnp.sum(before, axis=1)
             held = rank < max(1, min(bands - 1, round(training.holdout * bands)))
         probes = None
         if training.probes > 0:
@@ -269,7 +272,9 @@ def fit(
         mask: (H, W) bool, True where the pixel is valid.
         shared: names of mapped axes (jax.vmap, jax.shard_map) of scenes that train one network, each with its own E:
             the gradient of the network is the mean over them. They get the same schedule; a scene whose loss is not a
-            number takes no part.
+            number takes no part. Over several devices that one process makes of its cores, each step waits for all of
+            them: with as many devices as cores this can stand still. Force more devices than the mesh uses
+            (XLA_FLAGS=--xla_force_host_platform_device_count=8), or map over the scenes on one device (jax.vmap).
 
     Returns:
         (params, History): parameters for `unmix`, and per step the loss, the residual and steps of the solve.
