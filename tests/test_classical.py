@@ -147,6 +147,18 @@ def test_soft_nnls_lies_between_scaled_and_fully_constrained_least_squares():
     assert float(jnp.abs(part - jnp.where(mask[..., None], a, 0)).max()) < 0.05
 
 
+def test_the_weight_of_a_soft_sum_is_in_units_of_the_valid_pixels():
+    """By hand: with E = I and y = (0.6, 0.2), x = y + r (1 - s) and s = (0.8 + 2 r) / (1 + 2 r), r = w^2 0.4."""
+    cube = jnp.full((3, 4, 2), 7.0).at[:2].set(jnp.asarray([0.6, 0.2]))
+    mask = jnp.zeros((3, 4), bool).at[:2].set(True)
+    r = 0.5**2 * 0.4
+    s = (0.8 + 2 * r) / (1 + 2 * r)
+    abundances, brightness = classical.soft_nnls(cube, jnp.eye(2), weight=0.5, mask=mask)
+    np.testing.assert_allclose(brightness[:2], s, rtol=1e-5)
+    np.testing.assert_allclose(abundances[:2, :, 0], (0.6 + r * (1 - s)) / s, rtol=1e-5)
+    np.testing.assert_array_equal(brightness[2], 0)
+
+
 def test_scaled_nnls_separates_brightness():
     _, E = scene(6, 3, 20)
     E = (E / E.max(-1, keepdims=True)).astype("f")

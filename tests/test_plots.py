@@ -178,6 +178,9 @@ def test_composite_is_upright_and_in_colour():
     assert tuple(colour_at(figure, axes, 5, 0)) == (0, 0, 255)
     assert tuple(colour_at(figure, axes, 5, 8)) == (0, 0, 0)
     assert tuple(colour_at(figure, axes, 0, 8)) == (178, 178, 178)
+    pixels = drawn(figure)
+    rows = [np.argwhere((pixels == colour).all(axis=2))[:, 0] for colour in ((255, 0, 0), (0, 0, 255))]
+    assert rows[0].max() < rows[1].min()  # as drawn: red above blue
     assert axes.get_title() == "640, 550, 460 nm as red, green, blue"
 
 
