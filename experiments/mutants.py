@@ -9,6 +9,7 @@ whose text is not found once in its module is *stale*: the code has moved on, an
 
 import argparse
 import csv
+import json
 import os
 import re
 import shutil
@@ -17,10 +18,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import dequnmix_jax
 from experiments import tables
 
 ROOT = Path(__file__).parent.parent
@@ -101,14 +103,16 @@ def main(settings: Settings, folder: Path) -> Path:
     chosen = chosen[settings.shard[0] - 1 :: settings.shard[1]][: settings.first]
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
-        copy, cache = Path(temporary) / "project", Path(temporary) / "compiled"
+        copy = Path(temporary) / "project"
         _copy(copy)
-        sound = _baseline(copy, cache, sorted({test for mutant in chosen for test in mutant.tests}), settings)
+        run = _Runner(copy, settings)
+        sound = _baseline(run, sorted({test for mutant in chosen for test in mutant.tests}))
         rows = []
         for number, mutant in enumerate(chosen, start=1):
-            row = _row(copy, cache, mutant, sound, settings)
+            row = _row(run, mutant, sound)
             rows.append(row)
             print(f"{number}/{len(chosen)}  {tables.line(row)}", flush=True)
+        run.close()
     return _written(rows, folder, settings, time.perf_counter() - began)
 
 
@@ -154,45 +158,96 @@ def _copy(target: Path) -> None:
             shutil.copy(ROOT / name, target / name)
 
 
-def _run(copy: Path, cache: Path, tests: Sequence[str], settings: Settings, *more: str) -> tuple[int, str, float]:
-    """Run tests on the copy; return pytest's code, what it says and its seconds."""
-    words = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-rfE", "--no-header", "--tb=no"]
-    words += [f"--timeout={settings.limit}", *more, *tests]
-    # Programs that the mutant leaves alone are compiled once; a module is never run from an older one's bytecode.
-    known = {"PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1", "JAX_COMPILATION_CACHE_DIR": str(cache)}
-    known |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        words, cwd=copy, env=os.environ | known, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        said, _ = process.communicate(timeout=settings.most)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        said = "Timeout\n" + process.communicate()[0]
-    return process.returncode, said, time.perf_counter() - began
+_SERVER = """
+import importlib.util, json, os, signal, sys, time
+spec = importlib.util.spec_from_file_location("settings", "tests/conftest.py")
+spec.loader.exec_module(importlib.util.module_from_spec(spec))  # the environment that the tests need, and jax
+import flax.linen, h5py, jaxopt, matplotlib.figure, numpy, optax, pytest, rasterio, scipy.io
+print("ready", flush=True)
+for line in sys.stdin:
+    words, out, seconds = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.setsid()
+        file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0), os.dup2(file, 1), os.dup2(file, 2)
+        code = int(pytest.main(words))
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+    end = time.monotonic() + seconds
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() > end:
+            os.killpg(child, signal.SIGKILL)
+        time.sleep(0.02)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Imports once what no mutant changes, and runs pytest in a copy of itself for each: an import takes seconds."""
 
 
-def _baseline(copy: Path, cache: Path, tests: Sequence[str], settings: Settings) -> set[str]:
+class _Runner:
+    """Runs tests on a copy of the project."""
+
+    def __init__(self, copy: Path, settings: Settings) -> None:
+        self.copy, self.settings, self.said = copy, settings, copy.parent / "said.txt"
+        # Programs that the mutant leaves alone are compiled once; no module is run from an older one's bytecode.
+        known = {"PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        known |= {"JAX_COMPILATION_CACHE_DIR": str(copy.parent / "compiled")}
+        known |= {
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+        self.server = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", _SERVER],
+            cwd=copy, env=os.environ | known, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self.server.stdout is not None
+        line = self.server.stdout.readline()
+        if not line:
+            raise dequnmix_jax.InputError("The process that runs the tests has ended; install the extra `dev`.")
+        return line.strip()
+
+    def __call__(self, tests: Sequence[str], *more: str, most: float | None = None) -> tuple[int, str, float]:
+        """Run tests; return pytest's code, what it says and its seconds."""
+        words = ["-q", "-n0", "-p", "no:cacheprovider", "-rfE", "--no-header", "--tb=no"]
+        words += [f"--timeout={self.settings.limit}", *more, *tests]
+        assert self.server.stdin is not None
+        began = time.perf_counter()
+        self.server.stdin.write(json.dumps([words, str(self.said), most or self.settings.most]) + "\n")
+        self.server.stdin.flush()
+        code = int(self._answer())
+        said = self.said.read_text(encoding="utf-8", errors="replace") if self.said.exists() else ""
+        return code, said + ("\nTimeout" if code == -9 else ""), time.perf_counter() - began
+
+    def close(self) -> None:
+        """End the process."""
+        self.server.communicate()
+
+
+def _last(said: str) -> str:
+    return (said.strip().splitlines() or ["nothing said"])[-1][:100]
+
+
+def _baseline(run: _Runner, tests: Sequence[str]) -> set[str]:
     """Return those of some tests that exist and pass on the copy as it is."""
-    patient = replace(settings, most=3600)
-    code, said, seconds = _run(copy, cache, tests, patient)
-    print(f"without a mutant: {seconds:.0f} s, {said.strip().splitlines()[-1]}", flush=True)
+    code, said, seconds = run(tests, most=3600)
+    print(f"without a mutant: {seconds:.0f} s, {_last(said)}", flush=True)
     if code == 0:
         return set(tests)
     sound = set()
     for test in tests:  # one that does not exist keeps pytest from running the others
-        code, said, _ = _run(copy, cache, [test], patient)
+        code, said, _ = run([test], most=3600)
         if code == 0:
             sound.add(test)
         else:
-            print(f"not sound: {test}: {said.strip().splitlines()[-1]}", flush=True)
+            print(f"not sound: {test}: {_last(said)}", flush=True)
     return sound
 
 
-def _row(copy: Path, cache: Path, mutant: Mutant, sound: set[str], settings: Settings) -> dict[str, Any]:
-    path = copy / "src" / "dequnmix_jax" / f"{mutant.module}.py"
+def _row(run: _Runner, mutant: Mutant, sound: set[str]) -> dict[str, Any]:
+    path = run.copy / "src" / "dequnmix_jax" / f"{mutant.module}.py"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     outcome, by, seconds, line = "stale", "", 0.0, 0
     if text.count(mutant.old) == 1:
@@ -202,12 +257,12 @@ def _row(copy: Path, cache: Path, mutant: Mutant, sound: set[str], settings: Set
         else:
             path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
             try:
-                code, said, seconds = _run(copy, cache, mutant.tests, settings, "-x")
+                code, said, seconds = run(mutant.tests, "-x")
             finally:
                 path.write_text(text, encoding="utf-8")
             outcome = "survived" if code == 0 else "timed out" if re.search(r"^\+* ?Timeout", said, re.M) else "killed"
             failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(\S+)", said, re.M)
-            by = failed[1] if failed else "" if code == 0 else said.strip().splitlines()[-1][:80]
+            by = failed[1] if failed else "" if code == 0 else _last(said)
     return {
         "part": mutant.part, "module": mutant.module, "line": line, "old": mutant.old, "new": mutant.new,
         "tests": " ".join(mutant.tests).replace("tests/", ""), "outcome": outcome, "by": by, "seconds": seconds,
@@ -300,7 +355,7 @@ mixing: mixing::normalising_splits_and_stays_finite_without_light
 mixing: mixing::unit_maximum_is_safe_and_blind_to_scale
 - E / jnp.where(top > 0.0, top, 1.0)
 + E / top
-classical: classical
+classical: classical::the_weight_of_a_soft_sum_is_in_units_of_the_valid_pixels
 - if mask is None else jnp.maximum(jnp.sum(mask.astype(Y.dtype)), 1)
 + if mask is None else mask.size
 classical: classical::masked_pixels_do_not_exist
@@ -312,7 +367,7 @@ classical: classical::gradient_goes_through_the_active_set
 classical: classical::gradient_goes_through_the_active_set
 - return a, u - v * (
 + return a, u + v * (
-classical: classical::residual_sees_what_is_not_optimal classical::every_pixel_is_optimal
+classical: classical::residual_sees_what_is_not_optimal
 - residual = jnp.max(jnp.abs(x - project_cone(x - g)), axis=-1)
 + residual = jnp.min(jnp.abs(x - project_cone(x - g)), axis=-1)
 classical: classical::scaled_nnls_separates_brightness
@@ -330,7 +385,7 @@ exact: exact::blocks_and_repair
 active_set: exact::both_searches_agree_and_need_no_repair exact::blocks_and_repair
 - least = jnp.min(share, axis=0)
 + least = jnp.max(share, axis=0)
-active_set: classical::every_pixel_is_optimal classical::one_endmember_and_no_endmember_to_choose exact
+active_set: classical::one_endmember_and_no_endmember_to_choose
 - jnp.where((length <= small[k])[None], 0.0, a / _not_zero(length)[None])
 + a / _not_zero(length)[None]
 active_set: exact
@@ -514,10 +569,10 @@ dimension: starting::the_number_of_endmembers_is_found starting::whitening_sees_
 - return _counted(second - covariance, sigma *
 + return _counted(second, sigma *
 # start
-starting: starting::the_decision_follows_the_scores
+starting: starting::nearly_equal_models_alone_make_a_choice_unsure
 - unsure = unsure | (jnp.abs(brightness - weights.bright) < weights.near)
 + unsure = unsure
-starting: starting::the_decision_follows_the_scores
+starting: starting::nearly_equal_models_alone_make_a_choice_unsure
 - unsure = unsure | (differ & (jnp.abs(shared - enough) < weights.near))
 + unsure = unsure
 starting: starting::the_decision_follows_the_scores
@@ -538,26 +593,26 @@ starting: starting::spectra_rest_where_they_vary_and_brightness_is_not_free
 starting: starting::the_decision_follows_the_scores
 - jnp.maximum(least**2 - floor, 0) + 0.02 * floor
 + least**2 + 0.02 * floor
-measuring: starting
+measuring: starting::bands_are_judged_by_the_half_that_has_not_seen_them
 - jnp.matmul(from_odd, E, precision="highest"),
 + jnp.matmul(from_even, E, precision="highest"),
-measuring: starting
+measuring: starting::bands_are_judged_by_the_half_that_has_not_seen_them
 - halves = [jnp.matmul(part, E, precision="highest") for part in (from_odd, from_even)]
 + halves = [jnp.matmul(part, E, precision="highest") for part in (from_even, from_odd)]
-measuring: starting
+measuring: starting::purity_is_what_one_pixel_in_a_hundred_exceeds
 - rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
 + rank = jnp.maximum(jnp.sum(valid) // 10, 1) - 1
-measuring: starting
+measuring: starting::the_brightness_around_a_pixel_is_that_of_its_eight_neighbours
 - at[1, 1].set(0)
 + at[1, 1].set(1)
-measuring: starting
+measuring: starting::bands_are_judged_by_the_half_that_has_not_seen_them
 - metrics.msad(first[metrics.align(first, second)], second)
 + metrics.msad(first, second)
 # training
-training: training
+training: training::endmembers_move_inside_the_signal_subspace_alone
 - if training.subspace == "signal":
 + if training.subspace == "none":
-training: training
+training: training::endmembers_stay_above_their_floor
 - E = jnp.maximum(E, FLOOR * jnp.max(E))
 + E = jnp.maximum(E, -1e9)
 training: training::masked_pixels_teach_nothing
@@ -591,16 +646,19 @@ objective: training::the_penalty_is_the_frobenius_norm_of_the_jacobian
 - jnp.mean(lax.map(lambda v: jnp.mean(jnp.square(pull(v)[0])), probes))
 + jnp.mean(lax.map(lambda v: jnp.sum(jnp.square(pull(v)[0])), probes))
 # neighbours
-neighbours: neighbours
+neighbours: neighbours::errors_are_told_from_what_the_maps_show neighbours::few_pixels_are_no_ground_and_raise_nothing
 - farther, pairs = _semivariance(A, valid, 3)
 + farther, pairs = _semivariance(A, valid, 2)
-neighbours: neighbours
+neighbours: neighbours::it_is_the_posterior_mean_of_its_docstring \
+neighbours::turned_maps_have_the_same_prior_and_turned_answers
 - both = lax.slice_in_dim(valid, 1, size, axis=axis) & lax.slice_in_dim(valid, 0, size - 1, axis=axis)
 + both = lax.slice_in_dim(valid, 1, size, axis=axis) & lax.slice_in_dim(valid, 0, size - 1, axis=axis) & (axis == 1)
-neighbours: neighbours
+neighbours: neighbours::differences_count_down_the_columns_and_along_the_rows \
+neighbours::turned_maps_have_the_same_prior_and_turned_answers
 - d = (high[..., :-1] - low[..., :-1]) * both
 + d = (high[..., :-1] - low[..., :-1]) * (both := both * axis)
-neighbours: neighbours
+neighbours: neighbours::differences_count_down_the_columns_and_along_the_rows \
+neighbours::turned_maps_have_the_same_prior_and_turned_answers
 - d = (high[..., :-1] - low[..., :-1]) * both
 + d = (high[..., :-1] - low[..., :-1]) * (both := both * (1 - axis))
 neighbours: neighbours::masked_pixels_are_no_neighbours
@@ -711,7 +769,7 @@ rawpixels: source::windows_are_those_of_the_scene
 source: source::windows_are_those_of_the_scene
 - Window(slice(first + top, first + end), window.columns)
 + Window(slice(top, end), window.columns)
-geotiff: geotiff
+geotiff: geotiff::nodata_of_each_band_masks geotiff::nodata_of_the_file_masks
 - if missing is not None and (good is None or good[band]):
 + if missing is not None:
 geotiff: geotiff::mask_band_masks geotiff::alpha_is_a_mask_and_no_band
@@ -899,7 +957,7 @@ scoring: cli::fit_unmix_score
 - sad = np.asarray(metrics.spectral_angle(E[order], E_true))
 + sad = np.asarray(metrics.spectral_angle(E, E_true))
 # pictures and the report
-plots: plots
+plots: plots::composite_is_upright_and_in_colour
 - axes.imshow(colours, origin="upper", interpolation="nearest")
 + axes.imshow(colours, origin="lower", interpolation="nearest")
 plots: plots::an_abundance_stands_where_it_is
@@ -911,28 +969,28 @@ plots: plots::convergence_shows_failures_and_tolerance
 plots: plots::spectra_over_wavelengths
 - gaps = np.flatnonzero(steps > 3 * np.median(steps)) + 1 if steps.size else np.empty(0, int)
 + gaps = np.flatnonzero(steps > 30 * np.median(steps)) + 1 if steps.size else np.empty(0, int)
-report_maps: report
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
 - return f"largest at row {row}, column {column}"
 + return f"largest at row {column}, column {row}"
-report_maps: report
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
 - mean {seen.mean():.3g}, {_where(
 + mean {values.mean():.3g}, {_where(
-report_maps: report
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
 - seen = values[valid].astype(np.float64)
 + seen = values.ravel().astype(np.float64)
-report_maps: report
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
 - seen = result.residual[valid]
 + seen = result.residual.ravel()
-report_maps: report
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
 - light = result.brightness[valid]
 + light = result.brightness.ravel()
-report_maps: report
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
 - seen = result.convergence[result.valid]
 + seen = result.convergence.ravel() * 0.5
-report_maps: report
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
 - Number(_area(seen.sum() * area))
 + Number(_area(seen.mean() * area))
-charts: report
+charts: report::large_maps_are_averaged_and_small_ones_enlarged
 - count = summed(seen.astype(np.float64))
 + count = summed(np.ones_like(seen, np.float64))
 charts: report::maps_and_composite_are_upright
@@ -944,7 +1002,7 @@ charts: report::scales
 maps: outputs placed_outputs::residual_and_convergence_lie_where_the_scene_lies
 - found[block] = np.sqrt(np.mean(np.square(mixed), axis=2))
 + found[block] = np.sqrt(np.sum(np.square(mixed), axis=2))
-maps: report plots
+maps: report::masked_pixels_move_no_colour
 - bottom, top = np.nanpercentile(values[scene.valid], [low, high], axis=0)
 + bottom, top = np.nanpercentile(values, [low, high], axis=(0, 1))
 sidecar: outputs
