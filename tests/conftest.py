@@ -44,11 +44,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     hangs first of all: with two processes it would hang nine times. And where one test is left for a new process, it
     waits for ever: a process begins a test when it knows the next one, or that there is none.
     """
-    if config.getvalue("dist") != "loadfile":
+    if config.getoption("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
 
-    class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+    class Scheduling(LoadFileScheduling):
         def remove_node(self, node: Any) -> str | None:
             work = self.assigned_work.pop(node)
             crashed = next((test for unit in work.values() for test, done in unit.items() if not done), None)

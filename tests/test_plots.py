@@ -157,6 +157,9 @@ def test_convergence_shows_failures_and_tolerance():
         "tolerance 0.0001",
         "not converged: 10 of 30",
     ]
+    crosses = next(line for line in axes.lines if line.get_marker() == "x")
+    np.testing.assert_array_equal(crosses.get_xdata(), np.arange(0, 30, 3))  # on the steps that failed
+    np.testing.assert_allclose(crosses.get_ydata(), 3e-4)
 
 
 def test_convergence_survives_nan_and_zero():
