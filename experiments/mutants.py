@@ -1005,16 +1005,16 @@ maps: outputs placed_outputs::residual_and_convergence_lie_where_the_scene_lies
 maps: report::masked_pixels_move_no_colour
 - bottom, top = np.nanpercentile(values[scene.valid], [low, high], axis=0)
 + bottom, top = np.nanpercentile(values, [low, high], axis=(0, 1))
-sidecar: outputs
+sidecar: outputs::means_and_areas_count_valid_pixels_alone
 - name: np.mean(values[scene.valid], axis=0, dtype=np.float64)
 + name: np.mean(values, axis=(0, 1), dtype=np.float64)
-sidecar: outputs cli::areas_of_a_perfect_unmixing
+sidecar: outputs::means_and_areas_count_valid_pixels_alone
 - [mean * area * valid_pixels for mean in
 + [mean * area * height * width for mean in
 page: report::text_cannot_leave_its_place
 - <{name}{scope}{kind}>{escape(text)}</{name}>
 + <{name}{scope}{kind}>{text}</{name}>
-report_spectra: report
+report_spectra: report::library_spectra_are_drawn_at_the_height_of_their_match
 - products[0] / np.where(products[1] > 0, products[1], 1)
 + products[1] / np.where(products[0] > 0, products[0], 1)
 # the command line

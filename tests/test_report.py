@@ -21,6 +21,7 @@ from dequnmix_jax.library import Library
 from dequnmix_jax.maps import colour_composite
 from dequnmix_jax.outputs import result_of
 from dequnmix_jax.records import Estimate, Trace
+from dequnmix_jax.report_spectra import matched
 from dequnmix_jax.reporting import report, write_report
 from dequnmix_jax.results import read_result
 from dequnmix_jax.scene import Scene
@@ -222,6 +223,14 @@ def test_a_result_is_read_back_and_reported_alike(tmp_path):
     (tmp_path / "out" / "summary.json").write_text("{")
     with pytest.raises(InputError, match="is no JSON"):
         read_result(tmp_path / "out")
+
+
+def test_library_spectra_are_drawn_at_the_height_of_their_match():
+    found = result()[0]
+    here = Library(("x", "y", "z"), WAVELENGTHS, np.asarray([[0.4], [3.0], [7.0]]) * spectra()[[2, 0, 1]])
+    drawn = matched(found, here)
+    assert [names[0] for names in drawn.matches.names] == ["y", "z", "x"]
+    np.testing.assert_allclose(drawn.spectra, spectra(), rtol=1e-4)
 
 
 def test_a_library_needs_wavelengths():
