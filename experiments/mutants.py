@@ -505,8 +505,8 @@ curvature: certificate::differences_of_states_have_sum_zero
 + if sum_to_one:
 # endmembers
 endmembers: endmembers::vca_does_not_see_masked_pixels_or_the_unit
-- reach = jnp.where(valid, jnp.abs(
-+ reach = jnp.where(True, jnp.abs(
+- C = jnp.where(valid[:, None], S - mean[None, :], 0.0)
++ C = S - mean[None, :]
 endmembers: endmembers::of_several_runs_the_one_of_largest_volume_is_kept
 - jnp.argmax(volumes >= jnp.max(volumes) - alike)
 + jnp.argmin(volumes)
