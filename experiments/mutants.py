@@ -523,8 +523,8 @@ extreme: extreme::pure_pixels_are_found_among_duplicates_dark_and_masked_ones
 - rest = _farthest(x - x[first][None], lit, count - 1)
 + rest = _farthest(x, lit, count - 1)
 extreme: extreme::pure_pixels_are_found_among_duplicates_dark_and_masked_ones
-- square = jnp.where(valid, jnp.sum(x * x, axis=1), -1)
-+ square = jnp.sum(x * x, axis=1)
+- u = x[point] / jnp.where(length > 0, length, 1)
++ u = x[point]
 simplex_volume: extreme::no_exchange_of_a_pixel_makes_the_simplex_of_nfindr_larger
 - chosen.at[jnp.mod(best, R)].set(best // R)
 + chosen.at[jnp.mod(best + 1, R)].set(best // R)
@@ -540,11 +540,11 @@ minimum_volume: extreme::no_pure_pixels_and_the_minimum_volume_beats_vca_clearly
 minimum_volume: extreme::a_flat_scene_says_that_it_failed_and_gives_numbers
 - Trace(last.steps, last.change, last.change <= _CHANGE)
 + Trace(last.steps, last.change, last.done)
-subspace: extreme::the_frame_gives_the_pixels_back
+subspace: extreme::the_frame_is_that_of_the_valid_pixels
 - C = jnp.where(valid[:, None], Y - mean[None], 0)
 + C = Y - mean[None]
 # noise and dimension
-noise: noise::the_noise_of_each_band_is_found
+noise: noise::what_the_regression_has_fitted_is_given_back
 - left = valid / jnp.where(freedom > 1, freedom, 1) / precision
 + left = 1 / precision
 noise: noise::masked_pixels_do_not_count

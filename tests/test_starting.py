@@ -142,17 +142,36 @@ def test_the_decision_follows_the_scores():
     assert bool(starting.decide(small, quiet._replace(floor=floor), starting.Weights()).scaled)
 
 
+QUIET = measuring.Whole(**{name: jnp.zeros(2 if name == "floor" else ()) for name in measuring.Whole._fields})
+"""A scene without noise, whose spectra do not vary."""
+
+
+def test_a_purified_candidate_may_fit_worse_where_spectra_vary():
+    """Against another extreme pixel, so that nothing but its own allowance decides: log 1.2 = 0.18 < 0.02 + 0.35 v."""
+    half = len(measuring.CANDIDATES) // 2
+    flat = jnp.ones(2 * half)
+    error = flat.at[half + 1].set(0.05).at[half + 5].set(0.06)
+    scores = measuring.Scores(error, flat, -flat, 0.01 * flat, flat, 0.1 * flat)
+    plain, pure = (measuring.CANDIDATES[half + i] for i in (1, 5))
+    assert plain.method == pure.method != measuring.METHODS[-1] and pure.purified and not plain.purified
+    weights = starting.Weights(purified=0.02, varied=0.35)
+    chosen = [
+        int(starting.decide(scores, QUIET._replace(variability=jnp.asarray(v)), weights).chosen)
+        for v in (0.0, 0.4, 0.6)
+    ]
+    assert chosen == [half + 1, half + 1, half + 5]
+
+
 def test_nearly_equal_models_alone_make_a_choice_unsure():
     """All else is sure: the other kinds fit five times worse, and the halves of the pixels agree."""
     half = len(measuring.CANDIDATES) // 2
     flat = jnp.ones(2 * half)
-    quiet = measuring.Whole(jnp.zeros(()), jnp.zeros(()), jnp.zeros(2))
     weights = starting.Weights(bright=0.16, shared=0.15, near=0.04, margin=0.1, unstable=0.05)
 
     def decided(brightness, shared):
         error = (0.5 * flat).at[0].set(0.1).at[half].set(0.1 * np.exp(-brightness))
         scores = measuring.Scores(error, flat, -flat, 0.01 * flat, flat, 0.1 * np.exp(-shared) * flat)
-        return starting.decide(scores, quiet, weights)
+        return starting.decide(scores, QUIET, weights)
 
     for brightness, shared, scaled, unsure in (
         (0.05, 0.0, False, False), (0.13, 0.0, False, True), (0.19, 0.19, True, True), (0.24, 0.24, True, False),
