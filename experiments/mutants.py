@@ -310,7 +310,7 @@ solvers::nan_is_never_a_success_and_ends_at_once
 - worked = ends[1] <= ends[0]
 + worked = ends[1] > ends[0]
 # implicit
-implicit: implicit::implicit_and_unrolled_agree_in_float32
+implicit: implicit::the_adjoint_says_how_it_went
 - return w + pull(u)
 + return w - pull(u)
 implicit: implicit::the_adjoint_is_as_accurate_for_a_mean_as_for_a_sum
@@ -325,7 +325,7 @@ implicit: implicit::the_phantom_gradient_is_that_of_a_few_damped_steps_from_the_
 implicit: implicit::the_tolerance_of_the_adjoint_follows_the_forward_one_unless_it_has_its_own
 - tolerance if backward.tolerance is None else backward.tolerance, x.dtype
 + tolerance, x.dtype
-implicit: implicit::the_adjoint_says_how_it_went implicit::implicit_and_unrolled_agree_in_float32
+implicit: implicit::bicgstab_ends_after_as_many_steps_as_there_are_unknowns
 - p = s["r"] + beta * (s["p"] - s["omega"] * s["v"])
 + p = s["r"] + beta * (s["p"] + s["omega"] * s["v"])
 implicit: implicit::a_traced_tolerance_reaches_both_solves_of_a_gradient
@@ -578,7 +578,7 @@ starting: starting::nearly_equal_models_alone_make_a_choice_unsure
 starting: starting::the_decision_follows_the_scores
 - scaled = differ & (shared > enough)
 + scaled = differ
-starting: starting::the_decision_follows_the_scores
+starting: starting::a_purified_candidate_may_fit_worse_where_spectra_vary
 - - jnp.where(purified, weights.purified + weights.varied * whole.variability, 0)
 + - jnp.where(purified, weights.purified, 0)
 starting: starting::the_decision_follows_the_scores
@@ -769,7 +769,7 @@ rawpixels: source::windows_are_those_of_the_scene
 source: source::windows_are_those_of_the_scene
 - Window(slice(first + top, first + end), window.columns)
 + Window(slice(top, end), window.columns)
-geotiff: geotiff::nodata_of_each_band_masks geotiff::nodata_of_the_file_masks
+geotiff: values::the_nodata_value_in_a_bad_band_hides_no_pixel geotiff::nodata_of_each_band_masks
 - if missing is not None and (good is None or good[band]):
 + if missing is not None:
 geotiff: geotiff::mask_band_masks geotiff::alpha_is_a_mask_and_no_band
@@ -787,7 +787,7 @@ ground: placed_outputs::areas_are_known_in_metres_alone
 georaster: placed_outputs::geotiff_read_back_by_rasterio
 - for band, name in enumerate(band_names, start=1):
 + for band, name in enumerate(band_names[::-1], start=1):
-matvariables: matfiles
+matvariables: values::a_hdf5_mat_file_without_matlabs_marks_is_not_turned
 - return values.T if kind else values
 + return values.T
 matvariables: matfiles::every_layout_gives_the_same_scene matfiles::the_user_says_the_order
@@ -922,7 +922,7 @@ atomic: outputs
 atomic: outputs::nothing_is_overwritten_unasked
 - if os.path.lexists(path) and not overwrite:
 + if os.path.lexists(path) and overwrite:
-resuming: resuming
+resuming: resuming::a_training_with_another_mask_is_another
 - "scene": _digest(cube, mask, *jax.tree.leaves(whole)),
 + "scene": _digest(cube, *jax.tree.leaves(whole)),
 resuming: resuming::a_training_of_something_else_is_not_lost_unasked
@@ -931,7 +931,7 @@ resuming: resuming::a_training_of_something_else_is_not_lost_unasked
 resuming: resuming::a_training_that_goes_on_gives_the_same_bits
 - state, history, written = new, joined([history, more]), False
 + state, history, written = new, joined([more, history]), False
-checkpoint: checkpoint
+checkpoint: checkpoint::other_r_or_b
 - if bands is not None and shape[1] != bands:
 + if bands is not None and shape[1] < bands:
 checkpoint: checkpoint::foreign_and_hostile_files
@@ -944,16 +944,16 @@ lock: placed_outputs tiles::two_processes_do_not_write_the_same_output
 - if not taken(file):
 + if taken(file) is None:
 # scoring
-scoring: cli::fit_unmix_score cli::score_without_spectra_says_so
+scoring: score::a_cycle_of_three_is_put_into_the_order_of_the_reference score::without_spectra_or_levels_there_is_one_figure
 - order[rows] = columns
 + order[columns] = rows
-scoring: cli::fit_unmix_score cli::score_without_spectra_says_so cli::masked_pixels_stay_out
+scoring: score::what_the_estimate_masks_is_not_counted
 - where = None if mask is None else jnp.asarray(mask)
 + where = None
-scoring: cli::fit_unmix_score cli::score_without_spectra_says_so cli::masked_pixels_stay_out
+scoring: score::what_the_estimate_masks_is_not_counted
 - a, b = maps[valid].astype(np.float64), reference[valid].astype(np.float64)
 + a, b = maps.reshape(-1, maps.shape[2]), reference.reshape(-1, maps.shape[2])
-scoring: cli::fit_unmix_score
+scoring: score::a_cycle_of_three_is_put_into_the_order_of_the_reference
 - sad = np.asarray(metrics.spectral_angle(E[order], E_true))
 + sad = np.asarray(metrics.spectral_angle(E, E_true))
 # pictures and the report
