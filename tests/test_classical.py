@@ -73,6 +73,13 @@ def test_residual_sees_what_is_not_optimal(solver, sum_to_one):
         assert jnp.median(RESIDUAL(Y, E, wrong, sum_to_one)) > 1e-4
 
 
+def test_the_residual_by_hand():
+    """One coefficient is off: by 0.3 of a pixel of length 0.5^(1/2), or 0.2 too much, which the descent overshoots."""
+    Y, E = jnp.full((1, 1, 2), 0.5), jnp.eye(2)
+    assert float(RESIDUAL(Y, E, jnp.asarray([[[0.5, 0.2]]]), False)[0, 0]) == pytest.approx(0.3 / 0.5**0.5, rel=1e-5)
+    assert float(RESIDUAL(Y, E, jnp.asarray([[[0.7, 0.3]]]), True)[0, 0]) == pytest.approx(0.4, rel=1e-5)
+
+
 @SOLVERS
 def test_gradient_goes_through_the_active_set(x64, solver, sum_to_one):
     Y, E = scene(5, 5, 12)

@@ -163,7 +163,8 @@ def test_masked_pixels_teach_nothing(sample):
     mask = jnp.ones((12, 11), bool).at[:, 8:].set(False)
     spoiled = jnp.where(mask[..., None], sample.cube, 99.0)
     clean = jnp.where(mask[..., None], sample.cube, 0.0)
-    state = training.begin(jax.random.key(0), sample.cube, CONFIG, endmembers=sample.endmembers, mask=mask)
+    unknown = jnp.where(mask[..., None], sample.cube, jnp.nan)
+    state = training.begin(jax.random.key(0), unknown, CONFIG, endmembers=sample.endmembers, mask=mask)
     run = jax.jit(lambda cube: training.advance(state, cube, CONFIG, SHORT, Rates(), 3, mask=mask)[0].params)
     np.testing.assert_allclose(run(spoiled)["endmembers"], run(clean)["endmembers"], atol=1e-5)
 
