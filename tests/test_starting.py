@@ -142,7 +142,9 @@ def test_the_decision_follows_the_scores():
     assert bool(starting.decide(small, quiet._replace(floor=floor), starting.Weights()).scaled)
 
 
-QUIET = measuring.Whole(**{name: jnp.zeros(2 if name == "floor" else ()) for name in measuring.Whole._fields})
+QUIET = measuring.Whole(
+    **{name: jnp.zeros(2 if name in ("floor", "lacking") else ()) for name in measuring.Whole._fields}
+)
 """A scene without noise, whose spectra do not vary."""
 
 
