@@ -696,9 +696,9 @@ metrics: metrics::errors_by_hand
 metrics: metrics::alignment_undoes_a_permutation metrics::alignment_is_the_best_assignment_and_not_the_greedy_one
 - jnp.int32).at[rows].set(columns.astype(jnp.int32))
 + jnp.int32).at[columns].set(rows.astype(jnp.int32))
-metrics: metrics::masked_pixels_do_not_exist
-- (b if mask is None else jnp.where(mask[..., None], b, -jnp.inf))
-+ (b)
+metrics: metrics::errors_by_hand
+- jnp.log10(peak * peak / jnp.mean(
++ jnp.log10(peak / jnp.mean(
 quality: quality::a_pixel_that_was_disturbed_stands_out quality::the_map_adds_up_to_the_residual_of_its_state
 - change = jnp.sqrt(jnp.mean(jnp.square(after - state), axis=-1))
 + change = jnp.sqrt(jnp.mean(jnp.square(after), axis=-1))
