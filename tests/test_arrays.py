@@ -73,6 +73,14 @@ def test_fill_values(tmp_path, how):
     assert np.argwhere(~read(path).valid).tolist() == [[1, 3]]
 
 
+def test_a_fill_value_of_zero_is_only_the_default_of_zarr(tmp_path):
+    group = zarr.open_group(str(tmp_path / "s.zarr"), mode="w", zarr_format=2)
+    values = cube()
+    values[1, 3, 0] = 0
+    add(group, 2, "r", values, ("y", "x", "band"), 0.0)
+    assert read(tmp_path / "s.zarr").valid.all()
+
+
 @pytest.mark.parametrize("version", [2, 3])
 def test_a_bare_array(tmp_path, version):
     array = zarr.create_array(

@@ -138,6 +138,10 @@ def test_other_r_or_b():
     checkpoint.check_matches(params())
     with pytest.raises(InputError, match="trained on 7 bands and the scene has 156"):
         checkpoint.check_matches(params(), bands=156)
+    with pytest.raises(InputError, match="trained on 7 bands and the scene has 6"):
+        checkpoint.check_matches(params(), bands=6)
+    with pytest.raises(InputError, match="has 3 endmembers and 2 were asked for"):
+        checkpoint.check_matches(params(), count=2)
     with pytest.raises(InputError, match="has 3 endmembers and 5 were asked for"):
         checkpoint.check_matches(params(), count=5)
     with pytest.raises(InputError, match="no trained model"):

@@ -73,6 +73,13 @@ def test_residual_sees_what_is_not_optimal(solver, sum_to_one):
         assert jnp.median(RESIDUAL(Y, E, wrong, sum_to_one)) > 1e-4
 
 
+def test_the_residual_by_hand():
+    """One coefficient is off: by 0.3 of a pixel of length 0.5^(1/2), or 0.2 too much, which the descent overshoots."""
+    Y, E = jnp.full((1, 1, 2), 0.5), jnp.eye(2)
+    assert float(RESIDUAL(Y, E, jnp.asarray([[[0.5, 0.2]]]), False)[0, 0]) == pytest.approx(0.3 / 0.5**0.5, rel=1e-5)
+    assert float(RESIDUAL(Y, E, jnp.asarray([[[0.7, 0.3]]]), True)[0, 0]) == pytest.approx(0.4, rel=1e-5)
+
+
 @SOLVERS
 def test_gradient_goes_through_the_active_set(x64, solver, sum_to_one):
     Y, E = scene(5, 5, 12)
@@ -145,6 +152,18 @@ def test_soft_nnls_lies_between_scaled_and_fully_constrained_least_squares():
     part, s = classical.soft_nnls(jnp.where(mask[..., None], scene.cube, jnp.nan), E, mask=mask)
     assert float(jnp.abs(part[2]).max()) == 0 and float(jnp.abs(s[2]).max()) == 0
     assert float(jnp.abs(part - jnp.where(mask[..., None], a, 0)).max()) < 0.05
+
+
+def test_the_weight_of_a_soft_sum_is_in_units_of_the_valid_pixels():
+    """By hand: with E = I and y = (0.6, 0.2), x = y + r (1 - s) and s = (0.8 + 2 r) / (1 + 2 r), r = w^2 0.4."""
+    cube = jnp.full((3, 4, 2), 7.0).at[:2].set(jnp.asarray([0.6, 0.2]))
+    mask = jnp.zeros((3, 4), bool).at[:2].set(True)
+    r = 0.5**2 * 0.4
+    s = (0.8 + 2 * r) / (1 + 2 * r)
+    abundances, brightness = classical.soft_nnls(cube, jnp.eye(2), weight=0.5, mask=mask)
+    np.testing.assert_allclose(brightness[:2], s, rtol=1e-5)
+    np.testing.assert_allclose(abundances[:2, :, 0], (0.6 + r * (1 - s)) / s, rtol=1e-5)
+    np.testing.assert_array_equal(brightness[2], 0)
 
 
 def test_scaled_nnls_separates_brightness():

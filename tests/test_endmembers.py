@@ -65,6 +65,13 @@ def test_vca_does_not_see_masked_pixels_or_the_unit():
     found = VCA(jax.random.key(0), Y.at[5, 5:9].set(jnp.nan), 3, mask=mask)
     assert matched_angle(found, E) < 2e-3
     np.testing.assert_allclose(VCA(jax.random.key(0), Y.at[5, 5:9].set(1e4), 3, mask=mask), found, atol=1e-5)
+    # In noise, where the direction of the mean is one of the search.
+    Y, _, _ = pure_scene(3, 12.0)
+    half = jnp.ones(Y.shape[:2], bool).at[10:].set(False)
+    for seed in range(3):
+        found = VCA(jax.random.key(seed), Y, 3, mask=half)
+        np.testing.assert_allclose(VCA(jax.random.key(seed), Y[:10], 3), found, atol=2e-4)
+    Y, _, _ = pure_scene(3, 70.0)
     # A power of two, which rounds nothing: otherwise an eigenvector may turn round, and the order with it.
     np.testing.assert_allclose(VCA(jax.random.key(0), 4096.0 * Y, 3) / 4096.0, VCA(jax.random.key(0), Y, 3), atol=1e-6)
 

@@ -10,7 +10,7 @@ import pytest
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.envi import read_image, read_library
 from dequnmix_jax.envi_header import DATA_TYPES, read_header
-from dequnmix_jax.envi_writing import write_image, write_library
+from dequnmix_jax.envi_writing import write_image, write_library, write_strips
 
 LINES, SAMPLES, BANDS = 4, 3, 5
 VALUES = np.arange(LINES * SAMPLES * BANDS).reshape(LINES, SAMPLES, BANDS)
@@ -157,6 +157,12 @@ def test_ignored_ranges_and_widths(tmp_path):
     np.testing.assert_allclose(scene.with_good_bands().fwhm, [10, 10, 10])
 
 
+def test_both_ends_of_an_ignored_range_are_ignored(tmp_path):
+    fields = {"wavelength": "{450, 550, 650, 750, 850}", "wavelength_units": "Nanometers"}
+    scene = read_image(image(tmp_path, **fields), ignore=[(550, 650), (850, 900)])
+    assert scene.good_bands.tolist() == [True, False, False, True, False]
+
+
 def test_ignore_value_in_a_bad_band_does_not_mask(tmp_path):
     values = VALUES.copy()
     values[..., 1] = 9999
@@ -283,6 +289,16 @@ def test_headers_that_are_none(tmp_path):
 def test_latin_header_with_windows_lines(tmp_path):
     (tmp_path / "x.hdr").write_bytes("ENVI\r\nwavelength units = \xb5m\r\nMap  Info = {a,\r\n b}\r\n".encode("latin-1"))
     assert read_header(tmp_path / "x.hdr") == {"wavelength units": "µm", "map info": "{a,\n b}"}
+
+
+def test_an_image_written_in_strips_is_the_image(tmp_path):
+    values = (VALUES / 7).astype(np.float32)
+    height = values.shape[0]
+    strips = [(first, values[first : first + 2]) for first in range(0, height, 2)]
+    files = write_strips(tmp_path / "a.img", iter(strips[::-1]), values.shape, nodata=-9999)
+    np.testing.assert_array_equal(read_image(files[0]).cube, values)
+    write_image(tmp_path / "b.img", values, nodata=-9999)
+    assert files[0].read_bytes() == (tmp_path / "b.img").read_bytes()
 
 
 def test_written_image_reads_back(tmp_path):

@@ -36,6 +36,26 @@ def test_blocks_and_repair(count, sum_to_one, monkeypatch):
     np.testing.assert_allclose(repaired, slow, atol=5e-6)
 
 
+def test_a_dependent_column_takes_no_part():
+    """Of a column and a multiple of it the first explains everything, and rounding makes nothing of the second."""
+    v = np.random.default_rng(0).normal(size=(4, 1, 20)).astype("f")
+    factor = np.linspace(0.3, 3.0, 20, dtype="f")[None, None]
+    z, r = active_set.least_squares(
+        jnp.asarray(np.concatenate([v, v * factor], 1)), 2 * v[:, 0], jnp.ones((2, 20), bool)
+    )
+    np.testing.assert_allclose(z, np.repeat([[2.0], [0.0]], 20, axis=1), atol=1e-5)
+    np.testing.assert_allclose(r, 0, atol=1e-5)
+
+
+def test_a_wrong_answer_of_the_search_is_noticed(monkeypatch):
+    """A search that says 1 / R of every pixel, and is sure: the conditions of optimality refuse it."""
+    P, t = problem(3, 40)
+    wrong = lambda tab, t: (jnp.full((3, t.shape[1]), 1 / 3), jnp.zeros((3, t.shape[0], t.shape[1])))  # noqa: E731
+    monkeypatch.setattr(enumeration, "search", wrong)
+    found = exact.solve.__wrapped__(jnp.asarray(t), None, np.eye(4, dtype="f"), jnp.asarray(P), True)
+    np.testing.assert_allclose(found, active_set.active_set(P, jnp.asarray(t), True), atol=1e-5)
+
+
 @pytest.mark.parametrize("sum_to_one", [True, False])
 def test_both_searches_agree_and_need_no_repair(sum_to_one):
     P, t = problem(5, 200)

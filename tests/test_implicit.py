@@ -97,6 +97,16 @@ def test_the_adjoint_says_how_it_went(method):
     assert not bool(short.converged)
 
 
+def test_bicgstab_ends_after_as_many_steps_as_there_are_unknowns(x64):
+    """In exact arithmetic it needs one step, two applications, for each unknown of any regular system."""
+    M = jax.random.normal(jax.random.key(3), (6, 6), jnp.float64)
+    w = jax.random.normal(jax.random.key(4), (6,), jnp.float64)
+    backward = Adjoint("bicgstab", 1e-8, max_steps=100)
+    u, trace = jax.jit(lambda M, w: adjoint_trace(lambda M, z: M @ z, backward, M, jnp.zeros(6), w))(M, w)
+    assert bool(trace.converged) and int(trace.steps) <= 2 * 6 + 2
+    np.testing.assert_allclose(u, jnp.linalg.solve(jnp.eye(6) - M.T, w), rtol=1e-6)
+
+
 def test_a_zero_cotangent_gives_a_zero_gradient():
     theta = draw()
     u, trace = adjoint_trace(contract, Adjoint(), theta, jnp.zeros((4, SIZE)), jnp.zeros((4, SIZE)))

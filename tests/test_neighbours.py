@@ -55,6 +55,30 @@ def maps_in_a_row():
     return synthetic.abundance_field(jax.random.key(9), (20, 30), 3).reshape(-1, 3)
 
 
+def test_differences_count_down_the_columns_and_along_the_rows():
+    """By hand: 6, 9 and 12 down, 1, 2, 4 and 5 along; a pixel less, 6 and 12 down, 4 and 5 along."""
+    A = jnp.asarray([[0.0, 1.0, 3.0], [6.0, 10.0, 15.0]])[..., None]
+    valid = jnp.ones((2, 3), bool)
+    found, pairs = neighbours._semivariance(A, valid, 1)
+    assert float(found[0, 0]) == pytest.approx((36 + 81 + 144 + 1 + 4 + 16 + 25) / (2 * 7)) and int(pairs) == 7
+    found, pairs = neighbours._semivariance(A, valid.at[0, 1].set(False), 1)
+    assert float(found[0, 0]) == pytest.approx((36 + 144 + 16 + 25) / (2 * 4)) and int(pairs) == 4
+    found, pairs = neighbours._semivariance(A, valid, 2)
+    assert float(found[0, 0]) == pytest.approx((9 + 81) / (2 * 2)) and int(pairs) == 2
+
+
+def test_turned_maps_have_the_same_prior_and_turned_answers(maps):
+    """Maps that are smooth down the columns and rough along the rows, where the two directions disagree."""
+    stripes = 0.1 * jax.random.normal(jax.random.key(4), (1, 40, 1)) * jnp.asarray([1.0, -1.0, 0.0])[None, None]
+    noisy = jnp.clip(maps[1][:, :40] + stripes, 0, 1)
+    noisy = noisy / jnp.sum(noisy, axis=-1, keepdims=True)
+    both = jax.jit(lambda A: (found := neighbours.smoother(A), dq.smooth(A, found)))
+    (found, smoothed), (turned, other) = both(noisy), both(noisy.swapaxes(0, 1))
+    assert float(found.strength.max()) > 0.05
+    np.testing.assert_allclose(turned.strength, found.strength, atol=0.01)
+    np.testing.assert_allclose(other.swapaxes(0, 1), smoothed, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 400), (3, 3), (2, 60), (10, 10)])
 def test_few_pixels_are_no_ground_and_raise_nothing(shape):
     A = jax.random.dirichlet(jax.random.key(1), jnp.ones(3), shape)

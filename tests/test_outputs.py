@@ -12,6 +12,7 @@ from dequnmix_jax.atomic import replacing_file, replacing_folder
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.envi import read_image, read_library
 from dequnmix_jax.files import read, read_truth, write
+from dequnmix_jax.ground import Ground
 from dequnmix_jax.naming import found_spectra
 from dequnmix_jax.records import Estimate, Trace
 from dequnmix_jax.scene import Scene
@@ -134,6 +135,20 @@ def test_estimate_that_does_not_fit(tmp_path, change, names, message):
     with pytest.raises(InputError, match=message):
         write(tmp_path / "out", estimate()._replace(**change), scene(), names=names)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_means_and_areas_count_valid_pixels_alone(tmp_path):
+    """By hand: 19 valid pixels hold 0.5, 0.3 and 0.2; the masked one holds other values, which count nowhere."""
+    shares = np.broadcast_to([0.5, 0.3, 0.2], (H, W, R)).copy()
+    shares[1, 2] = [0.0, 0.0, 1.0]
+    mask, light = np.ones((H, W), bool), np.full((H, W), 2.0)
+    mask[1, 2], light[1, 2] = False, 50.0
+    ground = Ground("EPSG:32632", (30.0, 0.0, 600000.0, 0.0, -20.0, 5300000.0))
+    write(tmp_path / "out", estimate()._replace(abundances=shares, brightness=light), scene(mask=mask, ground=ground))
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    np.testing.assert_allclose(summary["mean_abundances"], [0.5, 0.3, 0.2])
+    np.testing.assert_allclose(summary["areas_m2"], np.multiply([0.5, 0.3, 0.2], 19 * 600))
+    assert summary["maps"]["brightness"]["mean"] == 2
 
 
 def test_atomic_file(tmp_path):

@@ -157,6 +157,9 @@ def test_convergence_shows_failures_and_tolerance():
         "tolerance 0.0001",
         "not converged: 10 of 30",
     ]
+    crosses = next(line for line in axes.lines if line.get_marker() == "x")
+    np.testing.assert_array_equal(crosses.get_xdata(), np.arange(0, 30, 3))  # on the steps that failed
+    np.testing.assert_allclose(crosses.get_ydata(), 3e-4)
 
 
 def test_convergence_survives_nan_and_zero():
@@ -178,6 +181,9 @@ def test_composite_is_upright_and_in_colour():
     assert tuple(colour_at(figure, axes, 5, 0)) == (0, 0, 255)
     assert tuple(colour_at(figure, axes, 5, 8)) == (0, 0, 0)
     assert tuple(colour_at(figure, axes, 0, 8)) == (178, 178, 178)
+    pixels = drawn(figure)
+    rows = [np.argwhere((pixels == colour).all(axis=2))[:, 0] for colour in ((255, 0, 0), (0, 0, 255))]
+    assert rows[0].max() < rows[1].min()  # as drawn: red above blue
     assert axes.get_title() == "640, 550, 460 nm as red, green, blue"
 
 

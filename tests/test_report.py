@@ -18,8 +18,10 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.files import write
 from dequnmix_jax.ground import Ground
 from dequnmix_jax.library import Library
+from dequnmix_jax.maps import colour_composite
 from dequnmix_jax.outputs import result_of
 from dequnmix_jax.records import Estimate, Trace
+from dequnmix_jax.report_spectra import matched
 from dequnmix_jax.reporting import report, write_report
 from dequnmix_jax.results import read_result
 from dequnmix_jax.scene import Scene
@@ -139,6 +141,40 @@ def test_maps_and_composite_are_upright():
     assert "largest at row 0, column 0" in alternative and "1, mean 0.397" in alternative
 
 
+def test_maps_say_where_they_are_largest_and_count_valid_pixels_alone():
+    """By hand: 2 in 124 pixels, 3 in one, and 50 in the masked one, which counts nowhere."""
+    found = result()[0]
+    values = np.full((H, W), 2.0, np.float32)
+    values[2, 11], values[8, 13] = 3, 50
+    text = report(
+        replace(
+            found, residual=values, brightness=values, convergence=values, abundances=values[..., None].repeat(R, 2)
+        )
+    )
+    seen = Page(text)
+    said = [image["alt"] for image in seen.images if "largest at" in image["alt"]]
+    assert len(said) == R + 3
+    for words in said:
+        assert "2 to 3, mean 2.01, largest at row 2, column 11" in words, words
+    assert "mean 2.01, 95 % of the pixels below 2" in seen.text and "mean 2.01, from 2 to 3" in seen.text
+    assert "largest 3 " in seen.text and "50" not in "".join(re.findall(r"largest [\d.]+", seen.text))
+    table = re.search(r"Mean abundances.*?</table>", text, re.DOTALL)[0]
+    assert ">2.0080<" in table and ">3.000<" in table and ">125<" in table
+    assert f">{251 * 900 / 1e4:.4g} ha<" in table
+
+
+def test_masked_pixels_move_no_colour():
+    cube = np.random.default_rng(0).random((7, 8, 4)).astype(np.float32)
+    mask = np.ones((7, 8), bool)
+    mask[0, 0] = False
+    pictures = []
+    for fill in (0.0, 1e6):
+        cube[0, 0] = fill
+        pictures.append(colour_composite(Scene(cube.copy(), mask=mask))[0])
+    np.testing.assert_array_equal(*pictures)
+    assert pictures[0].max() == 1 and (pictures[0][0, 0] == 0).all()
+
+
 def test_what_went_wrong_stands_first():
     found, _, _ = result(converged=False)
     text = report(found)
@@ -189,6 +225,14 @@ def test_a_result_is_read_back_and_reported_alike(tmp_path):
         read_result(tmp_path / "out")
 
 
+def test_library_spectra_are_drawn_at_the_height_of_their_match():
+    found = result()[0]
+    here = Library(("x", "y", "z"), WAVELENGTHS, np.asarray([[0.4], [3.0], [7.0]]) * spectra()[[2, 0, 1]])
+    drawn = matched(found, here)
+    assert [names[0] for names in drawn.matches.names] == ["y", "z", "x"]
+    np.testing.assert_allclose(drawn.spectra, spectra(), rtol=1e-4)
+
+
 def test_a_library_needs_wavelengths():
     found, _, _ = result()
     with pytest.raises(InputError, match="has no wavelengths"):
@@ -216,6 +260,9 @@ def test_large_maps_are_averaged_and_small_ones_enlarged():
         [[int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in charts.stops(charts.Scale(0, 1, "viridis"))]
     )
     np.testing.assert_allclose(255 * picture[5, [0, -1], :3], ends[[0, -1]], atol=1)
+    half = np.indices(values.shape).sum(axis=0) % 2 == 0  # an average is that of the valid pixels alone
+    picture = pixels({"src": charts.map_picture(np.where(half, 1.0, -9.0), half, charts.Scale(0, 1, "viridis"))[0]})
+    assert np.abs(255 * picture[:, :, :3] - ends[-1]).max() <= 1
 
 
 def test_scales():

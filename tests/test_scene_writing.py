@@ -83,6 +83,10 @@ def test_other_programs_read_it(tmp_path):
             assert file.crs.to_epsg() == 32632 and tuple(file.transform)[:6] == PLACE and file.nodata == -9999
     with rasterio.open(tmp_path / "s.tif") as file:
         assert file.descriptions[0] == "400.1234568 nm" and file.tags(3)["bbl"] == "0"
+    write_scene(tmp_path / "s.zarr", made)
+    group = zarr.open_group(str(tmp_path / "s.zarr"), mode="r")  # coordinates are those of the centres of pixels
+    np.testing.assert_allclose(group["x"][:], 600015 + 30 * np.arange(W))
+    np.testing.assert_allclose(group["y"][:], 5299990 - 20 * np.arange(H))
 
 
 def test_xarray_reads_it(tmp_path):

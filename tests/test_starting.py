@@ -142,6 +142,86 @@ def test_the_decision_follows_the_scores():
     assert bool(starting.decide(small, quiet._replace(floor=floor), starting.Weights()).scaled)
 
 
+QUIET = measuring.Whole(
+    **{name: jnp.zeros(2 if name in ("floor", "lacking") else ()) for name in measuring.Whole._fields}
+)
+"""A scene without noise, whose spectra do not vary."""
+
+
+def test_a_purified_candidate_may_fit_worse_where_spectra_vary():
+    """Against another extreme pixel, so that nothing but its own allowance decides: log 1.2 = 0.18 < 0.02 + 0.35 v."""
+    half = len(measuring.CANDIDATES) // 2
+    flat = jnp.ones(2 * half)
+    error = flat.at[half + 1].set(0.05).at[half + 5].set(0.06)
+    scores = measuring.Scores(error, flat, -flat, 0.01 * flat, flat, 0.1 * flat)
+    plain, pure = (measuring.CANDIDATES[half + i] for i in (1, 5))
+    assert plain.method == pure.method != measuring.METHODS[-1] and pure.purified and not plain.purified
+    weights = starting.Weights(purified=0.02, varied=0.35)
+    chosen = [
+        int(starting.decide(scores, QUIET._replace(variability=jnp.asarray(v)), weights).chosen)
+        for v in (0.0, 0.4, 0.6)
+    ]
+    assert chosen == [half + 1, half + 1, half + 5]
+
+
+def test_nearly_equal_models_alone_make_a_choice_unsure():
+    """All else is sure: the other kinds fit five times worse, and the halves of the pixels agree."""
+    half = len(measuring.CANDIDATES) // 2
+    flat = jnp.ones(2 * half)
+    weights = starting.Weights(bright=0.16, shared=0.15, near=0.04, margin=0.1, unstable=0.05)
+
+    def decided(brightness, shared):
+        error = (0.5 * flat).at[0].set(0.1).at[half].set(0.1 * np.exp(-brightness))
+        scores = measuring.Scores(error, flat, -flat, 0.01 * flat, flat, 0.1 * np.exp(-shared) * flat)
+        return starting.decide(scores, QUIET, weights)
+
+    for brightness, shared, scaled, unsure in (
+        (0.05, 0.0, False, False), (0.13, 0.0, False, True), (0.19, 0.19, True, True), (0.24, 0.24, True, False),
+        (0.5, 0.09, True, True), (0.5, 0.06, False, True), (0.5, 0.3, True, False),
+    ):  # fmt: skip
+        found = decided(brightness, shared)
+        np.testing.assert_allclose([found.brightness, found.shared], [brightness, shared], atol=1e-4)
+        assert float(found.margin) > 0.1
+        assert bool(found.unsure) == unsure and bool(found.scaled) == scaled, (brightness, shared)
+
+
+MEASURE = jax.jit(measuring._measure, static_argnums=3)
+TWICE = jnp.asarray([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
+"""Two spectra that are the same in the even and in the odd bands: each half of the bands shows the abundances."""
+
+
+def measured(abundances, others, scaled):
+    """Measure a scene whose even bands hold some abundances (H, W, 2) and whose odd bands others."""
+    cube = jnp.stack([abundances, others], axis=-1).reshape(*abundances.shape[:2], 4)
+    return MEASURE((TWICE, TWICE, TWICE[::-1]), cube, jnp.ones(cube.shape[:2], bool), scaled)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_bands_are_judged_by_the_half_that_has_not_seen_them(scaled):
+    """By hand: each half is explained without error by itself, and the other by the difference of the two."""
+    one, two = ((1.0, 2.0), (3.0, 1.0)) if scaled else ((0.25, 0.75), (0.5, 0.5))
+    found = measured(*(jnp.broadcast_to(jnp.asarray(x), (10, 20, 2)) for x in (one, two)), scaled)
+    square = 2 * sum((a - b) ** 2 for a, b in zip(one, two, strict=True)) / sum(a**2 for a in (*one, *two))
+    np.testing.assert_allclose(found.error, np.sqrt(square), rtol=1e-5)
+    np.testing.assert_allclose(found.shared, np.sqrt(square), rtol=1e-5)
+    assert float(found.instability) < 1e-6  # the same spectra in another order
+
+
+def test_purity_is_what_one_pixel_in_a_hundred_exceeds():
+    """By hand: of 200 pixels the second purest counts, 0.8 of the one material and 0.9 of the other."""
+    share = jnp.full(200, 0.5).at[::30].set(jnp.asarray([0.9, 0.8, 0.7, 0.6, 0.05, 0.1, 0.3]))
+    A = jnp.stack([share, 1 - share], axis=-1).reshape(10, 20, 2)
+    np.testing.assert_allclose(measured(A, A, False).purity, (0.8 + 0.9) / 2, rtol=1e-5)
+
+
+def test_the_brightness_around_a_pixel_is_that_of_its_eight_neighbours():
+    level = jnp.asarray([[1.0, 2.0, 3.0], [4.0, 100.0, 6.0], [7.0, 8.0, 9.0]])
+    valid = jnp.ones((3, 3), bool).at[2, 2].set(False)
+    found = measuring._around(level[..., None], valid)
+    np.testing.assert_allclose(found[1, 1, 0], (1 + 2 + 3 + 4 + 6 + 7 + 8) / 7, rtol=1e-5)
+    np.testing.assert_allclose(found[0, 0, 0], (2 + 4 + 100) / 3, rtol=1e-5)
+
+
 def test_spectra_rest_where_they_vary_and_brightness_is_not_free():
     half = len(measuring.CANDIDATES) // 2
     flat = 0.1 * jnp.ones(2 * half)

@@ -11,6 +11,7 @@ import pytest
 from dequnmix_jax import metrics, model, objective, synthetic, training
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Model, Rates, Solver, Training
+from dequnmix_jax.records import Trace
 
 CONFIG = Model(width=4)
 SHORT = Training(epochs=12)
@@ -82,6 +83,39 @@ def test_the_endmembers_come_to_rest_before_the_network_learns(sample):
     assert int(last.moments.count) == 1  # Adam's memory of the first half is gone
 
 
+def pulled(sample, E, pull, plan, steps=4):
+    """Train E alone along a given gradient, without a solve; return E as it began and ended, and the subspace."""
+    state = training.begin(jax.random.key(0), sample.cube, Model(gradient="analytic"), endmembers=E)
+
+    def objective(params, cube, config, weights, *, initial, **_):
+        value, nothing = jnp.sum(pull * params["endmembers"]), jnp.zeros(())
+        trace = Trace(jnp.asarray(1, jnp.int32), nothing, jnp.asarray(True))
+        return value, {"angle": nothing, "error": nothing, "trace": trace, "state": initial}
+
+    rates = Rates(endmember_decay=0.0)
+    after, _ = training.advance(state, sample.cube, Model(gradient="analytic"), plan, rates, steps, objective=objective)
+    return state.params["endmembers"], after.params["endmembers"], state.subspace
+
+
+def test_endmembers_move_inside_the_signal_subspace_alone(sample):
+    pull = jax.random.normal(jax.random.key(7), sample.endmembers.shape)
+    outside = []
+    for subspace in ("signal", "all"):
+        E, moved, inside = pulled(sample, 0.5 + sample.endmembers, pull, Training(epochs=4, subspace=subspace))
+        change = moved - E
+        outside.append(float(jnp.max(jnp.abs(change - change @ inside)) / jnp.max(jnp.abs(change))))
+        assert float(jnp.max(jnp.abs(change))) > 1e-3
+    assert outside[0] < 1e-4 and outside[1] > 0.1
+
+
+def test_endmembers_stay_above_their_floor(sample):
+    """Pulled down in one band, from just above zero, they end at 1e-5 of their largest value and not below."""
+    low = sample.endmembers.at[:, 4].set(1e-3)
+    pull = jnp.zeros_like(low).at[:, 4].set(1.0)
+    _, moved, _ = pulled(sample, low, pull, Training(epochs=4))
+    np.testing.assert_allclose(moved[:, 4], 1e-5 * jnp.max(moved), rtol=1e-5)
+
+
 def test_the_held_bands_are_not_seen_by_the_equilibrium(sample):
     params = model.init(jax.random.key(0), sample.cube, CONFIG, endmembers=sample.endmembers)
     held = jnp.arange(30) % 5 == 0
@@ -129,7 +163,8 @@ def test_masked_pixels_teach_nothing(sample):
     mask = jnp.ones((12, 11), bool).at[:, 8:].set(False)
     spoiled = jnp.where(mask[..., None], sample.cube, 99.0)
     clean = jnp.where(mask[..., None], sample.cube, 0.0)
-    state = training.begin(jax.random.key(0), sample.cube, CONFIG, endmembers=sample.endmembers, mask=mask)
+    unknown = jnp.where(mask[..., None], sample.cube, jnp.nan)
+    state = training.begin(jax.random.key(0), unknown, CONFIG, endmembers=sample.endmembers, mask=mask)
     run = jax.jit(lambda cube: training.advance(state, cube, CONFIG, SHORT, Rates(), 3, mask=mask)[0].params)
     np.testing.assert_allclose(run(spoiled)["endmembers"], run(clean)["endmembers"], atol=1e-5)
 

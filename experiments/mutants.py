@@ -1,0 +1,1079 @@
+"""Change one line of the package at a time, and see whether the tests notice: a table of mutants.
+
+Each entry of `TABLE` is a fault that a hand could make: a sign, a bound, a mask, an axis, two arguments swapped, a
+check left out. The tests named in it run on a copy of the project with that one line changed. A mutant is *killed* when
+a test fails, *timed out* (which counts as killed) when one does not end, and has *survived* when all pass. Before, the
+same tests run once on the copy as it is: a mutant whose tests fail there says nothing, and is told as such. An entry
+whose text is not found once in its module is *stale*: the code has moved on, and the entry is to be written again.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dequnmix_jax
+from experiments import tables
+
+ROOT = Path(__file__).parent.parent
+_COPIED = ("src", "tests", "experiments", "benchmarks", "notebooks", "pyproject.toml", "README.md", "CITATION.cff")
+_KILLED = ("killed", "timed out")
+
+
+class Mutant(NamedTuple):
+    """One changed line.
+
+    Attributes:
+        part: of the package, the heading that it stands under.
+        module: of the package, without suffix.
+        old: text that stands once in the module.
+        new: what it is replaced by.
+        tests: files and tests of `tests/` in pytest's words.
+    """
+
+    part: str
+    module: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which mutants run, and for how long.
+
+    Attributes:
+        parts: beginnings of parts or modules; all where empty.
+        shard: (i, n): every n-th mutant from the i-th, counted from 1.
+        limit: seconds of one test.
+        most: seconds of all tests of a mutant.
+        first: so many mutants at most.
+    """
+
+    parts: tuple[str, ...] = ()
+    shard: tuple[int, int] = (1, 1)
+    limit: int = 120
+    most: int = 600
+    first: int | None = None
+
+
+QUICK = Settings(parts=("resampling",))
+
+
+def read_table(text: str) -> list[Mutant]:
+    """Return the entries of a table: `# part`, then `module: tests`, `- old` and `+ new` of each mutant.
+
+    `metrics::errors_by_hand` stands for `tests/test_metrics.py::test_errors_by_hand`, `metrics` for its whole file. A
+    line that ends in a backslash goes on in the next.
+    """
+    found, part, module, old = [], "", "", ""
+    tests: tuple[str, ...] = ()
+    for line in text.strip().replace("\\\n", "").splitlines():
+        if line.startswith("# "):
+            part = line[2:]
+        elif line.startswith("- "):
+            old = line[2:]
+        elif line.startswith("+"):
+            found.append(Mutant(part, module, old, line[2:], tests))
+        elif line.strip():
+            module, named = line.split(":", 1)
+            tests = tuple(_node(word) for word in named.split())
+    return found
+
+
+def _node(word: str) -> str:
+    file, separator, test = word.partition("::")
+    return f"tests/test_{file}.py{separator}{'test_' if test else ''}{test}"
+
+
+def main(settings: Settings, folder: Path) -> Path:
+    """Run the mutants asked for, and write `mutants.csv` and `mutants.md`."""
+    chosen = [m for m in read_table(TABLE) if not settings.parts or f"{m.part} {m.module}".startswith(settings.parts)
+              or m.module.startswith(settings.parts)]  # fmt: skip
+    chosen = chosen[settings.shard[0] - 1 :: settings.shard[1]][: settings.first]
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = Path(temporary) / "project"
+        _copy(copy)
+        run = _Runner(copy, settings)
+        sound = _baseline(run, sorted({test for mutant in chosen for test in mutant.tests}))
+        rows = []
+        for number, mutant in enumerate(chosen, start=1):
+            row = _row(run, mutant, sound)
+            rows.append(row)
+            print(f"{number}/{len(chosen)}  {tables.line(row)}", flush=True)
+        run.close()
+    return _written(rows, folder, settings, time.perf_counter() - began)
+
+
+def _written(rows: Sequence[dict[str, Any]], folder: Path, settings: Settings, seconds: float) -> Path:
+    tables.write_csv(folder / "mutants.csv", rows)
+    total = _counted("all", rows)
+    names = dict.fromkeys(row["part"] for row in rows)
+    parts = [_counted(name, [row for row in rows if row["part"] == name]) for name in names]
+    left = [f"* `{row['module']}`: `{row['old']}` as `{row['new']}` ({row['outcome']}; {row['tests']})" for row in rows
+            if row["outcome"] not in _KILLED]  # fmt: skip
+    note = (
+        "Mutants of one line each, of hand-chosen meaning, and the tests that are to notice them. Killed: a test "
+        f"failed; timed out: a test had not ended after {settings.limit} s, which counts as killed. Share: of the "
+        "killed among those killed or survived. Stale: its line is not there any more; unsound: a test named for it "
+        "is not there, or fails without the mutant. Every mutant, the test that noticed it and its seconds: "
+        f"`mutants.csv`. {seconds:.0f} s in all.\n\n"
+        + ("Not killed:\n\n" + "\n".join(left) if left else "All were killed.")
+    )
+    words = "python -m experiments.mutants"
+    return _markdown(folder, words, note, [*parts, total])
+
+
+def _markdown(folder: Path, words: str, note: str, rows: Sequence[dict[str, Any]]) -> Path:
+    """Write the Markdown of the parts, and leave the CSV of the mutants as it is."""
+    with tempfile.TemporaryDirectory() as temporary:
+        made = tables.write(Path(temporary), "mutants", rows, words, note, kind="Counts of mutants.")
+        return Path(shutil.copy(made, folder / made.name))
+
+
+def _counted(part: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    count = {word: sum(row["outcome"] == word for row in rows) for word in (*_KILLED, "survived", "stale", "unsound")}
+    killed = sum(count[word] for word in _KILLED)
+    share = killed / max(killed + count["survived"], 1)
+    return {"part": part, "mutants": len(rows), **count, "share": share, "seconds": sum(row["seconds"] for row in rows)}
+
+
+def _copy(target: Path) -> None:
+    target.mkdir()
+    for name in _COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        elif (ROOT / name).is_file():
+            shutil.copy(ROOT / name, target / name)
+
+
+_SERVER = """
+import importlib.util, json, os, signal, sys, time
+spec = importlib.util.spec_from_file_location("settings", "tests/conftest.py")
+spec.loader.exec_module(importlib.util.module_from_spec(spec))  # the environment that the tests need, and jax
+import flax.linen, h5py, jaxopt, matplotlib.figure, numpy, optax, pytest, rasterio, scipy.io
+print("ready", flush=True)
+for line in sys.stdin:
+    words, out, seconds = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.setsid()
+        file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0), os.dup2(file, 1), os.dup2(file, 2)
+        code = int(pytest.main(words))
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+    end = time.monotonic() + seconds
+    while os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() > end:
+            os.killpg(child, signal.SIGKILL)
+        time.sleep(0.02)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Imports once what no mutant changes, and runs pytest in a copy of itself for each: an import takes seconds."""
+
+
+class _Runner:
+    """Runs tests on a copy of the project."""
+
+    def __init__(self, copy: Path, settings: Settings) -> None:
+        self.copy, self.settings, self.said = copy, settings, copy.parent / "said.txt"
+        # Programs that the mutant leaves alone are compiled once; no module is run from an older one's bytecode.
+        known = {"PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        known |= {"JAX_COMPILATION_CACHE_DIR": str(copy.parent / "compiled")}
+        known |= {
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+        self.server = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", _SERVER],
+            cwd=copy, env=os.environ | known, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self.server.stdout is not None
+        line = self.server.stdout.readline()
+        if not line:
+            raise dequnmix_jax.InputError("The process that runs the tests has ended; install the extra `dev`.")
+        return line.strip()
+
+    def __call__(self, tests: Sequence[str], *more: str, most: float | None = None) -> tuple[int, str, float]:
+        """Run tests; return pytest's code, what it says and its seconds."""
+        words = ["-q", "-n0", "-p", "no:cacheprovider", "-rfE", "--no-header", "--tb=no"]
+        words += [f"--timeout={self.settings.limit}", *more, *tests]
+        assert self.server.stdin is not None
+        began = time.perf_counter()
+        self.server.stdin.write(json.dumps([words, str(self.said), most or self.settings.most]) + "\n")
+        self.server.stdin.flush()
+        code = int(self._answer())
+        said = self.said.read_text(encoding="utf-8", errors="replace") if self.said.exists() else ""
+        return code, said + ("\nTimeout" if code == -9 else ""), time.perf_counter() - began
+
+    def close(self) -> None:
+        """End the process."""
+        self.server.communicate()
+
+
+def _last(said: str) -> str:
+    return (said.strip().splitlines() or ["nothing said"])[-1][:100]
+
+
+def _baseline(run: _Runner, tests: Sequence[str]) -> set[str]:
+    """Return those of some tests that exist and pass on the copy as it is."""
+    code, said, seconds = run(tests, most=3600)
+    print(f"without a mutant: {seconds:.0f} s, {_last(said)}", flush=True)
+    if code == 0:
+        return set(tests)
+    sound = set()
+    for test in tests:  # one that does not exist keeps pytest from running the others
+        code, said, _ = run([test], most=3600)
+        if code == 0:
+            sound.add(test)
+        else:
+            print(f"not sound: {test}: {_last(said)}", flush=True)
+    return sound
+
+
+def _row(run: _Runner, mutant: Mutant, sound: set[str]) -> dict[str, Any]:
+    path = run.copy / "src" / "dequnmix_jax" / f"{mutant.module}.py"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    outcome, by, seconds, line = "stale", "", 0.0, 0
+    if text.count(mutant.old) == 1:
+        line = text[: text.index(mutant.old)].count("\n") + 1
+        if not set(mutant.tests) <= sound:
+            outcome = "unsound"
+        else:
+            path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+            try:
+                code, said, seconds = run(mutant.tests, "-x")
+            finally:
+                path.write_text(text, encoding="utf-8")
+            outcome = "survived" if code == 0 else "timed out" if re.search(r"^\+* ?Timeout", said, re.M) else "killed"
+            failed = re.search(r"^(?:FAILED|ERROR) (?:tests/)?(\S+)", said, re.M)
+            by = failed[1] if failed else "" if code == 0 else _last(said)
+    return {
+        "part": mutant.part, "module": mutant.module, "line": line, "old": mutant.old, "new": mutant.new,
+        "tests": " ".join(mutant.tests).replace("tests/", ""), "outcome": outcome, "by": by, "seconds": seconds,
+    }  # fmt: skip
+
+
+TABLE = r"""
+# solvers
+solvers: solvers
+- z = jnp.where(found, s["held_x"], s["best_x"] + s["best_r"])
++ z = jnp.where(found, s["x"], s["best_x"] + s["best_r"])
+solvers: solvers
+- size <= GROWTH * s["best_size"]
++ size <= 1e30 * s["best_size"]
+solvers: solvers
+- better = sound & (residual < s["best"])
++ better = sound
+solvers: solvers::anderson_needs_far_fewer_steps_than_plain_iteration_on_a_stiff_map \
+solvers::finds_the_fixed_point_and_reports_the_residual_it_has
+- - s["step"] * dot(weights, s["dr"])
++ + s["step"] * dot(weights, s["dr"])
+solvers: solvers::a_restart_now_and_then_halves_the_steps_on_a_stiff_map
+- filled = jnp.where(filled >= solver.restart, 0, filled)
++ filled = jnp.where(filled >= solver.restart, filled, filled)
+solvers: solvers::anderson_ends_at_the_floor_of_its_precision_and_says_that_it_has_not_converged
+- return ~s["alive"] | ((s["waited"] >= STALL) & (s["best"] <= floor))
++ return ~s["alive"]
+solvers: solvers::no_ridge_is_so_small_that_it_gives_nan
+- max(solver.ridge, float(m * jnp.finfo(gram.dtype).eps))
++ solver.ridge
+solvers: solvers::damping_makes_an_oscillating_map_converge
+- step = s["step"] if m else jnp.asarray(solver.damping, x.dtype)
++ step = s["step"] if m else jnp.asarray(1.0, x.dtype)
+solvers: solvers::a_bfloat16_state_is_walked_in_float32
+- if vector.dtype.itemsize >= 4 else
++ if vector.dtype.itemsize >= 2 else
+solvers: solvers
+- sound = jnp.isfinite(size) & (extent <= s["most"])
++ sound = jnp.isfinite(size)
+solvers: solvers::residuals_are_those_of_the_iterates_of_solve
+- return s, s["now"]
++ return s, s["best"]
+solvers: solvers::finds_the_fixed_point_and_reports_the_residual_it_has \
+solvers::nan_is_never_a_success_and_ends_at_once
+- worked = ends[1] <= ends[0]
++ worked = ends[1] > ends[0]
+# implicit
+implicit: implicit::the_adjoint_says_how_it_went
+- return w + pull(u)
++ return w - pull(u)
+implicit: implicit::the_adjoint_is_as_accurate_for_a_mean_as_for_a_sum
+- unravel(u * scale), Trace
++ unravel(u), Trace
+implicit: implicit::cheap_adjoints_are_the_neumann_series_cut_short
+- 0 if backward.method == "one_step" else backward.max_steps
++ backward.max_steps
+implicit: implicit::the_phantom_gradient_is_that_of_a_few_damped_steps_from_the_equilibrium
+- backward.damping if backward.method == "phantom" else 1, x.dtype
++ 1, x.dtype
+implicit: implicit::the_tolerance_of_the_adjoint_follows_the_forward_one_unless_it_has_its_own
+- tolerance if backward.tolerance is None else backward.tolerance, x.dtype
++ tolerance, x.dtype
+implicit: implicit::bicgstab_ends_after_as_many_steps_as_there_are_unknowns
+- p = s["r"] + beta * (s["p"] - s["omega"] * s["v"])
++ p = s["r"] + beta * (s["p"] + s["omega"] * s["v"])
+implicit: implicit::a_traced_tolerance_reaches_both_solves_of_a_gradient
+- cotangent[0], forward.tolerance if tolerance is None else tolerance)
++ cotangent[0], forward.tolerance)
+implicit: implicit::a_nan_cotangent_ends_at_once_and_is_no_success
+- "alive": jnp.isfinite(residual) & (omega != 0) & (rho != 0),
++ "alive": jnp.asarray(True),
+# mixing and least squares
+mixing: mixing::derivatives_of_the_projection
+- return projected, jnp.where(inside, tangent - mean, 0.0)
++ return projected, jnp.where(inside, tangent + mean, 0.0)
+mixing: mixing::projection_is_the_nearest_point_of_the_simplex \
+mixing::projection_of_ties_far_values_and_its_own_results
+- tau = jnp.maximum(tau, (total - 1.0) / (rank + 1))
++ tau = jnp.maximum(tau, total / (rank + 1))
+mixing: mixing::projection_is_the_nearest_point_of_the_simplex \
+mixing::projection_of_ties_far_values_and_its_own_results
+- jnp.maximum(a, b), jnp.minimum(a, b)
++ jnp.maximum(a, b), jnp.maximum(a, b)
+mixing: mixing::projection_is_the_nearest_point_of_the_simplex \
+mixing::projection_of_ties_far_values_and_its_own_results
+- jnp.max((jnp.cumsum(u, axis=-1) - 1.0) / k
++ jnp.min((jnp.cumsum(u, axis=-1) - 1.0) / k
+mixing: mixing::normalising_splits_and_stays_finite_without_light
+- jnp.where(dark, uniform, x / jnp.where(dark, 1.0, total))
++ x / total
+mixing: mixing::normalising_splits_and_stays_finite_without_light
+- brightness = jnp.where(mask, brightness, 0.0)
++ brightness = jnp.where(mask, brightness, 1.0)
+mixing: mixing::unit_maximum_is_safe_and_blind_to_scale
+- E / jnp.where(top > 0.0, top, 1.0)
++ E / top
+classical: classical::the_weight_of_a_soft_sum_is_in_units_of_the_valid_pixels
+- if mask is None else jnp.maximum(jnp.sum(mask.astype(Y.dtype)), 1)
++ if mask is None else mask.size
+classical: classical::masked_pixels_do_not_exist
+- return x if mask is None else jnp.where(mask[..., None], x, 0.0)
++ return x
+classical: classical::gradient_goes_through_the_active_set
+- jnp.matmul(r, dE.T, precision="highest") + change
++ change - jnp.matmul(r, dE.T, precision="highest")
+classical: classical::gradient_goes_through_the_active_set
+- return a, u - v * (
++ return a, u + v * (
+classical: classical::the_residual_by_hand
+- residual = jnp.max(jnp.abs(x - project_cone(x - g)), axis=-1)
++ residual = jnp.min(jnp.abs(x - project_cone(x - g)), axis=-1)
+classical: classical::scaled_nnls_separates_brightness
+- nnls(cube, scale_to_unit_maximum(endmembers), mask=mask), mask)
++ nnls(cube, endmembers, mask=mask), mask)
+exact: exact::a_wrong_answer_of_the_search_is_noticed
+- fine = off <= _OUTSIDE * eps
++ fine = off >= -1.0 + 0 * eps
+exact: exact::blocks_and_repair
+- jnp.arange(-(-N // block), dtype=jnp.int32)
++ jnp.arange(N // block, dtype=jnp.int32)
+exact: exact::blocks_and_repair
+- return x.at[pixels].set(answer, mode="drop"), number + 1
++ return x.at[pixels].set(answer * 0.5, mode="drop"), number + 1
+active_set: exact::both_searches_agree_and_need_no_repair exact::blocks_and_repair
+- least = jnp.min(share, axis=0)
++ least = jnp.max(share, axis=0)
+active_set: exact::a_dependent_column_takes_no_part
+- jnp.where((length <= small[k])[None], 0.0, a / _not_zero(length)[None])
++ a / _not_zero(length)[None]
+active_set: exact
+- jnp.where(rows == pivot[None], 1.0 - jnp.sum(z, axis=0)[None], z)
++ jnp.where(rows == pivot[None], jnp.sum(z, axis=0)[None], z)
+enumeration: exact classical::scipy_finds_the_same
+- dual = -jnp.matmul(M, across, precision="highest")
++ dual = jnp.matmul(M, across, precision="highest")
+enumeration: exact::both_searches_agree_and_need_no_repair
+- codes = np.arange(1 if sum_to_one else 0, 2**R)
++ codes = np.arange(1 if sum_to_one else 0, 2**R - 1)
+pivoting: exact::both_searches_agree_and_need_no_repair
+- sign = jnp.where(able, jnp.where(entering, 1.0, -1.0), 0.0)
++ sign = jnp.where(able, jnp.where(entering, -1.0, 1.0), 0.0)
+pivoting: exact::both_searches_agree_and_need_no_repair
+- k = (su - 1.0) / jnp.where(
++ k = su / jnp.where(
+# projection in a metric
+projection: projection
+- inverse = jnp.matmul(inverse, 2 * eye[None] - product, precision=lax.Precision.HIGHEST)
++ inverse = jnp.matmul(inverse, 1 * eye[None], precision=lax.Precision.HIGHEST)
+projection: projection::derivative_is_that_of_finite_differences
+- change = drhs - jnp.matmul(a, dM
++ change = drhs + jnp.matmul(a, dM
+projection: projection::equals_the_active_set_search
+- better = jnp.all(x >= 0, axis=0) & (objective < value)
++ better = jnp.all(x >= -1, axis=0) & (objective < value)
+projection: projection::equals_the_active_set_search
+- & (objective < value)
++ & (objective > value)
+projection: projection::nan_stays_where_it_was
+- nothing = jnp.full_like(g, jnp.nan)
++ nothing = jnp.zeros_like(g)
+projection: projection::equals_the_active_set_search
+- Faces(inverse - ones[:, :, None] * offset[:, None, :], offset)
++ Faces(inverse, offset)
+# model
+model: model::the_factored_map_is_the_equation_of_the_paper
+- precision=lax.Precision.HIGHEST) - theta["b"] if
++ precision=lax.Precision.HIGHEST) + theta["b"] if
+model: model::the_cone_does_not_care_for_the_unit_of_the_cube model::the_factored_map_is_the_equation_of_the_paper
+- if config.constraint == "cone" else E / scale
++ if config.constraint == "cone" else E
+model: model::the_learned_energy_weighs_more_against_fewer_bands
+- energy["gain"] * (weight.size / jnp.maximum(jnp.sum(weight), 1))
++ energy["gain"]
+model: model::soft_sum_leaves_spectra_at_their_level_and_brightness_near_one
+- level = config.slack**2 * jnp.sum(weight)
++ level = config.slack * jnp.sum(weight)
+model: model::untrained_equilibrium_is_the_classical_answer
+- precision=lax.Precision.HIGHEST) - theta["step"] * G
++ precision=lax.Precision.HIGHEST) + theta["step"] * G
+model: model::a_masked_frame_changes_nothing
+- return _project_in_metric(theta, state, G, config) * m
++ return _project_in_metric(theta, state, G, config)
+model: model::the_factored_map_is_the_equation_of_the_paper
+- A = _prox(theta, state - theta["eta"] * G)
++ A = state - theta["eta"] * _prox(theta, G)
+model: model::many_endmembers_take_the_other_path_to_the_same_answer
+- lapack.inverse(root).T
++ lapack.inverse(root)
+answer: model::softmax_comes_near_the_simplex_as_gamma_grows
+- jax.nn.softmax(config.gamma * state, axis=-1) if config.on_logits
++ jax.nn.softmax(state, axis=-1) if config.on_logits
+scenewide: model::a_masked_frame_changes_nothing
+- jnp.maximum(jnp.sum(valid.astype(Y.dtype)) * Y.shape[-1], 1)
++ Y.size
+curvature: certificate::the_step_none_is_the_certified_best_and_saves_steps
+- lax.stop_gradient(2 / (1 + jnp.min(
++ lax.stop_gradient(2 / (2 + jnp.min(
+# network
+network: network::a_level_image_has_no_edge_at_its_border_nor_at_a_hole
+- counted = jnp.where(weights["pointwise"][None, None] > 0, mask, windows)
++ counted = mask
+network: network::energy_gradient_is_symmetric_and_lies_between_zero_and_its_largest_gain
+- transpose(s * d * jnp.tanh(t / d) * counted
++ transpose(s * jnp.tanh(t / d) * counted
+network: network::some_filters_see_one_pixel_and_the_others_differences
+- jnp.where(alone[None, None, None], values, differences)
++ jnp.where(alone[None, None, None], differences, values)
+network: network::a_masked_frame_changes_nothing
+- jnp.where(mask > 0, x, jnp.finfo(x.dtype).min)
++ x
+network: network::bounded_layers_make_a_network_that_does_not_expand
+- return w / jnp.sqrt(jnp.maximum(square, 1))
++ return w / jnp.maximum(square, 1) ** 0.25
+network: network::the_last_layer_starts_at_zero_where_asked
+- nn.initializers.zeros if zero else
++ nn.initializers.zeros if not zero else
+convolution: network::transpose_is_the_adjoint
+- jnp.swapaxes(w[::-1, ::-1], 2, 3)
++ jnp.swapaxes(w[::-1, :], 2, 3)
+convolution: network::convolution_bound_holds_and_is_not_loose
+- return 1 / between.astype(w.dtype)
++ return between.astype(w.dtype)
+convolution: network::convolution_and_its_derivatives_are_those_of_xla
+- return jnp.swapaxes(_lags(g, x, shape)[::-1, ::-1], 2, 3)
++ return jnp.swapaxes(_lags(g, x, shape), 2, 3)
+# certificate
+certificate: certificate::no_pair_of_states_and_no_run_beats_the_certificate
+- return jnp.maximum(jnp.abs(1 - step * alpha), jnp.abs(1 - step * beta))
++ return jnp.minimum(jnp.abs(1 - step * alpha), jnp.abs(1 - step * beta))
+certificate: certificate::nothing_is_claimed_where_nothing_is_proven
+- plain = config.gradient != "residual" and config.start == "physical"
++ plain = config.start == "physical"
+certificate: certificate::equal_endmembers_have_no_certificate
+- convex = alpha > 0
++ convex = alpha >= 0
+certificate: certificate::the_step_none_is_the_certified_best_and_saves_steps
+- return 1 / beta if one_sided else 2 / (alpha + beta)
++ return 1 / beta
+certificate: certificate::on_logits_the_divergence_falls_as_the_theorem_says
+- (1 if config.constraint == "softmax" else 2) / beta
++ 2 / beta
+curvature: certificate::differences_of_states_have_sum_zero
+- if not sum_to_one:
++ if sum_to_one:
+# endmembers
+endmembers: endmembers::vca_does_not_see_masked_pixels_or_the_unit
+- C = jnp.where(valid[:, None], S - mean[None, :], 0.0)
++ C = S - mean[None, :]
+endmembers: endmembers::of_several_runs_the_one_of_largest_volume_is_kept
+- jnp.argmax(volumes >= jnp.max(volumes) - alike)
++ jnp.argmin(volumes)
+endmembers: endmembers::vca_in_noise_takes_the_centred_branch
+- lax.cond(snr < threshold, centred, projective)
++ lax.cond(snr > threshold, centred, projective)
+endmembers: endmembers::purify_averages_the_purest_with_ties
+- (a >= largest[:, wanted - 1][None, :])
++ (a > largest[:, wanted - 1][None, :])
+endmembers: endmembers::purify_does_not_see_masked_pixels_or_the_order
+- a = jnp.where(valid[:, None], a, -jnp.inf)
++ a = jnp.where(valid[:, None], a, jnp.inf)
+extreme: extreme::pure_pixels_are_found_among_duplicates_dark_and_masked_ones
+- rest = _farthest(x - x[first][None], lit, count - 1)
++ rest = _farthest(x, lit, count - 1)
+extreme: extreme::pure_pixels_are_found_among_duplicates_dark_and_masked_ones
+- u = x[point] / jnp.where(length > 0, length, 1)
++ u = x[point]
+simplex_volume: extreme::no_exchange_of_a_pixel_makes_the_simplex_of_nfindr_larger
+- chosen.at[jnp.mod(best, R)].set(best // R)
++ chosen.at[jnp.mod(best + 1, R)].set(best // R)
+simplex_volume: extreme::no_exchange_of_a_pixel_makes_the_simplex_of_nfindr_larger
+- (carry[1] > 1 + _GAIN) & (carry[3] < _EXCHANGES * R)
++ (carry[1] > 1.5 + _GAIN) & (carry[3] < _EXCHANGES * R)
+minimum_volume: extreme::no_pure_pixels_and_the_minimum_volume_beats_vca_clearly
+- curved = ((u < 0) & (u > -_FAR))
++ curved = ((u > 0) & (u > -_FAR))
+minimum_volume: extreme::no_pure_pixels_and_the_minimum_volume_beats_vca_clearly
+- e = e - jnp.einsum("rij,j->ri", inverse, price
++ e = e + jnp.einsum("rij,j->ri", inverse, price
+minimum_volume: extreme::a_flat_scene_says_that_it_failed_and_gives_numbers
+- Trace(last.steps, last.change, last.change <= _CHANGE)
++ Trace(last.steps, last.change, last.done)
+subspace: extreme::the_frame_is_that_of_the_valid_pixels
+- C = jnp.where(valid[:, None], Y - mean[None], 0)
++ C = Y - mean[None]
+# noise and dimension
+noise: noise::what_the_regression_has_fitted_is_given_back
+- left = valid / jnp.where(freedom > 1, freedom, 1) / precision
++ left = 1 / precision
+noise: noise::masked_pixels_do_not_count
+- Y = jnp.where(mask[..., None], Y, 0)
++ Y = jnp.where(mask[..., None], Y, 1)
+noise: noise::the_signal_subspace_holds_the_endmembers_and_little_noise
+- kept = energies > 2 * jnp.matmul(noise
++ kept = energies > 0.5 * jnp.matmul(noise
+noise: noise::the_unexplained_energy_is_the_squared_sine_to_the_best_subspace
+- return jnp.sum(energies[count:]) / jnp.where(total > 0, total, 1)
++ return jnp.sum(energies[count - 1 :]) / jnp.where(total > 0, total, 1)
+noise: noise::variability_is_zero_where_the_linear_model_holds_and_large_where_it_does_not
+- return jnp.where(jnp.isnan(share), 1, jnp.clip(share, 0, 1))
++ return jnp.where(jnp.isnan(share), 1, 1 - jnp.clip(share, 0, 1))
+noise: starting::the_distance_from_the_simplex_is_the_noise_or_the_variability
+- unexplained / max(energies.size - count, 1), noise + varied)
++ unexplained / max(energies.size - count, 1), noise)
+dimension: starting::the_number_of_endmembers_is_found
+- return _counted(evidence, 2 * noise)
++ return _counted(evidence, 0.5 * noise)
+dimension: starting::the_number_of_endmembers_is_found starting::whitening_sees_what_coloured_noise_hides
+- return _counted(second - covariance, sigma *
++ return _counted(second, sigma *
+# start
+starting: starting
+- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 9, whole.beyond >= 1, soft, ~pure, ~stable])
+starting: starting
+- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 1, whole.beyond >= 9, soft, ~pure, ~stable])
+starting: starting
+- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~stable, ~stable])
+starting: starting
+- scaled = differ & ((shared > enough) | (brightness > weights.whole))
++ scaled = differ & (brightness > weights.whole)
+starting: starting::a_purified_candidate_may_fit_worse_where_spectra_vary
+- - jnp.where(purified, weights.purified + weights.varied * whole.variability, 0)
++ - jnp.where(purified, weights.purified, 0)
+starting: starting::the_decision_follows_the_scores
+- + jnp.where(wrapped, weights.varied * whole.variability, 0)
++ + 0
+starting: starting
+- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~pure])
+starting: starting::spectra_rest_where_they_vary_and_brightness_is_not_free
+- found.scaled | (found.beyond < 1)
++ found.beyond < 1
+starting: starting::the_decision_follows_the_scores
+- jnp.maximum(least**2 - floor, 0) + 0.02 * floor
++ least**2 + 0.02 * floor
+measuring: starting::bands_are_judged_by_the_half_that_has_not_seen_them
+- jnp.matmul(from_odd, E, precision="highest"),
++ jnp.matmul(from_even, E, precision="highest"),
+measuring: starting::bands_are_judged_by_the_half_that_has_not_seen_them
+- halves = [jnp.matmul(part, E, precision="highest") for part in (from_odd, from_even)]
++ halves = [jnp.matmul(part, E, precision="highest") for part in (from_even, from_odd)]
+measuring: starting::purity_is_what_one_pixel_in_a_hundred_exceeds
+- rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
++ rank = jnp.maximum(jnp.sum(valid) // 10, 1) - 1
+measuring: starting::the_brightness_around_a_pixel_is_that_of_its_eight_neighbours
+- at[1, 1].set(0)
++ at[1, 1].set(1)
+measuring: starting::bands_are_judged_by_the_half_that_has_not_seen_them
+- metrics.msad(first[metrics.align(first, second)], second)
++ metrics.msad(first, second)
+# training
+training: training::endmembers_move_inside_the_signal_subspace_alone
+- if training.subspace == "signal":
++ if training.subspace == "none":
+training: training::endmembers_stay_above_their_floor
+- E = jnp.maximum(E, FLOOR * jnp.max(E))
++ E = jnp.maximum(E, -1e9)
+training: training::masked_pixels_teach_nothing
+- subspace=lax.stop_gradient(noise.signal_subspace(cube, E.shape[0], mask=mask)),
++ subspace=lax.stop_gradient(noise.signal_subspace(cube, E.shape[0])),
+training: training::the_endmembers_come_to_rest_before_the_network_learns
+- network_turn = jnp.where(first, 0, schedule)
++ network_turn = schedule
+training: training::the_endmembers_come_to_rest_before_the_network_learns
+- fresh = state.step == settled
++ fresh = state.step < 0
+training: training::a_plateau_stops_training_and_freezes_the_parameters
+- active = active & (state.waited < training.patience)
++ active = active & (state.waited < 100 * training.patience)
+training: training::a_nan_loss_leaves_the_parameters_as_they_were
+- active = jnp.isfinite(value)
++ active = jnp.isfinite(value) | True
+training: training::a_schedule_loosens_the_first_solves_and_ends_at_the_tolerance_of_the_solver
+- left = jnp.clip(1 - step.astype(jnp.float32)
++ left = jnp.clip(step.astype(jnp.float32)
+objective: training::the_held_bands_are_not_seen_by_the_equilibrium
+- seen = None if held is None else (~held).astype(cube.dtype)
++ seen = None if held is None else held.astype(cube.dtype)
+objective: training::masked_pixels_teach_nothing
+- clean = jnp.where(valid[..., None], cube, 0)
++ clean = cube
+objective: training::the_spread_of_equal_spectra_is_zero_and_finite
+- jnp.square(U - jnp.mean(U, axis=0, keepdims=True))
++ jnp.square(U)
+objective: training::the_penalty_is_the_frobenius_norm_of_the_jacobian
+- jnp.mean(lax.map(lambda v: jnp.mean(jnp.square(pull(v)[0])), probes))
++ jnp.mean(lax.map(lambda v: jnp.sum(jnp.square(pull(v)[0])), probes))
+# neighbours
+neighbours: neighbours::errors_are_told_from_what_the_maps_show neighbours::few_pixels_are_no_ground_and_raise_nothing
+- farther, pairs = _semivariance(A, valid, 3)
++ farther, pairs = _semivariance(A, valid, 2)
+neighbours: neighbours::it_is_the_posterior_mean_of_its_docstring \
+neighbours::turned_maps_have_the_same_prior_and_turned_answers
+- both = lax.slice_in_dim(valid, 1, size, axis=axis) & lax.slice_in_dim(valid, 0, size - 1, axis=axis)
++ both = lax.slice_in_dim(valid, 1, size, axis=axis) & lax.slice_in_dim(valid, 0, size - 1, axis=axis) & (axis == 1)
+neighbours: neighbours::differences_count_down_the_columns_and_along_the_rows \
+neighbours::turned_maps_have_the_same_prior_and_turned_answers
+- d = (high[..., :-1] - low[..., :-1]) * both
++ d = (high[..., :-1] - low[..., :-1]) * (both := both * axis)
+neighbours: neighbours::differences_count_down_the_columns_and_along_the_rows \
+neighbours::turned_maps_have_the_same_prior_and_turned_answers
+- d = (high[..., :-1] - low[..., :-1]) * both
++ d = (high[..., :-1] - low[..., :-1]) * (both := both * (1 - axis))
+neighbours: neighbours::masked_pixels_are_no_neighbours
+- both = low[..., -1:] * high[..., -1:]
++ both = jnp.ones_like(low[..., -1:])
+neighbours: neighbours::errors_are_told_from_what_the_maps_show
+- errors = 3 * near - 3 * far + farther
++ errors = 3 * near + 3 * far - farther
+neighbours: neighbours::few_pixels_are_no_ground_and_raise_nothing
+- jnp.where((pairs >= FEWEST) & (variance > 0)
++ jnp.where((pairs >= 0) & (variance > 0)
+neighbours: neighbours::it_is_the_posterior_mean_of_its_docstring
+- return jnp.where(valid[..., None], project_simplex(smoothed), 0)
++ return project_simplex(smoothed)
+# metrics
+metrics: metrics::the_angle_is_the_angle metrics::small_and_special_angles_in_single_precision
+- return 2.0 * jnp.arctan2(_norm(u - v), _norm(u + v))[..., 0]
++ return jnp.arctan2(_norm(u - v), _norm(u + v))[..., 0]
+metrics: metrics::errors_by_hand metrics::masked_pixels_do_not_exist
+- return jnp.mean(_root(_mean(jnp.square(a - b), mask)))
++ return _root(jnp.mean(_mean(jnp.square(a - b), mask)))
+metrics: metrics::masked_pixels_do_not_exist
+- jnp.maximum(jnp.sum(mask), 1).astype(values.dtype)
++ mask.size
+metrics: metrics::errors_by_hand
+- return 10.0 * jnp.log10(jnp.sum(b * b) / jnp.sum(jnp.square(a - b)))
++ return 10.0 * jnp.log10(jnp.sum(a * a) / jnp.sum(jnp.square(a - b)))
+metrics: metrics::alignment_undoes_a_permutation metrics::alignment_is_the_best_assignment_and_not_the_greedy_one
+- jnp.int32).at[rows].set(columns.astype(jnp.int32))
++ jnp.int32).at[columns].set(rows.astype(jnp.int32))
+metrics: metrics::errors_by_hand
+- jnp.log10(peak * peak / jnp.mean(
++ jnp.log10(peak / jnp.mean(
+quality: quality::a_pixel_that_was_disturbed_stands_out quality::the_map_adds_up_to_the_residual_of_its_state
+- change = jnp.sqrt(jnp.mean(jnp.square(after - state), axis=-1))
++ change = jnp.sqrt(jnp.mean(jnp.square(after), axis=-1))
+# sparse and factorisation
+sparse_steps: sparse::total_variation_against_a_dual_method
+- jnp.roll(v[axis], 1, axis=axis) - v[axis]
++ jnp.roll(v[axis], -1, axis=axis) - v[axis]
+sparse_steps: sparse::sunsal_is_optimal
+- return jnp.sign(v) * jax.nn.relu(jnp.abs(v) - by)
++ return jnp.sign(v) * jax.nn.relu(jnp.abs(v) + by)
+admm: sparse::collaborative_is_optimal
+- by, axis=(0, 1))
++ by, axis=2)
+admm: sparse::sunsal_is_optimal
+- by = problem.weight / mu
++ by = problem.weight * mu
+factor_steps: factorisation::minimum_volume_is_stationary factorisation::better_than_its_start_and_never_uphill
+- beyond = (t - c - jnp.sum(v * at(t))) * end >= 0
++ beyond = (t - c - jnp.sum(v * at(t))) * end <= 0
+factor_steps: factorisation::l_half_is_stationary factorisation::better_than_its_start_and_never_uphill
+- sums * jnp.sum(A, axis=1, keepdims=True) + slope(A)
++ sums * jnp.sum(A, axis=1, keepdims=True) - slope(A)
+# scenes and readers
+scene: scene::bands_nearest
+- ranks = wanted.argsort().argsort()
++ ranks = wanted.argsort().argsort()[::-1]
+scene: scene::zero_pixels_are_counted_and_masked
+- invalid = scene.valid & (~finite | zero)
++ invalid = scene.valid & ~finite
+pixelvalues: envi::data_ignore_value_masks files
+- return ~np.any(values == values.dtype.type(int(nodata)), axis=2)
++ return ~np.all(values == values.dtype.type(int(nodata)), axis=2)
+pixelvalues: envi::saturation_of_the_header_or_the_user_masks
+- return np.any(values >= limit, axis=2)
++ return np.any(values > limit, axis=2)
+pixelvalues: files geotiff::scale_and_offset_of_each_band
+- cube = (values / np.float64(scale)).astype(np.float32)
++ cube = (values * np.float64(scale)).astype(np.float32)
+pixelvalues: geotiff::scale_and_offset_of_each_band
+- np.float64(gains[band]) + np.float64(offsets[band])
++ np.float64(gains[band]) - np.float64(offsets[band])
+pixelvalues: files envi::saturation_of_the_header_or_the_user_masks
+- mask = seen if mask is None else mask & seen
++ mask = seen if mask is None else mask
+pixelvalues: envi::swapped_samples_and_lines_are_noticed
+- return roughness(alternative) < 0.5 * roughness(image)
++ return roughness(alternative) > 0.5 * roughness(image)
+envi: envi::every_layout_gives_the_same_cube
+- "bil": ("lbs", (0, 2, 1))
++ "bil": ("lbs", (2, 0, 1))
+envi: envi::every_layout_gives_the_same_cube
+- dtype.newbyteorder("<" if order == 0 else ">")
++ dtype.newbyteorder(">" if order == 0 else "<")
+envi: envi::gzip_inside envi::gzip_that_the_header_does_not_mention
+- return header.get("file compression", "0").strip() == "1" or (marked and
++ return header.get("file compression", "0").strip() == "1" and (marked and
+envi_header: envi::bad_bands_as_floats
+- return None if values is None else values > 0.5
++ return None if values is None else values < 0.5
+envi_writing: envi::written_image_reads_back
+- np.asarray(values).transpose(2, 0, 1), fields
++ np.asarray(values).transpose(2, 1, 0), fields
+envi_writing: envi::an_image_written_in_strips_is_the_image
+- file.seek(4 * (band * height + first) * width)
++ file.seek(4 * (band * height + first) * width if band else 0)
+bandaxis: envi::both_ends_of_an_ignored_range_are_ignored
+- inside = (wavelengths >= low) & (wavelengths <= high)
++ inside = (wavelengths > low) & (wavelengths < high)
+bandaxis: envi::micrometres_beyond_one_hundred envi::wavelengths_come_in_nanometres
+- values * (1000.0 if small else 1.0)
++ values * (1.0 if small else 1.0)
+rawpixels: source::windows_are_those_of_the_scene
+- take((row * width + columns.start) * bands, cube[row - first])
++ take((row * width + first) * bands, cube[row - first])
+source: source::windows_are_those_of_the_scene
+- Window(slice(first + top, first + end), window.columns)
++ Window(slice(top, end), window.columns)
+geotiff: values::the_nodata_value_in_a_bad_band_hides_no_pixel geotiff::nodata_of_each_band_masks
+- if missing is not None and (good is None or good[band]):
++ if missing is not None:
+geotiff: geotiff::mask_band_masks geotiff::alpha_is_a_mask_and_no_band
+- shown = file.read_masks(bands[0], window=area) > 0
++ shown = file.read_masks(bands[0], window=area) == 0
+geotiff: geotiff::blocks_make_the_same_picture source::windows_are_those_of_the_scene
+- cube[first - begin : last - begin] = block.transpose(1, 2, 0)
++ cube[first - begin : last - begin] = block[::-1].transpose(1, 2, 0)
+ground: placed_outputs::a_swath_is_rectified
+- picture[seen] = values[rows[seen], columns[seen]]
++ picture[seen] = values[columns[seen] % len(values), rows[seen] % values.shape[1]]
+ground: placed_outputs::areas_are_known_in_metres_alone
+- abs(a * e - b * d) or None
++ abs(a * e + b * d) + 1 or None
+georaster: placed_outputs::geotiff_read_back_by_rasterio
+- for band, name in enumerate(band_names, start=1):
++ for band, name in enumerate(band_names[::-1], start=1):
+matvariables: values::a_hdf5_mat_file_without_matlabs_marks_is_not_turned
+- return values.T if kind else values
++ return values.T
+matvariables: matfiles::every_layout_gives_the_same_scene matfiles::the_user_says_the_order
+- "C" if pair in _ALONG_ROWS else "F"
++ "F" if pair in _ALONG_ROWS else "C"
+matfiles: matfiles::every_layout_gives_the_same_scene matfiles::version_73_gives_what_version_7_gives
+- return value.T if value.shape[axis] == known else value
++ return value
+pixelorder: matfiles
+- spectra = spectra - spectra.mean(axis=0)
++ spectra = spectra + spectra.mean(axis=0)
+npzfiles: files::npz_round_trip scene_writing::nothing_is_lost
+- good = None if listed is None else listed > 0.5
++ good = None if listed is None else listed < 0.5
+npzfiles: files scene_writing::nothing_is_lost
+- seen = None if stored is None else stored.astype(np.bool_)
++ seen = None
+npzarrays: files::pickles_are_refused_unread
+- if dtype.hasobject:
++ if False:
+placing: values::a_part_lies_where_its_coordinates_say
+- step * (np.arange(size) + 0.5)
++ step * np.arange(size)
+named: source::windows_are_those_of_the_scene
+- places = dict(zip(axes, (*window, slice(None)), strict=True))
++ places = dict(zip(axes, (*window[::-1], slice(None)), strict=True))
+placing: arrays values::a_part_lies_where_its_coordinates_say
+- from_gdal(values[:6]) if name == "GeoTransform" else
++ from_gdal(values[:6]) if name != "GeoTransform" else
+zarrfiles: scene_writing::other_programs_read_it
+- add("x", x0 + a * (np.arange(width) + 0.5), ("x",))
++ add("x", x0 + a * np.arange(width), ("x",))
+zarrfiles: arrays::a_fill_value_of_zero_is_only_the_default_of_zarr
+- or fill is None or fill == 0:
++ or fill is None:
+emit: missions::emit_is_rectified_by_its_table
+- np.stack([np.abs(rows), np.abs(columns)], axis=2).astype(np.int32) - 1
++ np.stack([np.abs(rows), np.abs(columns)], axis=2).astype(np.int32)
+emit: missions::emit
+- good = None if listed is None else listed > 0.5
++ good = None
+prisma: missions::prisma
+- self.gain, self.offset = (high - low) / _LARGEST, low
++ self.gain, self.offset = high / _LARGEST, low
+prisma: missions::prisma_padding_errors_and_lost_bands
+- lost: Array = without > _MOSTLY * pixels
++ lost: Array = without > pixels
+prisma: missions::prisma
+- half = _PIXEL / 2 if centred else 0.0
++ half = 0.0
+prisma: missions::prisma
+- swir.centres <= vnir.centres.max(initial=0.0)
++ swir.centres < 0
+# libraries
+library: library::wavenumbers_run_backwards_and_become_nanometres library::tables
+- wavelengths_nm, values = wavelengths_nm[order], values[:, order]
++ wavelengths_nm, values = wavelengths_nm[order], values
+library: library
+- missing = ~np.isfinite(values) | (values < DELETED / 10)
++ missing = ~np.isfinite(values)
+library_csv: library::tables
+- positions * factor,
++ positions,
+library_csv: library::spectra_in_rows
+- columns = zip(*(cells for _, cells in kept), strict=True)
++ columns = zip(*(cells for _, cells in kept[::-1]), strict=True)
+library_usgs: library::usgs_version_6
+- return title or path.stem, table[:, 1], table[:, 0]
++ return title or path.stem, table[:, 2], table[:, 0]
+library_usgs: library::usgs_version_7_finds_wavelengths_and_bandpass
+- fitting = named or fitting
++ fitting = fitting
+resampling: library::resampling_convolves_a_gaussian_with_a_gaussian
+- np.sqrt(np.maximum(widths**2 - own**2, 0.0))
++ np.sqrt(np.maximum(widths**2 + own**2, 0.0))
+resampling: library::resampling_convolves_a_gaussian_with_a_gaussian \
+library::resampling_without_widths_is_linear_and_exact_on_the_librarys_bands
+- inside = total >= _KNOWN
++ inside = total >= 0
+identify: library::matching_by_angle_over_common_bands
+- both = valid & here[None, :]
++ both = valid | here[None, :]
+identify: library::matching_by_angle_over_common_bands
+- ties=(angles <= nearest[:, :1] + _SAME).sum(axis=1),
++ ties=(angles <= nearest[:, -1:] + _SAME).sum(axis=1),
+# tiles and what is kept
+tiles: tiles::the_output_is_that_of_write
+- hidden = seen.source.shape[0] * seen.source.shape[1] - found.valid
++ hidden = 0 * found.valid
+tiled_records: tiles::the_worst_tile_speaks_for_all
+- max(entry["residual"] for entry in solved)),
++ min(entry["residual"] for entry in solved)),
+tiled_run: tiles::solvers_are_told_apart
+- known = (stored.nodata, stored.scale
++ known = (stored.scale
+tiled_records: tiles::the_output_is_that_of_write
+- size = (sum(entry["size"] for entry in solved) / valid) ** 0.5
++ size = (sum(entry["size"] for entry in solved)) ** 0.5
+tiled_run: tiles::killed_and_resumed_the_result_has_the_same_bits
+- for i, tile in enumerate(tiles.tiles) if i not in entries])
++ for i, tile in enumerate(tiles.tiles)])
+tiling: tiles::cores_make_up_the_scene_once
+- slice(max(first - halo, 0), min(first + step + halo, size))
++ slice(max(first - halo, 0), min(first + step, size))
+tiling: tiles::tiles_fit_their_memory_and_waste_little
+- rows = min(max(pixels // seen - 2 * halo, 1), height)
++ rows = min(max(pixels // seen, 1), height)
+tiled_outputs: tiles::the_output_is_that_of_write
+- valid += int(inside.sum())
++ valid += inside.size
+streaming: tiles::the_output_is_that_of_write
+- highest = np.maximum(highest, top)
++ highest = np.minimum(highest, top)
+survey: tiles::a_survey_says_what_check_scene_says
+- scale = float(np.sqrt(squares / (valid * bands)))
++ scale = float(np.sqrt(squares / valid))
+reach: tiles::without_a_halo_there_are_seams_and_the_measured_one_is_enough
+- halo = min(max(halo, least), _WIDEST)
++ halo = min(min(halo, least), _WIDEST)
+journal: tiles::killed_and_resumed_the_result_has_the_same_bits tiles::other_choices_begin_anew
+- work.clear()
++ pass
+journal: tiles::one_byte_changed_in_what_is_kept
+- zlib.crc32(self.read(core).tobytes()) == entry["crc32"]
++ zlib.crc32(self.read(core).tobytes())
+atomic: leftovers::outputs_are_renamed_and_not_copied
+- os.replace(part, target)
++ shutil.move(shutil.copy(part, str(part) + "x"), target)
+atomic: leftovers::a_failed_replacement_puts_the_old_folder_back \
+leftovers::killed_anywhere_the_folder_is_the_old_or_the_new_one
+- os.rename(target, aside / target.name)
++ shutil.rmtree(target)
+atomic: outputs::nothing_is_overwritten_unasked
+- if os.path.lexists(path) and not overwrite:
++ if os.path.lexists(path) and overwrite:
+resuming: resuming::a_training_with_another_mask_is_another
+- "scene": _digest(cube, mask, *jax.tree.leaves(whole)),
++ "scene": _digest(cube, *jax.tree.leaves(whole)),
+resuming: resuming::a_training_of_something_else_is_not_lost_unasked
+- others = [name for name in marks if kept.get(name) != marks[name]]
++ others = []
+resuming: resuming::a_training_that_goes_on_gives_the_same_bits
+- state, history, written = new, joined([history, more]), False
++ state, history, written = new, joined([more, history]), False
+checkpoint: checkpoint::other_r_or_b
+- if bands is not None and shape[1] != bands:
++ if bands is not None and shape[1] < bands:
+checkpoint: checkpoint::foreign_and_hostile_files
+- if written != _FORMAT:
++ if written < _FORMAT:
+checkpoint: checkpoint::foreign_and_hostile_files
+- if last in place:
++ if last in place and not place:
+lock: tiles::two_processes_do_not_write_the_same_output
+- fcntl.LOCK_EX | fcntl.LOCK_NB
++ fcntl.LOCK_SH | fcntl.LOCK_NB
+# scoring
+scoring: score::a_cycle_of_three_is_put_into_the_order_of_the_reference \
+score::without_spectra_or_levels_there_is_one_figure
+- order[rows] = columns
++ order[columns] = rows
+scoring: score::what_the_estimate_masks_is_not_counted
+- where = None if mask is None else jnp.asarray(mask)
++ where = None
+scoring: score::what_the_estimate_masks_is_not_counted
+- a, b = maps[valid].astype(np.float64), reference[valid].astype(np.float64)
++ a, b = maps.reshape(-1, maps.shape[2]), reference.reshape(-1, maps.shape[2])
+scoring: score::a_cycle_of_three_is_put_into_the_order_of_the_reference
+- sad = np.asarray(metrics.spectral_angle(E[order], E_true))
++ sad = np.asarray(metrics.spectral_angle(E, E_true))
+# pictures and the report
+plots: plots::composite_is_upright_and_in_colour
+- axes.imshow(colours, origin="upper", interpolation="nearest")
++ axes.imshow(colours, origin="lower", interpolation="nearest")
+plots: plots::an_abundance_stands_where_it_is
+- vmin=0, vmax=1, origin="upper"
++ vmin=0, vmax=1, origin="lower"
+plots: plots::convergence_shows_failures_and_tolerance
+- failed = ~converged & finite
++ failed = converged & finite
+plots: plots::spectra_over_wavelengths
+- gaps = np.flatnonzero(steps > 3 * np.median(steps)) + 1 if steps.size else np.empty(0, int)
++ gaps = np.flatnonzero(steps > 3000 * np.median(steps)) + 1 if steps.size else np.empty(0, int)
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
+- return f"largest at row {row}, column {column}"
++ return f"largest at row {column}, column {row}"
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
+- mean {seen.mean():.3g}, {_where(
++ mean {values.mean():.3g}, {_where(
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
+- seen = values[valid].astype(np.float64)
++ seen = values.ravel().astype(np.float64)
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
+- seen = result.residual[valid]
++ seen = result.residual.ravel()
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
+- light = result.brightness[valid]
++ light = result.brightness.ravel()
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
+- seen = result.convergence[result.valid]
++ seen = result.convergence.ravel() * 0.5
+report_maps: report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
+- Number(_area(seen.sum() * area))
++ Number(_area(seen.mean() * area))
+charts: report::large_maps_are_averaged_and_small_ones_enlarged
+- count = summed(seen.astype(np.float64))
++ count = summed(np.ones_like(seen, np.float64))
+charts: report::maps_and_composite_are_upright
+- np.moveaxis(np.asarray(colours, np.float64) / 255, 2, 0)
++ np.moveaxis(np.asarray(colours, np.float64)[::-1] / 255, 2, 0)
+charts: report::scales
+- low, high = np.percentile(seen, [1, 99.9])
++ low, high = np.percentile(seen, [50, 99.9])
+maps: outputs placed_outputs::residual_and_convergence_lie_where_the_scene_lies
+- found[block] = np.sqrt(np.mean(np.square(mixed), axis=2))
++ found[block] = np.sqrt(np.sum(np.square(mixed), axis=2))
+maps: report::masked_pixels_move_no_colour
+- bottom, top = np.nanpercentile(values[scene.valid], [low, high], axis=0)
++ bottom, top = np.nanpercentile(values, [low, high], axis=(0, 1))
+sidecar: outputs::means_and_areas_count_valid_pixels_alone
+- name: np.mean(values[scene.valid], axis=0, dtype=np.float64)
++ name: np.mean(values, axis=(0, 1), dtype=np.float64)
+sidecar: outputs::means_and_areas_count_valid_pixels_alone
+- [mean * area * valid_pixels for mean in
++ [mean * area * height * width for mean in
+page: report::text_cannot_leave_its_place
+- <{name}{scope}{kind}>{escape(text)}</{name}>
++ <{name}{scope}{kind}>{text}</{name}>
+report_spectra: report::library_spectra_are_drawn_at_the_height_of_their_match
+- products[0] / np.where(products[1] > 0, products[1], 1)
++ products[1] / np.where(products[0] > 0, products[0], 1)
+# the command line
+cli: cli::bad_input_is_one_sentence cli::other_failures
+- print(f"dequnmix: {_sentence(error)}", file=sys.stderr)
++ print(f"dequnmix: {_sentence(error)}")
+cli: leftovers::signals_that_ask_to_end_are_one cli::other_failures
+- return 128 + asked.number
++ return asked.number
+option_values: cli::ranges_that_are_none
+- if not low <= high:
++ if not low <= high + 1e9:
+command_tiles: tiles::a_scene_that_does_not_fit_is_unmixed_in_tiles
+- if size <= _SHARE * room:
++ if size >= _SHARE * room:
+commands: cli::nothing_is_overwritten_unasked
+- with reserved(args.output, overwrite=args.force) as outputs:
++ with reserved(args.output, overwrite=True) as outputs:
+outputs: placed_outputs outputs
+- np.where(scene.valid[:, :, None], picture, NODATA) if masked else picture
++ picture
+outputs: outputs::foreign_folder_is_not_replaced
+- any(target.iterdir()) and not (target / SUMMARY).is_file():
++ any(target.iterdir()) and (target / SUMMARY).is_dir():
+"""
+
+
+def merged(files: Sequence[Path], folder: Path) -> Path:
+    """Put the tables of several shards together, in the order of the table."""
+    rows: list[dict[str, Any]] = []
+    for path in files:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows += [row | {"seconds": float(row["seconds"])} for row in csv.DictReader(file)]
+    order = {(m.module, m.old, m.new): i for i, m in enumerate(read_table(TABLE))}
+    rows.sort(key=lambda row: order.get((row["module"], row["old"], row["new"]), len(order)))
+    return _written(rows, folder, Settings(), sum(row["seconds"] for row in rows))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="three mutants")
+    parser.add_argument("--only", nargs="+", default=(), metavar="PART", help="parts or modules that begin so")
+    parser.add_argument("--shard", default="1/1", metavar="I/N", help="every N-th mutant from the I-th, from 1")
+    parser.add_argument("--merge", nargs="+", type=Path, metavar="CSV", help="put the tables of shards together")
+    parser.add_argument("-o", "--output", type=Path, default=Path("results"))
+    asked = parser.parse_args()
+    if asked.merge:
+        print(merged(asked.merge, asked.output))
+    elif asked.quick:
+        print(main(QUICK, asked.output))
+    else:
+        first, count = (int(number) for number in asked.shard.split("/"))
+        print(main(Settings(parts=tuple(asked.only), shard=(first, count)), asked.output))
