@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax import georaster, hdf5
-from dequnmix_jax.bandaxis import nanometres, without_ignored
+from dequnmix_jax.bandaxis import lengths, nanometres, without_ignored
 from dequnmix_jax.ground import Ground, from_gdal
+from dequnmix_jax.pixelvalues import missing_value
 from dequnmix_jax.scene import Array
 from dequnmix_jax.source import Source, Stored, Window
 
@@ -88,10 +89,11 @@ def open_scene(
     if centres is not None:
         wavelengths, unit_notes = nanometres(centres, "nm")
         notes += unit_notes
+    fwhm, width_notes = lengths(fwhm, "The file", "widths (fwhm)")
+    notes += width_notes
     good = None if listed is None else listed > 0.5
     good, ignore_notes = without_ignored(good, wavelengths, bands, ignore, str(path))
-    if nodata is None:
-        nodata = _FILL if fill is None else float(fill[0])
+    nodata = missing_value(nodata, _FILL if fill is None else float(fill[0]))
 
     def read(window: Window | None) -> Stored:
         with hdf5.opened(path) as again:
@@ -113,5 +115,5 @@ def open_scene(
         crs=fields,
         notes=(*notes, *ignore_notes),
         ground=ground,
-        fwhm=None if fwhm is None or not (fwhm > 0).all() else fwhm,
+        fwhm=fwhm,
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax import hdf5, mat5
+from dequnmix_jax.bandaxis import lengths
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.pixelvalues import check_declared
 from dequnmix_jax.scene import Array
@@ -176,10 +177,10 @@ def band_centres(variables: Variables) -> tuple[Array | None, list[str]]:
     for name in WAVELENGTHS:
         values = variables.get(name)
         if isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.size > 1:
-            nanometres = values.astype(np.float64).ravel()
-            if nanometres.max() < 100:  # as in ENVI headers: nobody images beyond 100 micrometres
-                return nanometres * 1000, [f"{name} was taken as micrometres from its size."]
-            return nanometres, []
+            found, wrong = lengths(values.astype(np.float64).ravel(), name)
+            if found is not None and found.max() < 100:  # as in ENVI headers: nobody images beyond 100 micrometres
+                return found * 1000, [f"{name} was taken as micrometres from its size."]
+            return found, wrong
     return None, []
 
 

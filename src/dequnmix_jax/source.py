@@ -13,7 +13,7 @@ import numpy as np
 
 from dequnmix_jax.ground import Ground
 from dequnmix_jax.pixelvalues import gained, scaled_and_masked
-from dequnmix_jax.scene import Array, Scene
+from dequnmix_jax.scene import Array, Scene, check_lengths
 
 # Values are read in strips of about so many bytes and converted in smaller pieces: a scale divides in float64.
 _STRIP = 32 * 2**20
@@ -75,6 +75,11 @@ class Source:
     notes: tuple[str, ...] = ()
     ground: Ground | None = None
     fwhm: Array | None = None
+
+    def __post_init__(self) -> None:
+        """Raise InputError where wavelengths or widths are not above 0 and at most a millimetre."""
+        for name in ("wavelengths", "fwhm"):
+            check_lengths(getattr(self, name), name)
 
     def scene(self) -> Scene:
         """Read all of it.
