@@ -240,12 +240,13 @@ def conversion(
         InputError: gains that are no numbers, of another count than bands, not finite, or 0 in a good band; or a
             reflectance scale factor that says another thing than they do.
     """
+    if scale is not None:
+        given = [name for word in _CONVERSIONS for name in _fields_of(word) if words(header, name)]
+        listed = "', '".join(given)
+        note = f"The header's '{listed}' were not applied, because a scale is asked for."
+        return scale, None, [note] if given else []
     factor = real(header, "reflectance scale factor", path)
     found = [(word, linear) for word in _CONVERSIONS if (linear := _linear(header, word, bands, path, good))]
-    if scale is not None:
-        left = [f"'{word} gain values' or '{word} offset values'" for word, _ in found]
-        note = f"The header's {' and '.join(left)} were not applied, because a scale is asked for."
-        return scale, None, [note] if left else []
     if not found:
         return factor, None, []
     word, linear = found[0]
@@ -269,6 +270,10 @@ def conversion(
     return None, linear, notes
 
 
+def _fields_of(word: str) -> tuple[str, str]:
+    return f"{word} gain values", f"{word} offset values"
+
+
 def _span(low: float, high: float) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
@@ -276,7 +281,7 @@ def _span(low: float, high: float) -> str:
 def _linear(header: Header, word: str, bands: int, path: Path, good: Array | None) -> Linear | None:
     """Return gains and offsets of the fields that begin with a word, or None where they are missing or say nothing."""
     held = []
-    for name, default in ((f"{word} gain values", 1.0), (f"{word} offset values", 0.0)):
+    for name, default in zip(_fields_of(word), (1.0, 0.0), strict=True):
         listed = words(header, name)
         values = band_values(header, name, 1 if len(listed) == 1 else bands, path)
         held.append(np.full(bands, default if values is None else values[0]) if len(listed) <= 1 else values)
