@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.canvas import COLOURS, new_figure, wrapped
+from dequnmix_jax.canvas import COLOURS, new_figure, wrapped, write_figure
 from dequnmix_jax.scene import Array
 
 # Larger maps are averaged down to about so many pixels, so that a page of ten maps stays below some megabytes; in
@@ -257,6 +257,6 @@ def _each(draw: Callable[[Theme], Any]) -> dict[str, str]:
         figure = draw(theme)
         figure.patch.set_alpha(0)
         file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        write_figure(figure, file, "svg", {"Date": None, "Creator": None})
         found[theme.name] = _uri("image/svg+xml", file.getvalue())
     return found

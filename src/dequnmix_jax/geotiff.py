@@ -40,7 +40,7 @@ def outline(path: Path) -> tuple[tuple[int, int, int], Ground | None]:
     Raises:
         InputError: the file cannot be read, or rasterio is not installed.
     """
-    with georaster.opened(path) as file:
+    with georaster.opened(path, driver="GTiff") as file:
         return (file.height, file.width, file.count), georaster.ground_of(file)
 
 
@@ -50,7 +50,7 @@ def values(path: Path, window: Window | None = None) -> Array:
     Raises:
         InputError: the file cannot be read, or rasterio is not installed.
     """
-    with georaster.opened(path) as file:
+    with georaster.opened(path, driver="GTiff") as file:
         return _read(file, list(file.indexes), window)
 
 

@@ -91,6 +91,7 @@ def _value(file: Any, held: Any, path: Path) -> Array | None:
         return None
     if held.shape is None:  # HDF5 knows arrays without values
         return None
+    hdf5.check_inside(held, path)
     check_declared(held.shape, held.dtype.itemsize, path.stat().st_size, path)
     kind = hdf5.text(held, "MATLAB_class")
     if kind == "cell":
