@@ -8,7 +8,7 @@ import dequnmix_jax
 ROOT = Path(dequnmix_jax.__file__).parent
 
 FLOORS = {
-    "checks": 0, "lapack": 0, "varying": 0, "config": 0.5, "records": 0,
+    "checks": 0, "shown": 0, "lapack": 0, "varying": 0, "config": 0.5, "records": 0,
     "solvers": 1, "mixing": 0.8, "metrics": 1, "projection": 1, "active_set": 1, "noise": 1, "convolution": 1,
     "rows": 1,
     "enumeration": 1.5, "pivoting": 1.5, "exact": 1.8, "closed_form": 2.5, "sparse": 2.5, "sparse_steps": 2,
@@ -37,8 +37,8 @@ FLOORS = {
     "__main__": 10, "__init__": 8,
 }  # fmt: skip
 HOST = {"lock", "ground", "bandaxis", "georaster", "geotiff", "hdf5", "emit", "prisma", "missions", "named", "arrays",
-        "placing", "zarrfiles", "atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header", "envi",
-        "envi_writing", "matvariables", "mat5", "npzarrays", "npzfiles",
+        "shown", "placing", "zarrfiles", "atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header",
+        "envi", "envi_writing", "matvariables", "mat5", "npzarrays", "npzfiles",
         "matfiles", "maps", "sidecar", "results", "outputs", "scene_writing",
         "checkpoint", "files", "page", "charts", "reporting", "report_spectra",
         "report_maps", "datasets", "hysu", "plots", "canvas",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dequnmix_jax.atomic import replacing_file
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.shown import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ def panel(shape: tuple[int, ...]) -> tuple[float, float]:
 def wrapped(text: str, inches: float, lines: int) -> str:
     """Return text in lines of 9 points that fit a width, at most so many."""
     letters = max(int(inches * 72 / 5.2), 8)
-    return "\n".join(textwrap.wrap(text, letters, max_lines=lines, placeholder=" …"))
+    return "\n".join(textwrap.wrap(shown(text), letters, max_lines=lines, placeholder=" …"))
 
 
 def endmember_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:

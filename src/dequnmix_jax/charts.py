@@ -180,7 +180,7 @@ def spectra_chart(
                 y = np.insert(np.asarray(matched[i], float)[order], gaps, np.nan)
                 axes.plot(x, y, color=colour, linewidth=1.1, linestyle=(0, (4, 2)))
         axes.set_xlabel("band (counted from 0)" if wavelengths is None else "wavelength (nm)")
-        axes.set_ylabel(unit)
+        axes.set_ylabel(wrapped(unit, 3.5, 2), parse_math=False)
         axes.margins(x=0.01)
         _dress(axes, theme)
         texts = [wrapped(name, 1.7, 2) for name in names]

@@ -9,6 +9,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError, check_count, check_cube
 from dequnmix_jax.ground import Ground
+from dequnmix_jax.shown import as_text
 
 Array = np.ndarray[Any, Any]
 
@@ -104,6 +105,7 @@ class Scene:
         if self.ground is not None:
             self.ground.check_fits(self.cube.shape[:2])
         set_field(self, "notes", tuple(self.notes))
+        set_field(self, "name", as_text(self.name))
 
     @property
     def valid(self) -> Array:

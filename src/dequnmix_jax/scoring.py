@@ -11,6 +11,7 @@ from dequnmix_jax import files, npzfiles
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.matching import match
 from dequnmix_jax.scene import Array
+from dequnmix_jax.shown import shown
 from dequnmix_jax.trained import plain
 from dequnmix_jax.truth import Truth
 
@@ -32,19 +33,20 @@ def score(args: Namespace) -> None:
     if args.json:
         print(json.dumps(plain(found), indent=2, allow_nan=False))
         return
-    print(f"reference: {found['reference']}")
+    print(f"reference: {shown(found['reference'])}")
     for note in found["notes"]:
-        print(f"note: {note}")
+        print(f"note: {shown(note)}")
     print(f"matched by {found['matched_by']}")
     print(f"{'estimate':<24}{'reference':<24}{'RMSE':>10}{'SAD (rad)':>11}")
     for row in found["endmembers"]:
         numbers = [f"{'-' if row[name] is None else format(row[name], '.4f'):>10}" for name in ("rmse", "sad")]
-        print(f"{row['estimate'][:22]:<24}{row['reference'][:22]:<24}{numbers[0]}{numbers[1]:>11}")
-    labels = {"armse": "aRMSE", "pooled_rmse": "pooled RMSE", "msad": "mSAD (rad)"}
-    print(", ".join(f"{text} {found[name]:.4f}" for name, text in labels.items() if found[name] is not None))
+        labels = [shown(row[side])[:22] for side in ("estimate", "reference")]
+        print(f"{labels[0]:<24}{labels[1]:<24}{numbers[0]}{numbers[1]:>11}")
+    measures = {"armse": "aRMSE", "pooled_rmse": "pooled RMSE", "msad": "mSAD (rad)"}
+    print(", ".join(f"{text} {found[name]:.4f}" for name, text in measures.items() if found[name] is not None))
     for key, words in UNITS.items():
         if found[key] is not None:
-            print(f"{words}: " + ", ".join(f"{labels[name]} {value:.4f}" for name, value in found[key].items()))
+            print(f"{words}: " + ", ".join(f"{measures[name]} {value:.4f}" for name, value in found[key].items()))
 
 
 def _mask(path: Path) -> Array | None:

@@ -14,6 +14,7 @@ import numpy as np
 from dequnmix_jax.ground import Ground
 from dequnmix_jax.pixelvalues import gained, scaled_and_masked
 from dequnmix_jax.scene import Array, Scene, check_lengths
+from dequnmix_jax.shown import as_text
 
 # Values are read in strips of about so many bytes and converted in smaller pieces: a scale divides in float64.
 _STRIP = 32 * 2**20
@@ -77,9 +78,10 @@ class Source:
     fwhm: Array | None = None
 
     def __post_init__(self) -> None:
-        """Raise InputError where wavelengths or widths are not above 0 and at most a millimetre."""
+        """Complete the name, or raise InputError where wavelengths or widths are not above 0 and at most 1 mm."""
         for name in ("wavelengths", "fwhm"):
             check_lengths(getattr(self, name), name)
+        object.__setattr__(self, "name", as_text(self.name))
 
     def scene(self) -> Scene:
         """Read all of it.
