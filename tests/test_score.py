@@ -102,6 +102,15 @@ def test_fractions_of_scaled_spectra_are_compared_in_both_units(tmp_path, capsys
     assert "reference in the unit of the estimate's spectra: aRMSE 0.0000, pooled RMSE 0.0000" in text
 
 
+def test_each_spectrum_is_held_against_its_own_unit():
+    shares, scaled, _ = scaled_answer()
+    heights = np.array([2.0, 0.5, 7.0], np.float32)  # of the estimate's spectra, another one for each
+    mine = shares / heights
+    mine = (mine / mine.sum(axis=2, keepdims=True))[:, :, CYCLE]
+    found = compare(Truth(mine, (scaled * heights[:, None])[CYCLE]), Truth(maps(), spectra()))
+    assert found["in_the_unit_of_the_estimate"]["armse"] < 1e-6 < 0.1 < found["as_they_are"]["armse"]
+
+
 def test_spectra_of_the_same_levels_give_one_figure_twice():
     found = compare(Truth(maps() + np.float32(0.1), spectra()), Truth(maps(), spectra()))
     assert found["as_they_are"]["armse"] == pytest.approx(found["in_the_unit_of_the_estimate"]["armse"], rel=1e-5)

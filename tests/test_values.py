@@ -300,6 +300,8 @@ def test_gains_and_a_scale_factor(tmp_path):
     np.testing.assert_allclose(reads(tmp_path, **same).cube, stored() / 10000, rtol=1e-6)  # said twice, applied once
     one = {"data_gain_values": listed(GAINS), "reflectance_scale_factor": 1}
     np.testing.assert_allclose(reads(tmp_path, **one).cube, stored() * GAINS, rtol=1e-6)
+    with pytest.raises(InputError, match=r"offsets of -0\.1 to 0\.2"):
+        reads(tmp_path, **same, data_offset_values=listed(OFFSETS))
     two = {"data_gain_values": listed(GAINS), "reflectance_scale_factor": 10000}
     with pytest.raises(InputError, match=r"'reflectance scale factor = 10000'.*0.0005 to 0.004.*--scale NUMBER"):
         reads(tmp_path, **two)
@@ -371,10 +373,10 @@ def test_a_part_lies_where_its_coordinates_say():
 
 
 def test_coordinates_that_are_rounded_or_no_places():
-    fine = {"GeoTransform": "500000 1 0 5000000 0 -1"}
-    x, y = 500000.5 + np.arange(W), 4999999.5 - np.arange(H)
+    fine = {"GeoTransform": "500000 1 0 5000000.25 0 -1"}
+    x, y = 500000.5 + np.arange(W), 4999999.75 - np.arange(H)
     rounded = placed(x, y, np.float32, **fine)  # northings in float32 are rounded to half a metre
-    assert rounded.ground.transform == (1.0, 0.0, 500000.0, 0.0, -1.0, 5000000.0) and not rounded.notes
+    assert rounded.ground.transform == (1.0, 0.0, 500000.0, 0.0, -1.0, 5000000.25) and not rounded.notes
     counted = placed(np.arange(3, 3 + W), np.arange(H))
     assert counted.ground.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0)
     assert any("count pixels" in note for note in counted.notes)
