@@ -111,6 +111,13 @@ def test_info(tmp_path, capsys):
     assert "gives unit '\\x1b[2j\\x07' for the wavelengths" in text and "on the ground: {\\x9b31m}" in text
 
 
+def test_notes(tmp_path, capsys):
+    unit = "{\x1b[2J\nnote: forged}"  # a header's value in braces runs over several lines
+    header = image(tmp_path, wavelength="{1, 2, 3, 4, 5}", wavelength_units=unit)
+    text = run(capsys, "convert", header, "-o", tmp_path / "c.npz")
+    assert "note: The header gives unit '{\\x1b[2j\\nnote: forged}' for the wavelengths" in text
+
+
 def test_errors(tmp_path, capsys):
     assert "says 'interleave = \\x1b[2j\\x07'" in run(
         capsys, "info", image(tmp_path, interleave="\x1b[2J\x07"), status=1
