@@ -467,3 +467,29 @@ def test_the_record_of_a_scene_without_its_wavelengths_is_written(tmp_path, caps
     path = with_length(tmp_path, "npz", values, "wavelengths")
     assert cli.main(["info", str(path), "--json"]) == 0
     assert '"wavelengths_nm": null' in capsys.readouterr().out
+
+
+# --- damage that ended in a warning or in a fault of the program -----------------------------------------------------
+
+
+def test_an_array_without_values_is_refused(tmp_path):
+    group = zarr.open_group(str(tmp_path / "s.zarr"), mode="w")
+    add(group, 3, "r", np.zeros((4, 0, 6), np.float32), ("y", "x", "band"))
+    with pytest.raises(InputError, match=r"\(4, 0, 6\) rows, columns and bands; expected at least one of each"):
+        open_source(tmp_path / "s.zarr")
+
+
+def test_a_table_of_a_map_that_holds_nan_sees_nothing_there(tmp_path):
+    rows, columns = np.full((3, 3), 2.0), np.full((3, 3), 1.0)
+    rows[0, 0], columns[0, 1], rows[0, 2] = np.nan, np.inf, -1e300
+    path = emit(tmp_path / "e.nc", **{"location/glt_y": rows, "location/glt_x": columns})
+    lookup = read(path).ground.lookup
+    assert lookup[1, 1].tolist() == [1, 0] and (lookup[0] == -1).all()
+
+
+def test_a_signalling_nan_of_a_library_is_missing(tmp_path):
+    path, _ = write_library(tmp_path / "l.sli", np.ones((2, 3)), ["a", "b"], np.array([500.0, 600, 700]))
+    raw = np.frombuffer(path.read_bytes(), "<u4").copy()
+    raw[1] = 0x7FA00000  # as numpy would not make it
+    path.write_bytes(raw.tobytes())
+    assert np.isnan(dq.read_library(path).spectra[0]).tolist() == [False, True, False]

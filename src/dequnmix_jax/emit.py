@@ -43,8 +43,9 @@ def _ground(file: Any, path: Path, notes: list[str]) -> Ground | None:
         notes.append("The file has no table of the map (geotransform, location/glt_x, glt_y); outputs are not placed.")
         return None
     columns, rows = (hdf5.dataset(file, f"location/{name}", path, 2)[()] for name in ("glt_x", "glt_y"))
-    # Counted from 1; some tools mark pixels filled from a neighbour by a minus sign.
-    lookup = np.stack([np.abs(rows), np.abs(columns)], axis=2).astype(np.int32) - 1
+    # Counted from 1; some tools mark pixels filled from a neighbour by a minus sign. What is no number sees nothing.
+    seen = np.abs(np.stack([rows, columns], axis=2, dtype=np.float64, casting="unsafe"))
+    lookup = np.where(seen < 2**31, seen, 0).astype(np.int32) - 1
     lookup[(lookup < 0).any(axis=2)] = -1
     notes.append("Pixels are the sensor's own; maps written as GeoTIFF or ENVI are rectified by the file's table.")
     return Ground(hdf5.text(file, "spatial_ref"), from_gdal(numbers), lookup)

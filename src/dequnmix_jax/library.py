@@ -53,7 +53,7 @@ class Library:
             raise InputError(f"There are {len(spectra)} spectra and {len(names)} names; expected one name a spectrum.")
         set_field = object.__setattr__  # the way to complete a frozen dataclass
         set_field(self, "names", names)
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and so unknown
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite, and so unknown
             set_field(self, "spectra", np.ascontiguousarray(spectra, np.float32))
         set_field(self, "wavelengths_nm", band_positions(self.wavelengths_nm, spectra.shape[1], "wavelengths"))
         if self.fwhm_nm is not None:
@@ -108,7 +108,8 @@ def from_file(
         raise InputError(f"{path} has no wavelengths; expected one for each band. Add them to the file.")
     if scale is not None and not (scale > 0 and np.isfinite(scale)):
         raise InputError(f"The scale is {scale}; expected a positive number to divide by, such as 10000.")
-    values = np.asarray(spectra, np.float64)
+    with np.errstate(invalid="ignore"):  # numpy warns of a signalling NaN, which a damaged file may hold
+        values = np.asarray(spectra, np.float64)
     missing = ~np.isfinite(values) | (values < DELETED / 10)
     if nodata is not None:
         missing |= np.isclose(values, nodata, rtol=1e-6, atol=0.0)

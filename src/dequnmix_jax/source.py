@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground
 from dequnmix_jax.pixelvalues import gained, scaled_and_masked
 from dequnmix_jax.scene import Array, Scene, check_lengths
@@ -78,7 +79,12 @@ class Source:
     fwhm: Array | None = None
 
     def __post_init__(self) -> None:
-        """Complete the name, or raise InputError where wavelengths or widths are not above 0 and at most 1 mm."""
+        """Complete the name, or raise InputError: no pixel or band, wavelengths or widths outside (0, 1 mm]."""
+        if min(self.shape) < 1:
+            raise InputError(
+                f"{self.source or self.name or 'The array'} has {self.shape} rows, columns and bands; expected at "
+                "least one of each."
+            )
         for name in ("wavelengths", "fwhm"):
             check_lengths(getattr(self, name), name)
         object.__setattr__(self, "name", as_text(self.name))
