@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 import dequnmix_jax as dq
-from dequnmix_jax import datasets, mixing, synthetic
+from dequnmix_jax import datasets, metrics, synthetic
 from experiments import tables
 from experiments.plans import EVERY_STAGE
 
@@ -172,7 +172,7 @@ def main(settings: Settings, folder: Path) -> Path:
         E = jnp.asarray(truth.endmembers)
         A = jnp.asarray(truth.abundances)[: cube.shape[0], : cube.shape[1]]
         find = jax.jit(functools.partial(dq.vca, count=E.shape[0]))
-        at_maximum_one, _ = mixing.normalise_abundances(A * jnp.max(E, axis=1)[None, None])
+        at_maximum_one = metrics.in_unit(A, jnp.max(E, axis=1))
         for method, run in methods.items():
             seeds = settings.ablation_seeds if method in ABLATIONS else settings.seeds
             if seeds == 0:

@@ -8,7 +8,7 @@ import dequnmix_jax
 ROOT = Path(dequnmix_jax.__file__).parent
 
 FLOORS = {
-    "checks": 0, "lapack": 0, "peak": 0, "varying": 0, "config": 0.5, "verdict": 0, "records": 0.3,
+    "checks": 0, "shown": 0, "lapack": 0, "peak": 0, "varying": 0, "config": 0.5, "verdict": 0, "records": 0.3,
     "solvers": 1, "mixing": 0.8, "metrics": 1, "projection": 1, "active_set": 1, "noise": 1, "convolution": 1,
     "rows": 0.5, "small": 0.8,
     "enumeration": 1.5, "pivoting": 1.5, "exact": 1.8, "closed_form": 2.5, "sparse": 2.5, "sparse_steps": 2,
@@ -24,7 +24,7 @@ FLOORS = {
     "source": 2.2, "rawpixels": 2.4, "tiling": 2.4, "survey": 2.4, "journal": 2.4, "tiled_outputs": 4.5,
     "ground": 0.5, "atomic": 1, "scene": 1, "bandaxis": 2, "pixelvalues": 2, "truth": 2, "pixelorder": 3,
     "envi_header": 2.5, "georaster": 2.7, "geotiff": 2.8, "hdf5": 2.5, "emit": 3, "prisma": 3, "missions": 4,
-    "named": 3.5, "arrays": 4, "zarrfiles": 4,
+    "placing": 3, "named": 3.5, "arrays": 4, "zarrfiles": 4,
     "envi": 3, "envi_writing": 3, "matvariables": 3, "npzarrays": 3, "mat5": 2.5, "npzfiles": 3.5, "matfiles": 4,
     "maps": 2, "sidecar": 3, "results": 3.8, "outputs": 4, "scene_writing": 5,
     "checkpoint": 4, "files": 5, "datasets": 5, "hysu": 5,
@@ -37,8 +37,8 @@ FLOORS = {
     "__main__": 10, "__init__": 8,
 }  # fmt: skip
 HOST = {"lock", "ground", "bandaxis", "georaster", "geotiff", "hdf5", "emit", "prisma", "missions", "named", "arrays",
-        "zarrfiles", "atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header", "envi", "envi_writing",
-        "matvariables", "mat5", "npzarrays", "npzfiles",
+        "shown", "placing", "zarrfiles", "atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header",
+        "envi", "envi_writing", "matvariables", "mat5", "npzarrays", "npzfiles",
         "matfiles", "maps", "sidecar", "results", "outputs", "scene_writing",
         "checkpoint", "files", "page", "charts", "reporting", "report_spectra",
         "report_maps", "datasets", "hysu", "plots", "canvas",

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from dequnmix_jax import plots
+from dequnmix_jax import charts, plots
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.records import History
 from dequnmix_jax.scene import Scene
@@ -222,3 +222,21 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"pip install 'dequnmix-jax\[plots\]'"):
         plots.convergence(history(2))
+
+
+@pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
+def test_the_same_figure_gives_the_same_bytes(tmp_path, kind):
+    spectra = np.random.default_rng(0).uniform(size=(3, 8))
+    for name in ("a", "b"):
+        plots.save(plots.endmember_spectra(spectra), tmp_path / f"{name}.{kind}")
+    assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+def test_the_same_curves_give_the_same_text():
+    history = {"loss": [3.0, 1.0], "residual": [1e-3, 1e-4], "steps": [4, 5]}
+    spectra = np.random.default_rng(0).uniform(size=(3, 8))
+    for draw in (
+        lambda: charts.spectra_chart(spectra, ["a", "b", "c"], None, "reflectance"),
+        lambda: charts.training_chart(history, 1e-3),
+    ):
+        assert draw() == draw()

@@ -23,13 +23,13 @@ def scene(**fields):
 
 def test_scene_brings_arrays_to_their_types():
     found = scene(
-        cube=np.asfortranarray(cube().astype(np.float64)), wavelengths=range(B), good_bands=[1, 1, 0, 1, 1, 1]
+        cube=np.asfortranarray(cube().astype(np.float64)), wavelengths=range(1, B + 1), good_bands=[1, 1, 0, 1, 1, 1]
     )
     assert found.cube.dtype == np.float32 and found.cube.flags.c_contiguous
     assert found.wavelengths.dtype == np.float64 and found.good_bands.dtype == bool
     good = found.with_good_bands()
     np.testing.assert_array_equal(good.cube, cube()[:, :, [0, 1, 3, 4, 5]])
-    np.testing.assert_array_equal(good.wavelengths, [0, 1, 3, 4, 5])
+    np.testing.assert_array_equal(good.wavelengths, [1, 2, 4, 5, 6])
     assert "1 of 6 bands left out" in good.notes[0]
     assert good.with_good_bands() is good
 

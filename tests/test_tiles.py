@@ -252,6 +252,7 @@ def test_the_output_is_that_of_write(disk, tmp_path, format):
     assert other["notes"] == ["36 of 1564 pixels are masked."]
     assert other["source"] == one["source"] and other["valid_pixels"] == one["valid_pixels"]
     np.testing.assert_allclose(other["mean_abundances"], one["mean_abundances"], atol=1e-5)
+    np.testing.assert_allclose(other["endmember_levels"], one["endmember_levels"], rtol=1e-3)
     assert other["tiles"]["halo"] == 16 and len(other["tiles"]["each"]) == 9
     files.read_truth(tmp_path / "tiled")
 

@@ -31,9 +31,9 @@ def read_array(
     """Return the scene that an object in memory holds.
 
     Args:
-        held: an array of numpy, jax, dask, h5py or zarr, (rows, columns, bands); or an xarray DataArray, whose axes
-            are told by their names, with its coordinates wavelength, fwhm, good_wavelengths or bbl, x, y, spatial_ref;
-            or an xarray Dataset with the name of one.
+        held: an array of numpy, jax, dask, h5py or zarr, (rows, columns, bands), of which a masked one keeps its mask;
+            or an xarray DataArray, whose axes are told by their names, with its coordinates wavelength, fwhm,
+            good_wavelengths or bbl, x, y, spatial_ref; or an xarray Dataset with the name of one.
         variable: the name of the cube in a Dataset.
         nodata: value of missing data; what the attributes say by default.
         scale: divide the values by this, in place of scale_factor and add_offset of the attributes.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.scene import Array
+from dequnmix_jax.scene import LONGEST, Array, wrong_length
 
 # Bands of imaging spectrometers lie between 0.2 and 15 micrometres, so 100 separates the two units by far.
 _LARGEST_MICROMETRES = 100.0
@@ -22,6 +22,17 @@ class BandNumbers(NamedTuple):
     last: int
 
 
+def lengths(values: Array | None, said: str, what: str = "wavelengths") -> tuple[Array | None, list[str]]:
+    """Return wavelengths or widths (B,) in nm as they are, or None and a note where one lies outside (0, 1e6] nm."""
+    band = None if values is None else wrong_length(values)
+    if values is None or band is None:
+        return values, []
+    return None, [
+        f"{said} gives {what} that are not above 0 and at most {LONGEST:g} nm, the first of them {values[band]:g} nm "
+        f"in band {band} (counted from 0); they were left out."
+    ]
+
+
 def nanometres(values: Array, unit: str, said: str = "The file") -> tuple[Array | None, list[str]]:
     """Return band centres in nanometres.
 
@@ -31,15 +42,20 @@ def nanometres(values: Array, unit: str, said: str = "The file") -> tuple[Array 
         said: who says so, to begin the notes with.
 
     Returns:
-        (B,) float64 nm, or None where the unit is no wavelength, and notes about a unit that was guessed.
+        (B,) float64 nm, or None where the unit is no wavelength or a value is not above 0 and at most a millimetre,
+        and notes about a unit that was guessed or about what was left out.
     """
     unit = unit.strip().lower()
     if unit in ("index", "ghz", "mhz"):
         return None, [f"{said} gives band centres in '{unit}', which is no wavelength; they were left out."]
     if unit == "wavenumber":
-        if (values <= 0).any():
+        if not (values > 0).all():
             return None, [f"{said} gives wavenumbers that are not positive; they were left out."]
-        return 1e7 / values, ["Wavenumbers (1/cm) were turned into wavelengths."]
+        found, wrong = lengths(1e7 / values, said)
+        return found, wrong or ["Wavenumbers (1/cm) were turned into wavelengths."]
+    found, wrong = lengths(values, said)  # before the unit is guessed from them
+    if found is None:
+        return None, wrong
     micro = unit.startswith("micro") or unit in _MICROMETRES
     # Libraries in micrometres reach 216; where the file says micrometres, most of its values must deny it.
     small = bool((np.median(values) if micro else values.max()) <= _LARGEST_MICROMETRES)
@@ -52,7 +68,8 @@ def nanometres(values: Array, unit: str, said: str = "The file") -> tuple[Array 
         notes = [f"{said} says {known}, but the wavelengths end at {values.max():g}; {guess} were assumed."]
     else:
         notes = []
-    return values * (1000.0 if small else 1.0), notes
+    found, wrong = lengths(values * (1000.0 if small else 1.0), said)
+    return found, wrong or notes
 
 
 def without_ignored(

@@ -2,12 +2,13 @@
 
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dequnmix_jax.atomic import replacing_file
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.shown import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ def panel(shape: tuple[int, ...]) -> tuple[float, float]:
 def wrapped(text: str, inches: float, lines: int) -> str:
     """Return text in lines of 9 points that fit a width, at most so many."""
     letters = max(int(inches * 72 / 5.2), 8)
-    return "\n".join(textwrap.wrap(text, letters, max_lines=lines, placeholder=" …"))
+    return "\n".join(textwrap.wrap(shown(text), letters, max_lines=lines, placeholder=" …"))
 
 
 def endmember_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
@@ -84,5 +85,24 @@ def save(figure: "Figure", path: str | os.PathLike[str], overwrite: bool = False
             f"{target} ends in {target.suffix or 'nothing'!r}; expected one of .{', .'.join(sorted(known))}."
         )
     with replacing_file(target, overwrite=overwrite) as temporary:
-        figure.savefig(temporary, format=kind, dpi=_DPI)
+        write_figure(figure, temporary, kind, _DATES.get(kind))
     return target
+
+
+_DATES: dict[str, dict[str, str | None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""What matplotlib would write of the time, by format; PNG holds none."""
+
+
+def write_figure(figure: "Figure", place: Any, kind: str, metadata: Mapping[str, str | None] | None) -> None:
+    """Write a figure so that the same figure gives the same bytes: the names inside an SVG are random otherwise.
+
+    Args:
+        figure: from `new_figure`.
+        place: a path or a file of bytes.
+        kind: the format.
+        metadata: for matplotlib's writer; None in it leaves an entry out.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "dequnmix_jax"}):
+        figure.savefig(place, format=kind, dpi=_DPI, metadata=None if metadata is None else dict(metadata))

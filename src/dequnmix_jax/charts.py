@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.canvas import COLOURS, new_figure, wrapped
+from dequnmix_jax.canvas import COLOURS, new_figure, wrapped, write_figure
 from dequnmix_jax.scene import Array
 
 # Larger maps are averaged down to about so many pixels, so that a page of ten maps stays below some megabytes; in
@@ -180,7 +180,7 @@ def spectra_chart(
                 y = np.insert(np.asarray(matched[i], float)[order], gaps, np.nan)
                 axes.plot(x, y, color=colour, linewidth=1.1, linestyle=(0, (4, 2)))
         axes.set_xlabel("band (counted from 0)" if wavelengths is None else "wavelength (nm)")
-        axes.set_ylabel(unit)
+        axes.set_ylabel(wrapped(unit, 3.5, 2), parse_math=False)
         axes.margins(x=0.01)
         _dress(axes, theme)
         texts = [wrapped(name, 1.7, 2) for name in names]
@@ -257,6 +257,6 @@ def _each(draw: Callable[[Theme], Any]) -> dict[str, str]:
         figure = draw(theme)
         figure.patch.set_alpha(0)
         file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        write_figure(figure, file, "svg", {"Date": None, "Creator": None})
         found[theme.name] = _uri("image/svg+xml", file.getvalue())
     return found

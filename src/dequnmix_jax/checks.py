@@ -24,6 +24,11 @@ def concrete(*arrays: Array) -> bool:
 
 def check_cube(cube: Array, name: str = "cube") -> None:
     """Raise InputError unless `cube` is a real (H, W, B) array with at least one entry on each axis."""
+    if isinstance(cube, np.ma.MaskedArray):
+        raise InputError(
+            f"{name} is a masked array of numpy, whose mask would be lost; expected an array. Pass cube.filled(0), and "
+            "mask=~numpy.ma.getmaskarray(cube).any(-1), or the Scene that read(cube) returns."
+        )
     shape = np.shape(cube)
     if len(shape) != 3 or 0 in shape:
         raise InputError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from dequnmix_jax import __version__
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.options import NO_CACHE, parser
+from dequnmix_jax.shown import guarded, shown
 
 _TRACEBACK = "DEQUNMIX_TRACEBACK"
 
@@ -81,7 +82,7 @@ def _sentence(error: BaseException) -> str:
             f"{type(error).__name__}: {reason}. This is a fault of the program and not of the input; please report it "
             f"with what {_TRACEBACK}=1 prints."
         )
-    return " ".join(text.split())
+    return shown(" ".join(text.split()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,6 +94,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 after a failure, 130 after an interruption. Misspelt options end the process with 2.
     """
+    with guarded():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     args = parser(__version__).parse_args(argv)
     # Read when jaxlib loads LAPACK. Its threads wait for each other in busy loops where others use the cores too: on
     # two busy ones the QR decomposition of 62,500 pixels in 200 bands took 12 s of CPU time, and 0.2 s on one thread.

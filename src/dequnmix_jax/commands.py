@@ -21,6 +21,7 @@ from dequnmix_jax.reporting import report
 from dequnmix_jax.results import Result
 from dequnmix_jax.resuming import kept_beside
 from dequnmix_jax.scene import Scene, check_scene, mask_invalid
+from dequnmix_jax.shown import shown
 from dequnmix_jax.sidecar import SUMMARY
 from dequnmix_jax.team import Team, join
 from dequnmix_jax.trained import plain
@@ -71,19 +72,19 @@ def info(args: Namespace) -> None:
     if args.json:
         print(json.dumps(plain(found), indent=2, allow_nan=False))
         return
-    print(f"{args.file}: {height} rows, {width} columns, {bands} bands")
+    print(f"{shown(str(args.file))}: {height} rows, {width} columns, {bands} bands")
     span = found["wavelengths_nm"]
     print(f"wavelengths: {f'{span[0]:.1f} to {span[1]:.1f} nm' if span else 'not in the file'}")
     print(f"good bands: {used.cube.shape[2]} of {bands}{'' if scene.good_bands is not None else ' (none marked bad)'}")
     print(f"valid pixels: {found['valid_pixels']} of {height * width}")
     print(f"values: {f'{finite.min():.4g} to {finite.max():.4g}' if finite.size else 'none is finite'}")
-    print(f"on the ground: {scene.crs.get('map info', 'not in the file')}")
-    print(f"reference: {_reference_text(found['reference'])}")
+    print(f"on the ground: {shown(scene.crs.get('map info', 'not in the file'))}")
+    print(f"reference: {shown(_reference_text(found['reference']))}")
     for label in ("note", "warning"):
         for text in found[f"{label}s"]:
-            print(f"{label}: {text}")
+            print(f"{label}: {shown(text)}")
     if problem is not None:
-        print(f"cannot be unmixed as it is: {problem}")
+        print(f"cannot be unmixed as it is: {shown(problem)}")
 
 
 def _reference(args: Namespace) -> dict[str, Any] | None:

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax import georaster, hdf5
-from dequnmix_jax.bandaxis import nanometres, without_ignored
+from dequnmix_jax.bandaxis import lengths, nanometres, without_ignored
 from dequnmix_jax.ground import Ground, from_gdal
+from dequnmix_jax.pixelvalues import missing_value
 from dequnmix_jax.scene import Array
 from dequnmix_jax.source import Source, Stored, Window
 
@@ -42,8 +43,9 @@ def _ground(file: Any, path: Path, notes: list[str]) -> Ground | None:
         notes.append("The file has no table of the map (geotransform, location/glt_x, glt_y); outputs are not placed.")
         return None
     columns, rows = (hdf5.dataset(file, f"location/{name}", path, 2)[()] for name in ("glt_x", "glt_y"))
-    # Counted from 1; some tools mark pixels filled from a neighbour by a minus sign.
-    lookup = np.stack([np.abs(rows), np.abs(columns)], axis=2).astype(np.int32) - 1
+    # Counted from 1; some tools mark pixels filled from a neighbour by a minus sign. What is no number sees nothing.
+    seen = np.abs(np.stack([rows, columns], axis=2, dtype=np.float64, casting="unsafe"))
+    lookup = np.where(seen < 2**31, seen, 0).astype(np.int32) - 1
     lookup[(lookup < 0).any(axis=2)] = -1
     notes.append("Pixels are the sensor's own; maps written as GeoTIFF or ENVI are rectified by the file's table.")
     return Ground(hdf5.text(file, "spatial_ref"), from_gdal(numbers), lookup)
@@ -88,10 +90,11 @@ def open_scene(
     if centres is not None:
         wavelengths, unit_notes = nanometres(centres, "nm")
         notes += unit_notes
+    fwhm, width_notes = lengths(fwhm, "The file", "widths (fwhm)")
+    notes += width_notes
     good = None if listed is None else listed > 0.5
     good, ignore_notes = without_ignored(good, wavelengths, bands, ignore, str(path))
-    if nodata is None:
-        nodata = _FILL if fill is None else float(fill[0])
+    nodata = missing_value(nodata, _FILL if fill is None else float(fill[0]))
 
     def read(window: Window | None) -> Stored:
         with hdf5.opened(path) as again:
@@ -113,5 +116,5 @@ def open_scene(
         crs=fields,
         notes=(*notes, *ignore_notes),
         ground=ground,
-        fwhm=None if fwhm is None or not (fwhm > 0).all() else fwhm,
+        fwhm=fwhm,
     )

@@ -15,7 +15,7 @@ from dequnmix_jax import georaster, geotiff
 from dequnmix_jax.bandaxis import without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground
-from dequnmix_jax.pixelvalues import check_unpacked, looks_sheared, scaled_and_masked
+from dequnmix_jax.pixelvalues import check_unpacked, gained, looks_sheared, missing_value, scaled_and_masked
 from dequnmix_jax.rawpixels import read_window
 from dequnmix_jax.scene import Array, Scene
 from dequnmix_jax.source import Source, Stored, Window
@@ -196,8 +196,9 @@ def read_image(
 
     Args:
         path: the header or the data file; a TIFF with an ENVI header needs the extra `geo`.
-        nodata: value of missing pixels as it stands in the file; overrides the header's data ignore value.
-        scale: divide the values by this; overrides the header's reflectance scale factor.
+        nodata: value of missing pixels as it stands in the file; overrides the header's data ignore value. NaN and
+            infinity are missing wherever there is one.
+        scale: divide the values by this; overrides the header's reflectance scale factor, gains and offsets.
         saturation: value from which a pixel is saturated, as it stands in the file; overrides a header field
             `saturation value`, which ENVI itself does not know and some instruments write.
         ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
@@ -236,14 +237,17 @@ def open_image(
     fwhm = envi.widths(header, shape[2], header_path, centres, unit_notes)
     good = envi.good_bands(header, shape[2], header_path)
     good, ignore_notes = without_ignored(good, centres, shape[2], ignore, str(header_path))
+    factor, linear, gain_notes = envi.conversion(header, shape[2], header_path, good, scale)
     fields = envi.ground_fields(header)
     if ground is not None and "map info" not in fields:  # the TIFF knows what the header does not
         fields |= georaster.header_fields(ground, notes)
     return Source(
         shape,
         stored,
-        nodata=envi.real(header, "data ignore value", header_path) if nodata is None else nodata,
-        scale=envi.real(header, "reflectance scale factor", header_path) if scale is None else scale,
+        nodata=missing_value(nodata, envi.real(header, "data ignore value", header_path)),
+        scale=factor,
+        gains=None if linear is None else linear.gains,
+        offsets=None if linear is None else linear.offsets,
         saturation=envi.real(header, "saturation value", header_path) if saturation is None else saturation,
         lazy=lazy,
         wavelengths=centres,
@@ -251,7 +255,7 @@ def open_image(
         name=data_path.stem,
         source=data_path,
         crs=fields,
-        notes=(*notes, *unit_notes, *ignore_notes),
+        notes=(*notes, *unit_notes, *ignore_notes, *gain_notes),
         ground=ground,
         fwhm=fwhm,
     )
@@ -264,8 +268,8 @@ def read_library(
 
     Args:
         path: the library (.sli, .lib) or its header.
-        scale: divide the values by this; overrides the header's reflectance scale factor. Libraries in reflectance
-            times 10,000 whose header says 1 exist (that of HySU).
+        scale: divide the values by this; overrides the header's reflectance scale factor, gains and offsets. Libraries
+            in reflectance times 10,000 whose header says 1 exist (that of HySU).
 
     Returns:
         Spectra (K, B) float32, their K names, wavelengths (B,) nm or None.
@@ -274,8 +278,10 @@ def read_library(
         InputError: as for `read_image`, or the file is an image.
     """
     values, names, header, header_path = library_values(Path(path))
-    factor = envi.real(header, "reflectance scale factor", header_path) if scale is None else scale
+    factor, linear, _ = envi.conversion(header, values.shape[1], header_path, None, scale)
     spectra, _, _ = scaled_and_masked(values[None], None, factor, None)
+    if linear is not None:
+        spectra = gained(values[None], linear.gains, linear.offsets, None)
     centres, _ = envi.wavelengths(header, values.shape[1], header_path)
     return spectra[0], names, centres
 

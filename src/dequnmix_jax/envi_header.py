@@ -8,11 +8,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.bandaxis import nanometres
+from dequnmix_jax.bandaxis import lengths, nanometres
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.scene import Array
 
@@ -196,12 +196,109 @@ def widths(header: Header, bands: int, path: Path, centres: Array | None, notes:
     listed = band_values(header, "wavelength", bands, path)
     if values is None or centres is None or listed is None:
         return None
-    if not (np.isfinite(values) & (values > 0)).all():
-        notes.append("The header gives widths (fwhm) that are not positive; they were left out.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        if header.get("wavelength units", "").strip().lower() == "wavenumber":
+            values = centres**2 * values / 1e7  # d(1e7 / v) = 1e7 / v^2 dv
+        else:
+            values = values * (1000.0 if centres.max() > 100 * listed.max() else 1.0)
+    found, wrong = lengths(values, "The header", "widths (fwhm)")
+    notes += wrong
+    return found
+
+
+class Linear(NamedTuple):
+    """What makes values of the numbers in a file, band by band: stored * gain + offset; (B,) float64 each."""
+
+    gains: Array
+    offsets: Array
+
+
+# The words before "gain values" and "offset values": what makes reflectance goes before what makes radiance.
+_CONVERSIONS = ("data reflectance", "data")
+
+
+def conversion(
+    header: Header, bands: int, path: Path, good: Array | None, scale: float | None
+) -> tuple[float | None, Linear | None, list[str]]:
+    """Return what the stored numbers are divided by, or their gains and offsets, and what a header says of them.
+
+    value = stored * gain + offset, band by band, by `data reflectance gain values` and `data reflectance offset values`
+    where the header has them, else by `data gain values` and `data offset values`; a missing gain is 1, a missing
+    offset 0, and one number stands for all bands. Else value = stored / (reflectance scale factor).
+
+    Args:
+        header: what `read_header` returned.
+        bands: number of bands B.
+        path: the header, for messages.
+        good: (B,) bool or None; a band marked bad may have a gain of 0.
+        scale: what the user asks to divide by, which overrides all of these, or None.
+
+    Returns:
+        The divisor or None, gains and offsets or None (never both), and a note for what was applied or left aside.
+
+    Raises:
+        InputError: gains that are no numbers, of another count than bands, not finite, or 0 in a good band; or a
+            reflectance scale factor that says another thing than they do.
+    """
+    if scale is not None:
+        given = [name for word in _CONVERSIONS for name in _fields_of(word) if words(header, name)]
+        listed = "', '".join(given)
+        note = f"The header's '{listed}' were not applied, because a scale is asked for."
+        return scale, None, [note] if given else []
+    factor = real(header, "reflectance scale factor", path)
+    found = [(word, linear) for word in _CONVERSIONS if (linear := _linear(header, word, bands, path, good))]
+    if not found:
+        return factor, None, []
+    word, linear = found[0]
+    low, high = linear.gains.min(), linear.gains.max()
+    same = factor is not None and np.allclose(linear.gains * factor, 1.0, rtol=1e-5) and not linear.offsets.any()
+    if factor is not None and factor != 1 and not same:
+        raise InputError(
+            f"{path} says 'reflectance scale factor = {factor:g}', and '{word} gain values' of {_span(low, high)} with "
+            f"offsets of {_span(linear.offsets.min(), linear.offsets.max())}; expected one of the two, or gains of "
+            f"{1 / factor:g} without offsets. Remove the wrong one from the header, or pass scale to divide by "
+            "(--scale NUMBER), which overrides both."
+        )
+    if same:  # the same said twice
+        return factor, None, []
+    offsets = linear.offsets
+    notes = [
+        f"Values were multiplied by {_span(low, high)} and {_span(offsets.min(), offsets.max())} added, band by band, "
+        f"as '{word} gain values' and '{word} offset values' of the header say."
+    ]
+    notes += [f"The header's '{other} gain values' were not applied beside these." for other, _ in found[1:]]
+    return None, linear, notes
+
+
+def _fields_of(word: str) -> tuple[str, str]:
+    return f"{word} gain values", f"{word} offset values"
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _linear(header: Header, word: str, bands: int, path: Path, good: Array | None) -> Linear | None:
+    """Return gains and offsets of the fields that begin with a word, or None where they are missing or say nothing."""
+    held = []
+    for name, default in zip(_fields_of(word), (1.0, 0.0), strict=True):
+        listed = words(header, name)
+        values = band_values(header, name, 1 if len(listed) == 1 else bands, path)
+        held.append(np.full(bands, default if values is None else values[0]) if len(listed) <= 1 else values)
+    gains, offsets = held
+    assert gains is not None and offsets is not None  # `band_values` has as many as there are words
+    if (gains == 1).all() and (offsets == 0).all():
         return None
-    if header.get("wavelength units", "").strip().lower() == "wavenumber":
-        return centres**2 * values / 1e7  # d(1e7 / v) = 1e7 / v^2 dv
-    return values * (1000.0 if centres.max() > 100 * listed.max() else 1.0)
+    counted = np.ones(bands, np.bool_) if good is None else good
+    wrong = ~np.isfinite(gains) | ~np.isfinite(offsets) | ((gains == 0) & counted)
+    if wrong.any():
+        band = int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            f"{path} says gain {gains[band]:g} and offset {offsets[band]:g} of band {band + 1} in '{word} gain values' "
+            f"and '{word} offset values'; expected finite numbers, and no gain of 0 in a good band. Correct the "
+            "header, or pass scale to divide by (--scale NUMBER), which overrides them."
+        )
+    return Linear(gains, offsets)
 
 
 def ground_fields(header: Header) -> dict[str, str]:

@@ -90,7 +90,7 @@ def write_strips(
                 file.write(np.ascontiguousarray(values[:, :, band], "<f4").tobytes())
     header = path.with_suffix(".hdr")
     fields = _image_fields(shape, band_names, None, ground, nodata, description)
-    header.write_text(envi.format_header(fields), encoding="utf-8")
+    header.write_text(envi.format_header(fields), encoding="utf-8", errors="backslashreplace")
     return [path, header]
 
 
@@ -162,5 +162,5 @@ def _write(path: Path, values: Array, fields: Mapping[str, Any], overwrite: bool
         replacing_file(path, overwrite=overwrite) as new_data,
     ):
         np.ascontiguousarray(values, "<f4").tofile(new_data)
-        new_header.write_text(envi.format_header(fields), encoding="utf-8")
+        new_header.write_text(envi.format_header(fields), encoding="utf-8", errors="backslashreplace")
     return [path, header]

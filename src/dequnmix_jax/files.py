@@ -95,12 +95,13 @@ def read(
 
     Args:
         path: the file; or an array (rows, columns, bands) of any library, or an xarray DataArray, whose axes are told
-            by their names.
+            by their names. A masked array of numpy keeps its mask.
         variable: name of the cube in a .npz, .mat, Zarr group or xarray Dataset that holds several arrays.
         shape: rows and columns, where the file holds a matrix of pixels and does not say.
         order: "F" (down the columns) or "C" (along the rows), how the pixels of a matrix are counted; found out or
             taken from the layout by default, and said in the notes.
-        nodata: value of missing pixels, before scaling; NaN for NaN and infinity.
+        nodata: value of missing pixels, before scaling; what the file declares by default. Where there is one, NaN and
+            infinity are missing as well; NaN asks for these alone, beside the value that the file declares.
         scale: divide the values by this, for example 10000 for reflectance stored as integers.
         saturation: value from which a pixel is saturated, before scaling; saturated pixels are masked.
         ignore: ranges (shortest, longest) of wavelength in nm, such as (1310, 1490) for water vapour; their bands

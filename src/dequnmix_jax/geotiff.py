@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax import georaster
-from dequnmix_jax.bandaxis import nanometres, without_ignored
+from dequnmix_jax.bandaxis import lengths, nanometres, without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground
-from dequnmix_jax.pixelvalues import check_declared, mask_nodata
+from dequnmix_jax.pixelvalues import check_declared, mask_nodata, missing_value
 from dequnmix_jax.scene import Array, Scene
 from dequnmix_jax.source import Source, Stored, Window
 
@@ -40,7 +40,7 @@ def outline(path: Path) -> tuple[tuple[int, int, int], Ground | None]:
     Raises:
         InputError: the file cannot be read, or rasterio is not installed.
     """
-    with georaster.opened(path) as file:
+    with georaster.opened(path, driver="GTiff") as file:
         return (file.height, file.width, file.count), georaster.ground_of(file)
 
 
@@ -50,7 +50,7 @@ def values(path: Path, window: Window | None = None) -> Array:
     Raises:
         InputError: the file cannot be read, or rasterio is not installed.
     """
-    with georaster.opened(path) as file:
+    with georaster.opened(path, driver="GTiff") as file:
         return _read(file, list(file.indexes), window)
 
 
@@ -106,9 +106,9 @@ class _Spectral:
         def each(tags: list[dict[str, str]], name: str) -> Array:
             return np.array([_number(entry.get(name)) for entry in tags])
 
-        lengths = [_LENGTH.search(file.descriptions[band - 1] or "") for band in bands]
+        described = [_LENGTH.search(file.descriptions[band - 1] or "") for band in bands]
         alone = np.array([_number(file.descriptions[band - 1]) for band in bands])
-        units = {found[2].lower() for found in lengths if found}
+        units = {found[2].lower() for found in described if found}
         candidates: list[tuple[Array, Array, str]] = [
             (each(imagery, "central_wavelength_um"), each(imagery, "fwhm_um"), "um"),
             (each(own, "wavelength"), each(own, "fwhm"), own[0].get("wavelength_units", "")),
@@ -117,18 +117,25 @@ class _Spectral:
         ]  # fmt: skip
         nothing = np.full(count, np.nan)
         if len(units) == 1:
-            candidates.append((np.array([_number(m[1] if m else None) for m in lengths]), nothing, units.pop()))
+            candidates.append((np.array([_number(m[1] if m else None) for m in described]), nothing, units.pop()))
         if np.isfinite(alone).all() and alone.min() >= _SHORTEST_NANOMETRES:
             candidates.append((alone, nothing, ""))
         self.wavelengths: Array | None = None
         self.fwhm: Array | None = None
         self.notes: list[str] = []
         for centres, widths, unit in candidates:
-            if np.isfinite(centres).all() and (centres > 0).all():
-                self.wavelengths, self.notes = nanometres(centres, unit)
-                if self.wavelengths is not None and np.isfinite(widths).all() and (widths > 0).all():
-                    self.fwhm = widths * (self.wavelengths[0] / centres[0])
-                break
+            if np.isnan(centres).any():
+                continue
+            self.wavelengths, said = nanometres(centres, unit)
+            self.notes += said
+            if self.wavelengths is None:
+                continue
+            if not np.isnan(widths).any():
+                with np.errstate(over="ignore"):
+                    widths = widths * (self.wavelengths[0] / centres[0])
+                self.fwhm, wrong = lengths(widths, "The file", "widths (fwhm)")
+                self.notes += wrong
+            break
         good = each(own, "bbl")
         if not np.isfinite(good).all():
             good = _listed(whole.get("bbl"), count)
@@ -191,9 +198,9 @@ def open_image(
         notes.append("The alpha band became the mask and is no spectral band.")
     if unplaced:
         notes.append("The file has ground control points and no transform; outputs are not placed on the ground.")
-    each_its_own = nodata is None and len(set(map(str, own_nodata))) > 1
-    if nodata is None and not each_its_own:
-        nodata = own_nodata[0]
+    each_its_own = (nodata is None or bool(np.isnan(nodata))) and len(set(map(str, own_nodata))) > 1
+    # Beside the value of each band NaN and infinity are missing.
+    nodata = np.nan if each_its_own else missing_value(nodata, own_nodata[0])
 
     def stored(window: Window | None) -> Stored:
         with georaster.opened(path, driver="GTiff") as file:

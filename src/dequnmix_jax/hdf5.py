@@ -21,7 +21,7 @@ def opened(path: Path, extra: str = "geo") -> Iterator[Any]:
         extra: the extra that installs h5py for this kind of file, for the message.
 
     Raises:
-        InputError: the file is damaged or truncated, or h5py is not installed.
+        InputError: the file is damaged or truncated, links to another file, or h5py is not installed.
     """
     try:
         import h5py
@@ -29,6 +29,7 @@ def opened(path: Path, extra: str = "geo") -> Iterator[Any]:
         raise InputError(f"{path} is an HDF5 file, which needs h5py: pip install 'dequnmix-jax[{extra}]'.") from error
     try:
         with h5py.File(path, "r") as file:
+            _check_links(h5py, file, path)
             yield file
     except InputError:
         raise
@@ -37,6 +38,30 @@ def opened(path: Path, extra: str = "geo") -> Iterator[Any]:
             f"{path} cannot be read as HDF5 ({type(error).__name__}: {' '.join(str(error).split())[:100]}); it is "
             "damaged, truncated or of another layout. Copy it again."
         ) from error
+
+
+def _check_links(h5py: Any, file: Any, path: Path) -> None:
+    """Raise InputError where a link of the file leads into another file; none is followed to find out."""
+
+    def leads_out(name: bytes, info: Any) -> bytes | None:
+        return name if info.type == h5py.h5l.TYPE_EXTERNAL else None  # anything but None ends the visit
+
+    name = file.id.links.visit(leads_out, info=True)
+    if name is not None:
+        raise InputError(
+            f"{path} links to another file under {name.decode('utf-8', 'replace')!r}, and any file of the disk could "
+            "be read through it; expected all values inside the file. Copy them into one file."
+        )
+
+
+def check_inside(held: Any, path: Path) -> None:
+    """Raise InputError unless the values of a dataset lie in the file itself: no other file is read through it."""
+    if held.external or held.is_virtual:
+        how = "in another file (external storage)" if held.external else "in other places (a virtual dataset)"
+        raise InputError(
+            f"{path} holds the values of {held.name!r} {how}, and any file of the disk could be read through it; "
+            "expected all values inside the file. Copy them into one file."
+        )
 
 
 def dataset(file: Any, name: str, path: Path, dimensions: int) -> Any:
@@ -48,6 +73,7 @@ def dataset(file: Any, name: str, path: Path, dimensions: int) -> Any:
         raise InputError(
             f"{path} holds {what} under {name!r}; expected an array of real numbers with {dimensions} axes."
         )
+    check_inside(found, path)
     check_declared(found.shape, found.dtype.itemsize, path.stat().st_size, path)
     return found
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.scene import Array
+from dequnmix_jax.scene import Array, check_lengths
 
 LARGEST_FILE = 256 * 2**20
 """Bytes of the largest text library accepted; one of 2000 spectra in 2151 bands has a fifth of that."""
@@ -53,7 +53,7 @@ class Library:
             raise InputError(f"There are {len(spectra)} spectra and {len(names)} names; expected one name a spectrum.")
         set_field = object.__setattr__  # the way to complete a frozen dataclass
         set_field(self, "names", names)
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and so unknown
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite, and so unknown
             set_field(self, "spectra", np.ascontiguousarray(spectra, np.float32))
         set_field(self, "wavelengths_nm", band_positions(self.wavelengths_nm, spectra.shape[1], "wavelengths"))
         if self.fwhm_nm is not None:
@@ -74,8 +74,7 @@ def band_positions(values: Any, bands: int, what: str) -> Array:
         raise InputError(f"The {what} are {type(values).__name__}; expected {bands} numbers in nanometres.") from None
     if found.shape != (bands,):
         raise InputError(f"The {what} have shape {found.shape}; expected one value for each of {bands} bands.")
-    if not (np.isfinite(found) & (found > 0)).all():
-        raise InputError(f"The {what} hold values that are not positive and finite; expected nanometres above zero.")
+    check_lengths(found, f"The {what}")
     return found
 
 
@@ -88,6 +87,7 @@ def from_file(
     *,
     nodata: float | None = None,
     scale: float | None = None,
+    linear: tuple[Array, Array] | None = None,
     sort: bool = False,
     notes: tuple[str, ...] = (),
 ) -> Library:
@@ -98,6 +98,7 @@ def from_file(
         names, wavelengths_nm, spectra, fwhm_nm, notes: what it holds; `wavelengths_nm` None where it has none.
         nodata: value of missing entries, before scaling; those of the USGS are always known.
         scale: divide the values by this.
+        linear: gains and offsets (B,) each, where the values are stored * gain + offset, or None.
         sort: put the bands into the order of their wavelengths, where they have another.
 
     Raises:
@@ -107,7 +108,8 @@ def from_file(
         raise InputError(f"{path} has no wavelengths; expected one for each band. Add them to the file.")
     if scale is not None and not (scale > 0 and np.isfinite(scale)):
         raise InputError(f"The scale is {scale}; expected a positive number to divide by, such as 10000.")
-    values = np.asarray(spectra, np.float64)
+    with np.errstate(invalid="ignore"):  # numpy warns of a signalling NaN, which a damaged file may hold
+        values = np.asarray(spectra, np.float64)
     missing = ~np.isfinite(values) | (values < DELETED / 10)
     if nodata is not None:
         missing |= np.isclose(values, nodata, rtol=1e-6, atol=0.0)
@@ -117,6 +119,8 @@ def from_file(
     if scale not in (None, 1):
         values = values / scale
         said.append(f"Values were divided by {scale:g}.")
+    if linear is not None:
+        values = values * linear[0] + linear[1]
     values = np.where(missing, np.nan, values)
     step = np.diff(wavelengths_nm)
     if wavelengths_nm.size > 1 and (step < 0).all():

@@ -168,12 +168,38 @@ def _header(lines: list[str], cells: list[list[str]], width: int) -> list[str] |
         if line and line[0] in _COMMENTS:
             names = line[1:]  # `# wavelength grass` parted by blanks
         if len(names) == width:
-            return [name or f"spectrum {i}" for i, name in enumerate(names)]
+            return [_name(name) or f"spectrum {i}" for i, name in enumerate(names)]
     return None
+
+
+# What a spreadsheet takes for the beginning of a formula, in wide letters too, and after blanks.
+_FORMULA = re.compile(r"'*\s*[=+\-@\t\r＝＋－＠]")
+
+# What ends a line for `str.splitlines`, and so for the reader; the code for each, and for a backslash before a code.
+_BREAKS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+_CODE = re.compile(r"\\(?:x(0a|0d|0b|0c|1c|1d|1e|85|5c)|u(2028|2029))")
+
+
+def _cell(name: str) -> str:
+    """Return a name as a cell that no spreadsheet runs and no reader breaks: `_name` gives it back.
+
+    Before what a spreadsheet would run stands an apostrophe, its own mark of text.
+    """
+    text = _CODE.sub(lambda found: r"\x5c" + found[0][1:], name)
+    text = "".join((rf"\x{ord(c):02x}" if ord(c) < 256 else rf"\u{ord(c):04x}") if c in _BREAKS else c for c in text)
+    return f"'{text}" if _FORMULA.match(name) else text
+
+
+def _name(cell: str) -> str:
+    """Return the name that `_cell` wrote."""
+    text = _CODE.sub(lambda found: chr(int(found[1] or found[2], 16)), cell)
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def write_table(path: Path, spectra: Array, names: Sequence[str], wavelengths: Array | None) -> None:
     """Write spectra as a table, one column each, beside the wavelengths or the numbers of the bands. Nothing is asked.
+
+    A name that a spreadsheet would run as a formula gets an apostrophe before it, which `read_table` takes away.
 
     Args:
         path: the file to make.
@@ -182,9 +208,9 @@ def write_table(path: Path, spectra: Array, names: Sequence[str], wavelengths: A
         wavelengths: (B,) nm, or None.
     """
     first = np.arange(spectra.shape[1]) if wavelengths is None else wavelengths
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         table = csv.writer(file)
-        table.writerow(["band" if wavelengths is None else "wavelength_nm", *names])
+        table.writerow(["band" if wavelengths is None else "wavelength_nm", *(_cell(str(name)) for name in names)])
         table.writerows(
             [f"{place:.10g}", *(f"{value:.8g}" for value in row)] for place, row in zip(first, spectra.T, strict=True)
         )

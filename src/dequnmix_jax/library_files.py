@@ -10,6 +10,7 @@ from dequnmix_jax import envi, library_csv, library_usgs
 from dequnmix_jax import envi_header as headers
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.library import Library, from_file, read_text
+from dequnmix_jax.pixelvalues import missing_value
 
 Path_ = str | os.PathLike[str]
 
@@ -37,8 +38,8 @@ def read_library(
         units: of a table, "nm" or "um"; by default what the file says, or else what the values look like.
         nodata: value of missing entries, before scaling; overrides an ENVI header's data ignore value. NaN and the
             USGS's -1.23e34 are always missing.
-        scale: divide the values by this; overrides an ENVI header's reflectance scale factor. Libraries in reflectance
-            times 10,000 whose header says 1 exist (that of HySU).
+        scale: divide the values by this; overrides an ENVI header's reflectance scale factor, gains and offsets.
+            Libraries in reflectance times 10,000 whose header says 1 exist (that of HySU).
         sort: put the bands into the order of their wavelengths, where they have another (overlapping spectrometers).
 
     Returns:
@@ -92,14 +93,16 @@ def _read_envi(path: Path, nodata: float | None, scale: float | None, sort: bool
     centres, notes = headers.wavelengths(header, bands, header_path)
     if centres is None and notes:
         raise InputError(f"{header_path} gives no wavelengths: {notes[0]} Give them in nanometres or micrometres.")
+    factor, linear, gain_notes = headers.conversion(header, bands, header_path, None, scale)
     return from_file(
         path,
         names,
         centres,
         np.asarray(values),
         None if centres is None else headers.widths(header, bands, header_path, centres, notes),
-        nodata=headers.real(header, "data ignore value", header_path) if nodata is None else nodata,
-        scale=headers.real(header, "reflectance scale factor", header_path) if scale is None else scale,
+        nodata=missing_value(nodata, headers.real(header, "data ignore value", header_path)),
+        scale=factor,
+        linear=linear,
         sort=sort,
-        notes=tuple(notes),
+        notes=(*notes, *gain_notes),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax import hdf5, mat5
+from dequnmix_jax.bandaxis import lengths
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.pixelvalues import check_declared
 from dequnmix_jax.scene import Array
@@ -90,6 +91,7 @@ def _value(file: Any, held: Any, path: Path) -> Array | None:
         return None
     if held.shape is None:  # HDF5 knows arrays without values
         return None
+    hdf5.check_inside(held, path)
     check_declared(held.shape, held.dtype.itemsize, path.stat().st_size, path)
     kind = hdf5.text(held, "MATLAB_class")
     if kind == "cell":
@@ -176,10 +178,10 @@ def band_centres(variables: Variables) -> tuple[Array | None, list[str]]:
     for name in WAVELENGTHS:
         values = variables.get(name)
         if isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.size > 1:
-            nanometres = values.astype(np.float64).ravel()
-            if nanometres.max() < 100:  # as in ENVI headers: nobody images beyond 100 micrometres
-                return nanometres * 1000, [f"{name} was taken as micrometres from its size."]
-            return nanometres, []
+            found, wrong = lengths(values.astype(np.float64).ravel(), name)
+            if found is not None and found.max() < 100:  # as in ENVI headers: nobody images beyond 100 micrometres
+                return found * 1000, [f"{name} was taken as micrometres from its size."]
+            return found, wrong
     return None, []
 
 

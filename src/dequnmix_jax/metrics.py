@@ -143,6 +143,42 @@ def msad(estimate: Array, reference: Array) -> jax.Array:
     return jnp.mean(spectral_angle(estimate, reference))
 
 
+def in_unit(abundances: Array, factors: Array) -> jax.Array:
+    """Return abundances in another unit of the spectra.
+
+    A fraction counts in the unit of its spectrum. Where e_r = g_r f_r, the mixture sum_r a_r e_r has the fractions
+
+        b_r = g_r a_r / sum_k g_k a_k
+
+    of the spectra f: b is proportional to g a. Of a scene y = A E in its own units, fractions of the spectra at maximum
+    one are `in_unit(A, E.max(1))`; fractions of a scaled model, whose spectra have maximum one, become those of spectra
+    of the levels l by `in_unit(A, 1 / l)`.
+
+    Args:
+        abundances: (H, W, R), >= 0.
+        factors: (R,), > 0: g, the length of each old spectrum in the new unit.
+
+    Returns:
+        (H, W, R), summing to one; 0 where all abundances of a pixel are 0.
+
+    Raises:
+        InputError: if the shapes do not fit.
+
+    >>> in_unit(jnp.array([[[0.5, 0.5]]]), jnp.array([3.0, 1.0])).tolist()
+    [[[0.75, 0.25]]]
+    """
+    check_cube(abundances, "abundances")
+    if np.shape(factors) != np.shape(abundances)[2:]:
+        raise InputError(
+            f"factors have shape {np.shape(factors)} and abundances {np.shape(abundances)}; expected one factor for "
+            "each endmember."
+        )
+    x = jnp.asarray(abundances)
+    x = x * jnp.asarray(factors, x.dtype)[None, None]
+    total = jnp.sum(x, axis=-1, keepdims=True)
+    return x / jnp.where(total > 0.0, total, 1.0)
+
+
 def psnr(estimate: Array, cube: Array, mask: Array | None = None) -> jax.Array:
     """Return the peak signal-to-noise ratio of a reconstruction.
 

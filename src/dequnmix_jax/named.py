@@ -10,14 +10,15 @@ import binascii
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dequnmix_jax import georaster, pixelorder
-from dequnmix_jax.bandaxis import nanometres, without_ignored
+from dequnmix_jax.bandaxis import lengths, nanometres, without_ignored
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.ground import Ground, from_gdal
+from dequnmix_jax.pixelvalues import missing_value
+from dequnmix_jax.placing import Variable, ground_of
 from dequnmix_jax.scene import Array
 from dequnmix_jax.source import Source, Stored, Window
 
@@ -41,22 +42,7 @@ _AXES = (
 )  # fmt: skip
 _CENTRES = ("wavelengths_nm", "wavelength_nm", "wavelength", "wavelengths", "center_wavelength", "wl", "lambda")
 _GOOD = ("good_wavelengths", "good_bands", "bbl")
-_PLACES = ("spatial_ref", "crs")
 _FILLS = ("_FillValue", "missing_value", "nodata")
-
-
-class Variable(NamedTuple):
-    """An array with what is known of it.
-
-    Attributes:
-        values: anything with a shape that numpy can take.
-        dims: names of its axes, empty when they have none.
-        attributes: what is said of it.
-    """
-
-    values: Any
-    dims: tuple[str, ...]
-    attributes: Mapping[str, Any]
 
 
 def _order(dims: tuple[str, ...], shape: tuple[int, ...], label: str) -> list[int]:
@@ -102,27 +88,44 @@ def _unread(variable: Variable, bands: int | None, label: str) -> tuple[tuple[in
     return ((0, 1, 2) if turned.shape == shape else (1, 2, 0)), notes
 
 
-def _taken(values: Any, axes: tuple[int, ...], window: Window | None, label: str) -> Array:
-    """Return what an array holds in a window, or all of it, as (rows, columns, bands)."""
-    if window is None:
-        array = _real(values, label)
-    else:
+def _taken(values: Any, axes: tuple[int, ...], window: Window | None, good: Array | None, label: str) -> Stored:
+    """Return what an array holds in a window, or all of it, as (rows, columns, bands), and the mask that it carries.
+
+    A pixel is masked where a good band of it is.
+    """
+    if window is not None:
         # Axes that are none of the three have length one.
         places = dict(zip(axes, (*window, slice(None)), strict=True))
-        array = _real(values[tuple(places.get(axis, slice(0, 1)) for axis in range(len(values.shape)))], label)
+        values = values[tuple(places.get(axis, slice(0, 1)) for axis in range(len(values.shape)))]
+    array, hidden = _real(values, label)
+    turned = _turned(array, axes)
+    if hidden is None:
+        return Stored(turned)
+    hidden = _turned(hidden, axes)
+    counted = hidden if good is None or not good.any() else hidden[:, :, good]
+    return Stored(turned, np.logical_not(np.any(counted, axis=2)))
+
+
+def _turned(array: Array, axes: tuple[int, ...]) -> Array:
     for axis in sorted(set(range(array.ndim)) - set(axes), reverse=True):
         array = array.take(0, axis)
         axes = tuple(other - (other > axis) for other in axes)
     return array.transpose(axes)
 
 
-def _real(values: Any, label: str) -> Array:
-    if not (hasattr(values, "__array__") or isinstance(values, memoryview)):
-        values = values[(slice(None),) * len(values.shape)]  # asked one by one, numpy would read it number by number
-    array = np.asarray(values)
+def _real(values: Any, label: str) -> tuple[Array, Array | None]:
+    """Return what an array holds, and where it is masked: True, of the same shape, or None where it carries no mask."""
+    if not isinstance(values, np.ndarray | memoryview):
+        # What reads when it is sliced (netCDF4, h5py) may give a masked array, whose mask np.asarray would drop; and
+        # what has no __array__ numpy would ask for one number at a time.
+        values = values[(slice(None),) * len(values.shape)]
+        values = values.compute() if hasattr(values, "compute") else values  # dask
+        values = getattr(values, "values", values)  # xarray
+    hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    array = np.ma.getdata(values) if hidden is not None else np.asarray(values)
     if array.dtype.kind not in "iuf":
         raise InputError(f"{label} has the data type {array.dtype}; expected real numbers.")
-    return array
+    return array, hidden
 
 
 def _number(value: Any) -> float | None:
@@ -152,34 +155,6 @@ def _along(others: Mapping[str, Variable], names: Sequence[str], size: int) -> t
                 unit = "nm" if name.endswith("_nm") else str(held.attributes.get("units", ""))
                 return name, values.astype(np.float64), unit
     return None
-
-
-def _ground(variable: Variable, others: Mapping[str, Variable], axes: Sequence[str]) -> Ground | None:
-    places = [others[name].attributes for name in _PLACES if name in others] + [variable.attributes]
-    said = [place.get(name) for place in places for name in ("crs_wkt", "spatial_ref", "crs")]
-    projection = next((text for text in said if isinstance(text, str) and text), "")
-    for place in places:
-        for name in ("GeoTransform", "transform"):
-            held = place.get(name)
-            numbers = held.split() if isinstance(held, str) else held
-            try:
-                values = [float(number) for number in numbers or ()]
-            except (TypeError, ValueError):
-                continue
-            if len(values) >= 6:
-                a, b, x0, d, e, y0 = values[:6]
-                return Ground(projection, from_gdal(values[:6]) if name == "GeoTransform" else (a, b, x0, d, e, y0))
-    if not projection or not all(axis in others for axis in axes):
-        return None
-    y, x = (np.asarray(others[axis].values[...]) for axis in axes)
-    if not all(values.ndim == 1 and values.size > 1 and values.dtype.kind in "iuf" for values in (x, y)):
-        return None
-    steps = [np.diff(values.astype(np.float64)) for values in (x, y)]
-    # Coordinates are centres of pixels; in float32 degrees their steps wander by a hundredth.
-    if any(np.abs(step - step.mean()).max() > 0.05 * abs(step.mean()) for step in steps):
-        return None
-    across, down = (float(values[-1] - values[0]) / (values.size - 1) for values in (x, y))
-    return Ground(projection, (across, 0.0, float(x[0]) - across / 2, 0.0, down, float(y[0]) - down / 2))
 
 
 def source_from(
@@ -226,20 +201,21 @@ def source_from(
         if found is not None and found[2].lower() not in ("nm", "um", "µm", "nanometers", "nanometres", "micrometers"):
             found = None
     wavelengths: Array | None = None
-    fwhm = None
+    fwhm: Array | None = None
     if found is not None:
         wavelengths, unit_notes = nanometres(found[1], found[2], f"{found[0]} of {label}")
         notes += unit_notes
         widths = _along(others, ("fwhm", "fwhm_nm"), bands)
-        if widths is not None and wavelengths is not None and (widths[1] > 0).all():
-            fwhm = widths[1] * (wavelengths[0] / found[1][0] if widths[0] == "fwhm" and found[1][0] > 0 else 1.0)
+        if widths is not None and wavelengths is not None:
+            with np.errstate(over="ignore"):
+                fwhm = widths[1] * (wavelengths[0] / found[1][0] if widths[0] == "fwhm" else 1.0)
+            fwhm, width_notes = lengths(fwhm, label, "widths (fwhm)")
+            notes += width_notes
     listed = _along(others, _GOOD, bands)
     good = None if listed is None else listed[1] > 0.5
     good, ignore_notes = without_ignored(good, wavelengths, bands, ignore, label)
-    if nodata is None:
-        nodata = _first(variable.attributes, _FILLS)
-    if nodata is None:
-        nodata = missing
+    declared = _first(variable.attributes, _FILLS)
+    nodata = missing_value(nodata, missing if declared is None else declared)
     gain, offset = (_first(variable.attributes, (word,)) for word in ("scale_factor", "add_offset"))
     gains = offsets = None
     if scale is None and (gain not in (None, 1.0) or offset not in (None, 0.0)):
@@ -247,11 +223,11 @@ def source_from(
         gains, offsets = np.full(bands, gain), np.full(bands, offset)
         notes.append(f"Values were multiplied by {gain:g} and {offset:g} added, as the attributes say.")
     axes = [next((dim for dim in dims if dim.lower() in names), "") for names in _AXES[:2]]
-    ground = _ground(variable, others, axes)
+    ground = ground_of(variable, others, axes, (height, width), notes)
     fields = georaster.header_fields(ground, notes)
     return Source(
         (height, width, bands),
-        lambda window: Stored(_taken(variable.values, order, window, label)),
+        lambda window: _taken(variable.values, order, window, good, label),
         nodata=nodata,
         scale=scale,
         saturation=saturation,

@@ -11,6 +11,7 @@ from dequnmix_jax.identify import match
 from dequnmix_jax.library import Library
 from dequnmix_jax.library_files import read_library
 from dequnmix_jax.resampling import resample
+from dequnmix_jax.shown import shown
 from dequnmix_jax.trained import plain
 
 
@@ -67,10 +68,10 @@ def print_matches(args: Namespace) -> None:
         print(json.dumps(plain({"matches": rows, "ties": ties, "notes": list(library.notes)}), indent=2))
         return
     for note in library.notes:
-        print(f"note: {note}")
+        print(f"note: {shown(note)}")
     print(f"{'found':<24}{'library':<44}{'angle (rad)':>12}{'bands':>8}")
     for row in rows:
-        label = row["found"][:22] if row["rank"] == 1 else ""
-        print(f"{label:<24}{row['library'][:42]:<44}{row['angle']:>12.4f}{row['bands']:>8}")
+        label = shown(row["found"])[:22] if row["rank"] == 1 else ""
+        print(f"{label:<24}{shown(row['library'])[:42]:<44}{row['angle']:>12.4f}{row['bands']:>8}")
     for name, number in ties.items():
-        print(f"note: {number} library spectra are equally near to {name}; the first of them is shown first.")
+        print(f"note: {number} library spectra are equally near to {shown(name)}; the first of them is shown first.")

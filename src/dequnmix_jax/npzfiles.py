@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax import pixelorder
-from dequnmix_jax.bandaxis import without_ignored
+from dequnmix_jax.bandaxis import lengths, without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground
 from dequnmix_jax.npzarrays import header, load
@@ -134,6 +134,8 @@ def read_scene(
         value, notes = pixelorder.bands_last(value, None if wavelengths is None else wavelengths.size, name)
     else:
         raise InputError(f"{name!r} in {path} has shape {value.shape}; expected (rows, columns, bands).")
+    wavelengths, length_notes = lengths(wavelengths, f"wavelengths_nm in {path.name}")
+    fwhm, width_notes = lengths(_real(arrays, "fwhm_nm", path), f"fwhm_nm in {path.name}", "widths")
     listed = _real(arrays, "bbl", path)
     good = None if listed is None else listed > 0.5
     good, ignore_notes = without_ignored(good, wavelengths, value.shape[2], ignore, str(path))
@@ -151,9 +153,9 @@ def read_scene(
         name=path.stem,
         source=path,
         crs=_ground(arrays, path),
-        notes=(*notes, *ignore_notes, *value_notes),
+        notes=(*notes, *length_notes, *width_notes, *ignore_notes, *value_notes),
         ground=_place(arrays, path),
-        fwhm=_real(arrays, "fwhm_nm", path),
+        fwhm=fwhm,
     )
 
 

@@ -231,7 +231,7 @@ def _reading(command: argparse.ArgumentParser) -> None:
 def _reading_options(group: _Group) -> None:
     group.add_argument("--variable", metavar="NAME", help="the cube's name, in a file of several arrays")
     _matrix(group)
-    group.add_argument("--nodata", type=float, help="value of missing pixels (nan, 0, -9999, ...), which are masked")
+    group.add_argument("--nodata", type=float, help="value of missing pixels, masked with NaN (nan, 0, -9999, ...)")
     group.add_argument("--scale", type=float, help="divide by this, for example 10000 for scaled integers")
     group.add_argument("--saturation", type=float, metavar="VALUE", help="mask pixels that reach this stored value")
     group.add_argument(

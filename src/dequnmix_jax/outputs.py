@@ -47,7 +47,8 @@ def write(
     ENVI float32 (.img) with the scene's ground fields, or as GeoTIFF float32 (.tif) with coordinate system and
     transform; masked pixels hold -9999, which the files say, and a swath such as EMIT's is rectified. Beside them
     endmembers.sli (ENVI spectral library), endmembers.csv, estimate.npz (what `score` and `report` read) and
-    summary.json (configuration, trace, versions, the input's sha256, notes).
+    summary.json (configuration, trace, versions, the input's sha256, notes, and endmember_levels, the level of each
+    endmember in the units of the scene: `maps.levels`).
 
     Args:
         path: the folder to make.

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape as _html
+
+from dequnmix_jax.shown import shown
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #ffffff; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --panel: #f6f8fa;
@@ -61,6 +63,11 @@ pre { white-space: pre-wrap; background: var(--panel); padding: 0.8rem; border: 
 
 # The page may load nothing: what a name or a path smuggled in could not reach out either.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def escape(text: str) -> str:
+    """Return plain text as HTML holds it: its signs as entities, control characters written out, as from `shown`."""
+    return _html(shown(text, lines=True))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ def scaled_and_masked(
 
     Args:
         values: (H, W, B) as they stand in the file.
-        nodata: value that marks missing pixels, before scaling; NaN for NaN and infinity; None for none.
+        nodata: value that marks missing pixels, before scaling; None for none. Where there is one, NaN and infinity are
+            missing as well; NaN stands for these alone.
         scale: positive divisor, or None for none.
         good: (B,) bool or None; bands marked bad do not decide about a pixel.
         saturation: value from which a pixel is saturated, before scaling, or None.
@@ -38,9 +39,19 @@ def scaled_and_masked(
         InputError: a scale that is not positive and finite, or a saturation that is no number.
     """
     notes = []
-    mask = None if nodata is None else mask_nodata(values, nodata, good)
-    if mask is not None and not mask.all():
-        notes.append(f"{int((~mask).sum())} of {mask.size} pixels hold the nodata value {nodata:g} and were masked.")
+    mask = None
+    if nodata is not None and not np.isnan(nodata):
+        mask = mask_nodata(values, nodata, good)
+        if not mask.all():
+            text = f"pixels hold the nodata value {nodata:g} and were masked."
+            notes.append(f"{int((~mask).sum())} of {mask.size} {text}")
+    if nodata is not None and values.dtype.kind == "f":
+        # A file that declares a value for what is missing may hold NaN as well, which is no measurement either.
+        broken = ~mask_nodata(values, np.nan, good)
+        broken = broken if mask is None else broken & mask
+        if broken.any():
+            notes.append(f"{int(broken.sum())} of {broken.size} pixels hold NaN or infinity and were masked.")
+        mask = ~broken if mask is None else mask & ~broken
     if saturation is not None:
         saturated = mask_saturated(values, saturation, good)
         if mask is not None:
@@ -68,6 +79,21 @@ def scaled_and_masked(
         return cube, None, notes
     # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
     return np.where(mask[:, :, None], cube, np.float32(0)), mask, notes
+
+
+def missing_value(asked: float | None, declared: float | None) -> float | None:
+    """Return the value that marks missing pixels, of what is asked for and what the file declares.
+
+    NaN in place of a value asks for NaN and infinity as well, and these are missing wherever a value is: so the value
+    that the file declares stays what it is, and becomes no measurement.
+
+    Args:
+        asked: as the user says it, NaN for NaN and infinity, or None.
+        declared: as the file says it, or None.
+    """
+    if asked is None or (np.isnan(asked) and declared is not None):
+        return declared
+    return asked
 
 
 def check_declared(shape: tuple[int, ...], itemsize: int, stored: int, path: Path) -> None:

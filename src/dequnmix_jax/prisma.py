@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax import georaster, hdf5
-from dequnmix_jax.bandaxis import without_ignored
+from dequnmix_jax.bandaxis import lengths, without_ignored
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground
-from dequnmix_jax.scene import Array
+from dequnmix_jax.pixelvalues import missing_value
+from dequnmix_jax.scene import Array, check_lengths
 from dequnmix_jax.source import Source, Stored, Window
 
 _SWATHS = "HDFEOS/SWATHS"
@@ -62,6 +63,7 @@ class _Detector:
         centres = hdf5.numbers(file, f"List_Cw_{word}", bands, path)
         if centres is None:
             raise InputError(f"{path} has no attribute List_Cw_{word}; expected the wavelengths of {name}_Cube there.")
+        check_lengths(centres[centres != 0], f"{path}: List_Cw_{word}")
         fwhm = hdf5.numbers(file, f"List_Fwhm_{word}", bands, path)
         there = np.flatnonzero(centres > 0)
         self.order = there[np.argsort(centres[there], kind="stable")]
@@ -117,7 +119,7 @@ class _Bands:
         self.fwhm = np.concatenate([vnir.fwhm, swir.fwhm])[self.order]
         overlap = [np.zeros(vnir.order.size, np.bool_), swir.centres <= vnir.centres.max(initial=0.0)]
         self.overlap = np.concatenate(overlap)[self.order]
-        self.nodata = 0 if nodata is None else nodata
+        self.nodata = missing_value(nodata, 0)
 
     def each(self, word: str) -> Array:
         """Return a number of the detectors for each band."""
@@ -203,6 +205,8 @@ def open_scene(
             numbers, holes = _Bands(again, path, nodata).read(everything if window is None else window)
         return Stored(numbers, np.any(numbers, axis=2) & ~holes[:, :, good].any(axis=2))
 
+    fwhm, width_notes = lengths(bands.fwhm, "The file", "widths (fwhm)") if bands.fwhm.any() else (None, [])
+    notes += width_notes
     ground = _ground(file, bands.sides, path, notes) if bands.level == "2D" else None
     fields = georaster.header_fields(ground, notes)
     return Source(
@@ -219,7 +223,7 @@ def open_scene(
         crs=fields,
         notes=(*notes, *ignore_notes),
         ground=ground,
-        fwhm=bands.fwhm if (bands.fwhm > 0).all() else None,
+        fwhm=fwhm,
     )
 
 

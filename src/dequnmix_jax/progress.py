@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dequnmix_jax.scene import Scene
+from dequnmix_jax.shown import shown
 
 if TYPE_CHECKING:
     from dequnmix_jax.config import Model, Rates, Training
@@ -21,21 +22,23 @@ class Line:
 
     def __init__(self) -> None:
         """Look whether anybody watches."""
-        self.live = sys.stderr.isatty()
+        # It moves the cursor on purpose, so it writes behind the guard of the terminal.
+        self._stream = getattr(sys.stderr, "behind", sys.stderr)
+        self.live = self._stream.isatty()
         self._length = 0
 
     def show(self, text: str) -> None:
         """Put text in the place of what stood there."""
         if self.live:
-            sys.stderr.write("\r" + text.ljust(self._length))
-            sys.stderr.flush()
+            self._stream.write("\r" + shown(text).ljust(self._length))
+            self._stream.flush()
             self._length = len(text)
 
     def clear(self) -> None:
         """Leave an empty line for what is printed next."""
         if self.live and self._length:
-            sys.stderr.write("\r" + " " * self._length + "\r")
-            sys.stderr.flush()
+            self._stream.write("\r" + " " * self._length + "\r")
+            self._stream.flush()
             self._length = 0
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from dequnmix_jax import files
 from dequnmix_jax.checks import InputError, check_count
 from dequnmix_jax.scene import Scene, check_scene, mask_invalid
+from dequnmix_jax.shown import shown
 from dequnmix_jax.source import Source
 
 _OPTIONS = ("variable", "shape", "order", "nodata", "scale", "saturation", "ignore", "bands")
@@ -29,8 +30,8 @@ class Reading(NamedTuple):
 
 
 def warn(text: str) -> None:
-    """Say something on stderr that is no failure."""
-    print(text, file=sys.stderr)
+    """Say something on stderr that is no failure, in one line whatever it quotes."""
+    print(shown(text), file=sys.stderr)
 
 
 def read_scene(args: Namespace) -> Scene:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dequnmix_jax import npzfiles
 from dequnmix_jax.checks import InputError, check_endmembers
-from dequnmix_jax.maps import colour_composite, composite_words, residual_map
+from dequnmix_jax.maps import colour_composite, composite_words, levels, light_of_each, residual_map
 from dequnmix_jax.scene import Array, Scene
 from dequnmix_jax.sidecar import SUMMARY, summary
 
@@ -58,6 +58,15 @@ class Result:
     def valid(self) -> Array:
         """Return the (H, W) bool mask, all True when there is none."""
         return np.ones(self.abundances.shape[:2], np.bool_) if self.mask is None else self.mask
+
+    @property
+    def levels(self) -> Array:
+        """Return (R,), the level of each endmember in the units of the scene, as `maps.levels` defines it."""
+        held = self.summary.get("endmember_levels")
+        if isinstance(held, list) and len(held) == len(self.names) and all(isinstance(x, int | float) for x in held):
+            return np.asarray(held, np.float64)
+        # An output of an earlier version does not say it.
+        return levels(self.endmembers, light_of_each(self.abundances, self.brightness, self.valid))
 
     @property
     def maps(self) -> dict[str, Array | None]:
@@ -116,6 +125,8 @@ def result_of(
     spectra, shares, light = (arrays[name] for name in ("endmembers", "abundances", "brightness"))
     residual = residual_map(scene.cube, shares, spectra, light, scene.valid)
     maps = {"abundances": shares, "brightness": light, "residual": residual, "convergence": change}
+    heights = levels(spectra, light_of_each(shares, light, scene.valid)).tolist()
+    record = {"endmember_levels": heights, **(record or {})}
     colours, three = colour_composite(scene)
     return Result(
         names=found,

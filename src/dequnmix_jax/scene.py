@@ -9,11 +9,15 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError, check_count, check_cube
 from dequnmix_jax.ground import Ground
+from dequnmix_jax.shown import as_text
 
 Array = np.ndarray[Any, Any]
 
 # Reflectance of snow and of specular pixels passes 1; integers times 100 or 10,000 pass it by far.
 _LARGEST_REFLECTANCE = 1.5
+
+LONGEST = 1e6
+"""Nanometres of the longest wavelength accepted, a millimetre: beyond it no spectrometer takes pictures."""
 
 
 def _bands_axis(values: Any, bands: int, name: str, dtype: Any) -> Array | None:
@@ -25,13 +29,31 @@ def _bands_axis(values: Any, bands: int, name: str, dtype: Any) -> Array | None:
     return values
 
 
+def wrong_length(values: Array) -> int | None:
+    """Return the first band whose wavelength or width is not above 0 and at most `LONGEST`, or None."""
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.isfinite(values) & (values > 0) & (values <= LONGEST))
+    return int(np.flatnonzero(wrong)[0]) if wrong.any() else None
+
+
+def check_lengths(values: Array | None, name: str) -> None:
+    """Raise InputError unless wavelengths or widths (B,) in nm are above 0 and at most a millimetre; None passes."""
+    band = None if values is None else wrong_length(values)
+    if values is not None and band is not None:
+        raise InputError(
+            f"{name} hold {values[band]:g} in band {band} (counted from 0); expected nanometres above 0 and at most "
+            f"{LONGEST:g}. Correct them, or leave them out."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """A cube with its metadata.
 
     Attributes:
-        cube: (H, W, B) float32, C order, reflectance or radiance; may be memory-mapped.
-        wavelengths: (B,) float64, nanometres, or None when the file has none.
+        cube: (H, W, B) float32, C order, reflectance or radiance; may be memory-mapped. Of a masked array of numpy the
+            mask is kept: a pixel is valid where no good band of it is masked.
+        wavelengths: (B,) float64, nanometres, above 0 and at most 1e6, or None when the file has none.
         good_bands: (B,) bool, False for bands to leave out, or None when the file does not say.
         mask: (H, W) bool, True where the pixel is valid, or None when all are.
         name: a short name.
@@ -55,12 +77,17 @@ class Scene:
 
     def __post_init__(self) -> None:
         """Bring the arrays to their documented types, or raise InputError."""
-        check_cube(self.cube)
         set_field = object.__setattr__  # the way to complete a frozen dataclass
+        hidden = np.ma.getmaskarray(self.cube) if isinstance(self.cube, np.ma.MaskedArray) else None
+        if hidden is not None:
+            set_field(self, "cube", np.ma.getdata(self.cube))
+        check_cube(self.cube)
         set_field(self, "cube", np.ascontiguousarray(self.cube, np.float32))
         bands = self.cube.shape[2]
-        set_field(self, "wavelengths", _bands_axis(self.wavelengths, bands, "wavelengths", np.float64))
-        set_field(self, "fwhm", _bands_axis(self.fwhm, bands, "fwhm", np.float64))
+        for name in ("wavelengths", "fwhm"):
+            values = _bands_axis(getattr(self, name), bands, name, np.float64)
+            check_lengths(values, name)
+            set_field(self, name, values)
         set_field(self, "good_bands", _bands_axis(self.good_bands, bands, "good_bands", np.bool_))
         if self.mask is not None:
             mask = np.asarray(self.mask, np.bool_)
@@ -70,9 +97,15 @@ class Scene:
                     f"{self.cube.shape[:2]}, True where the pixel is valid."
                 )
             set_field(self, "mask", mask)
+        if hidden is not None and hidden.any():
+            valid = self.valid & ~hidden[:, :, _considered(self)].any(axis=2)
+            # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
+            set_field(self, "cube", np.where(valid[:, :, None], self.cube, np.float32(0)))
+            set_field(self, "mask", valid)
         if self.ground is not None:
             self.ground.check_fits(self.cube.shape[:2])
         set_field(self, "notes", tuple(self.notes))
+        set_field(self, "name", as_text(self.name))
 
     @property
     def valid(self) -> Array:

@@ -11,8 +11,17 @@ from dequnmix_jax import files, npzfiles
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.matching import match
 from dequnmix_jax.scene import Array
+from dequnmix_jax.shown import shown
 from dequnmix_jax.trained import plain
 from dequnmix_jax.truth import Truth
+
+UNITS = {
+    "as_they_are": "fractions as they are",
+    "in_the_unit_of_the_estimate": "reference in the unit of the estimate's spectra",
+}
+"""Two ways to compare fractions, and their names. Fractions count in the unit of their spectra: those of a scaled
+model, whose spectra have maximum one, differ from those of a reference in the units of the scene, though both describe
+the same mixtures."""
 
 
 def score(args: Namespace) -> None:
@@ -24,16 +33,20 @@ def score(args: Namespace) -> None:
     if args.json:
         print(json.dumps(plain(found), indent=2, allow_nan=False))
         return
-    print(f"reference: {found['reference']}")
+    print(f"reference: {shown(found['reference'])}")
     for note in found["notes"]:
-        print(f"note: {note}")
+        print(f"note: {shown(note)}")
     print(f"matched by {found['matched_by']}")
     print(f"{'estimate':<24}{'reference':<24}{'RMSE':>10}{'SAD (rad)':>11}")
     for row in found["endmembers"]:
         numbers = [f"{'-' if row[name] is None else format(row[name], '.4f'):>10}" for name in ("rmse", "sad")]
-        print(f"{row['estimate'][:22]:<24}{row['reference'][:22]:<24}{numbers[0]}{numbers[1]:>11}")
-    labels = {"armse": "aRMSE", "pooled_rmse": "pooled RMSE", "msad": "mSAD (rad)"}
-    print(", ".join(f"{text} {found[name]:.4f}" for name, text in labels.items() if found[name] is not None))
+        labels = [shown(row[side])[:22] for side in ("estimate", "reference")]
+        print(f"{labels[0]:<24}{labels[1]:<24}{numbers[0]}{numbers[1]:>11}")
+    measures = {"armse": "aRMSE", "pooled_rmse": "pooled RMSE", "msad": "mSAD (rad)"}
+    print(", ".join(f"{text} {found[name]:.4f}" for name, text in measures.items() if found[name] is not None))
+    for key, words in UNITS.items():
+        if found[key] is not None:
+            print(f"{words}: " + ", ".join(f"{measures[name]} {value:.4f}" for name, value in found[key].items()))
 
 
 def _mask(path: Path) -> Array | None:
@@ -57,7 +70,10 @@ def compare(estimate: Truth, truth: Truth, mask: Array | None = None) -> dict[st
 
     Returns:
         armse, pooled_rmse, msad (None where a side lacks what it takes), one row for each endmember, the reference's
-        name, notes, and how the matching was done.
+        name, notes, and how the matching was done. Where both sides have fractions and spectra, armse and pooled_rmse
+        in two ways by the names of `UNITS`: as they are, and with the reference in the unit of the estimate's spectra,
+        `metrics.in_unit` with the ratios of the largest values of the spectra. The two agree where the spectra have the
+        same levels. Of these the first is what armse and pooled_rmse repeat.
 
     Raises:
         InputError: another number of endmembers, another picture or other bands, or nothing in common.
@@ -65,6 +81,12 @@ def compare(estimate: Truth, truth: Truth, mask: Array | None = None) -> dict[st
     import jax.numpy as jnp
 
     from dequnmix_jax import metrics
+
+    def errors(mine: Any, theirs: Any, where: Any) -> dict[str, float]:
+        return {
+            "armse": float(metrics.armse(mine, theirs, where)),
+            "pooled_rmse": float(metrics.pooled_rmse(mine, theirs, where)),
+        }
 
     _check(estimate, truth)
     A, A_true, E, E_true = estimate.abundances, truth.abundances, estimate.endmembers, truth.endmembers
@@ -81,21 +103,37 @@ def compare(estimate: Truth, truth: Truth, mask: Array | None = None) -> dict[st
     found: dict[str, Any] = {"reference": truth.reference, "notes": list(truth.notes), "matched_by": matched_by}
     rmse: list[float | None] = [None] * count
     sad: list[float | None] = [None] * count
-    found |= {"armse": None, "pooled_rmse": None, "msad": None}
+    found |= {"armse": None, "pooled_rmse": None, "msad": None, **dict.fromkeys(UNITS)}
+    rows = [(names[int(order[i])], true_names[i]) for i in range(count)]
     if A is not None and A_true is not None:
         where = None if mask is None else jnp.asarray(mask)
         a, b = jnp.asarray(A[:, :, order]), jnp.asarray(A_true)
-        found["armse"] = float(metrics.armse(a, b, where))
-        found["pooled_rmse"] = float(metrics.pooled_rmse(a, b, where))
+        found |= errors(a, b, where)
+        found["as_they_are"] = errors(a, b, where)
+        if E is not None and E_true is not None:
+            factors = ratios(E[order], E_true)
+            if factors is None:
+                found["notes"].append("A spectrum has no positive value, so that fractions are compared as they are.")
+            else:
+                found["in_the_unit_of_the_estimate"] = errors(a, metrics.in_unit(b, jnp.asarray(factors)), where)
         rmse = [float(metrics.armse(a[:, :, i : i + 1], b[:, :, i : i + 1], where)) for i in range(count)]
     if E is not None and E_true is not None:
         sad = np.asarray(metrics.spectral_angle(E[order], E_true)).astype(float).tolist()
         found["msad"] = float(metrics.msad(E[order], E_true))
     found["endmembers"] = [
-        {"estimate": names[int(order[i])], "reference": true_names[i], "rmse": rmse[i], "sad": sad[i]}
-        for i in range(count)
+        {"estimate": mine, "reference": theirs, "rmse": rmse[i], "sad": sad[i]} for i, (mine, theirs) in enumerate(rows)
     ]
     return found
+
+
+def ratios(estimate: Array, reference: Array) -> Array | None:
+    """Return g_r = max_b e_r / max_b e^_r of reference spectra e and estimated ones e^ (R, B); None where one is 0.
+
+    A mixture of the reference's fractions a has the fractions `metrics.in_unit(a, g)` of spectra like e at the levels
+    of e^.
+    """
+    levels = [np.max(spectra, axis=1).astype(np.float64) for spectra in (estimate, reference)]
+    return (levels[1] / levels[0]).astype(np.float32) if min(level.min() for level in levels) > 0 else None
 
 
 def _check(estimate: Truth, truth: Truth) -> None:

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dequnmix_jax.checks import InputError
 from dequnmix_jax.ground import Ground
 from dequnmix_jax.pixelvalues import gained, scaled_and_masked
-from dequnmix_jax.scene import Array, Scene
+from dequnmix_jax.scene import Array, Scene, check_lengths
+from dequnmix_jax.shown import as_text
 
 # Values are read in strips of about so many bytes and converted in smaller pieces: a scale divides in float64.
 _STRIP = 32 * 2**20
@@ -75,6 +77,17 @@ class Source:
     notes: tuple[str, ...] = ()
     ground: Ground | None = None
     fwhm: Array | None = None
+
+    def __post_init__(self) -> None:
+        """Complete the name, or raise InputError: no pixel or band, wavelengths or widths outside (0, 1 mm]."""
+        if min(self.shape) < 1:
+            raise InputError(
+                f"{self.source or self.name or 'The array'} has {self.shape} rows, columns and bands; expected at "
+                "least one of each."
+            )
+        for name in ("wavelengths", "fwhm"):
+            check_lengths(getattr(self, name), name)
+        object.__setattr__(self, "name", as_text(self.name))
 
     def scene(self) -> Scene:
         """Read all of it.

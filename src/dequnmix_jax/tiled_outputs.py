@@ -13,7 +13,7 @@ from dequnmix_jax import georaster
 from dequnmix_jax.envi_writing import write_library, write_strips
 from dequnmix_jax.journal import Work
 from dequnmix_jax.library_csv import write_table
-from dequnmix_jax.maps import KINDS
+from dequnmix_jax.maps import KINDS, levels, light_of_each
 from dequnmix_jax.outputs import NODATA
 from dequnmix_jax.results import ARRAYS
 from dequnmix_jax.scene import Array
@@ -78,6 +78,17 @@ def means(work: Work, channels: Channels, state: float) -> dict[str, Array]:
     total[channels.of("convergence")] /= state
     found = {name: total[channels.of(name)] / max(valid, 1) for name in KINDS}
     return {name: mean if name == "abundances" else mean[0] for name, mean in found.items()}
+
+
+def heights(work: Work, channels: Channels, endmembers: Array) -> Array:
+    """Return the level of each endmember in the units of the scene, (R,), as `maps.levels` defines it."""
+    light = np.zeros((2, channels.count))
+    for _, block in _strips(work):
+        inside = block[..., channels.of("valid").start] > 0
+        light += light_of_each(
+            block[..., channels.of("abundances")], block[..., channels.of("brightness").start], inside
+        )
+    return levels(endmembers, light)
 
 
 def every(work: Work, channels: Channels, state: float) -> dict[str, Array]:

@@ -148,7 +148,11 @@ def unmix_tiled(
             failed = unreached(entries, config)
             for text in failed:
                 say(text)
+            spectra = np.asarray(params["endmembers"], np.float32)
+            if config.constraint == "cone":
+                spectra = np.asarray(mixing.scale_to_unit_maximum(spectra))
             more = {
+                "endmember_levels": tiled_outputs.heights(work, channels, spectra).tolist(),
                 "tiles": told(entries, tiles, reached),
                 "warnings": [*found.warnings, *failed],
                 **({"processes": team.size} if team.size > 1 else {}),
@@ -173,9 +177,6 @@ def unmix_tiled(
             if folder.exists():  # of a run that was killed here
                 shutil.rmtree(folder)
             folder.mkdir()
-            spectra = np.asarray(params["endmembers"], np.float32)
-            if config.constraint == "cone":
-                spectra = np.asarray(mixing.scale_to_unit_maximum(spectra))
             words = composite_words(found.colour_bands, seen.source.wavelengths)
             written = tiled_outputs.write_files(
                 folder, work, channels, state, seen.source, spectra, labels, words, summary, format
