@@ -158,7 +158,9 @@ def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Arr
         rate=jnp.where(exists, rate, jnp.nan),
         best_step=jnp.where(convex, best, jnp.nan),
         best_rate=jnp.where(convex, _rate(alpha, beta, best, config), jnp.nan),
-        bound_steps=jnp.where(exists, _steps(a + config.forward.tolerance * rate * b, aim, rate), jnp.nan),
+        # A damped iterate is no image of the map: its image is measured at the end.
+        bound_steps=jnp.where(exists, _steps(a + config.forward.tolerance * rate * b, aim, rate), jnp.nan)
+        + (damping != 1),
     )
 
 

@@ -235,12 +235,13 @@ def equilibrium_map(
     Reference:
         Wang, Gao, Zhu and Chen, A deep equilibrium network for hyperspectral unmixing, arXiv 2604.11279, 2026.
     """
-    _check(params, cube, mask)
+    check(params, cube, mask)
     cube = mixing.wide(cube)
     return state_map(config)(factor(params, cube, config, mask), state)
 
 
-def _check(params: Params, cube: jax.Array, mask: jax.Array | None) -> None:
+def check(params: Params, cube: jax.Array, mask: jax.Array | None) -> None:
+    """Raise InputError where parameters, cube and mask do not fit."""
     check_cube(cube)
     check_endmembers(params["endmembers"], np.shape(cube)[2])
     check_mask(mask, cube)
@@ -281,7 +282,7 @@ def unmix(
     Raises:
         InputError: where shapes or values do not fit, in a sentence.
     """
-    _check(params, cube, mask)
+    check(params, cube, mask)
     cube = mixing.wide(cube)
     if initial is None:
         initial = start_state(params, cube, config)
