@@ -113,7 +113,10 @@ def factor(
         H = mixing.gram(E - centre) + level
         L = convolution.spectral_bound(H)
         L = jnp.where(L > 0, L, 1)
-        theta |= {"H": H / L, "b": m * (correlate(E - centre) - mixing.correlate(centre[None], E - centre) + level) / L}
+        theta["H"] = H / L
+        if not config.in_data_metric:
+            b = correlate(E - centre) - mixing.correlate(centre[None], E - centre) + level
+            theta["b"] = m * b / L
         flat = flat + 1
     if config.gradient == "residual":
         theta["first"], theta["net"] = jnp.matmul(E, weights["first"]), weights["net"]
@@ -143,11 +146,17 @@ def factor(
         theta["step"] = jnp.asarray(config.step, cube.dtype)
     if in_data_metric:
         M = theta["H"] + shift * jnp.eye(E.shape[0], dtype=E.dtype)
-        theta["M"] = M
+        # The root of M from spectra and not from products of them, and the pixels in its coordinates, w = Y V^T with
+        # V = root^-1 E: the condition of E E^T enters by its square root. (sum A - 1)^2 is the last column.
+        X = jnp.concatenate([E - centre, jnp.broadcast_to(jnp.sqrt(level), (E.shape[0], 1))], axis=1) / jnp.sqrt(L)
+        eye = jnp.eye(E.shape[0], dtype=E.dtype)
+        root = jnp.linalg.qr(jnp.concatenate([X, jnp.sqrt(shift) * eye], axis=1).T, mode="r").T
+        V = lax.linalg.triangular_solve(root, X, left_side=True, lower=True)
+        spectral = V[:, :-1]
+        w = correlate(spectral) - mixing.correlate(centre[None], spectral) + jnp.sqrt(level) * V[:, -1][None, None]
+        theta |= {"M": M, "root": root, "shift": shift, "w": m * w / jnp.sqrt(L)}
         if E.shape[0] <= projection.LARGEST:
-            theta["faces"] = lax.stop_gradient(projection.faces(M, config.constraint == "simplex"))
-        else:
-            theta["root"] = jnp.linalg.cholesky(M)
+            theta["faces"] = lax.stop_gradient(projection.faces(root, config.constraint == "simplex"))
     else:
         theta["eta"] = theta["step"] / jnp.where(shift > 0, shift, 1)
     return theta
@@ -160,13 +169,15 @@ def state_map(config: Model) -> Map:
     def f(theta: dict[str, Any], state: jax.Array) -> jax.Array:
         m = theta["mask"]
         A = jax.nn.softmax(config.gamma * state, axis=-1) * m if config.on_logits else state
-        G = _gradient(theta, A, config)
+        G = _learned(theta, A, config)
+        if config.in_data_metric:
+            return _project_in_metric(theta, state, G, config) * m
+        if "H" in theta:
+            G = G + jnp.matmul(A, theta["H"], precision=lax.Precision.HIGHEST) - theta["b"]
         if config.on_logits:
             # Mirror descent on the entropy-regularised problem: z* = -G, A* = softmax(gamma z*).
             eta = theta["eta"] / (1 + config.gamma / 2)
             return _prox(theta, state - eta * (G + state)) * m
-        if config.in_data_metric:
-            return _project_in_metric(theta, state, G, config) * m
         A = _prox(theta, state - theta["eta"] * G)
         if config.constraint == "softmax":
             return jax.nn.softmax(config.gamma * A, axis=-1) * m
@@ -175,9 +186,9 @@ def state_map(config: Model) -> Map:
     return f
 
 
-def _gradient(theta: dict[str, Any], A: jax.Array, config: Model) -> jax.Array:
-    """Return G(A; Y, E), without bands: (H, W, R)."""
-    G = jnp.matmul(A, theta["H"], precision=lax.Precision.HIGHEST) - theta["b"] if "H" in theta else jnp.zeros_like(A)
+def _learned(theta: dict[str, Any], A: jax.Array, config: Model) -> jax.Array:
+    """Return the network's part of G(A; Y, E), without bands: (H, W, R)."""
+    G = jnp.zeros_like(A)
     if config.gradient == "energy":
         G = G + network.energy_gradient(A, theta["drive"], theta["energy"], theta["mask"], theta["windows"])
     if config.gradient == "residual":
@@ -198,20 +209,22 @@ def _prox(theta: dict[str, Any], X: jax.Array) -> jax.Array:
 
 
 def _project_in_metric(theta: dict[str, Any], A: jax.Array, G: jax.Array, config: Model) -> jax.Array:
-    """Take the step and the constraint in the metric M: argmin over the set of |a - P(A - eta M^-1 G)|_M."""
-    M = theta["M"]
-    rhs = jnp.matmul(A, M, precision=lax.Precision.HIGHEST) - theta["step"] * G
+    """Take the step and the constraint in the metric M: argmin over the set of |a - P(A - eta M^-1 (A H - b + G))|_M.
+
+    With M = L L^T = H + shift I the step is w = L^T A (1 - eta) + eta (L^-1 b + L^-1 (shift A - G)) in the coordinates
+    L^T a: no term is larger than the answer, as A M - eta (A H - b) is, and b is never formed.
+    """
+    root, eta = theta["root"], theta["step"]
+    drawn = (theta["shift"] * A - G).reshape(-1, root.shape[0])
+    drawn = lax.linalg.triangular_solve(root, drawn, left_side=False, lower=True, transpose_a=True).reshape(A.shape)
+    w = eta * (theta["w"] + drawn) + (1 - eta) * jnp.matmul(A, root, precision=lax.Precision.HIGHEST)
     if "prox" in theta:
-        X = _prox(theta, jnp.linalg.solve(M, rhs.reshape(-1, M.shape[0]).T).T.reshape(rhs.shape))
-        rhs = jnp.matmul(X, M, precision=lax.Precision.HIGHEST)
+        X = lax.linalg.triangular_solve(root, w.reshape(-1, root.shape[0]), left_side=False, lower=True)
+        w = jnp.matmul(_prox(theta, X.reshape(A.shape)), root, precision=lax.Precision.HIGHEST)
     if "faces" in theta:
-        return projection.minimise(M, rhs, theta["faces"])
-    root = theta["root"]
-    target = lax.linalg.triangular_solve(
-        root, rhs.reshape(-1, M.shape[0]), left_side=False, lower=True, transpose_a=True
-    )
+        return projection.minimise(root, w, theta["faces"])
     exact = classical.fcls if config.constraint == "simplex" else classical.nnls
-    return exact(target.reshape(rhs.shape), root)
+    return exact(w, root)
 
 
 def equilibrium_map(

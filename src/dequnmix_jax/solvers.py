@@ -37,7 +37,8 @@ FLOOR = 64
 def rms(x: jax.Array) -> jax.Array:
     """Return sqrt(mean(x^2)) in units of the largest entry, so that no square overflows or vanishes."""
     most = lax.stop_gradient(jnp.max(jnp.abs(x), initial=0))
-    unit = jnp.where((most > 0) & (most < jnp.inf), most, 1)
+    most = jnp.minimum(most, 0.25 / float(jnp.finfo(x.dtype).tiny))  # above, its reciprocal is subnormal
+    unit = jnp.where(most > 0, most, 1)
     return unit * jnp.sqrt(jnp.mean(jnp.square(x / unit)))
 
 
