@@ -62,9 +62,6 @@ def faces(root: jax.Array, sum_to_one: bool) -> Faces:
     both = inside[:, :, None] & inside[:, None, :]
     padded = jnp.where(both, M[None], 0) + jnp.where(inside, 0, 1)[:, :, None].astype(M.dtype) * eye[None]
     inverse = jnp.linalg.inv(padded)
-    # One Newton step (Schulz 1933) brings the rounding of the elimination down to that of M itself.
-    product = jnp.matmul(padded, inverse, precision=lax.Precision.HIGHEST)
-    inverse = jnp.matmul(inverse, 2 * eye[None] - product, precision=lax.Precision.HIGHEST)
     inverse = jnp.where(both, (inverse + jnp.swapaxes(inverse, 1, 2)) / 2, 0)
     # N carries the condition of M. Corrected once with the root itself, whose condition is the square root of that, the
     # answer is as good as one by orthogonalisation (Bjorck 1987, corrected seminormal equations).
