@@ -237,7 +237,7 @@ def test_a_bfloat16_state_is_walked_in_float32(method):
     np.testing.assert_allclose(np.asarray(z, np.float32), problem(rate=0.5)[1], atol=0.1)
     image, z = (np.asarray(x, np.float32) for x in (jax.jit(affine)(theta, z), z))  # of the rounded state
     left = np.sqrt(((image - z) ** 2).mean() / (image**2).mean())
-    np.testing.assert_allclose(trace.residual, left, rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(trace.residual, left, atol=2**-9)  # f rounds its image, or not where fused
 
 
 def test_float32_states_are_walked_under_x64(x64):

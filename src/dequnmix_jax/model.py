@@ -152,8 +152,7 @@ def factor(
         eye = jnp.eye(E.shape[0], dtype=E.dtype)
         root = jnp.linalg.qr(jnp.concatenate([X, jnp.sqrt(shift) * eye], axis=1).T, mode="r").T
         V = lax.linalg.triangular_solve(root, X, left_side=True, lower=True)
-        spectral = V[:, :-1]
-        w = correlate(spectral) - mixing.correlate(centre[None], spectral) + jnp.sqrt(level) * V[:, -1][None, None]
+        w = correlate(V[:, :-1]) - mixing.correlate(centre[None], V[:, :-1]) + jnp.sqrt(level) * V[:, -1][None, None]
         theta |= {"M": M, "root": root, "shift": shift, "w": m * w / jnp.sqrt(L)}
         if E.shape[0] <= projection.LARGEST:
             theta["faces"] = lax.stop_gradient(projection.faces(root, config.constraint == "simplex"))
