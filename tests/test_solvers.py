@@ -7,7 +7,7 @@ import pytest
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Solver
-from dequnmix_jax.solvers import STALL, residuals, solve
+from dequnmix_jax.solvers import STALL, relative, residuals, rms, solve
 
 METHODS = ("anderson", "picard", "broyden", "jaxopt_anderson")
 
@@ -150,12 +150,53 @@ def test_residuals_are_those_of_the_iterates_of_solve():
         steps = int(trace.steps)
         curve = np.asarray(jax.jit(lambda s=solver: residuals(affine, s, theta, jnp.zeros(200), 60))())
         assert curve.shape == (60,) and curve[0] == 1.0
-        np.testing.assert_allclose(curve[:steps].min(), trace.residual, rtol=1e-3)
-        assert (curve[: steps - 1] > solver.tolerance).all()
+        # The last application measures the image of the best iterate.
+        assert float(trace.residual) <= solver.tolerance and curve[steps - 2] <= solver.tolerance
+        assert (curve[: steps - 2] > solver.tolerance).all()
     climbing = residuals(lambda theta, z: theta - 1.2 * z, Solver("picard"), jnp.float32(1.0), jnp.zeros(4), 3)
     np.testing.assert_allclose(climbing, [1.0, 1.2 / 0.2, 1.44 / 1.24], rtol=1e-5)
     with pytest.raises(InputError, match="'broyden'"):
         residuals(affine, Solver("broyden"), theta, jnp.zeros(200), 3)
+
+
+@pytest.mark.parametrize("method", METHODS[:2])
+def test_the_best_iterate_is_returned_and_not_the_last(method):
+    """1 -> 2 -> 2.1 -> 3 -> 5 -> 9: the residual is least at 2, 0.1 of 2.1. Anderson's third iterate is near 2.11."""
+
+    def bent(theta, z):
+        return jnp.interp(z, jnp.asarray([1.0, 2.0, 2.1, 3.0, 5.0]), theta)
+
+    theta = jnp.asarray([2.0, 2.1, 3.0, 5.0, 9.0])
+    steps = 3 if method == "anderson" else 5
+    z, trace = solve(bent, Solver(method, 1e-6, steps), theta, jnp.ones(1))
+    assert int(trace.steps) == steps and not bool(trace.converged)
+    np.testing.assert_allclose(z, [2.0], rtol=1e-6)
+    np.testing.assert_allclose(trace.residual, 0.1 / 2.1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("jump", "refused"), [(50.0, True), (8.0, False)])
+def test_a_step_that_leaves_ten_times_the_best_residual_is_refused(jump, refused):
+    """r = 1 - z / 10 up to 2, so that the secant through 0 and 1 aims at 10; there r is `jump`, and 0.9 is the best.
+
+    Refused, the iteration goes back to 1 and takes the plain step to 1.9, where r = 0.81.
+    """
+
+    def kinked(theta, z):
+        return z + jnp.interp(z, jnp.asarray([0.0, 2.0, 5.0]), theta)
+
+    theta = jnp.asarray([1.0, 0.8, jump])
+    curve = residuals(kinked, Solver(max_steps=4), theta, jnp.zeros(1), 4)
+    np.testing.assert_allclose(curve[:3], [1.0, 0.9 / 1.9, jump / (10 + jump)], rtol=1e-4)
+    assert (abs(float(curve[3]) - 0.81 / 2.71) < 1e-4) == refused
+
+
+def test_norms_neither_overflow_nor_vanish():
+    x = jnp.asarray([3.0, -4.0])
+    for unit in (1e-37, 1e-20, 1.0, 1e20, 5e37):
+        np.testing.assert_allclose(rms(x * unit), unit * 12.5**0.5, rtol=1e-6)
+    assert float(rms(jnp.zeros(3))) == 0.0 and np.isnan(rms(x.at[0].set(jnp.nan))) and np.isinf(rms(x * jnp.inf))
+    assert float(relative(jnp.float32(0), jnp.float32(0))) == 0.0
+    assert np.isinf(relative(jnp.float32(1e-9), jnp.float32(0)))
 
 
 def test_a_restart_now_and_then_halves_the_steps_on_a_stiff_map():
@@ -194,6 +235,9 @@ def test_a_bfloat16_state_is_walked_in_float32(method):
     assert z.dtype == jnp.bfloat16 and trace.residual.dtype == jnp.float32
     assert bool(trace.converged)
     np.testing.assert_allclose(np.asarray(z, np.float32), problem(rate=0.5)[1], atol=0.1)
+    image, z = (np.asarray(x, np.float32) for x in (jax.jit(affine)(theta, z), z))  # of the rounded state
+    left = np.sqrt(((image - z) ** 2).mean() / (image**2).mean())
+    np.testing.assert_allclose(trace.residual, left, atol=2**-9)  # f rounds its image, or not where fused
 
 
 def test_float32_states_are_walked_under_x64(x64):

@@ -31,8 +31,8 @@ class Solver:
             "jaxopt_anderson" (both walked by jaxopt).
         tolerance: on RMS(f(z) - z) / RMS(f(z)); the RMS makes it independent of the size of the image. In float32 1e-6
             can be reached, a hundredth with a state in bfloat16 (`results/precision.md`).
-        max_steps: most applications of f.
-        memory: m, how many differences Anderson (or Broyden) keeps; 2 m + 4 states are held.
+        max_steps: most applications of f, and at least two: one for an image, one that measures it.
+        memory: m, how many differences Anderson (or Broyden) keeps; 2 m + 5 states are held.
         damping: beta in z + beta (f(z) - z), in (0, 1].
         ridge: of the least-squares step, relative to its unit diagonal.
         restart: Anderson forgets its differences after so many steps and gathers new ones; 0: only where a step is

@@ -69,11 +69,16 @@ def _pinv_rule(found: tuple[jax.Array, ...], x: jax.Array, change: jax.Array) ->
     return (row - _product(row, x, P) + column - _product(P, x, column) - _product(P, change, P),)
 
 
-def _cholesky_rule(found: tuple[jax.Array, ...], _: jax.Array, change: jax.Array) -> tuple[jax.Array, ...]:
+def _cholesky_rule(found: tuple[jax.Array, ...], _: Any, change: jax.Array) -> tuple[jax.Array, ...]:
     (L,) = found
     back = inverse(L)
     inner = jnp.tril(_product(back, (change + change.T) / 2, back.T))
     return (_product(L, inner - jnp.diag(jnp.diagonal(inner)) / 2),)
+
+
+def _root_rule(found: tuple[jax.Array, ...], x: jax.Array, change: jax.Array) -> tuple[jax.Array, ...]:
+    """That of the Cholesky factor of x x^T, which L is up to the signs of its columns: they change neither side."""
+    return _cholesky_rule(found, None, 2 * _product(change, x.T))
 
 
 eigh: Decomposition = _one_by_one(lambda x: tuple(jnp.linalg.eigh(x)), _eigh_rule)
@@ -92,6 +97,7 @@ _inverse = _one_by_one(
     lambda x: (jnp.linalg.inv(x),), lambda found, _, change: (-_product(found[0], change, found[0]),)
 )
 _cholesky = _one_by_one(lambda x: (jnp.linalg.cholesky(x),), _cholesky_rule)
+_root_of_gram = _one_by_one(lambda x: (jnp.linalg.qr(x.T, mode="r").T,), _root_rule)
 _log_determinant = _one_by_one(
     lambda x: (jnp.linalg.slogdet(x)[1],),
     lambda _, x, change: (jnp.sum(inverse(x).T * change),),
@@ -107,6 +113,14 @@ def inverse(x: jax.Array) -> jax.Array:
 def cholesky(x: jax.Array) -> jax.Array:
     """Return L, lower triangular, of the symmetric positive definite matrix L L^T."""
     return _cholesky(x)[0]
+
+
+def root_of_gram(x: jax.Array) -> jax.Array:
+    """Return L, lower triangular, with L L^T = x x^T, of x (R, C), C >= R, from a QR decomposition of x^T.
+
+    Rounding enters with the condition of x, and not with its square as in the Cholesky factor of the product.
+    """
+    return _root_of_gram(x)[0]
 
 
 def log_determinant(x: jax.Array) -> jax.Array:

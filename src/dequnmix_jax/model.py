@@ -124,7 +124,10 @@ def factor(
         H = mixing.gram(E - centre) + level
         L = convolution.spectral_bound(H)
         L = jnp.where(L > 0, L, 1)
-        theta |= {"H": H / L, "b": m * (correlate(E - centre) - mixing.correlate(centre[None], E - centre) + level) / L}
+        theta["H"] = H / L
+        if not config.in_data_metric:
+            b = correlate(E - centre) - mixing.correlate(centre[None], E - centre) + level
+            theta["b"] = m * b / L
         flat = flat + 1
     if config.gradient == "residual":
         theta["first"], theta["net"] = jnp.matmul(E, weights["first"]), weights["net"]
@@ -154,11 +157,17 @@ def factor(
         theta["step"] = jnp.asarray(config.step, cube.dtype)
     if in_data_metric:
         M = theta["H"] + shift * jnp.eye(E.shape[0], dtype=E.dtype)
-        theta["M"] = M
+        # The root of M from spectra and not from products of them, and the pixels in its coordinates, w = Y V^T with
+        # V = root^-1 E: the condition of E E^T enters by its square root. (sum A - 1)^2 is the last column.
+        X = jnp.concatenate([E - centre, jnp.broadcast_to(jnp.sqrt(level), (E.shape[0], 1))], axis=1) / jnp.sqrt(L)
+        eye = jnp.eye(E.shape[0], dtype=E.dtype)
+        root = lapack.root_of_gram(jnp.concatenate([X, jnp.sqrt(shift) * eye], axis=1))
+        unroot = lapack.inverse(root)
+        V = jnp.matmul(unroot, X, precision=lax.Precision.HIGHEST)
+        w = correlate(V[:, :-1]) - mixing.correlate(centre[None], V[:, :-1]) + jnp.sqrt(level) * V[:, -1][None, None]
+        theta |= {"M": M, "root": root, "unroot": unroot, "shift": shift, "w": m * w / jnp.sqrt(L)}
         if E.shape[0] <= projection.LARGEST:
-            theta["faces"] = lax.stop_gradient(projection.faces(M, config.constraint == "simplex"))
-        else:
-            theta["root"] = lapack.cholesky(M)
+            theta["faces"] = lax.stop_gradient(projection.faces(root, config.constraint == "simplex"))
     else:
         theta["eta"] = theta["step"] / jnp.where(shift > 0, shift, 1)
     return theta
@@ -171,13 +180,15 @@ def state_map(config: Model) -> Map:
     def f(theta: dict[str, Any], state: jax.Array) -> jax.Array:
         m = theta["mask"]
         A = jax.nn.softmax(config.gamma * state, axis=-1) * m if config.on_logits else state
-        G = _gradient(theta, A, config)
+        G = _learned(theta, A, config)
+        if config.in_data_metric:
+            return _project_in_metric(theta, state, G, config) * m
+        if "H" in theta:
+            G = G + jnp.matmul(A, theta["H"], precision=lax.Precision.HIGHEST) - theta["b"]
         if config.on_logits:
             # Mirror descent on the entropy-regularised problem: z* = -G, A* = softmax(gamma z*).
             eta = theta["eta"] / (1 + config.gamma / 2)
             return _prox(theta, state - eta * (G + state)) * m
-        if config.in_data_metric:
-            return _project_in_metric(theta, state, G, config) * m
         A = _prox(theta, state - theta["eta"] * G)
         if config.constraint == "softmax":
             return jax.nn.softmax(config.gamma * A, axis=-1) * m
@@ -186,9 +197,9 @@ def state_map(config: Model) -> Map:
     return f
 
 
-def _gradient(theta: dict[str, Any], A: jax.Array, config: Model) -> jax.Array:
-    """Return G(A; Y, E), without bands: (H, W, R)."""
-    G = jnp.matmul(A, theta["H"], precision=lax.Precision.HIGHEST) - theta["b"] if "H" in theta else jnp.zeros_like(A)
+def _learned(theta: dict[str, Any], A: jax.Array, config: Model) -> jax.Array:
+    """Return the network's part of G(A; Y, E), without bands: (H, W, R)."""
+    G = jnp.zeros_like(A)
     if config.gradient == "energy":
         G = G + network.energy_gradient(A, theta["drive"], theta["energy"], theta["mask"], theta["windows"])
     if config.gradient == "residual":
@@ -209,18 +220,21 @@ def _prox(theta: dict[str, Any], X: jax.Array) -> jax.Array:
 
 
 def _project_in_metric(theta: dict[str, Any], A: jax.Array, G: jax.Array, config: Model) -> jax.Array:
-    """Take the step and the constraint in the metric M: argmin over the set of |a - P(A - eta M^-1 G)|_M."""
-    M = theta["M"]
-    rhs = jnp.matmul(A, M, precision=lax.Precision.HIGHEST) - theta["step"] * G
+    """Take the step and the constraint in the metric M: argmin over the set of |a - P(A - eta M^-1 (A H - b + G))|_M.
+
+    With M = L L^T = H + shift I the step is w = L^T A (1 - eta) + eta (L^-1 b + L^-1 (shift A - G)) in the coordinates
+    L^T a: no term is larger than the answer, as A M - eta (A H - b) is, and b is never formed.
+    """
+    root, eta = theta["root"], theta["step"]
+    drawn = jnp.matmul(theta["shift"] * A - G, theta["unroot"].T, precision=lax.Precision.HIGHEST)
+    w = eta * (theta["w"] + drawn) + (1 - eta) * jnp.matmul(A, root, precision=lax.Precision.HIGHEST)
     if "prox" in theta:
-        X = _prox(theta, jnp.matmul(rhs, lapack.inverse(M), precision=lax.Precision.HIGHEST))
-        rhs = jnp.matmul(X, M, precision=lax.Precision.HIGHEST)
+        X = jnp.matmul(w, theta["unroot"], precision=lax.Precision.HIGHEST)
+        w = jnp.matmul(_prox(theta, X), root, precision=lax.Precision.HIGHEST)
     if "faces" in theta:
-        return projection.minimise(M, rhs, theta["faces"])
-    root = theta["root"]
-    target = jnp.matmul(rhs, lapack.inverse(root).T, precision=lax.Precision.HIGHEST)
+        return projection.minimise(root, w, theta["faces"])
     exact = classical.fcls if config.constraint == "simplex" else classical.nnls
-    return exact(target, root)
+    return exact(w, root)
 
 
 def equilibrium_map(
@@ -244,12 +258,13 @@ def equilibrium_map(
     Reference:
         Wang, Gao, Zhu and Chen, A deep equilibrium network for hyperspectral unmixing, arXiv 2604.11279, 2026.
     """
-    _check(params, cube, mask)
+    check(params, cube, mask)
     cube = mixing.wide(cube)
     return state_map(config)(factor(params, cube, config, mask), state)
 
 
-def _check(params: Params, cube: jax.Array, mask: jax.Array | None) -> None:
+def check(params: Params, cube: jax.Array, mask: jax.Array | None) -> None:
+    """Raise InputError where parameters, cube and mask do not fit."""
     check_cube(cube)
     check_endmembers(params["endmembers"], np.shape(cube)[2])
     check_mask(mask, cube)
@@ -290,7 +305,7 @@ def unmix(
     Raises:
         InputError: where shapes or values do not fit, in a sentence.
     """
-    _check(params, cube, mask)
+    check(params, cube, mask)
     cube = mixing.wide(cube)
     if initial is None:
         initial = start_state(params, cube, config)

@@ -3,7 +3,12 @@
 The equilibrium map takes its step in the metric of the data term, M = E E^T / L + mu I. There the projection of a
 pixel is a quadratic problem in R unknowns,
 
-    C_M(x) = argmin (a - x)^T M (a - x) = argmin a^T M a / 2 - rhs^T a,   rhs = M x,   over the simplex or the cone.
+    C_M(x) = argmin (a - x)^T M (a - x) = argmin |L^T a - w|^2,   M = L L^T,   w = L^T x,
+
+over the simplex or the cone.
+
+Pixels come in the whitened coordinates w, so that an error in them grows by the root of M's condition number at most,
+where one of M x grows by all of it: with nearly equal endmembers that is three digits of float32.
 
 For a handful of endmembers every support (which abundances are positive) is tried: its answer is one product with an
 R x R matrix computed beforehand, and the best feasible one is the solution. No pixel waits for another, and the
@@ -25,16 +30,22 @@ LARGEST = 7
 pixels and R = 6 that took 15 ms, the active-set search of `classical` 260 ms."""
 
 
+BLOCK = 2048
+"""Pixels that are searched together: the scan over supports then stays in the cache."""
+
+
 class Faces(NamedTuple):
-    """The linear answer on every support: a = offset + N rhs.
+    """The linear answer on every support: a = offset + P w.
 
     Attributes:
-        inverse: N, (S, R, R), zero outside the support, symmetric.
-        offset: (S, R), the part that does not depend on rhs (zero on the cone).
+        answer: P = N L, (S, R, R), zero in rows outside the support.
+        offset: (S, R), the part that does not depend on w (zero on the cone).
+        inverse: N, (S, R, R), zero outside the support, symmetric; for derivatives.
     """
 
-    inverse: jax.Array
+    answer: jax.Array
     offset: jax.Array
+    inverse: jax.Array
 
 
 def supports(count: int, sum_to_one: bool) -> np.ndarray:
@@ -43,70 +54,94 @@ def supports(count: int, sum_to_one: bool) -> np.ndarray:
     return (codes[:, None] >> np.arange(count)[None, :]) % 2 == 1
 
 
-def faces(M: jax.Array, sum_to_one: bool) -> Faces:
-    """Return the linear answer on every support of a (R, R) positive definite matrix."""
+def faces(root: jax.Array, sum_to_one: bool) -> Faces:
+    """Return the linear answer on every support of a (R, R) positive definite matrix M = L L^T, given by its root L."""
+    M = jnp.matmul(root, root.T, precision=lax.Precision.HIGHEST)
     count = M.shape[0]
     inside = jnp.asarray(supports(count, sum_to_one))
     eye = jnp.eye(count, dtype=M.dtype)
     both = inside[:, :, None] & inside[:, None, :]
     padded = jnp.where(both, M[None], 0) + jnp.where(inside, 0, 1)[:, :, None].astype(M.dtype) * eye[None]
     inverse = small.inverses(padded)
-    # One Newton step (Schulz 1933) brings the rounding of the elimination down to that of M itself.
-    product = jnp.matmul(padded, inverse, precision=lax.Precision.HIGHEST)
-    inverse = jnp.matmul(inverse, 2 * eye[None] - product, precision=lax.Precision.HIGHEST)
     inverse = jnp.where(both, (inverse + jnp.swapaxes(inverse, 1, 2)) / 2, 0)
+    # N carries the condition of M. Corrected once with the root itself, whose condition is the square root of that, the
+    # answer is as good as one by orthogonalisation (Bjorck 1987, corrected seminormal equations).
+    answer = jnp.matmul(inverse, root[None], precision=lax.Precision.HIGHEST)
+    left = eye[None] - jnp.matmul(root.T[None], answer, precision=lax.Precision.HIGHEST)
+    lifted = jnp.matmul(root[None], left, precision=lax.Precision.HIGHEST)
+    answer = answer + jnp.matmul(inverse, lifted, precision=lax.Precision.HIGHEST)
     if not sum_to_one:
-        return Faces(inverse, jnp.zeros(inside.shape, M.dtype))
+        return Faces(answer, jnp.zeros(inside.shape, M.dtype), inverse)
     ones = jnp.sum(inverse, axis=2)
     offset = ones / jnp.sum(ones, axis=1, keepdims=True)
-    return Faces(inverse - ones[:, :, None] * offset[:, None, :], offset)
+    answer = answer - offset[:, :, None] * jnp.sum(answer, axis=1)[:, None, :]
+    return Faces(answer, offset, inverse - ones[:, :, None] * offset[:, None, :])
 
 
 @jax.custom_jvp
-def minimise(M: jax.Array, rhs: jax.Array, table: Faces) -> jax.Array:
-    """Minimise a^T M a / 2 - rhs^T a over the simplex or the cone, in every pixel.
+def minimise(root: jax.Array, w: jax.Array, table: Faces) -> jax.Array:
+    """Minimise |L^T a - w|^2 over the simplex or the cone, in every pixel.
 
     Args:
-        M: (R, R), symmetric positive definite.
-        rhs: (H, W, R).
-        table: `faces(M, sum_to_one)`; it says which of the two sets, and gets no gradient of its own: the derivative in
-            M is taken directly, da = N (drhs - dM a) on the face found.
+        root: L, (R, R), invertible.
+        w: (H, W, R).
+        table: `faces(L, sum_to_one)`; it says which of the two sets, and gets no gradient of its own: the derivative in
+            L is taken directly, da = P (dw - dL^T a) - N dL (L^T a - w) on the face found.
 
     Returns:
-        (H, W, R), >= 0; NaN where rhs is NaN.
+        (H, W, R), >= 0; NaN where w is NaN.
     """
-    return _search(M, rhs, table)[0]
+    return _search(root, w, table)[0]
 
 
 @minimise.defjvp
 def _minimise_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    M, rhs, table = primals
-    dM, drhs, _ = tangents
-    a, face = _search(M, rhs, table)
-    change = drhs - jnp.matmul(a, dM, precision=lax.Precision.HIGHEST)
-    return a, jnp.einsum("hwrs,hws->hwr", table.inverse[face], change, precision=lax.Precision.HIGHEST)
+    root, w, table = primals
+    droot, dw, _ = tangents
+    a, face = _search(root, w, table)
+    misfit = _times(a, root) - w
+    tables = jnp.concatenate([table.answer, -table.inverse], axis=2)[face]
+    change = jnp.concatenate([dw - _times(a, droot), _times(misfit, droot.T)], axis=2)
+    return a, jnp.einsum("hwrs,hws->hwr", tables, change, precision=lax.Precision.HIGHEST)
 
 
-def _search(M: jax.Array, rhs: jax.Array, table: Faces) -> tuple[jax.Array, jax.Array]:
-    """Return the best feasible answer over all supports and the index of its support (H, W)."""
+def _times(x: jax.Array, matrix: jax.Array) -> jax.Array:
+    return jnp.matmul(x, matrix, precision=lax.Precision.HIGHEST)
+
+
+def _search(root: jax.Array, w: jax.Array, table: Faces) -> tuple[jax.Array, jax.Array]:
+    """Return the best feasible answer over all supports and the index of its support (H, W), block by block."""
     # The pixels stand last: every operation of the scan runs over contiguous memory that stays in the cache.
-    g = jnp.moveaxis(rhs, -1, 0).reshape(rhs.shape[-1], -1)
+    g = jnp.moveaxis(w, -1, 0).reshape(w.shape[-1], -1)
+    pixels = g.shape[1]
+    if pixels <= BLOCK:
+        a, index = _search_block(root, g, table)
+    else:
+        count = -(-pixels // BLOCK)
+        padded = jnp.pad(g, ((0, 0), (0, count * BLOCK - pixels))).reshape(-1, count, BLOCK)
+        a, index = lax.map(lambda block: _search_block(root, block, table), jnp.moveaxis(padded, 1, 0))
+        a = jnp.moveaxis(a, 0, 1).reshape(-1, count * BLOCK)[:, :pixels]
+        index = index.reshape(-1)[:pixels]
+    return jnp.moveaxis(a.reshape(w.shape[-1], *w.shape[:2]), 0, -1), index.reshape(w.shape[:2])
 
+
+def _search_block(root: jax.Array, g: jax.Array, table: Faces) -> tuple[jax.Array, jax.Array]:
+    """Return answers (R, P) and the indices of their supports (P,) of some pixels (R, P)."""
     # The last support holds all: its answer is the unconstrained one, and the objective of any other exceeds its by the
     # squared distance in the metric. Comparing distances loses fewer digits than comparing objectives.
-    free = jnp.matmul(table.inverse[-1], g, precision=lax.Precision.HIGHEST) + table.offset[-1][:, None]
+    free = _times(table.answer[-1], g) + table.offset[-1][:, None]
 
     def attempt(best: tuple, face: tuple) -> tuple[tuple, None]:
         a, value, index = best
-        inverse, offset, number = face
-        x = jnp.matmul(inverse, g, precision=lax.Precision.HIGHEST) + offset[:, None]
-        objective = jnp.sum((x - free) * jnp.matmul(M, x - free, precision=lax.Precision.HIGHEST), axis=0)
+        answer, offset, number = face
+        x = _times(answer, g) + offset[:, None]
+        objective = jnp.sum(jnp.square(_times(root.T, x - free)), axis=0)
         better = jnp.all(x >= 0, axis=0) & (objective < value)
         return (jnp.where(better, x, a), jnp.where(better, objective, value), jnp.where(better, number, index)), None
 
-    # NaN in rhs must not pass for an answer: no support is feasible there, and NaN stays.
+    # NaN in w must not pass for an answer: no support is feasible there, and NaN stays.
     nothing = jnp.full_like(g, jnp.nan)
     start = alongside((nothing, jnp.full_like(g[0], jnp.inf), jnp.zeros(g.shape[1], jnp.int32)), free)
-    numbers = jnp.arange(table.inverse.shape[0], dtype=jnp.int32)
-    (a, _, index), _ = lax.scan(attempt, start, (table.inverse, table.offset, numbers))
-    return jnp.moveaxis(a.reshape(rhs.shape[-1], *rhs.shape[:2]), 0, -1), index.reshape(rhs.shape[:2])
+    numbers = jnp.arange(table.answer.shape[0], dtype=jnp.int32)
+    (a, _, index), _ = lax.scan(attempt, start, (table.answer, table.offset, numbers))
+    return a, index

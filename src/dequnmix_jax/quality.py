@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dequnmix_jax import model
+from dequnmix_jax import answer, mixing, model
 from dequnmix_jax.checks import Array, InputError
 from dequnmix_jax.config import Model
 from dequnmix_jax.records import Estimate, Params, Trace
+from dequnmix_jax.solvers import solve
 
 
 def last_change(params: Params, state: Array, cube: Array, config: Model, *, mask: Array | None = None) -> jax.Array:
@@ -18,7 +19,7 @@ def last_change(params: Params, state: Array, cube: Array, config: Model, *, mas
         d_p = RMS_r(f(z) - z)_p / RMS(f(z)),
 
     r over endmembers, the denominator over endmembers and valid pixels: the RMS of d over the valid pixels is the
-    relative residual of the state, as `Trace` has it of the step before.
+    relative residual of the state, as `Trace` has it where no pixel is masked.
 
     Args:
         params: from `init` or `fit`.
@@ -38,7 +39,10 @@ def last_change(params: Params, state: Array, cube: Array, config: Model, *, mas
             f"state has shape {np.shape(state)}; expected one state for each pixel and endmember, "
             f"{(*np.shape(cube)[:2], np.shape(params['endmembers'])[0])}. Pass Estimate.state of the same scene."
         )
-    after = model.equilibrium_map(params, state, cube, config, mask=mask)
+    return _change(state, model.equilibrium_map(params, state, cube, config, mask=mask), mask)
+
+
+def _change(state: jax.Array, after: jax.Array, mask: Array | None) -> jax.Array:
     valid = jnp.ones(after.shape[:2], bool) if mask is None else jnp.asarray(mask)
     count = jnp.maximum(jnp.sum(valid), 1).astype(after.dtype)
     size = jnp.sqrt(jnp.sum(jnp.mean(jnp.square(after), axis=-1)) / count)
@@ -50,6 +54,9 @@ def last_change(params: Params, state: Array, cube: Array, config: Model, *, mas
 def unmix_with_change(
     params: Params, cube: Array, config: Model, mask: Array | None = None
 ) -> tuple[Estimate, Trace, jax.Array]:
-    """Return what `unmix` returns and `last_change` of it, compiled as one program."""
-    estimate, trace = model.unmix(params, cube, config, mask=mask)
-    return estimate, trace, last_change(params, estimate.state, cube, config, mask=mask)
+    """Return what `unmix` returns and `last_change` of it, compiled as one program that factors the scene once."""
+    model.check(params, cube, mask)
+    cube = mixing.wide(cube)
+    theta, f = model.factor(params, cube, config, mask), model.state_map(config)
+    state, trace = solve(f, config.forward, theta, model.start_state(params, cube, config))
+    return answer.read_state(params, state, cube, config, mask), trace, _change(state, f(theta, state), mask)

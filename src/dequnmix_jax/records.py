@@ -18,7 +18,7 @@ class Trace(NamedTuple):
 
     Attributes:
         steps: () int32, applications of the map.
-        residual: (), RMS of f(z) - z at the returned z, divided by the RMS of z.
+        residual: (), RMS of f(z) - z at the returned z, divided by the RMS of f(z).
         converged: () bool, `residual <= tolerance`; False where the residual is NaN.
     """
 

@@ -36,13 +36,18 @@ FLOOR = 64
 
 
 def rms(x: jax.Array) -> jax.Array:
-    """Return sqrt(mean(x^2)), without overflow of the squares in float32 below 1e18."""
-    return jnp.sqrt(jnp.mean(jnp.square(x)))
+    """Return sqrt(mean(x^2)) in units of the largest entry, so that no square overflows or vanishes."""
+    most = lax.stop_gradient(jnp.max(jnp.abs(x), initial=0))
+    most = jnp.minimum(most, 0.25 / float(jnp.finfo(x.dtype).tiny))  # above, its reciprocal is subnormal
+    unit = jnp.where(most > 0, most, 1)
+    return unit * jnp.sqrt(jnp.mean(jnp.square(x / unit)))
 
 
 def relative(residual: jax.Array, image: jax.Array) -> jax.Array:
-    """Return residual / image, zero where the residual is zero."""
-    return jnp.where(residual == 0, 0, residual / jnp.where(image == 0, 1, image))
+    """Return residual / image, 0 / 0 as zero; a residual is not known below the smallest normal number."""
+    known = jnp.maximum(residual, jnp.finfo(image.dtype).tiny)
+    quotient = jnp.where(image == 0, jnp.inf, known / jnp.where(image == 0, 1, image))
+    return jnp.where((residual == 0) & (image == 0), 0, quotient)
 
 
 def solve(
@@ -69,25 +74,42 @@ def solve(
         tolerance: in the place of `solver.tolerance`; may be traced (a schedule).
 
     Returns:
-        (z, Trace): z is f(theta, x) of the iterate x with the smallest residual, so that it lies in the range of f
-        (the constraint set); `Trace.residual` is RMS(f(x) - x) / RMS(f(x)). A NaN never counts as converged.
+        (z, Trace): z is an image f(theta, x), so that it lies in the range of f (the constraint set), and
+        `Trace.residual` is RMS(f(z) - z) / RMS(f(z)) at this z itself, for which f is applied once more where z is no
+        iterate (`Trace.steps` counts that, and is at least 2). NaN, infinity and a z that has grown from its beginning
+        by more than the precision can hold (1 / eps) never count as converged.
     """
     flat, x0, unravel = flatten(f, theta, start)
     goal = jnp.asarray(solver.tolerance if tolerance is None else tolerance, x0.dtype)
     if solver.method in ("anderson", "picard"):
-        begin, advance = _walker(flat, solver)
-
-        floor = FLOOR * max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(start))
-
-        def go_on(s: State) -> jax.Array:
-            stands = (s["waited"] >= STALL) & (s["best"] <= floor)
-            return ~(s["best"] <= goal) & (s["count"] < solver.max_steps) & s["alive"] & ~stands
-
-        s = lax.while_loop(go_on, advance, begin(x0))
-        z, trace = s["best_x"] + s["best_r"], Trace(s["count"], s["best"], s["best"] <= goal)
+        z, trace = _walk(flat, solver, x0, goal, jax.tree.leaves(start)[0].dtype)
     else:
-        z, trace = _jaxopt(flat, solver, x0, goal)
+        z, trace = _jaxopt(flat, solver, x0, goal, jax.tree.leaves(start)[0].dtype)
     return unravel(z), trace
+
+
+def _walk(f: Vector, solver: Solver, x0: jax.Array, goal: jax.Array, kept: Any) -> tuple[jax.Array, Trace]:
+    """Walk until an image of f, in the precision `kept`, has a residual within the goal, or nothing is left to try."""
+    begin, advance = _walker(f, solver, kept)
+    floor = FLOOR * float(jnp.finfo(kept).eps)
+    limit = max(solver.max_steps, 2)  # one application to have an image, and one to measure it
+
+    def ends(s: State) -> jax.Array:
+        return ~s["alive"] | ((s["waited"] >= STALL) & (s["best"] <= floor))
+
+    def go_on(s: State) -> jax.Array:
+        return ~(s["held"] <= goal) & (s["count"] < limit) & ~s["over"] & ~(ends(s) & s["settled"])
+
+    def follow(s: State) -> State:
+        last = ends(s)
+        ask = ~s["settled"] & ((s["best"] <= goal) | last | (s["count"] == limit - 1))
+        return advance(s, ask) | {"over": last}
+
+    s = lax.while_loop(go_on, follow, begin(x0) | {"over": alongside(jnp.asarray(False), x0)})
+    found = jnp.isfinite(s["held"])
+    z = jnp.where(found, s["held_x"], s["best_x"] + s["best_r"])
+    residual = jnp.where(found, s["held"], jnp.nan)
+    return z, Trace(s["count"], residual, residual <= goal)
 
 
 def residuals(f: Map, solver: Solver, theta: Any, start: Any, steps: int) -> jax.Array:
@@ -106,11 +128,11 @@ def residuals(f: Map, solver: Solver, theta: Any, start: Any, steps: int) -> jax
     if solver.method not in ("anderson", "picard"):
         raise InputError(f"residuals follows 'anderson' and 'picard', not {solver.method!r}, whose loop is jaxopt's.")
     flat, x0, _ = flatten(f, theta, start)
-    begin, advance = _walker(flat, solver)
+    begin, advance = _walker(flat, solver, x0.dtype)
     s = begin(x0)
 
     def follow(s: State, _: None) -> tuple[State, jax.Array]:
-        s = advance(s)
+        s = advance(s, jnp.asarray(False))
         return s, s["now"]
 
     return jnp.concatenate([s["now"][None], lax.scan(follow, s, None, length=steps - 1)[1]])
@@ -127,27 +149,38 @@ def flatten(f: Map, theta: Any, z: Any) -> tuple[Vector, jax.Array, Callable[[ja
     return flat, vector.astype(wide), lambda x: unravel(x.astype(vector.dtype))
 
 
-def _walker(f: Vector, solver: Solver) -> tuple[Callable[[jax.Array], State], Callable[[State], State]]:
-    """Return how the iteration begins and how it takes a step: Anderson with m differences, or plain with none."""
+def _walker(
+    f: Vector, solver: Solver, kept: Any
+) -> tuple[Callable[[jax.Array], State], Callable[[State, jax.Array], State]]:
+    """Return how the iteration begins and how it takes a step: Anderson with m differences, or plain with none.
+
+    Asked to, it steps to the image of the best iterate, rounded to the precision `kept`: to what a caller would get.
+    """
     m = solver.memory if solver.method == "anderson" else 0
 
     def dot(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
-    def measure(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def measure(x: jax.Array) -> tuple[jax.Array, ...]:
         image = f(x)
         r = image - x
-        return r, rms(r), relative(rms(r), rms(image))
+        extent = rms(image)
+        return r, rms(r), relative(rms(r), extent), extent
 
     def begin(x0: jax.Array) -> State:
-        r0, size0, residual0 = measure(x0)
+        r0, size0, residual0, extent = measure(x0)
+        beyond = jnp.asarray(jnp.inf, x0.dtype)
         state = {
             "x": x0, "r": r0,  # the iterate in hand
             "best_x": x0, "best_r": r0, "best_size": size0, "best": residual0,
+            "settled": jnp.asarray(False),  # the best iterate is an image, or its image has been tried
+            "held_x": x0, "held": beyond,  # the best image tried: what is returned
             "now": residual0,  # of the iterate tried last
             "count": jnp.asarray(1, jnp.int32),
             "waited": jnp.asarray(0, jnp.int32),  # steps since the best residual
-            "alive": jnp.isfinite(residual0),
+            "alive": jnp.isfinite(size0) & jnp.isfinite(extent),
+            # Beyond this the digits of the beginning are lost, and a residual is one of rounding.
+            "most": jnp.maximum(rms(x0), extent) / float(jnp.finfo(x0.dtype).eps),
         }  # fmt: skip
         if m:
             state |= {
@@ -162,12 +195,18 @@ def _walker(f: Vector, solver: Solver) -> tuple[Callable[[jax.Array], State], Ca
             }
         return alongside(state, r0)
 
-    def advance(s: State) -> State:
+    def advance(s: State, ask: jax.Array) -> State:
         x, r = s["x"], s["r"]
-        move = _extrapolated(s, solver, dot) if m else jnp.asarray(solver.damping, x.dtype) * r
-        new_x = x + move
-        new_r, size, residual = measure(new_x)
-        better = residual < s["best"]
+        extrapolated = (s["plain"] == 0) & (s["filled"] > 0) if m else jnp.asarray(False)
+        step = s["step"] if m else jnp.asarray(solver.damping, x.dtype)
+        image = ask | (~extrapolated & (step == 1))  # whether the iterate to try is one
+        new_x = jnp.where(ask, s["best_x"] + s["best_r"], x + (_extrapolated(s, solver, dot) if m else step * r))
+        if x.dtype != kept:
+            new_x = jnp.where(image, new_x.astype(kept).astype(x.dtype), new_x)
+        new_r, size, residual, extent = measure(new_x)
+        sound = jnp.isfinite(size) & (extent <= s["most"])  # False where NaN
+        better = sound & (residual < s["best"])
+        holds = sound & image & (residual < s["held"])
         out = s | {
             "count": s["count"] + 1,
             "now": residual,
@@ -175,37 +214,39 @@ def _walker(f: Vector, solver: Solver) -> tuple[Callable[[jax.Array], State], Ca
             "best_r": jnp.where(better, new_r, s["best_r"]),
             "best_size": jnp.where(better, size, s["best_size"]),
             "best": jnp.where(better, residual, s["best"]),
+            "settled": jnp.where(better, image, s["settled"] | ask),
+            "held_x": jnp.where(holds, new_x, s["held_x"]),
+            "held": jnp.where(holds, residual, s["held"]),
             "waited": jnp.where(better, 0, s["waited"] + 1),
         }
         if not m:  # the plain iteration is left to itself: it may climb before it falls
-            return out | {"x": new_x, "r": new_r, "alive": jnp.isfinite(residual)}
-        accepted = size <= GROWTH * s["best_size"]  # False where NaN
+            return out | {"x": new_x, "r": new_r, "alive": sound}
+        accepted = sound & (size <= GROWTH * s["best_size"])
+        passed = ask & ~accepted  # a look at an image that is no step: everything stays
         slot = jnp.mod(s["filled"], m)
         new_dx, new_dr = new_x - x, new_r - r
         dr = s["dr"].at[slot].set(new_dr)
         row = dot(dr, new_dr)
         gram = s["gram"].at[slot, :].set(row).at[:, slot].set(row)
-        worse = s["size"] > RETREAT * s["best_size"]
+        worse = ~passed & (s["size"] > RETREAT * s["best_size"])
         longest = jnp.asarray(solver.damping, x.dtype)
-        extrapolated = (s["plain"] == 0) & (s["filled"] > 0)
-        refused = extrapolated & ~accepted
+        refused = extrapolated & ~accepted & ~ask
         filled = jnp.where(accepted, s["filled"] + 1, 0)
         if solver.restart:
             filled = jnp.where(filled >= solver.restart, 0, filled)
+        shortened = jnp.where(refused, longest, jnp.where(ask, s["step"], s["step"] / 2))
         return out | {
             "x": jnp.where(accepted, new_x, jnp.where(worse, s["best_x"], x)),
             "r": jnp.where(accepted, new_r, jnp.where(worse, s["best_r"], r)),
             "size": jnp.where(accepted, size, jnp.where(worse, s["best_size"], s["size"])),
-            "dx": s["dx"].at[slot].set(jnp.where(accepted, new_dx, 0)),
-            "dr": s["dr"].at[slot].set(jnp.where(accepted, new_dr, 0)),
-            "gram": jnp.where(accepted, gram, jnp.eye(m, dtype=x.dtype)),
-            "filled": filled,
-            "step": jnp.where(
-                accepted, jnp.minimum(longest, 2 * s["step"]), jnp.where(refused, longest, s["step"] / 2)
-            ),
-            "plain": jnp.where(refused, s["pause"], jnp.maximum(s["plain"] - accepted.astype(jnp.int32), 0)),
+            "dx": s["dx"].at[slot].set(jnp.where(accepted, new_dx, jnp.where(passed, s["dx"][slot], 0))),
+            "dr": s["dr"].at[slot].set(jnp.where(accepted, new_dr, jnp.where(passed, s["dr"][slot], 0))),
+            "gram": jnp.where(accepted, gram, jnp.where(passed, s["gram"], jnp.eye(m, dtype=x.dtype))),
+            "filled": jnp.where(passed, s["filled"], filled),
+            "step": jnp.where(accepted, jnp.minimum(longest, 2 * s["step"]), shortened),
+            "plain": jnp.where(refused, s["pause"], jnp.maximum(s["plain"] - (accepted & ~ask).astype(jnp.int32), 0)),
             "pause": jnp.where(
-                refused, jnp.minimum(2 * s["pause"], STALL), jnp.where(extrapolated & better, 1, s["pause"])
+                refused, jnp.minimum(2 * s["pause"], STALL), jnp.where(extrapolated & better & ~ask, 1, s["pause"])
             ),
         }
 
@@ -229,7 +270,7 @@ def _extrapolated(s: State, solver: Solver, dot: Callable[[jax.Array, jax.Array]
     return s["step"] * s["r"] - dot(weights, s["dx"]) - s["step"] * dot(weights, s["dr"])
 
 
-def _jaxopt(f: Vector, solver: Solver, x0: jax.Array, goal: jax.Array) -> tuple[jax.Array, Trace]:
+def _jaxopt(f: Vector, solver: Solver, x0: jax.Array, goal: jax.Array, kept: Any) -> tuple[jax.Array, Trace]:
     """Let jaxopt walk, and measure what it brings back: its own error is not kept where it meets a NaN."""
     import jaxopt
 
@@ -269,6 +310,9 @@ def _jaxopt(f: Vector, solver: Solver, x0: jax.Array, goal: jax.Array) -> tuple[
     last = f(x)
     ends = jnp.stack([relative(rms(first - x0), rms(first)), relative(rms(last - x), rms(last))])
     worked = ends[1] <= ends[0]  # False where NaN: then the start is the best iterate known
-    residual = jnp.where(worked, ends[1], ends[0])
-    steps = jnp.asarray(info.iter_num, jnp.int32) + 2
-    return jnp.where(worked, last, first), Trace(steps, residual, residual <= goal)
+    z = jnp.where(worked, last, first).astype(kept).astype(x0.dtype)
+    image = f(z)
+    sound = rms(image) <= jnp.maximum(rms(x0), rms(first)) / float(jnp.finfo(x0.dtype).eps)
+    residual = jnp.where(sound, relative(rms(image - z), rms(image)), jnp.nan)
+    steps = jnp.asarray(info.iter_num, jnp.int32) + 3
+    return z, Trace(steps, residual, residual <= goal)
