@@ -15,6 +15,9 @@ from dequnmix_jax.measuring import CANDIDATES, METHODS, Scores, Whole, candidate
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.subspace import checked
 
+_ALIKE = 1e-4
+"""Costs, logarithms of an error, that differ by less are taken as equal."""
+
 DOUBTS = (
     "signal exceeds noise in {known} of the {count} directions that {count} spectra span, so that not every material "
     "can be distinguished",
@@ -30,7 +33,17 @@ DOUBTS = (
 class Weights(NamedTuple):
     """How the measures decide; the defaults were chosen on generated scenes alone (`experiments.choose_start`).
 
-    FIGURES
+    On 324 scenes of eighteen families the choice has 1.10 times the aRMSE of the best of 24 ways (geometric mean; worst
+    9.7, where mixing is bilinear). The defaults have seen all of them; simple rules that were chosen without a family
+    have 1.12 times there (worst 9.9), the best of 3000 random weights of all measures 1.14, and the weights before,
+    without `whole`, 1.22 (worst 44). The optimum is flat: `bright` from 0.05 to 0.25 and `purified` from 0.005 to 0.015
+    are alike, but without any `purified` the mean is 1.2.
+
+    It is sure of 68 % of the scenes, where it has 1.06 times (worst 2.9), and unsure of the others, where it has 1.17
+    times (worst 9.7); by rules chosen without the family 69 %, 1.06 (2.9) and 1.26 (9.9). Before, by the margin between
+    kinds of candidates, it was sure of 27 %, where it had 1.53 times, and 1.12 times where it was unsure. Most of what
+    separates the two are directions of signal beyond R; purity and instability add little, and what is seldom
+    seen is a wrong choice among candidates that all hold to the noise. Real scenes mostly have such directions.
 
     Attributes:
         bright: log ratio of the least error of linear and of scaled mixing, above what noise alone leaves, from which
@@ -164,8 +177,9 @@ def decide(scores: Scores, whole: Whole, weights: Weights) -> Start:
         return 0.5 * jnp.log(jnp.maximum(jnp.maximum(least**2 - floor, 0) + 0.02 * floor, 1e-18))
 
     linear = beyond(scores.error[:half], whole.floor[0])
-    brightness = linear - beyond(scores.error[half:], whole.floor[1])
-    shared = linear - beyond(scores.shared[:half], whole.floor[0])
+    # Where nothing could be measured neither model is better.
+    brightness = jnp.nan_to_num(linear - beyond(scores.error[half:], whole.floor[1]), nan=0)
+    shared = jnp.nan_to_num(linear - beyond(scores.shared[:half], whole.floor[0]), nan=0)
     differ = brightness > weights.bright
     # A model that holds to the noise has a ratio without bound; a neighbour's brightness is never that good.
     enough = weights.shared * jnp.minimum(brightness, 1)
@@ -185,7 +199,8 @@ def decide(scores: Scores, whole: Whole, weights: Weights) -> Start:
     # An extreme pixel of a material that varies by itself is a bright one: the mean of several has its true level.
     asked = (jnp.asarray([candidate.scaled for candidate in CANDIDATES]) == differ) & (purified | ~soft)
     cost = jnp.where(asked & jnp.isfinite(cost), cost, jnp.inf)
-    chosen = jnp.argmin(cost).astype(jnp.int32)
+    # Methods that find the same pixels differ by rounding, and in the order of the spectra: the first of them.
+    chosen = jnp.argmax(cost <= jnp.min(cost) + _ALIKE).astype(jnp.int32)
     kind = jnp.asarray([2 if entry.purified else int(entry.method == METHODS[-1]) for entry in CANDIDATES])
     margin = jnp.min(jnp.where(kind != kind[chosen], cost, jnp.inf)) - cost[chosen]
     lacking = whole.lacking[differ.astype(jnp.int32)]
