@@ -247,19 +247,22 @@ def test_spectra_rest_where_they_vary_and_brightness_is_not_free():
         assert dq.model_for(found).prior == "neighbours"
 
 
-def test_brightness_that_each_material_has_by_itself_is_not_taken_for_illumination(begin):
+def test_brightness_that_each_material_has_by_itself_is_not_left_to_linear_mixing(begin):
+    """One brightness of each pixel explains it to the last digit, which neighbours do not share: mixing is scaled."""
     key = jax.random.key(3)
     scene = sample(1.0, 0.0)
     own = jnp.exp(0.15 * jax.random.normal(key, (*scene.abundances.shape, 1)))
     cube = jnp.sum(scene.abundances[..., None] * own * scene.endmembers[None, None], axis=2)
     found = begin(jax.random.key(0), cube, jnp.ones((16, 16), bool))
     assert float(found.shared) < 0.15 * float(found.brightness)
-    assert bool(found.soft) and not bool(found.scaled) and "soft mixing" in dq.reason(found)
-    assert dq.model_for(found).constraint == "soft"
+    assert bool(found.scaled) and not bool(found.soft) and "scaled mixing" in dq.reason(found)
+    assert dq.model_for(found).constraint == "cone"
     order = dq.align(found.endmembers, scene.endmembers)
-    error = dq.armse(found.abundances[..., order], scene.abundances)
+    truth = scene.abundances * jnp.max(scene.endmembers, axis=1)[None, None]
+    error = dq.armse(found.abundances[..., order], truth / jnp.sum(truth, axis=-1, keepdims=True))
     linear = dq.armse(dq.fcls(cube, found.endmembers)[..., order], scene.abundances)
     assert float(error) < 0.8 * float(linear)
+    assert dq.model_for(found._replace(scaled=found.soft, soft=found.scaled)).constraint == "soft"
 
 
 def test_too_few_bands_are_named():
