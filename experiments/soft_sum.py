@@ -2,8 +2,7 @@
 
     python -m experiments.soft_sum [--quick] [-o results]
 
-The scenes are of kinds that differ in endmembers, purity, noise, brightness, variability and contrast of the spectra;
-those whose pixels have no brightness of their own are used, in three groups:
+The scenes are those of `experiments.kinds` whose pixels have no brightness of their own, in three groups:
 spectra that do not vary, spectra that vary in shape alone (the sum of abundances is one to the letter), and materials
 each of which varies in brightness by itself (`uneven`). Endmembers are those of the candidate (VCA, SiVM, N-FINDR,
 minimum volume, each as it is and purified) with which FCLS has the least aRMSE: the comparison is in favour of FCLS.
@@ -17,42 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
-from dequnmix_jax import measuring, mixing, synthetic
-from experiments import tables
-from experiments.choose_training import Kind, vary
-
-
-@dataclass(frozen=True)
-class Scenes:
-    """The kinds of scenes and their size."""
-
-    kinds: tuple[Kind, ...] = (
-        Kind(3, 1.0, 20.0),
-        Kind(3, 1.0, 40.0),
-        Kind(5, 1.0, 30.0),
-        Kind(3, 0.8, 20.0),
-        Kind(3, 0.8, 40.0),
-        Kind(5, 0.8, 30.0),
-        Kind(6, 0.7, 30.0),
-        Kind(3, 1.0, 30.0, brightness=0.2),
-        Kind(3, 0.8, 40.0, brightness=0.2),
-        Kind(5, 0.8, 30.0, brightness=0.3),
-        Kind(3, 1.0, 30.0, varied=0.1),
-        Kind(3, 0.8, 30.0, varied=0.1),
-        Kind(3, 1.0, 30.0, brightness=0.2, varied=0.1),
-        Kind(4, 0.9, 40.0, brightness=0.2, varied=0.2),
-        Kind(5, 1.0, 40.0, brightness=0.3, varied=0.05),
-        Kind(4, 1.0, 30.0, varied=0.03),
-        Kind(5, 1.0, 30.0, contrast=0.15),
-        Kind(6, 0.8, 30.0, contrast=0.3),
-        Kind(4, 1.0, 30.0, brightness=0.2, varied=0.1, contrast=0.3),
-        Kind(3, 1.0, 15.0, uneven=0.15),
-        Kind(3, 1.0, 30.0, uneven=0.15),
-        Kind(5, 1.0, 30.0, uneven=0.1),
-        Kind(4, 0.9, 40.0, uneven=0.2, varied=0.05),
-    )
-    side: int = 40
-    bands: int = 100
+from dequnmix_jax import measuring
+from experiments import kinds, tables
 
 
 @dataclass(frozen=True)
@@ -61,25 +26,10 @@ class Settings:
 
     weights: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
     draws: int = 2
-    scenes: Scenes = field(default_factory=Scenes)
+    scenes: kinds.Scenes = field(default_factory=kinds.Scenes)
 
 
-QUICK = Settings(weights=(0.3,), draws=1, scenes=Scenes((Kind(3, 1.0, 30.0),), side=16, bands=24))
-
-
-def draw_scene(key: jax.Array, kind: Kind, settings: Scenes) -> tuple[synthetic.Sample, jax.Array]:
-    """Draw a scene of a kind, and its reference abundances."""
-    spectra, mix, own = jax.random.split(key, 3)
-    E = synthetic.spectra(spectra, kind.count, settings.bands)
-    E = (1 - kind.contrast) * jnp.mean(E, axis=0, keepdims=True) + kind.contrast * E
-    shape = (settings.side, settings.side)
-    # Between few and many pure pixels.
-    contrast = jax.random.uniform(jax.random.fold_in(mix, 1), (), minval=0.7, maxval=2.0)
-    sample = synthetic.linear_scene(mix, shape, E, purity=kind.purity, brightness=kind.brightness, contrast=contrast)
-    sample = vary(own, sample, kind.varied, kind.snr, kind.uneven)
-    if not kind.brightness:
-        return sample, sample.abundances
-    return sample, mixing.normalise_abundances(sample.abundances * jnp.max(E, axis=1)[None, None])[0]
+QUICK = Settings(weights=(0.3,), draws=1, scenes=kinds.QUICK)
 
 
 @jax.jit
@@ -106,7 +56,7 @@ def main(settings: Settings, folder: Path) -> Path:
         group = "brightness of a material" if kind.uneven else "shape of the spectra" if kind.varied else "nothing"
         for draw in range(settings.draws):
             key, seek = jax.random.split(jax.random.key(5000 * (draw + 1) + number))
-            sample, truth = draw_scene(key, kind, settings.scenes)
+            sample, truth = kinds.draw_scene(key, kind, settings.scenes)
             E, _, _ = measuring.candidates(seek, sample.cube, jnp.ones(sample.cube.shape[:2], bool), kind.count)
             half = E[: len(measuring.CANDIDATES) // 2]
             fcls, found = ratios(half, sample.cube, truth, sample.endmembers, jnp.asarray(settings.weights))
