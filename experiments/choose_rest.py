@@ -2,7 +2,7 @@
 
     python -m experiments.choose_rest [--quick] [-o results]
 
-On the generated scenes of `experiments.choose_start`, none of which is in any table of results: from what `start` found
+On the generated scenes of `experiments.kinds`, none of which is in any table of results: from what `start` found
 (mixing as it decides), E trained or at rest, and each abundance map before and after `smooth`. The scenes fall into
 three groups, which can be told without the truth: brightness free (mixing is scaled); not free, and more than R
 directions hold more signal than noise (`Start.beyond`: spectra vary); not free, and no more than R.
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
-from experiments import choose_start, tables
+from experiments import kinds, tables
 from experiments.choose_training import geometric_mean
 from experiments.plans import EVERY_STAGE
 
@@ -29,10 +29,10 @@ class Settings:
 
     draws: int = 2
     epochs: int = 100
-    scenes: choose_start.Settings = field(default_factory=choose_start.Settings)
+    scenes: kinds.Scenes = field(default_factory=kinds.Scenes)
 
 
-QUICK = Settings(draws=1, epochs=3, scenes=choose_start.QUICK)
+QUICK = Settings(draws=1, epochs=3, scenes=kinds.QUICK)
 
 _start = jax.jit(dq.start, static_argnums=2)
 
@@ -61,7 +61,7 @@ def main(settings: Settings, folder: Path) -> Path:
     groups: dict[str, list[dict[str, np.ndarray]]] = {}
     for (number, kind), draw in itertools.product(enumerate(settings.scenes.kinds), range(settings.draws)):
         key, seek = jax.random.split(jax.random.key(5000 * (draw + 1) + number))
-        sample, truth = choose_start.draw_scene(key, kind, settings.scenes)
+        sample, truth = kinds.draw_scene(key, kind, settings.scenes)
         found = _start(seek, sample.cube, kind.count)
         config = replace(dq.model_for(found), prior="none")
         E = jnp.maximum(found.endmembers, 1e-5)

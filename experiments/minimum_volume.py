@@ -18,8 +18,8 @@ import numpy as np
 import dequnmix_jax as dq
 from dequnmix_jax import synthetic
 from experiments import tables
-from experiments.choose_start import draw_scene
 from experiments.choose_training import Kind
+from experiments.kinds import draw_scene
 
 room = import_module("dequnmix_jax.minimum_volume")  # the name in the package is the function
 

@@ -2,7 +2,7 @@
 
     python -m experiments.soft_sum [--quick] [-o results]
 
-The scenes are those of `experiments.choose_start` whose pixels have no brightness of their own, in three groups:
+The scenes are those of `experiments.kinds` whose pixels have no brightness of their own, in three groups:
 spectra that do not vary, spectra that vary in shape alone (the sum of abundances is one to the letter), and materials
 each of which varies in brightness by itself (`uneven`). Endmembers are those of the candidate (VCA, SiVM, N-FINDR,
 minimum volume, each as it is and purified) with which FCLS has the least aRMSE: the comparison is in favour of FCLS.
@@ -17,7 +17,7 @@ import numpy as np
 
 import dequnmix_jax as dq
 from dequnmix_jax import measuring
-from experiments import choose_start, tables
+from experiments import kinds, tables
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Settings:
 
     weights: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
     draws: int = 2
-    scenes: choose_start.Settings = field(default_factory=choose_start.Settings)
+    scenes: kinds.Scenes = field(default_factory=kinds.Scenes)
 
 
-QUICK = Settings(weights=(0.3,), draws=1, scenes=choose_start.QUICK)
+QUICK = Settings(weights=(0.3,), draws=1, scenes=kinds.QUICK)
 
 
 @jax.jit
@@ -56,7 +56,7 @@ def main(settings: Settings, folder: Path) -> Path:
         group = "brightness of a material" if kind.uneven else "shape of the spectra" if kind.varied else "nothing"
         for draw in range(settings.draws):
             key, seek = jax.random.split(jax.random.key(5000 * (draw + 1) + number))
-            sample, truth = choose_start.draw_scene(key, kind, settings.scenes)
+            sample, truth = kinds.draw_scene(key, kind, settings.scenes)
             E, _, _ = measuring.candidates(seek, sample.cube, jnp.ones(sample.cube.shape[:2], bool), kind.count)
             half = E[: len(measuring.CANDIDATES) // 2]
             fcls, found = ratios(half, sample.cube, truth, sample.endmembers, jnp.asarray(settings.weights))

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dequnmix_jax import checkpoint, cli, files, starting, unmixing
+from dequnmix_jax import checkpoint, cli, command_endmembers, command_report, commands, files, starting, unmixing
+from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import RECOMMENDED, Model, Rates
 from dequnmix_jax.configuration import read_configuration
 from dequnmix_jax.library_files import read_library
@@ -193,6 +194,38 @@ def test_counted_by_the_scene(place, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         run("fit", place / "scene.npz", "--endmembers", "many", "-o", tmp_path / "m.npz")
     assert "'many' is neither a whole number nor auto" in capsys.readouterr().err
+
+
+def test_a_count_that_runs_away_is_said_and_not_used(tmp_path, capsys):
+    """Twenty directions of signal and the mean: no such number is looked for unless somebody asks for it."""
+    rng = np.random.default_rng(0)
+    cube = 1 + rng.random((30, 30, 20)) @ rng.random((20, 30)) + 0.001 * rng.standard_normal((30, 30, 30))
+    np.save(tmp_path / "many.npy", cube.astype(np.float32))
+    for command, option, output in (
+        ("fit", "--endmembers", "m.npz"),
+        ("report", "--endmembers", "r.html"),
+        ("endmembers", "--count", "e.csv"),
+    ):
+        said = failure(capsys, command, tmp_path / "many.npy", option, "auto", "-o", tmp_path / output)
+        assert "HySime finds 21 signals" in said and "at most 15" in said
+        assert f"{option} N, or {option} 21 for as many" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["many.npy"]
+    words = ["endmembers", tmp_path / "many.npy", "--count", 21, "--method", "atgp", "-o", tmp_path / "e.csv"]
+    assert run(*words) == 0 and "21 endmembers in 30 bands" in capsys.readouterr().out
+
+
+def test_a_count_is_said_before_the_work(place, tmp_path, capsys, monkeypatch):
+    def work(*_, **__):
+        assert "HySime finds 3 signals" in capsys.readouterr().err
+        raise InputError("The work begins.")
+
+    monkeypatch.setattr(commands, "train", work)
+    monkeypatch.setattr(command_report, "train", work)
+    monkeypatch.setattr(command_endmembers, "find", work)
+    for command, option, output in (("fit", "--endmembers", "m.npz"), ("report", "--endmembers", "r.html"),
+                                    ("endmembers", "--count", "e.csv")):  # fmt: skip
+        said = failure(capsys, command, place / "scene.npz", option, "auto", "-o", tmp_path / output)
+        assert "The work begins." in said
 
 
 def test_convert(place, tmp_path, capsys):

@@ -68,6 +68,9 @@ def test_the_distance_from_the_simplex_is_the_noise_or_the_variability():
     assert jnp.isfinite(noise.simplex_noise(cube[:5, :5], 3)).all()
 
 
+DECIDE = jax.jit(lambda scores, whole: starting.decide(scores, whole, starting.Weights()))
+
+
 @pytest.fixture(scope="module")
 def begin():
     """Return `start`, compiled once for all scenes of this file."""
@@ -98,7 +101,7 @@ def test_a_start_is_chosen_and_said(begin):
         order = dq.align(found.endmembers, scene.endmembers)
         assert float(dq.msad(found.endmembers[order], scene.endmembers)) < 0.06
         text = dq.reason(found)
-        assert str(row) in text and ("unsure" in text) == bool(found.unsure)
+        assert str(row) in text and ("Unsure" in text) == bool(found.unsure) and "inf " not in text
 
 
 def test_the_decision_follows_the_scores():
@@ -106,7 +109,7 @@ def test_the_decision_follows_the_scores():
     flat = jnp.ones(2 * half)
     scores = measuring.Scores(0.1 * flat, 0.1 * flat, -flat, 0.01 * flat, 0.9 * flat, 0.06 * flat)
     scores = scores._replace(error=scores.error.at[half + 3].set(0.05))
-    quiet = measuring.Whole(jnp.zeros(()), jnp.zeros(()), jnp.zeros(2))
+    quiet = measuring.Whole(jnp.zeros(()), jnp.zeros(()), *jnp.zeros((2, 2)))
 
     @jax.jit
     def decide(error, v):
@@ -118,28 +121,114 @@ def test_the_decision_follows_the_scores():
     np.testing.assert_allclose(found.brightness, np.log(2), rtol=1e-5)
     np.testing.assert_allclose(found.shared, np.log(5 / 3), rtol=1e-5)
     assert jnp.isinf(found.cost[:half]).all()
-    # An equal of another kind leaves no margin, and the purified is preferred to it.
+    # The purified is preferred to an equal of another kind; of two alike to rounding the first is taken.
     twin = decide(scores.error.at[half + 6].set(0.05), 0.0)
-    assert int(twin.chosen) == half + 6 and bool(twin.unsure)
+    assert int(twin.chosen) == half + 6
+    np.testing.assert_allclose(twin.margin, starting.Weights().purified, atol=1e-5)
+    for less in (1 - 1e-6, 1 + 1e-6):
+        alike = scores.error.at[half + 1].set(0.05 * less)
+        assert int(decide(alike, 0.0).chosen) == half + 1
     # One that fits a little worse is preferred only where the spectra vary.
     worse = scores.error.at[half + 6].set(0.06)
     assert int(decide(worse, 0.0).chosen) == half + 3 and int(decide(worse, 0.9).chosen) == half + 6
     # There a minimum volume must fit better by more than an extreme pixel of the same kind.
     extreme = scores.error.at[half + 1].set(0.055)
     assert int(decide(extreme, 0.0).chosen) == half + 3 and int(decide(extreme, 0.9).chosen) == half + 1
-    # A candidate whose figures are not numbers is never chosen; nearly equal mixing models are said to be so.
+    # A candidate whose figures are not numbers is never chosen, and where there is no figure at all nothing is NaN.
     assert int(decide(scores.error.at[half + 3].set(jnp.nan), 0.0).chosen) != half + 3
-    near = decide(scores.error.at[half + 3].set(0.1 * np.exp(-0.14)).at[0].set(0.099), 0.0)
-    assert not bool(near.scaled | near.soft) and bool(near.unsure)
+    blank = decide(jnp.full(2 * half, jnp.nan), 0.0)
+    assert not bool(blank.scaled | blank.soft) and float(blank.brightness) == 0
+    # Mixing stays linear up to the threshold.
+    below, above = (decide(0.1 * flat.at[half + 3].set(float(np.exp(-x))), 0.0) for x in (0.09, 0.11))
+    assert not bool(below.scaled | below.soft) and bool(above.scaled | above.soft)
     # A brightness that the neighbours do not share is variability of the materials, whose bright pixels are no level.
-    alone = starting.decide(scores._replace(shared=0.1 * flat), quiet, starting.Weights())
+    alone = DECIDE(scores._replace(shared=0.1 * flat), quiet)
     row = measuring.CANDIDATES[int(alone.chosen)]
-    assert bool(alone.soft) and not bool(alone.scaled) and row.purified and row.scaled
+    assert bool(alone.soft) and not bool(alone.scaled) and row.purified and row.scaled and bool(alone.unsure)
+    # Unless one brightness of each pixel leaves little of the error.
+    rough = DECIDE(scores._replace(error=scores.error.at[half + 3].set(0.035), shared=0.1 * flat), quiet)  # fmt: skip
+    assert bool(rough.scaled) and not bool(rough.unsure)
     # Above the noise a small difference is a large one.
     floor = 0.0975**2 * jnp.ones(2)
     small = scores._replace(error=0.1 * flat.at[half:].set(0.98), shared=0.1 * flat.at[:half].set(0.98))
-    assert not bool(starting.decide(small, quiet, starting.Weights()).scaled)
-    assert bool(starting.decide(small, quiet._replace(floor=floor), starting.Weights()).scaled)
+    assert not bool(DECIDE(small, quiet).scaled)
+    assert bool(DECIDE(small, quiet._replace(floor=floor)).scaled)
+
+
+def test_each_doubt_has_its_reason():
+    half = len(measuring.CANDIDATES) // 2
+    flat = jnp.ones(2 * half)
+    scores = measuring.Scores(0.1 * flat, 0.1 * flat, -flat, 0.01 * flat, 0.9 * flat, 0.1 * flat)
+    quiet = measuring.Whole(jnp.zeros(()), jnp.zeros(()), *jnp.zeros((2, 2)))
+    scaled = scores.error.at[half:].set(0.03)
+    cases = [
+        (scores, quiet, []),
+        (scores, quiet._replace(lacking=jnp.asarray([1.0, 0.0])), [0]),
+        (scores, quiet._replace(lacking=jnp.asarray([0.0, 1.0])), []),  # of the other mixing
+        (scores._replace(error=scaled), quiet._replace(lacking=jnp.asarray([0.0, 1.0])), [0]),
+        (scores, quiet._replace(beyond=jnp.asarray(1.0)), [1]),
+        (scores._replace(error=scores.error.at[half:].set(0.06)), quiet, [2]),
+        (scores._replace(purity=0.69 * flat), quiet, [3]),
+        (scores._replace(purity=0.71 * flat), quiet, []),
+        (scores._replace(instability=0.051 * flat), quiet, [4]),
+        (scores._replace(instability=jnp.nan * flat), quiet, [4]),
+    ]
+    for one, whole, doubts in cases:
+        found = DECIDE(one, whole)._replace(endmembers=jnp.ones((3, 8)))
+        assert np.flatnonzero(found.doubts).tolist() == doubts and bool(found.unsure) == bool(doubts)
+        text = dq.reason(found)
+        assert ("Unsure" in text) == bool(doubts) and "inf " not in text
+        if doubts == [0]:
+            assert "signal exceeds noise in 2 of the 3 directions" in text
+        if doubts == [2]:  # soft mixing asks for purified spectra alone: there is no other kind
+            assert jnp.isinf(found.margin)
+
+
+@pytest.mark.parametrize(("known", "noisy"), [(1, 0.0), (1, 1e-5), (1, 1e-2), (2, 0.0), (2, 1e-3), (0, 0.0), (0, 1e-3)])
+def test_a_scene_of_fewer_directions_than_materials_is_said_to_be_one(begin, known, noisy):
+    """Multiples of one spectrum (1), mixtures of two (2) and a constant (0), for three endmembers."""
+    E, draw = np.asarray(synthetic.spectra(jax.random.key(3), 3, 24)), np.random.default_rng(0)
+    if known == 2:
+        cube = draw.dirichlet(np.ones(2), (16, 16)) @ E[:2]
+    else:
+        cube = (draw.uniform(0.5, 1.5, (16, 16, 1)) if known else np.ones((16, 16, 1))) * E[0]
+    cube = jnp.asarray(cube + noisy * draw.standard_normal(cube.shape), jnp.float32)
+    found = begin(jax.random.key(0), cube, jnp.ones((16, 16), bool))
+    assert bool(found.unsure) and bool(found.doubts[0])
+    assert jnp.isfinite(found.abundances).all() and jnp.isfinite(found.endmembers).all()
+    np.testing.assert_allclose(found.abundances.sum(-1), 1, atol=1e-5)
+    # Light and dark pixels of one material mix linearly, as two endmembers would.
+    assert f"signal exceeds noise in {max(known, 1) + (known == 1)} of the 3 directions" in dq.reason(found)
+
+
+def test_directions_of_signal_are_counted_about_the_mean_and_about_zero():
+    count = jax.jit(lambda cube, mask: noise.signal_directions(cube, mask=mask))
+    E, draw = np.asarray(synthetic.spectra(jax.random.key(3), 6, 24)), np.random.default_rng(0)
+    mask = jnp.ones((16, 16), bool).at[2].set(False)
+    for materials in (2, 3, 6):
+        maps = draw.dirichlet(np.ones(materials), (16, 16))
+        bright = draw.uniform(0.5, 1.5, (16, 16, 1))
+        for factor, expected in ((1.0, [materials, materials]), (bright, [materials + 1, materials])):
+            for size in (0.0, 1e-4):
+                cube = factor * (maps @ E[:materials]) + size * draw.standard_normal((16, 16, 24))
+                cube[2] = np.nan
+                assert count(jnp.asarray(cube, jnp.float32), mask).tolist() == expected
+    few = jnp.zeros((16, 16), bool).at[0].set(True)
+    assert count(jnp.asarray(cube, jnp.float32), few).tolist() == [24, 24]  # the noise is unknown
+    assert count(jnp.zeros((16, 16, 24)), mask).tolist() == [1, 0]
+
+
+def test_a_start_follows_a_factor_on_the_cube(begin):
+    mask = jnp.ones((16, 16), bool)
+    for purity, brightness in ((1.0, 0.0), (0.8, 0.3)):
+        cube = sample(purity, brightness).cube
+        found = begin(jax.random.key(0), cube, mask)
+        for factor in (1e-6, 1 / 3, 1e4, 1e6):
+            other = begin(jax.random.key(0), jnp.float32(factor) * cube, mask)
+            for name in ("chosen", "scaled", "soft", "doubts"):
+                assert (getattr(other, name) == getattr(found, name)).all()
+            np.testing.assert_allclose(other.endmembers / factor, found.endmembers, atol=2e-3)
+            np.testing.assert_allclose(other.abundances, found.abundances, atol=5e-3)
 
 
 QUIET = measuring.Whole(
@@ -164,30 +253,23 @@ def test_a_purified_candidate_may_fit_worse_where_spectra_vary():
     assert chosen == [half + 1, half + 1, half + 5]
 
 
-def test_nearly_equal_models_alone_make_a_choice_unsure():
-    """All else is sure: the other kinds fit five times worse, and the halves of the pixels agree."""
+def test_each_doubt_alone_makes_a_choice_unsure():
+    """All else is sure: pure candidates, halves of the pixels that agree, and no more directions than spectra."""
     half = len(measuring.CANDIDATES) // 2
     flat = jnp.ones(2 * half)
-    weights = starting.Weights(bright=0.16, shared=0.15, near=0.04, margin=0.1, unstable=0.05)
-
-    def decided(brightness, shared):
-        error = (0.5 * flat).at[0].set(0.1).at[half].set(0.1 * np.exp(-brightness))
-        scores = measuring.Scores(error, flat, -flat, 0.01 * flat, flat, 0.1 * np.exp(-shared) * flat)
-        return starting.decide(scores, QUIET, weights)
-
-    for brightness, shared, scaled, unsure in (
-        (0.05, 0.0, False, False), (0.13, 0.0, False, True), (0.19, 0.19, True, True), (0.24, 0.24, True, False),
-        (0.5, 0.09, True, True), (0.5, 0.06, False, True), (0.5, 0.3, True, False),
-    ):  # fmt: skip
-        found = decided(brightness, shared)
-        np.testing.assert_allclose([found.brightness, found.shared], [brightness, shared], atol=1e-4)
-        assert float(found.margin) > 0.1
-        assert bool(found.unsure) == unsure and bool(found.scaled) == scaled, (brightness, shared)
-
-
-MEASURE = jax.jit(measuring._measure, static_argnums=3)
-TWICE = jnp.asarray([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
-"""Two spectra that are the same in the even and in the odd bands: each half of the bands shows the abundances."""
+    sure = measuring.Scores(flat.at[0].set(0.1).at[half].set(0.1), flat, -flat, 0.01 * flat, flat, 0.1 * flat)
+    weights = starting.Weights(bright=0.16, shared=0.15, pure=0.7, unstable=0.05)
+    soft = sure._replace(error=sure.error.at[half].set(0.05))
+    for scores, whole, doubts in (
+        (sure, QUIET, []),
+        (sure, QUIET._replace(lacking=jnp.asarray([1.0, 0.0])), [0]),
+        (sure, QUIET._replace(beyond=jnp.asarray(1.0)), [1]),
+        (soft, QUIET, [2]),
+        (sure._replace(purity=0.69 * flat), QUIET, [3]),
+        (sure._replace(instability=0.051 * flat), QUIET, [4]),
+    ):
+        found = starting.decide(scores, whole, weights)
+        assert np.flatnonzero(found.doubts).tolist() == doubts and bool(found.unsure) == bool(doubts), doubts
 
 
 def measured(abundances, others, scaled):
@@ -228,8 +310,8 @@ def test_spectra_rest_where_they_vary_and_brightness_is_not_free():
     linear = measuring.Scores(*(flat,) * 6)
     scaled = linear._replace(error=flat.at[half:].set(0.05), shared=flat.at[:half].set(0.06))
     for scores, beyond, moves in ((linear, 0.0, 1), (linear, 1.0, 0), (scaled, 0.0, 1), (scaled, 3.0, 1)):
-        whole = measuring.Whole(jnp.zeros(()), jnp.asarray(beyond), jnp.zeros(2))
-        found = starting.decide(scores, whole, starting.Weights())
+        whole = measuring.Whole(jnp.zeros(()), jnp.asarray(beyond), *jnp.zeros((2, 2)))
+        found = DECIDE(scores, whole)
         assert bool(found.scaled) == (scores is scaled)
         rates = dq.rates_for(found)
         np.testing.assert_allclose(rates.endmembers, moves * dq.RECOMMENDED[1].endmembers, rtol=1e-6)
@@ -238,19 +320,22 @@ def test_spectra_rest_where_they_vary_and_brightness_is_not_free():
         assert dq.model_for(found).prior == "neighbours"
 
 
-def test_brightness_that_each_material_has_by_itself_is_not_taken_for_illumination(begin):
+def test_brightness_that_each_material_has_by_itself_is_not_left_to_linear_mixing(begin):
+    """One brightness of each pixel explains it to the last digit, which neighbours do not share: mixing is scaled."""
     key = jax.random.key(3)
     scene = sample(1.0, 0.0)
     own = jnp.exp(0.15 * jax.random.normal(key, (*scene.abundances.shape, 1)))
     cube = jnp.sum(scene.abundances[..., None] * own * scene.endmembers[None, None], axis=2)
     found = begin(jax.random.key(0), cube, jnp.ones((16, 16), bool))
     assert float(found.shared) < 0.15 * float(found.brightness)
-    assert bool(found.soft) and not bool(found.scaled) and "soft mixing" in dq.reason(found)
-    assert dq.model_for(found).constraint == "soft"
+    assert bool(found.scaled) and not bool(found.soft) and "scaled mixing" in dq.reason(found)
+    assert dq.model_for(found).constraint == "cone"
     order = dq.align(found.endmembers, scene.endmembers)
-    error = dq.armse(found.abundances[..., order], scene.abundances)
+    truth = scene.abundances * jnp.max(scene.endmembers, axis=1)[None, None]
+    error = dq.armse(found.abundances[..., order], truth / jnp.sum(truth, axis=-1, keepdims=True))
     linear = dq.armse(dq.fcls(cube, found.endmembers)[..., order], scene.abundances)
     assert float(error) < 0.8 * float(linear)
+    assert dq.model_for(found._replace(scaled=found.soft, soft=found.scaled)).constraint == "soft"
 
 
 def test_too_few_bands_are_named():

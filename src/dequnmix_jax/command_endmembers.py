@@ -71,7 +71,7 @@ def endmembers(args: Namespace) -> None:
         raise InputError(f"--scaled has no meaning for {args.method}; expected sivm, nfindr or minimum-volume with it.")
     with replacing_file(args.output, overwrite=args.force) as temporary:
         scene, record = read_for_unmixing(args, args.count)
-        count = count_endmembers(args.count, scene)
+        count = count_endmembers(args.count, scene, "--count")
         spectra, text = find(scene, count, args.method, args.seed, args.scaled)
         names = [f"endmember {i + 1}" for i in range(count)]
         if suffix == ".csv":

@@ -121,7 +121,7 @@ def _of_scene(args: Namespace) -> Result:
             scene, record = read_for_unmixing(args)
         else:
             scene, record = read_for_unmixing(args, args.endmembers)
-            trained = train(args, scene, count_endmembers(args.endmembers, scene))
+            trained = train(args, scene, count_endmembers(args.endmembers, scene, "--endmembers"))
             known = Known(trained.params, trained.config, trained.metadata)
         result, _ = unmixed(known, scene, record)
         if folder is not None:

@@ -120,11 +120,12 @@ def fit(args: Namespace) -> None:
         drawn = None
         if args.patches is None:
             scene, record = read_for_unmixing(args, args.endmembers)
-            count = count_endmembers(args.endmembers, scene)
+            count = count_endmembers(args.endmembers, scene, "--endmembers")
         else:
             drawn, record = draw_patches(args)
             scene = drawn.scene
-            count = count_endmembers(args.endmembers, replace(scene, cube=drawn.sample[None], mask=None))
+            sample = replace(scene, cube=drawn.sample[None], mask=None)
+            count = count_endmembers(args.endmembers, sample, "--endmembers")
         keep = kept_beside(args.output)
         trained = train(args, scene, count, keep, drawn)
         checkpoint.save(temporary, trained.params, trained.metadata, overwrite=True)

@@ -19,10 +19,13 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs:
     r"""Find endmembers as extreme pixels: vertex component analysis.
 
     For i = 1..R: draw w ~ N(0, I), f = (I - A A^+) w, take the pixel with the largest |f . y|, append it to A; in R
-    coordinates y of the signal subspace. Where SNR >= 15 + 10 log10 R dB, the subspace is that of Y^T Y and y is
-    divided by y . mean(y), which makes a cone a simplex; below, it is that of the covariance, R - 1 coordinates, with a
-    constant appended. SNR = 10 log10((P_x - P_y R / B) / (P_y - P_x)), P_y the mean |y|^2 and P_x that of its
-    projection.
+    coordinates y of the signal subspace. A begins with the direction in which all y are alike. Where SNR >= 15 + 10
+    log10 R dB, the subspace is that of Y^T Y and y is divided by y . mean(y), which makes a cone a simplex; below, it
+    is that of the covariance, R - 1 coordinates, with a constant appended. SNR = 10 log10((P_x - P_y R / B) / (P_y -
+    P_x)), P_y the mean |y|^2 and P_x that of its projection.
+
+    w is drawn in the bands and projected: the signs of the axes, and how axes of nearly equal variance lie, are matters
+    of rounding, and would otherwise decide which pixel is found first. So a factor on the cube multiplies the answer.
 
     Args:
         key: random key; another one gives another answer.
@@ -64,6 +67,9 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
     pixels = alongside(jnp.maximum(jnp.sum(valid), 1).astype(Y.dtype), Y)
     # Neither the subspace (eigenvectors have no derivative where eigenvalues meet) nor the choice is differentiated.
     S = lax.stop_gradient(Y)
+    # A power of two near the largest value: nothing is rounded, and squares stay within float32.
+    largest = jnp.max(jnp.abs(S))
+    S = jnp.ldexp(S, -jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 1))[1])
     mean = jnp.sum(S, axis=0) / pixels
     C = jnp.where(valid[:, None], S - mean[None, :], 0.0)
     variances, axes = principal(C, pixels)
@@ -74,32 +80,39 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
     snr = 10.0 * (jnp.log10(jnp.maximum(signal - share * (signal + noise), 0.0)) - jnp.log10(noise))
     threshold = 15.0 + 10.0 * np.log10(count)
 
-    def centred() -> tuple[jax.Array, jax.Array, jax.Array]:
+    last = jnp.zeros((count,), Y.dtype).at[-1].set(1.0)
+
+    def centred() -> tuple[jax.Array, ...]:
         axis = axes[:, :count].at[:, -1].set(0.0)  # R - 1 axes
         x = jnp.matmul(C, axis, precision="highest")
         farthest = jnp.sqrt(jnp.max(jnp.sum(x * x, axis=-1)))
-        return x.at[:, -1].set(farthest), axis, mean
+        return x.at[:, -1].set(farthest), axis, last, jnp.ones_like(last[0])
 
-    def projective() -> tuple[jax.Array, jax.Array, jax.Array]:
+    def projective() -> tuple[jax.Array, ...]:
         axis = principal(S, pixels)[1][:, :count]
         x = jnp.matmul(S, axis, precision="highest")
-        scale = jnp.sum(x * (jnp.sum(x, axis=0) / pixels)[None, :], axis=-1, keepdims=True)
+        middle = jnp.sum(x, axis=0) / pixels
+        scale = jnp.sum(x * middle[None, :], axis=-1, keepdims=True)
+        length = jnp.sqrt(jnp.sum(middle * middle))
         # A pixel without light has no direction: it stays at the origin and is never extreme.
-        return x / jnp.where(scale == 0.0, 1.0, scale), axis, jnp.zeros_like(mean)
+        y = x / jnp.where(scale == 0.0, 1.0, scale)
+        return y, axis, middle / jnp.where(length == 0.0, 1.0, length), jnp.zeros_like(length)
 
-    y, U, origin = lax.cond(snr < threshold, centred, projective)
+    y, U, alike, affine = lax.cond(snr < threshold, centred, projective)
 
     def add(A: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         i, key = step
-        w = jax.random.normal(key, (count,), Y.dtype)
+        drawn = jax.random.normal(key, (S.shape[1] + 1,), Y.dtype)
+        w = jnp.matmul(drawn[:-1], U, precision="highest") + affine * drawn[-1] * last
         f = w - jnp.matmul(A, jnp.matmul(lapack.pinv(A), w, precision="highest"), precision="highest")
         reach = jnp.where(valid, jnp.abs(jnp.matmul(y, f, precision="highest")), -1.0)
         pixel = jnp.argmax(reach)
         return A.at[:, i].set(y[pixel]), pixel
 
-    # The first draw avoids the last axis, on which all pixels stand alike when centred.
-    A = alongside(jnp.zeros((count, count), Y.dtype).at[-1, 0].set(1.0), y)
+    # The first draw avoids what all pixels have in common.
+    A = alongside(jnp.zeros((count, count), Y.dtype).at[:, 0].set(alike), y)
     _, chosen = lax.scan(add, A, (jnp.arange(count), jax.random.split(key, count)))
+    origin = affine * jnp.sum(lax.stop_gradient(Y), axis=0) / pixels
     x = jnp.matmul(Y[chosen] - origin[None, :], U, precision="highest")
     return jnp.matmul(x, U.T, precision="highest") + origin[None, :]
 

@@ -15,7 +15,7 @@ from dequnmix_jax.endmembers import purify, vca
 from dequnmix_jax.extreme import corners
 from dequnmix_jax.minimum_volume import RUNS, enclosing
 from dequnmix_jax.mixing import normalise_abundances
-from dequnmix_jax.noise import band_noise, signal_subspace, simplex_noise, variability
+from dequnmix_jax.noise import band_noise, signal_directions, signal_subspace, simplex_noise, variability
 from dequnmix_jax.simplex_volume import exchange
 from dequnmix_jax.subspace import frame, pixels
 
@@ -69,11 +69,14 @@ class Whole(NamedTuple):
             (`noise.signal_subspace`); none where linear mixing of R spectra holds to the noise, all where the noise
             cannot be told (not more valid pixels than bands).
         floor: (2,), squared `Scores.error` that noise alone leaves, of linear and of scaled mixing.
+        lacking: (2,), how many of the R directions that R spectra span hold no more signal than noise, under linear
+            and under scaled mixing (`noise.signal_directions`): as many materials cannot be told from the others.
     """
 
     variability: jax.Array
     beyond: jax.Array
     floor: jax.Array
+    lacking: jax.Array
 
 
 @partial(jax.jit, static_argnames="count")  # some twenty loops, run eagerly, would be compiled at every call
@@ -99,7 +102,8 @@ def _whole(cube: jax.Array, valid: jax.Array, count: int) -> Whole:
     # Abundances come from half of the bands, and the noise of as many of them as are free comes with them.
     free = jnp.asarray([count - 1, count], cube.dtype)
     beyond = jnp.round(jnp.trace(signal_subspace(cube, count, mask=valid))) - count
-    return Whole(variability(cube, count, mask=valid), beyond, noise * (1 + 2 * free / cube.shape[2]))
+    lacking = jnp.maximum(count - signal_directions(cube, mask=valid), 0)
+    return Whole(variability(cube, count, mask=valid), beyond, noise * (1 + 2 * free / cube.shape[2]), lacking)
 
 
 def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
@@ -169,7 +173,8 @@ def _measure(
 
 
 def _relative(rebuilt: jax.Array, cube: jax.Array) -> jax.Array:
-    return jnp.sqrt(jnp.sum(jnp.square(rebuilt - cube)) / jnp.sum(jnp.square(cube)))
+    energy = jnp.sum(jnp.square(cube))
+    return jnp.sqrt(jnp.sum(jnp.square(rebuilt - cube)) / jnp.where(energy > 0, energy, 1))
 
 
 def _around(x: jax.Array, valid: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ from jax import lax
 from dequnmix_jax import lapack, small
 from dequnmix_jax.checks import Array, InputError
 from dequnmix_jax.endmembers import vca
+from dequnmix_jax.metrics import align
 from dequnmix_jax.noise import simplex_noise
 from dequnmix_jax.records import Trace
 from dequnmix_jax.subspace import Frame, checked, frame
@@ -126,7 +127,9 @@ def enclosing(
     found, values, traces = _searches(view, valid, starts, N, jnp.asarray(weight, E.dtype), max_steps)
     best = jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))
     found, trace = found[best], Trace(*(field[best] for field in traces))
-    return jnp.matmul(jnp.where(jnp.isfinite(found).all(), found, E), view.lift, precision="highest"), trace
+    spectra = jnp.matmul(jnp.where(jnp.isfinite(found).all(), found, E), view.lift, precision="highest")
+    # Searches that end in the same simplex can turn its vertices round: their order is that of the start.
+    return spectra[align(spectra, lax.stop_gradient(start))], trace
 
 
 @partial(jax.jit, static_argnames="max_steps")  # its loop, run eagerly, would be compiled at every call

@@ -118,6 +118,40 @@ def signal_subspace(cube: Array, count: int, *, mask: Array | None = None) -> ja
     return jnp.where(jnp.isnan(noise[0]), jnp.eye(energies.size, dtype=projector.dtype), projector)
 
 
+def signal_directions(cube: Array, *, mask: Array | None = None) -> jax.Array:
+    r"""Count the directions that hold more signal than noise, as linear and as scaled mixing see them.
+
+    R spectra that mix linearly fill an affine plane: the mean and R - 1 directions about it; under a brightness of each
+    pixel they fill a cone, in the span of R directions. A direction v counts where v^T C v > 2 v^T N v: C are the
+    moments of the pixels about the mean (one is added for the mean itself) or about zero, N = diag(sigma_b^2) those of
+    the noise. A scene with fewer than R cannot tell R materials apart.
+
+    Args:
+        cube: (H, W, B), any units.
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        (2,), whole numbers in the type of the cube: of linear and of scaled mixing; B where the noise cannot be told
+        (not more valid pixels than bands).
+
+    Raises:
+        InputError: as `band_noise`.
+    """
+    energies, axes, valid = _principal(cube, mask)
+    noise = _noise_energy(energies, axes, valid)
+    Y = wide(cube)
+    seen = jnp.ones(Y.shape[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
+    mean = jnp.sum(jnp.where(seen[..., None], Y, 0), axis=(0, 1), keepdims=True) / jnp.maximum(valid, 1)
+    inner, turned = _energies(jnp.where(seen[..., None], Y - mean, 0))
+
+    def held(energies: jax.Array, axes: jax.Array) -> jax.Array:
+        least = 2 * jnp.matmul(noise, jnp.square(axes), precision="highest")
+        return jnp.sum((energies > least).astype(Y.dtype))
+
+    found = jnp.stack([1 + held(inner / jnp.maximum(valid, 1), turned), held(energies, axes)])
+    return jnp.where(jnp.isnan(noise[0]), jnp.asarray(energies.size, Y.dtype), found)
+
+
 def simplex_noise(cube: Array, count: int, *, mask: Array | None = None) -> jax.Array:
     r"""Return how far pixels may stand from the simplex of `count` endmembers, as a variance in each band.
 

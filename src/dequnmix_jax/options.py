@@ -30,7 +30,7 @@ JAX_COMPILATION_CACHE_DIR name another); {NO_CACHE}=1 keeps none."""
 METHODS = ("start", "vca", "nfindr", "sivm", "atgp", "minimum-volume")
 """How `endmembers` finds spectra; the first one by default."""
 
-_HOW_MANY = "how many materials to look for, or auto: as many signals as HySime finds"
+_HOW_MANY = "how many materials to look for, or auto: as many signals as HySime finds, at most 15"
 
 _Group = argparse._ActionsContainer
 

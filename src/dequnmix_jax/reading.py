@@ -16,6 +16,10 @@ _OPTIONS = ("variable", "shape", "order", "nodata", "scale", "saturation", "igno
 _MANY = 12
 """Endmembers above which an automatic count deserves a second look."""
 
+_MOST = 15
+"""Endmembers above which an automatic count is not used: on real scenes what varies within materials counts as signals,
+and many more than the materials are found."""
+
 
 class Reading(NamedTuple):
     """A scene ready to be unmixed.
@@ -31,7 +35,7 @@ class Reading(NamedTuple):
 
 def warn(text: str) -> None:
     """Say something on stderr that is no failure, in one line whatever it quotes."""
-    print(shown(text), file=sys.stderr)
+    print(shown(text), file=sys.stderr, flush=True)
 
 
 def read_scene(args: Namespace) -> Scene:
@@ -73,11 +77,18 @@ def options_of(args: Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
 
 
-def count_endmembers(asked: int | str, scene: Scene) -> int:
+def count_endmembers(asked: int | str, scene: Scene, option: str) -> int:
     """Return how many endmembers to look for: as many as asked, or, for "auto", as many signals as HySime finds.
 
+    An estimate is said on stderr before anything is done with it.
+
+    Args:
+        asked: a number, or "auto".
+        scene: what is counted in.
+        option: the one that asks, such as "--endmembers", for the message.
+
     Raises:
-        InputError: HySime finds fewer than two, or more than the scene has room for.
+        InputError: HySime finds fewer than two, more than 15, or more than the scene has room for.
     """
     if isinstance(asked, int):
         return asked
@@ -92,12 +103,18 @@ def count_endmembers(asked: int | str, scene: Scene) -> int:
     if pixels <= bands:
         raise InputError(
             f"{scene.name or 'The scene'} has {pixels} valid pixels and {bands} bands, too few for HySime to tell "
-            "signal from noise; expected several times as many pixels. Say how many materials to look for: a number."
+            f"signal from noise; expected several times as many pixels. Say how many materials to look for: {option} N."
         )
     if found < 2:
         raise InputError(
             f"HySime finds {found} signal{'' if found == 1 else 's'} above the noise of {scene.name or 'the scene'}; "
-            "expected at least two to unmix. Say how many materials to look for: a number."
+            f"expected at least two to unmix. Say how many materials to look for: {option} N."
+        )
+    if found > _MOST:
+        raise InputError(
+            f"HySime finds {found} signals above the noise of {scene.name or 'the scene'}; expected at most {_MOST}, "
+            "because what varies within a material counts as a signal too, and so many materials are not told apart. "
+            f"Say how many to look for: {option} N, or {option} {found} for as many as that."
         )
     many = f", and more than {_MANY} are seldom told apart: ask for fewer where that is so" if found > _MANY else ""
     warn(
