@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax import checkpoint, training
+from dequnmix_jax.atomic import reserved
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Model, Rates, Training
-from dequnmix_jax.lock import only_writer
 from dequnmix_jax.records import History, Params
 from dequnmix_jax.scenewide import Scenewide
 from dequnmix_jax.sidecar import package_version
@@ -94,7 +94,7 @@ def resumable_fit(
     begin = jax.jit(training.begin, static_argnums=2, static_argnames="count")
     advance = jax.jit(training.advance, static_argnums=(2, 3, 5))
     finish = jax.jit(training.finish, static_argnums=2)
-    with nullcontext() if path is None else only_writer(path):
+    with nullcontext() if path is None else reserved(path, overwrite=True):
         found = None
         if path is not None:
             found = _read(path, marks, lambda: begin.eval_shape(key, cube, config, **given), anew)
