@@ -319,7 +319,7 @@ def content(folder):
     """Return every file but the date."""
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
     summary = json.loads(found.pop("summary.json"))
-    summary.pop("date")
+    assert set(summary.pop("run")) == {"date"}
     return found, summary
 
 
