@@ -215,7 +215,7 @@ def test_what_was_kept_to_make_an_output_goes_when_it_is_placed(server, tmp_path
 (here / ".out.tiles" / "maps.raw").write_text("large")
 with reserved(here / "out") as outputs:
     outputs.part(here / "out").write_text("new")
-    outputs.place(spent=[here / ".out.tiles"])
+    outputs.place(spent=[here / ".out.tiles" / "maps.raw", here / ".out.tiles"])
 """
     assert server.run(program, tmp_path, "before replace 1")[0] == -signal.SIGKILL
     with reserved(tmp_path / "out"):

@@ -26,6 +26,11 @@ def check_target(path: Path, overwrite: bool) -> None:
         )
 
 
+def check_target_now(path: Path, overwrite: bool) -> None:
+    """Do what `check_target` does before the output is reserved: what an ended process left is no output yet."""
+    check_target(path, overwrite or lock_of(path).exists())
+
+
 def _default_mode(directory: bool) -> int:
     # What open() and mkdir() would have given, whatever made the output inside.
     umask = os.umask(0)
@@ -55,7 +60,8 @@ class Reserved:
         makes the same outputs does not take the first for somebody's.
 
         Args:
-            spent: what was kept beside the first output, `.NAME.*`, to make it; removed then.
+            spent: files and then empty folders of the name `.NAME.*` beside the first output, which were kept to make
+                it; removed then.
         """
         records: dict[Path, dict[str, Any]] = {}
         for lock in self._locks:
@@ -63,7 +69,9 @@ class Reserved:
                 "group": leftovers.group_of(self.targets),
                 "mark": leftovers.mark(self.part(lock.target)),
                 "fresh": not os.path.lexists(lock.target),
-                "spent": [path.name for path in spent if lock.target == self.targets[0]],
+                "spent": [path.relative_to(self.targets[0].parent).as_posix() for path in spent]
+                if lock.target == self.targets[0]
+                else [],
             }
             lock.write(self._token, **records[lock.target])
         try:
@@ -73,7 +81,7 @@ class Reserved:
             leftovers.take_back(self.targets, {target: {"token": self._token, **records[target]} for target in records})
             raise
         for path in spent:
-            leftovers.remove(path)
+            leftovers.spend(path)
 
 
 def _rename(part: Path, target: Path, aside: Path) -> None:
@@ -102,7 +110,7 @@ def reserved(*targets: Path, overwrite: bool = False) -> Iterator[Reserved]:
         OSError: no room on the disk, or no permission to write; it names an output.
     """
     for target in targets:
-        check_target(target, overwrite or lock_of(target).exists())
+        check_target_now(target, overwrite)
     with ExitStack() as stack:
         # In one order everywhere, so that of two processes with the same outputs one has all of them.
         held = {target: stack.enter_context(only_writer(target)) for target in sorted(set(targets))}

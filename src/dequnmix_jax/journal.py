@@ -100,10 +100,13 @@ class Work:
     def clear(self) -> None:
         """Forget everything; what has another name than ours was never ours."""
         self.state = {}
-        for name in (_STATE, f"{_STATE}.part", _MAPS):
-            remove(self.folder / name)
-        for records in self.folder.glob(f"{_DONE}*"):
-            remove(records)
+        for path in self.files():
+            remove(path)
+
+    def files(self) -> list[Path]:
+        """Return the files that are there."""
+        known = [self.folder / name for name in (_STATE, f"{_STATE}.part", _MAPS)]
+        return [path for path in known if path.exists()] + sorted(self.folder.glob(f"{_DONE}*"))
 
     def remember(self, **entries: Any) -> None:
         """Keep numbers of the run, whole or not at all."""

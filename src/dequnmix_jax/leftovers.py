@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,17 @@ def remove_spent(target: Path, record: Mapping[str, Any]) -> None:
     names = record.get("spent")
     if isinstance(names, list) and os.path.lexists(target) and mark(target) == record.get("mark"):
         for name in names:
-            if isinstance(name, str) and name.startswith(f".{target.name}.") and Path(name).name == name:
-                remove(target.parent / name)
+            if isinstance(name, str) and name.startswith(f".{target.name}.") and ".." not in Path(name).parts:
+                spend(target.parent / name)
+
+
+def spend(path: Path) -> None:
+    """Remove a file, or a folder if nothing is left in it."""
+    if path.is_dir() and not path.is_symlink():
+        with suppress(OSError):
+            path.rmdir()
+    else:
+        path.unlink(missing_ok=True)
 
 
 def group_of(targets: Sequence[Path]) -> list[str]:

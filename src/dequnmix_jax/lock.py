@@ -5,6 +5,7 @@ up nobody. What the file says is left too, and is the proof by which the next pr
 that it holds are ever moved or removed (`leftovers`).
 """
 
+import errno
 import json
 import os
 import secrets
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.room import writing
 
 _TRIES = 100
 
@@ -46,13 +48,12 @@ class Lock:
             OSError: the disk is full; it names the output.
         """
         line = json.dumps({"by": _OURS, "pid": os.getpid(), "token": token, **more}).encode() + b"\n"
-        try:
+        with writing(lock_of(self.target), len(line), self.target):
             # In one piece over what is there: a process that ends here leaves the old line or the new one.
             self._file.seek(0)
-            self._file.write(line)
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._file.truncate(len(line))
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.target)) from error
 
 
 def new_token() -> str:
@@ -78,10 +79,8 @@ def only_writer(target: Path) -> Iterator[Lock]:
     """
     path = lock_of(target)
     for _ in range(_TRIES):
-        try:
+        with writing(path, shown=target):
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(target)) from error
         with file:
             sure = taken(file)
             if sure is False:

@@ -66,7 +66,7 @@ def _words(number: int, words: str, place: str, needed: int | None) -> str:
     said = [f"{in_words(needed)} needed"] if needed is not None else []
     if number == errno.EFBIG:
         # A limit of the process or the file system on one file, whatever is free.
-        said += ["more than one file may have"]
+        said += ["one file may not be that large here: see `ulimit -f`"]
     try:
         usage = shutil.disk_usage(folder)
         said += [f"{in_words(usage.free)} of {in_words(usage.total)} free in the file system of {folder}"]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax import files, georaster, journal, mixing, streaming, tiled_outputs
-from dequnmix_jax.atomic import Reserved, check_folder, check_target, reserved
+from dequnmix_jax.atomic import Reserved, check_folder, check_target_now, reserved
 from dequnmix_jax.checks import InputError, check_endmembers
 from dequnmix_jax.config import Model
 from dequnmix_jax.maps import composite_words
@@ -111,7 +111,7 @@ def unmix_tiled(
     if format not in FORMATS:
         raise InputError(f"format is {format!r}; expected {' or '.join(FORMATS)}.")
     streaming.check_tileable(config)
-    check_target(target, overwrite or outputs is not None or team.rank > 0)
+    check_target_now(target, overwrite or outputs is not None or team.rank > 0)
     check_folder(target)
     check_ours(target, overwrite)
     if format == "geotiff":
@@ -191,7 +191,7 @@ def unmix_tiled(
                     **maps,
                 )
                 written += also(folder, small)
-            outputs.place(spent=[work.folder])
+            outputs.place(spent=[*work.files(), work.folder])
     part(team, target)
     return Tiled([target / file.name for file in written], trace, len(tiles.tiles), resumed, summary)
 
