@@ -352,10 +352,10 @@ sys.exit(cli.main(["info", "nothing"]))
 """
 
 
-def blocked(server, folder, *words):
+def blocked(server, folder, *words, program=BLOCKED):
     """Start a command that waits in the middle of an output."""
     old_output(folder)
-    child = server.start(BLOCKED, folder, *words)
+    child = server.start(program, folder, *words)
     limit = time.monotonic() + 60
     while not (folder / "ready").exists() and time.monotonic() < limit:
         time.sleep(0.005)
@@ -371,6 +371,30 @@ def test_signals_that_ask_to_end_are_one(server, tmp_path, name, status):
     os.kill(child, getattr(signal, name))
     found, said = server.end(child)
     assert found == status and said.strip() == "dequnmix: interrupted; nothing was written."
+    assert names(tmp_path) == ["out"] and texts(tmp_path / "out") == {"a": "old", "b": "old"}
+
+
+DROPPED = BLOCKED.replace(
+    '(here / "ready").touch()',
+    """
+        class Waiting:
+            def __del__(self):  # where an exception ends nothing
+                (here / "ready").touch()
+                limit = time.monotonic() + 30
+                while time.monotonic() < limit:
+                    time.sleep(0.01)
+        waiting = Waiting()
+        del waiting""",
+)
+
+
+@posix
+def test_a_signal_that_comes_where_exceptions_are_dropped_is_not_lost(server, tmp_path):
+    """As in a destructor, or where JAX collects garbage."""
+    child = blocked(server, tmp_path, program=DROPPED)
+    os.kill(child, signal.SIGTERM)
+    status, said = server.end(child)
+    assert status == 143 and said.strip() == "dequnmix: interrupted; nothing was written."
     assert names(tmp_path) == ["out"] and texts(tmp_path / "out") == {"a": "old", "b": "old"}
 
 

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -96,7 +97,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         143 after SIGTERM, 129 after SIGHUP). Misspelt options end the process with 2.
     """
     with ended_cleanly() as asked:
-        return _ended(argv, asked)
+        status = _ended(argv, asked)
+        if argv is None and status > 128:
+            # All is cleared up. A compilation of XLA that was interrupted makes the interpreter crash when it takes
+            # itself apart, and the status would be that of the crash.
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(status)
+    return status
 
 
 def _ended(argv: Sequence[str] | None, asked: Asked) -> int:

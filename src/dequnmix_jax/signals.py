@@ -1,12 +1,17 @@
 """One way to end: what the system or a scheduler sends to end a process ends it as Ctrl-C does, with all cleared up."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+_AGAIN = 0.02
+"""Seconds after which a signal is raised again that came where Python drops exceptions."""
 
 
 class Asked:
@@ -27,6 +32,14 @@ class Asked:
         if self._first:
             self._first, self.number = False, number
             raise KeyboardInterrupt
+
+    def again(self) -> None:
+        """Raise it once more, a moment later."""
+        self._first = True
+        signal.signal(self.number, self)
+        later = threading.Timer(_AGAIN, os.kill, (os.getpid(), self.number))
+        later.daemon = True
+        later.start()
 
     def listen(self) -> dict[int, Any]:
         """Answer all signals of the kind from now on, but those that somebody has chosen an answer for."""
@@ -49,9 +62,19 @@ def ended_cleanly() -> Iterator[Asked]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = asked.listen()
+    before, hook = asked.listen(), sys.unraisablehook
+
+    def dropped(what: Any) -> None:
+        # In a destructor, or where JAX collects garbage, an exception ends nothing and is only printed.
+        if what.exc_type is KeyboardInterrupt:
+            asked.again()
+        else:
+            hook(what)
+
+    sys.unraisablehook = dropped
     try:
         yield asked
     finally:
+        sys.unraisablehook = hook
         for number, answer in before.items():
             signal.signal(number, answer)
