@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -370,7 +371,7 @@ def test_signals_that_ask_to_end_are_one(server, tmp_path, name, status):
     assert len(names(tmp_path)) == 3  # the old output, the new one half made, its lock
     os.kill(child, getattr(signal, name))
     found, said = server.end(child)
-    assert found == status and said.strip() == "dequnmix: interrupted; nothing was written."
+    assert found == status and said.strip() == "dequnmix: interrupted; no output is half written."
     assert names(tmp_path) == ["out"] and texts(tmp_path / "out") == {"a": "old", "b": "old"}
 
 
@@ -394,7 +395,29 @@ def test_a_signal_that_comes_where_exceptions_are_dropped_is_not_lost(server, tm
     child = blocked(server, tmp_path, program=DROPPED)
     os.kill(child, signal.SIGTERM)
     status, said = server.end(child)
-    assert status == 143 and said.strip() == "dequnmix: interrupted; nothing was written."
+    assert status == 143 and said.strip() == "dequnmix: interrupted; no output is half written."
+    assert names(tmp_path) == ["out"] and texts(tmp_path / "out") == {"a": "old", "b": "old"}
+
+
+DISTRIBUTED = BLOCKED.replace(
+    '(here / "ready").touch()',
+    """
+        from dequnmix_jax.team import join
+        join()
+        (here / "ready").touch()""",
+)
+
+
+@posix
+def test_jax_does_not_take_a_signal_for_itself(server, tmp_path):
+    """Of several processes, it would take SIGTERM to say so when it is asked, and the process would go on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}", "JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}
+    child = blocked(server, tmp_path, program=f"import os\nos.environ |= {words}\n{DISTRIBUTED}")
+    os.kill(child, signal.SIGTERM)
+    assert server.end(child)[0] == 143
     assert names(tmp_path) == ["out"] and texts(tmp_path / "out") == {"a": "old", "b": "old"}
 
 

@@ -120,7 +120,7 @@ def _ended(argv: Sequence[str] | None, asked: Asked) -> int:
             _run(args)
             sys.stdout.flush()
     except KeyboardInterrupt as error:
-        print(f"\ndequnmix: {str(error) or 'interrupted; nothing was written.'}", file=sys.stderr)
+        print(f"\ndequnmix: {str(error) or 'interrupted; no output is half written.'}", file=sys.stderr)
         return 128 + asked.number
     except BrokenPipeError:
         # The reader of a pipe left: nobody is there to be told. What is still buffered must not fail again at exit.
