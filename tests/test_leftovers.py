@@ -219,8 +219,12 @@ with reserved(here / "out") as outputs:
     outputs.place(spent=[here / ".out.tiles" / "maps.raw", here / ".out.tiles"])
 """
     assert server.run(program, tmp_path, "before replace 1")[0] == -signal.SIGKILL
-    with reserved(tmp_path / "out"):
-        assert (tmp_path / ".out.tiles" / "maps.raw").exists()  # not placed: it is needed
+    (tmp_path / "out").write_text("of somebody")
+    with pytest.raises(InputError, match="exists already"), reserved(tmp_path / "out"):
+        pass
+    assert (tmp_path / "out").read_text() == "of somebody"
+    (tmp_path / "out").unlink()
+    assert (tmp_path / ".out.tiles" / "maps.raw").exists()  # not placed: it is needed
     (tmp_path / ".out.tiles" / "maps.raw").unlink()
     (tmp_path / ".out.tiles").rmdir()
     assert server.run(program, tmp_path, "after replace 1")[0] == -signal.SIGKILL

@@ -662,7 +662,7 @@ test_tiles.small_tiles(Path({small!r}), Path({out!r}), overwrite=True)
 """
 
 
-@pytest.mark.parametrize(("call", "after"), [("rename", True), ("replace", True)])
+@pytest.mark.parametrize(("call", "after"), [("rename", True), pytest.param("replace", True, marks=pytest.mark.slow)])
 def test_killed_between_two_renamings(small, tmp_path, capsys, call, after):
     """Of `--force`: the old output is moved aside, the new one takes its place."""
     out = tmp_path / "out"
