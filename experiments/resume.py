@@ -65,7 +65,7 @@ def content(folder: Path) -> dict[str, Any]:
     """Return every file of an output but its date."""
     found: dict[str, Any] = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     summary = json.loads(found["summary.json"])
-    summary.pop("date")
+    summary.pop("run")
     return found | {"summary.json": summary}
 
 

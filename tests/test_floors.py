@@ -19,9 +19,10 @@ FLOORS = {
     "measuring": 3, "starting": 3.5,
     "curvature": 2.5, "scenewide": 2.5, "neighbours": 2.5, "answer": 2.8, "model": 3, "synthetic": 3,
     "stacking": 1, "devices": 4, "objective": 3.5, "quality": 3.5, "stages": 3.8, "training": 4, "certificate": 4,
-    "team": 1, "streaming": 3.5, "reach": 3.5, "tiled_run": 5, "tiles": 5.5,
+    "team": 1, "streaming": 3.5, "reach": 3.5, "tiled_records": 4, "tiled_run": 5, "tiles": 5.5,
     # host side: numpy only
-    "source": 2.2, "rawpixels": 2.4, "tiling": 2.4, "survey": 2.4, "journal": 2.4, "tiled_outputs": 4.5,
+    "source": 2.2, "rawpixels": 2.4, "tiling": 2.4, "survey": 2.4, "journal": 2.5, "tiled_outputs": 4.5,
+    "room": 0.5, "leftovers": 0.5, "signals": 0.5,
     "ground": 0.5, "atomic": 1, "scene": 1, "bandaxis": 2, "pixelvalues": 2, "truth": 2, "pixelorder": 3,
     "envi_header": 2.5, "georaster": 2.7, "geotiff": 2.8, "hdf5": 2.5, "emit": 3, "prisma": 3, "missions": 4,
     "placing": 3, "named": 3.5, "arrays": 4, "zarrfiles": 4,
@@ -36,7 +37,8 @@ FLOORS = {
     "command_report": 8, "command_endmembers": 8, "command_convert": 8, "cli": 9,
     "__main__": 10, "__init__": 8,
 }  # fmt: skip
-HOST = {"lock", "ground", "bandaxis", "georaster", "geotiff", "hdf5", "emit", "prisma", "missions", "named", "arrays",
+HOST = {"room", "leftovers", "signals",
+        "lock", "ground", "bandaxis", "georaster", "geotiff", "hdf5", "emit", "prisma", "missions", "named", "arrays",
         "shown", "placing", "zarrfiles", "atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header",
         "envi", "envi_writing", "matvariables", "mat5", "npzarrays", "npzfiles",
         "matfiles", "maps", "sidecar", "results", "outputs", "scene_writing",

@@ -13,9 +13,8 @@ import pytest
 
 import dequnmix_jax as dq
 from dequnmix_jax import checkpoint, cli, resuming
-from dequnmix_jax.atomic import replacing_file
+from dequnmix_jax.atomic import reserved
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.lock import only_writer
 
 H, W, B, R = 6, 7, 12, 3
 CONFIG = dq.Model(width=2)
@@ -97,25 +96,85 @@ def test_a_training_of_something_else_is_not_lost_unasked(tmp_path, pieces):
     same(train(path, seed=1, anew=True), train(None, seed=1))
 
 
-@pytest.mark.parametrize("how", ["truncated", "model", "shape", "history"])
-def test_what_is_no_training_of_ours_is_refused(tmp_path, how, pieces):
-    path = tmp_path / "kept"
+@pytest.fixture
+def kept(tmp_path, pieces):
+    """Return a file that keeps 8 steps of a training."""
     with pytest.raises(Stop):
-        train(path, told=stopping(8))
-    held, metadata = checkpoint.load(path)
-    if how == "truncated":
-        path.write_bytes(path.read_bytes()[:500])
+        train(tmp_path / "kept", told=stopping(12))  # told before what it is told of is kept
+    return tmp_path / "kept"
+
+
+@pytest.mark.parametrize("how", ["text", "model", "folder"])
+def test_what_is_no_training_of_ours_is_refused(tmp_path, how, pieces):
+    """And stays as it is: somebody may want it."""
+    path = tmp_path / "kept"
+    if how == "text":
+        path.write_text("years of work")
+    elif how == "model":
+        checkpoint.save(path, {"endmembers": np.ones((R, B))}, {"model": {}})
     else:
-        if how == "model":
-            held = {"endmembers": np.ones((R, B))}
+        path.mkdir()
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(InputError, match=r"kept( there)?|a folder"):
+        train(path)
+    assert before is None or path.read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["truncated", "value", "shape", "history", "nested"])
+def test_a_damaged_training_begins_anew_with_a_sentence(kept, how, pieces, capsys):
+    held, metadata = checkpoint.load(kept)
+    whole = kept.read_bytes()
+    if how == "truncated":
+        kept.write_bytes(whole[: len(whole) // 2])
+    else:
+        if how == "value":
+            held["state"]["003"] = held["state"]["003"] + np.ones((), held["state"]["003"].dtype)
         elif how == "shape":
             held["state"]["003"] = np.ones(3)
-        else:
+        elif how == "history":
             held["history"]["loss"] = np.ones(3, np.float32)
-        checkpoint.save(path, held, metadata, overwrite=True)
-    with pytest.raises(InputError, match=r"kept"):
-        train(path)
-    same(train(path, anew=True), train(None))
+        else:
+            held["state"]["003"] = {"deeper": np.ones(3)}
+        checkpoint.save(kept, held, metadata, overwrite=True)
+    steps = []
+    found = train(kept, told=lambda history: steps.append(history.loss.size))
+    said = capsys.readouterr().err
+    assert steps == [0, 4, 8, 12] and said.count("warning:") == 1 and "is damaged, and begins anew" in said
+    same(found, train(None))
+    same(train(kept), found)  # and what it keeps now is whole
+
+
+def test_one_byte_changed_anywhere_never_goes_on_from_other_numbers(kept, capsys):
+    key, cube = jax.random.key(0), jax.numpy.asarray(scene())
+    marks = resuming.fingerprint(key, cube, CONFIG, CHOICES, dq.Rates(), count=R)
+
+    def shapes():
+        return jax.eval_shape(lambda k, c: dq.training.begin(k, c, CONFIG, count=R), key, cube)
+
+    whole, held = kept.read_bytes(), resuming._read(kept, marks, shapes, False)
+    found = []
+    for place in np.random.default_rng(0).integers(0, len(whole), 60):
+        kept.write_bytes(whole[:place] + bytes([whole[place] ^ 64]) + whole[place + 1 :])
+        try:
+            read = resuming._read(kept, marks, shapes, False)
+        except InputError:
+            read = "refused"
+            assert place < 100, place
+        said = capsys.readouterr().err
+        if read is None:
+            assert "is damaged, and begins anew" in said
+        elif read != "refused":  # a byte that is not looked at, as a time in the archive
+            same(read[1], held[1])
+            same(read[0]._replace(key=0), held[0]._replace(key=0))
+        found.append(read is None)
+    assert sum(found) > 30
+
+
+def test_a_training_with_another_mask_is_another(kept):
+    mask = np.ones((H, W), bool)
+    mask[0, 0] = False
+    with pytest.raises(InputError, match="of another scene"):
+        train(kept, mask=jax.numpy.asarray(mask))
 
 
 def test_a_full_disk_does_not_end_a_training(tmp_path, pieces, monkeypatch, capsys):
@@ -187,18 +246,11 @@ def test_killed_at_random_moments_it_gives_the_same_bits(tmp_path, typed):
 
 
 def test_two_processes_do_not_write_one_output(tmp_path, typed, capsys):
-    with only_writer(tmp_path / "m.npz"):
+    with reserved(tmp_path / "m.npz"):
         assert cli.main(typed) == 1
     said = capsys.readouterr().err
     assert f"Process {os.getpid()} is writing" in said and said.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"s.npz", "c.toml"}
-    (tmp_path / ".m.npz.lock").write_text("12345")  # left by a killed process: it holds up nobody
-    (tmp_path / ".m.npz.abc.part").write_text("half")
-    with replacing_file(tmp_path / "m.npz") as temporary:
-        assert {path.name for path in tmp_path.iterdir()} == {"s.npz", "c.toml", ".m.npz.lock", temporary.name}
-        temporary.write_text("whole")
-    assert (tmp_path / "m.npz").read_text() == "whole"
-    assert not (tmp_path / ".m.npz.lock").exists()
 
 
 def test_a_full_disk_and_a_folder_that_cannot_be_written(tmp_path, typed):

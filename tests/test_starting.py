@@ -272,6 +272,11 @@ def test_each_doubt_alone_makes_a_choice_unsure():
         assert np.flatnonzero(found.doubts).tolist() == doubts and bool(found.unsure) == bool(doubts), doubts
 
 
+MEASURE = jax.jit(measuring._measure, static_argnums=3)
+TWICE = jnp.asarray([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
+"""Two spectra that are the same in the even and in the odd bands: each half of the bands shows the abundances."""
+
+
 def measured(abundances, others, scaled):
     """Measure a scene whose even bands hold some abundances (H, W, 2) and whose odd bands others."""
     cube = jnp.stack([abundances, others], axis=-1).reshape(*abundances.shape[:2], 4)

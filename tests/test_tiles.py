@@ -320,7 +320,7 @@ def content(folder):
     """Return every file but the date."""
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
     summary = json.loads(found.pop("summary.json"))
-    summary.pop("date")
+    assert set(summary.pop("run")) == {"date"}
     return found, summary
 
 
@@ -405,7 +405,9 @@ def test_a_full_disk_leaves_the_old_output(disk, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda path: usage)
-        with pytest.raises(dq.InputError, match="MB free and the output needs"):
+        with pytest.raises(
+            dq.InputError, match=r"has 1 kB free, and out needs up to 125 kB while it is made, \d+ B of"
+        ):
             unmixed(disk, out, overwrite=True)
     # A limit of the size of files stands in for a disk that fills up on the way.
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
@@ -441,9 +443,24 @@ def test_solvers_are_told_apart(disk, tmp_path):
         replace(run, tile=17), replace(run, halo=None), replace(run, config=replace(config, gamma=7.0)),
         replace(run, params=params | {"endmembers": params["endmembers"] * 1.0001}),
         replace(run, seen=survey.view(replace(source, scale=2.0))), replace(run, seen=survey.view(source, drop=True)),
+        replace(run, seen=survey.view(replace(source, nodata=0.0))),
+        replace(run, seen=survey.view(replace(source, saturation=3.0))),
+        replace(run, seen=survey.view(replace(source, gains=np.ones(B), offsets=np.zeros(B)))),
+        replace(run, seen=survey.view(replace(source, gains=np.ones(B), offsets=np.ones(B)))),
+        replace(run, seen=survey.view(replace(source, good_bands=np.arange(B) > 0))),
     ]  # fmt: skip
-    assert len({one.fingerprint() for one in [run, *others]}) == 7
+    assert len({one.fingerprint() for one in [run, *others]}) == 12
     assert replace(run).fingerprint() == run.fingerprint()
+    # Of a scene in memory the values and the mask, whatever file it came from.
+    scene = source.scene()
+    mask = scene.valid.copy()
+    mask[0, 0] = False
+    cube = scene.cube.copy()
+    cube[0, 0, 0] += 1
+    held = [scene, replace(scene, mask=mask), replace(scene, mask=None), replace(scene, cube=cube)]
+    runs = [replace(run, seen=survey.view(one), guard=Guard(one)) for one in map(dq.source.held, held)]
+    assert len({one.fingerprint() for one in [run, *runs]}) == 5
+    assert runs[0].fingerprint() == replace(runs[0], seen=survey.view(dq.source.held(source.scene()))).fingerprint()
 
 
 def test_memory_does_not_depend_on_the_rows(tmp_path):
@@ -466,6 +483,266 @@ def test_memory_does_not_depend_on_the_rows(tmp_path):
         answer = subprocess.run(measured, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True)
         resident[rows] = int(answer.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024) / 1e6
     assert resident[4000] - resident[250] < 120, resident
+
+
+# --- what is kept is damaged -----------------------------------------------------------------------------------------
+
+SMALL = dq.Model(gradient="analytic")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Return a folder with a scene in which no tile is like another, the result, and what an ended run has kept."""
+    folder = tmp_path_factory.mktemp("small")
+    rng = np.random.default_rng(5)
+    spectra = rng.uniform(0.1, 0.9, (R, 6)).astype(np.float32)
+    scene = rng.dirichlet(np.ones(R), (12, 10)).astype(np.float32) @ spectra * rng.uniform(0.5, 1.5, (12, 10, 1))
+    scene[5:9, 5:] = HOLE  # and one tile has no valid pixel
+    write_image(folder / "scene.img", scene.astype(np.float32), nodata=HOLE)
+    np.save(folder / "spectra.npy", spectra)
+    small_tiles(folder, folder / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dequnmix_jax.tiled_outputs.means", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            small_tiles(folder, folder / "out")
+    return folder
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+def small_tiles(folder, out, said=None, **options):
+    params = {"endmembers": np.load(folder / "spectra.npy"), "network": {}}
+    say = (lambda text: None) if said is None else said.append
+    options = {"tile": 4, "halo": 1, "say": say} | options
+    return dq.unmix_tiled(params, folder / "scene.img", SMALL, out, **options)
+
+
+def again(small, tmp_path, change):
+    """Go on with what an ended run has kept, changed; return how many tiles were kept, and what was said."""
+    kept = {path.name: path.read_bytes() for path in (small / ".out.tiles").iterdir()}
+    work, said = tmp_path / ".out.tiles", []
+    work.mkdir()
+    for name, content_ in (kept | change(kept)).items():
+        (work / name).write_bytes(content_)
+    found = small_tiles(small, tmp_path / "out", said)
+    assert content(tmp_path / "out") == content(small / "whole") and not work.exists()
+    for path in (tmp_path / "out").iterdir():
+        path.unlink()
+    (tmp_path / "out").rmdir()
+    return found.resumed, said
+
+
+def test_one_byte_changed_in_what_is_kept(small, tmp_path):
+    rng = np.random.default_rng(0)
+    assert again(small, tmp_path, lambda kept: {}) == (9, [])
+
+    def changed(name):
+        def change(kept):
+            text, place = kept[name], rng.integers(len(kept[name]))
+            return {name: text[:place] + bytes([text[place] ^ 1 << rng.integers(8)]) + text[place + 1 :]}
+
+        return change
+
+    for name, least in (("done.jsonl", 7), ("maps.raw", 8)):
+        for _ in range(12):
+            resumed, said = again(small, tmp_path, changed(name))
+            assert least <= resumed < 9 and not said  # a newline that is lost takes two tiles with it
+    for _ in range(8):
+        resumed, said = again(small, tmp_path, changed("state.json"))
+        assert resumed == 0 and len(said) == 1 and "is not what that wrote" in said[0]
+
+
+WRONG = [
+    *({"tile": value} for value in (9, -1, 1, 0.0, "0", True, None, [0], 10**30)),
+    *({"rows": value} for value in ([0, 3], [0, 5], [4, 8], [0], "04", None, [0, float("nan")], [0, 10**12])),
+    {"crc32": 0}, {"crc32": "1"}, {"valid": -1}, {"valid": 17}, {"valid": "9"}, {"valid": 9.0}, {"valid": float("nan")},
+    {"steps": -1}, {"steps": 1.5}, {"steps": None}, {"residual": "1"}, {"residual": None}, {"converged": 1},
+    {"size": None}, *({"without": name} for name in ("tile", "rows", "columns", "crc32", "valid", "steps", "residual",
+                                                     "converged", "size")),
+]  # fmt: skip
+
+
+def test_a_wrong_field_of_a_tile_is_done_again(small, tmp_path):
+    """As another version might have written it: the line has the checksum that belongs to it."""
+    for wrong in WRONG:
+
+        def changed(kept, wrong=wrong):
+            lines = kept["done.jsonl"].splitlines(keepends=True)
+            entry = journal._entry(lines[0].rstrip()) | wrong
+            entry.pop(entry.pop("without", ""), None)
+            return {"done.jsonl": b"".join([journal._line(entry), *lines[1:]])}
+
+        assert again(small, tmp_path, changed) == (8, []), wrong
+
+
+STATES = [
+    *({"survey": {"scale": value}} for value in (None, "1", 0.0, -1.0, float("nan"), float("inf"), True)),
+    *({"survey": {"valid": value}} for value in (None, 0, 121, 1.5, float("nan"))),
+    {"survey": {"warnings": None}}, {"survey": {"warnings": [1]}}, {"survey": {"colour_bands": [0, 1]}},
+    {"survey": {"colour_bands": [0, 1, 6]}}, {"survey": {"colour_limits": [[0, 0, 0]]}},
+    {"survey": {"colour_limits": [[0, 0, float("nan")], [1, 1, 1]]}}, {"survey": {"more": 1}},
+    {"survey": {"scale": "without"}}, {"survey": []}, {"pools": None}, {"pools": [[1.0]]}, {"pools": "x"},
+    {"reach": None}, {"reach": [1]}, {"reach": [-1, None, None]}, {"reach": [1.5, None, None]},
+    {"reach": [1, "x", None]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_wrong_state_begins_anew_with_a_sentence(small, tmp_path, sealed):
+    """Whether somebody has changed it, or a program wrote it that had other ideas of it."""
+    for wrong in [*STATES, *([] if sealed else [{"survey": {"scale": 0.25}}, {"reach": [2, None, None]}])]:
+
+        def changed(kept, wrong=wrong):
+            found = json.loads(kept["state.json"])
+            for name, value in wrong.items():
+                if isinstance(value, dict):
+                    value = found["state"][name] | value
+                    value = {key: entry for key, entry in value.items() if entry != "without"}
+                found["state"][name] = value
+            if sealed:
+                found["sha256"] = journal._checksum(found["state"])
+            return {"state.json": json.dumps(found).encode()}
+
+        resumed, said = again(small, tmp_path, changed)
+        assert resumed == 0 and len(said) == 1 and "all tiles are done again" in said[0], wrong
+    for text in (b"", b"[]", b"{}", b"\xff", b"null", b'{"state": [], "sha256": ""}'):
+        assert again(small, tmp_path, lambda kept, text=text: {"state.json": text})[0] == 0
+
+
+def test_a_tile_that_is_lost_while_the_run_goes_on_is_done_again(small, tmp_path, monkeypatch):
+    plain = journal.Work.put
+    put = []
+
+    def spoiling(self, tile, core, *rest, times=1):
+        entry = plain(self, tile, core, *rest)
+        put.append(tile)
+        if tile == 4 and put.count(4) <= times:
+            with (self.folder / "maps.raw").open("r+b") as file:
+                file.seek(4 * 10 * core.rows.start * self.shape[2] + 4 * core.columns.start * self.shape[2])
+                file.write(b"\x07")
+        return entry
+
+    monkeypatch.setattr(journal.Work, "put", spoiling)
+    small_tiles(small, tmp_path / "out")
+    assert put == [*range(9), 4]
+    assert content(tmp_path / "out") == content(small / "whole")
+    put.clear()
+    monkeypatch.setattr(journal.Work, "put", lambda *args: spoiling(*args, times=99))
+    with pytest.raises(OSError, match="1 of 9 tiles are read back otherwise than they were written") as error:
+        small_tiles(small, tmp_path / "other")
+    assert error.value.filename.endswith("maps.raw") and put == [*range(9), 4, 4, 4]
+
+
+def test_files_of_others_in_the_folder_of_the_work_stay(small, tmp_path):
+    (tmp_path / ".out.tiles").mkdir()
+    (tmp_path / ".out.tiles" / "thesis.tex").write_text("years of work")
+    small_tiles(small, tmp_path / "out")
+    assert (tmp_path / ".out.tiles" / "thesis.tex").read_text() == "years of work"
+
+
+# --- killed where it counts ------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import conftest, test_tiles
+from pathlib import Path
+plain, count = os.{call}, 0
+def call(source, target, *more, **options):
+    global count
+    if "{name}" in (os.path.basename(source), os.path.basename(target)):
+        if {after}:
+            plain(source, target, *more, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(source, target, *more, **options)
+os.{call} = call
+test_tiles.small_tiles(Path({small!r}), Path({out!r}), overwrite=True)
+"""
+
+
+@pytest.mark.parametrize(("call", "after"), [("rename", True), pytest.param("replace", True, marks=pytest.mark.slow)])
+def test_killed_between_two_renamings(small, tmp_path, capsys, call, after):
+    """Of `--force`: the old output is moved aside, the new one takes its place."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "summary.json").write_text("old")
+    code = KILLED.format(tests=str(Path(__file__).parent), call=call, name="out", after=after, small=str(small),
+                         out=str(out))  # fmt: skip
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code]).returncode == -signal.SIGKILL
+    assert out.exists() == (call == "replace")
+    with pytest.raises(dq.InputError, match="exists already"):
+        small_tiles(small, out)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.endswith(".tiles")] == ["out"]
+    if call == "rename":
+        assert (out / "summary.json").read_text() == "old" and "out is as it was" in capsys.readouterr().err
+        assert small_tiles(small, out, overwrite=True).resumed == 9
+    assert content(out) == content(small / "whole") and list(tmp_path.iterdir()) == [out]
+
+
+# --- the same twice --------------------------------------------------------------------------------------------------
+
+
+def test_two_undisturbed_runs_write_the_same_bytes(disk, tmp_path, monkeypatch):
+    """In two folders, a day apart; the one entry that tells them apart stands alone in summary.json and on the page."""
+    monkeypatch.setenv("DEQUNMIX_NO_CACHE", "1")
+    found = []
+    for day in ("2031-01-01", "2031-01-02"):
+        folder = tmp_path / day
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr("dequnmix_jax.sidecar.datetime", clock(day))
+        (folder / "scene.img").write_bytes((disk / "scene.img").read_bytes())
+        (folder / "scene.hdr").write_bytes((disk / "scene.hdr").read_bytes())
+        words = ("unmix", "scene.img", disk / "model.npz", "--report", "page.html")
+        assert command(*words, "--tile", 16, "--halo", 16, "-o", "out") == 0
+        assert command("report", "scene.img", "--model", disk / "model.npz", "--result", "result", "-o", "r.html") == 0
+        files_ = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for name in ("out/summary.json", "result/summary.json"):
+            summary = json.loads(files_[name])
+            assert summary.pop("run") == {"date": f"{day}T00:00:00+00:00"}
+            assert day[:4] not in json.dumps(summary)
+        for name in files_:
+            times = files_[name].count(day.encode())
+            assert times == (1 if name.endswith((".html", "summary.json")) else 0), name
+            files_[name] = files_[name].replace(day.encode(), b"DAY")
+        found.append(files_)
+    assert len(found[0]) > 30 and set(found[0]) == set(found[1])
+    assert [name for name in found[0] if found[0][name] != found[1][name]] == []
+
+
+def clock(day):
+    import datetime as real
+
+    class Fixed(real.datetime):
+        @classmethod
+        def now(cls, zone=None):
+            return cls.fromisoformat(day).replace(tzinfo=zone)
+
+    return Fixed
+
+
+# --- what tiles say together -----------------------------------------------------------------------------------------
+
+
+def test_the_worst_tile_speaks_for_all():
+    from dequnmix_jax.tiled_records import traced, unreached
+
+    entries = [
+        {"valid": 4, "steps": 5, "residual": 2e-6, "converged": True, "size": 1.0},
+        {"valid": 0},
+        {"valid": 2, "steps": 90, "residual": 3e-2, "converged": False, "size": 20.0},
+        {"valid": 6, "steps": 7, "residual": 1e-7, "converged": True, "size": 6.0},
+    ]
+    trace, size = traced(entries, 12)
+    assert (int(trace.steps), bool(trace.converged)) == (90, False)
+    assert float(trace.residual) == pytest.approx(3e-2) and size == pytest.approx((27 / 12) ** 0.5)
+    (text,) = unreached(entries, SMALL)
+    assert "in 1 of 3 tiles" in text and "up to 3.00e-02" in text
+    assert unreached(entries[:2] + entries[3:], SMALL) == []
+    entries.append({"valid": 1, "steps": 1, "residual": 5e-2, "converged": False, "size": 0.0})
+    assert "in 2 of 4 tiles" in unreached(entries, SMALL)[0] and "up to 5.00e-02" in unreached(entries, SMALL)[0]
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -505,7 +782,10 @@ def test_a_scene_that_does_not_fit_is_unmixed_in_tiles(disk, tmp_path, capsys, m
     words = ("unmix", disk / "scene.img", disk / "model.npz", "-o", tmp_path / "out", "--report", tmp_path / "r.html")
     assert command(*words) == 0
     out, err = capsys.readouterr()
-    assert "unmixed in tiles: whole it would take about 0.0 GB" in err and "halo of 16 pixels, beyond which" in out
+    assert (
+        "unmixed in tiles: whole it would take about 901 kB of memory, and 1 MB are free" in err
+        and "halo of 16 pixels, beyond which" in out
+    )
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"abundances.png", "endmembers.png", "composite.png", "estimate.npz"} <= names
     assert (tmp_path / "r.html").read_text().startswith("<!")

@@ -1,15 +1,16 @@
 """Write outputs whole or not at all: under a temporary name beside the target, then renamed."""
 
-import glob
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+from dequnmix_jax import leftovers
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.lock import only_writer
+from dequnmix_jax.lock import Lock, lock_of, new_token, only_writer, token_at
+from dequnmix_jax.room import writing
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -25,11 +26,119 @@ def check_target(path: Path, overwrite: bool) -> None:
         )
 
 
+def check_target_now(path: Path, overwrite: bool) -> None:
+    """Do what `check_target` does before the output is reserved: what an ended process left is no output yet."""
+    check_target(path, overwrite or lock_of(path).exists())
+
+
 def _default_mode(directory: bool) -> int:
-    # tempfile makes private names (0600, 0700); outputs get what open() and mkdir() would have given.
+    # What open() and mkdir() would have given, whatever made the output inside.
     umask = os.umask(0)
     os.umask(umask)
     return (0o777 if directory else 0o666) & ~umask
+
+
+class Reserved:
+    """Outputs that this process alone makes.
+
+    Attributes:
+        targets: the outputs.
+    """
+
+    def __init__(self, locks: Sequence[Lock], token: str) -> None:
+        """Take over their locks."""
+        self.targets, self._locks, self._token = tuple(lock.target for lock in locks), locks, token
+
+    def part(self, target: Path) -> Path:
+        """Return where an output is to be made, a file or a folder: a name that nothing has yet."""
+        return leftovers.part_of(target, self._token)
+
+    def place(self, spent: Sequence[Path] = ()) -> None:
+        """Rename all outputs to their names, one right after the other.
+
+        They are complete then. A process that is ended between two of them leaves a record by which the next one that
+        makes the same outputs does not take the first for somebody's.
+
+        Args:
+            spent: files and then empty folders of the name `.NAME.*` beside the first output, which were kept to make
+                it; removed then.
+        """
+        records: dict[Path, dict[str, Any]] = {}
+        for lock in self._locks:
+            records[lock.target] = {
+                "group": leftovers.group_of(self.targets),
+                "mark": leftovers.mark(self.part(lock.target)),
+                "fresh": not os.path.lexists(lock.target),
+                "spent": [path.relative_to(self.targets[0].parent).as_posix() for path in spent]
+                if lock.target == self.targets[0]
+                else [],
+            }
+            lock.write(self._token, **records[lock.target])
+        try:
+            for target in self.targets:
+                _rename(self.part(target), target, leftovers.aside_of(target, self._token))
+        except BaseException:
+            leftovers.take_back(self.targets, {target: {"token": self._token, **records[target]} for target in records})
+            raise
+        for path in spent:
+            leftovers.spend(path)
+
+
+def _rename(part: Path, target: Path, aside: Path) -> None:
+    part.chmod(_default_mode(part.is_dir()))
+    if part.is_dir() and os.path.lexists(target):
+        # A folder cannot be renamed onto a full one in one step: the old one steps aside for a moment. Whatever ends
+        # that moment, `leftovers.settle` puts it back or removes it.
+        aside.mkdir()
+        os.rename(target, aside / target.name)  # noqa: PTH104
+    os.replace(part, target)  # noqa: PTH105 - Path.replace is the same call; the name says what happens
+
+
+@contextmanager
+def reserved(*targets: Path, overwrite: bool = False) -> Iterator[Reserved]:
+    """Be the only process that makes some outputs, for as long as the block lasts.
+
+    What ended processes left of them is restored or removed first. At the end, whatever ends the block, nothing is left
+    but the outputs; those that were there before are as they were unless `Reserved.place` was called.
+
+    Args:
+        targets: files and folders.
+        overwrite: replace those that are there already.
+
+    Raises:
+        InputError: one exists and `overwrite` is False, its parent folder is missing, or another process is writing it.
+        OSError: no room on the disk, or no permission to write; it names an output.
+    """
+    for target in targets:
+        check_target_now(target, overwrite)
+    with ExitStack() as stack:
+        # In one order everywhere, so that of two processes with the same outputs one has all of them.
+        held = {target: stack.enter_context(only_writer(target)) for target in sorted(set(targets))}
+        locks = [held[target] for target in dict.fromkeys(targets)]
+        for text in _settled(locks):
+            print(f"note: {text}", file=sys.stderr)
+        for target in targets:
+            check_target(target, overwrite)
+        token = new_token()
+        for lock in locks:
+            lock.write(token)
+        for target in held:
+            stack.callback(leftovers.settle, target, token)
+            part = leftovers.part_of(target, token)
+            stack.enter_context(writing(part, shown=target))
+        yield Reserved(locks, token)
+
+
+def _settled(locks: Sequence[Lock]) -> list[str]:
+    """Clear up after the processes that held these locks before; where the system knows no locks, they may live."""
+    sure = [lock for lock in locks if lock.sure]
+    records = {lock.target: lock.before for lock in sure}
+    said = leftovers.take_back([lock.target for lock in sure], records)
+    for lock in sure:
+        if leftovers.valid(token := lock.before.get("token")):
+            said += leftovers.settle(lock.target, str(token))
+            leftovers.remove_spent(lock.target, lock.before)
+    return said
 
 
 @contextmanager
@@ -39,7 +148,7 @@ def replacing_file(path: str | os.PathLike[str], *, overwrite: bool = False, alo
     Args:
         path: the file to make.
         overwrite: replace a file that is there already.
-        alone: the caller holds the lock of this file.
+        alone: the caller has reserved this file.
 
     Returns:
         A context manager that gives the temporary path; after an error it is removed and `path` is as it was.
@@ -47,33 +156,24 @@ def replacing_file(path: str | os.PathLike[str], *, overwrite: bool = False, alo
     Raises:
         InputError: `path` exists and `overwrite` is False, is a folder, its parent folder is missing, or another
             process is writing it.
+        OSError: it names `path`.
     """
     target = Path(path)
-    check_target(target, overwrite)
-    if target.is_dir():
-        raise InputError(f"{target} is a folder; expected the name of a file to write.")
-    with nullcontext() if alone else only_writer(target):
-        _prepare(target, overwrite)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            temporary.chmod(_default_mode(directory=False))
-            os.replace(temporary, target)  # noqa: PTH105 - Path.replace is the same call; the name says what happens
-        except OSError as error:
-            if error.filename != str(temporary):
-                raise
-            raise OSError(error.errno, error.strerror, str(target)) from error  # the name that the user knows
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _prepare(target: Path, overwrite: bool) -> None:
-    """Look again, as the only writer: another may have finished; and remove what ended processes left half written."""
-    check_target(target, overwrite)
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
-        shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    check_file(target)
+    if alone:
+        part = leftovers.part_of(target, token_at(target) or new_token())
+        with writing(part, shown=target):
+            try:
+                part.touch()
+                yield part
+                _rename(part, target, part)
+            finally:
+                leftovers.remove(part)
+        return
+    with reserved(target, overwrite=overwrite) as outputs:
+        outputs.part(target).touch()
+        yield outputs.part(target)
+        outputs.place()
 
 
 @contextmanager
@@ -92,34 +192,23 @@ def replacing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -
     Raises:
         InputError: `path` exists and `overwrite` is False, is a file, its parent folder is missing, or another process
             is writing it.
+        OSError: it names `path`, or a file in it.
     """
     target = Path(path)
-    check_target(target, overwrite)
+    check_folder(target)
+    with reserved(target, overwrite=overwrite) as outputs:
+        outputs.part(target).mkdir()
+        yield outputs.part(target)
+        outputs.place()
+
+
+def check_file(target: Path) -> None:
+    """Raise InputError where a file is to be made and a folder has its name."""
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; expected the name of a file to write.")
+
+
+def check_folder(target: Path) -> None:
+    """Raise InputError where a folder is to be made and a file has its name."""
     if os.path.lexists(target) and not target.is_dir():
         raise InputError(f"{target} is a file; expected the name of a folder to write.")
-    with only_writer(target):
-        _prepare(target, overwrite)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-        try:
-            yield temporary
-            put_folder(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def put_folder(temporary: Path, target: Path) -> None:
-    """Rename a complete folder beside `target` to it; an old one steps aside and returns if the renaming fails."""
-    temporary.chmod(_default_mode(directory=True))
-    if not target.exists():
-        temporary.rename(target)
-        return
-    # A folder cannot be renamed onto a full one in one step: the old one steps aside for a moment.
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    target.rename(aside / target.name)
-    try:
-        temporary.rename(target)
-    except OSError:
-        (aside / target.name).rename(target)
-        aside.rmdir()
-        raise
-    shutil.rmtree(aside)

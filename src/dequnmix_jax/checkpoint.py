@@ -16,6 +16,7 @@ import numpy as np
 from dequnmix_jax.atomic import replacing_file
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.npzarrays import load as load_arrays
+from dequnmix_jax.room import writing
 from dequnmix_jax.scene import Array
 
 _FORMAT = 1
@@ -73,6 +74,25 @@ def save(
         InputError: a leaf is no array of real numbers, the metadata do not fit JSON, or the file exists and
             `overwrite` is False.
     """
+    arrays = _arrays(params, metadata)
+    with replacing_file(path, overwrite=overwrite, alone=alone) as temporary:
+        _put(temporary, arrays)
+    return Path(path)
+
+
+def put(path: Path, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    """Write what `save` writes. Nothing is asked and nothing renamed here."""
+    _put(path, _arrays(params, metadata))
+
+
+def _put(path: Path, arrays: Mapping[str, Any]) -> None:
+    with writing(path), path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _arrays(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
     leaves = dict(_leaves(params))
     try:
         package = version("dequnmix-jax")
@@ -93,15 +113,7 @@ def save(
         ) from error
     arrays: dict[str, Any] = {_PREFIX + name: value for name, value in leaves.items() if value is not None}
     arrays[_HEADER] = np.array(text)
-    with replacing_file(path, overwrite=overwrite, alone=alone) as temporary:
-        try:
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:  # that of a full disk names no file
-            raise OSError(error.errno, error.strerror, str(path)) from error
-    return Path(path)
+    return arrays
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dequnmix_jax import __version__
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.options import NO_CACHE, parser
 from dequnmix_jax.shown import guarded, shown
+from dequnmix_jax.signals import Asked, ended_cleanly
 
 _TRACEBACK = "DEQUNMIX_TRACEBACK"
 
@@ -74,8 +76,8 @@ def _sentence(error: BaseException) -> str:
     elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         text = "The machine has too little memory for this scene; unmix a part of it, or fewer bands."
     elif isinstance(error, OSError):
-        place = error.filename or "an output"
-        text = f"{error.strerror or type(error).__name__}: {place}. Check the space and the permissions there."
+        said = error.strerror or str(error) or type(error).__name__
+        text = f"{said}: {error.filename or 'an output'}. Check the space and the permissions there."
     else:
         reason = (str(error).splitlines() or ["no message"])[0][:200]
         text = (
@@ -92,13 +94,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of the process when None.
 
     Returns:
-        The exit status: 0, 1 after a failure, 130 after an interruption. Misspelt options end the process with 2.
+        The exit status: 0, 1 after a failure, 128 and the signal's number after one that asks to end (130 after Ctrl-C,
+        143 after SIGTERM, 129 after SIGHUP). Misspelt options end the process with 2.
     """
-    with guarded():
-        return _main(argv)
+    with guarded(), ended_cleanly() as asked:
+        status = _ended(argv, asked)
+        if argv is None and status > 128:
+            # All is cleared up. A compilation of XLA that was interrupted makes the interpreter crash when it takes
+            # itself apart, and the status would be that of the crash.
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(status)
+    return status
 
 
-def _main(argv: Sequence[str] | None) -> int:
+def _ended(argv: Sequence[str] | None, asked: Asked) -> int:
+    """Run the command line and return the exit status."""
     args = parser(__version__).parse_args(argv)
     # Read when jaxlib loads LAPACK. Its threads wait for each other in busy loops where others use the cores too: on
     # two busy ones the QR decomposition of 62,500 pixels in 200 bands took 12 s of CPU time, and 0.2 s on one thread.
@@ -109,8 +121,8 @@ def _main(argv: Sequence[str] | None) -> int:
             _run(args)
             sys.stdout.flush()
     except KeyboardInterrupt as error:
-        print(f"\ndequnmix: {str(error) or 'interrupted; nothing was written.'}", file=sys.stderr)
-        return 130
+        print(f"\ndequnmix: {str(error) or 'interrupted; no output is half written.'}", file=sys.stderr)
+        return 128 + asked.number
     except BrokenPipeError:
         # The reader of a pipe left: nobody is there to be told. What is still buffered must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dequnmix_jax.atomic import replacing_file
+from dequnmix_jax.atomic import check_file, reserved
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.envi_writing import write_library
+from dequnmix_jax.envi_writing import put_library
 from dequnmix_jax.library_csv import write_table
 from dequnmix_jax.reading import count_endmembers, read_for_unmixing
 from dequnmix_jax.trained import plain
@@ -69,20 +69,19 @@ def endmembers(args: Namespace) -> None:
         )
     if args.scaled and args.method not in ("sivm", "nfindr", "minimum-volume"):
         raise InputError(f"--scaled has no meaning for {args.method}; expected sivm, nfindr or minimum-volume with it.")
-    with replacing_file(args.output, overwrite=args.force) as temporary:
+    check_file(args.output)
+    targets = [args.output] if suffix == ".csv" else [args.output, args.output.with_suffix(".hdr")]
+    with reserved(*targets, overwrite=args.force) as outputs:
         scene, record = read_for_unmixing(args, args.count)
         count = count_endmembers(args.count, scene, "--count")
         spectra, text = find(scene, count, args.method, args.seed, args.scaled)
         names = [f"endmember {i + 1}" for i in range(count)]
         if suffix == ".csv":
-            write_table(temporary, spectra, names, scene.wavelengths)
+            write_table(outputs.part(args.output), spectra, names, scene.wavelengths)
         else:
-            header = args.output.with_suffix(".hdr")
-            with replacing_file(header, overwrite=args.force) as aside:
-                beside = temporary.with_suffix(".sli")
-                written = write_library(beside, spectra, names, scene.wavelengths, overwrite=True)
-                written[0].replace(temporary)
-                written[1].replace(aside)
+            data, header = (outputs.part(target) for target in targets)
+            put_library(data, header, spectra, names, scene.wavelengths)
+        outputs.place()
     if args.json:
         found = {"output": str(args.output), "method": args.method, "how": text, "names": names, "endmembers": spectra}
         found |= {"wavelengths_nm": scene.wavelengths, "notes": list(scene.notes), "seed": args.seed, **record}

@@ -3,7 +3,6 @@
 import json
 from argparse import Namespace
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax import canvas, checkpoint, files
-from dequnmix_jax.atomic import replacing_file, replacing_folder
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.commands import check_folder, library_of, write_everything
+from dequnmix_jax.commands import library_of, write_everything
 from dequnmix_jax.maps import colour_composite, composite_words, residual_map
+from dequnmix_jax.outputs import placed_together, write_page
 from dequnmix_jax.reading import count_endmembers, read_for_unmixing
 from dequnmix_jax.reporting import report
 from dequnmix_jax.results import Result, read_result
@@ -30,10 +29,12 @@ def make_report(args: Namespace) -> None:
     is_result = args.file.is_dir() and (args.file / SUMMARY).is_file()
     inputs = [path for path in (args.file, args.scene, args.library, args.model) if path is not None]
     not_its_own_input(args.output, *inputs)
-    with replacing_file(args.output, overwrite=args.force) as temporary:
+    folder = None if is_result else args.result
+    with placed_together(folder, args.output, args.force) as (place, page):
+        assert page is not None
         library = library_of(args)
-        result = _of_result(args) if is_result else _of_scene(args)
-        temporary.write_text(report(result, library), encoding="utf-8")
+        result = _of_result(args) if is_result else _of_scene(args, place)
+        write_page(page, report(result, library))
     if args.json:
         written = {"report": str(args.output), "result": None if args.result is None else str(args.result)}
         print(json.dumps(plain({**result.summary, **written}), indent=2, allow_nan=False))
@@ -99,7 +100,7 @@ def with_scene(result: Result, scene: Scene) -> Result:
     )
 
 
-def _of_scene(args: Namespace) -> Result:
+def _of_scene(args: Namespace, folder: Path | None) -> Result:
     if args.scene is not None:
         raise InputError(
             f"{args.file} is no output of an unmixing, so that a second scene has no meaning; expected RESULT SCENE, "
@@ -109,23 +110,17 @@ def _of_scene(args: Namespace) -> Result:
         raise InputError(
             f"{args.file} is a scene; expected either --endmembers N (or auto), to train on it, or --model FILE."
         )
-    if args.result is not None:
-        check_folder(args.result, args.force)
     choices(args)  # a misspelt word is said before the scene is read
-    with ExitStack() as stack:
-        folder: Path | None = None
-        if args.result is not None:
-            folder = stack.enter_context(replacing_folder(args.result, overwrite=args.force))
-        if args.model is not None:
-            known = load_model(args)
-            scene, record = read_for_unmixing(args)
-        else:
-            scene, record = read_for_unmixing(args, args.endmembers)
-            trained = train(args, scene, count_endmembers(args.endmembers, scene, "--endmembers"))
-            known = Known(trained.params, trained.config, trained.metadata)
-        result, _ = unmixed(known, scene, record)
-        if folder is not None:
-            write_everything(folder, result, scene, args.format, pictures=True)
-            if args.model is None:
-                checkpoint.save(folder / "model.npz", known.params, trained.metadata)
+    if args.model is not None:
+        known = load_model(args)
+        scene, record = read_for_unmixing(args)
+    else:
+        scene, record = read_for_unmixing(args, args.endmembers)
+        trained = train(args, scene, count_endmembers(args.endmembers, scene, "--endmembers"))
+        known = Known(trained.params, trained.config, trained.metadata)
+    result, _ = unmixed(known, scene, record)
+    if folder is not None:
+        write_everything(folder, result, scene, args.format, pictures=True)
+        if args.model is None:
+            checkpoint.save(folder / "model.npz", known.params, trained.metadata)
     return result

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from dequnmix_jax.atomic import replacing_file
+from dequnmix_jax.atomic import reserved
 from dequnmix_jax.config import Model
+from dequnmix_jax.journal import folder_of
 from dequnmix_jax.library import Library
 from dequnmix_jax.library_files import read_library
+from dequnmix_jax.outputs import check_ours, write_page
 from dequnmix_jax.progress import Line
 from dequnmix_jax.reading import open_scene, options_of, warn
 from dequnmix_jax.reporting import report
 from dequnmix_jax.results import Result
+from dequnmix_jax.room import in_words
 from dequnmix_jax.scene import Scene
 from dequnmix_jax.survey import view
 from dequnmix_jax.team import Team
@@ -75,8 +78,8 @@ def in_tiles(args: Namespace, known: Known) -> bool:
     if size <= _SHARE * room:
         return False
     warn(
-        f"note: The scene is unmixed in tiles: whole it would take about {size / 1e9:.1f} GB of memory, and "
-        f"{room / 1e9:.1f} GB are free."
+        f"note: The scene is unmixed in tiles: whole it would take about {in_words(size)} of memory, and "
+        f"{in_words(room)} are free."
     )
     return True
 
@@ -123,13 +126,17 @@ def unmix_in_tiles(args: Namespace, known: Known, team: Team) -> None:
     beside = team.rank == 0 and args.report is not None and args.report.absolute().parent != args.output.absolute()
     progress = _Progress()
     with ExitStack() as stack:
-        sheet = stack.enter_context(replacing_file(args.report, overwrite=args.force)) if beside else None
+        places = None
+        if team.rank == 0:
+            check_ours(args.output, args.force)
+            targets = [args.output, args.report] if beside else [args.output]
+            places = stack.enter_context(reserved(*targets, overwrite=args.force))
 
         def also(folder: Path, result: Result) -> list[Path]:
             written = [] if args.no_plots else save_pictures(folder, result)
             if args.report is not None:
-                page = sheet or folder / args.report.name
-                page.write_text(report(result, library), encoding="utf-8")
+                page = places.part(args.report) if beside and places else folder / args.report.name
+                write_page(page, report(result, library))
             return written
 
         try:
@@ -149,12 +156,13 @@ def unmix_in_tiles(args: Namespace, known: Known, team: Team) -> None:
                 say=progress.say,
                 also=also,
                 team=team,
+                outputs=places,
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; finished tiles are kept, and the same command goes on.") from None
         except OSError:
             progress.line.clear()
-            if (args.output.parent / f".{args.output.name}.tiles").is_dir():
+            if folder_of(args.output).is_dir():
                 warn("note: Finished tiles are kept; the same command goes on with them.")
             raise
         finally:

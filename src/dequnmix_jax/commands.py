@@ -3,7 +3,6 @@
 import json
 from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dequnmix_jax import canvas, checkpoint, files, georaster
-from dequnmix_jax.atomic import replacing_file, replacing_folder
+from dequnmix_jax.atomic import check_file, reserved
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.command_tiles import in_tiles, library_of, unmix_in_tiles
-from dequnmix_jax.outputs import write_result
+from dequnmix_jax.outputs import check_ours, placed_together, put_result, write_page
 from dequnmix_jax.progress import describe_fit
 from dequnmix_jax.reading import count_endmembers, read_for_unmixing, read_scene
 from dequnmix_jax.reporting import report
@@ -22,7 +21,6 @@ from dequnmix_jax.results import Result
 from dequnmix_jax.resuming import kept_beside
 from dequnmix_jax.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.shown import shown
-from dequnmix_jax.sidecar import SUMMARY
 from dequnmix_jax.team import Team, join
 from dequnmix_jax.trained import plain
 from dequnmix_jax.unmixing import (
@@ -116,7 +114,8 @@ def fit(args: Namespace) -> None:
     not_its_own_input(args.output, args.file)
     choices(args)  # a misspelt word is said before the scene is read
     # The place is taken before the work begins: a missing folder is said now and not in half an hour.
-    with replacing_file(args.output, overwrite=args.force) as temporary:
+    check_file(args.output)
+    with reserved(args.output, overwrite=args.force) as outputs:
         drawn = None
         if args.patches is None:
             scene, record = read_for_unmixing(args, args.endmembers)
@@ -128,8 +127,8 @@ def fit(args: Namespace) -> None:
             count = count_endmembers(args.endmembers, sample, "--endmembers")
         keep = kept_beside(args.output)
         trained = train(args, scene, count, keep, drawn)
-        checkpoint.save(temporary, trained.params, trained.metadata, overwrite=True)
-    keep.unlink(missing_ok=True)
+        checkpoint.put(outputs.part(args.output), trained.params, trained.metadata)
+        outputs.place(spent=[keep])
     if args.json:
         found = {"model": str(args.output), "endmembers": count, "seconds": trained.seconds}
         found |= {"training": history_record(trained.history), "notes": list(scene.notes), **record}
@@ -141,15 +140,6 @@ def fit(args: Namespace) -> None:
     print(f"model: {args.output} ({trained.seconds:.1f} s)")
 
 
-def check_folder(path: Path, force: bool) -> None:
-    """Raise InputError where `--force` would replace a folder that no earlier run made."""
-    if force and path.is_dir() and any(path.iterdir()) and not (path / SUMMARY).is_file():
-        raise InputError(
-            f"{path} holds files and no {SUMMARY}, so no earlier output of this program; it is not replaced. Choose "
-            "another folder."
-        )
-
-
 def unmix(args: Namespace) -> None:
     """Unmix a scene by a trained model and write maps, spectra and pictures into a folder."""
     if args.report is not None or not args.no_plots:
@@ -158,24 +148,20 @@ def unmix(args: Namespace) -> None:
         raise InputError("--library names spectra for a report, and none is asked for; expected --report FILE as well.")
     if args.format == "geotiff":
         georaster.require("--format geotiff")  # said now, and not after the work
-    check_folder(args.output, args.force)
+    check_ours(args.output, args.force)
     team = join() if args.distributed else Team()
     known = load_model(args)
     if args.distributed or in_tiles(args, known):
         unmix_in_tiles(args, known, team)
         return
-    beside = args.report is not None and args.report.absolute().parent != args.output.absolute()
-    with ExitStack() as stack:
-        folder = stack.enter_context(replacing_folder(args.output, overwrite=args.force))
-        sheet = args.report and folder / args.report.name
-        if beside:
-            sheet = stack.enter_context(replacing_file(args.report, overwrite=args.force))
+    with placed_together(args.output, args.report, args.force) as (folder, sheet):
+        assert folder is not None
         scene, record = read_for_unmixing(args)
         library = library_of(args)
         found, trace = unmixed(known, scene, record)
         written = write_everything(folder, found, scene, args.format, pictures=not args.no_plots)
         if sheet is not None:
-            sheet.write_text(report(found, library), encoding="utf-8")
+            write_page(sheet, report(found, library))
     names = [str(args.output / path.name) for path in written] + ([str(args.report)] if args.report else [])
     if args.json:
         print(json.dumps(plain({**found.summary, "files": names}), indent=2, allow_nan=False))
@@ -186,7 +172,7 @@ def unmix(args: Namespace) -> None:
 
 def write_everything(folder: Path, found: Result, scene: Scene, format: str, pictures: bool) -> list[Path]:
     """Write maps, spectra, record and pictures of a result into an empty folder, and return the files."""
-    written = write_result(folder, found, scene, overwrite=True, format=format)
+    written = put_result(folder, found, scene, format=format)
     if pictures:
         written += save_pictures(folder, found, scene, None, str(found.summary["unit"]))
     return written

@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax import checkpoint, datasets, files, hysu, plots
+from dequnmix_jax import checkpoint, datasets, hysu, plots
 from dequnmix_jax.atomic import replacing_folder
-from dequnmix_jax.commands import check_folder, save_pictures
+from dequnmix_jax.commands import save_pictures
 from dequnmix_jax.config import RECOMMENDED, Model, Solver
 from dequnmix_jax.matching import match
+from dequnmix_jax.outputs import check_ours, put_result
 from dequnmix_jax.progress import describe_fit, fit_scene
+from dequnmix_jax.results import result_of
 from dequnmix_jax.scene import Array, Scene, check_scene
 from dequnmix_jax.trained import model_metadata, plain
 from dequnmix_jax.unmixing import unit_of, unmix_scene
@@ -127,7 +129,7 @@ def demo(args: Namespace) -> None:
     began = time.perf_counter()
     say = _nothing if args.json else print
     plots.require()
-    check_folder(args.output, args.force)
+    check_ours(args.output, args.force)
     config = Model(forward=Solver(tolerance=TOLERANCE))
     training = replace(RECOMMENDED[0], epochs=EPOCHS if args.epochs is None else args.epochs)
     with replacing_folder(args.output, overwrite=args.force) as folder:
@@ -154,8 +156,7 @@ def demo(args: Namespace) -> None:
             "VCA+FCLS": areas_found(A, naming["VCA+FCLS"].names),
         }
         targets = hysu.hysu_targets()
-        written = files.write(
-            folder,
+        result = result_of(
             estimate,
             scene,
             names=naming["DEQ-Unmix"].names,
@@ -163,8 +164,8 @@ def demo(args: Namespace) -> None:
             trace=trace,
             convergence=change,
             record={"unit": unit_of(config), "history": metadata["history"], "stages": metadata["stages"]},
-            overwrite=True,
         )
+        written = put_result(folder, result, scene)
         written.append(checkpoint.save(folder / "model.npz", jax.tree.map(np.asarray, fitted.params), metadata))
         written += _pictures(folder, estimate, scene, naming["DEQ-Unmix"], truth.endmembers, config)
         if fitted.history.loss.size:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax import envi_header as envi
-from dequnmix_jax.atomic import replacing_file
+from dequnmix_jax.atomic import check_file, reserved
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.room import writing
 from dequnmix_jax.scene import Array
 
 
@@ -83,14 +84,15 @@ def write_strips(
         band_names, ground, nodata, description: as for `write_image`.
     """
     height, width, bands = shape
-    with path.open("wb") as file:
+    with writing(path, 4 * height * width * bands), path.open("wb") as file:
         for first, values in strips:
             for band in range(bands):
                 file.seek(4 * (band * height + first) * width)
                 file.write(np.ascontiguousarray(values[:, :, band], "<f4").tobytes())
     header = path.with_suffix(".hdr")
     fields = _image_fields(shape, band_names, None, ground, nodata, description)
-    header.write_text(envi.format_header(fields), encoding="utf-8", errors="backslashreplace")
+    with writing(header):
+        header.write_text(envi.format_header(fields), encoding="utf-8", errors="backslashreplace")
     return [path, header]
 
 
@@ -130,6 +132,17 @@ def write_library(
     Raises:
         InputError: a file exists and `overwrite` is False, or the numbers of spectra and names differ.
     """
+    return _write(Path(path), np.asarray(spectra), _library_fields(spectra, names, wavelengths), overwrite)
+
+
+def put_library(
+    path: Path, header: Path, spectra: Array, names: Sequence[str], wavelengths: Array | None = None
+) -> None:
+    """Write what `write_library` writes to two names. Nothing is asked and nothing renamed here."""
+    _put(path, header, np.asarray(spectra), _library_fields(spectra, names, wavelengths))
+
+
+def _library_fields(spectra: Array, names: Sequence[str], wavelengths: Array | None) -> dict[str, Any]:
     if np.ndim(spectra) != 2 or len(names) != len(spectra):
         raise InputError(f"spectra have shape {np.shape(spectra)} and {len(names)} names; expected one name a row.")
     fields = _fields((*np.shape(spectra), 1), "ENVI Spectral Library", "")
@@ -137,7 +150,7 @@ def write_library(
     if wavelengths is not None:
         fields["wavelength units"] = "Nanometers"
         fields["wavelength"] = envi.braces([f"{value:.10g}" for value in wavelengths])
-    return _write(Path(path), np.asarray(spectra), fields, overwrite)
+    return fields
 
 
 def _fields(shape: tuple[int, ...], file_type: str, description: str) -> dict[str, Any]:
@@ -157,10 +170,17 @@ def _fields(shape: tuple[int, ...], file_type: str, description: str) -> dict[st
 
 def _write(path: Path, values: Array, fields: Mapping[str, Any], overwrite: bool) -> list[Path]:
     header = path.with_suffix(".hdr")
-    with (
-        replacing_file(header, overwrite=overwrite) as new_header,
-        replacing_file(path, overwrite=overwrite) as new_data,
-    ):
-        np.ascontiguousarray(values, "<f4").tofile(new_data)
-        new_header.write_text(envi.format_header(fields), encoding="utf-8", errors="backslashreplace")
+    check_file(header)
+    check_file(path)
+    with reserved(path, header, overwrite=overwrite) as outputs:
+        _put(outputs.part(path), outputs.part(header), values, fields)
+        outputs.place()
     return [path, header]
+
+
+def _put(path: Path, header: Path, values: Array, fields: Mapping[str, Any]) -> None:
+    data = np.ascontiguousarray(values, "<f4")
+    with writing(path, data.nbytes), path.open("wb") as file:
+        file.write(data.reshape(-1).view(np.uint8).data)  # of a full disk `tofile` says two numbers and no more
+    with writing(header):
+        header.write_text(envi.format_header(fields), encoding="utf-8")

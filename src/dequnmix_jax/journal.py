@@ -3,57 +3,73 @@
 The folder `.NAME.tiles` beside the output NAME, which one process at a time writes, holds `state.json` (what the run
 is of, and numbers found so far), `maps.raw` (float32, rows, columns, channels) and `done.jsonl`: a line for each
 finished tile with the checksum of its values. A line is written after the values; what a power cut loses of either is
-seen by the checksum and done again.
+seen by the checksum and done again. The state and each line have a checksum of their own: what somebody or a disk has
+changed in them is as good as lost.
 """
 
+import hashlib
 import json
 import os
-import shutil
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.lock import only_writer
+from dequnmix_jax.leftovers import remove
+from dequnmix_jax.room import writing
 from dequnmix_jax.scene import Array
 from dequnmix_jax.source import Window
 
 _STATE, _MAPS, _DONE = "state.json", "maps.raw", "done.jsonl"
 
+Sound = Callable[[Mapping[str, Any]], bool]
+"""Whether what was read can be what was written: names, types and ranges."""
 
-@contextmanager
-def opened(target: Path, fingerprint: str) -> Iterator["Work"]:
-    """Give the work of an output, to its only writer; work of another input or another model is cleared away.
+
+def opened(
+    target: Path, fingerprint: str, sound: Sound = lambda state: True, say: Callable[[str], None] = lambda text: None
+) -> "Work":
+    """Return the work of an output; that of another input or another model, or a damaged one, is cleared away.
 
     Args:
-        target: the output.
+        target: the output, of which the caller is the only writer.
         fingerprint: of all that decides the result.
-
-    Raises:
-        InputError: another process is writing the same output.
+        sound: whether the numbers found so far can be such.
+        say: is told, in a sentence, of work that is lost because it is damaged.
     """
-    with only_writer(target):
-        folder = target.parent / f".{target.name}.tiles"
-        folder.mkdir(exist_ok=True)
-        work = Work(folder)
-        if work.state.get("fingerprint") != fingerprint:
-            work.clear()
-            work.remember(fingerprint=fingerprint)
-        yield work
+    folder = folder_of(target)
+    folder.mkdir(exist_ok=True)
+    work = Work(folder)
+    ours = work.state.get("fingerprint") == fingerprint
+    if ours and sound(work.state):
+        return work
+    if ours or work.damaged:
+        say(
+            f"{folder / _STATE} of an earlier run is not what that wrote; nothing that it kept can be relied on, and "
+            "all tiles are done again."
+        )
+    work.clear()
+    work.remember(fingerprint=fingerprint)
+    return work
 
 
-def joined(target: Path, rank: int, fingerprint: str) -> "Work":
+def folder_of(target: Path) -> Path:
+    """Return where the work of an output is kept."""
+    return target.parent / f".{target.name}.tiles"
+
+
+def joined(target: Path, rank: int, fingerprint: str, sound: Sound = lambda state: True) -> "Work":
     """Return the work of an output that process 0 has opened and prepared, for another process.
 
     Raises:
         InputError: the other process works with another input or another model.
     """
-    work = Work(target.parent / f".{target.name}.tiles", rank)
-    if work.state.get("fingerprint") != fingerprint:
+    work = Work(folder_of(target), rank)
+    if work.state.get("fingerprint") != fingerprint or not sound(work.state):
         raise InputError(
             f"Process {rank} sees another input, another model or other versions than process 0 does; expected the "
             "same command, the same files and the same installation everywhere."
@@ -62,38 +78,43 @@ def joined(target: Path, rank: int, fingerprint: str) -> "Work":
 
 
 class Work:
-    """The work of one output; each process of several keeps records of its own."""
+    """The work of one output; each process of several keeps records of its own.
+
+    Attributes:
+        state: numbers of the run; nothing where there are none, or `damaged`.
+        damaged: whether there is a state that is not what was written.
+    """
 
     def __init__(self, folder: Path, rank: int = 0) -> None:
         """Look what there is."""
         self.folder = folder
         self.done = folder / (_DONE if rank == 0 else f"{_DONE}.{rank}")
-        try:
-            state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            state = {}
-        self.state: dict[str, Any] = state if isinstance(state, dict) else {}
+        self.state: dict[str, Any] = {}
+        self.damaged = (folder / _STATE).exists()
         self.shape = (0, 0, 0)
+        with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+            kept = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+            if isinstance(kept["state"], dict) and kept["sha256"] == _checksum(kept["state"]):
+                self.state, self.damaged = kept["state"], False
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything; what has another name than ours was never ours."""
         self.state = {}
-        for entry in self.folder.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+        for path in self.files():
+            remove(path)
 
-    def remove(self) -> None:
-        """Remove the folder: the output is complete."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def files(self) -> list[Path]:
+        """Return the files that are there."""
+        known = [self.folder / name for name in (_STATE, f"{_STATE}.part", _MAPS)]
+        return [path for path in known if path.exists()] + sorted(self.folder.glob(f"{_DONE}*"))
 
     def remember(self, **entries: Any) -> None:
         """Keep numbers of the run, whole or not at all."""
         self.state |= entries
         temporary = self.folder / f"{_STATE}.part"
-        with _named(temporary):
-            temporary.write_text(json.dumps(self.state), encoding="utf-8")
+        with writing(temporary, shown=self.folder / _STATE):
+            text = json.dumps({"state": self.state, "sha256": _checksum(self.state)})
+            temporary.write_text(text, encoding="utf-8")
             temporary.replace(self.folder / _STATE)
 
     def begin(self, shape: tuple[int, int, int]) -> None:
@@ -103,38 +124,45 @@ class Work:
         if path.is_file() and path.stat().st_size == size:
             return
         for records in self.folder.glob(f"{_DONE}*"):
-            records.unlink()
-        with _named(path), path.open("wb") as file:
+            remove(records)
+        with writing(path, size), path.open("wb") as file:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)
 
-    def finished(self) -> dict[int, dict[str, Any]]:
-        """Return the records of the tiles whose values are whole, by their numbers; for one process at a time."""
-        found = self.look()
+    def finished(self, cores: Sequence[Window], sound: Sound = lambda entry: True) -> dict[int, dict[str, Any]]:
+        """Return the records of the tiles whose values are whole, by their numbers; for one process at a time.
+
+        Args:
+            cores: the pixels of all tiles.
+            sound: whether a record can be one.
+        """
+        found = self.look(cores, sound)
         # Written anew, so that a torn last line does not swallow the next one.
         path = self.folder / _DONE
-        temporary = path.with_suffix(".part")
-        with _named(temporary):
+        temporary = self.folder / f"{_DONE}-part"
+        with writing(temporary, shown=path):
             temporary.write_bytes(b"".join(_line(entry) for entry in found.values()))
             temporary.replace(path)
         for records in self.folder.glob(f"{_DONE}.*"):
-            records.unlink()
+            remove(records)
         return found
 
-    def look(self) -> dict[int, dict[str, Any]]:
+    def look(self, cores: Sequence[Window], sound: Sound = lambda entry: True) -> dict[int, dict[str, Any]]:
         """Return what `finished` does, and leave the files as they are."""
         found: dict[int, dict[str, Any]] = {}
-        for path in sorted(self.folder.glob(f"{_DONE}*")):
-            for line in path.read_bytes().split(b"\n")[:-1]:
-                try:
-                    entry = json.loads(line)
-                    rows, columns = (slice(*entry[name]) for name in ("rows", "columns"))
-                    if zlib.crc32(self.read(Window(rows, columns)).tobytes()) == entry["crc32"]:
-                        found[int(entry["tile"])] = entry
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    continue  # torn by the end of the process
+        for path in [self.folder / _DONE, *sorted(self.folder.glob(f"{_DONE}.*"))]:
+            lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+            for line in lines:
+                # A line that the end of the process has torn, or that was changed, is no line.
+                with suppress(ValueError, KeyError, TypeError, IndexError, RecursionError):
+                    entry = _entry(line)
+                    core = cores[entry["tile"]]
+                    if _sides(core) != {name: entry[name] for name in ("rows", "columns")} or not sound(entry):
+                        continue
+                    if zlib.crc32(self.read(core).tobytes()) == entry["crc32"]:
+                        found[entry["tile"]] = entry
         return found
 
     def put(self, tile: int, core: Window, values: Array, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,15 +175,14 @@ class Work:
             record: what else is to be known of it, as JSON can hold it.
         """
         values = np.ascontiguousarray(values, "<f4")
-        sides = {"rows": [core.rows.start, core.rows.stop], "columns": [core.columns.start, core.columns.stop]}
-        entry = {"tile": tile, **sides, "crc32": zlib.crc32(values.tobytes()), **record}
-        with _named(self.folder / _MAPS), (self.folder / _MAPS).open("r+b", buffering=0) as file:
+        entry = {"tile": tile, **_sides(core), "crc32": zlib.crc32(values.tobytes()), **record}
+        with writing(self.folder / _MAPS), (self.folder / _MAPS).open("r+b", buffering=0) as file:
             for place, piece in self._runs(core, values):
                 file.seek(place)
                 view = memoryview(piece.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
                 while len(view):
                     view = view[file.write(view) :]
-        with _named(self.done), self.done.open("ab", buffering=0) as file:
+        with writing(self.done), self.done.open("ab", buffering=0) as file:
             file.write(_line(entry))
         return entry
 
@@ -183,16 +210,24 @@ class Work:
             yield 4 * (row * width + window.columns.start) * channels, values[row - window.rows.start]
 
 
+def _checksum(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()
+
+
+def _sides(core: Window) -> dict[str, list[int]]:
+    return {"rows": [core.rows.start, core.rows.stop], "columns": [core.columns.start, core.columns.stop]}
+
+
 def _line(entry: Mapping[str, Any]) -> bytes:
-    return json.dumps(entry).encode() + b"\n"
+    text = json.dumps(entry)
+    return f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Say of which file an error of writing is: the system's own, of a full disk, does not."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+def _entry(line: bytes) -> dict[str, Any]:
+    """Return the record of a line, or raise ValueError."""
+    if int(line[:8], 16) != zlib.crc32(line[9:]):
+        raise ValueError("another checksum")
+    entry: dict[str, Any] = json.loads(line[9:])
+    if type(entry["tile"]) is not int or entry["tile"] < 0:
+        raise ValueError("no number of a tile")
+    return entry

@@ -1,20 +1,22 @@
 """Write an estimate: maps and spectra as ENVI files, arrays as .npz, and a summary that says how they came about."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dequnmix_jax import georaster
-from dequnmix_jax.atomic import replacing_folder
+from dequnmix_jax.atomic import check_file, check_folder, replacing_folder, reserved
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.envi_writing import write_image, write_library
 from dequnmix_jax.ground import on_the_ground
 from dequnmix_jax.library_csv import write_table
 from dequnmix_jax.maps import KINDS
 from dequnmix_jax.results import ARRAYS, Result, arrays_of, result_of
+from dequnmix_jax.room import writing
 from dequnmix_jax.scene import Scene
 from dequnmix_jax.sidecar import SUMMARY, as_text
 
@@ -85,11 +87,66 @@ def write_result(
 ) -> list[Path]:
     """Write a result, from `result_of`, as `write` does; the scene says where it lies."""
     target = Path(path)
+    check_ours(target, overwrite)
+    with replacing_folder(target, overwrite=overwrite) as folder:
+        written = put_result(folder, result, scene, format=format)
+    return [target / file.name for file in written]
+
+
+def check_ours(target: Path, overwrite: bool) -> None:
+    """Raise InputError where a folder that is to be replaced was made by no earlier run."""
     if overwrite and target.is_dir() and any(target.iterdir()) and not (target / SUMMARY).is_file():
         raise InputError(
             f"{target} holds files and no {SUMMARY}, so no earlier output of this program; it is not replaced. Choose "
             "another folder."
         )
+
+
+@contextmanager
+def placed_together(
+    folder: Path | None, page: Path | None, overwrite: bool
+) -> Iterator[tuple[Path | None, Path | None]]:
+    """Give temporary names of a folder of maps and of a page, which get their own names one right after the other.
+
+    Args:
+        folder: the folder to make, or None.
+        page: the file to make, or None; it may lie in the folder.
+        overwrite: replace what is there already.
+
+    Returns:
+        A context manager that gives an empty folder and the name of a file, each None if it is not asked for.
+
+    Raises:
+        InputError, OSError: as from `atomic.reserved`, or the folder is not ours.
+    """
+    inside = folder is not None and page is not None and page.absolute().parent == folder.absolute()
+    targets = [target for target in (folder, None if inside else page) if target is not None]
+    if folder is not None:
+        check_ours(folder, overwrite)
+        check_folder(folder)
+    if page is not None:
+        check_file(page)
+    with reserved(*targets, overwrite=overwrite) as outputs:
+        place = None if folder is None else outputs.part(folder)
+        if place is not None:
+            place.mkdir()
+        if page is None or folder is None or not inside:
+            sheet = None if page is None else outputs.part(page)
+        else:
+            sheet = outputs.part(folder) / page.name
+        yield place, sheet
+        outputs.place()
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write a page."""
+    data = text.encode()
+    with writing(path, len(data)):
+        path.write_bytes(data)
+
+
+def put_result(folder: Path, result: Result, scene: Scene, *, format: str = "envi") -> list[Path]:
+    """Write what `write_result` writes into an empty folder, and return the files. Nothing is renamed here."""
     if format not in FORMATS:
         raise InputError(f"format is {format!r}; expected {' or '.join(FORMATS)}.")
     ground = scene.ground
@@ -98,31 +155,32 @@ def write_result(
     masked = not scene.valid.all()
     rectified = ground is not None and ground.lookup is not None
     hole = NODATA if masked or rectified else None
-    with replacing_folder(target, overwrite=overwrite) as folder:
-        written = []
-        for name, values in result.maps.items():
-            if values is None:
-                continue
-            labels = result.names if name == "abundances" else (f"{name} ({KINDS[name].unit})",)
-            picture = values if values.ndim == 3 else values[:, :, None]
-            picture = np.where(scene.valid[:, :, None], picture, NODATA) if masked else picture
-            picture = on_the_ground(picture, ground, NODATA)
-            text = f"{name} of {scene.name or 'a scene'} by dequnmix_jax; {KINDS[name].unit}"
-            if format == "geotiff":
-                georaster.write_maps(folder / f"{name}.tif", picture, labels, ground, hole, text)
-                written.append(folder / f"{name}.tif")
-            else:
-                written += write_image(
-                    folder / f"{name}.img",
-                    picture,
-                    band_names=labels,
-                    ground=scene.crs,
-                    nodata=hole,
-                    description=text,
-                )
-        written += write_library(folder / "endmembers.sli", result.endmembers, result.names, scene.wavelengths)
+    written = []
+    for name, values in result.maps.items():
+        if values is None:
+            continue
+        labels = result.names if name == "abundances" else (f"{name} ({KINDS[name].unit})",)
+        picture = values if values.ndim == 3 else values[:, :, None]
+        picture = np.where(scene.valid[:, :, None], picture, NODATA) if masked else picture
+        picture = on_the_ground(picture, ground, NODATA)
+        text = f"{name} of {scene.name or 'a scene'} by dequnmix_jax; {KINDS[name].unit}"
+        if format == "geotiff":
+            georaster.write_maps(folder / f"{name}.tif", picture, labels, ground, hole, text)
+            written.append(folder / f"{name}.tif")
+        else:
+            written += write_image(
+                folder / f"{name}.img",
+                picture,
+                band_names=labels,
+                ground=scene.crs,
+                nodata=hole,
+                description=text,
+            )
+    written += write_library(folder / "endmembers.sli", result.endmembers, result.names, scene.wavelengths)
+    with writing(folder / "endmembers.csv"):
         write_table(folder / "endmembers.csv", result.endmembers, result.names, scene.wavelengths)
+    with writing(folder / ARRAYS):
         np.savez_compressed(folder / ARRAYS, **arrays_of(result))  # type: ignore[arg-type]
+    with writing(folder / SUMMARY):
         (folder / SUMMARY).write_text(as_text(result.summary), encoding="utf-8")
-        written += [folder / "endmembers.csv", folder / ARRAYS, folder / SUMMARY]
-    return [target / file.name for file in written]
+    return [*written, folder / "endmembers.csv", folder / ARRAYS, folder / SUMMARY]

@@ -76,7 +76,8 @@ def write_report(
 def _subtitle(result: Result) -> str:
     height, width, count = result.abundances.shape
     summary = result.summary
-    date = str(summary.get("date", ""))[:16].replace("T", " ")
+    # Earlier versions wrote the date beside the rest.
+    date = str(mapping(summary.get("run")).get("date") or summary.get("date") or "")[:16].replace("T", " ")
     return (
         f"{count} endmembers in {height} rows and {width} columns, {summary.get('bands', '?')} bands"
         f"{f'; {date} UTC' if date else ''}; dequnmix_jax {mapping(summary.get('versions')).get('dequnmix-jax', '')}"

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax import checkpoint, stages, training
+from dequnmix_jax.atomic import reserved
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Model, Rates, Training
-from dequnmix_jax.lock import only_writer
 from dequnmix_jax.records import History, Params
 from dequnmix_jax.scenewide import Scenewide
 from dequnmix_jax.sidecar import package_version
@@ -97,7 +97,7 @@ def resumable_fit(
     # Where stages are judged, one compiled program serves them all (`stages.judge`), here and between the phases.
     finish = stages.finish if choices.judged else jax.jit(stages.finish, static_argnums=(2, 3))
     phases = choices.phases
-    with nullcontext() if path is None else only_writer(path):
+    with nullcontext() if path is None else reserved(path, overwrite=True):
         found = None
         if path is not None:
             found = _read(path, marks, lambda: begin.eval_shape(key, cube, config, **given), anew)
@@ -176,7 +176,8 @@ def _write(path: Path, state: FitState, history: History, marks: Mapping[str, An
     leaves = {f"{i:03d}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(numbers))}
     try:
         held = {"state": leaves, "history": {name: getattr(history, name) for name in _COLUMNS}}
-        checkpoint.save(path, held, {"training": dict(marks)}, overwrite=True, alone=True)
+        metadata = {"training": dict(marks), "sha256": _checksum(held)}
+        checkpoint.save(path, held, metadata, overwrite=True, alone=True)
     except OSError as error:
         print(
             f"warning: The training cannot be kept in {path} ({error.strerror}); if the process is ended, it begins "
@@ -194,24 +195,65 @@ def _read(
     if not path.exists():
         return None
     try:
-        held, metadata = checkpoint.load(path)
-        kept = metadata.get("training")
-        if not isinstance(kept, dict) or set(held) != {"state", "history"}:
-            raise InputError(f"{path} holds no training; expected what an earlier `fit` kept there.")
-        others = [name for name in marks if kept.get(name) != marks[name]]
-        if others:
-            raise InputError(
-                f"{path} keeps the training of an ended `fit` of another {', '.join(others)}, which is not lost "
-                "unasked; expected the same call. Give that to go on, or pass anew=True (--force) to begin anew."
-            )
-        return _restored(held, shapes(), path)
+        return _going_on(path, marks, shapes)
     except InputError:
         if anew:
             return None
         raise
 
 
-def _restored(held: Mapping[str, Any], shapes: FitState, path: Path) -> tuple[FitState, History]:
+def _going_on(path: Path, marks: Mapping[str, Any], shapes: Callable[[], FitState]) -> tuple[FitState, History] | None:
+    """Return the training that is kept in a file, or None, and say so, where it is ours and damaged."""
+    try:
+        held, metadata = checkpoint.load(path)
+    except InputError as error:
+        if not _begins_as_ours(path):
+            raise InputError(
+                f"{path} cannot be read as a training that is kept ({error}) Remove it or name another file, or pass "
+                "anew=True (--force) to begin anew."
+            ) from error
+        _tell_lost(path, str(error))
+        return None
+    kept = metadata.get("training")
+    if not isinstance(kept, dict) or set(held) != {"state", "history"}:
+        raise InputError(f"{path} holds no training; expected what an earlier `fit` kept there. Name another file.")
+    others = [name for name in marks if kept.get(name) != marks[name]]
+    if others:
+        raise InputError(
+            f"{path} keeps the training of an ended `fit` of another {', '.join(others)}, which is not lost "
+            "unasked; expected the same call. Give that to go on, or pass anew=True (--force) to begin anew."
+        )
+    found = _restored(held, shapes()) if metadata.get("sha256") == _checksum(held) else None
+    if found is None:
+        _tell_lost(path, "Its arrays are not those that were written.")
+    return found
+
+
+def _tell_lost(path: Path, why: str) -> None:
+    print(f"warning: The training kept in {path} is damaged, and begins anew. {why}", file=sys.stderr)
+
+
+def _begins_as_ours(path: Path) -> bool:
+    """Return whether a file that cannot be read begins as one that `_write` made, so that nothing else is lost."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return b"params/state/000.npy" in file.read(100)
+
+
+def _checksum(held: Mapping[str, Any]) -> str:
+    """Return a hash of all arrays that are kept, with their names; nothing where there is something else."""
+    if not all(isinstance(entry, np.ndarray) for part in held.values() for entry in _entries(part)):
+        return ""
+    named = [(f"{part}/{name}", held[part][name]) for part in sorted(held) for name in sorted(held[part])]
+    return hashlib.sha256("".join(f"{name} {_digest(value)}\n" for name, value in named).encode()).hexdigest()
+
+
+def _entries(part: Any) -> list[Any]:
+    return list(part.values()) if isinstance(part, Mapping) else [None]
+
+
+def _restored(held: Mapping[str, Any], shapes: FitState) -> tuple[FitState, History] | None:
     wanted, structure = jax.tree.flatten(shapes._replace(key=jax.eval_shape(jax.random.key_data, shapes.key)))
     names = [f"{i:03d}" for i in range(len(wanted))]
     leaves = [held["state"].get(name) for name in names]
@@ -224,6 +266,6 @@ def _restored(held: Mapping[str, Any], shapes: FitState, path: Path) -> tuple[Fi
         column.dtype != dtype or column.shape != columns[0].shape or column.ndim != 1
         for column, dtype in zip(columns, _TYPES, strict=True)
     ):
-        raise InputError(f"{path} keeps a training whose arrays do not fit; it was changed. Remove it to begin anew.")
+        return None
     state: FitState = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves])
     return state._replace(key=jax.random.wrap_key_data(state.key)), History(*columns)  # type: ignore[arg-type]

@@ -154,7 +154,6 @@ def summary_of(
     wavelengths = scene.wavelengths
     return {
         "written_by": "dequnmix_jax",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "scene": scene.name,
         "source": _source(scene),
         "rows": height,
@@ -175,6 +174,8 @@ def summary_of(
             "python": platform.python_version(),
             **{package: package_version(package) for package in ("dequnmix-jax", "jax", "jaxlib", "numpy")},
         },
+        # All in which two runs of the same command on the same files differ, and nothing else does.
+        "run": {"date": datetime.now(UTC).isoformat(timespec="seconds")},
     }
 
 

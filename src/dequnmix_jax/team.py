@@ -58,6 +58,9 @@ def join() -> Team:
     import numpy as np
     from jax.experimental import multihost_utils
 
+    with suppress(AttributeError):  # a version without it
+        # It takes SIGTERM for itself, to be asked for it later, and the process would not end.
+        jax.config.update("jax_enable_preemption_service", False)
     number, own = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
     try:
         jax.distributed.initialize(

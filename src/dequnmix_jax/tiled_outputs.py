@@ -16,6 +16,7 @@ from dequnmix_jax.library_csv import write_table
 from dequnmix_jax.maps import KINDS, levels, light_of_each
 from dequnmix_jax.outputs import NODATA
 from dequnmix_jax.results import ARRAYS
+from dequnmix_jax.room import writing
 from dequnmix_jax.scene import Array
 from dequnmix_jax.sidecar import SUMMARY
 from dequnmix_jax.source import Source, Window
@@ -172,12 +173,15 @@ def write_files(
                 description=text,
             )
     written += write_library(folder / "endmembers.sli", endmembers, names, source.wavelengths)
-    write_table(folder / "endmembers.csv", endmembers, names, source.wavelengths)
+    with writing(folder / "endmembers.csv"):
+        write_table(folder / "endmembers.csv", endmembers, names, source.wavelengths)
     small = {"names": np.array(names), "composite_bands": np.array(colour_words), "endmembers": endmembers}
     spectral = {"wavelengths_nm": source.wavelengths, "fwhm_nm": source.fwhm}
     small |= {key: value for key, value in spectral.items() if value is not None}
-    _write_arrays(folder / ARRAYS, work, channels, state, masked, small)
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    with writing(folder / ARRAYS):
+        _write_arrays(folder / ARRAYS, work, channels, state, masked, small)
+    with writing(folder / SUMMARY):
+        (folder / SUMMARY).write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return [*written, folder / "endmembers.csv", folder / ARRAYS, folder / SUMMARY]
 
 

@@ -1,10 +1,10 @@
 """The stages of a tiled unmixing: each keeps what it finds, so that a run that was killed goes on where it was."""
 
+import errno
 import hashlib
-import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,19 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.config import Model
 from dequnmix_jax.journal import Work
 from dequnmix_jax.rawpixels import Guard
-from dequnmix_jax.records import Params, Trace
+from dequnmix_jax.records import Params
+from dequnmix_jax.room import in_words
 from dequnmix_jax.scenewide import Scenewide
 from dequnmix_jax.sidecar import package_version
+from dequnmix_jax.source import Window
 from dequnmix_jax.survey import Survey, View, look
 from dequnmix_jax.team import ALONE, Team
 from dequnmix_jax.tiled_outputs import Channels
+from dequnmix_jax.tiled_records import sound_record, sound_state
 from dequnmix_jax.tiling import Plan, choose_size, plan
+
+_TRIES = 3
+"""Times that tiles are looked at which were written, and done again where they are not what was written."""
 
 Watch = Callable[[str, float, int, int], None]
 """Is told the stage, its share done, tiles done in this run and tiles of the scene."""
@@ -54,19 +60,26 @@ class Run:
     team: Team = ALONE
 
     def fingerprint(self) -> str:
-        """Return a hash of all that decides the result; that of an input in memory is good for this process only."""
+        """Return a hash of all that decides the result: of an input in memory, its values and its mask."""
         digest = hashlib.sha256()
-        stored, path = self.seen.stored, self.guard.path
+        stored, path = self.seen.stored, self.guard.path if self.seen.stored.lazy else None
         known = (stored.nodata, stored.scale, stored.saturation, stored.shape, self.seen.drop, self.tile, self.halo)
-        who = os.getpid() if path is None else (str(path.resolve()), self.guard.stamp)
+        who = None if path is None else (str(path.resolve()), self.guard.stamp)
         versions = (package_version("dequnmix-jax"), jax.__version__, jax.default_backend())
         digest.update(repr((self.config, known, who, versions)).encode())
         for part in (stored.gains, stored.offsets, self.seen.bands):
-            digest.update(b"-" if part is None else np.ascontiguousarray(part).tobytes())
+            _add(digest, part)
+        if path is None:  # in memory, where a mask or a value may be another one than in any file
+            for part in stored.stored(None)[:2]:
+                _add(digest, part)
         for place, leaf in jax.tree_util.tree_leaves_with_path(self.params):
             digest.update(f"{jax.tree_util.keystr(place)} {np.shape(leaf)} {np.asarray(leaf).dtype}".encode())
-            digest.update(np.ascontiguousarray(leaf).tobytes())
+            _add(digest, leaf)
         return digest.hexdigest()
+
+    def sound(self, state: Mapping[str, Any]) -> bool:
+        """Return whether numbers that an earlier run has found can be such, for this scene and this model."""
+        return sound_state(state, self.seen.source.shape, self.config.width)
 
     def survey(self, work: Work) -> Survey:
         """Look through the scene."""
@@ -106,7 +119,7 @@ class Run:
 
     def solve(self, work: Work, found: Survey, whole: Scenewide, tiles: Plan, channels: Channels) -> int:
         """Unmix the tiles that are not finished, this process its share of them; return how many were finished."""
-        entries = work.look()
+        entries = work.look(_cores(tiles), sound_record)
         resumed, total = len(entries), len(tiles.tiles)
         numbers = {(tile.core.rows.start, tile.core.columns.start): i for i, tile in enumerate(tiles.tiles)}
         wanted = self.team.mine([tile for i, tile in enumerate(tiles.tiles) if i not in entries])
@@ -141,6 +154,49 @@ class Run:
             self.watch("unmixing", share, done * self.team.size, total)
         return resumed
 
+    def tidy(self, work: Work, tiles: Plan) -> None:
+        """Leave of the tiles' records those that are whole; before others join."""
+        work.finished(_cores(tiles), sound_record)
+
+    def kept(self, work: Work, tiles: Plan) -> list[dict[str, Any]]:
+        """Return the records that are whole."""
+        return list(work.look(_cores(tiles), sound_record).values())
+
+    def complete(
+        self, work: Work, found: Survey, whole: Scenewide, tiles: Plan, channels: Channels
+    ) -> list[dict[str, Any]]:
+        """Return the records of all tiles in their order; a tile that is not as it was written is done again.
+
+        Raises:
+            OSError: some are not, however often they are written.
+        """
+        cores = _cores(tiles)
+        for _ in range(_TRIES):
+            done = work.finished(cores, sound_record)
+            if len(done) == len(cores):
+                return [done[number] for number in range(len(cores))]
+            replace(self, team=ALONE).solve(work, found, whole, tiles, channels)
+        raise OSError(
+            errno.EIO,
+            f"{len(cores) - len(done)} of {len(cores)} tiles are read back otherwise than they were written, "
+            f"{_TRIES} times; the disk or its driver is at fault",
+            str(work.folder / "maps.raw"),
+        )
+
+
+def _add(digest: Any, values: Any) -> None:
+    """Add an array, or that there is none, to a hash."""
+    if values is None:
+        digest.update(b"-")
+        return
+    array = np.ascontiguousarray(values)
+    digest.update(f"{array.shape} {array.dtype}".encode())
+    digest.update(memoryview(array.reshape(-1).view(np.uint8)))  # type: ignore[arg-type]
+
+
+def _cores(tiles: Plan) -> list[Window]:
+    return [tile.core for tile in tiles.tiles]
+
 
 def check_room(folder: Path, shape: tuple[int, int, int], channels: int) -> None:
     """Raise InputError where the disk has no room for the maps of the tiles and the output made of them.
@@ -150,70 +206,13 @@ def check_room(folder: Path, shape: tuple[int, int, int], channels: int) -> None
         shape: of the scene.
         channels: float32 numbers a pixel.
     """
+    output = folder.name.removeprefix(".").removesuffix(".tiles")
     needed = 2 * 4 * shape[0] * shape[1] * channels
     there = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     free = shutil.disk_usage(folder).free
     if free + there < needed:
         raise InputError(
-            f"The disk of {folder.parent} has {free / 1e6:.0f} MB free and the output needs up to "
-            f"{needed / 1e6:.0f} MB while it is made; expected more room. Make some, or choose another disk."
+            f"The file system of {folder.parent.absolute()} has {in_words(free)} free, and {output} needs up to "
+            f"{in_words(needed)} while it is made, {in_words(there)} of which it has; expected more room. Make some, "
+            "or choose an output on another disk."
         )
-
-
-def traced(entries: Sequence[Mapping[str, Any]], valid: int) -> tuple[Trace, float]:
-    """Return how the solves of all tiles went together, and the RMS of the whole state.
-
-    Args:
-        entries: records of the tiles.
-        valid: pixels that are.
-    """
-    solved = [entry for entry in entries if entry["valid"]]
-    trace = Trace(
-        np.int32(max(entry["steps"] for entry in solved)),  # type: ignore[arg-type]
-        np.float32(max(entry["residual"] for entry in solved)),  # type: ignore[arg-type]
-        np.bool_(all(entry["converged"] for entry in solved)),  # type: ignore[arg-type]
-    )
-    size = (sum(entry["size"] for entry in solved) / valid) ** 0.5
-    return trace, size if size > 0 else 1.0
-
-
-def unreached(entries: Sequence[Mapping[str, Any]], config: Model) -> list[str]:
-    """Return a sentence where an equilibrium was not reached, or nothing.
-
-    Args:
-        entries: records of the tiles.
-        config: the parts of the map.
-    """
-    solved = [entry for entry in entries if entry["valid"]]
-    failed = [entry for entry in solved if not entry["converged"]]
-    if not failed:
-        return []
-    return [
-        f"The equilibrium was not reached within {config.forward.max_steps} steps in {len(failed)} of {len(solved)} "
-        f"tiles: the relative residual is up to {max(entry['residual'] for entry in failed):.2e} and "
-        f"{config.forward.tolerance:g} was asked for; do not trust the maps there."
-    ]
-
-
-def told(entries: Sequence[Mapping[str, Any]], tiles: Plan, reached: reach.Reach) -> dict[str, Any]:
-    """Return what summary.json says about the tiles.
-
-    Args:
-        entries: their records.
-        tiles: how the scene was cut.
-        reached: how far a pixel sees.
-    """
-    rows, columns = tiles.tiles[0].core.shape
-    solved = [entry for entry in entries if entry["valid"]]
-    kept = ("rows", "columns", "steps", "residual", "converged")
-    return {
-        "count": len(entries),
-        "rows": rows,
-        "columns": columns,
-        "halo": tiles.halo,
-        "halo_error": reached.error,
-        "decay_per_pixel": reached.decay,
-        "mean_steps": sum(entry["steps"] for entry in solved) / len(solved),
-        "not_converged": sum(not entry["converged"] for entry in solved),
-        "each": [{name: entry[name] for name in kept} for entry in solved],
-    }

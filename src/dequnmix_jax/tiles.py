@@ -1,7 +1,6 @@
 """One scene larger than memory: unmixed tile by tile from disk to disk, with the result of the whole scene."""
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,19 +10,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax import files, georaster, journal, mixing, streaming, tiled_outputs
-from dequnmix_jax.atomic import check_target, put_folder
+from dequnmix_jax.atomic import Reserved, check_folder, check_target_now, reserved
 from dequnmix_jax.checks import InputError, check_endmembers
 from dequnmix_jax.config import Model
 from dequnmix_jax.maps import composite_words
-from dequnmix_jax.outputs import FORMATS
+from dequnmix_jax.outputs import FORMATS, check_ours
 from dequnmix_jax.records import Params, Trace
 from dequnmix_jax.results import Result
 from dequnmix_jax.scene import Scene
-from dequnmix_jax.sidecar import SUMMARY, summary_of
+from dequnmix_jax.sidecar import summary_of
 from dequnmix_jax.source import Source, held
 from dequnmix_jax.survey import view
 from dequnmix_jax.team import ALONE, Team, part, together
-from dequnmix_jax.tiled_run import Guard, Run, Watch, check_room, told, traced, unreached
+from dequnmix_jax.tiled_records import told, traced, unreached
+from dequnmix_jax.tiled_run import Guard, Run, Watch, check_room
 
 
 class Tiled(NamedTuple):
@@ -66,6 +66,7 @@ def unmix_tiled(
     say: Callable[[str], None] = lambda text: None,
     also: Callable[[Path, Result], Sequence[Path]] | None = None,
     team: Team = ALONE,
+    outputs: Reserved | None = None,
 ) -> Tiled:
     """Unmix a scene of any size, tile by tile, and write the result into a folder as `write` does.
 
@@ -93,6 +94,8 @@ def unmix_tiled(
         say: is told what is odd, in sentences, as soon as it is known.
         team: from `join_team`, where several processes divide the tiles among them: each calls this with the same
             arguments, and sees the same files. Process 0 looks through the scene first, and writes at last.
+        outputs: what the caller has reserved, this folder among it, all of which is to be put in place together; this
+            folder alone by default.
         also: makes further files in the folder, before it is renamed, from a Result of every k-th pixel (at most about
             a thousand along each side), and returns them.
 
@@ -108,12 +111,9 @@ def unmix_tiled(
     if format not in FORMATS:
         raise InputError(f"format is {format!r}; expected {' or '.join(FORMATS)}.")
     streaming.check_tileable(config)
-    check_target(target, overwrite)
-    if overwrite and target.is_dir() and any(target.iterdir()) and not (target / SUMMARY).is_file():
-        raise InputError(
-            f"{target} holds files and no {SUMMARY}, so no earlier output of this program; it is not replaced. Choose "
-            "another folder."
-        )
+    check_target_now(target, overwrite or outputs is not None or team.rank > 0)
+    check_folder(target)
+    check_ours(target, overwrite)
     if format == "geotiff":
         georaster.require('format="geotiff"')
     source = _source(scene)
@@ -130,7 +130,9 @@ def unmix_tiled(
         return _help(run, target, channels)
     with ExitStack() as stack:
         with together(team, target, "ready"):
-            work = stack.enter_context(journal.opened(target, run.fingerprint()))
+            if outputs is None:
+                outputs = stack.enter_context(reserved(target, overwrite=overwrite))
+            work = journal.opened(target, run.fingerprint(), run.sound, say)
         with together(team, target, "prepared"):
             check_room(work.folder, seen.source.shape, channels.total)
             work.begin((*seen.source.shape[:2], channels.total))
@@ -138,12 +140,11 @@ def unmix_tiled(
             for text in found.warnings:
                 say(text)
             whole, tiles, reached = run.prepare(work, found)
-            work.finished()
+            run.tidy(work, tiles)
         with together(team, target, "unmixed"):
             resumed = run.solve(work, found, whole, tiles, channels)
         with together(team, target, "written"):
-            done = work.finished()
-            entries = [done[number] for number in range(len(tiles.tiles))]
+            entries = run.complete(work, found, whole, tiles, channels)
             trace, state = traced(entries, found.valid)
             failed = unreached(entries, config)
             for text in failed:
@@ -173,9 +174,7 @@ def unmix_tiled(
             )
             run.guard.check()
             watch("writing", 0.0, 0, len(tiles.tiles))
-            folder = work.folder / "output"
-            if folder.exists():  # of a run that was killed here
-                shutil.rmtree(folder)
+            folder = outputs.part(target)
             folder.mkdir()
             words = composite_words(found.colour_bands, seen.source.wavelengths)
             written = tiled_outputs.write_files(
@@ -193,9 +192,7 @@ def unmix_tiled(
                     **maps,
                 )
                 written += also(folder, small)
-            check_target(target, overwrite)
-            put_folder(folder, target)
-        work.remove()
+            outputs.place(spent=[*work.files(), work.folder])
     part(team, target)
     return Tiled([target / file.name for file in written], trace, len(tiles.tiles), resumed, summary)
 
@@ -206,12 +203,12 @@ def _help(run: Run, target: Path, channels: tiled_outputs.Channels) -> Tiled:
         with together(run.team, target, stage):
             pass
     with together(run.team, target, "unmixed"):
-        work = journal.joined(target, run.team.rank, run.fingerprint())
+        work = journal.joined(target, run.team.rank, run.fingerprint(), run.sound)
         work.begin((*run.seen.source.shape[:2], channels.total))
         found = run.survey(work)
         whole, tiles, _ = run.prepare(work, found)
         resumed = run.solve(work, found, whole, tiles, channels)
-        trace, _ = traced(list(work.look().values()), found.valid)
+        trace, _ = traced(run.kept(work, tiles), found.valid)
     with together(run.team, target, "written"):
         pass
     part(run.team, target)
