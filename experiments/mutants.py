@@ -408,12 +408,12 @@ pivoting: exact::both_searches_agree_and_need_no_repair
 - k = (su - 1.0) / jnp.where(
 + k = su / jnp.where(
 # projection in a metric
-projection: projection
-- inverse = jnp.matmul(inverse, 2 * eye[None] - product, precision=lax.Precision.HIGHEST)
-+ inverse = jnp.matmul(inverse, 1 * eye[None], precision=lax.Precision.HIGHEST)
+projection: projection::answers_on_faces_are_as_good_as_the_root_allows
+- answer = answer + jnp.matmul(inverse, lifted, precision=lax.Precision.HIGHEST)
++ answer = answer + 0 * lifted
 projection: projection::derivative_is_that_of_finite_differences
-- change = drhs - jnp.matmul(a, dM
-+ change = drhs + jnp.matmul(a, dM
+- change = jnp.concatenate([dw - _times(a, droot)
++ change = jnp.concatenate([dw + _times(a, droot)
 projection: projection::equals_the_active_set_search
 - better = jnp.all(x >= 0, axis=0) & (objective < value)
 + better = jnp.all(x >= -1, axis=0) & (objective < value)
@@ -424,12 +424,12 @@ projection: projection::nan_stays_where_it_was
 - nothing = jnp.full_like(g, jnp.nan)
 + nothing = jnp.zeros_like(g)
 projection: projection::equals_the_active_set_search
-- Faces(inverse - ones[:, :, None] * offset[:, None, :], offset)
-+ Faces(inverse, offset)
+- answer = answer - offset[:, :, None] * jnp.sum(answer, axis=1)[:, None, :]
++ answer = answer + 0 * offset[:, :, None]
 # model
 model: model::the_factored_map_is_the_equation_of_the_paper
-- precision=lax.Precision.HIGHEST) - theta["b"] if
-+ precision=lax.Precision.HIGHEST) + theta["b"] if
+- precision=lax.Precision.HIGHEST) - theta["b"]
++ precision=lax.Precision.HIGHEST) + theta["b"]
 model: model::the_cone_does_not_care_for_the_unit_of_the_cube model::the_factored_map_is_the_equation_of_the_paper
 - if config.constraint == "cone" else E / scale
 + if config.constraint == "cone" else E
@@ -440,8 +440,8 @@ model: model::soft_sum_leaves_spectra_at_their_level_and_brightness_near_one
 - level = config.slack**2 * jnp.sum(weight)
 + level = config.slack * jnp.sum(weight)
 model: model::untrained_equilibrium_is_the_classical_answer
-- precision=lax.Precision.HIGHEST) - theta["step"] * G
-+ precision=lax.Precision.HIGHEST) + theta["step"] * G
+- theta["w"] + drawn
++ theta["w"] - drawn
 model: model::a_masked_frame_changes_nothing
 - return _project_in_metric(theta, state, G, config) * m
 + return _project_in_metric(theta, state, G, config)
@@ -449,8 +449,8 @@ model: model::the_factored_map_is_the_equation_of_the_paper
 - A = _prox(theta, state - theta["eta"] * G)
 + A = state - theta["eta"] * _prox(theta, G)
 model: model::many_endmembers_take_the_other_path_to_the_same_answer
-- lapack.inverse(root).T
-+ lapack.inverse(root)
+- theta["unroot"].T
++ theta["unroot"]
 answer: model::softmax_comes_near_the_simplex_as_gamma_grows
 - jax.nn.softmax(config.gamma * state, axis=-1) if config.on_logits
 + jax.nn.softmax(state, axis=-1) if config.on_logits
@@ -573,16 +573,16 @@ dimension: starting::the_number_of_endmembers_is_found starting::whitening_sees_
 - return _counted(second - covariance, sigma *
 + return _counted(second, sigma *
 # start
-starting: starting
+starting: starting::each_doubt_alone_makes_a_choice_unsure
 - doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
 + doubts = jnp.stack([lacking >= 9, whole.beyond >= 1, soft, ~pure, ~stable])
-starting: starting
+starting: starting::each_doubt_alone_makes_a_choice_unsure
 - doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
 + doubts = jnp.stack([lacking >= 1, whole.beyond >= 9, soft, ~pure, ~stable])
-starting: starting
+starting: starting::each_doubt_alone_makes_a_choice_unsure
 - doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
 + doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~stable, ~stable])
-starting: starting
+starting: starting::the_decision_follows_the_scores
 - scaled = differ & ((shared > enough) | (brightness > weights.whole))
 + scaled = differ & (brightness > weights.whole)
 starting: starting::a_purified_candidate_may_fit_worse_where_spectra_vary
@@ -591,7 +591,7 @@ starting: starting::a_purified_candidate_may_fit_worse_where_spectra_vary
 starting: starting::the_decision_follows_the_scores
 - + jnp.where(wrapped, weights.varied * whole.variability, 0)
 + + 0
-starting: starting
+starting: starting::each_doubt_alone_makes_a_choice_unsure
 - doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
 + doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~pure])
 starting: starting::spectra_rest_where_they_vary_and_brightness_is_not_free
@@ -615,6 +615,34 @@ measuring: starting::the_brightness_around_a_pixel_is_that_of_its_eight_neighbou
 measuring: starting::bands_are_judged_by_the_half_that_has_not_seen_them
 - metrics.msad(first[metrics.align(first, second)], second)
 + metrics.msad(first, second)
+# stages
+stages: stages::the_better_endmembers_stand_whichever_come_first
+- gain = misfit[0] - misfit[1]
++ gain = misfit[1] - misfit[0]
+stages: stages::what_helps_only_in_pixels_of_the_training_is_left_out
+- kept = jnp.all(gained > NEEDED)
++ kept = jnp.any(gained > NEEDED)
+stages: stages::where_the_model_does_not_hold_to_the_noise_endmembers_are_not_moved
+- kept = kept & jnp.all(lower > NEEDED) & (after_all <= ADEQUATE)
++ kept = kept & jnp.all(lower > NEEDED)
+stages: stages::pixels_without_data_say_nothing
+- cube = jnp.where(valid[..., None], cube, 0)
++ cube = cube
+stages: stages::the_prior_smooths_noise_and_leaves_texture
+- jnp.square(calm) - moved[0] * moved[1]
++ jnp.square(calm) - 0 * moved[1]
+stages: stages::errors_of_spectra_that_vary_are_no_texture
+- fell + jnp.minimum(errors, most) * taken
++ fell + 0 * taken
+stages: stages::the_standard_error_is_that_of_the_means_of_blocks
+- blocks / jnp.where(blocks > 1, blocks - 1, jnp.nan)
++ 1.0
+stages: stages::the_nugget_is_that_of_the_smoother
+- 3 * _semivariance(x, valid, 1) - 3 * _semivariance(x, valid, 2)
++ 3 * _semivariance(x, valid, 1) - 2 * _semivariance(x, valid, 2)
+training: stages::pixels_set_aside_teach_nothing
+- mask = ~state.aside if mask is None else mask & ~state.aside
++ mask = mask
 # training
 training: training::endmembers_move_inside_the_signal_subspace_alone
 - if training.subspace == "signal":
@@ -831,8 +859,8 @@ zarrfiles: arrays::a_fill_value_of_zero_is_only_the_default_of_zarr
 - or fill is None or fill == 0:
 + or fill is None:
 emit: missions::emit_is_rectified_by_its_table
-- np.stack([np.abs(rows), np.abs(columns)], axis=2).astype(np.int32) - 1
-+ np.stack([np.abs(rows), np.abs(columns)], axis=2).astype(np.int32)
+- lookup = np.where(seen < 2**31, seen, 0).astype(np.int32) - 1
++ lookup = np.where(seen < 2**31, seen, 0).astype(np.int32)
 emit: missions::emit
 - good = None if listed is None else listed > 0.5
 + good = None
