@@ -50,7 +50,10 @@ def test_the_search_finds_what_it_looks_for():
     assert not calls(jax.vmap(lapack.inverse), many)
 
 
-@pytest.mark.parametrize("name", ["fcls", "nnls", "scaled_nnls", "soft_nnls"])
+@pytest.mark.parametrize(
+    "name",
+    ["fcls", "nnls", *(pytest.param(name, marks=pytest.mark.slow) for name in ("scaled_nnls", "soft_nnls"))],
+)
 def test_classical_and_its_gradient(name):
     """Also with scenes side by side."""
     function = {
@@ -85,7 +88,7 @@ def test_training_and_unmixing(count, constraint):
     assert not calls(jax.vmap(both), many, jnp.stack([cube] * 2))
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 8, 16])
+@pytest.mark.parametrize("count", [1, 5, pytest.param(8, marks=pytest.mark.slow), 16])
 @pytest.mark.parametrize("condition", [10.0, 1e4])
 def test_elimination_is_as_accurate_as_lapack(count, condition):
     """Against LAPACK in double precision: no worse than LAPACK in single precision by more than a factor of three."""
@@ -143,6 +146,11 @@ def test_faces_of_pixels_to_any_order(x64):
 _MATRICES = {
     "inverse": (lapack.inverse, jnp.linalg.inv, False),
     "cholesky": (lapack.cholesky, jnp.linalg.cholesky, True),
+    "root_of_gram": (
+        lambda x: jnp.square(lapack.root_of_gram(x)),  # its columns have no sign
+        lambda x: jnp.square(jnp.linalg.cholesky(jnp.matmul(x, x.T))),
+        False,
+    ),
     "log_determinant": (lapack.log_determinant, lambda x: jnp.linalg.slogdet(x)[1], False),
     "pinv": (lapack.pinv, jnp.linalg.pinv, False),
     "eigenvalues": (lambda x: lapack.eigh(x)[0], lambda x: jnp.linalg.eigh(x)[0], True),
@@ -150,12 +158,18 @@ _MATRICES = {
 }
 
 
-@pytest.mark.parametrize("name", _MATRICES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("inverse", "root_of_gram", "eigenvectors") else pytest.param(name, marks=pytest.mark.slow)
+        for name in _MATRICES
+    ],
+)
 def test_derivatives_of_decompositions(name, x64):
     """Under vmap, first and second order, against those of jax; and no batch is left in either."""
     mine, theirs, symmetric = _MATRICES[name]
     rng = np.random.default_rng(1)
-    x = jnp.asarray(rng.standard_normal((3, 4, 6 if name == "pinv" else 4)))
+    x = jnp.asarray(rng.standard_normal((3, 4, 6 if name in ("pinv", "root_of_gram") else 4)))
     if symmetric:
         x = jnp.matmul(x, x.swapaxes(1, 2)) + jnp.eye(4)[None]
 

@@ -160,7 +160,7 @@ def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Arr
         best_rate=jnp.where(convex, _rate(alpha, beta, best, config), jnp.nan),
         # A damped iterate is no image of the map: its image is measured at the end.
         bound_steps=jnp.where(exists, _steps(a + config.forward.tolerance * rate * b, aim, rate), jnp.nan)
-        + (damping != 1),
+        + float(damping != 1),
     )
 
 

@@ -225,7 +225,7 @@ def _line(entry: Mapping[str, Any]) -> bytes:
 
 def _entry(line: bytes) -> dict[str, Any]:
     """Return the record of a line, or raise ValueError."""
-    if int(line[:8], 16) != zlib.crc32(line[9:]):
+    if line[:9] != f"{zlib.crc32(line[9:]):08x} ".encode():
         raise ValueError("another checksum")
     entry: dict[str, Any] = json.loads(line[9:])
     if type(entry["tile"]) is not int or entry["tile"] < 0:

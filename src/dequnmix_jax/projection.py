@@ -114,7 +114,7 @@ def _search(root: jax.Array, w: jax.Array, table: Faces) -> tuple[jax.Array, jax
     # The pixels stand last: every operation of the scan runs over contiguous memory that stays in the cache.
     g = jnp.moveaxis(w, -1, 0).reshape(w.shape[-1], -1)
     pixels = g.shape[1]
-    if pixels <= BLOCK:
+    if not isinstance(pixels, int) or pixels <= BLOCK:  # of a symbolic size (jax.export) nothing is known
         a, index = _search_block(root, g, table)
     else:
         count = -(-pixels // BLOCK)
