@@ -160,7 +160,11 @@ def main(settings: Settings, folder: Path) -> Path:
     """Run all scenes, and write `stages_scenes.csv` and the summary `stages.csv` and `stages.md`."""
     plan = replace(dq.RECOMMENDED[0], epochs=settings.epochs)
     rows: list[dict[str, Any]] = []
+    last = ""
     for scene in given(settings):
+        if scene.group != last and scene.group not in settings.families:
+            jax.clear_caches()  # scenes of other sizes: a process may hold so many compiled programs and no more
+        last = scene.group
         cube = jnp.asarray(scene.cube)
         count = next(iter(scene.references.values()))[1].shape[0]
         seek, key = jax.random.split(jax.random.key(scene.seed))
