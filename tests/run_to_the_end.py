@@ -1,4 +1,4 @@
-"""Run one job to its end: `run_to_the_end.py COUNT CONSTRAINT JOB`, for test_ends."""
+"""Run jobs to their end, one after the other: `run_to_the_end.py COUNT CONSTRAINT JOB ...`, for test_ends."""
 
 import sys
 
@@ -8,22 +8,27 @@ import numpy as np
 
 import dequnmix_jax as dq
 
-count, constraint, job = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+count, constraint, jobs = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
 rng = np.random.default_rng(count)
 E = np.abs(np.cumsum(rng.standard_normal((count, 20)), 1)) * 0.02 + 0.2
 A = rng.dirichlet(np.ones(count), (64, 64))
 Y = jnp.asarray(A @ E + 0.002 * rng.standard_normal((64, 64, 20)), jnp.float32)
 E = jnp.asarray(E, jnp.float32)
 config = dq.Model(constraint=constraint, gradient="analytic", prior="none")
-if job == "fit":
-    fit = jax.jit(lambda k, Y, E: dq.fit(k, Y, config, dq.Training(epochs=40), endmembers=E)[1].loss)
-    found = [fit(jax.random.key(0), Y, E)]
-elif job == "unmix":
-    params = dq.init(jax.random.key(0), Y, config, endmembers=E)
-    found = [jax.jit(lambda p, Y: dq.unmix(p, Y, config)[0].abundances)(params, Y)]
-else:
+
+
+def run(job):
+    if job == "fit":
+        fit = jax.jit(lambda k, Y, E: dq.fit(k, Y, config, dq.Training(epochs=40), endmembers=E)[1].loss)
+        return [fit(jax.random.key(0), Y, E)]
+    if job == "unmix":
+        params = dq.init(jax.random.key(0), Y, config, endmembers=E)
+        return [jax.jit(lambda p, Y: dq.unmix(p, Y, config)[0].abundances)(params, Y)]
     exact = {"simplex": dq.fcls, "cone": dq.nnls, "soft": lambda Y, E: dq.soft_nnls(Y, E)[0]}[constraint]
     slope = jax.jit(jax.grad(lambda Y, E: jnp.sum(jnp.sin(exact(Y, E))), (0, 1)))
     for _ in range(20):
         found = slope(Y, E)
-sys.exit(not all(np.isfinite(x).all() for x in found))
+    return found
+
+
+sys.exit(not all(np.isfinite(x).all() for job in jobs for x in run(job)))
