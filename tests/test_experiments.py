@@ -34,6 +34,7 @@ from experiments import (
     schedule,
     soft_sum,
     solver_choices,
+    stages,
     starts,
     sunsal_tv,
     table_apex,
@@ -68,6 +69,7 @@ COLUMNS = {
     schedule: "steps",
     soft_sum: "aRMSE of FCLS",
     solver_choices: "smallest",
+    stages: "all",
     starts: "msad",
     table_apex: "armse_unit",
     table_hysu: "area_error",
@@ -77,8 +79,8 @@ COLUMNS = {
     table_synthetic: "pooled",
 }
 """Experiments, and a column of each that must be positive."""
-SLOW = {large_scene}
-"""Six processes, each of which compiles: a minute."""
+SLOW = {large_scene, stages}
+"""Six processes, each of which compiles: a minute; and two trainings with every stage, compiled: another."""
 FIGURES = (gradient_error, memory, residual_curves)
 
 
