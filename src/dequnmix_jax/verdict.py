@@ -60,15 +60,13 @@ def _reason(name: Any, verdict: Verdict) -> str:
         why = "the noise of the scene is not known, which takes more valid pixels than bands"
         return "" if kept else f"{name}: left out, because {why}."
     if name == _NAMES.prior:
-        text = (
-            f"{name}: {{}}; even and odd bands say that it lowers the error of the maps by {first:.1f} standard errors"
-        )
+        text = f"{name}: {{}}; by even and odd bands it makes the maps {_change(first)}"
     else:
         text = (
-            f"{name}: {{}}; held-out bands are predicted better by {first:.1f} standard errors in pixels of the "
-            f"training and by {second:.1f} in pixels set aside"
+            f"{name}: {{}}; held-out bands are predicted {_change(first)} in pixels of the training and "
+            f"{_change(second)} in pixels set aside"
         )
-    text += f" ({NEEDED:g} are needed)."
+    text += f" (better by {NEEDED:g} is needed)."
     if not kept and first == second == 0:
         return f"{name}: left out; nothing changed."
     if not kept and min(first, second) > NEEDED:
@@ -79,3 +77,7 @@ def _reason(name: Any, verdict: Verdict) -> str:
         elif risk <= NEEDED:
             text += f" But the risk with all bands falls by {risk:.1f} standard errors only."
     return text.format("kept" if kept else "left out")
+
+
+def _change(gain: float) -> str:
+    return f"{'better' if gain > 0 else 'worse'} by {abs(gain):.1f} standard errors"
