@@ -143,6 +143,7 @@ def lies(method, count, seed, **choices):
     solver = Solver(method, max_steps=150, **choices)
     run = jax.jit(jax.vmap(lambda p, z, goal: solve(apply, solver, p, z, goal)))
     z, trace = jax.tree.map(np.asarray, run(drawn, start, tolerance))
+    vanished = np.abs(z).max(axis=1) < TINY  # near the smallest number, whose squares' scale has few digits left
     z = np.where(np.abs(z) < TINY, 0, z)
 
     def wide(x):
@@ -162,6 +163,7 @@ def lies(method, count, seed, **choices):
         slack = ROUNDING * EPS * np.where(terms == 0, 0, terms / extent)
         said = wide(trace.residual)
         wrong = np.isfinite(said) & ~(np.abs(true - said) <= 1e-3 * said + slack)
+        wrong &= ~vanished | trace.converged
     goal = np.asarray(tolerance)
     assert (trace.converged == (trace.residual <= goal)).all()
     false = trace.converged & ~(true <= 1.001 * wide(goal) + slack)
