@@ -294,9 +294,6 @@ solvers: solvers::a_restart_now_and_then_halves_the_steps_on_a_stiff_map
 solvers: solvers::anderson_ends_at_the_floor_of_its_precision_and_says_that_it_has_not_converged
 - return ~s["alive"] | ((s["waited"] >= STALL) & (s["best"] <= floor))
 + return ~s["alive"]
-solvers: solvers::no_ridge_is_so_small_that_it_gives_nan
-- max(solver.ridge, float(m * jnp.finfo(gram.dtype).eps))
-+ solver.ridge
 solvers: solvers::damping_makes_an_oscillating_map_converge
 - step = s["step"] if m else jnp.asarray(solver.damping, x.dtype)
 + step = s["step"] if m else jnp.asarray(1.0, x.dtype)
@@ -440,7 +437,7 @@ model: model::the_cone_does_not_care_for_the_unit_of_the_cube model::the_factore
 model: model::the_learned_energy_weighs_more_against_fewer_bands
 - energy["gain"] * (weight.size / jnp.maximum(jnp.sum(weight), 1))
 + energy["gain"]
-model: model::soft_sum_leaves_spectra_at_their_level_and_brightness_near_one
+model: model::untrained_equilibrium_is_the_classical_answer
 - level = config.slack**2 * jnp.sum(weight)
 + level = config.slack * jnp.sum(weight)
 model: model::untrained_equilibrium_is_the_classical_answer
