@@ -1,5 +1,6 @@
 """Training that is ended and goes on gives the same bits; one process writes an output; a full disk loses nothing."""
 
+import itertools
 import os
 import random
 import signal
@@ -68,6 +69,12 @@ def test_a_training_that_goes_on_gives_the_same_bits(tmp_path, pieces):
     steps = []
     same(train(path, told=lambda history: steps.append(history.loss.size)), whole)  # all of it is there: nothing to do
     assert steps == [12]
+
+    losses = []
+    train(None, told=lambda history: losses.append(history.loss.tolist()))
+    assert [len(known) for known in losses] == [0, 4, 8, 12]
+    for known, more in itertools.pairwise(losses):
+        assert more[: len(known)] == known  # the later steps come last
     assert list(tmp_path.iterdir()) == [path]
 
 
