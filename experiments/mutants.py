@@ -131,7 +131,8 @@ def _written(rows: Sequence[dict[str, Any]], folder: Path, settings: Settings, s
         f"`mutants.csv`. {seconds:.0f} s in all.\n\n"
         + ("Not killed:\n\n" + "\n".join(left) if left else "All were killed.")
     )
-    words = "python -m experiments.mutants"
+    part, parts_of = settings.shard
+    words = "python -m experiments.mutants" + (f" --shard {part}/{parts_of}" if parts_of > 1 else "")
     return _markdown(folder, words, note, [*parts, total])
 
 
@@ -922,7 +923,7 @@ tiled_run: tiles::solvers_are_told_apart
 tiled_records: tiles::the_output_is_that_of_write
 - size = (sum(entry["size"] for entry in solved) / valid) ** 0.5
 + size = (sum(entry["size"] for entry in solved)) ** 0.5
-tiled_run: tiles::killed_and_resumed_the_result_has_the_same_bits
+tiled_run: tiles::finished_tiles_are_not_done_again
 - for i, tile in enumerate(tiles.tiles) if i not in entries])
 + for i, tile in enumerate(tiles.tiles)])
 tiling: tiles::cores_make_up_the_scene_once

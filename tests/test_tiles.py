@@ -554,6 +554,18 @@ def test_one_byte_changed_in_what_is_kept(small, tmp_path):
         assert resumed == 0 and len(said) == 1 and "is not what that wrote" in said[0]
 
 
+def test_finished_tiles_are_not_done_again(small, tmp_path, monkeypatch):
+    asked, solve = [], streaming.solve
+
+    def counted(*arguments):
+        asked.append(len(arguments[-1]))
+        return solve(*arguments)
+
+    monkeypatch.setattr(streaming, "solve", counted)
+    assert again(small, tmp_path, lambda kept: {}) == (9, [])
+    assert sum(asked) == 0
+
+
 WRONG = [
     *({"tile": value} for value in (9, -1, 1, 0.0, "0", True, None, [0], 10**30)),
     *({"rows": value} for value in ([0, 3], [0, 5], [4, 8], [0], "04", None, [0, float("nan")], [0, 10**12])),
