@@ -51,7 +51,7 @@ from dequnmix_jax.config import Model, Training
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.neighbours import Smoother, nothing, smooth_linearly, smoother
 from dequnmix_jax.records import Params
-from dequnmix_jax.scenewide import Scenewide
+from dequnmix_jax.scenewide import Scenewide, unit
 from dequnmix_jax.verdict import ADEQUATE, NEEDED, Stages, Verdict
 
 if TYPE_CHECKING:
@@ -128,9 +128,8 @@ def judge(
     """
     bands, dtype = cube.shape[2], cube.dtype
     cube = jnp.where(valid[..., None], cube, 0)
-    level = jnp.sqrt(jnp.sum(jnp.square(cube)) / (jnp.maximum(jnp.sum(valid), 1).astype(dtype) * bands))
     sigma = noise.band_noise(cube, mask=valid)
-    weight = 1 / jnp.square(jnp.maximum(sigma, jnp.where(level > 0, _FLOOR * level, 1)))
+    weight = 1 / jnp.square(jnp.maximum(sigma, _FLOOR * unit(cube, valid)))
     even = (jnp.arange(bands) % 2 == 0).astype(dtype)
     every = jnp.ones_like(even)
     uses = jnp.stack([every, even, 1 - even])
