@@ -52,7 +52,7 @@ def made_up(key: jax.Array, settings: Settings) -> jax.Array:
 def main(settings: Settings, folder: Path) -> Path:
     """Time all ways for all numbers of scenes and write the table."""
     training = replace(EVERY_STAGE, epochs=settings.epochs)
-    config = dq.Model(width=settings.width)
+    config = dq.Model(gradient=dq.Energy(width=settings.width))
 
     def fit(key: jax.Array, cube: jax.Array) -> Any:
         return dq.fit(key, cube, config, training, dq.RECOMMENDED[1], count=settings.count)

@@ -38,7 +38,7 @@ def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]
         "x": jax.random.normal(next(keys), (side, side, width)),
     }
 
-    config = dq.Model(metric="euclidean", constraint="cone", width=width)
+    config = dq.Model(metric="euclidean", constraint=dq.Cone(), gradient=dq.Energy(width=width))
     # As stiff as a real scene: E E^T has a condition number near 40 (Samson: 62).
     E = jax.random.uniform(next(keys), (ENDMEMBERS, BANDS), minval=0.3, maxval=0.9)
     cube = synthetic.linear_scene(next(keys), (side, side), E, 30.0, brightness=0.2).cube

@@ -269,7 +269,7 @@ def main(settings: Settings, folder: Path) -> Path:
     """Run all parts and write the table."""
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is part of what is timed
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    config = dq.Model(width=settings.width, attention=settings.attention)
+    config = dq.Model(gradient=dq.Energy(width=settings.width, attention=settings.attention))
     cube, name = scene(settings)
     rows = shown(epochs(settings, config, cube))
     state = training.begin(jax.random.key(0), cube, config, count=COUNT)

@@ -89,19 +89,19 @@ def changes(epochs: int, config: dq.Model, rates: dq.Rates) -> tuple[Change, ...
     whole = base._replace(plan=dq.Training(epochs=epochs), rates=dq.Rates())
     rows = (
         model("without the prior over neighbours", prior="none"),
-        model("analytic gradient: no network", gradient="analytic"),
-        model("residual network, physical start", gradient="residual"),
-        model("residual network, random start", gradient="residual", start="random"),
-        model("random start", start="random"),
-        model("without attention (CBAM)", attention=False),
-        model("learned prox", prox="conv"),
-        model("8 channels", width=8),
-        model("plain iteration", forward=replace(base.config.forward, method="picard")),
+        model("analytic gradient: no network", gradient=dq.Analytic()),
+        model("residual network, physical start", gradient=dq.Residual()),
+        model("residual network, random start", gradient=dq.Residual(), init="random"),
+        model("random start", init="random"),
+        model("without attention (CBAM)", gradient=dq.Energy(attention=False)),
+        model("learned prox", prox=dq.Conv()),
+        model("8 channels", gradient=dq.Energy(width=8)),
+        model("plain iteration", forward=replace(base.config.forward, method=dq.Picard())),
         model("euclidean metric", metric="euclidean"),
-        model("sum to one", constraint="simplex"),
-        model("soft sum", constraint="soft"),
-        model("scaled", constraint="cone"),
-        *(model(f"softmax, gamma {gamma}", constraint="softmax", gamma=float(gamma)) for gamma in (10, 100, 1000)),
+        model("sum to one", constraint=dq.Simplex()),
+        model("soft sum", constraint=dq.Soft()),
+        model("scaled", constraint=dq.Cone()),
+        *(model(f"softmax, gamma {gamma}", constraint=dq.Softmax(float(gamma))) for gamma in (10, 100, 1000)),
         *(weights(f"alpha {alpha}", error=float(alpha)) for alpha in (0, 4, 30)),
         weights("without spread", spread=0.0),
         weights("E stands still", endmembers=0.0),
@@ -152,7 +152,7 @@ def main(settings: Settings, folder: Path) -> Path:
         found = [seek(key, drawn.cube(s), drawn.starts.shape[1]) for s, key in enumerate(drawn.keys)]
         starts = jnp.stack([jnp.maximum(each.endmembers, 1e-5) for each in found])
         config, rates = dq.model_for(found[0]), jax.tree.map(float, dq.rates_for(found[0]))
-        said.append(f"{name}: {config.constraint}, rate of E {rates.endmembers:g}")
+        said.append(f"{name}: {config.constraint.word}, rate of E {rates.endmembers:g}")
         for change in changes(settings.epochs, config, rates):
             if not change.name.startswith(settings.only) or (name, change.name) in settings.left_out:
                 continue
@@ -163,7 +163,7 @@ def main(settings: Settings, folder: Path) -> Path:
             began = time.process_time()
             answers, how = jax.block_until_ready(programs[kind](*inputs))
             seconds = (time.process_time() - began) / settings.seeds
-            scaled = change.config.constraint == "cone"
+            scaled = change.config.scales_endmembers
             runs = []
             for seed, references in enumerate(drawn.references):
                 one, went = jax.tree.map(lambda x, seed=seed: x[seed], (answers, how))

@@ -47,8 +47,10 @@ QUICK = Settings(scenes=(("hapke_relab", None),), seeds=2, ablation_seeds=1, epo
 
 # The paper's map to the letter, as far as it is known: a free network with CBAM in place of the gradient, softmax on
 # abundances, eta 0.01, ten iterations, memory 5 (numbers of the first author's script for the sibling paper).
+Constraint = dq.Simplex | dq.Cone | dq.Soft | dq.Softmax
+
 LITERAL = dq.Model(
-    gradient="residual", start="random", constraint="softmax", gamma=1.0, step=0.01,
+    gradient=dq.Residual(), init="random", constraint=dq.Softmax(gamma=1.0), step=0.01,
     forward=dq.Solver(max_steps=10), backward=dq.Adjoint(max_steps=10),
 )  # fmt: skip
 
@@ -85,20 +87,20 @@ Method = Callable[[jax.Array, jax.Array, jax.Array], Estimate]
 EXACT_IN_SCENE_UNITS = ("dc1", "misicnet_sim1")
 
 
-def closed_form(constraint: str, purified: bool = False) -> Method:
+def closed_form(constraint: Constraint, purified: bool = False) -> Method:
     """Return a closed form."""
 
     @jax.jit
     def estimate(cube: jax.Array, start: jax.Array) -> tuple[jax.Array, jax.Array]:
         def answer(E: jax.Array) -> jax.Array:
-            if constraint == "simplex":
+            if isinstance(constraint, dq.Simplex):
                 return dq.fcls(cube, E)
-            return (dq.scaled_nnls if constraint == "cone" else dq.soft_nnls)(cube, E)[0]
+            return (dq.scaled_nnls if isinstance(constraint, dq.Cone) else dq.soft_nnls)(cube, E)[0]
 
         E = dq.purify(cube, start, answer(start)) if purified else start
         return answer(E), E
 
-    return lambda key, cube, start: Estimate(*estimate(cube, start), constraint == "cone")
+    return lambda key, cube, start: Estimate(*estimate(cube, start), isinstance(constraint, dq.Cone))
 
 
 def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates, spectra_at_one: bool) -> Method:
@@ -125,7 +127,7 @@ def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates, spectr
 def as_found(training: dq.Training) -> tuple[Method, Method]:
     """Return the closed form and DEQ-Unmix of the mixing that `dq.start` finds."""
     seek = jax.jit(dq.start, static_argnums=2)
-    trained: dict[str, Callable[..., Estimate]] = {}
+    trained: dict[Constraint, Callable[..., Estimate]] = {}
 
     def closed(key: jax.Array, cube: jax.Array, start: jax.Array) -> Estimate:
         config = dq.model_for(seek(key, cube, start.shape[0]))
@@ -135,7 +137,7 @@ def as_found(training: dq.Training) -> tuple[Method, Method]:
         found = seek(key, cube, start.shape[0])
         config = dq.model_for(found)
         if config.constraint not in trained:
-            trained[config.constraint] = equilibrium(config, training, dq.RECOMMENDED[1], config.constraint == "cone")
+            trained[config.constraint] = equilibrium(config, training, dq.RECOMMENDED[1], config.scales_endmembers)
         return trained[config.constraint](key, cube, start, dq.rates_for(found))
 
     return closed, learned
@@ -156,10 +158,10 @@ def main(settings: Settings, folder: Path) -> Path:
     whole = dq.Training(epochs=settings.epochs)
     closed, learned = as_found(training)
     methods: dict[str, Method] = {
-        "VCA + FCLS": closed_form("simplex"),
-        "VCA + scaled NNLS": closed_form("cone"),
-        "purified + FCLS": closed_form("simplex", purified=True),
-        "purified + scaled NNLS": closed_form("cone", purified=True),
+        "VCA + FCLS": closed_form(dq.Simplex()),
+        "VCA + scaled NNLS": closed_form(dq.Cone()),
+        "purified + FCLS": closed_form(dq.Simplex(), purified=True),
+        "purified + scaled NNLS": closed_form(dq.Cone(), purified=True),
         "VCA, mixing as found (the start)": closed,
         "DEQ-Unmix, as found": learned,
         "DEQ-Unmix, always scaled": equilibrium(dq.Model(), training, dq.RECOMMENDED[1], True),

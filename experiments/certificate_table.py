@@ -24,7 +24,7 @@ class Settings:
     """What is run. `plain`: most steps of the plain iteration."""
 
     scenes: tuple[tuple[str, float | None], ...] = (("samson_zhu", None), ("dc1", 30.0), ("misicnet_sim1", 30.0))
-    constraints: tuple[str, ...] = ("cone", "simplex")
+    constraints: tuple[dq.Cone | dq.Simplex, ...] = (dq.Cone(), dq.Simplex())
     metrics: tuple[str, ...] = ("data", "euclidean")
     epochs: int = 100
     plain: int = 1000
@@ -32,7 +32,7 @@ class Settings:
 
 
 QUICK = Settings(
-    scenes=(("hapke_relab", None),), constraints=("simplex",), metrics=("data",), epochs=2, plain=100, crop=24
+    scenes=(("hapke_relab", None),), constraints=(dq.Simplex(),), metrics=("data",), epochs=2, plain=100, crop=24
 )
 
 certify = jax.jit(dq.certificate, static_argnums=2)
@@ -69,7 +69,7 @@ def main(settings: Settings, folder: Path) -> Path:
         cube, truth = blind_table.scene(name, snr, settings.crop)
         key = jax.random.key(0)
         start = jnp.maximum(dq.vca(key, cube, len(truth.endmembers)), 1e-5)
-        for base in (replace(dq.Model(), constraint=word) for word in settings.constraints):
+        for base in (replace(dq.Model(), constraint=kind) for kind in settings.constraints):
             *pair, history = train(key, cube, start, base, settings.epochs)
             *_, quicker = train(key, cube, start, replace(base, step=None), settings.epochs)
             in_training = {
@@ -80,7 +80,7 @@ def main(settings: Settings, folder: Path) -> Path:
                 for metric in settings.metrics:
                     config = replace(base, metric=metric)
                     best = replace(config, step=None)
-                    plain = dq.Solver(method="picard", max_steps=settings.plain)
+                    plain = dq.Solver(method=dq.Picard(), max_steps=settings.plain)
                     found = certify(params, cube, config)
                     solves = {
                         "Picard": count(params, cube, replace(config, forward=plain)),
@@ -90,7 +90,7 @@ def main(settings: Settings, folder: Path) -> Path:
                         "Anderson, best step": count(params, cube, best),
                     }
                     rows.append(
-                        {"scene": name, "constraint": base.constraint, "weights": when, "metric": metric}
+                        {"scene": name, "constraint": base.constraint.word, "weights": when, "metric": metric}
                         | {
                             "certified rate": float(found.rate),
                             "observed rate": float(found.observed_rate),

@@ -91,7 +91,7 @@ def equilibrium(config: dq.Model, epochs: int) -> Method:
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
         return _trained(key, cube, start, config, schedule, dq.RECOMMENDED[1])
 
-    scaled = config.constraint == "cone"
+    scaled = config.scales_endmembers
     return Method(f"DEQ-Unmix, {'scaled' if scaled else 'sum to one'}", estimate, scaled)
 
 
@@ -102,7 +102,7 @@ def started(epochs: int) -> Method:
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
         found = _start(key, cube, start.shape[0])
         config = dq.model_for(found)
-        E, scaled = jnp.maximum(found.endmembers, 1e-5), config.constraint == "cone"
+        E, scaled = jnp.maximum(found.endmembers, 1e-5), config.scales_endmembers
         done = _trained_at_once(key, cube, E, config, schedule, dq.rates_for(found))
         return done._replace(scaled=jnp.asarray(scaled), bright=found.scaled | found.soft)
 
@@ -137,7 +137,7 @@ def methods(settings: Settings, scene: str) -> list[Method]:
         plug("PnP-TV, estimated level", denoisers.total_variation, level),
         deeptrans.deeptrans(settings.transformer),
         equilibrium(dq.Model(), settings.epochs),
-        equilibrium(dq.Model(constraint="simplex"), settings.epochs),
+        equilibrium(dq.Model(constraint=dq.Simplex()), settings.epochs),
         started(settings.epochs),
     ]
     if scene not in settings.short:

@@ -42,12 +42,12 @@ QUICK = Settings(
 )
 
 ADJOINTS: dict[str, dq.Adjoint] = {
-    "bicgstab": dq.Adjoint("bicgstab"),
-    "anderson": dq.Adjoint("anderson"),
-    "neumann, 5": dq.Adjoint("neumann", max_steps=5),
-    "neumann, 20": dq.Adjoint("neumann", max_steps=20),
-    "phantom, 5, tau 0.5": dq.Adjoint("phantom", max_steps=5, damping=0.5),
-    "one step": dq.Adjoint("one_step"),
+    "bicgstab": dq.Adjoint(dq.BiCGSTAB()),
+    "anderson": dq.Adjoint(dq.Anderson()),
+    "neumann, 5": dq.Adjoint(dq.Neumann(5)),
+    "neumann, 20": dq.Adjoint(dq.Neumann(20)),
+    "phantom, 5, tau 0.5": dq.Adjoint(dq.Phantom(5, damping=0.5)),
+    "one step": dq.Adjoint(dq.OneStep()),
 }
 
 

@@ -458,7 +458,7 @@ gradient = "energy"
 constraint = "cone"
 width = 16
 kernel = 3
-gamma = 1.0
+prox = "none"
 step = 1.0
 [model.forward]
 method = "anderson"
@@ -598,7 +598,7 @@ def _checkpoint_seed() -> tuple[Tree, dict[str, Any]]:
 
     import dequnmix_jax as dq
 
-    config = dq.Model(width=2)
+    config = dq.Model(gradient=dq.Energy(width=2))
     params = dq.init(jax.random.key(0), jax.numpy.asarray(_CUBE), config, endmembers=jax.numpy.asarray(_SPECTRA))
     file = io.BytesIO()
     leaves = {

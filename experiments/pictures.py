@@ -76,7 +76,7 @@ def methods(settings: Settings) -> list[Method]:
         closed_forms.VCA_FCLS,
         closed_forms.VCA_SCALED,
         deeptrans.deeptrans(settings.transformer),
-        contenders.equilibrium(dq.Model(constraint="simplex"), settings.epochs),
+        contenders.equilibrium(dq.Model(constraint=dq.Simplex()), settings.epochs),
         contenders.equilibrium(dq.Model(), settings.epochs),
         contenders.started(settings.epochs),
     ]

@@ -59,10 +59,10 @@ def maps(steps: int) -> dict[str, dq.Model]:
     limits = {"forward": dq.Solver(max_steps=steps), "backward": dq.Adjoint(max_steps=steps)}
     return {
         "literal": blind_table.LITERAL,
-        "cone": dq.Model(gradient="residual", **limits),
-        "simplex": dq.Model(gradient="residual", constraint="simplex", **limits),
+        "cone": dq.Model(gradient=dq.Residual(), **limits),
+        "simplex": dq.Model(gradient=dq.Residual(), constraint=dq.Simplex(), **limits),
         "energy, cone": dq.Model(**limits),
-        "energy, simplex": dq.Model(constraint="simplex", **limits),
+        "energy, simplex": dq.Model(constraint=dq.Simplex(), **limits),
     }
 
 
@@ -95,8 +95,12 @@ def main(settings: Settings, folder: Path) -> Path:
         cube, E, A, reference = scene(name, settings.crop)
         for place in settings.maps:
             base = maps(settings.steps)[place]
-            for remedy in settings.remedies if base.gradient == "residual" else ("by construction",):
-                config = replace(base, normalisation="spectral") if remedy in ("spectral", "both") else base
+            for remedy in settings.remedies if isinstance(base.gradient, dq.Residual) else ("by construction",):
+                config = (
+                    replace(base, gradient=dq.Residual(normalisation="spectral"))
+                    if remedy in ("spectral", "both")
+                    else base
+                )
                 penalised = remedy in ("jacobian", "both")
                 training = dq.Training(epochs=settings.epochs, probes=1 if penalised else 0)
                 rates = jax.tree.map(jnp.float32, dq.Rates(jacobian=PENALTY if penalised else 0.0))

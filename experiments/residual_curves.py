@@ -36,11 +36,11 @@ class Settings:
 QUICK = Settings(maps=("energy, data metric",), epochs=(0, 2), steps=12, crop=16)
 
 METHODS: dict[str, dq.Solver | None] = {
-    "plain": dq.Solver("picard"),
-    "damped, 0.5": dq.Solver("picard", damping=0.5),
-    "Anderson m=2": dq.Solver(memory=2),
-    "Anderson m=5": dq.Solver(memory=5),
-    "Anderson m=10": dq.Solver(memory=10),
+    "plain": dq.Solver(dq.Picard()),
+    "damped, 0.5": dq.Solver(dq.Picard(damping=0.5)),
+    "Anderson m=2": dq.Solver(dq.Anderson(memory=2)),
+    "Anderson m=5": dq.Solver(dq.Anderson(memory=5)),
+    "Anderson m=10": dq.Solver(dq.Anderson(memory=10)),
     "absolute ridge m=5": None,
 }
 LEVELS = (1e-2, 1e-4, 1e-6)

@@ -48,9 +48,9 @@ def prepare(folder: Path, settings: Settings) -> None:
     shape = (settings.side, settings.side)
     cube = synthetic.linear_scene(jax.random.key(settings.seed), shape, spectra, 30.0).cube
     write_image(folder / "scene.img", np.asarray(cube))
-    config = dq.Model(width=8)
+    config = dq.Model(gradient=dq.Energy(width=8))
     params = dq.init(jax.random.key(2), cube, config, endmembers=spectra)
-    params["network"]["energy"]["gain"] = jnp.full(config.width, 0.2)
+    params["network"]["energy"]["gain"] = jnp.full(8, 0.2)
     checkpoint.save(folder / "model.npz", jax.tree.map(np.asarray, params), {"model": asdict(config), "seed": 2})
 
 

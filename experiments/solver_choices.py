@@ -37,15 +37,15 @@ QUICK = Settings(scenes=(), steps=20)
 
 CHOICES: dict[str, dq.Solver] = {
     "default": dq.Solver(),
-    "restart never": dq.Solver(restart=0),
-    "restart 10": dq.Solver(restart=10),
-    "restart 40": dq.Solver(restart=40),
-    "memory 2": dq.Solver(memory=2),
-    "memory 10": dq.Solver(memory=10),
-    "damping 0.8": dq.Solver(damping=0.8),
-    "ridge 1e-4": dq.Solver(ridge=1e-4),
-    "ridge 0 (its floor)": dq.Solver(ridge=0.0),
-    "plain": dq.Solver("picard"),
+    "restart never": dq.Solver(dq.Anderson(restart=0)),
+    "restart 10": dq.Solver(dq.Anderson(restart=10)),
+    "restart 40": dq.Solver(dq.Anderson(restart=40)),
+    "memory 2": dq.Solver(dq.Anderson(memory=2)),
+    "memory 10": dq.Solver(dq.Anderson(memory=10)),
+    "damping 0.8": dq.Solver(dq.Anderson(damping=0.8)),
+    "ridge 1e-4": dq.Solver(dq.Anderson(ridge=1e-4)),
+    "ridge 0 (its floor)": dq.Solver(dq.Anderson(ridge=0.0)),
+    "plain": dq.Solver(dq.Picard()),
 }
 
 Problem = tuple[solvers.Map, Any, jax.Array]
@@ -71,9 +71,9 @@ def problems(settings: Settings) -> dict[str, Problem]:
             f"{name}, trained, {metric} metric": replace(plan[0], metric=metric) for metric in ("data", "euclidean")
         }
         if name == "samson_zhu":
-            for constraint in ("simplex", "cone"):
-                bare = dq.Model(gradient="analytic", metric="euclidean", constraint=constraint)
-                configs[f"{name}, data term, {constraint}"] = bare
+            for constraint in (dq.Simplex(), dq.Cone()):
+                bare = dq.Model(gradient=dq.Analytic(), metric="euclidean", constraint=constraint)
+                configs[f"{name}, data term, {constraint.word}"] = bare
         for label, config in configs.items():
             params = trained if "trained" in label else untrained
             theta = jax.jit(functools.partial(model.factor, config=config))(params, cube)

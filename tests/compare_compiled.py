@@ -120,7 +120,7 @@ for R in counts:
         compare(f"psnr R={R}", lambda v: dq.psnr(Y, v), Y, 1e-2, ONLY, ways=JIT)
         compare(f"spectral_angle R={R}", lambda v: dq.spectral_angle(Y, v), Y, 1e-3, ONLY, ways=JIT)
     if "unmix" in groups and R > 1:
-        config = dq.Model(gradient="analytic", prior="none", constraint="simplex")
+        config = dq.Model(gradient=dq.Analytic(), prior="none", constraint=dq.Simplex())
         params = dq.init(key, Y, config, endmembers=E)
         compare(f"unmix R={R}", lambda Y: dq.unmix(params, Y, config)[0].abundances, Y, 2e-3, ONLY, ways=JIT)
 print("\n".join(bad))

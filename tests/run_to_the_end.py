@@ -14,7 +14,8 @@ E = np.abs(np.cumsum(rng.standard_normal((count, 20)), 1)) * 0.02 + 0.2
 A = rng.dirichlet(np.ones(count), (64, 64))
 Y = jnp.asarray(A @ E + 0.002 * rng.standard_normal((64, 64, 20)), jnp.float32)
 E = jnp.asarray(E, jnp.float32)
-config = dq.Model(constraint=constraint, gradient="analytic", prior="none")
+kinds = {"simplex": dq.Simplex(), "cone": dq.Cone(), "soft": dq.Soft()}
+config = dq.Model(constraint=kinds[constraint], gradient=dq.Analytic(), prior="none")
 
 
 def run(job):

@@ -36,9 +36,9 @@ def test_one_thing_is_changed_at_a_time():
     assert len({change.name for change in others} | {base.name}) == len(others) + 1
     assert (base.config, base.plan, base.rates) == (dq.Model(prior="neighbours"), *EVERY_STAGE_AND_RATES)
     several = {
-        "residual network, random start": {"gradient", "start"},
-        "softmax, gamma 10": {"constraint", "gamma"},
-        "softmax, gamma 1000": {"constraint", "gamma"},
+        "residual network, random start": {"gradient", "init"},
+        "softmax, gamma 10": {"constraint"},
+        "softmax, gamma 1000": {"constraint"},
         "unrolled, as many layers as steps": {"twin", "prior"},
     }
     for change in others:

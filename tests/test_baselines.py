@@ -21,7 +21,7 @@ from experiments.baselines import (
 
 SHAPE, COUNT, BANDS = (10, 15), 3, 12
 SHORT = replace(dq.RECOMMENDED[0], epochs=4)
-CONFIG = dq.Model(width=2)
+CONFIG = dq.Model(gradient=dq.Energy(width=2))
 SMALL_TRANSFORMER = deeptrans.Settings(patch=2, width=8, heads=2, blocks=1, hidden=4, epochs=3)
 
 

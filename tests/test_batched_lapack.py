@@ -68,13 +68,14 @@ def test_classical_and_its_gradient(name):
     assert not calls(jax.vmap(slope), jnp.stack([cube] * 2), jnp.stack([E] * 2))
 
 
-@pytest.mark.parametrize(("count", "constraint"), [(8, "simplex"), pytest.param(8, "soft", marks=pytest.mark.slow),
-                                                   pytest.param(3, "simplex", marks=pytest.mark.slow),
-                                                   pytest.param(3, "cone", marks=pytest.mark.slow)])  # fmt: skip
+@pytest.mark.parametrize(("count", "constraint"), [
+    (8, dq.Simplex()), pytest.param(8, dq.Soft(), marks=pytest.mark.slow),
+    pytest.param(3, dq.Simplex(), marks=pytest.mark.slow), pytest.param(3, dq.Cone(), marks=pytest.mark.slow),
+], ids=lambda value: getattr(value, "word", None))  # fmt: skip
 def test_training_and_unmixing(count, constraint):
     """One program each: a step of training holds the solve, its adjoint and the update."""
     cube, E = scene(count)
-    config = dq.Model(constraint=constraint, gradient="analytic", prior="none")
+    config = dq.Model(constraint=constraint, gradient=dq.Analytic(), prior="none")
     choices = dq.Training(epochs=2)
     state = jax.eval_shape(lambda E: training.begin(jax.random.key(0), cube, config, endmembers=E), E)
     state = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype) if not jax.dtypes.issubdtype(

@@ -10,6 +10,7 @@ import pytest
 from dequnmix_jax import curvature, mixing, model, network, synthetic
 from dequnmix_jax.certificate import certificate
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.choices import Analytic, Anderson, Cone, Conv, Energy, Picard, Residual, Simplex, Soft, Softmax
 from dequnmix_jax.config import Model, Solver
 
 SHAPE = (9, 8)
@@ -76,28 +77,30 @@ def pairs(key, config, state, mask):
     far, also, near = jax.random.split(key, 3)
     smooth = jnp.ones((*SHAPE, 1)) * jax.random.normal(near, (1, 1, 3))
     others = [jax.random.normal(far, state.shape), state + 0.01 * jax.random.normal(near, state.shape), state + smooth]
-    onto = mixing.project_simplex if config.constraint == "simplex" else mixing.project_cone
+    onto = mixing.project_simplex if config.sums_to_one else mixing.project_cone
     firsts = [jax.random.normal(also, state.shape), state, state]
     return [(onto(a) * mask, onto(b) * mask) for a, b in zip(firsts, others, strict=True)]
 
 
 CHOICES = [
-    Model(width=4, step=1.0),
-    Model(width=4, step=1.9),
-    Model(width=4, constraint="simplex", step=None, forward=Solver(damping=0.7)),
-    Model(width=4, constraint="soft", step=1.9),
-    Model(width=4, constraint="simplex", metric="euclidean"),
-    Model(width=4, metric="euclidean", prox="conv", step=1.5),
-    Model(width=4, constraint="simplex", metric="euclidean", prox="conv"),
+    Model(gradient=Energy(width=4), step=1.0),
+    Model(gradient=Energy(width=4), step=1.9),
+    Model(gradient=Energy(width=4), constraint=Simplex(), step=None, forward=Solver(Anderson(damping=0.7))),
+    Model(gradient=Energy(width=4), constraint=Soft(), step=1.9),
+    Model(gradient=Energy(width=4), constraint=Simplex(), metric="euclidean"),
+    Model(gradient=Energy(width=4), metric="euclidean", prox=Conv(width=4), step=1.5),
+    Model(gradient=Energy(width=4), constraint=Simplex(), metric="euclidean", prox=Conv(width=4)),
 ]
 
 
-@pytest.mark.parametrize("config", CHOICES, ids=lambda c: f"{c.constraint}-{c.metric}-{c.prox}-{c.step}")
+@pytest.mark.parametrize(
+    "config", CHOICES, ids=lambda c: f"{c.constraint.word}-{c.metric}-{c.prox and c.prox.word}-{c.step}"
+)
 def test_no_pair_of_states_and_no_run_beats_the_certificate(config, sample):
     """Contraction in the norm of the metric, the observed rate and the steps of the plain iteration; with a mask."""
     config = replace(config, forward=replace(config.forward, tolerance=1e-3))
     mask = jnp.ones(SHAPE, bool).at[:3, 5:].set(False)
-    plain = replace(config, forward=replace(config.forward, method="picard", max_steps=20000))
+    plain = replace(config, forward=replace(config.forward, method=Picard(config.forward.damping), max_steps=20000))
 
     def check(params, key):
         found = certificate(params, sample.cube, config, mask=mask)
@@ -126,10 +129,12 @@ def test_no_pair_of_states_and_no_run_beats_the_certificate(config, sample):
     assert (np.asarray(found.step_limit) >= 2).all()
 
 
-@pytest.mark.parametrize(("constraint", "metric"), [("simplex", "data"), ("cone", "euclidean")])
+@pytest.mark.parametrize(("constraint", "metric"), [(Simplex(), "data"), (Cone(), "euclidean")])
 def test_ten_starts_have_one_equilibrium(constraint, metric, sample, x64):
     """The cone in the metric of the data: `test_model`. In float32 a rate of 0.99 leaves 3e-4."""
-    config = Model(width=4, constraint=constraint, metric=metric, forward=Solver(tolerance=1e-8, max_steps=5000))
+    config = Model(
+        gradient=Energy(width=4), constraint=constraint, metric=metric, forward=Solver(tolerance=1e-8, max_steps=5000)
+    )
     sample = jax.tree.map(lambda x: x.astype(jnp.float64), sample)
     params, cube = trained(jax.random.key(0), config, sample), sample.cube
     starts = 2 * jax.random.uniform(jax.random.key(1), (10, *SHAPE, 3))
@@ -139,7 +144,7 @@ def test_ten_starts_have_one_equilibrium(constraint, metric, sample, x64):
 
 
 def test_the_step_none_is_the_certified_best_and_saves_steps(sample):
-    plain = Model(width=4, forward=Solver(method="picard", max_steps=2000))
+    plain = Model(gradient=Energy(width=4), forward=Solver(method=Picard(), max_steps=2000))
     params = trained(jax.random.key(0), plain, sample)
     one, best = (certificate(params, sample.cube, replace(plain, step=step)) for step in (1.0, None))
     # The cheap bound that the step is made from takes 1 for the largest curvature.
@@ -150,19 +155,23 @@ def test_the_step_none_is_the_certified_best_and_saves_steps(sample):
         *(model.unmix(params, sample.cube, replace(plain, step=step))[0].abundances for step in (1.0, None)), atol=5e-3
     )
     with pytest.raises(InputError, match="no such rate is known"):
-        Model(gradient="residual", step=None)
+        Model(gradient=Residual(), step=None)
 
 
 def test_on_logits_the_divergence_falls_as_the_theorem_says(sample):
-    config = Model(width=4, constraint="softmax", gamma=10.0, forward=Solver("picard", tolerance=1e-5, max_steps=3000))
+    config = Model(
+        gradient=Energy(width=4),
+        constraint=Softmax(gamma=10.0),
+        forward=Solver(Picard(), tolerance=1e-5, max_steps=3000),
+    )
     params = trained(jax.random.key(0), config, sample)
     found = certificate(params, sample.cube, config)
     assert bool(found.exists) and float(found.step_limit) >= 1
     theta, f = model.factor(params, sample.cube, config), model.state_map(config)
-    last = jax.nn.log_softmax(config.gamma * model.unmix(params, sample.cube, config)[0].state)
+    last = jax.nn.log_softmax(config.constraint.gamma * model.unmix(params, sample.cube, config)[0].state)
 
     def advance(z, _):
-        now = jax.nn.log_softmax(config.gamma * z)
+        now = jax.nn.log_softmax(config.constraint.gamma * z)
         return f(theta, z), jnp.sum(jnp.exp(last) * (last - now))
 
     _, divergence = jax.lax.scan(advance, model.start_state(params, sample.cube, config), None, length=12)
@@ -176,10 +185,10 @@ def test_on_logits_the_divergence_falls_as_the_theorem_says(sample):
 @pytest.mark.parametrize(
     "config",
     [
-        Model(gradient="residual", width=4),
-        Model(start="random", width=4),
-        Model(prox="conv", width=4),
-        Model(gradient="residual", start="random", constraint="softmax", step=0.01, gamma=1.0, width=4),
+        Model(gradient=Residual(width=4)),
+        Model(init="random", gradient=Energy(width=4)),
+        Model(prox=Conv(width=4), gradient=Energy(width=4)),
+        Model(gradient=Residual(width=4), init="random", constraint=Softmax(gamma=1.0), step=0.01),
     ],
     ids=["residual", "random", "prox in the data metric", "literal"],
 )
@@ -195,7 +204,7 @@ def test_nothing_is_claimed_where_nothing_is_proven(config, sample):
 
 def test_equal_endmembers_have_no_certificate(sample):
     """The least curvature is then zero but for rounding: the step has a limit, the rate none."""
-    config = Model(gradient="analytic", forward=Solver(max_steps=30))
+    config = Model(gradient=Analytic(), forward=Solver(max_steps=30))
     E = sample.endmembers.at[1].set(sample.endmembers[0])
     found = certificate(model.init(jax.random.key(0), sample.cube, config, endmembers=E), sample.cube, config)
     assert not bool(found.exists) and float(found.monotonicity) == 0.0 and np.isnan(found.rate)

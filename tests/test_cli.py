@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dequnmix_jax import checkpoint, cli, demo, files, progress, resuming
+from dequnmix_jax.choices import Analytic
 from dequnmix_jax.envi_writing import write_image
 
 H, W, B, R = 12, 10, 20, 3
@@ -125,7 +126,7 @@ def test_pieces_do_not_change_the_fit(trained, monkeypatch):
     fitted = progress.fit_scene(
         jax.random.key(0),
         files.read(trained / "scene.npz"),
-        Model(gradient="analytic"),
+        Model(gradient=Analytic()),
         Training(epochs=2),
         Rates(),
         count=R,

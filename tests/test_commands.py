@@ -12,7 +12,8 @@ import pytest
 
 from dequnmix_jax import checkpoint, cli, command_endmembers, command_report, commands, files, starting, unmixing
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.config import RECOMMENDED, Model, Rates
+from dequnmix_jax.choices import Cone, Energy, Simplex, Softmax
+from dequnmix_jax.config import RECOMMENDED, Model, Rates, Solver
 from dequnmix_jax.configuration import read_configuration
 from dequnmix_jax.library_files import read_library
 from dequnmix_jax.options import METHODS
@@ -258,7 +259,7 @@ def test_choices_from_a_file(place, tmp_path, capsys):
     path = tmp_path / "c.toml"
     path.write_text(CONFIG)
     model, training, rates = read_configuration(path)
-    assert (model.width, model.step, model.forward.tolerance, model.forward.memory) == (8, None, 1e-3, 5)
+    assert (model.gradient, model.step, model.forward) == (Energy(width=8), None, Solver(tolerance=1e-3))
     assert training.epochs == 3 and training.holdout == RECOMMENDED[0].holdout
     assert rates == RECOMMENDED[1]._replace(spread=1)
     assert read_configuration(None) == (Model(), *RECOMMENDED)
@@ -312,15 +313,14 @@ def test_rates_are_those_of_the_mixing_asked_for(monkeypatch):
     monkeypatch.setattr(starting, "reason", lambda _: "of no account")
     scene = files.read(np.ones((4, 5, 6), np.float32))
 
-    def rate(*asked, constraint="cone"):
-        config = Model(constraint=constraint)
+    def rate(*asked, config=Model()):  # noqa: B008 - frozen
         _, config, rates, _ = unmixing._chosen(None, scene, 2, config, RECOMMENDED[1], set(asked))
         return config.constraint, rates.endmembers > 0
 
-    assert rate() == ("simplex", False)
-    assert rate("model.constraint") == ("cone", True)
-    assert rate("model.constraint", constraint="softmax") == ("softmax", False)
-    assert rate("rates.endmembers") == ("simplex", True)
+    assert rate() == (Simplex(), False)
+    assert rate("model.constraint") == (Cone(), True)
+    assert rate("model.constraint", config=Model(constraint=Softmax())) == (Softmax(), False)
+    assert rate("rates.endmembers") == (Simplex(), True)
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_rates_are_those_of_the_mixing_asked_for(monkeypatch):
         ("[training]\nepochs = 'ten'", "training.epochs = 'ten'; expected a whole number"),
         ("[training]\nepochs = true", "expected a whole number"),
         ("[training]\nepochs = -1", "Training.epochs is -1; expected a value from 0"),
-        ("[model]\ngradient = 'newton'", "Model.gradient is 'newton'; expected one of"),
+        ("[model]\ngradient = 'newton'", "says model.gradient is 'newton'; expected one of"),
         ("[model]\nattention = 1", "expected true or false"),
         ("model = 3", "says model = 3; expected a table, [model]"),
         ("[model]\nforward = 3", "says model.forward = 3; expected a table"),

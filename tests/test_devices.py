@@ -13,7 +13,8 @@ import dequnmix_jax as dq
 from dequnmix_jax import files, streaming, survey, synthetic, tiling
 from dequnmix_jax.checks import InputError
 
-CONFIG = dq.Model(width=8)
+ENERGY = dq.Energy(width=8)
+CONFIG = dq.Model(gradient=ENERGY)
 TRAINING = dq.Training(epochs=6, holdout=0.5, subspace="signal", endmembers_first=0.5)
 RATES = dq.RECOMMENDED[1]
 
@@ -102,32 +103,35 @@ def test_one_network_for_many_scenes(x64):
 
 def trained(key, cube, gradient, constraint):
     """Return a model with a network that does something, without the time that training takes."""
-    config = dq.Model(width=8, gradient=gradient, constraint=constraint, attention=gradient == "energy",
-                      forward=dq.Solver(tolerance=1e-9))  # fmt: skip
+    config = dq.Model(gradient=gradient, constraint=constraint, forward=dq.Solver(tolerance=1e-9))
     params = dq.init(key, cube, config, endmembers=jnp.maximum(dq.vca(key, cube, 3), 0.01))
-    if gradient == "energy":
+    if isinstance(gradient, dq.Energy):
         params["network"]["energy"]["gain"] = jnp.full(8, 0.3)
         last = params["network"]["net"]["last"]
         last["kernel"] = 0.2 * jax.random.normal(key, last["kernel"].shape)
     return params, config
 
 
-@pytest.mark.parametrize(("gradient", "constraint"), [("energy", "cone"), ("energy", "simplex"), ("analytic", "cone")])
+@pytest.mark.parametrize(
+    ("gradient", "constraint"),
+    [(ENERGY, dq.Cone()), (ENERGY, dq.Simplex()), (dq.Analytic(), dq.Cone())],
+    ids=lambda choice: choice.word,
+)
 @pytest.mark.parametrize("devices", [2, 8])
 def test_strips_of_one_scene(x64, gradient, constraint, devices):
     key = jax.random.key(3)
     cube = scene(key, 117, 5).astype(jnp.float64)
     mask = jnp.ones(cube.shape[:2], bool).at[20:23, 4].set(False)
     params, config = trained(key, cube, gradient, constraint)
-    halo = 0 if gradient == "analytic" else 117 // devices
+    halo = 0 if isinstance(gradient, dq.Analytic) else 117 // devices
     whole, _ = jax.jit(dq.unmix, static_argnums=2)(params, cube, config, mask=mask)
     strips, trace = jax.jit(lambda p, c, m: dq.unmix_in_strips(p, c, config, mesh(devices), halo=halo, mask=m))(
         params, cube, mask
     )
     assert trace.converged and whole.abundances.shape == strips.abundances.shape
     close(strips, whole, 1e-5)
-    if gradient == "energy":  # and the network counts
-        plain, _ = dq.unmix(params, cube, dq.Model(gradient="analytic", constraint=constraint), mask=mask)
+    if isinstance(gradient, dq.Energy):  # and the network counts
+        plain, _ = dq.unmix(params, cube, dq.Model(gradient=dq.Analytic(), constraint=constraint), mask=mask)
         assert jnp.abs(plain.abundances - whole.abundances).max() > 0.005
 
 
@@ -135,7 +139,7 @@ def test_tiles_over_devices():
     """Tiles of one shape, stacked, are solved side by side; none waits for another."""
     key = jax.random.key(3)
     cube = scene(key, 24, 20)
-    params, config = trained(key, cube, "energy", "cone")
+    params, config = trained(key, cube, ENERGY, dq.Cone())
     config = replace(config, forward=dq.Solver(tolerance=2e-6, max_steps=1000))
     seen = survey.view(files.open_source(np.asarray(cube)))
     found = survey.look(seen)
@@ -157,7 +161,7 @@ def test_tiles_over_devices():
 def test_gradients_of_strips(x64):
     key = jax.random.key(3)
     cube = scene(key, 24, 9).astype(jnp.float64)
-    params, config = trained(key, cube, "energy", "cone")
+    params, config = trained(key, cube, ENERGY, dq.Cone())
     target = jax.random.normal(key, (24, 9, 3))
     whole = jax.grad(lambda p, c: jnp.mean(target * dq.unmix(p, c, config)[0].abundances), argnums=(0, 1))
     strips = jax.grad(
@@ -177,11 +181,11 @@ def test_bad_input_is_named():
     with pytest.raises(InputError, match="one mask, or None"):
         dq.stack([cube], [None, None])
     assert dq.alike([cube, cube[..., :9], cube], [3, 3, 3]) == {(20, 3): [0, 2], (9, 3): [1]}
-    params, config = trained(jax.random.key(0), cube, "energy", "cone")
+    params, config = trained(jax.random.key(0), cube, ENERGY, dq.Cone())
     with pytest.raises(InputError, match="halo is 40"):
         dq.unmix_in_strips(params, cube, config, mesh(), halo=40)
     with pytest.raises(InputError, match="pools over all pixels"):
-        dq.unmix_in_strips(params, cube, dq.Model(gradient="residual"), mesh(), halo=3)
+        dq.unmix_in_strips(params, cube, dq.Model(gradient=dq.Residual()), mesh(), halo=3)
     with pytest.raises(InputError, match="expected one"):
         dq.over_scenes(fit, jax.make_mesh((1, 2), ("a", "b")))
 
@@ -191,7 +195,7 @@ def test_a_cube_may_be_stored_in_half_precision():
     key, dtype = jax.random.key(3), jnp.bfloat16
     half = scene(key).astype(dtype)
     full = half.astype(jnp.float32)
-    params, config = trained(key, full, "energy", "cone")
+    params, config = trained(key, full, ENERGY, dq.Cone())
     E = params["endmembers"]
     for function in (
         lambda cube: dq.unmix(params, cube, config),

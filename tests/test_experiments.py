@@ -110,7 +110,7 @@ def test_quick_form_writes_a_table_with_its_origin(experiment, tmp_path, request
 
 def test_the_loss_of_the_figures_is_that_of_training():
     sample = synthetic.linear_scene(jax.random.key(0), (5, 6), synthetic.spectra(jax.random.key(1), 3, 12), 30.0)
-    config = dq.Model(width=2)
+    config = dq.Model(gradient=dq.Energy(width=2))
     params = dq.init(jax.random.key(2), sample.cube, config, endmembers=0.9 * sample.endmembers)
 
     def solve(theta, start):

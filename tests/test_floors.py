@@ -10,7 +10,7 @@ ROOT = Path(dequnmix_jax.__file__).parent
 FLOORS = {
     "checks": 0, "shown": 0, "lapack": 0, "peak": 0, "varying": 0, "config": 0.5, "verdict": 0, "records": 0.3,
     "solvers": 1, "mixing": 0.8, "metrics": 1, "projection": 1, "active_set": 1, "noise": 1, "convolution": 1,
-    "rows": 0.5, "small": 0.8,
+    "rows": 0.5, "small": 0.8, "choices": 0.2, "choice_words": 0.7,
     "enumeration": 1.5, "pivoting": 1.5, "exact": 1.8, "closed_form": 2.5, "sparse": 2.5, "sparse_steps": 2,
     "admm": 2.3,
     "implicit": 2, "network": 2, "endmembers": 2, "classical": 2,
@@ -37,7 +37,7 @@ FLOORS = {
     "command_report": 8, "command_endmembers": 8, "command_convert": 8, "cli": 9,
     "__main__": 10, "__init__": 8,
 }  # fmt: skip
-HOST = {"room", "leftovers", "signals",
+HOST = {"checks", "choices", "choice_words", "config", "room", "leftovers", "signals",
         "lock", "ground", "bandaxis", "georaster", "geotiff", "hdf5", "emit", "prisma", "missions", "named", "arrays",
         "shown", "placing", "zarrfiles", "atomic", "scene", "pixelvalues", "truth", "pixelorder", "envi_header",
         "envi", "envi_writing", "matvariables", "mat5", "npzarrays", "npzfiles",

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dequnmix_jax.choices import Anderson, BiCGSTAB, Neumann, OneStep, Phantom
 from dequnmix_jax.config import Adjoint, Solver
 from dequnmix_jax.implicit import adjoint_trace, fixed_point, unrolled
 
@@ -34,16 +35,20 @@ def unrolled_objective(theta, steps):
     return jnp.sum(jnp.sin(z) * jnp.arange(SIZE, dtype=z.dtype)[None])
 
 
+SHORT = (Adjoint(BiCGSTAB(), max_steps=60), Adjoint(Anderson(), max_steps=60), Adjoint(Phantom(60)))
+
+
 def distance(a, b):
     a, b = (jnp.concatenate([x.ravel() for x in jax.tree.leaves(t)]) for t in (a, b))
     return float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
 
 
-@pytest.mark.parametrize("method", ["bicgstab", "anderson", "neumann"])
-def test_implicit_unrolled_and_finite_differences_agree_in_x64(method, x64):
+@pytest.mark.parametrize("backward", [
+    Adjoint(BiCGSTAB(), 1e-12, 200), Adjoint(Anderson(), 1e-12, 200), Adjoint(Neumann(200), 1e-12)],
+    ids=lambda a: a.method.word)  # fmt: skip
+def test_implicit_unrolled_and_finite_differences_agree_in_x64(backward, x64):
     theta = draw(jnp.float64)
     forward = Solver(tolerance=1e-12, max_steps=400)
-    backward = Adjoint(method, tolerance=1e-12, max_steps=200)
     implicit = jax.grad(objective)(theta, forward, backward)
     assert distance(implicit, jax.grad(unrolled_objective)(theta, 200)) < 1e-9
     direction = jax.tree.map(lambda x: jnp.cos(jnp.arange(x.size, dtype=x.dtype)).reshape(x.shape), theta)
@@ -77,13 +82,13 @@ def test_cheap_adjoints_are_the_neumann_series_cut_short():
     theta = draw()
     exact = jax.grad(unrolled_objective)(theta, 100)
     forward = Solver(tolerance=1e-6)
-    error = [distance(jax.grad(objective)(theta, forward, Adjoint("neumann", max_steps=k)), exact) for k in (0, 3, 30)]
+    error = [distance(jax.grad(objective)(theta, forward, Adjoint(Neumann(k))), exact) for k in (0, 3, 30)]
     assert error[0] > 2 * error[1] > 20 * error[2]
-    one_step = distance(jax.grad(objective)(theta, forward, Adjoint("one_step")), exact)
+    one_step = distance(jax.grad(objective)(theta, forward, Adjoint(OneStep())), exact)
     np.testing.assert_allclose(one_step, error[0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["bicgstab", "anderson"])
+@pytest.mark.parametrize("method", [BiCGSTAB(), Anderson()], ids=lambda m: m.word)
 def test_the_adjoint_says_how_it_went(method):
     theta = draw()
     z, _ = fixed_point(contract, Solver(tolerance=1e-6), Adjoint(), theta, jnp.zeros((4, SIZE)))
@@ -101,7 +106,7 @@ def test_bicgstab_ends_after_as_many_steps_as_there_are_unknowns(x64):
     """In exact arithmetic it needs one step, two applications, for each unknown of any regular system."""
     M = jax.random.normal(jax.random.key(3), (6, 6), jnp.float64)
     w = jax.random.normal(jax.random.key(4), (6,), jnp.float64)
-    backward = Adjoint("bicgstab", 1e-8, max_steps=100)
+    backward = Adjoint(BiCGSTAB(), 1e-8, max_steps=100)
     u, trace = jax.jit(lambda M, w: adjoint_trace(lambda M, z: M @ z, backward, M, jnp.zeros(6), w))(M, w)
     assert bool(trace.converged) and int(trace.steps) <= 2 * 6 + 2
     np.testing.assert_allclose(u, jnp.linalg.solve(jnp.eye(6) - M.T, w), rtol=1e-6)
@@ -166,7 +171,7 @@ def test_memory_of_the_gradient_is_the_same_for_5_50_and_500_iterations():
     def memory(function):
         return jax.jit(jax.grad(function)).lower(theta).compile().memory_analysis().temp_size_in_bytes
 
-    for method in ("bicgstab", "anderson"):
+    for method in (BiCGSTAB(), Anderson()):
         implicit = [
             memory(partial(objective, forward=Solver(tolerance=0.0, max_steps=k), backward=Adjoint(method, 0.0, k)))
             for k in (5, 50, 500)
@@ -185,12 +190,12 @@ def test_the_phantom_gradient_is_that_of_a_few_damped_steps_from_the_equilibrium
         return (1 - tau) * z + tau * contract(theta, z)
 
     _, back = jax.vjp(lambda t: unrolled(damped, 4, t, z), theta)
-    u, trace = adjoint_trace(contract, Adjoint("phantom", max_steps=3, damping=tau), theta, z, w)
+    u, trace = adjoint_trace(contract, Adjoint(Phantom(3, damping=tau)), theta, z, w)
     _, pull = jax.vjp(lambda t: contract(t, z), theta)
     assert int(trace.steps) == 4  # three products, and one that measures the residual
     assert distance(pull(u)[0], back(w)[0]) < 1e-4
-    full, _ = adjoint_trace(contract, Adjoint("phantom", max_steps=3, damping=1.0), theta, z, w)
-    neumann, _ = adjoint_trace(contract, Adjoint("neumann", max_steps=3), theta, z, w)
+    full, _ = adjoint_trace(contract, Adjoint(Phantom(3, damping=1.0)), theta, z, w)
+    neumann, _ = adjoint_trace(contract, Adjoint(Neumann(3)), theta, z, w)
     np.testing.assert_allclose(full, neumann, rtol=1e-5, atol=1e-6)
 
 
@@ -224,19 +229,19 @@ def test_a_traced_tolerance_reaches_both_solves_of_a_gradient():
         assert errors[2] < 1e-4
 
 
-@pytest.mark.parametrize("method", ["bicgstab", "anderson", "phantom"])
-def test_a_nan_cotangent_ends_at_once_and_is_no_success(method):
+@pytest.mark.parametrize("backward", SHORT, ids=lambda a: a.method.word)
+def test_a_nan_cotangent_ends_at_once_and_is_no_success(backward):
     cotangent = jnp.full((4, SIZE), jnp.nan)
-    u, trace = adjoint_trace(contract, Adjoint(method, max_steps=100), draw(), jnp.zeros((4, SIZE)), cotangent)
+    u, trace = adjoint_trace(contract, backward, draw(), jnp.zeros((4, SIZE)), cotangent)
     assert np.isnan(u).all() and not bool(trace.converged)
-    assert int(trace.steps) <= 5 or method == "phantom"
+    assert int(trace.steps) <= 5 or isinstance(backward.method, Phantom)
 
 
-@pytest.mark.parametrize("method", ["bicgstab", "anderson", "phantom"])
-def test_a_bfloat16_state_has_a_gradient(method):
+@pytest.mark.parametrize("backward", SHORT, ids=lambda a: a.method.word)
+def test_a_bfloat16_state_has_a_gradient(backward):
     wide = draw()
     theta = jax.tree.map(lambda x: x.astype(jnp.bfloat16), wide)
-    ours = jax.grad(objective)(theta, Solver(tolerance=1e-3, max_steps=60), Adjoint(method, max_steps=60))
+    ours = jax.grad(objective)(theta, Solver(tolerance=1e-3, max_steps=60), backward)
     assert all(x.dtype == jnp.bfloat16 for x in jax.tree.leaves(ours))
     ours = jax.tree.map(lambda x: x.astype(jnp.float32), ours)
     # Eight bits are 0.4 % in each number, and five times as much after the inverse of I - J.

@@ -10,10 +10,16 @@ import pytest
 
 from dequnmix_jax import answer, classical, convolution, datasets, mixing, model, network, synthetic
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.choices import Analytic, Cone, Conv, Energy, Residual, Simplex, Soft, Softmax
 from dequnmix_jax.config import Adjoint, Model, Solver
 
 BANDS = 97  # a number that no other axis here has
-GRADIENTS = ("analytic", "residual", "energy")
+GRADIENTS = (Analytic(), Residual(width=8), Energy(width=8))
+CONSTRAINTS = (Simplex(), Cone(), Soft())
+
+
+def word(value):
+    return getattr(value, "word", "none")
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +46,27 @@ def trained(config, sample):
 
 
 def classically(constraint, cube, endmembers):
-    if constraint == "simplex":
+    if isinstance(constraint, Simplex):
         return classical.fcls(cube, endmembers)
-    return {"cone": classical.scaled_nnls, "soft": classical.soft_nnls}[constraint](cube, endmembers)[0]
+    return {Cone: classical.scaled_nnls, Soft: classical.soft_nnls}[type(constraint)](cube, endmembers)[0]
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("constraint", ["simplex", "cone", "soft"])
+@pytest.mark.parametrize("gradient", GRADIENTS, ids=word)
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=word)
 def test_untrained_equilibrium_is_the_classical_answer(gradient, constraint, sample):
-    config = Model(gradient=gradient, constraint=constraint, width=8)
+    config = Model(gradient=gradient, constraint=constraint)
     estimate, trace = model.unmix(fresh(config, sample), sample.cube, config)
     exact = classically(constraint, sample.cube, sample.endmembers)
     assert bool(trace.converged)
     assert float(jnp.sqrt(jnp.mean((estimate.abundances - exact) ** 2))) < 1e-3
 
 
-@pytest.mark.parametrize("constraint", ["simplex", "cone", "soft"])
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=word)
 def test_untrained_equilibrium_is_the_classical_answer_on_samson(constraint, data_dir):
     scene, truth = datasets.load("samson_zhu")
     Y, E = jnp.asarray(scene.cube), jnp.asarray(truth.endmembers)
     exact = classically(constraint, Y, E)
-    for gradient in GRADIENTS:
+    for gradient in (Analytic(), Residual(), Energy()):
         config = Model(gradient=gradient, constraint=constraint)
         estimate, trace = jax.jit(model.unmix, static_argnums=2)(
             model.init(jax.random.key(0), Y, config, endmembers=E), Y, config
@@ -69,19 +75,19 @@ def test_untrained_equilibrium_is_the_classical_answer_on_samson(constraint, dat
         assert float(jnp.sqrt(jnp.mean((estimate.abundances - exact) ** 2))) < 1e-3
 
 
-@pytest.mark.parametrize("constraint", ["simplex", "cone", "soft"])
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=word)
 def test_both_metrics_have_the_same_equilibrium(constraint, sample):
     tight = Solver(tolerance=1e-6, max_steps=3000)
     answers = []
     for metric in ("data", "euclidean"):
-        config = Model(constraint=constraint, metric=metric, width=8, forward=tight)
+        config = Model(constraint=constraint, metric=metric, gradient=Energy(width=8), forward=tight)
         estimate, _ = model.unmix(trained(config, sample), sample.cube, config)
         answers.append(estimate.abundances)
     np.testing.assert_allclose(answers[0], answers[1], atol=5e-3)
 
 
 def test_the_start_does_not_move_the_equilibrium(sample):
-    config = Model(width=8, forward=Solver(tolerance=1e-6))
+    config = Model(gradient=Energy(width=8), forward=Solver(tolerance=1e-6))
     params = trained(config, sample)
     solve = jax.jit(lambda z: model.unmix(params, sample.cube, config, initial=z)[0].abundances)
     first = solve(jnp.zeros((11, 10, 3)))
@@ -101,27 +107,27 @@ def literal(params, A, cube, config):
     total = 1.0
     ones = jnp.ones((*cube.shape[:2], 1))
     inner = ones.at[0].set(0).at[-1].set(0).at[:, 0].set(0).at[:, -1].set(0)  # where a 3 x 3 window is whole
-    net = network.Net(config.width, 3, 3, True, True)
-    if config.gradient == "residual":
+    net = network.Net(8, 3, 3, True, True)
+    if isinstance(config.gradient, Residual):
         features = residual @ weights["first"] + weights["bias"][None, None]
         G = G + net.apply({"params": weights["net"]}, features, ones)
-    if config.gradient == "energy":
+    if isinstance(config.gradient, Energy):
         v = net.apply({"params": weights["net"]}, Y @ weights["first"] + weights["bias"][None, None], ones)
-        parts = network.energy_weights(weights["energy"], pointwise=config.width // 2)
+        parts = network.energy_weights(weights["energy"], pointwise=4)
         G = G + network.energy_gradient(A, convolution.convolve(v, parts["filters"]), parts, ones, inner)
         total = 1.0 + network.energy_bound(parts)
     X = A - config.step / total * G
-    if config.prox == "conv":
+    if config.prox is not None:
         parts = network.energy_weights(weights["prox"])
         parts = parts | {"gain": jnp.minimum(parts["gain"], 1)}
         X = X - network.energy_gradient(X, jnp.zeros((1, 1, 1)), parts, ones, inner)
     return mixing.project_simplex(X)
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("prox", ["none", "conv"])
+@pytest.mark.parametrize("gradient", GRADIENTS, ids=word)
+@pytest.mark.parametrize("prox", [None, Conv(width=8)], ids=["none", "conv"])
 def test_the_factored_map_is_the_equation_of_the_paper(gradient, prox, sample):
-    config = Model(gradient=gradient, prox=prox, constraint="simplex", metric="euclidean", step=0.7, width=8)
+    config = Model(gradient=gradient, prox=prox, constraint=Simplex(), metric="euclidean", step=0.7)
     params = trained(config, sample)
     A = mixing.project_simplex(jax.random.normal(jax.random.key(5), (11, 10, 3)))
     ours = model.equilibrium_map(params, A, sample.cube, config)
@@ -130,7 +136,7 @@ def test_the_factored_map_is_the_equation_of_the_paper(gradient, prox, sample):
 
 def test_the_learned_energy_weighs_more_against_fewer_bands(sample):
     """Against half of the bands it weighs twice as much: noise is stronger by as much."""
-    config = Model(width=8)
+    config = Model(gradient=Energy(width=8))
     params = trained(config, sample)
     seen = (jnp.arange(sample.cube.shape[2]) % 2 == 0).astype(jnp.float32)
     every = model.factor(params, sample.cube, config)["energy"]["gain"]
@@ -139,12 +145,12 @@ def test_the_learned_energy_weighs_more_against_fewer_bands(sample):
     assert float(jnp.max(every)) > 0
 
 
-CHOICES = [(g, p, c) for g in GRADIENTS for p, c in (("none", "cone"), ("conv", "simplex"), ("none", "softmax"))]
+CHOICES = [(g, p, c) for g in GRADIENTS for p, c in ((None, Cone()), (Conv(width=8), Simplex()), (None, Softmax()))]
 
 
-@pytest.mark.parametrize(("gradient", "prox", "constraint"), CHOICES)
+@pytest.mark.parametrize(("gradient", "prox", "constraint"), CHOICES, ids=word)
 def test_nothing_inside_the_loop_has_the_bands_of_the_cube(gradient, prox, constraint, sample):
-    config = Model(gradient=gradient, prox=prox, constraint=constraint, width=8)
+    config = Model(gradient=gradient, prox=prox, constraint=constraint)
     params = fresh(config, sample)
 
     def answer(params, cube):
@@ -170,7 +176,9 @@ def loop_text(text):
     return "\n".join(blocks[name] for name in found)
 
 
-@pytest.mark.parametrize("config", [Model(width=8), Model(gradient="residual", constraint="simplex", width=8)])
+@pytest.mark.parametrize(
+    "config", [Model(gradient=Energy(width=8)), Model(gradient=Residual(width=8), constraint=Simplex())]
+)
 def test_a_masked_frame_changes_nothing(config, sample):
     params = trained(config, sample)
     inside, _ = model.unmix(params, sample.cube, config)
@@ -187,24 +195,22 @@ def test_a_masked_frame_changes_nothing(config, sample):
 
 
 def test_spectral_normalisation_tames_a_wild_residual_network(sample):
-    wild = Model(gradient="residual", constraint="simplex", metric="euclidean", width=8, attention=False)
+    wild = Model(gradient=Residual(width=8, attention=False), constraint=Simplex(), metric="euclidean")
     params = trained(wild, sample)
     params["network"] = jax.tree.map(lambda x: 10 * x, params["network"])
     # Close together and inside the simplex, so that the projection does not hide how steep the network is.
     a, b = 1 / 3 + 1e-3 * jax.random.normal(jax.random.key(5), (2, 11, 10, 3))
     a, b = (x - jnp.mean(x, axis=-1, keepdims=True) + 1 / 3 for x in (a, b))
     ratios = []
-    for config in (wild, replace(wild, normalisation="spectral")):
+    for config in (wild, replace(wild, gradient=replace(wild.gradient, normalisation="spectral"))):
         change = [model.equilibrium_map(params, A, sample.cube, config) for A in (a, b)]
         ratios.append(float(jnp.linalg.norm(change[0] - change[1]) / jnp.linalg.norm(a - b)))
     # |A - eta G| grows by at most 1 + eta |network| with eta = 1; the projection does not expand.
     assert ratios[1] < 2 < ratios[0]
-    with pytest.raises(InputError, match="nothing to normalise"):
-        Model(normalisation="spectral")
 
 
 def test_the_cone_does_not_care_for_the_unit_of_the_cube(sample):
-    config = Model(width=8, forward=Solver(tolerance=1e-6))
+    config = Model(gradient=Energy(width=8), forward=Solver(tolerance=1e-6))
     params = trained(config, sample)
     one, _ = model.unmix(params, sample.cube, config)
     other, _ = model.unmix(params, 1e4 * sample.cube, config)
@@ -216,16 +222,20 @@ def test_the_cone_does_not_care_for_the_unit_of_the_cube(sample):
 def test_many_endmembers_take_the_other_path_to_the_same_answer():
     E = synthetic.spectra(jax.random.key(1), 8, 40)
     scene = synthetic.linear_scene(jax.random.key(2), (6, 5), E, 40.0)
-    for constraint in ("simplex", "cone"):
-        config = Model(gradient="analytic", constraint=constraint, forward=Solver(tolerance=1e-5))
+    for constraint in (Simplex(), Cone()):
+        config = Model(gradient=Analytic(), constraint=constraint, forward=Solver(tolerance=1e-5))
         params = model.init(jax.random.key(0), scene.cube, config, endmembers=E)
         estimate, _ = model.unmix(params, scene.cube, config)
-        exact = classical.fcls(scene.cube, E) if constraint == "simplex" else classical.scaled_nnls(scene.cube, E)[0]
+        exact = (
+            classical.fcls(scene.cube, E)
+            if isinstance(constraint, Simplex)
+            else classical.scaled_nnls(scene.cube, E)[0]
+        )
         assert float(jnp.sqrt(jnp.mean((estimate.abundances - exact) ** 2))) < 5e-3
 
 
 def test_soft_sum_leaves_spectra_at_their_level_and_brightness_near_one(sample):
-    config = Model(gradient="analytic", constraint="soft", slack=1.0)
+    config = Model(gradient=Analytic(), constraint=Soft(slack=1.0))
     estimate, trace = model.unmix(fresh(config, sample), sample.cube, config)
     abundances, brightness = classical.soft_nnls(sample.cube, sample.endmembers, weight=1.0)
     assert bool(trace.converged)
@@ -240,18 +250,18 @@ def test_softmax_comes_near_the_simplex_as_gamma_grows(sample):
     exact = classical.fcls(sample.cube, sample.endmembers)
     gaps = []
     for gamma in (10.0, 1000.0):
-        config = Model(constraint="softmax", gamma=gamma, gradient="analytic", forward=Solver(max_steps=2000))
+        config = Model(constraint=Softmax(gamma=gamma), gradient=Analytic(), forward=Solver(max_steps=2000))
         estimate, _ = model.unmix(fresh(config, sample), sample.cube, config)
         np.testing.assert_allclose(estimate.abundances.sum(-1), 1, atol=1e-5)
         gaps.append(float(jnp.sqrt(jnp.mean((estimate.abundances - exact) ** 2))))
     assert gaps[1] < 0.02 < gaps[0]
 
 
-@pytest.mark.parametrize("constraint", ["simplex", "cone", "soft"])
+@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=word)
 def test_gradient_through_unmix_agrees_with_finite_differences(constraint, x64, sample):
     sample = jax.tree.map(lambda x: x.astype(jnp.float64), sample)
     config = Model(
-        constraint=constraint, prox="none", width=4, forward=Solver(tolerance=1e-11, max_steps=500),
+        constraint=constraint, gradient=Energy(width=4), forward=Solver(tolerance=1e-11, max_steps=500),
         backward=Adjoint(tolerance=1e-11, max_steps=500),
     )  # fmt: skip
     params = jax.tree.map(lambda x: x.astype(jnp.float64), trained(config, sample))
@@ -274,16 +284,16 @@ def test_gradient_through_unmix_agrees_with_finite_differences(constraint, x64, 
 
 
 def test_the_mean_of_a_cone_has_brightness_and_the_simplex_has_none(sample):
-    cone, _ = model.unmix(fresh(Model(width=4), sample), sample.cube, Model(width=4))
+    cone, _ = model.unmix(fresh(Model(gradient=Energy(width=4)), sample), sample.cube, Model(gradient=Energy(width=4)))
     assert float(jnp.std(cone.brightness)) > 0.01
     np.testing.assert_allclose(jnp.max(cone.endmembers, axis=1), 1, rtol=1e-5)
-    config = Model(width=4, constraint="simplex")
+    config = Model(gradient=Energy(width=4), constraint=Simplex())
     flat, _ = model.unmix(fresh(config, sample), sample.cube, config)
     assert (np.asarray(flat.brightness) == 1).all()
 
 
 def test_bad_input_is_answered_in_a_sentence(sample):
-    config, params = Model(width=4), fresh(Model(width=4), sample)
+    config, params = Model(gradient=Energy(width=4)), fresh(Model(gradient=Energy(width=4)), sample)
     with pytest.raises(InputError, match="NaN or infinite values in 1 of 110 pixels, the first at"):
         model.unmix(params, sample.cube.at[2, 3, 4].set(jnp.nan), config)
     with pytest.raises(InputError, match=r"endmembers have 97 bands and the cube has 96"):
@@ -295,4 +305,4 @@ def test_bad_input_is_answered_in_a_sentence(sample):
     with pytest.raises(InputError, match="mask leaves no valid pixel"):
         model.unmix(params, sample.cube, config, mask=jnp.zeros((11, 10), bool))
     with pytest.raises(InputError, match="expected an odd number"):
-        Model(kernel=4)
+        Model(gradient=Energy(kernel=4))

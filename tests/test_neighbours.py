@@ -170,7 +170,7 @@ def test_training_finds_the_prior_and_unmixing_uses_it(tmp_path):
     """`fit`, a resumable fit and a file all carry it; what the untrained model says is not smoothed."""
     E = synthetic.spectra(jax.random.key(1), 3, 20)
     sample = synthetic.linear_scene(jax.random.key(0), (16, 18), E, 15.0, contrast=0.5)
-    config = dq.Model(constraint="simplex", prior="neighbours", gradient="analytic")
+    config = dq.Model(constraint=dq.Simplex(), prior="neighbours", gradient=dq.Analytic())
     plan = dq.Training(epochs=3, endmembers_first=0.6)
     plain = replace(config, prior="none")
     key = jax.random.key(2)

@@ -1,5 +1,7 @@
 """Patches of a scene train the model of the scene: no patch sees another, and the unit is that of the whole."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from dequnmix_jax.scenewide import Scenewide, unit
 from dequnmix_jax.source import held
 
 H, W, B, R, S = 22, 19, 11, 3, 6
-CONFIG = dq.Model(width=4)
+CONFIG = dq.Model(gradient=dq.Energy(width=4))
 
 
 def scene(mask=None):
@@ -42,9 +44,9 @@ def test_patches_are_windows_of_the_scene_and_none_lies_over_another():
     assert other.places != drawn.places
 
 
-@pytest.mark.parametrize("gradient", ["energy", "residual"])
+@pytest.mark.parametrize("gradient", [dq.Energy(width=4), dq.Residual(width=4)], ids=lambda g: g.word)
 def test_no_patch_sees_another(gradient):
-    config = dq.Model(width=4, gradient=gradient, prox="conv")
+    config = dq.Model(gradient=gradient, prox=dq.Conv(width=4))
     drawn = patches.draw(jax.random.key(0), scene(), 4, S, config)
     cube, mask = jnp.asarray(drawn.scene.cube), jnp.asarray(drawn.scene.mask)
     params = dq.init(jax.random.key(1), cube, config, endmembers=cube[0, :R], mask=mask)
@@ -54,9 +56,9 @@ def test_no_patch_sees_another(gradient):
     ]
     params = jax.tree.unflatten(jax.tree.structure(params), noisy)
     state = jax.random.uniform(jax.random.key(3), (*cube.shape[:2], R)) * mask[..., None].astype(jnp.float32)
-    pools = (jnp.full(4, 0.3), jnp.full(4, 0.7)) if gradient == "energy" else None
-    if gradient == "residual":  # it pools the state, so that only without attention the patches are apart
-        config = dq.Model(width=4, gradient=gradient, prox="conv", attention=False)
+    pools = (jnp.full(4, 0.3), jnp.full(4, 0.7)) if isinstance(gradient, dq.Energy) else None
+    if isinstance(gradient, dq.Residual):  # it pools the state, so that only without attention the patches are apart
+        config = dq.Model(gradient=replace(gradient, attention=False), prox=dq.Conv(width=4))
         params = dq.init(jax.random.key(1), cube, config, endmembers=cube[0, :R], mask=mask)
     whole = Scenewide(drawn.whole.scale, pools)
     f = jax.jit(model.state_map(config))

@@ -9,7 +9,7 @@ import dequnmix_jax as dq
 from dequnmix_jax import model, synthetic
 from dequnmix_jax.quality import unmix_with_change
 
-CONFIG = dq.Model(gradient="analytic", metric="euclidean", forward=dq.Solver(method="picard", tolerance=1e-2))
+CONFIG = dq.Model(gradient=dq.Analytic(), metric="euclidean", forward=dq.Solver(method=dq.Picard(), tolerance=1e-2))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from dequnmix_jax.atomic import reserved
 from dequnmix_jax.checks import InputError
 
 H, W, B, R = 6, 7, 12, 3
-CONFIG = dq.Model(width=2)
+CONFIG = dq.Model(gradient=dq.Energy(width=2))
 CHOICES = dq.Training(epochs=12, endmembers_first=0.67, judged=True)
 TIMEOUT = 240
 

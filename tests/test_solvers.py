@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.choices import Anderson, Broyden, JaxoptAnderson, Picard
 from dequnmix_jax.config import Solver
 from dequnmix_jax.solvers import STALL, relative, residuals, rms, solve
 
-METHODS = ("anderson", "picard", "broyden", "jaxopt_anderson")
+METHODS = (Anderson(), Picard(), Broyden(), JaxoptAnderson())
+
+
+def word(method):
+    return method.word
 
 
 def affine(theta, z):
@@ -24,12 +29,12 @@ def problem(size=200, rate=0.9, key=0):
     return (rates, shift), shift / (1 - rates)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS, ids=word)
 def test_finds_the_fixed_point_and_reports_the_residual_it_has(method):
     # jaxopt's Broyden turns to NaN on the stiffer problem (and the wall then reports failure).
-    theta, truth = problem(rate=0.5 if method == "broyden" else 0.9)
-    tolerance = 1e-4 if method == "broyden" else 1e-5
-    solver = Solver(method=method, tolerance=tolerance, max_steps=300, memory=5)
+    theta, truth = problem(rate=0.5 if method == Broyden() else 0.9)
+    tolerance = 1e-4 if method == Broyden() else 1e-5
+    solver = Solver(method, tolerance, max_steps=300)
     z, trace = solve(affine, solver, theta, jnp.zeros(200))
     assert bool(trace.converged)
     assert 1 < int(trace.steps) < 300
@@ -40,11 +45,11 @@ def test_finds_the_fixed_point_and_reports_the_residual_it_has(method):
 
 def test_anderson_needs_far_fewer_steps_than_plain_iteration_on_a_stiff_map():
     theta, _ = problem(rate=0.99)
-    steps = {m: int(solve(affine, Solver(m, 1e-4, 2000), theta, jnp.zeros(200))[1].steps) for m in METHODS[:2]}
+    steps = {m.word: int(solve(affine, Solver(m, 1e-4, 2000), theta, jnp.zeros(200))[1].steps) for m in METHODS[:2]}
     assert steps["anderson"] < steps["picard"] / 3
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS, ids=word)
 def test_steps_do_not_depend_on_the_size_of_the_state(method):
     steps = []
     for copies in (1, 64):
@@ -55,12 +60,12 @@ def test_steps_do_not_depend_on_the_size_of_the_state(method):
     assert abs(steps[0] - steps[1]) <= 1
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS, ids=word)
 def test_nan_is_never_a_success_and_ends_at_once(method):
     (rate, shift), _ = problem()
     _z, trace = solve(affine, Solver(method), (rate, shift.at[3].set(jnp.nan)), jnp.zeros(200))
     assert not bool(trace.converged)
-    assert int(trace.steps) <= 3 or method in ("broyden", "jaxopt_anderson")
+    assert int(trace.steps) <= 3 or isinstance(method, Broyden | JaxoptAnderson)
 
 
 def test_a_diverging_map_returns_its_best_iterate():
@@ -87,13 +92,13 @@ def test_damping_makes_an_oscillating_map_converge():
         return theta - 1.2 * z
 
     args = (jnp.float32(1.0), jnp.zeros(4))
-    assert not bool(solve(flip, Solver("picard", 1e-5, 100), *args)[1].converged)
-    z, trace = solve(flip, Solver("picard", 1e-5, 100, damping=0.5), *args)
+    assert not bool(solve(flip, Solver(Picard(), 1e-5, 100), *args)[1].converged)
+    z, trace = solve(flip, Solver(Picard(damping=0.5), 1e-5, 100), *args)
     assert bool(trace.converged)
     np.testing.assert_allclose(z, 1 / 2.2, rtol=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS, ids=word)
 def test_any_pytree_is_a_state(method):
     def coupled(theta, z):
         return {"a": 0.3 * z["b"].sum() + theta + 0 * z["a"], "b": 0.2 * z["b"] + z["a"][:, None]}
@@ -105,7 +110,7 @@ def test_any_pytree_is_a_state(method):
 
 
 @pytest.mark.parametrize("bad", ["nan", "diverging", "slow"])
-@pytest.mark.parametrize("method", METHODS[:2])
+@pytest.mark.parametrize("method", METHODS[:2], ids=word)
 def test_one_bad_lane_of_a_batch_leaves_the_others_as_they_were(method, bad):
     def bent(theta, z):
         rate, shift, bend = theta
@@ -145,7 +150,7 @@ def test_a_traced_tolerance_takes_the_place_of_the_static_one():
 
 def test_residuals_are_those_of_the_iterates_of_solve():
     theta, _ = problem()
-    for solver in (Solver(tolerance=1e-5), Solver("picard", tolerance=1e-2, damping=0.7)):
+    for solver in (Solver(tolerance=1e-5), Solver(Picard(damping=0.7), tolerance=1e-2)):
         _, trace = solve(affine, solver, theta, jnp.zeros(200))
         steps = int(trace.steps)
         curve = np.asarray(jax.jit(lambda s=solver: residuals(affine, s, theta, jnp.zeros(200), 60))())
@@ -153,13 +158,13 @@ def test_residuals_are_those_of_the_iterates_of_solve():
         # The last application measures the image of the best iterate.
         assert float(trace.residual) <= solver.tolerance and curve[steps - 2] <= solver.tolerance
         assert (curve[: steps - 2] > solver.tolerance).all()
-    climbing = residuals(lambda theta, z: theta - 1.2 * z, Solver("picard"), jnp.float32(1.0), jnp.zeros(4), 3)
+    climbing = residuals(lambda theta, z: theta - 1.2 * z, Solver(Picard()), jnp.float32(1.0), jnp.zeros(4), 3)
     np.testing.assert_allclose(climbing, [1.0, 1.2 / 0.2, 1.44 / 1.24], rtol=1e-5)
-    with pytest.raises(InputError, match="'broyden'"):
-        residuals(affine, Solver("broyden"), theta, jnp.zeros(200), 3)
+    with pytest.raises(InputError, match="Broyden\\(memory=5\\)"):
+        residuals(affine, Solver(Broyden()), theta, jnp.zeros(200), 3)
 
 
-@pytest.mark.parametrize("method", METHODS[:2])
+@pytest.mark.parametrize("method", METHODS[:2], ids=word)
 def test_the_best_iterate_is_returned_and_not_the_last(method):
     """1 -> 2 -> 2.1 -> 3 -> 5 -> 9: the residual is least at 2, 0.1 of 2.1. Anderson's third iterate is near 2.11."""
 
@@ -167,7 +172,7 @@ def test_the_best_iterate_is_returned_and_not_the_last(method):
         return jnp.interp(z, jnp.asarray([1.0, 2.0, 2.1, 3.0, 5.0]), theta)
 
     theta = jnp.asarray([2.0, 2.1, 3.0, 5.0, 9.0])
-    steps = 3 if method == "anderson" else 5
+    steps = 3 if method == Anderson() else 5
     z, trace = solve(bent, Solver(method, 1e-6, steps), theta, jnp.ones(1))
     assert int(trace.steps) == steps and not bool(trace.converged)
     np.testing.assert_allclose(z, [2.0], rtol=1e-6)
@@ -203,7 +208,7 @@ def test_a_restart_now_and_then_halves_the_steps_on_a_stiff_map():
     theta, _ = problem(500, 0.99)
     steps = {}
     for restart in (0, 20):
-        solver = Solver(tolerance=1e-6, max_steps=400, restart=restart)
+        solver = Solver(Anderson(restart=restart), tolerance=1e-6, max_steps=400)
         steps[restart] = int(solve(affine, solver, theta, jnp.zeros(500))[1].steps)
     assert steps[20] < 0.7 * steps[0] < 0.7 * 400
 
@@ -211,7 +216,7 @@ def test_a_restart_now_and_then_halves_the_steps_on_a_stiff_map():
 def test_no_ridge_is_so_small_that_it_gives_nan():
     # Two distinct rates: from the third difference on they are linearly dependent.
     theta = (jnp.where(jnp.arange(50) < 20, 0.5, 0.9), jnp.ones(50))
-    curve = residuals(affine, Solver(ridge=0.0), theta, jnp.zeros(50), 40)
+    curve = residuals(affine, Solver(Anderson(ridge=0.0)), theta, jnp.zeros(50), 40)
     assert np.isfinite(np.asarray(curve)).all()
     assert float(jnp.min(curve)) < 1e-6
 
@@ -228,7 +233,7 @@ def test_anderson_ends_at_the_floor_of_its_precision_and_says_that_it_has_not_co
     assert np.isfinite(np.asarray(z)).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS, ids=word)
 def test_a_bfloat16_state_is_walked_in_float32(method):
     theta = jax.tree.map(lambda x: x.astype(jnp.bfloat16), problem(rate=0.5)[0])
     z, trace = solve(affine, Solver(method, 1e-2, 50), theta, jnp.zeros(200, jnp.bfloat16))
@@ -256,7 +261,7 @@ def test_a_zero_solution_converges():
 
 
 def test_a_misspelt_choice_is_refused():
-    with pytest.raises(InputError, match=r"method is 'andersen'; expected one of 'anderson'"):
+    with pytest.raises(InputError, match=r"method is 'andersen'; expected one of Anderson\("):
         Solver(method="andersen")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"max_steps is 0"):
         Solver(max_steps=0)

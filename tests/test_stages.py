@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from dequnmix_jax import mixing, model, neighbours, stages, synthetic, training
+from dequnmix_jax.choices import Analytic, Energy, Simplex
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.verdict import ADEQUATE, Stages, sentences
 
-CONFIG = Model(gradient="analytic", constraint="simplex")
+CONFIG = Model(gradient=Analytic(), constraint=Simplex())
 SHAPE = (24, 20)
 VALID = jnp.ones(SHAPE, bool)
 
@@ -166,7 +167,7 @@ HARM = Rates(endmembers=0.3, network=0.5)
 
 
 def test_a_training_that_harms_leaves_the_start(sample):
-    config = Model(width=4, constraint="simplex", prior="neighbours")
+    config = Model(gradient=Energy(width=4), constraint=Simplex(), prior="neighbours")
     E = sample.endmembers
     run = jax.jit(lambda cube: training.fit(jax.random.key(0), cube, config, PLAN, HARM, endmembers=E))
     params, history = run(sample.cube)
@@ -182,7 +183,7 @@ def test_a_training_that_harms_leaves_the_start(sample):
 
 
 def test_pixels_set_aside_teach_nothing(sample):
-    config = Model(width=4, constraint="simplex")
+    config = Model(gradient=Energy(width=4), constraint=Simplex())
     state = training.begin(jax.random.key(0), sample.cube, config, endmembers=sample.endmembers)
     spoiled = jnp.where(state.aside[..., None], 0.7, sample.cube)
 

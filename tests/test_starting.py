@@ -334,13 +334,13 @@ def test_brightness_that_each_material_has_by_itself_is_not_left_to_linear_mixin
     found = begin(jax.random.key(0), cube, jnp.ones((16, 16), bool))
     assert float(found.shared) < 0.15 * float(found.brightness)
     assert bool(found.scaled) and not bool(found.soft) and "scaled mixing" in dq.reason(found)
-    assert dq.model_for(found).constraint == "cone"
+    assert dq.model_for(found).constraint == dq.Cone()
     order = dq.align(found.endmembers, scene.endmembers)
     truth = scene.abundances * jnp.max(scene.endmembers, axis=1)[None, None]
     error = dq.armse(found.abundances[..., order], truth / jnp.sum(truth, axis=-1, keepdims=True))
     linear = dq.armse(dq.fcls(cube, found.endmembers)[..., order], scene.abundances)
     assert float(error) < 0.8 * float(linear)
-    assert dq.model_for(found._replace(scaled=found.soft, soft=found.scaled)).constraint == "soft"
+    assert dq.model_for(found._replace(scaled=found.soft, soft=found.scaled)).constraint == dq.Soft()
 
 
 def test_too_few_bands_are_named():

@@ -29,7 +29,7 @@ def job(tmp_path_factory):
     spectra = synthetic.spectra(jax.random.key(1), R, B)
     cube = np.asarray(synthetic.linear_scene(jax.random.key(0), (H, W), spectra, 30.0).cube)
     write_image(folder / "scene.img", cube)
-    chosen = config.Model(width=4)
+    chosen = config.Model(gradient=dq.Energy(width=4))
     params = dq.init(jax.random.key(2), jnp.asarray(cube), chosen, endmembers=spectra)
     params["network"]["energy"]["gain"] = jnp.full(4, 0.1)
     scene = dq.read(folder / "scene.img")

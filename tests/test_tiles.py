@@ -43,8 +43,8 @@ def learned(config, cube, strength=1.0):
     moved = [x + strength * 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
     params["network"] = jax.tree.unflatten(tree, moved)
     if "energy" in params["network"]:
-        params["network"]["energy"] |= {"gain": jnp.full(config.width, 0.2), "log_scale": jnp.zeros(config.width)}
-        if config.attention:
+        params["network"]["energy"] |= {"gain": jnp.full(8, 0.2), "log_scale": jnp.zeros(8)}
+        if config.gradient.attention:
             shrink = params["network"]["net"]["attention"]["shrink"]
             shrink["kernel"] = jnp.abs(shrink["kernel"])  # a relu that is off would make the pools a constant
     if "prior" in params:
@@ -71,14 +71,28 @@ def whole_and_tiles(cube, config, params, size, halo, strict=True):
 
 
 CASES = {
-    "default": (dq.Model(width=8, forward=TIGHT), (17, 12), 16),
-    "whole rows": (dq.Model(width=8, forward=TIGHT), (10, W), 16),
-    "simplex": (dq.Model(width=8, constraint="simplex", forward=TIGHT), (16, 16), 16),
-    "prior": (dq.Model(width=8, constraint="simplex", prior="neighbours", forward=TIGHT), (16, 16), 16),
-    "without attention": (dq.Model(width=8, attention=False, forward=TIGHT), (16, 16), 16),
-    "prox": (dq.Model(width=8, prox="conv", metric="euclidean", constraint="simplex", forward=TIGHT), (20, 20), 30),
-    "residual": (dq.Model(width=8, gradient="residual", attention=False, forward=TIGHT), (16, 16), 16),
-    "analytic": (dq.Model(gradient="analytic", forward=TIGHT), (13, 9), 0),
+    "default": (dq.Model(gradient=dq.Energy(width=8), forward=TIGHT), (17, 12), 16),
+    "whole rows": (dq.Model(gradient=dq.Energy(width=8), forward=TIGHT), (10, W), 16),
+    "simplex": (dq.Model(gradient=dq.Energy(width=8), constraint=dq.Simplex(), forward=TIGHT), (16, 16), 16),
+    "prior": (
+        dq.Model(gradient=dq.Energy(width=8), constraint=dq.Simplex(), prior="neighbours", forward=TIGHT),
+        (16, 16),
+        16,
+    ),
+    "without attention": (dq.Model(gradient=dq.Energy(width=8, attention=False), forward=TIGHT), (16, 16), 16),
+    "prox": (
+        dq.Model(
+            gradient=dq.Energy(width=8),
+            prox=dq.Conv(width=8),
+            metric="euclidean",
+            constraint=dq.Simplex(),
+            forward=TIGHT,
+        ),
+        (20, 20),
+        30,
+    ),
+    "residual": (dq.Model(gradient=dq.Residual(width=8, attention=False), forward=TIGHT), (16, 16), 16),
+    "analytic": (dq.Model(gradient=dq.Analytic(), forward=TIGHT), (13, 9), 0),
 }
 SLOW = {"simplex", "whole rows", "without attention", "prox"}  # each compiles two programs
 
@@ -86,7 +100,7 @@ SLOW = {"simplex", "whole rows", "without attention", "prox"}  # each compiles t
 @pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CASES])
 def test_tiles_give_the_answer_of_the_whole(cube, case):
     config, size, halo = CASES[case]
-    params = learned(config, cube, 0.03 if config.gradient == "residual" else 1.0)
+    params = learned(config, cube, 0.03 if isinstance(config.gradient, dq.Residual) else 1.0)
     A, s, tiled_A, tiled_s = whole_and_tiles(cube, config, params, size, halo)
     np.testing.assert_allclose(tiled_A, A, atol=1e-4)
     np.testing.assert_allclose(tiled_s, s, atol=1e-4)
@@ -126,12 +140,12 @@ def test_without_a_halo_there_are_seams_and_the_measured_one_is_enough(cube):
 
 
 def test_a_prior_over_neighbours_couples_pixels_without_a_network():
-    assert reach.couples_pixels(dq.Model(gradient="analytic", prior="neighbours"))
-    assert not reach.couples_pixels(dq.Model(gradient="analytic"))
+    assert reach.couples_pixels(dq.Model(gradient=dq.Analytic(), prior="neighbours"))
+    assert not reach.couples_pixels(dq.Model(gradient=dq.Analytic()))
 
 
 def test_attention_over_the_state_cannot_be_tiled(cube, tmp_path):
-    config = dq.Model(width=4, gradient="residual")
+    config = dq.Model(gradient=dq.Residual(width=4))
     with pytest.raises(dq.InputError, match="no tile can be unmixed alone"):
         dq.unmix_tiled(learned(config, cube), cube, config, tmp_path / "out")
     assert not list(tmp_path.iterdir())
@@ -440,7 +454,7 @@ def test_solvers_are_told_apart(disk, tmp_path):
     config = CASES["default"][0]
     run = Run(params, survey.view(source), config, 16, 16, Guard(source), lambda *_: None)
     others = [
-        replace(run, tile=17), replace(run, halo=None), replace(run, config=replace(config, gamma=7.0)),
+        replace(run, tile=17), replace(run, halo=None), replace(run, config=replace(config, constraint=dq.Softmax())),
         replace(run, params=params | {"endmembers": params["endmembers"] * 1.0001}),
         replace(run, seen=survey.view(replace(source, scale=2.0))), replace(run, seen=survey.view(source, drop=True)),
         replace(run, seen=survey.view(replace(source, nodata=0.0))),
@@ -470,7 +484,7 @@ def test_memory_does_not_depend_on_the_rows(tmp_path):
     """
     bands, columns, resident = 300, 60, {}
     spectra = np.asarray(synthetic.spectra(jax.random.key(1), R, bands))
-    config = dq.Model(gradient="analytic")
+    config = dq.Model(gradient=dq.Analytic())
     metadata = {"model": dataclass_dict(config), "seed": 0}
     checkpoint.save(tmp_path / "model.npz", {"endmembers": spectra, "network": {}}, metadata)
     rng = np.random.default_rng(0)
@@ -487,7 +501,7 @@ def test_memory_does_not_depend_on_the_rows(tmp_path):
 
 # --- what is kept is damaged -----------------------------------------------------------------------------------------
 
-SMALL = dq.Model(gradient="analytic")
+SMALL = dq.Model(gradient=dq.Analytic())
 
 
 @pytest.fixture(scope="module")

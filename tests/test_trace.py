@@ -7,11 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dequnmix_jax.choices import Anderson, Broyden, JaxoptAnderson, Picard
 from dequnmix_jax.config import Solver
 from dequnmix_jax.mixing import project_simplex
 from dequnmix_jax.solvers import solve
 
-METHODS = ("anderson", "picard", "broyden", "jaxopt_anderson")
+METHODS = (Anderson(), Picard(), Broyden(), JaxoptAnderson())
+
+
+def word(method):
+    return method.word
+
+
 SIZE = 6
 EPS = float(np.finfo(np.float32).eps)
 ROUNDING = 32
@@ -134,13 +141,13 @@ def problems(count, seed):
     return jax.tree.map(narrow, (drawn, start, tolerance))
 
 
-def lies(method, count, seed, **choices):
+def lies(method, count, seed):
     """Return which of many traces say converged of an answer that is not, and which give another residual than it has.
 
     NaN as the residual says that nothing is known, and is right of anything that is not converged.
     """
     drawn, start, tolerance = problems(count, seed)
-    solver = Solver(method, max_steps=150, **choices)
+    solver = Solver(method, max_steps=150)
     run = jax.jit(jax.vmap(lambda p, z, goal: solve(apply, solver, p, z, goal)))
     z, trace = jax.tree.map(np.asarray, run(drawn, start, tolerance))
     vanished = np.abs(z).max(axis=1) < TINY  # near the smallest number, whose squares' scale has few digits left
@@ -175,7 +182,7 @@ def named(marks, kinds):
     return {name: int(marks[kinds == k].sum()) for k, name in enumerate(KINDS) if marks[kinds == k].any()}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS, ids=word)
 def test_what_a_trace_says_is_true(method):
     false, wrong, converged, kinds = lies(method, 1400, 1)
     assert not false.any(), named(false, kinds)
@@ -185,15 +192,19 @@ def test_what_a_trace_says_is_true(method):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("choices", [{}, {"damping": 0.7}, {"restart": 0, "memory": 2}], ids=str)
-@pytest.mark.parametrize("method", METHODS)
-def test_what_ten_thousand_traces_say_is_true(method, choices):
-    false, wrong, _, kinds = lies(method, 10_000, 0, **choices)
+@pytest.mark.parametrize(
+    "method",
+    [*METHODS, *(kind(damping=0.7) for kind in (Anderson, Picard, JaxoptAnderson)), Anderson(memory=2, restart=0),
+     Broyden(memory=2), JaxoptAnderson(memory=2)],
+    ids=repr,
+)  # fmt: skip
+def test_what_ten_thousand_traces_say_is_true(method):
+    false, wrong, _, kinds = lies(method, 10_000, 0)
     assert not false.any(), named(false, kinds)
     assert not wrong.any(), named(wrong, kinds)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS, ids=word)
 def test_no_diverging_solve_says_that_it_converged(method):
     """2 z, 1.5 z + 1, -3 z and z^2, from 2."""
 
@@ -207,13 +218,13 @@ def test_no_diverging_solve_says_that_it_converged(method):
     at_rest = (np.abs(left).max(1) <= 1e-3 * np.abs(z).max(1)) | (np.abs(z).max(1) < TINY)
     assert (at_rest | ~np.asarray(trace.converged)).all()
     assert np.asarray(trace.converged)[1] == at_rest[1] and (
-        method != "picard" or not np.asarray(trace.converged).any()
+        method != Picard() or not np.asarray(trace.converged).any()
     )
 
 
 def test_a_state_that_explodes_is_not_alive():
     """From 1e10 on the constant one is below rounding: z + 1 == z, a residual of zero."""
-    z, trace = solve(lambda theta, z: theta * z + 1, Solver("picard", 1e-6, 200), jnp.float32(10.0), jnp.ones(3))
+    z, trace = solve(lambda theta, z: theta * z + 1, Solver(Picard(), 1e-6, 200), jnp.float32(10.0), jnp.ones(3))
     assert not bool(trace.converged) and int(trace.steps) < 12 and float(jnp.max(z)) < 1e9
     z, trace = solve(lambda theta, z: z + jnp.minimum(theta * z, 1e10), Solver(tolerance=1e-3, max_steps=200),
                      jnp.float32(9.0), jnp.ones(3))  # fmt: skip

@@ -10,10 +10,11 @@ import pytest
 
 from dequnmix_jax import metrics, model, objective, synthetic, training
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.choices import Analytic, Energy, Residual, Simplex, Softmax
 from dequnmix_jax.config import Model, Rates, Solver, Training
 from dequnmix_jax.records import Trace
 
-CONFIG = Model(width=4)
+CONFIG = Model(gradient=Energy(width=4))
 SHORT = Training(epochs=12)
 
 
@@ -85,7 +86,7 @@ def test_the_endmembers_come_to_rest_before_the_network_learns(sample):
 
 def pulled(sample, E, pull, plan, steps=4):
     """Train E alone along a given gradient, without a solve; return E as it began and ended, and the subspace."""
-    state = training.begin(jax.random.key(0), sample.cube, Model(gradient="analytic"), endmembers=E)
+    state = training.begin(jax.random.key(0), sample.cube, Model(gradient=Analytic()), endmembers=E)
 
     def objective(params, cube, config, weights, *, initial, **_):
         value, nothing = jnp.sum(pull * params["endmembers"]), jnp.zeros(())
@@ -93,7 +94,7 @@ def pulled(sample, E, pull, plan, steps=4):
         return value, {"angle": nothing, "error": nothing, "trace": trace, "state": initial}
 
     rates = Rates(endmember_decay=0.0)
-    after, _ = training.advance(state, sample.cube, Model(gradient="analytic"), plan, rates, steps, objective=objective)
+    after, _ = training.advance(state, sample.cube, Model(gradient=Analytic()), plan, rates, steps, objective=objective)
     return state.params["endmembers"], after.params["endmembers"], state.subspace
 
 
@@ -171,7 +172,7 @@ def test_masked_pixels_teach_nothing(sample):
 
 def test_the_literal_map_says_when_it_does_not_converge(sample):
     """A free network with a full step is no contraction: the Trace must not claim an equilibrium."""
-    config = Model(gradient="residual", start="random", constraint="simplex", width=8, forward=Solver(max_steps=10))
+    config = Model(gradient=Residual(width=8), init="random", constraint=Simplex(), forward=Solver(max_steps=10))
     params = model.init(jax.random.key(0), sample.cube, config, endmembers=sample.endmembers)
     wild = jax.tree.map(lambda x: 6 * x, params["network"])
     _, trace = model.unmix(params | {"network": wild}, sample.cube, config)
@@ -215,7 +216,7 @@ def mixing_truth(sample):
 
 def test_the_penalty_is_the_frobenius_norm_of_the_jacobian(sample):
     """Hutchinson's estimate against the whole matrix; its derivative against differences, of a map without kinks."""
-    config = Model(constraint="softmax", gamma=5.0, width=4)
+    config = Model(constraint=Softmax(gamma=5.0), gradient=Energy(width=4))
     cube = sample.cube[:4, :5]
     params = model.init(jax.random.key(0), cube, config, endmembers=sample.endmembers)
     params["network"]["energy"] |= {"gain": jnp.full(4, 0.5), "log_scale": jnp.zeros(4)}
@@ -240,7 +241,7 @@ def test_the_penalty_is_the_frobenius_norm_of_the_jacobian(sample):
 
 
 def test_the_penalty_keeps_the_jacobian_small_and_is_off_unless_asked_for(sample):
-    config = Model(gradient="residual", constraint="simplex", metric="euclidean", width=4, forward=Solver(max_steps=20))
+    config = Model(gradient=Residual(width=4), constraint=Simplex(), metric="euclidean", forward=Solver(max_steps=20))
     probe = jax.random.normal(jax.random.key(5), (8, 12, 11, 3))
 
     def run(probes, weight):
@@ -283,7 +284,7 @@ def test_a_schedule_loosens_the_first_solves_and_ends_at_the_tolerance_of_the_so
 
 @pytest.mark.parametrize(("bad", "metric"), [("nan", "data"), ("slow", "euclidean")])
 def test_one_bad_scene_among_eight_leaves_answers_steps_and_gradients_of_the_others(sample, bad, metric):
-    config = Model(gradient="analytic", metric=metric, forward=Solver(max_steps=300))
+    config = Model(gradient=Analytic(), metric=metric, forward=Solver(max_steps=300))
     keys = jax.random.split(jax.random.key(9), 8)
     E = jnp.stack([sample.endmembers * (1 + 0.2 * jax.random.uniform(k, (3, 30))) for k in keys])
     cubes = jnp.stack([jnp.matmul(sample.abundances[:4, :4], e) for e in E])

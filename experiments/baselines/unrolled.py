@@ -90,4 +90,4 @@ def unrolled(
         return Found(found.abundances, found.endmembers)
 
     name = f"unrolled, {layers} layers, {'tied' if tied else 'untied'}"
-    return Method(name, estimate, scaled=config.constraint == "cone")
+    return Method(name, estimate, scaled=config.scales_endmembers)

@@ -13,6 +13,24 @@ The usual order of use:
 from dequnmix_jax.answer import reconstruct
 from dequnmix_jax.certificate import Certificate, certificate
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.choices import (
+    Analytic,
+    Anderson,
+    BiCGSTAB,
+    Broyden,
+    Cone,
+    Conv,
+    Energy,
+    JaxoptAnderson,
+    Neumann,
+    OneStep,
+    Phantom,
+    Picard,
+    Residual,
+    Simplex,
+    Soft,
+    Softmax,
+)
 from dequnmix_jax.classical import fcls, kkt_residual, nnls, scaled_nnls, soft_nnls
 from dequnmix_jax.closed_form import scls, ucls
 from dequnmix_jax.config import RECOMMENDED, Adjoint, Model, Rates, Solver, Training
@@ -68,7 +86,9 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "smooth", "smoother", "Smoother",
     "ucls", "scls", "sunsal", "collaborative_sunsal", "sunsal_tv", "Admm",
     "mvc_nmf", "l_half_nmf", "sgs_nmf", "Factoring", "superpixels", "Superpixels",
-    "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",
+    "Model", "Energy", "Residual", "Analytic", "Conv", "Simplex", "Cone", "Soft", "Softmax",
+    "Solver", "Anderson", "Picard", "Broyden", "JaxoptAnderson",
+    "Adjoint", "BiCGSTAB", "Neumann", "OneStep", "Phantom", "Training", "Rates", "RECOMMENDED",
     "init", "equilibrium_map", "unmix", "unmix_tiled", "Tiled", "last_change", "reconstruct", "fit", "loss",
     "resumable_fit", "fit_patches",
     "fixed_point", "solve", "unrolled", "adjoint_trace",

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from dequnmix_jax import mixing, neighbours, scenewide
+from dequnmix_jax.choices import Softmax
 from dequnmix_jax.config import Model
 from dequnmix_jax.records import Estimate, Params
 
@@ -23,9 +24,11 @@ def read_state(
     if config.free_brightness:
         A, brightness = mixing.normalise_abundances(state, mask)
     else:
-        A = jax.nn.softmax(config.gamma * state, axis=-1) if config.on_logits else state
+        A = state
+        if isinstance(config.constraint, Softmax) and config.on_logits:
+            A = jax.nn.softmax(config.constraint.gamma * state, axis=-1)
         A = jnp.where(valid[..., None], A, 0)
-    if config.constraint == "cone":
+    if config.scales_endmembers:
         brightness = brightness * (scenewide.unit(cube, mask) if whole is None else whole.scale)
         E = mixing.scale_to_unit_maximum(E)
     if "prior" in params:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dequnmix_jax import curvature, lapack, model
+from dequnmix_jax.choices import Residual, Softmax
 from dequnmix_jax.config import Model
 from dequnmix_jax.records import Params, Trace
 
@@ -50,7 +51,7 @@ class Certificate(NamedTuple):
 def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Array | None = None) -> Certificate:
     r"""Certify the convergence of an equilibrium model on one scene.
 
-    For the gradients "energy" and "analytic" with a physical start, on the cone or the simplex, the map is
+    For the gradients Energy() and Analytic() with a physical init, on the cone or the simplex, the map is
 
         f(A) = C_N(A - step N^-1 G(A)),    N = H + c I ("data") or c I ("euclidean"),                          (1)
 
@@ -90,8 +91,8 @@ def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Arr
     of |A - A*| with it (Pinsker) by rate = (1 - step alpha)^(1/2). This is convergence to the equilibrium, not a
     contraction between any two states; the Jacobian there has real eigenvalues of at most 1 - step alpha.
 
-    Nothing is claimed for the gradient "residual", whose derivative is not symmetric and whose attention has no global
-    Lipschitz constant, nor with start="random", where no data term bounds the curvature from below.
+    Nothing is claimed for the gradient Residual(), whose derivative is not symmetric and whose attention has no global
+    Lipschitz constant, nor with init="random", where no data term bounds the curvature from below.
 
     `bound_steps` is the least k + 1 with q^k (a + tol q b) <= tol |A*|: the residual after k steps is at most a q^k in
     the Euclidean norm and |f(A_k)| at least |A*| - b q^(k+1), with a and b the first residual and the distance of the
@@ -131,9 +132,10 @@ def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Arr
     if not _provable(config):
         return seen
     alpha, beta, least = _curvatures(theta, config)
-    limit, best = (1 if config.constraint == "softmax" else 2) / beta, _best(alpha, beta, config)
+    by_entropy = isinstance(config.constraint, Softmax)
+    limit, best = (1 if by_entropy else 2) / beta, _best(alpha, beta, config)
     step, damping = theta["step"], config.forward.damping
-    if config.constraint == "softmax":
+    if by_entropy:
         step = step * damping  # the map moves logits along a line: damping is a shorter step
         rate = _rate(alpha, beta, step, config)
         exists = step <= limit
@@ -166,23 +168,23 @@ def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Arr
 
 def _provable(config: Model) -> bool:
     """Return whether a theorem above speaks of these choices."""
-    plain = config.gradient != "residual" and config.start == "physical"
-    in_euclid = config.metric == "euclidean" and config.constraint != "softmax"
-    return plain and (config.prox == "none" or in_euclid)
+    plain = not isinstance(config.gradient, Residual) and config.physical
+    in_euclid = not config.in_data_metric and not isinstance(config.constraint, Softmax)
+    return plain and (config.prox is None or in_euclid)
 
 
 def _rate(alpha: jax.Array, beta: jax.Array, step: jax.Array, config: Model) -> jax.Array:
     """Return the factor of the three theorems, without damping."""
-    if config.constraint == "softmax":
+    if isinstance(config.constraint, Softmax):
         return jnp.sqrt(jnp.maximum(1 - step * alpha, 0))
-    if config.prox == "conv" and config.constraint == "simplex":
+    if config.prox is not None and config.sums_to_one:
         return jnp.sqrt(jnp.maximum(1 - step * alpha * (2 - step * beta), 0))
     return jnp.maximum(jnp.abs(1 - step * alpha), jnp.abs(1 - step * beta))
 
 
 def _best(alpha: jax.Array, beta: jax.Array, config: Model) -> jax.Array:
     """Return the step at which `_rate` is least."""
-    one_sided = config.constraint == "softmax" or (config.prox == "conv" and config.constraint == "simplex")
+    one_sided = isinstance(config.constraint, Softmax) or (config.prox is not None and config.sums_to_one)
     return 1 / beta if one_sided else 2 / (alpha + beta)
 
 
@@ -206,8 +208,8 @@ def _metric(theta: dict[str, Any], config: Model) -> jax.Array:
     if "M" in theta:
         return theta["M"]
     scale = theta["step"] / theta["eta"]
-    if config.constraint == "softmax":
-        scale = scale * (1 + config.gamma / 2)
+    if isinstance(config.constraint, Softmax):
+        scale = scale * (1 + config.constraint.gamma / 2)
     return scale * jnp.eye(theta["H"].shape[0], dtype=theta["H"].dtype)
 
 
@@ -215,13 +217,13 @@ def _curvatures(theta: dict[str, Any], config: Model) -> tuple[jax.Array, jax.Ar
     """Return alpha, beta and the least eigenvalue of N, on differences of states."""
     H, N = theta["H"], _metric(theta, config)
     h, U = curvature.data_modes(H, not config.free_brightness)
-    if config.constraint == "softmax":
+    if isinstance(config.constraint, Softmax):
         L = jnp.minimum(curvature.largest(theta, U), theta["step"] / theta["eta"])
         alpha = 1 / N[0, 0]
-        return alpha, alpha * (1 + config.gamma / 2 * L), N[0, 0]
+        return alpha, alpha * (1 + config.constraint.gamma / 2 * L), N[0, 0]
     # H and N have the same eigenvectors.
     n = h + jnp.mean(jnp.diagonal(N - H)) if "M" in theta else jnp.ones_like(h) * N[0, 0]
-    if config.prox == "conv":
+    if config.prox is not None:
         beta = curvature.largest(theta, jnp.eye(H.shape[0], dtype=H.dtype)) / N[0, 0]
     else:
         beta = curvature.largest(theta, U / jnp.sqrt(n)[None])
@@ -237,8 +239,8 @@ def _reach_of_logits(
     |A_k - A*|^2 <= gamma D rate^(2 k), D the divergence of the start; with |G(A_k) - G(A*)| <= L |A_k - A*| and
     1 - eta = rate^2 the sum is at most rate^k (|w_0| + eta L (gamma D)^(1/2) / (rate (1 - rate))).
     """
-    valid = theta["mask"]
-    ends = [jax.nn.log_softmax(config.gamma * z, axis=-1) for z in (state, start)]
+    valid, gamma = theta["mask"], config.constraint.gamma  # type: ignore[union-attr]
+    ends = [jax.nn.log_softmax(gamma * z, axis=-1) for z in (state, start)]
     divergence = jnp.maximum(jnp.sum(valid * jnp.exp(ends[0]) * (ends[0] - ends[1])), 0)  # gamma D
     L = curvature.largest(theta, jnp.eye(state.shape[-1], dtype=state.dtype))
     apart = L * jnp.sqrt(divergence)
@@ -258,7 +260,7 @@ def _observed(theta: dict[str, Any], state: jax.Array, config: Model) -> jax.Arr
 
     def advance(u: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
         u = (1 - damping) * u + damping * pull(u)[0]
-        if config.constraint == "simplex":
+        if config.sums_to_one:
             u = u - jnp.mean(u, axis=-1, keepdims=True)
         size = _norm(u, inverse)
         return u / jnp.where(size > 0, size, 1), size

@@ -16,7 +16,6 @@ import numpy as np
 
 from dequnmix_jax import lapack, small
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_finite, check_mask
-from dequnmix_jax.config import Model
 from dequnmix_jax.exact import solve
 from dequnmix_jax.mixing import (
     check_abundances,
@@ -28,6 +27,9 @@ from dequnmix_jax.mixing import (
     scale_to_unit_maximum,
     wide,
 )
+
+SLACK = 0.3
+"""The usual weight of the sum in `soft_nnls`: the size of the materials' own variability over the spread of s."""
 
 
 def nnls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> jax.Array:
@@ -107,7 +109,7 @@ def scaled_nnls(cube: Array, endmembers: Array, *, mask: Array | None = None) ->
 
 
 def soft_nnls(
-    cube: Array, endmembers: Array, *, weight: float | Array = Model.slack, mask: Array | None = None
+    cube: Array, endmembers: Array, *, weight: float | Array = SLACK, mask: Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
     r"""Find abundances whose sum is weighed against the data: NNLS with the sum as one more band.
 

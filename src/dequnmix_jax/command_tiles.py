@@ -59,7 +59,7 @@ def needed(shape: tuple[int, int, int], count: int, config: Model) -> int:
         config: the parts of the map.
     """
     height, width, bands = shape
-    layers = 0 if config.gradient == "analytic" else _LAYERS * config.width
+    layers = 0 if config.network is None else _LAYERS * config.network.width
     return 4 * height * width * (_CUBES * bands + _STATES * count + layers)
 
 
@@ -67,7 +67,7 @@ def in_tiles(args: Namespace, known: Known) -> bool:
     """Return whether a scene is to be unmixed in tiles: as asked, or because it does not fit into memory."""
     if args.tile is not None or args.halo is not None:
         return True
-    if known.config.gradient == "residual" and known.config.attention:
+    if known.config.pools_in_loop:
         return False
     source = open_scene(args)
     room = _free() if source.lazy else None

@@ -1,25 +1,33 @@
-"""Choices: frozen, hashable dataclasses, static under jit. Numbers one may vmap over stand in `Rates`."""
+"""Choices: frozen, hashable dataclasses, static under jit. Numbers one may vmap over stand in `Rates`.
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+A part that may be made in several ways holds a value of `choices`: `constraint=Soft(slack=0.3)`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from dequnmix_jax.checks import InputError
-
-
-def _check_choices(config: Any) -> None:
-    """Raise InputError where a field is not one of the words its type allows."""
-    hints = get_type_hints(type(config))
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if get_origin(hints[item.name]) is Literal and value not in get_args(hints[item.name]):
-            allowed = ", ".join(repr(word) for word in get_args(hints[item.name]))
-            raise InputError(f"{type(config).__name__}.{item.name} is {value!r}; expected one of {allowed}.")
-
-
-def _check_range(config: Any, name: str, low: float, high: float) -> None:
-    value = getattr(config, name)
-    if not low <= value <= high:
-        raise InputError(f"{type(config).__name__}.{name} is {value!r}; expected a value from {low:g} to {high:g}.")
+from dequnmix_jax.choices import (
+    Analytic,
+    Anderson,
+    BiCGSTAB,
+    Broyden,
+    Cone,
+    Conv,
+    Energy,
+    JaxoptAnderson,
+    Network,
+    Neumann,
+    OneStep,
+    Phantom,
+    Picard,
+    Residual,
+    Simplex,
+    Soft,
+    Softmax,
+    check_choices,
+    check_range,
+)
 
 
 @dataclass(frozen=True)
@@ -27,35 +35,25 @@ class Solver:
     """How z = f(z) is solved.
 
     Attributes:
-        method: "anderson" (safeguarded, ours), "picard" (plain or damped iteration), "broyden" and
-            "jaxopt_anderson" (both walked by jaxopt).
+        method: Anderson(), Picard(), Broyden() or JaxoptAnderson(), with their numbers.
         tolerance: on RMS(f(z) - z) / RMS(f(z)); the RMS makes it independent of the size of the image. In float32 1e-6
             can be reached, a hundredth with a state in bfloat16 (`results/precision.md`).
         max_steps: most applications of f, and at least two: one for an image, one that measures it.
-        memory: m, how many differences Anderson (or Broyden) keeps; 2 m + 5 states are held.
-        damping: beta in z + beta (f(z) - z), in (0, 1].
-        ridge: of the least-squares step, relative to its unit diagonal.
-        restart: Anderson forgets its differences after so many steps and gathers new ones; 0: only where a step is
-            refused. To 1e-4 that takes half the steps on stiff linear maps, nine tenths to eleven tenths on scenes
-            (`results/solver_choices.md`).
     """
 
-    method: Literal["anderson", "picard", "broyden", "jaxopt_anderson"] = "anderson"
+    method: Anderson | Picard | Broyden | JaxoptAnderson = field(default_factory=Anderson)
     tolerance: float = 1e-4
     max_steps: int = 200
-    memory: int = 5
-    damping: float = 1.0
-    ridge: float = 1e-6
-    restart: int = 20
 
     def __post_init__(self) -> None:
-        _check_choices(self)
-        _check_range(self, "tolerance", 0.0, 1.0)
-        _check_range(self, "max_steps", 1, 1_000_000)
-        _check_range(self, "memory", 1, 100)
-        _check_range(self, "damping", 1e-6, 1.0)
-        _check_range(self, "ridge", 0.0, 1.0)
-        _check_range(self, "restart", 0, 1_000_000)
+        check_choices(self)
+        check_range(self, "tolerance", 0.0, 1.0)
+        check_range(self, "max_steps", 1, 1_000_000, whole=True)
+
+    @property
+    def damping(self) -> float:
+        """The damping of the method: 1 where it has none."""
+        return 1.0 if isinstance(self.method, Broyden) else self.method.damping
 
 
 @dataclass(frozen=True)
@@ -63,28 +61,40 @@ class Adjoint:
     """How the linear system (I - J^T) u = w of the gradient is solved.
 
     Attributes:
-        method: "bicgstab", "anderson", "neumann" (u = sum of (J^T)^i w, i = 0 .. max_steps), "one_step" (u = w) or
-            "phantom" (the damped sum of Geng et al. 2021; `implicit.adjoint_trace`).
-        tolerance: on RMS(w + J^T u - u) / RMS(w). None: that of the forward solve, its schedule included; the error
-            of the gradient is the sum of both, and the tighter of two would be wasted.
-        max_steps: most products with J^T (for "neumann" and "phantom" exactly this many).
-        memory: of "anderson".
-        damping: tau of "phantom", in (0, 1].
+        method: BiCGSTAB() or Anderson(), which go on to the tolerance, or Neumann(), OneStep() or Phantom(), sums of a
+            number of terms.
+        tolerance: on RMS(w + J^T u - u) / RMS(w); a sum is only judged by it. None: that of the forward solve, its
+            schedule included; the error of the gradient is the sum of both, and the tighter of two would be wasted.
+        max_steps: most products with J^T of BiCGSTAB() and Anderson(); None: 200. A sum has its terms and takes none.
     """
 
-    method: Literal["bicgstab", "anderson", "neumann", "one_step", "phantom"] = "bicgstab"
+    method: BiCGSTAB | Anderson | Neumann | OneStep | Phantom = field(default_factory=BiCGSTAB)
     tolerance: float | None = None
-    max_steps: int = 200
-    memory: int = 5
-    damping: float = 0.5
+    max_steps: int | None = None
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        check_choices(self)
         if self.tolerance is not None:
-            _check_range(self, "tolerance", 0.0, 1.0)
-        _check_range(self, "max_steps", 0, 1_000_000)
-        _check_range(self, "memory", 1, 100)
-        _check_range(self, "damping", 1e-6, 1.0)
+            check_range(self, "tolerance", 0.0, 1.0)
+        if self.max_steps is None:
+            return
+        check_range(self, "max_steps", 0, 1_000_000, whole=True)
+        if not isinstance(self.method, BiCGSTAB | Anderson):
+            more = "" if isinstance(self.method, OneStep) else f" of {self.method.terms} terms"
+            raise InputError(
+                f"Adjoint.max_steps is {self.max_steps} with {self.method!r}, a sum{more}; expected None. Leave "
+                "max_steps out, or write Adjoint(BiCGSTAB(), max_steps=...)."
+            )
+
+    @property
+    def limit(self) -> int:
+        """Most products with J^T."""
+        match self.method:
+            case OneStep():
+                return 0
+            case Neumann(terms) | Phantom(terms):
+                return terms
+        return 200 if self.max_steps is None else self.max_steps
 
 
 @dataclass(frozen=True)
@@ -92,102 +102,103 @@ class Model:
     """The parts of the equilibrium map A = C(P(A - eta G(A; Y, E))).
 
     Attributes:
-        gradient: G. "analytic": the gradient of the data term, no network. "residual": a network with CBAM
-            attention reads A E - Y, as in the paper. "energy": W^T s sigma(W A - W v(Y)), the gradient of a convex
-            energy whatever its weights are, so that the equilibrium exists and is reached; v, a network with CBAM, is
-            the image that the abundances are drawn to, half of the filters W see its values, half its edges.
-        prox: P. "none" or "conv": a learned proximal operator, again by construction.
-        constraint: C. "simplex": projection on A >= 0, sum A = 1 (linear mixing). "cone": A >= 0 with free
-            brightness, abundances = A / sum A (scaled mixing; E is taken at maximum 1). "soft": the same with E at its
-            own level and (sum A - 1)^2 weighed against the data (`slack`), for materials each of which varies in
-            brightness by itself. "softmax": A = softmax(gamma z) on logits z, the least squares regularised by
-            entropy / gamma.
-        start: "physical": the analytic gradient is part of G and the network's last layers start at zero, so that
+        gradient: G. Analytic(), Residual() or Energy(), with the size of its network.
+        prox: P. None or Conv().
+        constraint: C. Simplex(), Cone(), Soft() or Softmax().
+        init: "physical": the analytic gradient is part of G and the network's last layers start at zero, so that
             the untrained equilibrium is the classical answer. "random": the network stands alone, and the softmax acts
             on A itself: A = softmax(gamma P(A - eta G)), the paper's map to the letter.
         metric: in which the step is taken and C projects. "data": M = E E^T / L + (proximity + curvature of the
             network) I, so that the physics is inverted exactly and only the network's part iterates. "euclidean":
-            the literal map. Their equilibria are the same without a prox. "softmax" and a random start are always
+            the literal map. Their equilibria are the same without a prox. Softmax() and a random init are always
             "euclidean".
         proximity: mu of that metric, relative to the largest eigenvalue of E E^T.
         step: eta, in units of 1 / (Lipschitz constant of G) or of the metric; below 2 the plain iteration converges for
             the convex G (`certificate`). None: the step of the smallest certified rate, between 1 and 2, for a convex G
-            without prox on the cone or the simplex. With a random "residual" network, whose constant is not known, eta
-            itself.
-        width: channels of the networks.
-        kernel: side of their convolutions, odd.
+            without prox on the cone or the simplex. With a random Residual(), whose constant is not known, eta itself.
         prior: of neighbours on abundances, after the equilibrium. "none", or "neighbours": maps whose pixels have
             errors of their own are smoothed, as strongly as `smoother` finds at the end of training, on the maps alone.
-        slack: of "soft", weight of the sum, w: |y - A E|^2 + (w |y|_rms)^2 (sum A - 1)^2, |y|_rms the RMS norm of the
-            pixels: error of the data over spread of the brightness. Large: the simplex.
-        gamma: scale of the softmax.
-        attention: with CBAM or without.
-        normalisation: of the "residual" network's layers. "none", or "spectral": none has a norm above one. It keeps
-            the network from growing steep but certifies nothing: attention multiplies features with each other.
         forward, backward: the solvers of the equilibrium and of its adjoint.
     """
 
-    gradient: Literal["analytic", "residual", "energy"] = "energy"
-    prox: Literal["none", "conv"] = "none"
-    constraint: Literal["simplex", "cone", "soft", "softmax"] = "cone"
-    start: Literal["physical", "random"] = "physical"
+    gradient: Energy | Residual | Analytic = field(default_factory=Energy)
+    prox: Conv | None = None
+    constraint: Simplex | Cone | Soft | Softmax = field(default_factory=Cone)
+    init: Literal["physical", "random"] = "physical"
     metric: Literal["data", "euclidean"] = "data"
     proximity: float = 5e-4
     step: float | None = 1.0
-    width: int = 32
-    kernel: int = 3
     prior: Literal["none", "neighbours"] = "none"
-    slack: float = 0.3
-    gamma: float = 100.0
-    attention: bool = True
-    normalisation: Literal["none", "spectral"] = "none"
     forward: Solver = field(default_factory=Solver)
     backward: Adjoint = field(default_factory=Adjoint)
 
     def __post_init__(self) -> None:
-        _check_choices(self)
-        _check_range(self, "proximity", 1e-6, 10.0)
+        check_choices(self)
+        check_range(self, "proximity", 1e-6, 10.0)
         if self.step is not None:
-            _check_range(self, "step", 1e-6, 2.0)
+            check_range(self, "step", 1e-6, 2.0)
         elif (
-            self.gradient == "residual"
-            or (self.start, self.prox) != ("physical", "none")
-            or (self.constraint == "softmax")
+            isinstance(self.gradient, Residual)
+            or not self.physical
+            or self.prox is not None
+            or isinstance(self.constraint, Softmax)
         ):
             raise InputError(
                 "Model.step is None, the step of the smallest certified rate; no such rate is known for a residual "
-                "gradient, a random start, a prox or softmax. Give a number, for example 1.0."
+                "gradient, a random init, a prox or softmax. Give a number, for example 1.0."
             )
-        _check_range(self, "width", 1, 4096)
-        _check_range(self, "kernel", 1, 31)
-        _check_range(self, "slack", 1e-3, 1e3)
-        _check_range(self, "gamma", 1e-6, 1e6)
-        if self.kernel % 2 == 0:
-            raise InputError(
-                f"Model.kernel is {self.kernel}; expected an odd number, so that the image keeps its size."
-            )
-        if self.normalisation == "spectral" and self.gradient != "residual":
-            raise InputError(
-                f'Model(gradient={self.gradient!r}, normalisation="spectral") has nothing to normalise: '
-                'the "energy" holds its norm by construction. Use gradient="residual" or normalisation="none".'
-            )
-        if self.gradient == "analytic" and self.start == "random":
-            raise InputError('Model(gradient="analytic", start="random") has nothing random; use start="physical".')
+        if isinstance(self.gradient, Analytic) and not self.physical:
+            raise InputError('Model(gradient=Analytic(), init="random") has nothing random; use init="physical".')
+
+    @property
+    def physical(self) -> bool:
+        """Whether the data term is part of the map, and the untrained network silent."""
+        return self.init == "physical"
 
     @property
     def in_data_metric(self) -> bool:
         """Whether the step is taken and projected in the metric of the data term."""
-        return self.metric == "data" and self.start == "physical" and self.constraint != "softmax"
+        return self.metric == "data" and self.physical and not isinstance(self.constraint, Softmax)
 
     @property
     def free_brightness(self) -> bool:
         """Whether the state is abundances times a brightness of the pixel, on the cone A >= 0."""
-        return self.constraint in ("cone", "soft")
+        return isinstance(self.constraint, Cone | Soft)
+
+    @property
+    def sums_to_one(self) -> bool:
+        """Whether every state is projected on sum A = 1."""
+        return isinstance(self.constraint, Simplex)
+
+    @property
+    def scales_endmembers(self) -> bool:
+        """Whether E is taken at maximum 1."""
+        return isinstance(self.constraint, Cone)
 
     @property
     def on_logits(self) -> bool:
         """Whether the state holds logits, with A = softmax(gamma z)."""
-        return self.constraint == "softmax" and self.start == "physical"
+        return isinstance(self.constraint, Softmax) and self.physical
+
+    @property
+    def pools_in_loop(self) -> bool:
+        """Whether attention pools over all pixels at every step of the solve: no part of a scene is then alone."""
+        return isinstance(self.gradient, Residual) and self.gradient.attention
+
+    @property
+    def network(self) -> Network | None:
+        """The network of the gradient, if it has one."""
+        return None if isinstance(self.gradient, Analytic) else self.gradient
+
+    @property
+    def largest_kernel(self) -> int:
+        """The largest side of all convolutions; 1 where there is none."""
+        return max((part.kernel for part in (self.network, self.prox) if part is not None), default=1)
+
+    @property
+    def smooths(self) -> bool:
+        """Whether a prior of neighbours smooths the maps."""
+        return self.prior == "neighbours"
 
 
 @dataclass(frozen=True)
@@ -238,15 +249,15 @@ class Training:
     judged: bool = False
 
     def __post_init__(self) -> None:
-        _check_choices(self)
-        _check_range(self, "epochs", 0, 1_000_000)
-        _check_range(self, "decay_every", 1, 1_000_000)
-        _check_range(self, "holdout", 0.0, 0.9)
-        _check_range(self, "endmembers_first", 0.0, 1.0)
-        _check_range(self, "probes", 0, 1000)
-        _check_range(self, "loosest", 0.0, 1.0)
-        _check_range(self, "patience", 0, 1_000_000)
-        _check_range(self, "least", 0.0, 1.0)
+        check_choices(self)
+        check_range(self, "epochs", 0, 1_000_000)
+        check_range(self, "decay_every", 1, 1_000_000)
+        check_range(self, "holdout", 0.0, 0.9)
+        check_range(self, "endmembers_first", 0.0, 1.0)
+        check_range(self, "probes", 0, 1000)
+        check_range(self, "loosest", 0.0, 1.0)
+        check_range(self, "patience", 0, 1_000_000)
+        check_range(self, "least", 0.0, 1.0)
 
     @property
     def settled(self) -> int:

@@ -10,8 +10,8 @@
     [rates]
     spread = 1.0
 
-The tables hold the fields of `Model`, `Solver` (model.forward), `Adjoint` (model.backward), `Training` and `Rates`;
-what is not named stays as recommended. "none" stands for None.
+The tables hold the words of `choice_words` for `Model`, `Solver` (model.forward) and `Adjoint` (model.backward), and
+the fields of `Training` and `Rates`; what is not named stays as recommended. "none" stands for None.
 """
 
 import math
@@ -22,37 +22,42 @@ from pathlib import Path
 from typing import Any
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.choice_words import belonging, check_words, known_words, model_of
 from dequnmix_jax.config import RECOMMENDED, Model, Rates, Training
 
 _LARGEST = 2**20
-_NONE = {"model": ("step",), "model.backward": ("tolerance",)}  # the fields that may be None
+_NONE = {"model": ("step",), "model.backward": ("tolerance",)}  # what may be None
+_SOLVERS = ("forward", "backward")
 
 
-def read_configuration(path: Path | None) -> tuple[Model, Training, Rates]:
+def read_configuration(path: Path | None, options: Mapping[str, str] | None = None) -> tuple[Model, Training, Rates]:
     """Return the model, its training and the rates that a file asks for; the recommended ones when there is none.
 
     Args:
         path: a TOML file, or None.
+        options: words of the table "model" that the command line says: they go before those of the file, and what the
+            file says of a choice that they replace is left out.
 
     Returns:
         (Model, Training, Rates).
 
     Raises:
-        InputError: the file cannot be read, or holds a key or a value that is unknown.
+        InputError: the file cannot be read, or holds a key or a value that is unknown, or one of a choice that is not
+            made.
     """
     training, rates = RECOMMENDED
+    options = {} if options is None else options
     if path is None:
-        return Model(), training, rates
+        return _model({}, options, None), training, rates
     found = _tables(path)
     _known(found, ("model", "training", "rates"), path, "")
     whole = _content(found.get("model", {}), path, "model")
-    parts = {name: whole.pop(name) for name in ("forward", "backward") if name in whole}
-    model = Model()
+    parts = {name: whole.pop(name) for name in _SOLVERS if name in whole}
+    words = _checked(whole, known_words("model"), path, "model", also=_SOLVERS)
+    for name, content in parts.items():
+        words[name] = _checked(content, known_words(f"model.{name}"), path, f"model.{name}")
     try:
-        for name, content in parts.items():
-            solver = _replaced(getattr(model, name), content, path, f"model.{name}")
-            model = replace(model, **{name: solver})
-        model = _replaced(model, whole, path, "model", also=("forward", "backward"))
+        model = _model(words, options, path)
         training = _replaced(training, found.get("training", {}), path, "training")
     except InputError as error:
         said = str(error)
@@ -98,9 +103,32 @@ def _known(found: Mapping[str, Any], known: Sequence[str], path: Path, table: st
             raise InputError(f"{path} has the key {table}{key}, which is unknown; expected one of {', '.join(known)}.")
 
 
-def _replaced(default: Any, value: Any, path: Path, table: str, also: Sequence[str] = ()) -> Any:
-    content = _content(value, path, table)
-    kinds = {entry.name: type(getattr(default, entry.name)) for entry in fields(default) if entry.name not in also}
+def _model(words: Mapping[str, Any], options: Mapping[str, str], path: Path | None) -> Model:
+    """Return the model of the words of a file and of the command line."""
+
+    def name(word: str) -> str:
+        return f"--{word}" if word in options else f"{path} says model.{word}"
+
+    alone = {word: value for word, value in words.items() if word not in _SOLVERS}
+    merged = {**alone, **options}
+    for word in alone:
+        if word in belonging("model", alone) and word not in belonging("model", merged):
+            del merged[word]  # of a choice that an option has replaced
+    check_words("model", merged, name)
+    solvers = {part: words[part] for part in _SOLVERS if part in words}
+    for part, inner in solvers.items():
+        check_words(f"model.{part}", inner, lambda word, part=part: f"{path} says model.{part}.{word}")  # type: ignore[misc]
+    return model_of(merged | solvers)
+
+
+def _replaced(default: Any, value: Any, path: Path, table: str) -> Any:
+    kinds = {entry.name: type(getattr(default, entry.name)) for entry in fields(default)}
+    return replace(default, **_checked(value, kinds, path, table))
+
+
+def _checked(value: Any, kinds: Mapping[str, type], path: Path, table: str, also: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the content of a table whose keys are known and whose values are of their kinds."""
+    content, kinds = _content(value, path, table), dict(kinds)
     _known(content, (*kinds, *also), path, f"{table}.")
     for key, entry in content.items():
         if key in _NONE.get(table, ()):
@@ -112,4 +140,4 @@ def _replaced(default: Any, value: Any, path: Path, table: str, also: Sequence[s
         if not isinstance(entry, wanted) or (isinstance(entry, bool) and kinds[key] is not bool):
             what = {bool: "true or false", int: "a whole number", float: "a number"}.get(kinds[key], "a word in quotes")
             raise InputError(f"{path} says {table}.{key} = {entry!r}; expected {what}.")
-    return replace(default, **content)
+    return content

@@ -85,7 +85,7 @@ def unmix_in_strips(
     neighbours at all.
 
     Args:
-        params, config: as `unmix`; `config.gradient` not "residual" with attention, which pools within the loop.
+        params, config: as `unmix`; `config.gradient` not Residual() with attention, which pools within the loop.
         cube: (H, W, B), best already divided along its rows over the mesh.
         mesh: of one axis.
         halo: rows taken from each neighbour; at most those of a strip, ceil(H / devices).
@@ -100,14 +100,14 @@ def unmix_in_strips(
     name = _axis(mesh)
     check_cube(cube)
     check_mask(mask, cube)
-    if config.gradient == "residual" and config.attention:
+    if config.pools_in_loop:
         raise InputError(
-            'Model(gradient="residual", attention=True) pools over all pixels at every step of the loop; expected a '
-            'map whose strips are solved alone. Use gradient="energy", or attention=False.'
+            "Model(gradient=Residual(attention=True)) pools over all pixels at every step of the loop; expected a "
+            "map whose strips are solved alone. Use gradient=Energy(), or Residual(attention=False)."
         )
     height = np.shape(cube)[0]
     rows = -(-height // mesh.size)
-    least = config.kernel // 2 if scenewide.pools_channels(config) and mesh.size > 1 else 0
+    least = scenewide.pooling_reach(config) if mesh.size > 1 else 0
     if not least <= halo <= rows:
         raise InputError(
             f"halo is {halo}; expected between {least} and the {rows} rows of a strip ({height} rows on {mesh.size} "

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from dequnmix_jax.choices import Anderson, BiCGSTAB, Neumann, OneStep, Phantom
 from dequnmix_jax.config import Adjoint, Solver
 from dequnmix_jax.records import Trace
 from dequnmix_jax.solvers import Map, flatten, relative, rms, solve
@@ -81,11 +82,11 @@ def adjoint_trace(
     """Solve the adjoint system u = w + J^T u and say how it went.
 
     The cotangent is brought to unit RMS first, so that the tolerance means the same for a sum and for a mean loss.
-    "neumann", "one_step" and "phantom" are one damped iteration, cut short:
+    Neumann(), OneStep() and Phantom() are one damped iteration, cut short:
 
         u_0 = tau w,    u_(i+1) = u_i + tau (w + J^T u_i - u_i)
 
-    with tau = 1 but for "phantom": k products give tau sum of B^i w for i = 0 .. k with B = tau J^T + (1 - tau) I, the
+    with tau = 1 but for Phantom(): k products give tau sum of B^i w for i = 0 .. k with B = tau J^T + (1 - tau) I, the
     phantom gradient of Geng et al. 2021 (NeurIPS, "On training implicit models"). At an equilibrium their unrolled form
     is the same number, since each of its damped steps starts where it ends.
 
@@ -109,17 +110,18 @@ def adjoint_trace(
     def pull(u: jax.Array) -> jax.Array:
         return linear(u)[0]
 
-    if backward.method in ("neumann", "one_step", "phantom"):
-        count = 0 if backward.method == "one_step" else backward.max_steps
-        tau = jnp.asarray(backward.damping if backward.method == "phantom" else 1, x.dtype)
-        u, _ = lax.scan(lambda u, _: (u + tau * (unit + pull(u) - u), None), tau * unit, None, length=count)
-        steps = jnp.asarray(count, jnp.int32)
-    elif backward.method == "bicgstab":
-        u, steps = _bicgstab(lambda u: u - pull(u), unit, goal, backward.max_steps)
-    else:
-        solver = Solver(max_steps=max(backward.max_steps, 1), memory=backward.memory)
-        u, trace = solve(_pulled, solver, (jax.tree_util.Partial(pull), unit), unit, goal)
-        steps = trace.steps
+    match backward.method:
+        case BiCGSTAB():
+            u, steps = _bicgstab(lambda u: u - pull(u), unit, goal, backward.limit)
+        case Anderson() as method:
+            solver = Solver(method, max_steps=max(backward.limit, 1))
+            u, trace = solve(_pulled, solver, (jax.tree_util.Partial(pull), unit), unit, goal)
+            steps = trace.steps
+        case Neumann() | OneStep() | Phantom() as method:
+            tau = jnp.asarray(method.damping if isinstance(method, Phantom) else 1, x.dtype)
+            count = backward.limit
+            u, _ = lax.scan(lambda u, _: (u + tau * (unit + pull(u) - u), None), tau * unit, None, length=count)
+            steps = jnp.asarray(count, jnp.int32)
     residual = relative(rms(unit + pull(u) - u), rms(unit))
     return unravel(u * scale), Trace(steps + 1, residual, residual <= goal)
 

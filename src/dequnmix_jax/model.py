@@ -27,6 +27,7 @@ from dequnmix_jax import (
     scenewide,
 )
 from dequnmix_jax.checks import InputError, check_count, check_cube, check_endmembers, check_finite, check_mask
+from dequnmix_jax.choices import Analytic, Energy, Network, Residual, Soft, Softmax
 from dequnmix_jax.config import Model
 from dequnmix_jax.implicit import fixed_point
 from dequnmix_jax.records import Estimate, Params, Trace
@@ -46,8 +47,8 @@ def init(
         mask: (H, W) bool, True where the pixel is valid.
 
     Returns:
-        `{"endmembers": (R, B), "network": {...}}`. With `start="physical"` the last layers are zero and `unmix`
-        returns FCLS ("simplex") or NNLS divided by its sum ("cone"; "soft": with the sum as one more band). With
+        `{"endmembers": (R, B), "network": {...}}`. With `init="physical"` the last layers are zero and `unmix`
+        returns FCLS (Simplex()) or NNLS divided by its sum (Cone(); Soft(): with the sum as one more band). With
         `Model.prior` also "prior", which smooths nothing yet.
 
     Raises:
@@ -61,26 +62,28 @@ def init(
     check_finite(endmembers[None], name="endmembers")
     count, bands = np.shape(endmembers)
     keys = jax.random.split(key, 5)
-    physical = config.start == "physical"
     weights: dict[str, Any] = {}
-    if config.gradient != "analytic":
-        weights["first"] = jax.random.normal(keys[0], (bands, config.width)) / bands**0.5
-        weights["bias"] = jnp.zeros(config.width)
-        features, ones = jnp.zeros((1, 1, config.width), jnp.float32), jnp.ones((1, 1, 1), jnp.float32)
-        weights["net"] = _net(config, count).init(keys[1], features, ones)["params"]
-    if config.gradient == "energy":
-        weights["energy"] = network.init_energy(keys[2], config.kernel, count, config.width, 0.0 if physical else 1.0)
-    if config.prox == "conv":
-        weights["prox"] = network.init_energy(keys[3], config.kernel, count, config.width, 0.0 if physical else 0.5)
+    gradient, prox = config.gradient, config.prox
+    if not isinstance(gradient, Analytic):
+        weights["first"] = jax.random.normal(keys[0], (bands, gradient.width)) / bands**0.5
+        weights["bias"] = jnp.zeros(gradient.width)
+        features, ones = jnp.zeros((1, 1, gradient.width), jnp.float32), jnp.ones((1, 1, 1), jnp.float32)
+        weights["net"] = _net(gradient, config, count).init(keys[1], features, ones)["params"]
+    if isinstance(gradient, Energy):
+        gain = 0.0 if config.physical else 1.0
+        weights["energy"] = network.init_energy(keys[2], gradient.kernel, count, gradient.width, gain)
+    if prox is not None:
+        gain = 0.0 if config.physical else 0.5
+        weights["prox"] = network.init_energy(keys[3], prox.kernel, count, prox.width, gain)
     E = jnp.asarray(endmembers)
-    if config.constraint == "cone":
+    if config.scales_endmembers:
         E = mixing.scale_to_unit_maximum(E)
     params = {"endmembers": E, "network": jax.tree.map(lambda x: x.astype(E.dtype), weights)}
-    return params | ({"prior": neighbours.nothing(count)._asdict()} if config.prior == "neighbours" else {})
+    return params | ({"prior": neighbours.nothing(count)._asdict()} if config.smooths else {})
 
 
-def _net(config: Model, count: int) -> network.Net:
-    return network.Net(config.width, count, config.kernel, config.attention, config.start == "physical")
+def _net(gradient: Network, config: Model, count: int) -> network.Net:
+    return network.Net(gradient.width, count, gradient.kernel, gradient.attention, config.physical)
 
 
 def factor(
@@ -106,7 +109,7 @@ def factor(
     m, Y = valid.astype(cube.dtype), jnp.where(valid, cube, 0)
     whole = scenewide.Scenewide(scenewide.unit(cube, mask)) if whole is None else whole
     scale = whole.scale
-    E = mixing.scale_to_unit_maximum(E) if config.constraint == "cone" else E / scale
+    E = mixing.scale_to_unit_maximum(E) if config.scales_endmembers else E / scale
     weight = jnp.ones(Y.shape[-1], Y.dtype) if bands is None else bands
     E = E * weight[None]
 
@@ -115,12 +118,12 @@ def factor(
         # each step of training.
         return mixing.correlate(Y, spectra * (weight / scale)[None])
 
-    theta: dict[str, Any] = {"mask": m, "windows": convolution.whole_windows(m, config.kernel)}
+    theta: dict[str, Any] = {"mask": m}
     flat = jnp.zeros((), cube.dtype)  # the Lipschitz constant of the data term
-    if config.start == "physical":
+    if config.physical:
         centre = jnp.zeros_like(E[:1]) if config.free_brightness else jnp.mean(E, axis=0, keepdims=True)
         # (sum A - 1)^2: one more band, of ones. In units of the RMS the mean square norm of the pixels is B.
-        level = config.slack**2 * jnp.sum(weight) if config.constraint == "soft" else flat
+        level = config.constraint.slack**2 * jnp.sum(weight) if isinstance(config.constraint, Soft) else flat
         H = mixing.gram(E - centre) + level
         L = convolution.spectral_bound(H)
         L = jnp.where(L > 0, L, 1)
@@ -129,30 +132,34 @@ def factor(
             b = correlate(E - centre) - mixing.correlate(centre[None], E - centre) + level
             theta["b"] = m * b / L
         flat = flat + 1
-    if config.gradient == "residual":
+    gradient = config.gradient
+    if isinstance(gradient, Residual):
         theta["first"], theta["net"] = jnp.matmul(E, weights["first"]), weights["net"]
         unit = jnp.ones((), E.dtype)
-        if config.normalisation == "spectral":
+        if gradient.spectral:
             unit = jnp.sqrt(jnp.maximum(convolution.spectral_bound(mixing.gram(theta["first"])), 1))
             theta |= {"first": theta["first"] / unit, "net": network.bounded(weights["net"])}
         theta["offset"] = correlate(weights["first"].T) / unit - weights["bias"][None, None]
-    if config.gradient == "energy":
+    learned = jnp.zeros((), cube.dtype)
+    if isinstance(gradient, Energy):
         features = correlate(weights["first"].T) + weights["bias"][None, None]
-        guide = _net(config, E.shape[0]).apply({"params": weights["net"]}, features, m, whole.pools)
-        energy = network.energy_weights(weights["energy"], pointwise=config.width // 2)
+        guide = _net(gradient, config, E.shape[0]).apply({"params": weights["net"]}, features, m, whole.pools)
+        energy = network.energy_weights(weights["energy"], pointwise=gradient.width // 2)
         # Fewer bands, more noise, more to mend: the learned energy is one of the whole data term, and stands against
         # that of half the bands with twice the weight.
         theta["energy"] = energy | {"gain": energy["gain"] * (weight.size / jnp.maximum(jnp.sum(weight), 1))}
         theta["drive"] = convolution.convolve(guide, theta["energy"]["filters"])
-    learned = network.energy_bound(theta["energy"]) if config.gradient == "energy" else jnp.zeros((), cube.dtype)
-    if config.prox == "conv":
+        theta["windows"] = convolution.whole_windows(m, gradient.kernel)
+        learned = network.energy_bound(theta["energy"])
+    if config.prox is not None:
         prox = network.energy_weights(weights["prox"])
         theta["prox"] = prox | {"gain": jnp.minimum(prox["gain"], 1)}
+        theta["prox_windows"] = convolution.whole_windows(m, config.prox.kernel)
     in_data_metric = config.in_data_metric
     # The paper's literal network has no known Lipschitz constant: eta is then the step itself.
     shift = learned + (config.proximity if in_data_metric else flat)
     if config.step is None:
-        theta["step"] = curvature.best_step(theta["H"], shift, in_data_metric, config.constraint == "simplex")
+        theta["step"] = curvature.best_step(theta["H"], shift, in_data_metric, config.sums_to_one)
     else:
         theta["step"] = jnp.asarray(config.step, cube.dtype)
     if in_data_metric:
@@ -167,7 +174,7 @@ def factor(
         w = correlate(V[:, :-1]) - mixing.correlate(centre[None], V[:, :-1]) + jnp.sqrt(level) * V[:, -1][None, None]
         theta |= {"M": M, "root": root, "unroot": unroot, "shift": shift, "w": m * w / jnp.sqrt(L)}
         if E.shape[0] <= projection.LARGEST:
-            theta["faces"] = lax.stop_gradient(projection.faces(root, config.constraint == "simplex"))
+            theta["faces"] = lax.stop_gradient(projection.faces(root, config.sums_to_one))
     else:
         theta["eta"] = theta["step"] / jnp.where(shift > 0, shift, 1)
     return theta
@@ -177,9 +184,12 @@ def factor(
 def state_map(config: Model) -> Map:
     """Return equation (1) as a function f(theta, state) with a stable identity; theta comes from `factor`."""
 
+    # Of Softmax() alone, and read there alone.
+    gamma = config.constraint.gamma if isinstance(config.constraint, Softmax) else jnp.nan
+
     def f(theta: dict[str, Any], state: jax.Array) -> jax.Array:
         m = theta["mask"]
-        A = jax.nn.softmax(config.gamma * state, axis=-1) * m if config.on_logits else state
+        A = jax.nn.softmax(gamma * state, axis=-1) * m if config.on_logits else state
         G = _learned(theta, A, config)
         if config.in_data_metric:
             return _project_in_metric(theta, state, G, config) * m
@@ -187,12 +197,12 @@ def state_map(config: Model) -> Map:
             G = G + jnp.matmul(A, theta["H"], precision=lax.Precision.HIGHEST) - theta["b"]
         if config.on_logits:
             # Mirror descent on the entropy-regularised problem: z* = -G, A* = softmax(gamma z*).
-            eta = theta["eta"] / (1 + config.gamma / 2)
+            eta = theta["eta"] / (1 + gamma / 2)
             return _prox(theta, state - eta * (G + state)) * m
         A = _prox(theta, state - theta["eta"] * G)
-        if config.constraint == "softmax":
-            return jax.nn.softmax(config.gamma * A, axis=-1) * m
-        return (mixing.project_simplex(A) if config.constraint == "simplex" else mixing.project_cone(A)) * m
+        if isinstance(config.constraint, Softmax):
+            return jax.nn.softmax(gamma * A, axis=-1) * m
+        return (mixing.project_simplex(A) if config.sums_to_one else mixing.project_cone(A)) * m
 
     return f
 
@@ -200,11 +210,11 @@ def state_map(config: Model) -> Map:
 def _learned(theta: dict[str, Any], A: jax.Array, config: Model) -> jax.Array:
     """Return the network's part of G(A; Y, E), without bands: (H, W, R)."""
     G = jnp.zeros_like(A)
-    if config.gradient == "energy":
+    if isinstance(config.gradient, Energy):
         G = G + network.energy_gradient(A, theta["drive"], theta["energy"], theta["mask"], theta["windows"])
-    if config.gradient == "residual":
+    if isinstance(config.gradient, Residual):
         features = jnp.matmul(A, theta["first"]) - theta["offset"]
-        G = G + _net(config, A.shape[-1]).apply({"params": theta["net"]}, features, theta["mask"])
+        G = G + _net(config.gradient, config, A.shape[-1]).apply({"params": theta["net"]}, features, theta["mask"])
     return G
 
 
@@ -216,7 +226,7 @@ def _prox(theta: dict[str, Any], X: jax.Array) -> jax.Array:
     if "prox" not in theta:
         return X
     weights = theta["prox"]
-    return X - network.energy_gradient(X, jnp.zeros((1, 1, 1), X.dtype), weights, theta["mask"], theta["windows"])
+    return X - network.energy_gradient(X, jnp.zeros((1, 1, 1), X.dtype), weights, theta["mask"], theta["prox_windows"])
 
 
 def _project_in_metric(theta: dict[str, Any], A: jax.Array, G: jax.Array, config: Model) -> jax.Array:
@@ -233,7 +243,7 @@ def _project_in_metric(theta: dict[str, Any], A: jax.Array, G: jax.Array, config
         w = jnp.matmul(_prox(theta, X), root, precision=lax.Precision.HIGHEST)
     if "faces" in theta:
         return projection.minimise(root, w, theta["faces"])
-    exact = classical.fcls if config.constraint == "simplex" else classical.nnls
+    exact = classical.fcls if config.sums_to_one else classical.nnls
     return exact(w, root)
 
 
@@ -242,8 +252,8 @@ def equilibrium_map(
 ) -> jax.Array:
     """Apply the equilibrium map of the paper once.
 
-    f(A) = C(P(A - eta G(A; Y, E))), with the choices of `config`. The state is A itself ("simplex"), A times the
-    brightness ("soft"; in units of the RMS of the cube: "cone"), or logits z with A = softmax(gamma z) ("softmax").
+    f(A) = C(P(A - eta G(A; Y, E))), with the choices of `config`. The state is A itself (Simplex()), A times the
+    brightness (Soft(); in units of the RMS of the cube: Cone()), or logits z with A = softmax(gamma z) (Softmax()).
 
     Args:
         params: from `init` or `fit`.

@@ -143,7 +143,7 @@ def draw(
     notes = list(seen.source.notes)
     if len(taken) < count:
         notes.append(f"The scene has {len(taken)} patches that are half valid, of {count} asked for.")
-    cube, mask, corners = _laid(taken, sides, max(config.kernel, _ATTENTION) // 2)
+    cube, mask, corners = _laid(taken, sides, max(config.largest_kernel, _ATTENTION) // 2)
     origin = seen.source
     mosaic = Scene(
         cube,

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax import model
+from dequnmix_jax.choices import Conv, Energy
 from dequnmix_jax.config import Model
 from dequnmix_jax.records import Params
 from dequnmix_jax.scene import Array
@@ -53,14 +54,15 @@ class Reach(NamedTuple):
 
 def couples_pixels(config: Model) -> bool:
     """Return whether the answer of a pixel depends on others, apart from what the whole scene decides."""
-    return config.gradient != "analytic" or config.prox != "none" or config.prior != "none"
+    return config.network is not None or config.prox is not None or config.smooths
 
 
 def network_reach(config: Model) -> int:
     """Return how many pixels away the networks look before any step is taken, and in the first one."""
-    half = config.kernel // 2
-    guide = (2 * half + (3 if config.attention else 0)) if config.gradient != "analytic" else 0
-    return guide + (2 * half if config.gradient == "energy" or config.prox == "conv" else 0)
+    net = config.network
+    guide = 0 if net is None else 2 * (net.kernel // 2) + (3 if net.attention else 0)
+    filters = [part.kernel // 2 for part in (config.gradient, config.prox) if isinstance(part, Energy | Conv)]
+    return guide + 2 * max(filters, default=0)
 
 
 @partial(jax.jit, static_argnums=5)

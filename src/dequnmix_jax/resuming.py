@@ -22,6 +22,7 @@ import numpy as np
 from dequnmix_jax import checkpoint, stages, training
 from dequnmix_jax.atomic import reserved
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.choice_words import words_of
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.records import History, Params
 from dequnmix_jax.scenewide import Scenewide
@@ -151,7 +152,7 @@ def fingerprint(
         "scene": _digest(cube, mask, *jax.tree.leaves(whole)),
         "start": count if endmembers is None else _digest(endmembers),
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
-        "model": asdict(config),
+        "model": words_of(config),
         "training": asdict(choices),
         "rates": rates._asdict(),
         "versions": {name: package_version(name) for name in ("dequnmix-jax", "jax", "jaxlib", "numpy")},

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from dequnmix_jax import mixing, network
+from dequnmix_jax.choices import Energy
 from dequnmix_jax.config import Model
 from dequnmix_jax.records import Params
 
@@ -37,7 +38,12 @@ def unit(cube: jax.Array, mask: jax.Array | None = None) -> jax.Array:
 
 def pools_channels(config: Model) -> bool:
     """Return whether the map pools over all pixels of the cube, before the loop."""
-    return config.gradient == "energy" and config.attention
+    return isinstance(config.gradient, Energy) and config.gradient.attention
+
+
+def pooling_reach(config: Model) -> int:
+    """Return how many pixels around a tile are needed to pool over it: half a kernel, 0 where nothing is pooled."""
+    return config.gradient.kernel // 2 if isinstance(config.gradient, Energy) and config.gradient.attention else 0
 
 
 def pool_tile(
@@ -46,7 +52,7 @@ def pool_tile(
     """Return what a tile adds to the pools of attention: sum and maximum over the pixels of its core.
 
     Args:
-        params: of a model with the gradient "energy".
+        params: of a model with the gradient Energy().
         cube: (H, W, B), the tile with at least one pixel of the scene around its core (half a kernel), 0 where masked.
         mask: (H, W) bool, True where the pixel is valid.
         core: (H, W) bool, the pixels that no other tile counts.

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.choice_words import words_of
+from dequnmix_jax.config import Adjoint, Model, Solver
 from dequnmix_jax.envi_header import find_header
 from dequnmix_jax.ground import pixel_area
 from dequnmix_jax.maps import KINDS
@@ -60,6 +62,8 @@ def package_version(package: str) -> str:
 
 def as_json(value: Any) -> Any:
     """Return a value as JSON can hold it; numbers that are not finite become text, since JSON has none."""
+    if isinstance(value, Model | Solver | Adjoint):
+        return as_json(words_of(value))  # a value of a choice is more than its numbers
     if is_dataclass(value) and not isinstance(value, type):
         return as_json(asdict(value))
     if isinstance(value, Mapping):

@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from dequnmix_jax import small
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.choices import Anderson, Broyden, JaxoptAnderson, Picard
 from dequnmix_jax.config import Solver
 from dequnmix_jax.records import Trace
 from dequnmix_jax.varying import alongside
@@ -81,10 +82,10 @@ def solve(
     """
     flat, x0, unravel = flatten(f, theta, start)
     goal = jnp.asarray(solver.tolerance if tolerance is None else tolerance, x0.dtype)
-    if solver.method in ("anderson", "picard"):
+    if isinstance(solver.method, Anderson | Picard):
         z, trace = _walk(flat, solver, x0, goal, jax.tree.leaves(start)[0].dtype)
     else:
-        z, trace = _jaxopt(flat, solver, x0, goal, jax.tree.leaves(start)[0].dtype)
+        z, trace = _jaxopt(flat, solver.method, solver.max_steps, x0, goal, jax.tree.leaves(start)[0].dtype)
     return unravel(z), trace
 
 
@@ -119,14 +120,14 @@ def residuals(f: Map, solver: Solver, theta: Any, start: Any, steps: int) -> jax
 
     Args:
         f, theta, start: as `solve`.
-        solver: "anderson" or "picard"; the tolerance and the limit of steps take no part.
+        solver: of Anderson() or Picard(); the tolerance and the limit of steps take no part.
         steps: applications of f.
 
     Returns:
         (steps,), RMS(f(x) - x) / RMS(f(x)) of the start and of each iterate that was tried, refused ones too.
     """
-    if solver.method not in ("anderson", "picard"):
-        raise InputError(f"residuals follows 'anderson' and 'picard', not {solver.method!r}, whose loop is jaxopt's.")
+    if not isinstance(solver.method, Anderson | Picard):
+        raise InputError(f"residuals follows Anderson() and Picard(), not {solver.method!r}, whose loop is jaxopt's.")
     flat, x0, _ = flatten(f, theta, start)
     begin, advance = _walker(flat, solver, x0.dtype)
     s = begin(x0)
@@ -156,7 +157,8 @@ def _walker(
 
     Asked to, it steps to the image of the best iterate, rounded to the precision `kept`: to what a caller would get.
     """
-    m = solver.memory if solver.method == "anderson" else 0
+    method = solver.method if isinstance(solver.method, Anderson) else Anderson(damping=solver.damping)
+    m = method.memory if isinstance(solver.method, Anderson) else 0
 
     def dot(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
@@ -188,7 +190,7 @@ def _walker(
                 "dr": jnp.zeros((m, x0.size), x0.dtype),
                 "gram": jnp.eye(m, dtype=x0.dtype),
                 "filled": jnp.asarray(0, jnp.int32),
-                "step": jnp.asarray(solver.damping, x0.dtype),  # shortened when a plain step is refused
+                "step": jnp.asarray(method.damping, x0.dtype),  # shortened when a plain step is refused
                 "plain": jnp.asarray(0, jnp.int32),  # plain steps still to take
                 "pause": jnp.asarray(1, jnp.int32),  # how many after the next refusal
                 "size": size0,  # of r
@@ -198,9 +200,9 @@ def _walker(
     def advance(s: State, ask: jax.Array) -> State:
         x, r = s["x"], s["r"]
         extrapolated = (s["plain"] == 0) & (s["filled"] > 0) if m else jnp.asarray(False)
-        step = s["step"] if m else jnp.asarray(solver.damping, x.dtype)
+        step = s["step"] if m else jnp.asarray(method.damping, x.dtype)
         image = ask | (~extrapolated & (step == 1))  # whether the iterate to try is one
-        new_x = jnp.where(ask, s["best_x"] + s["best_r"], x + (_extrapolated(s, solver, dot) if m else step * r))
+        new_x = jnp.where(ask, s["best_x"] + s["best_r"], x + (_extrapolated(s, method.ridge, dot) if m else step * r))
         if x.dtype != kept:
             new_x = jnp.where(image, new_x.astype(kept).astype(x.dtype), new_x)
         new_r, size, residual, extent = measure(new_x)
@@ -229,11 +231,11 @@ def _walker(
         row = dot(dr, new_dr)
         gram = s["gram"].at[slot, :].set(row).at[:, slot].set(row)
         worse = ~passed & (s["size"] > RETREAT * s["best_size"])
-        longest = jnp.asarray(solver.damping, x.dtype)
+        longest = jnp.asarray(method.damping, x.dtype)
         refused = extrapolated & ~accepted & ~ask
         filled = jnp.where(accepted, s["filled"] + 1, 0)
-        if solver.restart:
-            filled = jnp.where(filled >= solver.restart, 0, filled)
+        if method.restart:
+            filled = jnp.where(filled >= method.restart, 0, filled)
         shortened = jnp.where(refused, longest, jnp.where(ask, s["step"], s["step"] / 2))
         return out | {
             "x": jnp.where(accepted, new_x, jnp.where(worse, s["best_x"], x)),
@@ -253,7 +255,7 @@ def _walker(
     return begin, advance
 
 
-def _extrapolated(s: State, solver: Solver, dot: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
+def _extrapolated(s: State, ridge: float, dot: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
     """Return Anderson's step, by the normal equations of unit columns with a ridge.
 
     A QR of the columns takes the same number of steps on every map measured, and another copy of them. In float32 a
@@ -263,14 +265,16 @@ def _extrapolated(s: State, solver: Solver, dot: Callable[[jax.Array, jax.Array]
     lengths = jnp.sqrt(jnp.diagonal(gram))
     used = (jnp.arange(m, dtype=jnp.int32) < s["filled"]) & (lengths > 0)
     unit = jnp.where(used, 1 / jnp.where(used, lengths, 1), 0)
-    ridge = max(solver.ridge, float(m * jnp.finfo(gram.dtype).eps))
+    ridge = max(ridge, float(m * jnp.finfo(gram.dtype).eps))
     system = gram * unit[:, None] * unit[None, :] + jnp.diag(jnp.where(used, ridge, 1)).astype(gram.dtype)
     weights = small.solve(system, dot(s["dr"], s["r"]) * unit) * unit
     weights = jnp.where(s["plain"] > 0, 0, weights)
     return s["step"] * s["r"] - dot(weights, s["dx"]) - s["step"] * dot(weights, s["dr"])
 
 
-def _jaxopt(f: Vector, solver: Solver, x0: jax.Array, goal: jax.Array, kept: Any) -> tuple[jax.Array, Trace]:
+def _jaxopt(
+    f: Vector, method: Broyden | JaxoptAnderson, max_steps: int, x0: jax.Array, goal: jax.Array, kept: Any
+) -> tuple[jax.Array, Trace]:
     """Let jaxopt walk, and measure what it brings back: its own error is not kept where it meets a NaN."""
     import jaxopt
 
@@ -285,22 +289,22 @@ def _jaxopt(f: Vector, solver: Solver, x0: jax.Array, goal: jax.Array, kept: Any
     length = max(x0.size, 1) ** 0.5
     scale = jnp.where(rms(first) > 0, rms(first), 1).astype(wide)
     tol = goal.astype(wide) * length * scale
-    if solver.method == "broyden":
+    if isinstance(method, Broyden):
         walker = jaxopt.Broyden(
             fun=lambda x: walked(x) - x,
-            maxiter=solver.max_steps,
+            maxiter=max_steps,
             tol=tol,
-            history_size=solver.memory * 4,
+            history_size=method.memory * 4,
             stepsize=1.0,  # its line search fails (error 0.4 on a linear map); full steps converge
             implicit_diff=False,
         )
     else:
         walker = jaxopt.AndersonAcceleration(
             fixed_point_fun=walked,
-            history_size=solver.memory,
+            history_size=method.memory,
             mixing_frequency=1,
-            beta=solver.damping,
-            maxiter=solver.max_steps,
+            beta=method.damping,
+            maxiter=max_steps,
             tol=tol,
             ridge=tol * tol,
             implicit_diff=False,

@@ -278,7 +278,7 @@ def finish(
     cube = wide(cube)
     valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
     if training is None or not training.judged:
-        if config.prior == "none":
+        if not config.smooths:
             return state.params, None
         estimate, _ = model.equilibrium(state.params, cube, config, state.equilibrium, mask, whole)
         return state.params | {"prior": smoother(estimate.abundances, mask=mask)._asdict()}, None
@@ -289,7 +289,7 @@ def finish(
     after = base | {"network": state.params["network"]}
     learned, params, maps = judge(base, after, cube, config, False, *rest)
     found = Stages(verdict, learned, undecided(cube.dtype))
-    if config.prior == "none":
+    if not config.smooths:
         return params, found
     kept, prior = judge_prior(maps, params["endmembers"], config, valid)
     return params | {"prior": prior._asdict()}, found._replace(prior=kept)

@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 
 from dequnmix_jax.checks import Array, InputError
+from dequnmix_jax.choices import Cone, Simplex, Soft
 from dequnmix_jax.classical import fcls, scaled_nnls, soft_nnls
 from dequnmix_jax.config import RECOMMENDED, Model, Rates
 from dequnmix_jax.measuring import CANDIDATES, METHODS, Scores, Whole, candidates
@@ -236,8 +237,8 @@ def reason(found: Start) -> str:
 def model_for(found: Start, config: Model | None = None) -> Model:
     """Return the choices of a model whose mixing is what `start` found (host side: the arrays must be concrete).
 
-    The cone where mixing is scaled, "soft" where it is soft, the simplex where it is linear; and the prior over
-    neighbours, whose strength `fit` finds:
+    Cone() where mixing is scaled, Soft() where it is soft, Simplex() where it is linear; and the prior over neighbours,
+    whose strength `fit` finds:
 
         found = dq.start(key, cube, count)
         config = dq.model_for(found)
@@ -248,8 +249,10 @@ def model_for(found: Start, config: Model | None = None) -> Model:
         found: of `start`.
         config: all other choices; None: the defaults.
     """
-    constraint = "cone" if bool(found.scaled) else "soft" if bool(found.soft) else "simplex"
-    return replace(Model() if config is None else config, constraint=constraint, prior="neighbours")  # type: ignore[arg-type]
+    config = Model() if config is None else config
+    soft = config.constraint if isinstance(config.constraint, Soft) else Soft()
+    constraint = Cone() if bool(found.scaled) else soft if bool(found.soft) else Simplex()
+    return replace(config, constraint=constraint, prior="neighbours")
 
 
 def rates_for(found: Start, rates: Rates | None = None) -> Rates:

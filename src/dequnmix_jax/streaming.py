@@ -19,17 +19,17 @@ from dequnmix_jax.config import Model
 from dequnmix_jax.implicit import fixed_point
 from dequnmix_jax.records import Params, Trace
 from dequnmix_jax.scene import Array
-from dequnmix_jax.scenewide import Scenewide, pool_tile, pools_channels
+from dequnmix_jax.scenewide import Scenewide, pool_tile, pooling_reach, pools_channels
 from dequnmix_jax.survey import View
 from dequnmix_jax.tiling import Plan, Tile, plan
 
 
 def check_tileable(config: Model) -> None:
     """Raise InputError where the map cannot be cut into tiles exactly."""
-    if config.gradient == "residual" and config.attention:
+    if config.pools_in_loop:
         raise InputError(
-            'Model(gradient="residual", attention=True) pools over all pixels of the scene at each step of the solve, '
-            'so that no tile can be unmixed alone; expected gradient="energy" or "analytic", or attention=False. Fit '
+            "Model(gradient=Residual(attention=True)) pools over all pixels of the scene at each step of the solve, "
+            "so that no tile can be unmixed alone; expected gradient=Energy() or Analytic(), or attention=False. Fit "
             "such a model, or unmix a part of the scene that fits into memory."
         )
 
@@ -127,12 +127,13 @@ def statistics(
         then: is told after each tile what share is done.
     """
     unit = jnp.asarray(scale, jnp.float32)
-    if not pools_channels(config):
+    network = config.network
+    if network is None or not pools_channels(config):
         return Scenewide(unit)
     height, width, _ = seen.source.shape
-    tiles = plan(height, width, *size, config.kernel // 2)
-    total = np.zeros(config.width, np.float64)
-    highest = np.full(config.width, np.finfo(np.float32).min)
+    tiles = plan(height, width, *size, pooling_reach(config))
+    total = np.zeros(network.width, np.float64)
+    highest = np.full(network.width, np.finfo(np.float32).min)
     for done, (tile, cube, mask) in enumerate(read_ahead(seen, tiles.tiles, tiles.shape), start=1):
         core = np.zeros(tiles.shape, np.bool_)
         core[tile.inside] = True

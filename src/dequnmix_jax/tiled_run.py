@@ -19,7 +19,7 @@ from dequnmix_jax.journal import Work
 from dequnmix_jax.rawpixels import Guard
 from dequnmix_jax.records import Params
 from dequnmix_jax.room import in_words
-from dequnmix_jax.scenewide import Scenewide
+from dequnmix_jax.scenewide import Scenewide, pooling_reach
 from dequnmix_jax.sidecar import package_version
 from dequnmix_jax.source import Window
 from dequnmix_jax.survey import Survey, View, look
@@ -79,7 +79,8 @@ class Run:
 
     def sound(self, state: Mapping[str, Any]) -> bool:
         """Return whether numbers that an earlier run has found can be such, for this scene and this model."""
-        return sound_state(state, self.seen.source.shape, self.config.width)
+        width = 0 if self.config.network is None else self.config.network.width
+        return sound_state(state, self.seen.source.shape, width)
 
     def survey(self, work: Work) -> Survey:
         """Look through the scene."""
@@ -97,7 +98,7 @@ class Run:
         height, width, bands = self.seen.source.shape
         pools = work.state.get("pools")
         if pools is None:
-            size = choose_size(height, width, bands, self.config.kernel // 2, self.tile)
+            size = choose_size(height, width, bands, pooling_reach(self.config), self.tile)
             told = lambda share: self.watch("pooling", share, 0, 0)  # noqa: E731
             whole = streaming.statistics(self.params, self.seen, found.scale, found.valid, self.config, size, told)
             self.guard.check()

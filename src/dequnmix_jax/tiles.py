@@ -80,7 +80,7 @@ def unmix_tiled(
     Args:
         params: from `init` or `fit`.
         scene: from `open_source`, or what that takes (a path, an array), or a Scene.
-        config: the parts of the map and its solvers; no "residual" gradient with attention, which pools over the whole
+        config: the parts of the map and its solvers; no Residual() with attention, which pools over the whole
             scene at each step.
         path: the folder to make.
         tile: N, for tiles of N x N pixels; as large as some 100 MB hold by default.
@@ -150,7 +150,7 @@ def unmix_tiled(
             for text in failed:
                 say(text)
             spectra = np.asarray(params["endmembers"], np.float32)
-            if config.constraint == "cone":
+            if config.scales_endmembers:
                 spectra = np.asarray(mixing.scale_to_unit_maximum(spectra))
             more = {
                 "endmember_levels": tiled_outputs.heights(work, channels, spectra).tolist(),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.config import Adjoint, Model, Rates, Solver, Training
+from dequnmix_jax.choice_words import from_older, model_of, words_of
+from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.scene import Scene
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def model_metadata(
     from dequnmix_jax.verdict import sentences
 
     found = {
-        "model": asdict(config),
+        "model": words_of(config),
         "training": asdict(training),
         "rates": rates._asdict(),
         "seed": seed,
@@ -51,10 +52,8 @@ def model_metadata(
 def model_from(metadata: Mapping[str, Any], path: Path) -> Model:
     """Return the choices that a checkpoint was trained with, or raise InputError."""
     try:
-        stored = dict(metadata["model"])
-        stored |= {"forward": Solver(**stored["forward"]), "backward": Adjoint(**stored["backward"])}
-        return Model(**stored)
-    except (KeyError, TypeError) as error:
+        return model_of(from_older(metadata["model"]))
+    except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} does not say how its model was made ({str(error)[:80]}); expected the metadata of `dequnmix fit`. "
             "Fit the model again with this version."

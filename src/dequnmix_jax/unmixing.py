@@ -10,6 +10,7 @@ import numpy as np
 
 from dequnmix_jax import checkpoint
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.choices import Cone, Soft
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.configuration import read_configuration, stated_in
 from dequnmix_jax.progress import fit_scene
@@ -75,8 +76,8 @@ def _compares(args: Namespace, scene: Scene, count: int, config: Model) -> bool:
     bands = scene.cube.shape[2]
     if args.start is None and bands < 2 * count:
         warn(
-            f"note: the start is VCA, and the constraint {config.constraint}: a choice between several needs two bands "
-            f"for each endmember, and {count} are looked for in {bands} bands."
+            f"note: the start is VCA, and the constraint {config.constraint.word}: a choice between several needs two "
+            f"bands for each endmember, and {count} are looked for in {bands} bands."
         )
         return False
     return args.start != "vca"
@@ -101,7 +102,7 @@ def _chosen(
     why = reason(found)
     warn(f"note: the start is {why}")
     if "model.constraint" in asked:  # then the rates are those of that mixing
-        scaled, soft = (jnp.asarray(config.constraint == word) for word in ("cone", "soft"))
+        scaled, soft = (jnp.asarray(isinstance(config.constraint, kind)) for kind in (Cone, Soft))
         found = found._replace(scaled=scaled, soft=soft)
     kept = {name: getattr(config, name) for name in ("constraint", "prior") if f"model.{name}" in asked}
     config = replace(model_for(found, config), **kept)
@@ -134,11 +135,11 @@ def choices(args: Namespace) -> tuple[Model, Training, Rates]:
             "--start auto looks at the whole scene, and --patches is for one larger than memory; expected one of the "
             "two. Leave one out."
         )
-    config, training, rates = read_configuration(args.config)
-    chosen = {name: getattr(args, name) for name in ("gradient", "constraint", "prox", "prior") if getattr(args, name)}
+    options = {name: getattr(args, name) for name in ("gradient", "constraint", "prox", "prior") if getattr(args, name)}
+    config, training, rates = read_configuration(args.config, options)
     if args.epochs is not None:
         training = replace(training, epochs=args.epochs)
-    return replace(config, **chosen), training, rates
+    return config, training, rates
 
 
 def history_record(history: "History") -> dict[str, Any]:
@@ -245,7 +246,7 @@ def unmix_scene(params: Any, scene: Scene, config: Model) -> tuple["Estimate", "
 
 def unit_of(config: Model) -> str:
     """Return what the spectra of a model are measured in, for the axis of a picture."""
-    return "reflectance, scaled to maximum 1" if config.constraint == "cone" else "reflectance"
+    return "reflectance, scaled to maximum 1" if config.scales_endmembers else "reflectance"
 
 
 def describe_trace(trace: "Trace") -> str:
