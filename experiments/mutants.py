@@ -290,13 +290,13 @@ solvers::finds_the_fixed_point_and_reports_the_residual_it_has
 - - s["step"] * dot(weights, s["dr"])
 + + s["step"] * dot(weights, s["dr"])
 solvers: solvers::a_restart_now_and_then_halves_the_steps_on_a_stiff_map
-- filled = jnp.where(filled >= solver.restart, 0, filled)
+- filled = jnp.where(filled >= method.restart, 0, filled)
 + filled = jnp.where(filled >= solver.restart, filled, filled)
 solvers: solvers::anderson_ends_at_the_floor_of_its_precision_and_says_that_it_has_not_converged
 - return ~s["alive"] | ((s["waited"] >= STALL) & (s["best"] <= floor))
 + return ~s["alive"]
 solvers: solvers::damping_makes_an_oscillating_map_converge
-- step = s["step"] if m else jnp.asarray(solver.damping, x.dtype)
+- step = s["step"] if m else jnp.asarray(method.damping, x.dtype)
 + step = s["step"] if m else jnp.asarray(1.0, x.dtype)
 solvers: solvers::a_bfloat16_state_is_walked_in_float32
 - if vector.dtype.itemsize >= 4 else
@@ -319,10 +319,10 @@ implicit: implicit::the_adjoint_is_as_accurate_for_a_mean_as_for_a_sum
 - unravel(u * scale), Trace
 + unravel(u), Trace
 implicit: implicit::cheap_adjoints_are_the_neumann_series_cut_short
-- 0 if backward.method == "one_step" else backward.max_steps
-+ backward.max_steps
+- count = backward.limit
++ count = backward.limit + 1
 implicit: implicit::the_phantom_gradient_is_that_of_a_few_damped_steps_from_the_equilibrium
-- backward.damping if backward.method == "phantom" else 1, x.dtype
+- method.damping if isinstance(method, Phantom) else 1, x.dtype
 + 1, x.dtype
 implicit: implicit::the_tolerance_of_the_adjoint_follows_the_forward_one_unless_it_has_its_own
 - tolerance if backward.tolerance is None else backward.tolerance, x.dtype
@@ -433,14 +433,14 @@ model: model::the_factored_map_is_the_equation_of_the_paper
 - precision=lax.Precision.HIGHEST) - theta["b"]
 + precision=lax.Precision.HIGHEST) + theta["b"]
 model: model::the_cone_does_not_care_for_the_unit_of_the_cube model::the_factored_map_is_the_equation_of_the_paper
-- if config.constraint == "cone" else E / scale
-+ if config.constraint == "cone" else E
+- if config.scales_endmembers else E / scale
++ if config.scales_endmembers else E
 model: model::the_learned_energy_weighs_more_against_fewer_bands
 - energy["gain"] * (weight.size / jnp.maximum(jnp.sum(weight), 1))
 + energy["gain"]
 model: model::untrained_equilibrium_is_the_classical_answer
-- level = config.slack**2 * jnp.sum(weight)
-+ level = config.slack * jnp.sum(weight)
+- level = config.constraint.slack**2 * jnp.sum(weight)
++ level = config.constraint.slack * jnp.sum(weight)
 model: model::untrained_equilibrium_is_the_classical_answer
 - theta["w"] + drawn
 + theta["w"] - drawn
@@ -454,8 +454,8 @@ model: model::many_endmembers_take_the_other_path_to_the_same_answer
 - theta["unroot"].T
 + theta["unroot"]
 answer: model::softmax_comes_near_the_simplex_as_gamma_grows
-- jax.nn.softmax(config.gamma * state, axis=-1) if config.on_logits
-+ jax.nn.softmax(state, axis=-1) if config.on_logits
+- jax.nn.softmax(config.constraint.gamma * state, axis=-1)
++ jax.nn.softmax(state, axis=-1)
 scenewide: model::a_masked_frame_changes_nothing
 - jnp.maximum(jnp.sum(valid.astype(Y.dtype)) * Y.shape[-1], 1)
 + Y.size
@@ -495,8 +495,8 @@ certificate: certificate::no_pair_of_states_and_no_run_beats_the_certificate
 - return jnp.maximum(jnp.abs(1 - step * alpha), jnp.abs(1 - step * beta))
 + return jnp.minimum(jnp.abs(1 - step * alpha), jnp.abs(1 - step * beta))
 certificate: certificate::nothing_is_claimed_where_nothing_is_proven
-- plain = config.gradient != "residual" and config.start == "physical"
-+ plain = config.start == "physical"
+- plain = not isinstance(config.gradient, Residual) and config.physical
++ plain = config.physical
 certificate: certificate::equal_endmembers_have_no_certificate
 - convex = alpha > 0
 + convex = alpha >= 0
@@ -504,7 +504,7 @@ certificate: certificate::the_step_none_is_the_certified_best_and_saves_steps
 - return 1 / beta if one_sided else 2 / (alpha + beta)
 + return 1 / beta
 certificate: certificate::on_logits_the_divergence_falls_as_the_theorem_says
-- (1 if config.constraint == "softmax" else 2) / beta
+- (1 if by_entropy else 2) / beta
 + 2 / beta
 curvature: certificate::differences_of_states_have_sum_zero
 - if not sum_to_one:

@@ -72,10 +72,16 @@ def known_words(table: str) -> dict[str, type]:
     default = _OWNERS[table]()
     found |= {word: type(getattr(default, name)) for word, name in _PLAIN[table].items()}
     for part, kinds in CHOICES[table].items():
-        for word, kind in kinds.items():
-            made = None if kind is None else kind()
-            found |= {name: type(getattr(made, field)) for name, field in _numbers(table, part, word).items()}
+        for word in kinds:
+            found |= {name: type(value) for name, value in numbers_of(table, part, word).items()}
     return found | ({"max_steps": int} if table == "model.backward" else {})
+
+
+def numbers_of(table: str, part: str, word: str) -> dict[str, Any]:
+    """Return the words of the numbers of a choice with their defaults."""
+    kind = CHOICES[table][part][word]
+    made = None if kind is None else kind()
+    return {name: getattr(made, field) for name, field in _numbers(table, part, word).items()}
 
 
 def _numbers(table: str, part: str, word: str) -> dict[str, str]:

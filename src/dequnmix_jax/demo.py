@@ -21,15 +21,13 @@ from dequnmix_jax.atomic import replacing_folder
 from dequnmix_jax.commands import save_pictures
 from dequnmix_jax.config import RECOMMENDED, Model, Solver
 from dequnmix_jax.matching import match
+from dequnmix_jax.options import DEMO_EPOCHS
 from dequnmix_jax.outputs import check_ours, put_result
 from dequnmix_jax.progress import describe_fit, fit_scene
 from dequnmix_jax.results import result_of
 from dequnmix_jax.scene import Array, Scene, check_scene
 from dequnmix_jax.trained import model_metadata, plain
 from dequnmix_jax.unmixing import unit_of, unmix_scene
-
-EPOCHS = 30
-"""Training steps, so that the demonstration ends within three minutes on two CPU cores."""
 
 TOLERANCE = 1e-3
 """Of the solves, for the same reason: at the default of 1e-4 the training took 240 s from this start."""
@@ -131,7 +129,7 @@ def demo(args: Namespace) -> None:
     plots.require()
     check_ours(args.output, args.force)
     config = Model(forward=Solver(tolerance=TOLERANCE))
-    training = replace(RECOMMENDED[0], epochs=EPOCHS if args.epochs is None else args.epochs)
+    training = replace(RECOMMENDED[0], epochs=DEMO_EPOCHS if args.epochs is None else args.epochs)
     with replacing_folder(args.output, overwrite=args.force) as folder:
         scene, truth = datasets.load("hysu")
         assert truth.endmembers is not None and truth.names is not None  # the shipped file holds both

@@ -1,9 +1,15 @@
 """The words of the command line: the options of every command, with examples of their use."""
 
 import argparse
+import json
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dequnmix_jax.choice_words import CHOICES, numbers_of, words_of
+from dequnmix_jax.config import RECOMMENDED, Model
 from dequnmix_jax.option_values import band_numbers, not_negative, number_or_auto, positive, wavelengths
 from dequnmix_jax.outputs import FORMATS
 
@@ -26,6 +32,9 @@ _EXAMPLES = f"""examples:
 Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, Zarr. Compiled programs are
 kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
 JAX_COMPILATION_CACHE_DIR name another); {NO_CACHE}=1 keeps none."""
+
+DEMO_EPOCHS = 30
+"""Training steps of `demo`, so that it ends within three minutes on two CPU cores."""
 
 METHODS = ("start", "vca", "nfindr", "sivm", "atgp", "minimum-volume")
 """How `endmembers` finds spectra; the first one by default."""
@@ -71,12 +80,42 @@ def _command(commands: Any, name: str, text: str, *examples: str) -> argparse.Ar
     return added
 
 
+_GLUE = "\0"
+
+
+def _words_of_a_file() -> str:
+    """Return the defaults of the tables that --config reads, and those of the choices that are not made by default."""
+    usual = words_of(Model())
+    tables: dict[str, Mapping[str, Any]] = {
+        "model": {name: value for name, value in usual.items() if not isinstance(value, dict)},
+        "model.forward": usual["forward"],
+        "model.backward": usual["backward"] | {"max_steps": Model().backward.limit},
+        "training": asdict(RECOMMENDED[0]),
+        "rates": RECOMMENDED[1]._asdict(),
+    }
+    lines = [f"[{table}] {_listed(words)}" for table, words in tables.items()]
+    for table, parts in CHOICES.items():
+        for part, kinds in parts.items():
+            for word in kinds:
+                numbers = numbers_of(table, part, word)
+                if numbers and word != tables[table][part]:
+                    lines.append(f"[{table}] {_listed({part: word} | numbers)}")
+    wrapped = [textwrap.fill(line, 98, initial_indent="  ", subsequent_indent="      ") for line in lines]
+    return "\n".join(["the words of --config, and their defaults:", *wrapped]).replace(_GLUE, " ")
+
+
+def _listed(words: Mapping[str, Any]) -> str:
+    """Return words and values as a TOML file has them; one entry is not divided between two lines."""
+    entries = [f"{name} = {json.dumps('none' if value is None else value)}" for name, value in words.items()]
+    return ", ".join(entry.replace(" ", _GLUE) for entry in entries)
+
+
 def _demo(commands: Any) -> None:
     text = "unmix a real scene shipped with the program, and compare the areas found with the true ones"
     demo = _command(commands, "demo", text, "-o my_demo", "--epochs 10 --seed 1 -o quick")
     _output(demo, "FOLDER", "folder to make (dequnmix_demo)", "dequnmix_demo")
     demo.add_argument("--endmembers", type=int, default=7, metavar="N", help="how many to look for (7)")
-    demo.add_argument("--epochs", type=int, metavar="N", help="training steps on the whole image")
+    demo.add_argument("--epochs", type=int, metavar="N", help=f"training steps on the whole image ({DEMO_EPOCHS})")
     _seed(demo)
     _json(demo)
 
@@ -102,7 +141,7 @@ def _fit(commands: Any) -> None:
     _count(fit, required=True)
     _output(fit, "MODEL", "file to make, .npz")
     _training(fit)
-    text = "train on N patches drawn at random: for a scene larger than memory"
+    text = "train on N patches drawn at random, for a scene larger than memory (on the whole scene)"
     fit.add_argument("--patches", type=positive, metavar="N", help=text)
     fit.add_argument("--patch-size", type=positive, default=64, metavar="S", help="rows and columns of a patch (64)")
     fit.add_argument(
@@ -129,13 +168,18 @@ def _unmix(commands: Any) -> None:
     unmix.add_argument("model", type=Path, metavar="MODEL", help="file that `dequnmix fit` made")
     _output(unmix, "FOLDER", "folder to make")
     unmix.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the maps (envi)")
-    unmix.add_argument("--endmembers", type=int, metavar="N", help="refuse a model of another number")
+    unmix.add_argument("--endmembers", type=int, metavar="N", help="refuse a model of another number (any)")
     unmix.add_argument("--no-plots", action="store_true", help="no pictures")
     tiles = unmix.add_argument_group("scenes larger than memory", "A run that was killed goes on where it was.")
-    tiles.add_argument("--tile", type=positive, metavar="N", help="unmix in tiles of N x N pixels, from disk to disk")
+    tiles.add_argument(
+        "--tile",
+        type=positive,
+        metavar="N",
+        help="unmix in tiles of N x N pixels, from disk to disk (only a scene larger than memory, in tiles that fit)",
+    )
     tiles.add_argument("--halo", type=not_negative, metavar="N", help="pixels around a tile (measured)")
     tiles.add_argument("--distributed", action="store_true", help="divide the tiles among the processes of this job")
-    unmix.add_argument("--report", type=Path, metavar="FILE", help="make a page about it as well, .html")
+    unmix.add_argument("--report", type=Path, metavar="FILE", help="make a page about it as well, .html (none)")
     _library(unmix)
     _json(unmix)
 
@@ -156,8 +200,10 @@ def _report(commands: Any) -> None:
     _output(report, "FILE", "page to make, .html")
     _library(report)
     _count(report, required=False)
-    report.add_argument("--model", type=Path, metavar="FILE", help="unmix by this model and train none")
-    report.add_argument("--result", type=Path, metavar="FOLDER", help="keep maps, spectra and model in this folder")
+    report.add_argument("--model", type=Path, metavar="FILE", help="unmix by this model and train none (train one)")
+    report.add_argument(
+        "--result", type=Path, metavar="FOLDER", help="keep maps, spectra and model in this folder (none)"
+    )
     report.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the maps (envi)")
     _reading_options(report.add_argument_group("reading the scene"))
     _training(report)
@@ -211,12 +257,20 @@ def _match(commands: Any) -> None:
     match.add_argument("found", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
     match.add_argument("library", type=Path, metavar="LIBRARY", help="ENVI, CSV, USGS text or a folder of it")
     match.add_argument("--count", type=positive, default=3, metavar="N", help="names for each spectrum (3)")
-    match.add_argument("--fwhm", type=float, metavar="NM", help="width of the scene's bands at half maximum")
-    match.add_argument("--wavelengths", type=Path, metavar="FILE", help="wavelengths of USGS spectra")
-    match.add_argument("--bandpass", type=Path, metavar="FILE", help="widths of the bands of USGS spectra")
-    match.add_argument("--units", choices=("nm", "um"), help="of the wavelengths of a table")
-    match.add_argument("--nodata", type=float, help="value of missing entries of the library")
-    match.add_argument("--scale", type=float, help="divide the library by this")
+    match.add_argument(
+        "--fwhm", type=float, metavar="NM", help="width of the scene's bands at half maximum (what the file says)"
+    )
+    match.add_argument("--wavelengths", type=Path, metavar="FILE", help="wavelengths of USGS spectra (beside them)")
+    match.add_argument(
+        "--bandpass", type=Path, metavar="FILE", help="widths of the bands of USGS spectra (beside them)"
+    )
+    match.add_argument(
+        "--units",
+        choices=("nm", "um"),
+        help="of the wavelengths of a table (what the file says, or what they look like)",
+    )
+    match.add_argument("--nodata", type=float, help="value of missing entries of the library (what the file says)")
+    match.add_argument("--scale", type=float, help="divide the library by this (what the file says)")
     match.add_argument("--sort", action="store_true", help="sort bands of overlapping spectrometers")
     _json(match)
 
@@ -229,31 +283,43 @@ def _reading(command: argparse.ArgumentParser) -> None:
 
 
 def _reading_options(group: _Group) -> None:
-    group.add_argument("--variable", metavar="NAME", help="the cube's name, in a file of several arrays")
+    group.add_argument(
+        "--variable", metavar="NAME", help="the cube's name, in a file of several arrays (the only cube)"
+    )
     _matrix(group)
-    group.add_argument("--nodata", type=float, help="value of missing pixels, masked with NaN (nan, 0, -9999, ...)")
-    group.add_argument("--scale", type=float, help="divide by this, for example 10000 for scaled integers")
-    group.add_argument("--saturation", type=float, metavar="VALUE", help="mask pixels that reach this stored value")
+    text = "value of missing pixels, masked with NaN: nan, 0, -9999, ... (what the file says)"
+    group.add_argument("--nodata", type=float, help=text)
+    text = "divide by this, for example 10000 for scaled integers (what the file says)"
+    group.add_argument("--scale", type=float, help=text)
+    text = "mask pixels that reach this stored value (no pixel)"
+    group.add_argument("--saturation", type=float, metavar="VALUE", help=text)
     group.add_argument(
         "--ignore",
         type=wavelengths,
         action="append",
         metavar="FROM:TO",
-        help="leave out the bands between two wavelengths in nm, for example 1310:1490 for water vapour; repeatable",
+        help="leave out the bands between two wavelengths in nm, for example 1310:1490 for water vapour; repeatable "
+        "(none; for a model those of its training)",
     )
     group.add_argument(
         "--bands",
         type=band_numbers,
         metavar="FROM:TO",
-        help="use these bands alone, by their numbers, counted from 0, both ends included",
+        help="use these bands alone, by their numbers, counted from 0, both ends included (all; for a model those of "
+        "its training)",
     )
 
 
 def _matrix(group: _Group) -> None:
     group.add_argument(
-        "--shape", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="where a file holds a matrix of pixels"
+        "--shape",
+        type=int,
+        nargs=2,
+        metavar=("ROWS", "COLUMNS"),
+        help="where a file holds a matrix of pixels (what the file says)",
     )
-    group.add_argument("--order", choices=("F", "C"), help="pixels counted down the columns (F) or along the rows (C)")
+    text = "pixels counted down the columns, F, or along the rows, C (found out, and said)"
+    group.add_argument("--order", choices=("F", "C"), help=text)
 
 
 def _output(command: argparse.ArgumentParser, metavar: str, text: str, default: str | None = None) -> None:
@@ -265,27 +331,34 @@ def _output(command: argparse.ArgumentParser, metavar: str, text: str, default: 
 def _training(command: argparse.ArgumentParser) -> None:
     """Add the options on how a model is trained."""
     group = command.add_argument_group("training")
-    group.add_argument("--epochs", type=int, metavar="N", help="training steps on the whole image")
+    text = f"training steps on the whole image ({RECOMMENDED[0].epochs})"
+    group.add_argument("--epochs", type=int, metavar="N", help=text)
     _seed(group)
     text = (
         "where the endmembers start: auto compares 16 ways without a reference and takes the mixing model of the best; "
         "vca (auto unless there are --patches, or fewer than two bands for each endmember)"
     )
     group.add_argument("--start", choices=("auto", "vca"), metavar="WORD", help=text)
-    group.add_argument("--gradient", metavar="WORD", help="analytic, residual (the paper's network) or energy")
-    group.add_argument(
-        "--constraint", metavar="WORD", help="simplex, cone (free brightness), soft (near one) or softmax"
+    usual = words_of(Model())
+    text = f"analytic, residual (the paper's network) or energy ({usual['gradient']})"
+    group.add_argument("--gradient", metavar="WORD", help=text)
+    text = (
+        "simplex, cone (free brightness), soft (near one) or softmax (what --start auto finds; with vca "
+        f"{usual['constraint']})"
     )
-    group.add_argument("--prox", metavar="WORD", help="none or conv")
-    group.add_argument("--prior", metavar="WORD", help="none or neighbours (neighbours unless the start is vca)")
-    group.add_argument(
-        "--config", type=Path, metavar="FILE", help="TOML with tables model, training and rates; options override it"
-    )
+    group.add_argument("--constraint", metavar="WORD", help=text)
+    group.add_argument("--prox", metavar="WORD", help=f"none or conv ({usual['prox']})")
+    group.add_argument("--prior", metavar="WORD", help="none or neighbours (neighbours; with --start vca none)")
+    text = "TOML with tables model, training and rates; options override it (the defaults below)"
+    group.add_argument("--config", type=Path, metavar="FILE", help=text)
+    command.epilog = f"{command.epilog}\n\n{_words_of_a_file()}"
 
 
 def _library(command: _Group) -> None:
-    command.add_argument("--library", type=Path, metavar="FILE", help="name the endmembers by it: ENVI, CSV, USGS text")
-    command.add_argument("--library-scale", type=float, metavar="NUMBER", help="divide the library by this")
+    text = "name the endmembers by it: ENVI, CSV, USGS text (by their numbers)"
+    command.add_argument("--library", type=Path, metavar="FILE", help=text)
+    text = "divide the library by this (what the file says)"
+    command.add_argument("--library-scale", type=float, metavar="NUMBER", help=text)
 
 
 def _seed(group: _Group) -> None:
@@ -297,4 +370,5 @@ def _json(command: argparse.ArgumentParser) -> None:
 
 
 def _count(command: argparse.ArgumentParser, required: bool) -> None:
-    command.add_argument("--endmembers", type=number_or_auto, required=required, metavar="N", help=_HOW_MANY)
+    text = _HOW_MANY if required else f"{_HOW_MANY} (none are looked for in a result, or with --model)"
+    command.add_argument("--endmembers", type=number_or_auto, required=required, metavar="N", help=text)

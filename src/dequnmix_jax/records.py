@@ -32,7 +32,7 @@ class Estimate(NamedTuple):
 
     Attributes:
         abundances: (H, W, R), >= 0 and summing to one; 0 in masked pixels.
-        endmembers: (R, B), one spectrum a row, in the units of the cube (with the constraint "cone", each
+        endmembers: (R, B), one spectrum a row, in the units of the cube (with the constraint Cone(), each
             scaled to maximum 1, and the brightness carries the scale).
         brightness: (H, W), the factor s of y = s * a E; 1 where the mixing model has none, 0 in masked pixels.
         state: (H, W, R), the equilibrium itself; pass it as `initial` to start from it.
