@@ -97,7 +97,7 @@ def main(settings: Settings, folder: Path) -> Path:
             base = maps(settings.steps)[place]
             for remedy in settings.remedies if isinstance(base.gradient, dq.Residual) else ("by construction",):
                 config = (
-                    replace(base, gradient=dq.Residual(normalisation="spectral"))
+                    replace(base, gradient=replace(base.gradient, normalisation="spectral"))
                     if remedy in ("spectral", "both")
                     else base
                 )

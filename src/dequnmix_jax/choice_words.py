@@ -114,21 +114,15 @@ def belonging(table: str, words: Words) -> set[str]:
     return found
 
 
-def check_words(table: str, words: Words, name: Callable[[str], str] = lambda word: word) -> None:
-    """Raise InputError where a choice is unknown, or a word belongs to a choice that is not made.
-
-    Args:
-        table: "model", "model.forward" or "model.backward".
-        words: what it says.
-        name: how a word is called in a message.
-    """
+def _check(table: str, words: Words, name: Callable[[str, str], str]) -> None:
+    """Raise InputError where a choice is unknown, or a word belongs to a choice that is not made."""
     chosen = _chosen(table, words)
     for part, word in chosen.items():
         if word not in CHOICES[table][part]:
             allowed = ", ".join(f'"{other}"' for other in CHOICES[table][part])
-            raise InputError(f"{name(part)} is {word!r}; expected one of {allowed}.")
+            raise InputError(f"{name(table, part)} is {word!r}; expected one of {allowed}.")
     for word in words:
-        if word not in belonging(table, words) | {"forward", "backward"}:
+        if word not in belonging(table, words):
             beside = [
                 f'{part} = "{value}"'
                 for part, kinds in CHOICES[table].items()
@@ -137,8 +131,8 @@ def check_words(table: str, words: Words, name: Callable[[str], str] = lambda wo
             ]
             made = " and ".join(f'{part} = "{value}"' for part, value in chosen.items() if _owns(table, part, word))
             raise InputError(
-                f"{name(word)} = {words[word]!r} belongs to {' or '.join(beside)}, and the choice is {made}; expected "
-                "a number of the choice that is made. Leave it out, or make the other choice."
+                f"{name(table, word)} = {words[word]!r} belongs to {' or '.join(beside)}, and the choice is {made}; "
+                "expected a number of the choice that is made. Leave it out, or make the other choice."
             )
 
 
@@ -150,27 +144,27 @@ def _owns(table: str, part: str, word: str) -> bool:
     )
 
 
-def model_of(words: Words, check: bool = True) -> Model:
+def model_of(words: Words, name: Callable[[str, str], str] = "{}.{}".format) -> Model:
     """Return the model that flat words describe; what they leave out is as in `Model()`.
 
     Args:
         words: as in the table "model" of a file, with "forward" and "backward" as mappings.
-        check: whether a word that does not belong to the choices is refused; else it is left out.
+        name: how a word of a table is called in a message.
 
     Raises:
         InputError: an unknown choice, a word that does not belong to it, or a value out of range.
     """
-    made = _made("model", {word: value for word, value in words.items() if word not in ("forward", "backward")}, check)
+    flat = {word: value for word, value in words.items() if word not in ("forward", "backward")}
+    made = _made("model", flat, name)
     for part in ("forward", "backward"):
         if part in words:
-            made[part] = _OWNERS[f"model.{part}"](**_made(f"model.{part}", words[part], check))
+            made[part] = _OWNERS[f"model.{part}"](**_made(f"model.{part}", words[part], name))
     return Model(**made)
 
 
-def _made(table: str, words: Words, check: bool) -> dict[str, Any]:
+def _made(table: str, words: Words, name: Callable[[str, str], str]) -> dict[str, Any]:
     """Return the fields of the dataclass of a table."""
-    if check:
-        check_words(table, words, lambda word: f"{table}.{word}")
+    _check(table, words, name)
     chosen = _chosen(table, words)
     made = {field: words[word] for word, field in _PLAIN[table].items() if word in words}
     for part, word in chosen.items():

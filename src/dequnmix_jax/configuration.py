@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.choice_words import belonging, check_words, known_words, model_of
+from dequnmix_jax.choice_words import belonging, known_words, model_of
 from dequnmix_jax.config import RECOMMENDED, Model, Rates, Training
 
 _LARGEST = 2**20
@@ -106,19 +106,15 @@ def _known(found: Mapping[str, Any], known: Sequence[str], path: Path, table: st
 def _model(words: Mapping[str, Any], options: Mapping[str, str], path: Path | None) -> Model:
     """Return the model of the words of a file and of the command line."""
 
-    def name(word: str) -> str:
-        return f"--{word}" if word in options else f"{path} says model.{word}"
+    def name(table: str, word: str) -> str:
+        return f"--{word}" if table == "model" and word in options else f"{path} says {table}.{word}"
 
     alone = {word: value for word, value in words.items() if word not in _SOLVERS}
     merged = {**alone, **options}
     for word in alone:
         if word in belonging("model", alone) and word not in belonging("model", merged):
             del merged[word]  # of a choice that an option has replaced
-    check_words("model", merged, name)
-    solvers = {part: words[part] for part in _SOLVERS if part in words}
-    for part, inner in solvers.items():
-        check_words(f"model.{part}", inner, lambda word, part=part: f"{path} says model.{part}.{word}")  # type: ignore[misc]
-    return model_of(merged | solvers)
+    return model_of(merged | {part: words[part] for part in _SOLVERS if part in words}, name)
 
 
 def _replaced(default: Any, value: Any, path: Path, table: str) -> Any:

@@ -157,8 +157,10 @@ def _walker(
 
     Asked to, it steps to the image of the best iterate, rounded to the precision `kept`: to what a caller would get.
     """
+    accelerated = isinstance(solver.method, Anderson)
+    # Of the stand-in of the plain iteration only the damping is read.
     method = solver.method if isinstance(solver.method, Anderson) else Anderson(damping=solver.damping)
-    m = method.memory if isinstance(solver.method, Anderson) else 0
+    m = method.memory if accelerated else 0
 
     def dot(a: jax.Array, b: jax.Array) -> jax.Array:
         return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)

@@ -52,7 +52,7 @@ def model_metadata(
 def model_from(metadata: Mapping[str, Any], path: Path) -> Model:
     """Return the choices that a checkpoint was trained with, or raise InputError."""
     try:
-        return model_of(from_older(metadata["model"]))
+        return model_of(from_older(metadata["model"]), lambda table, word: f"{path} says {table}.{word}")
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} does not say how its model was made ({str(error)[:80]}); expected the metadata of `dequnmix fit`. "
