@@ -291,7 +291,7 @@ def test_bad_input_is_one_sentence(trained, tmp_path, capsys):
     few = scene(tmp_path, cube=cube[:1, :2])
     assert "3 endmembers asked for in 2 valid pixels" in fit(few)
     assert "1 endmember asked for" in fit(scene(tmp_path), "--endmembers", 1)
-    assert "Model.prox is 'cone'" in fit(scene(tmp_path), *SMALL, "--prox", "cone")
+    assert "--prox is 'cone'; expected one of" in fit(scene(tmp_path), *SMALL, "--prox", "cone")
     assert "is also the input" in failure(capsys, "fit", whole, *SMALL, "-o", whole, "--force")
     assert not model.exists()
     assert not list(tmp_path.glob(".*"))
