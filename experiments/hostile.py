@@ -16,6 +16,7 @@ import numpy as np
 
 from dequnmix_jax import checkpoint, files, library_files
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.choice_words import words_of
 from dequnmix_jax.configuration import read_configuration
 from dequnmix_jax.scene import check_scene, mask_invalid
 from dequnmix_jax.source import Window
@@ -592,7 +593,6 @@ _CHECKPOINT: list[tuple[Tree, dict[str, Any]]] = []
 
 
 def _checkpoint_seed() -> tuple[Tree, dict[str, Any]]:
-    from dataclasses import asdict
 
     import jax
 
@@ -606,7 +606,7 @@ def _checkpoint_seed() -> tuple[Tree, dict[str, Any]]:
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
     header = {"format": 1, "written_by": "dequnmix_jax", "version": "1", "empty": []}
-    header["metadata"] = {"model": asdict(config), "seed": 0, "ignore": [], "bands": None}
+    header["metadata"] = {"model": words_of(config), "seed": 0, "ignore": [], "bands": None}
     del file
     return leaves, header
 

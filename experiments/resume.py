@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy as np
 
 import dequnmix_jax as dq
 from dequnmix_jax import checkpoint, synthetic
+from dequnmix_jax.choice_words import words_of
 from dequnmix_jax.envi_writing import write_image
 from experiments import tables
 
@@ -51,7 +52,7 @@ def prepare(folder: Path, settings: Settings) -> None:
     config = dq.Model(gradient=dq.Energy(width=8))
     params = dq.init(jax.random.key(2), cube, config, endmembers=spectra)
     params["network"]["energy"]["gain"] = jnp.full(8, 0.2)
-    checkpoint.save(folder / "model.npz", jax.tree.map(np.asarray, params), {"model": asdict(config), "seed": 2})
+    checkpoint.save(folder / "model.npz", jax.tree.map(np.asarray, params), {"model": words_of(config), "seed": 2})
 
 
 def start(folder: Path, out: str, settings: Settings) -> subprocess.Popen[bytes]:

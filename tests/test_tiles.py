@@ -17,6 +17,7 @@ import pytest
 
 import dequnmix_jax as dq
 from dequnmix_jax import checkpoint, cli, files, journal, reach, scenewide, streaming, survey, synthetic, tiling
+from dequnmix_jax.choice_words import words_of
 from dequnmix_jax.envi_writing import write_image
 from dequnmix_jax.source import Window
 from experiments import large_scene
@@ -211,15 +212,9 @@ def disk(tmp_path_factory, cube):
     place = {"map info": "{UTM, 1, 1, 600000, 5300000, 30, 30, 32, North, WGS-84}"}
     write_image(folder / "scene.img", cube, nodata=HOLE, ground=place)
     config = CASES["default"][0]
-    metadata = {"model": dataclass_dict(config), "seed": 0}
+    metadata = {"model": words_of(config), "seed": 0}
     checkpoint.save(folder / "model.npz", jax.tree.map(np.asarray, learned(config, cube)), metadata)
     return folder
-
-
-def dataclass_dict(config):
-    import dataclasses
-
-    return dataclasses.asdict(config)
 
 
 def unmixed(disk, out, **options):
@@ -485,7 +480,7 @@ def test_memory_does_not_depend_on_the_rows(tmp_path):
     bands, columns, resident = 300, 60, {}
     spectra = np.asarray(synthetic.spectra(jax.random.key(1), R, bands))
     config = dq.Model(gradient=dq.Analytic())
-    metadata = {"model": dataclass_dict(config), "seed": 0}
+    metadata = {"model": words_of(config), "seed": 0}
     checkpoint.save(tmp_path / "model.npz", {"endmembers": spectra, "network": {}}, metadata)
     rng = np.random.default_rng(0)
     for rows in (250, 4000):
