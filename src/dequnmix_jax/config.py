@@ -1,9 +1,10 @@
 """Choices: frozen, hashable dataclasses, static under jit. Numbers one may vmap over stand in `Rates`."""
 
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, check_kind
 
 
 def _check_choices(config: Any) -> None:
@@ -18,6 +19,13 @@ def _check_choices(config: Any) -> None:
 
 def _check_range(config: Any, name: str, low: float, high: float) -> None:
     value = getattr(config, name)
+    whole = get_type_hints(type(config))[name] is int
+    kind: Any = Integral if whole else Real
+    if not isinstance(value, kind):
+        raise InputError(
+            f"{type(config).__name__}.{name} is {value!r}; expected {'an integer' if whole else 'a number'} from "
+            f"{low:g} to {high:g}."
+        )
     if not low <= value <= high:
         raise InputError(f"{type(config).__name__}.{name} is {value!r}; expected a value from {low:g} to {high:g}.")
 
@@ -145,6 +153,8 @@ class Model:
     backward: Adjoint = field(default_factory=Adjoint)
 
     def __post_init__(self) -> None:
+        check_kind(self.forward, Solver, "Model.forward")
+        check_kind(self.backward, Adjoint, "Model.backward")
         _check_choices(self)
         _check_range(self, "proximity", 1e-6, 10.0)
         if self.step is not None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, check_count, check_cube
+from dequnmix_jax.checks import InputError, bands_named, check_count, check_cube
 from dequnmix_jax.ground import Ground
 from dequnmix_jax.shown import as_text
 
@@ -81,6 +81,8 @@ class Scene:
         hidden = np.ma.getmaskarray(self.cube) if isinstance(self.cube, np.ma.MaskedArray) else None
         if hidden is not None:
             set_field(self, "cube", np.ma.getdata(self.cube))
+        if hasattr(self.cube, "__array__"):  # of any library: this is the host side
+            set_field(self, "cube", np.asarray(self.cube))
         check_cube(self.cube)
         set_field(self, "cube", np.ascontiguousarray(self.cube, np.float32))
         bands = self.cube.shape[2]
@@ -201,6 +203,12 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
         good = _considered(scene)
+        empty = np.flatnonzero(~np.isfinite(cube[valid]).any(axis=0) & good)
+        if empty.size:
+            raise InputError(
+                f"{label} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "
+                f"{without(empty, scene.wavelengths)}"
+            )
         cure = (
             "All of them lie in bands marked bad: use scene.with_good_bands()."
             if finite[valid][:, good].all() and not good.all()
@@ -225,6 +233,17 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
         negative_bands=int(negative.any(axis=(0, 1)).sum()),
     )
     return odd(found, good, scene.wavelengths)
+
+
+def without(bands: Array, wavelengths: Array | None) -> str:
+    """Return how to leave out some bands that hold nothing."""
+    code = "dataclasses.replace(scene, good_bands=numpy.isfinite(scene.cube[scene.valid]).any(0)).with_good_bands()"
+    if wavelengths is None:
+        return f"Leave {'it' if bands.size == 1 else 'them'} out: {code}."
+    # To a tenth of a nanometre, outwards, so that the wavelength as it is written lies inside.
+    low, high = (np.floor(wavelengths[bands] * 10) / 10, np.ceil(wavelengths[bands] * 10) / 10)
+    options = " ".join(f"--ignore {a:.1f}:{b:.1f}" for a, b in zip(low, high, strict=True))
+    return f"Leave {'it' if bands.size == 1 else 'them'} out when reading ({options}), or by {code}."
 
 
 class Extent(NamedTuple):
