@@ -12,6 +12,7 @@ import pytest
 
 import dequnmix_jax as dq
 from dequnmix_jax import checks, cli, patches, survey, synthetic
+from dequnmix_jax.scene import check_scene, mask_invalid
 from dequnmix_jax.source import held
 
 rng = np.random.default_rng(0)
@@ -93,7 +94,7 @@ def test_what_is_no_cube_is_named(name):
 def test_what_is_no_other_array_is_named():
     assert said(dq.smooth, FOUND) == "abundances is an Estimate; expected an array. Pass estimate.abundances."
     assert "Pass estimate.endmembers" in said(dq.fcls, Y, FOUND)
-    library = dq.Library(E, ("a", "b", "c"), np.linspace(400.0, 2400.0, 12))
+    library = dq.Library(("a", "b", "c"), np.linspace(400.0, 2400.0, 12), E)
     assert "Pass library.spectra" in said(dq.fcls, Y, library)
     assert "Pass scene.valid" in said(dq.fcls, Y, E, mask=dq.Scene(Y))
     assert "Pass numpy.asarray(mask)" in said(dq.fcls, Y, E, mask=[[True] * 8] * 8)
@@ -196,7 +197,8 @@ def test_endmembers_of_any_real_type_are_read_as_float32(dtype):
         found, expected = function(cube, stored), function(cube, wide)
         assert jax.tree.all(jax.tree.map(lambda a, b: a.dtype == b.dtype and bool((a == b).all()), found, expected))
     assert dq.kkt_residual(cube, stored, A, True).dtype == jnp.float32
-    params = dq.init(KEY, cube, MODEL, endmembers=stored)
+    config = dq.Model(gradient="analytic", constraint="simplex")
+    params = dq.init(KEY, cube, config, endmembers=stored)
     assert params["endmembers"].dtype == jnp.float32 and bool((params["endmembers"] == wide).all())
 
 
@@ -233,21 +235,26 @@ def test_bands_without_a_finite_value_are_named_and_the_advice_works():
 @pytest.mark.parametrize("known", [True, False])
 def test_a_scene_with_a_dead_band_says_how_to_leave_it_out(tmp_path, known, capsys):
     cube = _with_a_dead_band()
-    wavelengths = np.linspace(400.04, 2400.0, 12) if known else None
-    scene = dq.Scene(cube, wavelengths=wavelengths)
-    texts = [said(survey.look, survey.view(held(scene)))]
-    path = tmp_path / "scene.npz"
-    np.savez(path, cube=cube, **({"wavelengths": wavelengths} if known else {}))
-    command = ["endmembers", str(path), "--count", "3", "-o", str(tmp_path / "found.csv")]
-    assert cli.main(command) != 0
-    texts.append(capsys.readouterr().err)
+    more = {"wavelengths": np.linspace(400.04, 2400.0, 12), "good_bands": np.arange(12) != 7} if known else {}
+    scene = dq.Scene(cube, **more)
+    texts = [
+        said(survey.look, survey.view(held(scene))),
+        said(check_scene, scene),
+        said(mask_invalid, scene),
+    ]
     for text in texts:
-        assert "no finite value in band 4 (counted from 0)" in text
+        assert re.search("finite (value )?in band 4 ", text)
         code = re.search(r"dataclasses\.replace\(.*\)\.with_good_bands\(\)", text)[0]
         left = eval(code, {"dataclasses": dataclasses, "numpy": np, "scene": scene})
-        assert np.array_equal(left.cube, np.delete(cube, 4, axis=2))
+        assert np.array_equal(left.cube, np.delete(cube, [4, 7] if known else [4], axis=2))
     if known:
-        options = re.search(r"\((--ignore .*?)\)", texts[1])[1].split()
+        path = tmp_path / "scene.npz"
+        np.savez(path, cube=cube, wavelengths_nm=scene.wavelengths)
+        command = ["endmembers", str(path), "--count", "3", "-o", str(tmp_path / "found.csv")]
+        assert cli.main([*command, "--nodata", "nan"]) != 0
+        assert "leave it out by its wavelength (--ignore FROM:TO)" in capsys.readouterr().err
+        assert cli.main(command) != 0
+        options = re.search(r"\((--ignore .*?)\)", capsys.readouterr().err)[1].split()
         assert cli.main([*command, *options]) == 0
 
 

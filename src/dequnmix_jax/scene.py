@@ -196,7 +196,7 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
     if not valid.any():
         raise InputError(
             f"All {valid.size} pixels of {label} are masked; expected at least one valid pixel. Check the mask (True "
-            "means valid) and the nodata value."
+            f"means valid) and the nodata value. {MISSING_BAND}"
         )
     finite = np.isfinite(cube)
     bad = valid & ~finite.all(axis=2)
@@ -207,7 +207,7 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
         if empty.size:
             raise InputError(
                 f"{label} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "
-                f"{without(empty, scene.wavelengths)}"
+                f"{without(empty, scene.wavelengths, scene.good_bands is not None)}"
             )
         cure = (
             "All of them lie in bands marked bad: use scene.with_good_bands()."
@@ -235,9 +235,16 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
     return odd(found, good, scene.wavelengths)
 
 
-def without(bands: Array, wavelengths: Array | None) -> str:
-    """Return how to leave out some bands that hold nothing."""
-    code = "dataclasses.replace(scene, good_bands=numpy.isfinite(scene.cube[scene.valid]).any(0)).with_good_bands()"
+MISSING_BAND = (
+    "A band that is missing in every pixel masks all of them: leave it out by its wavelength (--ignore FROM:TO)."
+)
+
+
+def without(bands: Array, wavelengths: Array | None, marked: bool) -> str:
+    """Return how to leave out some bands that hold nothing; `marked`: the scene has `good_bands` already."""
+    and_good = "scene.good_bands & " if marked else ""
+    found = f"{and_good}numpy.isfinite(scene.cube[scene.valid]).any(0)"
+    code = f"dataclasses.replace(scene, good_bands={found}).with_good_bands()"
     if wavelengths is None:
         return f"Leave {'it' if bands.size == 1 else 'them'} out: {code}."
     # To a tenth of a nanometre, outwards, so that the wavelength as it is written lies inside.
@@ -327,9 +334,13 @@ def mask_invalid(scene: Scene) -> Scene:
         return scene
     mask = scene.valid & ~invalid
     if not mask.any():
+        empty = np.flatnonzero(~np.isfinite(scene.cube[scene.valid]).any(axis=0))
+        cure = ""
+        if 0 < empty.size < scene.cube.shape[2]:
+            cure = f" Nothing is finite in {bands_named(empty)}. {without(empty, scene.wavelengths, scene.good_bands is not None)}"
         raise InputError(
             f"All {mask.size} pixels of {scene.name or 'the scene'} are masked, zero, NaN or infinite; expected at "
-            "least one valid pixel."
+            f"least one valid pixel.{cure}"
         )
     zeros, others = int((invalid & zero).sum()), int((invalid & ~zero).sum())
     note = f"Masked {zeros} all-zero pixels and {others} with NaN or infinite values."

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError, bands_named
-from dequnmix_jax.scene import Array, Extent, Scene, lit, odd, without
+from dequnmix_jax.scene import MISSING_BAND, Array, Extent, Scene, lit, odd, without
 from dequnmix_jax.source import Source, Window
 
 # Rows are read in strips of about this many bytes of float32.
@@ -147,7 +147,7 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
         empty = np.flatnonzero(~alive)
         raise InputError(
             f"{label} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "
-            f"{without(empty, seen.source.wavelengths)}"
+            f"{without(empty, seen.source.wavelengths, seen.source.good_bands is not None)}"
         )
     if bad is not None:
         raise InputError(
@@ -158,7 +158,7 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
     if not valid:
         raise InputError(
             f"All {height * width} pixels of {label} are masked; expected at least one valid pixel. Check the mask "
-            "(True means valid) and the nodata value."
+            f"(True means valid) and the nodata value. {MISSING_BAND}"
         )
     extent = Extent(valid, lowest, highest, zero, negative, int(below.sum()))
     scale = float(np.sqrt(squares / (valid * bands)))
