@@ -96,7 +96,7 @@ def test_what_is_no_other_array_is_named():
     assert "Pass estimate.endmembers" in said(dq.fcls, Y, FOUND)
     library = dq.Library(("a", "b", "c"), np.linspace(400.0, 2400.0, 12), E)
     assert "Pass library.spectra" in said(dq.fcls, Y, library)
-    assert "Pass scene.valid" in said(dq.fcls, Y, E, mask=dq.Scene(Y))
+    assert "Pass scene.mask" in said(dq.fcls, Y, E, mask=dq.Scene(Y))
     assert "Pass numpy.asarray(mask)" in said(dq.fcls, Y, E, mask=[[True] * 8] * 8)
     assert "unmix` returns a pair" in said(dq.reconstruct, (FOUND, None))
     history = dq.History(*(jnp.zeros(1) for _ in range(7)))

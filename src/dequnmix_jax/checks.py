@@ -24,7 +24,7 @@ def concrete(*arrays: Array) -> bool:
     return not any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
-_INSIDE = {"endmembers": ("endmembers", "spectra"), "mask": ("mask", "valid"), "values": ("abundances",)}
+_INSIDE = {"endmembers": ("endmembers", "spectra"), "values": ("abundances",)}
 """Where one of our records holds what an argument of this name asks for; else under the name itself."""
 
 

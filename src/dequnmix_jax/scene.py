@@ -337,7 +337,8 @@ def mask_invalid(scene: Scene) -> Scene:
         empty = np.flatnonzero(~np.isfinite(scene.cube[scene.valid]).any(axis=0))
         cure = ""
         if 0 < empty.size < scene.cube.shape[2]:
-            cure = f" Nothing is finite in {bands_named(empty)}. {without(empty, scene.wavelengths, scene.good_bands is not None)}"
+            left = without(empty, scene.wavelengths, scene.good_bands is not None)
+            cure = f" Nothing is finite in {bands_named(empty)}. {left}"
         raise InputError(
             f"All {mask.size} pixels of {scene.name or 'the scene'} are masked, zero, NaN or infinite; expected at "
             f"least one valid pixel.{cure}"
