@@ -228,6 +228,7 @@ def test_bands_without_a_finite_value_are_named_and_the_advice_works():
         keep = eval(code, {"numpy": np, "cube": y, **more})
         assert np.array_equal(np.flatnonzero(~keep), [4])
         assert bool(jnp.isfinite(dq.fcls(y[:, :, keep], E[:, keep], **more)).all())
+    assert "in 64 of 64 pixels" in said(dq.fcls, np.full_like(Y, np.nan), E)  # no band would be left
     cube[:, :, 4] = 0.0
     assert "in 1 of 64 pixels" in said(dq.fcls, cube, E)  # a pixel, not a band
 

@@ -228,7 +228,7 @@ def check_finite(cube: Array, mask: Array | None = None, name: str = "cube") -> 
                 "and cube."
             )
         empty = np.flatnonzero(~np.isfinite(values if mask is None else values[np.asarray(mask)][None]).any((0, 1)))
-        if empty.size:
+        if 0 < empty.size < values.shape[-1]:
             alive = f"numpy.isfinite({name}).any((0, 1))" if mask is None else f"numpy.isfinite({name}[mask]).any(0)"
             raise InputError(
                 f"{name} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "

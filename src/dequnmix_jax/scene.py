@@ -204,7 +204,7 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
         row, column = (int(i) for i in np.argwhere(bad)[0])
         good = _considered(scene)
         empty = np.flatnonzero(~np.isfinite(cube[valid]).any(axis=0) & good)
-        if empty.size:
+        if 0 < empty.size < good.sum():
             raise InputError(
                 f"{label} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "
                 f"{without(empty, scene.wavelengths, scene.good_bands is not None)}"

@@ -143,7 +143,7 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
             if (first + row) % every == 0:
                 samples.append(cube[row, ::every][mask[row, ::every]][:, list(three)])
         then(window.rows.stop / height)
-    if bad is not None and not alive.all():
+    if bad is not None and alive.any() and not alive.all():
         empty = np.flatnonzero(~alive)
         raise InputError(
             f"{label} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "
