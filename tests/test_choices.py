@@ -74,7 +74,7 @@ def test_the_library_and_the_words_know_the_same_choices():
         (lambda: dq.Adjoint(dq.OneStep(), max_steps=9), "with OneStep(), a sum; expected None. Leave max_steps out"),
         (lambda: dq.Model(gradient=dq.Analytic(), init="random"), "has nothing random"),
         (lambda: dq.Energy(kernel=4), "Energy.kernel is 4; expected an odd number"),
-        (lambda: dq.Energy(width=2.5), "Energy.width is 2.5; expected a whole number from 1 to 4096."),
+        (lambda: dq.Energy(width=2.5), "Energy.width is 2.5; expected an integer from 1 to 4096."),
         (lambda: dq.Energy(attention=1), "Energy.attention is 1; expected True or False."),
     ],
 )  # fmt: skip

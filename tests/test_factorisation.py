@@ -213,7 +213,7 @@ def test_bad_input_is_named():
         for call, words in (
             (lambda m=method: m(None, Y[0], endmembers=E), "rows, columns, bands"),
             (lambda m=method: m(None, Y, endmembers=E.T), "transposed"),
-            (lambda m=method: m(None, Y, endmembers=E.astype(int)), "floating point"),
+            (lambda m=method: m(None, Y, endmembers=E.astype(bool)), "real numbers"),
             (lambda m=method: m(None, np.full_like(Y, np.nan), endmembers=E), "NaN or infinite"),
             (lambda m=method: m(None, Y, count=3), "Neither endmembers nor key"),
             (lambda m=method: m(key, Y), "Neither endmembers nor key"),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from dequnmix_jax import mixing, neighbours, scenewide
+from dequnmix_jax.checks import check_kind
 from dequnmix_jax.choices import Softmax
 from dequnmix_jax.config import Model
 from dequnmix_jax.records import Estimate, Params
@@ -38,4 +39,5 @@ def read_state(
 
 def reconstruct(estimate: Estimate) -> jax.Array:
     """Mix an estimate back: Y = s A E, (H, W, B), in the units of the cube; 0 in masked pixels."""
+    check_kind(estimate, Estimate, "estimate", "`unmix` returns a pair: estimate, trace = unmix(...).")
     return mixing.scaled_mix(estimate.abundances, estimate.endmembers, estimate.brightness)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dequnmix_jax.atomic import replacing_file
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.shown import shown
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ def require() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise InputError(
-            "Pictures need matplotlib, which is not installed: pip install 'dequnmix-jax[plots]'."
-        ) from error
+        raise InputError(f"Pictures need matplotlib, which is not installed: {pip_hint('plots')}.") from error
 
 
 def new_figure(width: float, height: float) -> "Figure":

@@ -5,7 +5,9 @@ known only outside jit, vmap and grad: there they are checked, under a trace the
 the caller's affair (`Trace.converged` will be false on NaN).
 """
 
+import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,8 +25,116 @@ def concrete(*arrays: Array) -> bool:
     return jax is None or not any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
+_INSIDE = {"endmembers": ("endmembers", "spectra"), "values": ("abundances",)}
+"""Where one of our records holds what an argument of this name asks for; else under the name itself."""
+
+
+def pip_hint(extra: str) -> str:
+    """Return the command that installs what an extra names, beside the package that is installed."""
+    return f"pip install 'dequnmix-jax[{extra}]'"
+
+
+def described(value: Any) -> str:
+    """Return what a value is, in a few words."""
+    if value is None or isinstance(value, bool | int | float | complex | np.generic):
+        return repr(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if type(value) is tuple and 0 < len(value) <= 3:
+        return f"a tuple of {' and '.join(type(part).__name__ for part in value)}"
+    return _one(type(value).__name__)
+
+
+def _one(kind: str) -> str:
+    return f"{'an' if kind[:1] in 'AEIOaeio' or kind == 'ndarray' else 'a'} {kind}"
+
+
+def check_array(value: Any, name: str) -> None:
+    """Raise InputError where something else stands in the place of an array.
+
+    Arrays of numpy and jax, traced ones too, pass, and so do lists of numbers. An array of another library (xarray,
+    h5py, dask, torch) does not, though numpy could convert it: the axes of a DataArray have names and any order (band
+    first, as many readers give them), which `read` looks at and numpy does not.
+    """
+    jax = sys.modules.get("jax")  # without it there is no array of it
+    arrays: Any = np.ndarray | np.generic | (np.ndarray if jax is None else jax.Array)
+    if isinstance(value, arrays) or hasattr(value, "__jax_array__"):
+        return
+    found = f"{name} is {described(value)}"
+    kind = type(value).__name__.lower()
+    held = [part for part in _INSIDE.get(name, (name,)) if not isinstance(value, type) and hasattr(value, part)]
+    if held:
+        raise InputError(f"{found}; expected an array. Pass {kind}.{held[0]}.")
+    if hasattr(value, "__array__"):
+        named = f" Its axes have names and may stand in another order: read({name}).cube brings them into this one."
+        raise InputError(
+            f"{found}; expected an array of numpy or jax. Pass numpy.asarray({name})."
+            + (named if hasattr(value, "dims") and name == "cube" else "")
+        )
+    if name == "cube" and isinstance(value, str | os.PathLike):
+        raise InputError(f"{found}; expected an array (rows, columns, bands). Pass read(path).cube.")
+    if name == "cube" and hasattr(value, "scene"):
+        raise InputError(f"{found}; expected an array (rows, columns, bands). Pass {kind}.scene().cube.")
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        try:
+            if np.asarray(value).dtype.kind in "biuf":
+                return
+        except (ValueError, TypeError):  # ragged, or of records
+            pass
+    mixed = " reconstruct(estimate) mixes one back." if hasattr(value, "brightness") and name == "cube" else ""
+    raise InputError(f"{found}; expected an array of numbers.{mixed}")
+
+
+def check_kind(value: Any, kind: type, name: str, cure: str = "") -> None:
+    """Raise InputError unless a choice or a record is of its class; `cure` says what makes one, if not the class."""
+    if isinstance(value, kind):
+        return
+    word = kind.__name__
+    if isinstance(value, type) and issubclass(value, kind):
+        raise InputError(f"{name} is the class {word}; expected one of its values. Write {word}().")
+    cure = cure or f"Write {word}(...)."
+    if type(value) is tuple and name in ("config", "training", "rates"):
+        cure = (
+            "RECOMMENDED is a pair of training and rates, which stand after the model: "
+            "fit(key, cube, Model(), *RECOMMENDED, count=R)."
+        )
+    raise InputError(f"{name} is {described(value)}; expected {_one(word)}. {cure}")
+
+
+def check_params(params: Any) -> None:
+    """Raise InputError unless parameters are a mapping with endmembers, as `init` and `fit` return it."""
+    if isinstance(params, Mapping) and "endmembers" in params:
+        check_array(params["endmembers"], "endmembers")
+        if hasattr(params["endmembers"], "shape"):
+            return
+    pair = " `fit` returns a pair: params, history = fit(...)." if isinstance(params, tuple) else ""
+    raise InputError(
+        f"params is {described(params)}; expected the parameters that `init` or `fit` returns, a dict with "
+        f"endmembers.{pair}"
+    )
+
+
+def check_key(key: Any, name: str = "key") -> None:
+    """Raise InputError unless `key` is one random key of jax: typed, or the two or four uint32 of the older kind."""
+    jax = sys.modules.get("jax")  # without it there is no key of it
+    dtype, shape = getattr(key, "dtype", None), np.shape(key) if hasattr(key, "dtype") else ()
+    typed = jax is not None and dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    if (typed and shape == ()) or (dtype == np.uint32 and len(shape) == 1):
+        return
+    if typed or (dtype == np.uint32 and len(shape) > 1):
+        raise InputError(
+            f"{name} has shape {shape}, which is several keys; expected one. Pass {name}[0], or map over them by "
+            "jax.vmap."
+        )
+    if isinstance(key, int) or (dtype is not None and shape == () and np.issubdtype(dtype, np.integer)):
+        found = key if isinstance(key, int) else int(key) if concrete(key) else name
+        raise InputError(f"{name} is {found}; expected a random key of jax. Pass jax.random.key({found}).")
+    raise InputError(f"{name} is {described(key)}; expected a random key of jax. Pass jax.random.key(0).")
+
+
 def check_cube(cube: Array, name: str = "cube") -> None:
     """Raise InputError unless `cube` is a real (H, W, B) array with at least one entry on each axis."""
+    check_array(cube, name)
     if isinstance(cube, np.ma.MaskedArray):
         raise InputError(
             f"{name} is a masked array of numpy, whose mask would be lost; expected an array. Pass cube.filled(0), and "
@@ -46,7 +156,8 @@ def check_cube(cube: Array, name: str = "cube") -> None:
 
 
 def check_endmembers(endmembers: Array, bands: int | None = None) -> None:
-    """Raise InputError unless `endmembers` is (R, B) with the cube's number of bands."""
+    """Raise InputError unless `endmembers` is (R, B) of real numbers with the cube's number of bands."""
+    check_array(endmembers, "endmembers")
     shape = np.shape(endmembers)
     if len(shape) != 2 or 0 in shape:
         raise InputError(f"endmembers have shape {shape}; expected (endmembers, bands), one spectrum a row.")
@@ -55,12 +166,18 @@ def check_endmembers(endmembers: Array, bands: int | None = None) -> None:
         raise InputError(
             f"endmembers have {shape[1]} bands and the cube has {bands}; both must be on the same bands.{turned}"
         )
+    dtype = endmembers.dtype if hasattr(endmembers, "dtype") else np.asarray(endmembers).dtype
+    if dtype.kind not in "iuf" and str(dtype) != "bfloat16":
+        raise InputError(f"endmembers have the data type {dtype}; expected real numbers in the units of the cube.")
 
 
 def check_mask(mask: Array | None, cube: Array) -> None:
     """Raise InputError unless `mask` is None or a boolean (H, W) array with a valid pixel."""
     if mask is None:
         return
+    check_array(mask, "mask")
+    if not hasattr(mask, "dtype"):
+        raise InputError(f"mask is {described(mask)}; expected an array of bool. Pass numpy.asarray(mask).")
     if np.shape(mask) != np.shape(cube)[:2]:
         raise InputError(
             f"mask has shape {np.shape(mask)} and the cube {np.shape(cube)}; expected one value a pixel, "
@@ -74,6 +191,8 @@ def check_mask(mask: Array | None, cube: Array) -> None:
 
 def check_count(count: int, cube: Array, mask: Array | None = None) -> None:
     """Raise InputError unless 2 <= count <= min(bands, valid pixels)."""
+    if isinstance(count, bool) or not hasattr(count, "__index__"):
+        raise InputError(f"count is {described(count)}; expected how many endmembers to look for, an integer.")
     height, width, bands = np.shape(cube)
     pixels = height * width if mask is None or not concrete(mask) else int(np.asarray(mask).sum())
     if count < 2:
@@ -90,6 +209,13 @@ def check_count(count: int, cube: Array, mask: Array | None = None) -> None:
         raise InputError(f"{count} endmembers asked for in {pixels} valid pixels; expected at most one for each pixel.")
 
 
+def bands_named(bands: Array, most: int = 5) -> str:
+    """Return the numbers of some bands, for a message."""
+    listed = ", ".join(str(int(band)) for band in bands[:most])
+    more = f" and {len(bands) - most} more" if len(bands) > most else ""
+    return f"band{'s' if len(bands) > 1 else ''} {listed}{more} (counted from 0)"
+
+
 def check_finite(cube: Array, mask: Array | None = None, name: str = "cube") -> None:
     """Raise InputError if a valid pixel holds NaN or infinity (nothing is checked under a trace)."""
     if not concrete(cube) or (mask is not None and not concrete(mask)):
@@ -99,6 +225,20 @@ def check_finite(cube: Array, mask: Array | None = None, name: str = "cube") -> 
     bad = ~finite if mask is None else ~finite & np.asarray(mask)
     if bad.any():
         where = tuple(int(i) for i in np.argwhere(bad)[0])
+        if name == "endmembers":
+            raise InputError(
+                f"endmembers hold NaN or infinite values in {int(bad.sum())} of {bad.size} spectra, the first in "
+                f"spectrum {where[1]}; expected finite values. Leave out these spectra, or these bands of endmembers "
+                "and cube."
+            )
+        empty = np.flatnonzero(~np.isfinite(values if mask is None else values[np.asarray(mask)][None]).any((0, 1)))
+        if 0 < empty.size < values.shape[-1]:
+            alive = f"numpy.isfinite({name}).any((0, 1))" if mask is None else f"numpy.isfinite({name}[mask]).any(0)"
+            raise InputError(
+                f"{name} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "
+                f"Leave {'it' if empty.size == 1 else 'them'} out, of endmembers as well: keep = {alive}, "
+                f"{name}[:, :, keep]."
+            )
         raise InputError(
             f"{name} holds NaN or infinite values in {int(bad.sum())} of {bad.size} pixels, the first at {where}; "
             "expected finite values in every valid pixel. Pass mask=numpy.isfinite(cube).all(-1) to leave them out."

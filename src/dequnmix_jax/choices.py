@@ -55,19 +55,24 @@ def _to_write(name: str, value: Any, kinds: Sequence[type[Choice]], allowed: Seq
     return f"expected one of {', '.join([*(repr(kind()) for kind in kinds), *['None'] * none])}"
 
 
-def check_range(config: Any, name: str, low: float, high: float, whole: bool = False) -> None:
-    """Raise InputError unless a field is a number between two others, both included."""
+def check_range(config: Any, name: str, low: float, high: float) -> None:
+    """Raise InputError unless a field is a number of its type between two others, both included."""
     value = getattr(config, name)
-    number = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    if not (number and low <= value <= high):
-        what = "a whole number" if whole and not number else "a value"
-        raise InputError(f"{type(config).__name__}.{name} is {value!r}; expected {what} from {low:g} to {high:g}.")
+    whole = get_type_hints(type(config))[name] is int
+    kind: Any = Integral if whole else Real
+    if not isinstance(value, kind) or isinstance(value, bool):
+        what = "an integer" if whole else "a number"
+    elif not low <= value <= high:
+        what = "a value"
+    else:
+        return
+    raise InputError(f"{type(config).__name__}.{name} is {value!r}; expected {what} from {low:g} to {high:g}.")
 
 
 def _check_layers(config: Any) -> None:
     """Raise InputError where channels or kernel of a choice cannot be built."""
-    check_range(config, "width", 1, 4096, whole=True)
-    check_range(config, "kernel", 1, 31, whole=True)
+    check_range(config, "width", 1, 4096)
+    check_range(config, "kernel", 1, 31)
     if config.kernel % 2 == 0:
         raise InputError(
             f"{type(config).__name__}.kernel is {config.kernel}; expected an odd number, so that the image keeps its "
@@ -95,9 +100,9 @@ class Anderson(Choice):
     damping: float = 1.0
 
     def __post_init__(self) -> None:
-        check_range(self, "memory", 1, 100, whole=True)
+        check_range(self, "memory", 1, 100)
         check_range(self, "ridge", 0.0, 1.0)
-        check_range(self, "restart", 0, 1_000_000, whole=True)
+        check_range(self, "restart", 0, 1_000_000)
         check_range(self, "damping", 1e-6, 1.0)
 
 
@@ -120,7 +125,7 @@ class Broyden(Choice):
     memory: int = 5
 
     def __post_init__(self) -> None:
-        check_range(self, "memory", 1, 100, whole=True)
+        check_range(self, "memory", 1, 100)
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ class JaxoptAnderson(Choice):
     damping: float = 1.0
 
     def __post_init__(self) -> None:
-        check_range(self, "memory", 1, 100, whole=True)
+        check_range(self, "memory", 1, 100)
         check_range(self, "damping", 1e-6, 1.0)
 
 
@@ -151,7 +156,7 @@ class Neumann(Choice):
     terms: int = 200
 
     def __post_init__(self) -> None:
-        check_range(self, "terms", 0, 1_000_000, whole=True)
+        check_range(self, "terms", 0, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,7 @@ class Phantom(Choice):
     damping: float = 0.5
 
     def __post_init__(self) -> None:
-        check_range(self, "terms", 0, 1_000_000, whole=True)
+        check_range(self, "terms", 0, 1_000_000)
         check_range(self, "damping", 1e-6, 1.0)
 
 

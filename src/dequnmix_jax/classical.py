@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax import lapack, small
-from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_finite, check_mask
+from dequnmix_jax.checks import Array, check_cube, check_endmembers, check_finite, check_mask, concrete
 from dequnmix_jax.exact import solve
 from dequnmix_jax.mixing import (
     check_abundances,
@@ -105,7 +105,7 @@ def scaled_nnls(cube: Array, endmembers: Array, *, mask: Array | None = None) ->
         variability, IEEE TIP 25(8), 2016 (scaled constrained least squares).
     """
     check_problem(cube, endmembers, mask)
-    return normalise_abundances(nnls(cube, scale_to_unit_maximum(endmembers), mask=mask), mask)
+    return normalise_abundances(nnls(cube, scale_to_unit_maximum(wide(endmembers)), mask=mask), mask)
 
 
 def soft_nnls(
@@ -171,7 +171,7 @@ def kkt_residual(
     check_endmembers(endmembers, np.shape(cube)[2])
     check_abundances(abundances, endmembers)
     check_mask(mask, cube)
-    Y, E, x = wide(cube), jnp.asarray(endmembers), jnp.asarray(abundances)
+    Y, E, x = wide(cube), wide(endmembers), jnp.asarray(abundances)
     if mask is not None:
         Y = jnp.where(mask[..., None], Y, 0.0)
     if sum_to_one:
@@ -195,9 +195,8 @@ def check_problem(cube: Array, endmembers: Array, mask: Array | None) -> None:
     check_endmembers(endmembers, np.shape(cube)[2])
     check_mask(mask, cube)
     check_finite(cube, mask)
-    if not jnp.issubdtype(jnp.result_type(endmembers), jnp.floating):
-        raise InputError(f"endmembers have the data type {endmembers.dtype}; expected floating point reflectance.")
-    check_finite(endmembers[None], name="endmembers")
+    if concrete(endmembers):
+        check_finite(np.asarray(endmembers)[None], name="endmembers")
 
 
 def prepare(cube: Array, endmembers: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
@@ -206,7 +205,7 @@ def prepare(cube: Array, endmembers: Array, mask: Array | None) -> tuple[jax.Arr
     Y = wide(cube)
     if mask is not None:
         Y = jnp.where(mask[..., None], Y, 0.0)
-    return Y.reshape(-1, Y.shape[-1]), jnp.asarray(endmembers)
+    return Y.reshape(-1, Y.shape[-1]), wide(endmembers)
 
 
 def finish(x: jax.Array, cube: Array, mask: Array | None) -> jax.Array:

@@ -48,7 +48,7 @@ class Solver:
     def __post_init__(self) -> None:
         check_choices(self)
         check_range(self, "tolerance", 0.0, 1.0)
-        check_range(self, "max_steps", 1, 1_000_000, whole=True)
+        check_range(self, "max_steps", 1, 1_000_000)
 
     @property
     def damping(self) -> float:
@@ -78,7 +78,7 @@ class Adjoint:
             check_range(self, "tolerance", 0.0, 1.0)
         if self.max_steps is None:
             return
-        check_range(self, "max_steps", 0, 1_000_000, whole=True)
+        check_range(self, "max_steps", 0, 1_000_000)
         if not isinstance(self.method, BiCGSTAB | Anderson):
             more = "" if isinstance(self.method, OneStep) else f" of {self.method.terms} terms"
             raise InputError(

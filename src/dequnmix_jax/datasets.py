@@ -15,7 +15,7 @@ import numpy as np
 
 from dequnmix_jax import matfiles, npzfiles
 from dequnmix_jax.atomic import replacing_file
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.scene import Array, Scene
 from dequnmix_jax.truth import Truth
 
@@ -187,7 +187,7 @@ def _fetched(file: str, remote: _Remote, by_hand: str) -> Path:
         import pooch
     except ImportError as error:
         raise InputError(
-            f"{file} was not found, and downloading needs pooch: pip install 'dequnmix-jax[io]'. Or {by_hand}"
+            f"{file} was not found, and downloading needs pooch: {pip_hint('io')}. Or {by_hand}"
         ) from error
     target = Path(pooch.os_cache("dequnmix_jax")) / file
     if target.is_file():

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
 from dequnmix_jax import answer, mixing, model, scenewide
-from dequnmix_jax.checks import Array, InputError, check_cube, check_mask
+from dequnmix_jax.checks import Array, InputError, check_cube, check_kind, check_mask, check_params
 from dequnmix_jax.config import Model
 from dequnmix_jax.implicit import fixed_point
 from dequnmix_jax.records import Estimate, Params, Trace
@@ -98,6 +98,8 @@ def unmix_in_strips(
         InputError: where shapes or the configuration do not fit, in a sentence.
     """
     name = _axis(mesh)
+    check_params(params)
+    check_kind(config, Model, "config")
     check_cube(cube)
     check_mask(mask, cube)
     if config.pools_in_loop:

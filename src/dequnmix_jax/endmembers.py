@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 from dequnmix_jax import lapack
-from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_mask
+from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_key, check_mask
 from dequnmix_jax.mixing import check_abundances
 from dequnmix_jax.subspace import checked, principal
 from dequnmix_jax.subspace import pixels as pixels_of
@@ -47,6 +47,7 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs:
         Nascimento and Bioucas-Dias, Vertex component analysis: a fast algorithm to unmix hyperspectral data, IEEE TGRS
         43(4), 2005 (algorithm 1, threshold of its section III-C).
     """
+    check_key(key)
     Y, valid = checked(cube, count, mask)
     if runs == 1:
         return _vca(key, Y, valid, count)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax.checks import Array, InputError, check_count, check_cube, concrete
+from dequnmix_jax.checks import Array, InputError, check_count, check_cube, check_key, check_kind, concrete
 from dequnmix_jax.classical import check_problem, fcls
 from dequnmix_jax.endmembers import vca
 from dequnmix_jax.mixing import wide
@@ -69,14 +69,17 @@ def check(
     count: int | None,
     weight: Array | float,
     mask: Array | None,
+    solver: Factoring,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Check the inputs and return the cube, the mask and the first endmembers, none of which carries a derivative."""
+    check_kind(solver, Factoring, "solver")
     check_cube(cube)
     if np.ndim(weight) != 0 or (concrete(weight) and not 0 <= float(np.asarray(weight)) < np.inf):
         raise InputError(f"weight is {weight}; expected one finite number, not negative.")
     if endmembers is None:
         if key is None or count is None:
             raise InputError("Neither endmembers nor key and count are given; expected spectra to start from, or both.")
+        check_key(key)
         check_count(count, cube, mask)
         E = vca(key, cube, count, mask=mask)
     else:
@@ -86,7 +89,7 @@ def check(
                 "one of the two."
             )
         check_problem(cube, endmembers, mask)
-        E = jnp.asarray(endmembers)
+        E = wide(endmembers)
     Y, E = lax.stop_gradient((wide(cube), E))  # a while loop has no reverse; a local minimum, no one derivative
     return Y, jnp.ones(Y.shape[:2], jnp.bool_) if mask is None else jnp.asarray(mask), E.astype(Y.dtype)
 

@@ -85,7 +85,7 @@ def mvc_nmf(
         Miao and Qi, Endmember extraction from highly mixed data using minimum volume constrained nonnegative matrix
         factorization, IEEE TGRS 45(3), 2007. Its alternating projected gradients are replaced by exact minimisation.
     """
-    start = check(key, cube, endmembers, count, weight, mask)
+    start = check(key, cube, endmembers, count, weight, mask, solver)
     return _mvc_nmf(*start, lax.stop_gradient(jnp.asarray(weight, start[0].dtype)), solver)
 
 
@@ -119,7 +119,7 @@ def l_half_nmf(
         Qian, Jia, Zhou and Robles-Kelly, Hyperspectral unmixing via L1/2 sparsity-constrained nonnegative matrix
         factorization, IEEE TGRS 49(11), 2011. Abundances by its multiplicative steps, endmembers exactly.
     """
-    start = check(key, cube, endmembers, count, weight, mask)
+    start = check(key, cube, endmembers, count, weight, mask, solver)
     return _l_half_nmf(*start, lax.stop_gradient(jnp.asarray(weight, start[0].dtype)), solver)
 
 
@@ -157,7 +157,7 @@ def sgs_nmf(
         Wang, Zhong, Zhang and Xu, Spatial group sparsity regularized nonnegative matrix factorization for hyperspectral
         unmixing, IEEE TGRS 55(11), 2017; constants and weights as in its authors' program.
     """
-    start = check(key, cube, endmembers, count, weight, mask)
+    start = check(key, cube, endmembers, count, weight, mask, solver)
     cut = superpixels(cube, mask=mask) if patches is None else patches
     if np.shape(cut.labels) != np.shape(cube)[:2] or np.shape(cut.spectra)[1] != np.shape(cube)[2]:
         raise InputError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax import envi_header as envi
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.ground import Ground
 from dequnmix_jax.scene import Array
 
@@ -33,7 +33,7 @@ def require(what: str) -> Any:
         import rasterio
     except ImportError as error:
         raise InputError(
-            f"{what} needs rasterio: pip install 'dequnmix-jax[geo]', or use plain ENVI files (bsq, bil or bip)."
+            f"{what} needs rasterio: {pip_hint('geo')}, or use plain ENVI files (bsq, bil or bip)."
         ) from error
     return rasterio
 

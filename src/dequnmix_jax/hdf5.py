@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.pixelvalues import check_declared
 from dequnmix_jax.scene import Array
 
@@ -26,7 +26,7 @@ def opened(path: Path, extra: str = "geo") -> Iterator[Any]:
     try:
         import h5py
     except ImportError as error:
-        raise InputError(f"{path} is an HDF5 file, which needs h5py: pip install 'dequnmix-jax[{extra}]'.") from error
+        raise InputError(f"{path} is an HDF5 file, which needs h5py: {pip_hint(extra)}.") from error
     try:
         with h5py.File(path, "r") as file:
             _check_links(h5py, file, path)

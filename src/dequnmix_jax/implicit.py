@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
+from dequnmix_jax.checks import check_kind
 from dequnmix_jax.choices import Anderson, BiCGSTAB, Neumann, OneStep, Phantom
 from dequnmix_jax.config import Adjoint, Solver
 from dequnmix_jax.records import Trace
@@ -15,7 +16,6 @@ from dequnmix_jax.solvers import Map, flatten, relative, rms, solve
 from dequnmix_jax.varying import alongside
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def fixed_point(
     f: Map,
     forward: Solver,
@@ -34,7 +34,8 @@ def fixed_point(
     receive no gradient: the equilibrium does not depend on them. Works for any map and under jit, vmap, scan and grad.
 
     Args:
-        f: the map `f(theta, z) -> z`, a function with a stable identity which closes over no traced array.
+        f: the map `f(theta, z) -> z`. What it closes over and is traced gets its gradient as theta does
+            (`jax.closure_convert`).
         forward: the solver of the equilibrium.
         backward: the solver of the adjoint system.
         theta: whatever f depends on, any pytree; integer and boolean leaves get no gradient.
@@ -44,7 +45,26 @@ def fixed_point(
 
     Returns:
         (z, Trace), as `solvers.solve`.
+
+    Raises:
+        InputError: `forward` is no Solver, or `backward` no Adjoint.
     """
+    check_kind(forward, Solver, "forward")
+    check_kind(backward, Adjoint, "backward")
+    pure, hoisted = jax.closure_convert(f, theta, start)
+    if not hoisted:
+        return _fixed_point(f, forward, backward, theta, start, tolerance)
+
+    def explicit(both: Any, z: Any) -> Any:
+        return pure(both[0], z, *both[1])
+
+    return _fixed_point(explicit, forward, backward, (theta, hoisted), start, tolerance)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _fixed_point(
+    f: Map, forward: Solver, backward: Adjoint, theta: Any, start: Any, tolerance: float | jax.Array | None
+) -> tuple[Any, Trace]:
     return solve(f, forward, theta, start, tolerance)
 
 
@@ -62,7 +82,7 @@ def _backward(f: Map, forward: Solver, backward: Adjoint, kept: Any, cotangent: 
     return pull(u)[0], jax.tree.map(jnp.zeros_like, z), None
 
 
-fixed_point.defvjp(_forward, _backward)
+_fixed_point.defvjp(_forward, _backward)
 
 
 def _pulled(operands: Any, u: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dequnmix_jax import hdf5, mat5
 from dequnmix_jax.bandaxis import lengths
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.pixelvalues import check_declared
 from dequnmix_jax.scene import Array
 
@@ -66,8 +66,7 @@ def _load_old(path: Path) -> Variables:
         from scipy.io import loadmat
     except ImportError as error:
         raise InputError(
-            f"{path} is a MATLAB file of version 4, which needs scipy: pip install 'dequnmix-jax[io]', or "
-            "convert it to .npz."
+            f"{path} is a MATLAB file of version 4, which needs scipy: {pip_hint('io')}, or convert it to .npz."
         ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # scipy's on names that occur twice

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dequnmix_jax import lapack, small
-from dequnmix_jax.checks import Array, InputError
+from dequnmix_jax.checks import Array, InputError, check_key
 from dequnmix_jax.endmembers import vca
 from dequnmix_jax.metrics import align
 from dequnmix_jax.noise import simplex_noise
@@ -97,6 +97,7 @@ def minimum_volume(
         linear hyperspectral unmixing (MVSA), IEEE TGRS 53(9), 2015. Theirs are the facets as unknowns, the determinant
         and the soft constraint; h in units of the noise, the last term and the solver are ours.
     """
+    check_key(key)
     if max_steps < 1:
         raise InputError(f"max_steps is {max_steps}; expected at least 1.")
     Y, valid = checked(cube, count, mask)

@@ -102,13 +102,13 @@ def gram(endmembers: Array) -> jax.Array:
 
 
 def wide(cube: Array) -> jax.Array:
-    """Return a cube of half precision in float32, any other as it is.
+    """Return an array of half precision or of integers in float32, any other as it is.
 
     A cube may be stored in float16 or bfloat16, which halves its memory; nothing is computed in them. Reflectance keeps
-    three and two to three digits.
+    three and two to three digits. So are endmembers, which may be integers as well.
     """
     Y = jnp.asarray(cube)
-    return Y.astype(jnp.float32) if Y.dtype.itemsize < 4 else Y
+    return Y.astype(jnp.float32) if Y.dtype.itemsize < 4 or jnp.issubdtype(Y.dtype, jnp.integer) else Y
 
 
 def correlate(cube: Array, endmembers: Array) -> jax.Array:

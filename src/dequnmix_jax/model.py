@@ -26,7 +26,18 @@ from dequnmix_jax import (
     projection,
     scenewide,
 )
-from dequnmix_jax.checks import InputError, check_count, check_cube, check_endmembers, check_finite, check_mask
+from dequnmix_jax.checks import (
+    InputError,
+    check_count,
+    check_cube,
+    check_endmembers,
+    check_finite,
+    check_key,
+    check_kind,
+    check_mask,
+    check_params,
+    concrete,
+)
 from dequnmix_jax.choices import Analytic, Energy, Network, Residual, Soft, Softmax
 from dequnmix_jax.config import Model
 from dequnmix_jax.implicit import fixed_point
@@ -54,12 +65,15 @@ def init(
     Raises:
         InputError: where shapes or values do not fit, in a sentence.
     """
+    check_key(key)
+    check_kind(config, Model, "config")
     check_cube(cube)
     check_endmembers(endmembers, np.shape(cube)[2])
     check_mask(mask, cube)
     check_count(np.shape(endmembers)[0], cube, mask)
     check_finite(cube, mask)
-    check_finite(endmembers[None], name="endmembers")
+    if concrete(endmembers):
+        check_finite(np.asarray(endmembers)[None], name="endmembers")
     count, bands = np.shape(endmembers)
     keys = jax.random.split(key, 5)
     weights: dict[str, Any] = {}
@@ -75,7 +89,7 @@ def init(
     if prox is not None:
         gain = 0.0 if config.physical else 0.5
         weights["prox"] = network.init_energy(keys[3], prox.kernel, count, prox.width, gain)
-    E = jnp.asarray(endmembers)
+    E = mixing.wide(endmembers)
     if config.scales_endmembers:
         E = mixing.scale_to_unit_maximum(E)
     params = {"endmembers": E, "network": jax.tree.map(lambda x: x.astype(E.dtype), weights)}
@@ -268,13 +282,15 @@ def equilibrium_map(
     Reference:
         Wang, Gao, Zhu and Chen, A deep equilibrium network for hyperspectral unmixing, arXiv 2604.11279, 2026.
     """
-    check(params, cube, mask)
+    check(params, cube, config, mask)
     cube = mixing.wide(cube)
     return state_map(config)(factor(params, cube, config, mask), state)
 
 
-def check(params: Params, cube: jax.Array, mask: jax.Array | None) -> None:
-    """Raise InputError where parameters, cube and mask do not fit."""
+def check(params: Params, cube: jax.Array, config: Model, mask: jax.Array | None) -> None:
+    """Raise InputError where parameters, cube, choices and mask do not fit."""
+    check_params(params)
+    check_kind(config, Model, "config")
     check_cube(cube)
     check_endmembers(params["endmembers"], np.shape(cube)[2])
     check_mask(mask, cube)
@@ -315,7 +331,7 @@ def unmix(
     Raises:
         InputError: where shapes or values do not fit, in a sentence.
     """
-    check(params, cube, mask)
+    check(params, cube, config, mask)
     cube = mixing.wide(cube)
     if initial is None:
         initial = start_state(params, cube, config)

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from dequnmix_jax import lapack
-from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_mask
+from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_kind, check_mask
 from dequnmix_jax.mixing import project_simplex, wide
 
 FEWEST = 100
@@ -105,6 +105,7 @@ def smooth(abundances: Array, found: Smoother | None = None, *, mask: Array | No
     """
     A, valid = _checked(abundances, mask)
     found = smoother(A, mask=valid) if found is None else found
+    check_kind(found, Smoother, "found", "Make it by smoother(abundances).")
     if np.shape(found.directions) != (A.shape[2],) * 2 or np.shape(found.strength) != (A.shape[2],):
         raise InputError(
             f"The smoother has directions {np.shape(found.directions)} and strengths {np.shape(found.strength)}; "

@@ -206,15 +206,14 @@ def moments(cube: Array, mask: Array | None, whitened: bool) -> tuple[jax.Array,
         cube, mask: as `band_noise`.
         whitened: whether each band is divided by its noise before.
     """
-    Y = wide(cube)
     if whitened:
         sigma = band_noise(cube, mask=mask)
-        Y = Y / jnp.where(sigma == 0, 1, sigma)[None, None]  # NaN stays NaN
+        Y = wide(cube) / jnp.where(sigma == 0, 1, sigma)[None, None]  # NaN stays NaN
         return _two_moments(Y, mask)
     check_cube(cube)
     check_mask(mask, cube)
     check_finite(cube, mask)
-    return _two_moments(Y, mask)
+    return _two_moments(wide(cube), mask)
 
 
 def _two_moments(Y: jax.Array, mask: Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dequnmix_jax import answer, metrics, mixing, model, noise
+from dequnmix_jax.checks import check_cube, check_kind, check_mask, check_params
 from dequnmix_jax.config import Model, Rates
 from dequnmix_jax.implicit import fixed_point
 from dequnmix_jax.peak import largest
@@ -45,8 +46,16 @@ def loss(
 
     Returns:
         (loss, {"angle", "error", "trace", "state"}): angle in radians, error in units of the cube squared.
+
+    Raises:
+        InputError: where shapes or choices do not fit, in a sentence.
     """
     rates = Rates() if rates is None else rates
+    check_params(params)
+    check_kind(config, Model, "config")
+    check_kind(rates, Rates, "rates")
+    check_cube(cube)
+    check_mask(mask, cube)
     cube = mixing.wide(cube)
     start = model.start_state(params, cube, config) if initial is None else initial
     seen = None if held is None else (~held).astype(cube.dtype)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax import survey
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, check_key, check_kind
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.endmembers import vca
 from dequnmix_jax.rawpixels import Guard
@@ -103,6 +103,8 @@ def draw(
         InputError: a count or a size below one, NaN in a valid pixel, no patch that is half valid, or a scene that
             changed while it was read.
     """
+    check_key(key)
+    check_kind(config, Model, "config")
     if count < 1 or size < 1:
         raise InputError(f"{count} patches of {size} x {size} pixels were asked for; expected at least one of each.")
     source = held(scene) if isinstance(scene, Scene) else scene
@@ -230,6 +232,9 @@ def fit_patches(
             "endmembers and count are both given or both missing; expected one of them: the spectra to start from, "
             "(R, B), or how many to look for by VCA."
         )
+    check_key(key)
+    check_kind(Training() if training is None else training, Training, "training")
+    check_kind(Rates() if rates is None else rates, Rates, "rates")
     cells, first, rest = jax.random.split(key, 3)
     drawn = draw(cells, scene, patches, size, config, drop_invalid=drop_invalid)
     E = start(first, drawn, int(count or 0)) if endmembers is None else endmembers

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax import answer, mixing, model
-from dequnmix_jax.checks import Array, InputError
+from dequnmix_jax.checks import Array, InputError, check_array
 from dequnmix_jax.config import Model
 from dequnmix_jax.records import Estimate, Params, Trace
 from dequnmix_jax.solvers import solve
@@ -34,6 +34,8 @@ def last_change(params: Params, state: Array, cube: Array, config: Model, *, mas
     Raises:
         InputError: where shapes or values do not fit, in a sentence.
     """
+    model.check(params, cube, config, mask)
+    check_array(state, "state")
     if np.shape(state) != (*np.shape(cube)[:2], np.shape(params["endmembers"])[0]):
         raise InputError(
             f"state has shape {np.shape(state)}; expected one state for each pixel and endmember, "
@@ -55,7 +57,7 @@ def unmix_with_change(
     params: Params, cube: Array, config: Model, mask: Array | None = None
 ) -> tuple[Estimate, Trace, jax.Array]:
     """Return what `unmix` returns and `last_change` of it, compiled as one program that factors the scene once."""
-    model.check(params, cube, mask)
+    model.check(params, cube, config, mask)
     cube = mixing.wide(cube)
     theta, f = model.factor(params, cube, config, mask), model.state_map(config)
     state, trace = solve(f, config.forward, theta, model.start_state(params, cube, config))

@@ -21,7 +21,7 @@ import numpy as np
 
 from dequnmix_jax import checkpoint, stages, training
 from dequnmix_jax.atomic import reserved
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, check_cube, check_key, check_kind
 from dequnmix_jax.choice_words import words_of
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.records import History, Params
@@ -91,6 +91,11 @@ def resumable_fit(
     path = None if path is None else Path(path)
     choices = Training() if choices is None else choices
     rates = Rates() if rates is None else rates
+    check_key(key)
+    check_kind(config, Model, "config")
+    check_kind(choices, Training, "training")
+    check_kind(rates, Rates, "rates")
+    check_cube(cube)
     given: dict[str, Any] = {"endmembers": endmembers, "count": count, "mask": mask}
     marks = {} if path is None else fingerprint(key, cube, config, choices, rates, whole=whole, **given)
     begin = jax.jit(training.begin, static_argnums=2, static_argnames="count")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, check_count, check_cube
+from dequnmix_jax.checks import InputError, bands_named, check_count, check_cube
 from dequnmix_jax.ground import Ground
 from dequnmix_jax.shown import as_text
 
@@ -81,6 +81,8 @@ class Scene:
         hidden = np.ma.getmaskarray(self.cube) if isinstance(self.cube, np.ma.MaskedArray) else None
         if hidden is not None:
             set_field(self, "cube", np.ma.getdata(self.cube))
+        if hasattr(self.cube, "__array__"):  # of any library: this is the host side
+            set_field(self, "cube", np.asarray(self.cube))
         check_cube(self.cube)
         set_field(self, "cube", np.ascontiguousarray(self.cube, np.float32))
         bands = self.cube.shape[2]
@@ -194,13 +196,19 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
     if not valid.any():
         raise InputError(
             f"All {valid.size} pixels of {label} are masked; expected at least one valid pixel. Check the mask (True "
-            "means valid) and the nodata value."
+            f"means valid) and the nodata value. {MISSING_BAND}"
         )
     finite = np.isfinite(cube)
     bad = valid & ~finite.all(axis=2)
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
         good = _considered(scene)
+        empty = np.flatnonzero(~np.isfinite(cube[valid]).any(axis=0) & good)
+        if 0 < empty.size < good.sum():
+            raise InputError(
+                f"{label} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "
+                f"{without(empty, scene.wavelengths, scene.good_bands is not None)}"
+            )
         cure = (
             "All of them lie in bands marked bad: use scene.with_good_bands()."
             if finite[valid][:, good].all() and not good.all()
@@ -225,6 +233,24 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
         negative_bands=int(negative.any(axis=(0, 1)).sum()),
     )
     return odd(found, good, scene.wavelengths)
+
+
+MISSING_BAND = (
+    "A band that is missing in every pixel masks all of them: leave it out by its wavelength (--ignore FROM:TO)."
+)
+
+
+def without(bands: Array, wavelengths: Array | None, marked: bool) -> str:
+    """Return how to leave out some bands that hold nothing; `marked`: the scene has `good_bands` already."""
+    and_good = "scene.good_bands & " if marked else ""
+    found = f"{and_good}numpy.isfinite(scene.cube[scene.valid]).any(0)"
+    code = f"dataclasses.replace(scene, good_bands={found}).with_good_bands()"
+    if wavelengths is None:
+        return f"Leave {'it' if bands.size == 1 else 'them'} out: {code}."
+    # To a tenth of a nanometre, outwards, so that the wavelength as it is written lies inside.
+    low, high = (np.floor(wavelengths[bands] * 10) / 10, np.ceil(wavelengths[bands] * 10) / 10)
+    options = " ".join(f"--ignore {a:.1f}:{b:.1f}" for a, b in zip(low, high, strict=True))
+    return f"Leave {'it' if bands.size == 1 else 'them'} out when reading ({options}), or by {code}."
 
 
 class Extent(NamedTuple):
@@ -308,9 +334,14 @@ def mask_invalid(scene: Scene) -> Scene:
         return scene
     mask = scene.valid & ~invalid
     if not mask.any():
+        empty = np.flatnonzero(~np.isfinite(scene.cube[scene.valid]).any(axis=0))
+        cure = ""
+        if 0 < empty.size < scene.cube.shape[2]:
+            left = without(empty, scene.wavelengths, scene.good_bands is not None)
+            cure = f" Nothing is finite in {bands_named(empty)}. {left}"
         raise InputError(
             f"All {mask.size} pixels of {scene.name or 'the scene'} are masked, zero, NaN or infinite; expected at "
-            "least one valid pixel."
+            f"least one valid pixel.{cure}"
         )
     zeros, others = int((invalid & zero).sum()), int((invalid & ~zero).sum())
     note = f"Masked {zeros} all-zero pixels and {others} with NaN or infinite values."

@@ -9,7 +9,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from dequnmix_jax import small
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, check_kind
 from dequnmix_jax.choices import Anderson, Broyden, JaxoptAnderson, Picard
 from dequnmix_jax.config import Solver
 from dequnmix_jax.records import Trace
@@ -80,6 +80,7 @@ def solve(
         iterate (`Trace.steps` counts that, and is at least 2). NaN, infinity and a z that has grown from its beginning
         by more than the precision can hold (1 / eps) never count as converged.
     """
+    check_kind(solver, Solver, "solver")
     flat, x0, unravel = flatten(f, theta, start)
     goal = jnp.asarray(solver.tolerance if tolerance is None else tolerance, x0.dtype)
     if isinstance(solver.method, Anderson | Picard):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax.admm import Admm, Prior, Problem, minimise
-from dequnmix_jax.checks import Array, InputError, concrete
+from dequnmix_jax.checks import Array, InputError, check_kind, concrete
 from dequnmix_jax.classical import check_problem
 from dequnmix_jax.mixing import correlate, gram, wide
 from dequnmix_jax.records import Trace
@@ -147,11 +147,12 @@ def _run(
     solver: Admm,
 ) -> tuple[jax.Array, Trace]:
     """Check the problem, bring it to scale, and solve it."""
+    check_kind(solver, Admm, "solver")
     check_problem(cube, endmembers, mask)
     for name, value in (("weight", weight), ("variation", 0.0 if variation is None else variation)):
         if np.shape(value) != () or (concrete(value) and not float(value) >= 0.0):
             raise InputError(f"{name} is {value}; expected one number >= 0, in units of the cube squared.")
-    Y, E = wide(cube), jnp.asarray(endmembers)
+    Y, E = wide(cube), wide(endmembers)
     if mask is not None:
         Y = jnp.where(mask[..., None], Y, 0.0)
     # A pixel that holds NaN is one without data: alone it would spoil the residual, and with it the whole scene.

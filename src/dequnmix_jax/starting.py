@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax.checks import Array, InputError
+from dequnmix_jax.checks import Array, InputError, check_key, check_kind
 from dequnmix_jax.choices import Cone, Simplex, Soft
 from dequnmix_jax.classical import fcls, scaled_nnls, soft_nnls
 from dequnmix_jax.config import RECOMMENDED, Model, Rates
@@ -144,6 +144,9 @@ def start(key: Array, cube: Array, count: int, *, mask: Array | None = None, wei
         InputError: if the shapes do not fit, the count is out of range, the bands are fewer than 2 R, or outside jit if
             valid values are not finite.
     """
+    check_key(key)
+    weights = Weights() if weights is None else weights
+    check_kind(weights, Weights, "weights")
     Y, _ = checked(cube, count, mask)
     if Y.shape[1] < 2 * count:
         raise InputError(
@@ -153,7 +156,7 @@ def start(key: Array, cube: Array, count: int, *, mask: Array | None = None, wei
     valid = jnp.ones(np.shape(cube)[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
     cube = jnp.where(valid[..., None], wide(cube), 0)
     E, scores, whole = candidates(key, cube, valid, count)
-    found = decide(scores, whole, Weights() if weights is None else weights)
+    found = decide(scores, whole, weights)
     best = E[found.chosen]
     A = lax.switch(
         found.scaled.astype(jnp.int32) + 2 * found.soft.astype(jnp.int32),
@@ -250,6 +253,8 @@ def model_for(found: Start, config: Model | None = None) -> Model:
         config: all other choices; None: the defaults.
     """
     config = Model() if config is None else config
+    check_kind(found, Start, "found", "Pass what `start` returns.")
+    check_kind(config, Model, "config")
     soft = config.constraint if isinstance(config.constraint, Soft) else Soft()
     constraint = Cone() if bool(found.scaled) else soft if bool(found.soft) else Simplex()
     return replace(config, constraint=constraint, prior="neighbours")
@@ -269,4 +274,6 @@ def rates_for(found: Start, rates: Rates | None = None) -> Rates:
         rates: all other numbers; None: those of `RECOMMENDED`.
     """
     rates = RECOMMENDED[1] if rates is None else rates
+    check_kind(found, Start, "found", "Pass what `start` returns.")
+    check_kind(rates, Rates, "rates")
     return rates._replace(endmembers=jnp.where(found.scaled | (found.beyond < 1), rates.endmembers, 0.0))

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
-from dequnmix_jax.scene import Array, Extent, Scene, lit, odd
+from dequnmix_jax.checks import InputError, bands_named
+from dequnmix_jax.scene import MISSING_BAND, Array, Extent, Scene, lit, odd, without
 from dequnmix_jax.source import Source, Window
 
 # Rows are read in strips of about this many bytes of float32.
@@ -108,6 +108,7 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
     valid = zero = negative = 0
     bad: tuple[int, int] | None = None
     bad_pixels = 0
+    alive = np.zeros(bands, np.bool_)
     squares = np.float64(0)
     lowest, highest = np.full(bands, np.inf), np.full(bands, -np.inf)
     below = np.zeros(bands, np.bool_)
@@ -124,11 +125,13 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
             wide = values.astype(np.float64).ravel()
             square = wide @ wide
             if not np.isfinite(square):  # in float64 no square of a float32 is too large
+                alive |= np.isfinite(values).any(axis=0)
                 finite = np.isfinite(values).all(axis=1)
                 bad_pixels += int((~finite).sum())
                 bad = bad or (first + row, int(np.flatnonzero(mask[row])[~finite][0]))
                 continue
             valid += len(values)
+            alive[:] = True
             squares += square
             least, most = values.min(axis=0), values.max(axis=0)
             lowest, highest = np.minimum(lowest, least), np.maximum(highest, most)
@@ -140,6 +143,12 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
             if (first + row) % every == 0:
                 samples.append(cube[row, ::every][mask[row, ::every]][:, list(three)])
         then(window.rows.stop / height)
+    if bad is not None and alive.any() and not alive.all():
+        empty = np.flatnonzero(~alive)
+        raise InputError(
+            f"{label} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "
+            f"{without(empty, seen.source.wavelengths, seen.source.good_bands is not None)}"
+        )
     if bad is not None:
         raise InputError(
             f"{label} holds NaN or infinite values in {bad_pixels} of its valid pixels, the first at row {bad[0]}, "
@@ -149,7 +158,7 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
     if not valid:
         raise InputError(
             f"All {height * width} pixels of {label} are masked; expected at least one valid pixel. Check the mask "
-            "(True means valid) and the nodata value."
+            f"(True means valid) and the nodata value. {MISSING_BAND}"
         )
     extent = Extent(valid, lowest, highest, zero, negative, int(below.sum()))
     scale = float(np.sqrt(squares / (valid * bands)))

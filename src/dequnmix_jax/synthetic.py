@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers
+from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_key
 from dequnmix_jax.mixing import project_simplex, scaled_mix
 from dequnmix_jax.peak import largest
 
@@ -62,6 +62,7 @@ def abundance_field(
     Reference:
         Lang and Potthoff, Fast simulation of Gaussian random fields, Monte Carlo Methods and Applications 17, 2011.
     """
+    check_key(key)
     _check_shape(shape, count)
     if isinstance(purity, float | int) and not 1.0 / count < purity <= 1.0:
         raise InputError(f"purity is {purity}; expected more than 1/{count} (all abundances equal) and at most 1.")
@@ -90,6 +91,7 @@ def spectra(key: Array, count: int, bands: int, *, dtype: DTypeLike = jnp.float3
     Raises:
         InputError: if a number is out of range.
     """
+    check_key(key)
     if count < 1 or bands < 2:
         raise InputError(f"{count} spectra of {bands} bands asked for; expected at least 1 spectrum of 2 bands.")
     draw = jax.vmap(lambda k: _gaussian_field(k, (1, bands), bands / 8.0, dtype)[0])
@@ -112,6 +114,7 @@ def add_noise(key: Array, cube: Array, snr_db: float | Array) -> jax.Array:
     Raises:
         InputError: unless `cube` is a (H, W, B) array of floating point numbers.
     """
+    check_key(key)
     check_cube(cube)
     Y = jnp.asarray(cube)
     sigma = jnp.sqrt(jnp.mean(Y * Y)) * 10.0 ** (-jnp.asarray(snr_db, Y.dtype) / 20.0)
@@ -150,6 +153,7 @@ def linear_scene(
     Raises:
         InputError: if the shapes do not fit or a number is out of range.
     """
+    check_key(key)
     check_endmembers(endmembers)
     E = jnp.asarray(endmembers)
     for_abundances, for_brightness, for_noise = jax.random.split(key, 3)

@@ -11,7 +11,7 @@ import numpy as np
 
 from dequnmix_jax import files, georaster, journal, mixing, streaming, tiled_outputs
 from dequnmix_jax.atomic import Reserved, check_folder, check_target_now, reserved
-from dequnmix_jax.checks import InputError, check_endmembers
+from dequnmix_jax.checks import InputError, check_endmembers, check_kind, check_params
 from dequnmix_jax.config import Model
 from dequnmix_jax.maps import composite_words
 from dequnmix_jax.outputs import FORMATS, check_ours
@@ -110,6 +110,8 @@ def unmix_tiled(
     target = Path(path)
     if format not in FORMATS:
         raise InputError(f"format is {format!r}; expected {' or '.join(FORMATS)}.")
+    check_params(params)
+    check_kind(config, Model, "config")
     streaming.check_tileable(config)
     check_target_now(target, overwrite or outputs is not None or team.rank > 0)
     check_folder(target)

@@ -10,7 +10,7 @@ import optax
 from jax import lax
 
 from dequnmix_jax import model, noise, stages
-from dequnmix_jax.checks import InputError, check_count, check_cube, check_finite, check_mask
+from dequnmix_jax.checks import InputError, check_count, check_cube, check_finite, check_key, check_kind, check_mask
 from dequnmix_jax.config import Model, Rates, Training
 from dequnmix_jax.endmembers import vca
 from dequnmix_jax.mixing import wide
@@ -76,6 +76,8 @@ def begin(
     shared: str | tuple[str, ...] = (),
 ) -> FitState:
     """Return the state from which `advance` trains: endmembers given, or found by VCA; `shared` as for `fit`."""
+    check_key(key)
+    check_kind(config, Model, "config")
     check_cube(cube)
     check_mask(mask, cube)
     cube = wide(cube)
@@ -86,7 +88,7 @@ def begin(
         )
     start, draw, rest = jax.random.split(key, 3)
     if endmembers is None:
-        check_count(int(count or 0), cube, mask)
+        check_count(count, cube, mask)  # type: ignore[arg-type]
         check_finite(cube, mask)
         endmembers = jnp.maximum(vca(start, cube, int(count or 0), mask=mask, runs=STARTS), 0)
     # What smooths the maps is found at the end: training sees each pixel as it is.
@@ -288,6 +290,8 @@ def fit(
     """
     training = Training() if training is None else training
     rates = Rates() if rates is None else rates
+    check_kind(training, Training, "training")
+    check_kind(rates, Rates, "rates")
     state = begin(key, cube, config, endmembers=endmembers, count=count, mask=mask, shared=shared)
     first, *later = training.phases
     state, history = advance(state, cube, config, training, rates, first, mask=mask, shared=shared)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.named import Variable, source_from
 from dequnmix_jax.pixelvalues import check_declared
 from dequnmix_jax.scene import Scene
@@ -200,5 +200,5 @@ def require(what: str) -> Any:
     try:
         import zarr
     except ImportError as error:
-        raise InputError(f"{what} needs zarr: pip install 'dequnmix-jax[zarr]'.") from error
+        raise InputError(f"{what} needs zarr: {pip_hint('zarr')}.") from error
     return zarr

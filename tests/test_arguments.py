@@ -1,0 +1,289 @@
+"""What is not the argument a function asks for is named in a sentence that says what to write instead."""
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dequnmix_jax as dq
+from dequnmix_jax import checks, cli, patches, survey, synthetic
+from dequnmix_jax.scene import check_scene, mask_invalid
+from dequnmix_jax.source import held
+
+rng = np.random.default_rng(0)
+E = rng.uniform(0.1, 0.9, (3, 12)).astype(np.float32)
+A = rng.dirichlet(np.ones(3), (8, 8)).astype(np.float32)
+Y = A @ E
+SCENE = dq.Scene(Y)
+MODEL = dq.Model(gradient=dq.Analytic())
+TRAINING, RATES = dq.Training(epochs=1), dq.Rates()
+PARAMS = {"endmembers": jnp.asarray(E), "network": {}}
+KEY = jax.random.key(0)
+FOUND = dq.Estimate(jnp.asarray(A), jnp.asarray(E), jnp.ones((8, 8)), jnp.asarray(A))
+
+OF_A_CUBE = {
+    "fit": lambda cube: dq.fit(KEY, cube, MODEL, TRAINING, count=3),
+    "resumable_fit": lambda cube: dq.resumable_fit(None, KEY, cube, MODEL, TRAINING, count=3),
+    "unmix": lambda cube: dq.unmix(PARAMS, cube, MODEL),
+    "equilibrium_map": lambda cube: dq.equilibrium_map(PARAMS, A, cube, MODEL),
+    "certificate": lambda cube: dq.certificate(PARAMS, cube, MODEL),
+    "last_change": lambda cube: dq.last_change(PARAMS, A, cube, MODEL),
+    "loss": lambda cube: dq.loss(PARAMS, cube, MODEL),
+    "init": lambda cube: dq.init(KEY, cube, MODEL, endmembers=E),
+    "start": lambda cube: dq.start(KEY, cube, 3),
+    "vca": lambda cube: dq.vca(KEY, cube, 3),
+    "sivm": lambda cube: dq.sivm(cube, 3),
+    "atgp": lambda cube: dq.atgp(cube, 3),
+    "nfindr": lambda cube: dq.nfindr(cube, 3),
+    "minimum_volume": lambda cube: dq.minimum_volume(KEY, cube, 3),
+    "purify": lambda cube: dq.purify(cube, E, A),
+    "hysime": dq.hysime,
+    "virtual_dimension": dq.virtual_dimension,
+    "superpixels": dq.superpixels,
+    "fcls": lambda cube: dq.fcls(cube, E),
+    "nnls": lambda cube: dq.nnls(cube, E),
+    "scaled_nnls": lambda cube: dq.scaled_nnls(cube, E),
+    "soft_nnls": lambda cube: dq.soft_nnls(cube, E),
+    "ucls": lambda cube: dq.ucls(cube, E),
+    "scls": lambda cube: dq.scls(cube, E),
+    "kkt_residual": lambda cube: dq.kkt_residual(cube, E, A, True),
+    "sunsal": lambda cube: dq.sunsal(cube, E, 1e-3),
+    "collaborative_sunsal": lambda cube: dq.collaborative_sunsal(cube, E, 1e-3),
+    "sunsal_tv": lambda cube: dq.sunsal_tv(cube, E, 1e-3, 1e-3),
+    "mvc_nmf": lambda cube: dq.mvc_nmf(KEY, cube, count=3),
+    "l_half_nmf": lambda cube: dq.l_half_nmf(KEY, cube, count=3),
+    "sgs_nmf": lambda cube: dq.sgs_nmf(KEY, cube, count=3),
+    "psnr": lambda cube: dq.psnr(cube, Y),
+    "stack": lambda cube: dq.stack([cube]),
+}
+
+
+class Named:
+    """An array of another library, with names of its axes, as a DataArray of xarray."""
+
+    dims = ("y", "x", "band")
+    shape, dtype, ndim = Y.shape, Y.dtype, 3
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(Y, dtype)
+
+
+def said(function, *arguments, **more):
+    with pytest.raises(dq.InputError) as caught:
+        function(*arguments, **more)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", OF_A_CUBE)
+def test_what_is_no_cube_is_named(name):
+    function = OF_A_CUBE[name]
+    assert said(function, SCENE) == "cube is a Scene; expected an array. Pass scene.cube."
+    assert "cube is an Estimate" in said(function, FOUND)
+    assert "cube is a tuple of Estimate and Trace" in said(function, (FOUND, dq.Trace(1, 0.0, True)))
+    assert "cube is None" in said(function, None)
+    assert "Pass read(path).cube" in said(function, "scene.hdr")
+    text = said(function, Named())
+    assert "cube is a Named" in text and "numpy.asarray(cube)" in text and "read(cube).cube" in text
+
+
+def test_what_is_no_other_array_is_named():
+    assert said(dq.smooth, FOUND) == "abundances is an Estimate; expected an array. Pass estimate.abundances."
+    assert "Pass estimate.endmembers" in said(dq.fcls, Y, FOUND)
+    library = dq.Library(("a", "b", "c"), np.linspace(400.0, 2400.0, 12), E)
+    assert "Pass library.spectra" in said(dq.fcls, Y, library)
+    assert "Pass scene.mask" in said(dq.fcls, Y, E, mask=dq.Scene(Y))
+    assert "Pass numpy.asarray(mask)" in said(dq.fcls, Y, E, mask=[[True] * 8] * 8)
+    assert "unmix` returns a pair" in said(dq.reconstruct, (FOUND, None))
+    history = dq.History(*(jnp.zeros(1) for _ in range(7)))
+    assert "cube is a History" in said(dq.fcls, history, E)
+    text = said(dq.unmix, (PARAMS, history), Y, MODEL)
+    assert "a tuple of dict and History" in text and "params, history = fit(...)" in text
+    assert "Pass estimate.state" in said(dq.last_change, PARAMS, FOUND, Y, MODEL)
+
+
+def test_the_host_side_takes_what_numpy_converts():
+    assert np.array_equal(dq.Scene(Named()).cube, Y)
+
+
+def test_choices_of_another_kind_are_named(tmp_path):
+    whole = dq.RECOMMENDED
+    advice = "fit(key, cube, Model(), *RECOMMENDED, count=R)"
+    for text in (
+        said(dq.fit, KEY, Y, MODEL, whole, count=3),
+        said(dq.fit, KEY, Y, whole, count=3),
+        said(dq.resumable_fit, None, KEY, Y, MODEL, whole, count=3),
+        said(dq.fit_patches, KEY, SCENE, MODEL, whole, patches=1, size=8, count=3),
+        said(dq.init, KEY, Y, whole, endmembers=E),
+        said(dq.unmix, PARAMS, Y, whole),
+        said(dq.equilibrium_map, PARAMS, A, Y, whole),
+        said(dq.certificate, PARAMS, Y, whole),
+        said(dq.last_change, PARAMS, A, Y, whole),
+        said(dq.loss, PARAMS, Y, whole),
+        said(dq.unmix_tiled, PARAMS, SCENE, whole, tmp_path / "out"),
+        said(dq.unmix_in_strips, PARAMS, Y, whole, jax.make_mesh((1,), ("rows",)), halo=0),
+    ):
+        assert "is a tuple of Training and Rates" in text and advice in text
+    assert "training is a Rates; expected a Training" in said(dq.fit, KEY, Y, MODEL, *whole[::-1], count=3)
+    assert "rates is a dict; expected a Rates" in said(dq.fit, KEY, Y, MODEL, TRAINING, {}, count=3)
+    assert said(dq.unmix, PARAMS, Y, dq.Model).endswith("Write Model().")
+    assert "solver is a Solver; expected an Admm" in said(dq.sunsal, Y, E, 1e-3, solver=dq.Solver())
+    for factor in (dq.mvc_nmf, dq.l_half_nmf, dq.sgs_nmf):
+        assert "expected a Factoring" in said(factor, KEY, Y, count=3, solver=dq.Solver())
+    assert "Model.forward is an Adjoint; expected a Solver" in said(dq.Model, forward=dq.Adjoint())
+    assert "Model.backward is a str; expected an Adjoint" in said(dq.Model, backward="neumann")
+    assert "Solver.tolerance is '1e-4'; expected a number" in said(dq.Solver, tolerance="1e-4")
+    assert "Training.epochs is 2.5; expected an integer" in said(dq.Training, epochs=2.5)
+    assert dq.Solver(tolerance=np.float32(1e-3)) and dq.Training(epochs=np.int64(3))
+    zero = jnp.zeros(2)
+    assert "solver is a Model; expected a Solver" in said(dq.solve, lambda t, z: z, MODEL, 0.0, zero)
+    backward = dq.Adjoint()
+    assert "forward is an Adjoint" in said(dq.fixed_point, lambda t, z: z, backward, backward, 0.0, zero)
+    assert "weights is a tuple" in said(dq.start, KEY, Y, 3, weights=whole)
+    assert "Pass what `start` returns" in said(dq.model_for, FOUND)
+    assert "Pass what `start` returns" in said(dq.rates_for, FOUND)
+    assert "Make it by smoother" in said(dq.smooth, A, FOUND)
+    for count in (3.0, None, "3"):
+        assert "count is" in said(dq.sivm, Y, count) and "an integer" in said(dq.sivm, Y, count)
+
+
+OF_A_KEY = {
+    "vca": lambda key: dq.vca(key, Y, 3),
+    "init": lambda key: dq.init(key, Y, MODEL, endmembers=E),
+    "fit": lambda key: dq.fit(key, Y, MODEL, TRAINING, count=3),
+    "resumable_fit": lambda key: dq.resumable_fit(None, key, Y, MODEL, TRAINING, count=3),
+    "fit_patches": lambda key: dq.fit_patches(key, SCENE, MODEL, TRAINING, patches=1, size=8, count=3),
+    "draw": lambda key: patches.draw(key, SCENE, 1, 8, MODEL),
+    "start": lambda key: dq.start(key, Y, 3),
+    "minimum_volume": lambda key: dq.minimum_volume(key, Y, 3),
+    "mvc_nmf": lambda key: dq.mvc_nmf(key, Y, count=3),
+    "l_half_nmf": lambda key: dq.l_half_nmf(key, Y, count=3),
+    "sgs_nmf": lambda key: dq.sgs_nmf(key, Y, count=3),
+    "abundance_field": lambda key: synthetic.abundance_field(key, (8, 8), 3),
+    "spectra": lambda key: synthetic.spectra(key, 3, 12),
+    "add_noise": lambda key: synthetic.add_noise(key, Y, 30.0),
+    "linear_scene": lambda key: synthetic.linear_scene(key, (8, 8), E),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_KEY)
+def test_what_is_no_key_is_named(name):
+    function = OF_A_KEY[name]
+    assert said(function, 7) == "key is 7; expected a random key of jax. Pass jax.random.key(7)."
+    assert "Pass jax.random.key(7)" in said(function, np.int64(7))
+    assert "key is a Generator" in said(function, np.random.default_rng(0))
+    for keys in (jax.random.split(KEY), np.zeros((2, 2), np.uint32)):
+        assert "several keys" in said(function, keys)
+
+
+def test_keys_of_both_kinds_are_keys():
+    typed = np.asarray(synthetic.spectra(jax.random.key(3), 2, 8))
+    for key in (jax.random.PRNGKey(3), np.asarray(jax.random.PRNGKey(3))):
+        assert np.array_equal(synthetic.spectra(key, 2, 8), typed)
+    many = jax.vmap(lambda key: synthetic.spectra(key, 2, 8))(jax.random.split(KEY))
+    assert many.shape == (2, 2, 8)
+    assert "Pass jax.random.key(key)" in said(jax.jit(lambda key: synthetic.spectra(key, 2, 8)), 3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int16", "int32"])
+def test_endmembers_of_any_real_type_are_read_as_float32(dtype):
+    stored = jnp.asarray(E * 10).astype(dtype)
+    wide, cube = stored.astype(jnp.float32), 10 * Y
+    for function in (dq.fcls, dq.nnls, dq.scls, dq.ucls, dq.scaled_nnls, dq.soft_nnls, lambda y, e: dq.sunsal(y, e, 1)):
+        found, expected = function(cube, stored), function(cube, wide)
+        assert jax.tree.all(jax.tree.map(lambda a, b: a.dtype == b.dtype and bool((a == b).all()), found, expected))
+    assert dq.kkt_residual(cube, stored, A, True).dtype == jnp.float32
+    config = dq.Model(gradient=dq.Analytic(), constraint=dq.Simplex())
+    params = dq.init(KEY, cube, config, endmembers=stored)
+    assert params["endmembers"].dtype == jnp.float32 and bool((params["endmembers"] == wide).all())
+
+
+def test_endmembers_of_no_number_are_named():
+    for dtype in (bool, complex):
+        assert "expected real numbers" in said(dq.fcls, Y, E.astype(dtype))
+    broken = E.copy()
+    broken[1, 4] = np.nan
+    text = said(dq.fcls, Y, broken)
+    assert "spectrum 1" in text and "mask" not in text
+
+
+def _with_a_dead_band():
+    cube = Y.copy()
+    cube[:, :, 4] = np.nan
+    return cube
+
+
+def test_bands_without_a_finite_value_are_named_and_the_advice_works():
+    cube, mask = _with_a_dead_band(), np.ones((8, 8), bool)
+    cube[0, 0], mask[0, 0] = np.nan, False
+    for more in ({}, {"mask": mask}):
+        y = cube if more else _with_a_dead_band()
+        text = said(dq.fcls, y, E, **more)
+        assert "no finite value in band 4 (counted from 0)" in text
+        code = re.search(r"keep = (.*), cube\[:, :, keep\]", text)[1]
+        keep = eval(code, {"numpy": np, "cube": y, **more})
+        assert np.array_equal(np.flatnonzero(~keep), [4])
+        assert bool(jnp.isfinite(dq.fcls(y[:, :, keep], E[:, keep], **more)).all())
+    assert "in 64 of 64 pixels" in said(dq.fcls, np.full_like(Y, np.nan), E)  # no band would be left
+    cube[:, :, 4] = 0.0
+    assert "in 1 of 64 pixels" in said(dq.fcls, cube, E)  # a pixel, not a band
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_scene_with_a_dead_band_says_how_to_leave_it_out(tmp_path, known, capsys):
+    cube = _with_a_dead_band()
+    more = {"wavelengths": np.linspace(400.04, 2400.0, 12), "good_bands": np.arange(12) != 7} if known else {}
+    scene = dq.Scene(cube, **more)
+    texts = [
+        said(survey.look, survey.view(held(scene))),
+        said(check_scene, scene),
+        said(mask_invalid, scene),
+    ]
+    for text in texts:
+        assert re.search("finite (value )?in band 4 ", text)
+        code = re.search(r"dataclasses\.replace\(.*\)\.with_good_bands\(\)", text)[0]
+        left = eval(code, {"dataclasses": dataclasses, "numpy": np, "scene": scene})
+        assert np.array_equal(left.cube, np.delete(cube, [4, 7] if known else [4], axis=2))
+    if known:
+        path = tmp_path / "scene.npz"
+        np.savez(path, cube=cube, wavelengths_nm=scene.wavelengths)
+        command = ["endmembers", str(path), "--count", "3", "-o", str(tmp_path / "found.csv")]
+        assert cli.main([*command, "--nodata", "nan"]) != 0
+        assert "leave it out by its wavelength (--ignore FROM:TO)" in capsys.readouterr().err
+        assert cli.main(command) != 0
+        options = re.search(r"\((--ignore .*?)\)", capsys.readouterr().err)[1].split()
+        assert cli.main([*command, *options]) == 0
+
+
+def test_a_map_may_close_over_what_it_is_differentiated_in():
+    solver, adjoint = dq.Solver(tolerance=1e-6), dq.Adjoint()
+    p, t = jnp.array([0.3, 0.6, 0.9]), jnp.array([0.1, 0.2, -0.4])
+
+    def loss(p, t, implicit):
+        def f(t, z):
+            return 0.5 * jnp.tanh(p * z + t)
+
+        z = dq.fixed_point(f, solver, adjoint, t, 0 * t)[0] if implicit else dq.unrolled(f, 60, t, 0 * t)
+        return jnp.sum(jnp.square(z))
+
+    gradient = jax.grad(loss, (0, 1))
+    for found, expected in zip(gradient(p, t, True), gradient(p, t, False), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+    compiled = jax.jit(jax.vmap(gradient, (0, None, None)), static_argnums=2)
+    for found, expected in zip(compiled(p[None], t, True), gradient(p, t, False), strict=True):
+        np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_every_hint_to_install_something_names_an_extra_there_is():
+    root = Path(checks.__file__).parent
+    sources = {path.name: path.read_text(encoding="utf-8") for path in root.glob("**/*.py")}
+    assert [name for name, text in sources.items() if "pip install" in text] == ["checks.py"]
+    named = {extra for text in sources.values() for extra in re.findall(r"pip_hint\([\"'](\w+)[\"']\)", text)}
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    extras = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert named and named <= set(extras)
+    assert checks.pip_hint("geo") == "pip install 'dequnmix-jax[geo]'"
