@@ -134,7 +134,7 @@ def test_choices_of_another_kind_are_named(tmp_path):
     assert "solver is a Solver; expected an Admm" in said(dq.sunsal, Y, E, 1e-3, solver=dq.Solver())
     for factor in (dq.mvc_nmf, dq.l_half_nmf, dq.sgs_nmf):
         assert "expected a Factoring" in said(factor, KEY, Y, count=3, solver=dq.Solver())
-    assert "Model.forward is an Adjoint; expected a Solver" in said(dq.Model, forward=dq.Adjoint())
+    assert "Model.forward is Adjoint(" in said(dq.Model, forward=dq.Adjoint())
     assert "Model.backward is a str; expected an Adjoint" in said(dq.Model, backward="neumann")
     assert "Solver.tolerance is '1e-4'; expected a number" in said(dq.Solver, tolerance="1e-4")
     assert "Training.epochs is 2.5; expected an integer" in said(dq.Training, epochs=2.5)
