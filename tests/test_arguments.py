@@ -135,7 +135,7 @@ def test_choices_of_another_kind_are_named(tmp_path):
     for factor in (dq.mvc_nmf, dq.l_half_nmf, dq.sgs_nmf):
         assert "expected a Factoring" in said(factor, KEY, Y, count=3, solver=dq.Solver())
     assert "Model.forward is Adjoint(" in said(dq.Model, forward=dq.Adjoint())
-    assert "Model.backward is a str; expected an Adjoint" in said(dq.Model, backward="neumann")
+    assert "Model.backward is 'neumann'; write" in said(dq.Model, backward="neumann")
     assert "Solver.tolerance is '1e-4'; expected a number" in said(dq.Solver, tolerance="1e-4")
     assert "Training.epochs is 2.5; expected an integer" in said(dq.Training, epochs=2.5)
     assert dq.Solver(tolerance=np.float32(1e-3)) and dq.Training(epochs=np.int64(3))
