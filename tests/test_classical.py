@@ -185,7 +185,7 @@ def test_scaled_nnls_separates_brightness():
         (np.ones((2, 2, 5)), np.ones((5, 2)), "transposed"),
         (np.full((2, 2, 5), np.nan), np.ones((2, 5)), "NaN or infinite"),
         (np.ones((2, 2, 5)), np.full((2, 5), np.inf), "endmembers hold"),
-        (np.ones((2, 2, 5)), np.ones((2, 5), int), "floating point"),
+        (np.ones((2, 2, 5)), np.ones((2, 5), bool), "data type bool"),
     ],
 )
 def test_bad_input_is_named(cube, endmembers, words):
