@@ -19,7 +19,7 @@ import numpy as np
 
 import dequnmix_jax as dq
 from benchmarks.timing import compiled, race
-from experiments import tables
+from experiments.shared import results_table
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def measure(settings: Settings, size: tuple[int, int, int, int]) -> list[dict[st
     draw = np.random.default_rng(1).permutation(len(Y))[: settings.compared]
     reference = by_scipy(Y[draw], E)
     ways: dict[str, tuple[int, Callable[[], Any]]] = {
-        "dequnmix_jax fcls": (len(Y), compiled(dq.fcls, jnp.asarray(cube), jnp.asarray(E))),
-        "dequnmix_jax nnls": (len(Y), compiled(dq.nnls, jnp.asarray(cube), jnp.asarray(E))),
+        "dequnmix_jax fcls": (len(Y), compiled(dq.abundances.fcls, jnp.asarray(cube), jnp.asarray(E))),
+        "dequnmix_jax nnls": (len(Y), compiled(dq.abundances.nnls, jnp.asarray(cube), jnp.asarray(E))),
         "scipy nnls, heavy row": (len(few), lambda: by_scipy(few, E)),
     }
     if "spams" in settings.rivals:
@@ -110,7 +110,7 @@ def measure(settings: Settings, size: tuple[int, int, int, int]) -> list[dict[st
         x = np.asarray(x.todense()).T if name.startswith("SPAMS") else np.asarray(x).reshape(-1, len(E))
         constrained = "nnls" not in name.split(",")[0] or "heavy" in name
         part = jnp.asarray(Y[None, :pixels][:, : settings.compared])
-        residual = dq.kkt_residual(part, E, x[None, : settings.compared].astype("f"), constrained)
+        residual = dq.abundances.kkt_residual(part, E, x[None, : settings.compared].astype("f"), constrained)
         off = float("nan")
         if constrained and pixels == len(Y):
             off = float(np.abs(x[draw] - reference).max())
@@ -144,7 +144,7 @@ def main(settings: Settings, folder: Path) -> Path:
     for size in settings.scenes:
         for row in measure(settings, size):
             rows.append(row)
-            print(tables.line(row), flush=True)
+            print(results_table.line(row), flush=True)
     cores = len(os.sched_getaffinity(0))
     note = (
         f"Cores: {cores}. Load of the machine in the minute before: {load:.2f}. dequnmix_jax computes in float32, the "
@@ -152,10 +152,10 @@ def main(settings: Settings, folder: Path) -> Path:
         f"are over the first {settings.compared} pixels timed, differences over as many random ones. {settings}"
     )
     name = "abundances" if cores == 1 else f"abundances_{cores}_cores"
-    return tables.write(
+    return results_table.write(
         folder, name, rows, "python -m benchmarks.abundances", note, kind="Fastest of several runs, in turn."
     )
 
 
 if __name__ == "__main__":
-    tables.command_line(__doc__, main, Settings(), QUICK)
+    results_table.command_line(__doc__, main, Settings(), QUICK)

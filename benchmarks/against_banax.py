@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks import maps
 from benchmarks.timing import compiled, race
-from experiments import tables
+from experiments.shared import results_table
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,15 @@ def main(settings: Settings, folder: Path) -> Path:
                     }  # fmt: skip
                     if kind == "with gradient":
                         row["gradient difference"] = maps.distance(forms[form][kind]()[0], ours[kind]()[0])
-                    print(tables.line(row), flush=True)
+                    print(results_table.line(row), flush=True)
                     rows.append(row)
     note = (
         f"banax {version('banax')}. Load of the machine in the minute before: {load:.2f}. Ratios are banax's time over "
         f"ours: above one, ours is faster. {settings}"
     )
     command = "python -m benchmarks.against_banax"
-    return tables.write(folder, "against_banax", rows, command, note, kind="Fastest of several runs.")
+    return results_table.write(folder, "against_banax", rows, command, note, kind="Fastest of several runs.")
 
 
 if __name__ == "__main__":
-    tables.command_line(__doc__, main, Settings(), QUICK)
+    results_table.command_line(__doc__, main, Settings(), QUICK)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import maps
-from experiments import tables
+from experiments.shared import results_table
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def compare(settings: Settings, threads: int) -> list[dict[str, Any]]:
                     }  # fmt: skip
                     if kind == "with gradient":
                         row["gradient difference"] = maps.distance(forms[form][kind]()[0], ours[kind]()[0])
-                    print(tables.line(row), file=sys.stderr, flush=True)
+                    print(results_table.line(row), file=sys.stderr, flush=True)
                     rows.append(row)
     return rows
 
@@ -198,7 +198,7 @@ def main(settings: Settings, folder: Path) -> Path:
         f"{load:.2f}. Ratios are torchdeq's time over ours: above one, ours is faster. Largest difference: of the two "
         f"answers; gradient difference: the largest relative one over the parameters. {settings}"
     )
-    return tables.write(
+    return results_table.write(
         folder, "against_torchdeq", rows, "python -m benchmarks.against_torchdeq", note, kind="Fastest of several runs."
     )
 
@@ -218,4 +218,4 @@ if __name__ == "__main__":
     if known.threads:
         child(known.threads, QUICK if known.quick else Settings())
     else:
-        tables.command_line(__doc__, main, Settings(), QUICK)
+        results_table.command_line(__doc__, main, Settings(), QUICK)

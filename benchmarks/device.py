@@ -23,10 +23,10 @@ import dequnmix_jax as dq
 from benchmarks.many_scenes import Settings as Scenes
 from benchmarks.many_scenes import in_turn, made_up
 from benchmarks.timing import compiled, race
-from dequnmix_jax import synthetic
-from dequnmix_jax.atomic import replacing_file
-from experiments import tables
-from experiments.plans import EVERY_STAGE, EVERY_STAGE_AND_RATES
+from dequnmix_jax.datasets import synthetic
+from dequnmix_jax.io.atomic import replacing_file
+from experiments.shared import results_table
+from experiments.shared.plans import EVERY_STAGE, EVERY_STAGE_AND_RATES
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ def gradients(params: Any, cube: jax.Array) -> dict[str, float]:
         return jnp.mean(weight * dq.unmix(params, cube, tight)[0].abundances)
 
     def unrolled(params: Any) -> jax.Array:
-        from dequnmix_jax import answer, model
+        from dequnmix_jax.equilibrium import fixed_point_map, model
 
-        theta = model.factor(params, cube, tight)
-        start = model.start_state(params, cube, tight)
-        state = dq.unrolled(model.state_map(tight), 60, theta, start)
-        return jnp.mean(weight * answer.read_state(params, state, cube, tight).abundances)
+        theta = fixed_point_map.factor(params, cube, tight)
+        start = fixed_point_map.start_state(params, cube, tight)
+        state = dq.solvers.unrolled(fixed_point_map.state_map(tight), 60, theta, start)
+        return jnp.mean(weight * model.read_state(params, state, cube, tight).abundances)
 
     a, b = jax.jit(jax.grad(implicit))(params), jax.jit(jax.grad(unrolled))(params)
     error = jax.tree.map(lambda x, y: jnp.abs(x - y).max() / (jnp.abs(y).max() + 1e-12), a, b)
@@ -117,7 +117,7 @@ def throughput(settings: Settings) -> dict[str, float]:
     config = dq.Model()
     params = dq.init(jax.random.key(2), jnp.maximum(cube, 0), config, endmembers=E)
     ways = {
-        "fcls": compiled(dq.fcls, cube, E),
+        "fcls": compiled(dq.abundances.fcls, cube, E),
         "unmix": compiled(lambda c: dq.unmix(params, c, config), cube),
         "unmix_bfloat16_cube": compiled(lambda c: dq.unmix(params, c, config), cube.astype(jnp.bfloat16)),
     }
@@ -161,19 +161,21 @@ def accuracy(settings: Settings) -> tuple[Any, jax.Array, dict[str, float]]:
     spent = race({"fit": program}, 1)["fit"]
     params, history = program()
     estimate, trace = jax.jit(dq.unmix, static_argnums=2)(params, sample.cube, config)
-    order = dq.align(estimate.endmembers, sample.endmembers)
+    order = dq.metrics.align(estimate.endmembers, sample.endmembers)
     maximum = jnp.max(sample.endmembers, axis=1)[None, None]
     weighted = sample.abundances * maximum
     truth = weighted / jnp.sum(weighted, axis=-1, keepdims=True)
-    exact = dq.fcls(sample.cube, sample.endmembers)
+    exact = dq.abundances.fcls(sample.cube, sample.endmembers)
     return params, sample.cube, {
-        "armse": float(dq.armse(estimate.abundances[..., order], truth)),
-        "msad": float(dq.msad(estimate.endmembers[order], sample.endmembers)),
+        "armse": float(dq.metrics.armse(estimate.abundances[..., order], truth)),
+        "msad": float(dq.metrics.msad(estimate.endmembers[order], sample.endmembers)),
         "fit_seconds": spent.wall,
         "training_solves_not_converged": int((~history.converged).sum()),
         "steps": int(trace.steps),
         "residual": float(trace.residual),
-        "fcls_largest_optimality_residual": float(dq.kkt_residual(sample.cube, sample.endmembers, exact, True).max()),
+        "fcls_largest_optimality_residual": float(
+            dq.abundances.kkt_residual(sample.cube, sample.endmembers, exact, True).max()
+        ),
     }  # fmt: skip
 
 
@@ -186,7 +188,7 @@ def main(settings: Settings, folder: Path) -> Path:
         "devices": len(jax.devices()),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        **tables.origin(),
+        **results_table.origin(),
         "settings": asdict(settings),
         "ceilings": ceilings(settings),
         "accuracy": errors,
@@ -205,4 +207,4 @@ def main(settings: Settings, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    tables.command_line(__doc__, main, Settings(), QUICK)
+    results_table.command_line(__doc__, main, Settings(), QUICK)

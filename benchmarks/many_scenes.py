@@ -20,9 +20,9 @@ import jax.numpy as jnp
 
 import dequnmix_jax as dq
 from benchmarks.timing import race
-from dequnmix_jax import synthetic
-from experiments import tables
-from experiments.plans import EVERY_STAGE
+from dequnmix_jax.datasets import synthetic
+from experiments.shared import results_table
+from experiments.shared.plans import EVERY_STAGE
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def made_up(key: jax.Array, settings: Settings) -> jax.Array:
 def main(settings: Settings, folder: Path) -> Path:
     """Time all ways for all numbers of scenes and write the table."""
     training = replace(EVERY_STAGE, epochs=settings.epochs)
-    config = dq.Model(gradient=dq.Energy(width=settings.width))
+    config = dq.Model(gradient=dq.equilibrium.Energy(width=settings.width))
 
     def fit(key: jax.Array, cube: jax.Array) -> Any:
         return dq.fit(key, cube, config, training, dq.RECOMMENDED[1], count=settings.count)
@@ -86,9 +86,11 @@ def main(settings: Settings, folder: Path) -> Path:
                 "solver steps, mean of scenes": float(jnp.mean(jnp.sum(told, axis=1))),
                 "solver steps, slowest at each": float(jnp.sum(jnp.max(told, axis=0))),
             })  # fmt: skip
-            print(tables.line(rows[-1]), flush=True)
+            print(results_table.line(rows[-1]), flush=True)
     note = f"Load of the machine in the minute before: {os.getloadavg()[0]:.2f}. {settings}"
-    return tables.write(folder, "many_scenes", rows, "python -m benchmarks.many_scenes", note, "Fastest, in turn.")
+    return results_table.write(
+        folder, "many_scenes", rows, "python -m benchmarks.many_scenes", note, "Fastest, in turn."
+    )
 
 
 def in_turn(run: Callable[..., Any], keys: jax.Array, cubes: jax.Array) -> list[Any]:
@@ -104,4 +106,4 @@ def seconds(run: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    tables.command_line(__doc__, main, Settings(), QUICK)
+    results_table.command_line(__doc__, main, Settings(), QUICK)

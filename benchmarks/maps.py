@@ -21,13 +21,15 @@ def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]
     import jax.numpy as jnp
 
     import dequnmix_jax as dq
-    from dequnmix_jax import convolution, model, synthetic
+    from dequnmix_jax.datasets import synthetic
+    from dequnmix_jax.equilibrium import curvature, fixed_point_map
+    from dequnmix_jax.ops import convolution
 
     keys = iter(jax.random.split(jax.random.key(0), 10))
 
     def kernel(channels: int, out: int) -> jax.Array:
         w = jax.random.normal(next(keys), (3, 3, channels, out))
-        return 0.9 * w / jnp.sqrt(convolution.convolution_bound(w))
+        return 0.9 * w / jnp.sqrt(curvature.convolution_bound(w))
 
     def contraction(theta: dict[str, Any], z: jax.Array) -> jax.Array:
         return convolution.convolve(jnp.tanh(convolution.convolve(z, theta["W1"]) + theta["x"]), theta["W2"])
@@ -38,7 +40,7 @@ def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]
         "x": jax.random.normal(next(keys), (side, side, width)),
     }
 
-    config = dq.Model(metric="euclidean", constraint=dq.Cone(), gradient=dq.Energy(width=width))
+    config = dq.Model(metric="euclidean", constraint=dq.equilibrium.Cone(), gradient=dq.equilibrium.Energy(width=width))
     # As stiff as a real scene: E E^T has a condition number near 40 (Samson: 62).
     E = jax.random.uniform(next(keys), (ENDMEMBERS, BANDS), minval=0.3, maxval=0.9)
     cube = synthetic.linear_scene(next(keys), (side, side), E, 30.0, brightness=0.2).cube
@@ -47,11 +49,11 @@ def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]
     params["network"]["energy"] = energy | {"gain": jnp.full_like(energy["gain"], 0.5)}
     last = params["network"]["net"]["last"]
     last["kernel"] = 0.1 * jax.random.normal(next(keys), last["kernel"].shape)
-    full = model.factor(params, cube, config)
+    full = fixed_point_map.factor(params, cube, config)
     flat = {"H": full["H"], "b": full["b"], "v": full["drive"], "eta": full["eta"]} | {
         ours: full["energy"][name] for name, ours in (("filters", "W"), ("gain", "s"), ("scale", "d"))
     }
-    literal = model.state_map(config)
+    literal = fixed_point_map.state_map(config)
 
     def energy_map(theta: dict[str, Any], A: jax.Array) -> jax.Array:
         whole = {"H": theta["H"], "b": theta["b"], "drive": theta["v"], "eta": theta["eta"]}
@@ -74,7 +76,7 @@ def ours(f: Any, theta: Any, start: Any, weights: np.ndarray, tolerance: float) 
 
     import dequnmix_jax as dq
     from benchmarks.timing import compiled
-    from dequnmix_jax import implicit
+    from dequnmix_jax.solvers import implicit
 
     forward = dq.Solver(tolerance=tolerance, max_steps=MOST_STEPS)
     backward = dq.Adjoint(tolerance=tolerance, max_steps=MOST_STEPS)

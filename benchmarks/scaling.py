@@ -2,10 +2,10 @@
 
     python -m benchmarks.scaling [--quick] [-o results] [--folder /tmp]
 
-Scenes of 500 columns and 285 bands on disk (`experiments.large_scene`), float32 BIP, and a model trained on a crop.
-Each process may use one core. The rate is that between two scenes, (pixels of the larger - of the smaller) / (seconds
-of the larger - of the smaller): starting, meeting and compiling cancel, and are told apart as the seconds of no pixels.
-The seconds in which process 0 looks through the scene alone, before the others begin, are in it.
+Scenes of 500 columns and 285 bands on disk (`experiments.robustness.large_scene`), float32 BIP, and a model trained on
+a crop. Each process may use one core. The rate is that between two scenes, (pixels of the larger - of the smaller) /
+(seconds of the larger - of the smaller): starting, meeting and compiling cancel, and are told apart as the seconds of
+no pixels. The seconds in which process 0 looks through the scene alone, before the others begin, are in it.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import large_scene, tables
+from experiments.robustness import large_scene
+from experiments.shared import results_table
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,14 @@ def main(settings: Settings, folder: Path, where: Path | None = None) -> Path:
                 "MB of cube a second": 4 * settings.bands * pixels / spent / 1e6,
                 "bytes written a pixel": both[1][1] / (settings.rows[1] * settings.columns),
             })  # fmt: skip
-            print(tables.line(rows[-1]), flush=True)
+            print(results_table.line(rows[-1]), flush=True)
     note = (
         f"A core for each process. Load of the machine in the minute before: {load:.2f}. Training on the crop: "
         f"{json.dumps(fitted.told.get('training', {}).get('seconds', fitted.seconds))} s. {settings}"
     )
-    return tables.write(folder, "scaling", rows, "python -m benchmarks.scaling", note, "Fastest of several runs.")
+    return results_table.write(
+        folder, "scaling", rows, "python -m benchmarks.scaling", note, "Fastest of several runs."
+    )
 
 
 if __name__ == "__main__":

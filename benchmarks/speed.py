@@ -17,11 +17,16 @@ import jax.numpy as jnp
 
 import dequnmix_jax as dq
 from benchmarks.timing import Timing, compiled, matmul_peak, once, race
-from dequnmix_jax import answer, convolution, datasets, implicit, metrics, model, synthetic, training
+from dequnmix_jax import metrics
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.objective import spread
-from experiments import tables
-from experiments.plans import EVERY_STAGE_AND_RATES
+from dequnmix_jax.datasets import registry, synthetic
+from dequnmix_jax.equilibrium import fixed_point_map, model
+from dequnmix_jax.ops import convolution
+from dequnmix_jax.solvers import implicit
+from dequnmix_jax.training import fitting
+from dequnmix_jax.training.objective import spread
+from experiments.shared import results_table
+from experiments.shared.plans import EVERY_STAGE_AND_RATES
 
 COUNT = 3  # endmembers
 
@@ -68,7 +73,7 @@ def scene(settings: Settings) -> tuple[jax.Array, str]:
     """Return the cube to train on, and its name."""
     if settings.real:
         try:
-            return jnp.asarray(datasets.load("samson_zhu", download=False)[0].cube), "Samson"
+            return jnp.asarray(registry.load("samson_zhu", download=False)[0].cube), "Samson"
         except InputError:
             pass
     return made_up(settings, settings.bands), f"synthetic, {settings.side} x {settings.side} x {settings.bands}"
@@ -82,9 +87,9 @@ def independence_of_bands(settings: Settings, config: dq.Model) -> list[dict[str
         cube = made_up(settings, bands)
         E = synthetic.spectra(jax.random.key(0), COUNT, bands)
         params = alive(dq.init(jax.random.key(2), cube, config, endmembers=E))
-        theta = model.factor(params, cube, config)
-        start = model.start_state(params, cube, config)
-        f = model.state_map(config)
+        theta = fixed_point_map.factor(params, cube, config)
+        start = fixed_point_map.start_state(params, cube, config)
+        f = fixed_point_map.state_map(config)
         name = f"{bands} bands"
         ways[name] = compiled(lambda theta, start, f=f: implicit.solve(f, endless, theta, start), theta, start)
         steps[name] = int(ways[name]()[1].steps)
@@ -102,33 +107,33 @@ def alive(params: Any) -> Any:
 
 
 def objective(params: Any, state: jax.Array, cube: jax.Array, held: jax.Array, config: dq.Model) -> jax.Array:
-    """Return the loss of `dequnmix_jax.objective.loss` at a given state."""
+    """Return the loss of `dequnmix_jax.training.objective.loss` at a given state."""
     judged = held.astype(cube.dtype)
-    estimate = answer.read_state(params, state, cube, config)
-    rebuilt = answer.reconstruct(estimate._replace(endmembers=estimate.endmembers * judged[None]))
+    estimate = model.read_state(params, state, cube, config)
+    rebuilt = model.reconstruct(estimate._replace(endmembers=estimate.endmembers * judged[None]))
     target = cube * judged[None, None]
     angle = jnp.mean(metrics.spectral_angle(target, rebuilt))
     return angle + 0.2 * jnp.mean(jnp.square(rebuilt - target)) + 0.1 * spread(estimate.endmembers)
 
 
 def profile(
-    settings: Settings, config: dq.Model, cube: jax.Array, state: training.FitState, step: Any, peak: Timing
+    settings: Settings, config: dq.Model, cube: jax.Array, state: fitting.FitState, step: Any, peak: Timing
 ) -> list[dict[str, Any]]:
     """Time the parts of a training step, each compiled alone, and the convolutions against the matmul peak."""
     plan, rates = EVERY_STAGE_AND_RATES
     held = jnp.arange(cube.shape[-1]) % 2 == 0
-    f = model.state_map(config)
+    f = fixed_point_map.state_map(config)
 
-    theta = jax.jit(lambda params, cube: model.factor(params, cube, config, None, (~held).astype(cube.dtype)))(
-        state.params, cube
-    )
+    theta = jax.jit(
+        lambda params, cube: fixed_point_map.factor(params, cube, config, None, (~held).astype(cube.dtype))
+    )(state.params, cube)
     z, trace = jax.jit(lambda t, z: implicit.solve(f, config.forward, t, z))(theta, state.equilibrium)
     w = jax.random.normal(jax.random.key(0), z.shape)
     u, back = jax.jit(lambda t, z, w: implicit.adjoint_trace(f, config.backward, t, z, w))(theta, z, w)
     learned = {name: part for name, part in theta.items() if name != "faces"}
 
     def factor(cube: jax.Array, params: Any) -> dict[str, Any]:
-        full = model.factor(params, cube, config, None, (~held).astype(cube.dtype))
+        full = fixed_point_map.factor(params, cube, config, None, (~held).astype(cube.dtype))
         return {name: part for name, part in full.items() if name in learned}
 
     def map_gradient(theta: Any, z: jax.Array, u: jax.Array) -> Any:
@@ -151,7 +156,7 @@ def profile(
             jax.value_and_grad(partial(objective, config=config), (0, 1)), state.params, z, cube, held
         ),
         "optimiser": compiled(
-            lambda s, g: training._step(s, g, plan, rates), state, jax.tree.map(jnp.ones_like, state.params)
+            lambda s, g: fitting._step(s, g, plan, rates), state, jax.tree.map(jnp.ones_like, state.params)
         ),
     }
     spent = race(ways, settings.rounds)
@@ -215,15 +220,15 @@ def epochs(settings: Settings, config: dq.Model, cube: jax.Array) -> list[dict[s
 
 
 def against_unrolled(
-    settings: Settings, config: dq.Model, cube: jax.Array, state: training.FitState
+    settings: Settings, config: dq.Model, cube: jax.Array, state: fitting.FitState
 ) -> list[dict[str, Any]]:
     """Time value and gradient of the loss by the equilibrium and by K unrolled steps of the same map."""
     held = jnp.arange(cube.shape[-1]) % 2 == 0
-    f = model.state_map(config)
+    f = fixed_point_map.state_map(config)
 
     def gradient(solve: Any, params: Any, cube: jax.Array, start: jax.Array) -> tuple[jax.Array, Any]:
         def value(params: Any) -> jax.Array:
-            theta = model.factor(params, cube, config, None, (~held).astype(cube.dtype))
+            theta = fixed_point_map.factor(params, cube, config, None, (~held).astype(cube.dtype))
             return objective(params, solve(theta, start), cube, held, config)
 
         return jax.value_and_grad(value)(params)
@@ -234,7 +239,7 @@ def against_unrolled(
     ways = {"equilibrium": equilibrium(config.forward, config.backward)}
     ways |= {f"unrolled, K = {k}": partial(implicit.unrolled, f, k) for k in settings.unrolled}
     # From a cold start, where an unrolled network always stands.
-    start = model.start_state(state.params, cube, config)
+    start = fixed_point_map.start_state(state.params, cube, config)
     ready = {name: compiled(partial(gradient, way), state.params, cube, start) for name, way in ways.items()}
     tight = equilibrium(replace(config.forward, tolerance=1e-6), replace(config.backward, tolerance=1e-6))
     exact = compiled(partial(gradient, tight), state.params, cube, start)()[1]
@@ -261,7 +266,7 @@ def distance(a: Any, b: Any) -> float:
 def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Print rows as soon as they are there, and return them."""
     for entry in rows:
-        print(tables.line(entry), flush=True)
+        print(results_table.line(entry), flush=True)
     return rows
 
 
@@ -269,11 +274,11 @@ def main(settings: Settings, folder: Path) -> Path:
     """Run all parts and write the table."""
     jax.config.update("jax_enable_compilation_cache", False)  # compilation is part of what is timed
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    config = dq.Model(gradient=dq.Energy(width=settings.width, attention=settings.attention))
+    config = dq.Model(gradient=dq.equilibrium.Energy(width=settings.width, attention=settings.attention))
     cube, name = scene(settings)
     rows = shown(epochs(settings, config, cube))
-    state = training.begin(jax.random.key(0), cube, config, count=COUNT)
-    step = jax.jit(lambda state, cube: training.advance(state, cube, config, *EVERY_STAGE_AND_RATES, 1))
+    state = fitting.begin(jax.random.key(0), cube, config, count=COUNT)
+    step = jax.jit(lambda state, cube: fitting.advance(state, cube, config, *EVERY_STAGE_AND_RATES, 1))
     for _ in range(settings.before):
         state, _ = step(state, cube)
     peak = matmul_peak(settings.matmul, settings.rounds)
@@ -287,8 +292,10 @@ def main(settings: Settings, folder: Path) -> Path:
         "alone, so that their sum differs from the whole; the second of them holds the first. Ratios are of CPU time, "
         f"that to 60 s of wall time. {settings}"
     )
-    return tables.write(folder, "speed", rows, "python -m benchmarks.speed", note, kind="Fastest of several runs.")
+    return results_table.write(
+        folder, "speed", rows, "python -m benchmarks.speed", note, kind="Fastest of several runs."
+    )
 
 
 if __name__ == "__main__":
-    tables.command_line(__doc__, main, Settings(), QUICK)
+    results_table.command_line(__doc__, main, Settings(), QUICK)

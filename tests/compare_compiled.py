@@ -89,17 +89,17 @@ for R in counts:
             compare(f"unit maximum R={R}", maximum, jnp.abs(n) + 0.1, 1e-5, one)
             slope(f"unit maximum R={R}", maximum, jnp.abs(n) + 0.1, 1e-4, one)
     if "exact" in groups:
-        for name, f, sum_to_one in (("fcls", dq.fcls, True), ("nnls", dq.nnls, False)):
+        for name, f, sum_to_one in (("fcls", dq.abundances.fcls, True), ("nnls", dq.abundances.nnls, False)):
 
             def residual(moved, found, expected):
                 off = np.abs(found.sum(-1) - 1).max() if sum_to_one else 0.0
-                return max(float(jnp.max(dq.kkt_residual(moved, E, jnp.asarray(found), sum_to_one))), off)
+                return max(float(jnp.max(dq.abundances.kkt_residual(moved, E, jnp.asarray(found), sum_to_one))), off)
 
             compare(f"{name} R={R}", lambda Y: f(Y, E), Y, 1e-4, ONLY, how=residual)
             slope(f"{name} R={R}", lambda Y: f(Y, E), Y, 1e-2, ONLY)
     if "purest" in groups and R > 1:
         # The mean of few of the purest pixels: with one of them, an entry that is lost leaves nothing.
-        compare(f"purify R={R}", lambda a: dq.purify(Y, E, a, fraction=1 / 1296), n, 1e-5, ways=JIT)
+        compare(f"purify R={R}", lambda a: dq.endmembers.purify(Y, E, a, fraction=1 / 1296), n, 1e-5, ways=JIT)
     if "search" in groups and R > 1:
 
         def volume(found):
@@ -110,17 +110,17 @@ for R in counts:
             return abs(volume(found) - volume(expected))
 
         for name, f in (
-            ("vca", lambda Y: dq.vca(key, Y, R)),
-            ("atgp", lambda Y: dq.atgp(Y, R)),
-            ("sivm", lambda Y: dq.sivm(Y, R)),
-            ("nfindr", lambda Y: dq.nfindr(Y, R)),
+            ("vca", lambda Y: dq.endmembers.vca(key, Y, R)),
+            ("atgp", lambda Y: dq.endmembers.atgp(Y, R)),
+            ("sivm", lambda Y: dq.endmembers.sivm(Y, R)),
+            ("nfindr", lambda Y: dq.endmembers.nfindr(Y, R)),
         ):
             compare(f"{name} R={R}", f, Y, 1e-2, {"shift": shift}, ways=JIT, how=worse)
-        compare(f"kkt_residual R={R}", lambda Y: dq.kkt_residual(Y, E, a, True), Y, 1e-4, ONLY, ways=JIT)
-        compare(f"psnr R={R}", lambda v: dq.psnr(Y, v), Y, 1e-2, ONLY, ways=JIT)
-        compare(f"spectral_angle R={R}", lambda v: dq.spectral_angle(Y, v), Y, 1e-3, ONLY, ways=JIT)
+        compare(f"kkt_residual R={R}", lambda Y: dq.abundances.kkt_residual(Y, E, a, True), Y, 1e-4, ONLY, ways=JIT)
+        compare(f"psnr R={R}", lambda v: dq.metrics.psnr(Y, v), Y, 1e-2, ONLY, ways=JIT)
+        compare(f"spectral_angle R={R}", lambda v: dq.metrics.spectral_angle(Y, v), Y, 1e-3, ONLY, ways=JIT)
     if "unmix" in groups and R > 1:
-        config = dq.Model(gradient=dq.Analytic(), prior="none", constraint=dq.Simplex())
+        config = dq.Model(gradient=dq.equilibrium.Analytic(), prior="none", constraint=dq.equilibrium.Simplex())
         params = dq.init(key, Y, config, endmembers=E)
         compare(f"unmix R={R}", lambda Y: dq.unmix(params, Y, config)[0].abundances, Y, 2e-3, ONLY, ways=JIT)
 print("\n".join(bad))

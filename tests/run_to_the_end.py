@@ -14,8 +14,8 @@ E = np.abs(np.cumsum(rng.standard_normal((count, 20)), 1)) * 0.02 + 0.2
 A = rng.dirichlet(np.ones(count), (64, 64))
 Y = jnp.asarray(A @ E + 0.002 * rng.standard_normal((64, 64, 20)), jnp.float32)
 E = jnp.asarray(E, jnp.float32)
-kinds = {"simplex": dq.Simplex(), "cone": dq.Cone(), "soft": dq.Soft()}
-config = dq.Model(constraint=kinds[constraint], gradient=dq.Analytic(), prior="none")
+kinds = {"simplex": dq.equilibrium.Simplex(), "cone": dq.equilibrium.Cone(), "soft": dq.equilibrium.Soft()}
+config = dq.Model(constraint=kinds[constraint], gradient=dq.equilibrium.Analytic(), prior="none")
 
 
 def run(job):
@@ -25,7 +25,11 @@ def run(job):
     if job == "unmix":
         params = dq.init(jax.random.key(0), Y, config, endmembers=E)
         return [jax.jit(lambda p, Y: dq.unmix(p, Y, config)[0].abundances)(params, Y)]
-    exact = {"simplex": dq.fcls, "cone": dq.nnls, "soft": lambda Y, E: dq.soft_nnls(Y, E)[0]}[constraint]
+    exact = {
+        "simplex": dq.abundances.fcls,
+        "cone": dq.abundances.nnls,
+        "soft": lambda Y, E: dq.abundances.soft_nnls(Y, E)[0],
+    }[constraint]
     slope = jax.jit(jax.grad(lambda Y, E: jnp.sum(jnp.sin(exact(Y, E))), (0, 1)))
     for _ in range(20):
         found = slope(Y, E)

@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 
 import dequnmix_jax as dq
-from dequnmix_jax import checks, cli, patches, survey, synthetic
-from dequnmix_jax.scene import check_scene, mask_invalid
-from dequnmix_jax.source import held
+from dequnmix_jax import checks
+from dequnmix_jax.cli import main
+from dequnmix_jax.datasets import synthetic
+from dequnmix_jax.scenes.scene import check_scene, mask_invalid
+from dequnmix_jax.scenes.source import held
+from dequnmix_jax.tiles import patches, survey
 
 rng = np.random.default_rng(0)
 E = rng.uniform(0.1, 0.9, (3, 12)).astype(np.float32)
 A = rng.dirichlet(np.ones(3), (8, 8)).astype(np.float32)
 Y = A @ E
 SCENE = dq.Scene(Y)
-MODEL = dq.Model(gradient=dq.Analytic())
+MODEL = dq.Model(gradient=dq.equilibrium.Analytic())
 TRAINING, RATES = dq.Training(epochs=1), dq.Rates()
 PARAMS = {"endmembers": jnp.asarray(E), "network": {}}
 KEY = jax.random.key(0)
@@ -28,38 +31,38 @@ FOUND = dq.Estimate(jnp.asarray(A), jnp.asarray(E), jnp.ones((8, 8)), jnp.asarra
 
 OF_A_CUBE = {
     "fit": lambda cube: dq.fit(KEY, cube, MODEL, TRAINING, count=3),
-    "resumable_fit": lambda cube: dq.resumable_fit(None, KEY, cube, MODEL, TRAINING, count=3),
+    "resumable_fit": lambda cube: dq.training.resumable_fit(None, KEY, cube, MODEL, TRAINING, count=3),
     "unmix": lambda cube: dq.unmix(PARAMS, cube, MODEL),
     "equilibrium_map": lambda cube: dq.equilibrium_map(PARAMS, A, cube, MODEL),
-    "certificate": lambda cube: dq.certificate(PARAMS, cube, MODEL),
-    "last_change": lambda cube: dq.last_change(PARAMS, A, cube, MODEL),
-    "loss": lambda cube: dq.loss(PARAMS, cube, MODEL),
+    "certificate": lambda cube: dq.equilibrium.certificate(PARAMS, cube, MODEL),
+    "last_change": lambda cube: dq.equilibrium.last_change(PARAMS, A, cube, MODEL),
+    "loss": lambda cube: dq.training.loss(PARAMS, cube, MODEL),
     "init": lambda cube: dq.init(KEY, cube, MODEL, endmembers=E),
-    "start": lambda cube: dq.start(KEY, cube, 3),
-    "vca": lambda cube: dq.vca(KEY, cube, 3),
-    "sivm": lambda cube: dq.sivm(cube, 3),
-    "atgp": lambda cube: dq.atgp(cube, 3),
-    "nfindr": lambda cube: dq.nfindr(cube, 3),
-    "minimum_volume": lambda cube: dq.minimum_volume(KEY, cube, 3),
-    "purify": lambda cube: dq.purify(cube, E, A),
-    "hysime": dq.hysime,
-    "virtual_dimension": dq.virtual_dimension,
-    "superpixels": dq.superpixels,
-    "fcls": lambda cube: dq.fcls(cube, E),
-    "nnls": lambda cube: dq.nnls(cube, E),
-    "scaled_nnls": lambda cube: dq.scaled_nnls(cube, E),
-    "soft_nnls": lambda cube: dq.soft_nnls(cube, E),
-    "ucls": lambda cube: dq.ucls(cube, E),
-    "scls": lambda cube: dq.scls(cube, E),
-    "kkt_residual": lambda cube: dq.kkt_residual(cube, E, A, True),
-    "sunsal": lambda cube: dq.sunsal(cube, E, 1e-3),
-    "collaborative_sunsal": lambda cube: dq.collaborative_sunsal(cube, E, 1e-3),
-    "sunsal_tv": lambda cube: dq.sunsal_tv(cube, E, 1e-3, 1e-3),
-    "mvc_nmf": lambda cube: dq.mvc_nmf(KEY, cube, count=3),
-    "l_half_nmf": lambda cube: dq.l_half_nmf(KEY, cube, count=3),
-    "sgs_nmf": lambda cube: dq.sgs_nmf(KEY, cube, count=3),
-    "psnr": lambda cube: dq.psnr(cube, Y),
-    "stack": lambda cube: dq.stack([cube]),
+    "start": lambda cube: dq.endmembers.start(KEY, cube, 3),
+    "vca": lambda cube: dq.endmembers.vca(KEY, cube, 3),
+    "sivm": lambda cube: dq.endmembers.sivm(cube, 3),
+    "atgp": lambda cube: dq.endmembers.atgp(cube, 3),
+    "nfindr": lambda cube: dq.endmembers.nfindr(cube, 3),
+    "minimum_volume": lambda cube: dq.endmembers.minimum_volume(KEY, cube, 3),
+    "purify": lambda cube: dq.endmembers.purify(cube, E, A),
+    "hysime": dq.endmembers.hysime,
+    "virtual_dimension": dq.endmembers.virtual_dimension,
+    "superpixels": dq.endmembers.superpixels,
+    "fcls": lambda cube: dq.abundances.fcls(cube, E),
+    "nnls": lambda cube: dq.abundances.nnls(cube, E),
+    "scaled_nnls": lambda cube: dq.abundances.scaled_nnls(cube, E),
+    "soft_nnls": lambda cube: dq.abundances.soft_nnls(cube, E),
+    "ucls": lambda cube: dq.abundances.ucls(cube, E),
+    "scls": lambda cube: dq.abundances.scls(cube, E),
+    "kkt_residual": lambda cube: dq.abundances.kkt_residual(cube, E, A, True),
+    "sunsal": lambda cube: dq.abundances.sunsal(cube, E, 1e-3),
+    "collaborative_sunsal": lambda cube: dq.abundances.collaborative_sunsal(cube, E, 1e-3),
+    "sunsal_tv": lambda cube: dq.abundances.sunsal_tv(cube, E, 1e-3, 1e-3),
+    "mvc_nmf": lambda cube: dq.endmembers.mvc_nmf(KEY, cube, count=3),
+    "l_half_nmf": lambda cube: dq.endmembers.l_half_nmf(KEY, cube, count=3),
+    "sgs_nmf": lambda cube: dq.endmembers.sgs_nmf(KEY, cube, count=3),
+    "psnr": lambda cube: dq.metrics.psnr(cube, Y),
+    "stack": lambda cube: dq.parallel.stack([cube]),
 }
 
 
@@ -92,18 +95,20 @@ def test_what_is_no_cube_is_named(name):
 
 
 def test_what_is_no_other_array_is_named():
-    assert said(dq.smooth, FOUND) == "abundances is an Estimate; expected an array. Pass estimate.abundances."
-    assert "Pass estimate.endmembers" in said(dq.fcls, Y, FOUND)
-    library = dq.Library(("a", "b", "c"), np.linspace(400.0, 2400.0, 12), E)
-    assert "Pass library.spectra" in said(dq.fcls, Y, library)
-    assert "Pass scene.mask" in said(dq.fcls, Y, E, mask=dq.Scene(Y))
-    assert "Pass numpy.asarray(mask)" in said(dq.fcls, Y, E, mask=[[True] * 8] * 8)
+    assert (
+        said(dq.abundances.smooth, FOUND) == "abundances is an Estimate; expected an array. Pass estimate.abundances."
+    )
+    assert "Pass estimate.endmembers" in said(dq.abundances.fcls, Y, FOUND)
+    library = dq.libraries.Library(("a", "b", "c"), np.linspace(400.0, 2400.0, 12), E)
+    assert "Pass library.spectra" in said(dq.abundances.fcls, Y, library)
+    assert "Pass scene.mask" in said(dq.abundances.fcls, Y, E, mask=dq.Scene(Y))
+    assert "Pass numpy.asarray(mask)" in said(dq.abundances.fcls, Y, E, mask=[[True] * 8] * 8)
     assert "unmix` returns a pair" in said(dq.reconstruct, (FOUND, None))
     history = dq.History(*(jnp.zeros(1) for _ in range(7)))
-    assert "cube is a History" in said(dq.fcls, history, E)
+    assert "cube is a History" in said(dq.abundances.fcls, history, E)
     text = said(dq.unmix, (PARAMS, history), Y, MODEL)
     assert "a tuple of dict and History" in text and "params, history = fit(...)" in text
-    assert "Pass estimate.state" in said(dq.last_change, PARAMS, FOUND, Y, MODEL)
+    assert "Pass estimate.state" in said(dq.equilibrium.last_change, PARAMS, FOUND, Y, MODEL)
 
 
 def test_the_host_side_takes_what_numpy_converts():
@@ -116,23 +121,23 @@ def test_choices_of_another_kind_are_named(tmp_path):
     for text in (
         said(dq.fit, KEY, Y, MODEL, whole, count=3),
         said(dq.fit, KEY, Y, whole, count=3),
-        said(dq.resumable_fit, None, KEY, Y, MODEL, whole, count=3),
-        said(dq.fit_patches, KEY, SCENE, MODEL, whole, patches=1, size=8, count=3),
+        said(dq.training.resumable_fit, None, KEY, Y, MODEL, whole, count=3),
+        said(dq.tiles.fit_patches, KEY, SCENE, MODEL, whole, patches=1, size=8, count=3),
         said(dq.init, KEY, Y, whole, endmembers=E),
         said(dq.unmix, PARAMS, Y, whole),
         said(dq.equilibrium_map, PARAMS, A, Y, whole),
-        said(dq.certificate, PARAMS, Y, whole),
-        said(dq.last_change, PARAMS, A, Y, whole),
-        said(dq.loss, PARAMS, Y, whole),
+        said(dq.equilibrium.certificate, PARAMS, Y, whole),
+        said(dq.equilibrium.last_change, PARAMS, A, Y, whole),
+        said(dq.training.loss, PARAMS, Y, whole),
         said(dq.unmix_tiled, PARAMS, SCENE, whole, tmp_path / "out"),
-        said(dq.unmix_in_strips, PARAMS, Y, whole, jax.make_mesh((1,), ("rows",)), halo=0),
+        said(dq.parallel.unmix_in_strips, PARAMS, Y, whole, jax.make_mesh((1,), ("rows",)), halo=0),
     ):
         assert "is a tuple of Training and Rates" in text and advice in text
     assert "training is a Rates; expected a Training" in said(dq.fit, KEY, Y, MODEL, *whole[::-1], count=3)
     assert "rates is a dict; expected a Rates" in said(dq.fit, KEY, Y, MODEL, TRAINING, {}, count=3)
     assert said(dq.unmix, PARAMS, Y, dq.Model).endswith("Write Model().")
-    assert "solver is a Solver; expected an Admm" in said(dq.sunsal, Y, E, 1e-3, solver=dq.Solver())
-    for factor in (dq.mvc_nmf, dq.l_half_nmf, dq.sgs_nmf):
+    assert "solver is a Solver; expected an Admm" in said(dq.abundances.sunsal, Y, E, 1e-3, solver=dq.Solver())
+    for factor in (dq.endmembers.mvc_nmf, dq.endmembers.l_half_nmf, dq.endmembers.sgs_nmf):
         assert "expected a Factoring" in said(factor, KEY, Y, count=3, solver=dq.Solver())
     assert "Model.forward is Adjoint(" in said(dq.Model, forward=dq.Adjoint())
     assert "Model.backward is 'neumann'; write" in said(dq.Model, backward="neumann")
@@ -140,29 +145,29 @@ def test_choices_of_another_kind_are_named(tmp_path):
     assert "Training.epochs is 2.5; expected an integer" in said(dq.Training, epochs=2.5)
     assert dq.Solver(tolerance=np.float32(1e-3)) and dq.Training(epochs=np.int64(3))
     zero = jnp.zeros(2)
-    assert "solver is a Model; expected a Solver" in said(dq.solve, lambda t, z: z, MODEL, 0.0, zero)
+    assert "solver is a Model; expected a Solver" in said(dq.solvers.solve, lambda t, z: z, MODEL, 0.0, zero)
     backward = dq.Adjoint()
     assert "forward is an Adjoint" in said(dq.fixed_point, lambda t, z: z, backward, backward, 0.0, zero)
-    assert "weights is a tuple" in said(dq.start, KEY, Y, 3, weights=whole)
-    assert "Pass what `start` returns" in said(dq.model_for, FOUND)
-    assert "Pass what `start` returns" in said(dq.rates_for, FOUND)
-    assert "Make it by smoother" in said(dq.smooth, A, FOUND)
+    assert "weights is a tuple" in said(dq.endmembers.start, KEY, Y, 3, weights=whole)
+    assert "Pass what `start` returns" in said(dq.training.model_for, FOUND)
+    assert "Pass what `start` returns" in said(dq.training.rates_for, FOUND)
+    assert "Make it by smoother" in said(dq.abundances.smooth, A, FOUND)
     for count in (3.0, None, "3"):
-        assert "count is" in said(dq.sivm, Y, count) and "an integer" in said(dq.sivm, Y, count)
+        assert "count is" in said(dq.endmembers.sivm, Y, count) and "an integer" in said(dq.endmembers.sivm, Y, count)
 
 
 OF_A_KEY = {
-    "vca": lambda key: dq.vca(key, Y, 3),
+    "vca": lambda key: dq.endmembers.vca(key, Y, 3),
     "init": lambda key: dq.init(key, Y, MODEL, endmembers=E),
     "fit": lambda key: dq.fit(key, Y, MODEL, TRAINING, count=3),
-    "resumable_fit": lambda key: dq.resumable_fit(None, key, Y, MODEL, TRAINING, count=3),
-    "fit_patches": lambda key: dq.fit_patches(key, SCENE, MODEL, TRAINING, patches=1, size=8, count=3),
+    "resumable_fit": lambda key: dq.training.resumable_fit(None, key, Y, MODEL, TRAINING, count=3),
+    "fit_patches": lambda key: dq.tiles.fit_patches(key, SCENE, MODEL, TRAINING, patches=1, size=8, count=3),
     "draw": lambda key: patches.draw(key, SCENE, 1, 8, MODEL),
-    "start": lambda key: dq.start(key, Y, 3),
-    "minimum_volume": lambda key: dq.minimum_volume(key, Y, 3),
-    "mvc_nmf": lambda key: dq.mvc_nmf(key, Y, count=3),
-    "l_half_nmf": lambda key: dq.l_half_nmf(key, Y, count=3),
-    "sgs_nmf": lambda key: dq.sgs_nmf(key, Y, count=3),
+    "start": lambda key: dq.endmembers.start(key, Y, 3),
+    "minimum_volume": lambda key: dq.endmembers.minimum_volume(key, Y, 3),
+    "mvc_nmf": lambda key: dq.endmembers.mvc_nmf(key, Y, count=3),
+    "l_half_nmf": lambda key: dq.endmembers.l_half_nmf(key, Y, count=3),
+    "sgs_nmf": lambda key: dq.endmembers.sgs_nmf(key, Y, count=3),
     "abundance_field": lambda key: synthetic.abundance_field(key, (8, 8), 3),
     "spectra": lambda key: synthetic.spectra(key, 3, 12),
     "add_noise": lambda key: synthetic.add_noise(key, Y, 30.0),
@@ -193,21 +198,29 @@ def test_keys_of_both_kinds_are_keys():
 def test_endmembers_of_any_real_type_are_read_as_float32(dtype):
     stored = jnp.asarray(E * 10).astype(dtype)
     wide, cube = stored.astype(jnp.float32), 10 * Y
-    for function in (dq.fcls, dq.nnls, dq.scls, dq.ucls, dq.scaled_nnls, dq.soft_nnls, lambda y, e: dq.sunsal(y, e, 1)):
+    for function in (
+        dq.abundances.fcls,
+        dq.abundances.nnls,
+        dq.abundances.scls,
+        dq.abundances.ucls,
+        dq.abundances.scaled_nnls,
+        dq.abundances.soft_nnls,
+        lambda y, e: dq.abundances.sunsal(y, e, 1),
+    ):
         found, expected = function(cube, stored), function(cube, wide)
         assert jax.tree.all(jax.tree.map(lambda a, b: a.dtype == b.dtype and bool((a == b).all()), found, expected))
-    assert dq.kkt_residual(cube, stored, A, True).dtype == jnp.float32
-    config = dq.Model(gradient=dq.Analytic(), constraint=dq.Simplex())
+    assert dq.abundances.kkt_residual(cube, stored, A, True).dtype == jnp.float32
+    config = dq.Model(gradient=dq.equilibrium.Analytic(), constraint=dq.equilibrium.Simplex())
     params = dq.init(KEY, cube, config, endmembers=stored)
     assert params["endmembers"].dtype == jnp.float32 and bool((params["endmembers"] == wide).all())
 
 
 def test_endmembers_of_no_number_are_named():
     for dtype in (bool, complex):
-        assert "expected real numbers" in said(dq.fcls, Y, E.astype(dtype))
+        assert "expected real numbers" in said(dq.abundances.fcls, Y, E.astype(dtype))
     broken = E.copy()
     broken[1, 4] = np.nan
-    text = said(dq.fcls, Y, broken)
+    text = said(dq.abundances.fcls, Y, broken)
     assert "spectrum 1" in text and "mask" not in text
 
 
@@ -222,15 +235,15 @@ def test_bands_without_a_finite_value_are_named_and_the_advice_works():
     cube[0, 0], mask[0, 0] = np.nan, False
     for more in ({}, {"mask": mask}):
         y = cube if more else _with_a_dead_band()
-        text = said(dq.fcls, y, E, **more)
+        text = said(dq.abundances.fcls, y, E, **more)
         assert "no finite value in band 4 (counted from 0)" in text
         code = re.search(r"keep = (.*), cube\[:, :, keep\]", text)[1]
         keep = eval(code, {"numpy": np, "cube": y, **more})
         assert np.array_equal(np.flatnonzero(~keep), [4])
-        assert bool(jnp.isfinite(dq.fcls(y[:, :, keep], E[:, keep], **more)).all())
-    assert "in 64 of 64 pixels" in said(dq.fcls, np.full_like(Y, np.nan), E)  # no band would be left
+        assert bool(jnp.isfinite(dq.abundances.fcls(y[:, :, keep], E[:, keep], **more)).all())
+    assert "in 64 of 64 pixels" in said(dq.abundances.fcls, np.full_like(Y, np.nan), E)  # no band would be left
     cube[:, :, 4] = 0.0
-    assert "in 1 of 64 pixels" in said(dq.fcls, cube, E)  # a pixel, not a band
+    assert "in 1 of 64 pixels" in said(dq.abundances.fcls, cube, E)  # a pixel, not a band
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -252,11 +265,11 @@ def test_a_scene_with_a_dead_band_says_how_to_leave_it_out(tmp_path, known, caps
         path = tmp_path / "scene.npz"
         np.savez(path, cube=cube, wavelengths_nm=scene.wavelengths)
         command = ["endmembers", str(path), "--count", "3", "-o", str(tmp_path / "found.csv")]
-        assert cli.main([*command, "--nodata", "nan"]) != 0
+        assert main.main([*command, "--nodata", "nan"]) != 0
         assert "leave it out by its wavelength (--ignore FROM:TO)" in capsys.readouterr().err
-        assert cli.main(command) != 0
+        assert main.main(command) != 0
         options = re.search(r"\((--ignore .*?)\)", capsys.readouterr().err)[1].split()
-        assert cli.main([*command, *options]) == 0
+        assert main.main([*command, *options]) == 0
 
 
 def test_a_map_may_close_over_what_it_is_differentiated_in():
@@ -267,7 +280,7 @@ def test_a_map_may_close_over_what_it_is_differentiated_in():
         def f(t, z):
             return 0.5 * jnp.tanh(p * z + t)
 
-        z = dq.fixed_point(f, solver, adjoint, t, 0 * t)[0] if implicit else dq.unrolled(f, 60, t, 0 * t)
+        z = dq.fixed_point(f, solver, adjoint, t, 0 * t)[0] if implicit else dq.solvers.unrolled(f, 60, t, 0 * t)
         return jnp.sum(jnp.square(z))
 
     gradient = jax.grad(loss, (0, 1))

@@ -11,25 +11,42 @@ from pathlib import Path
 import pytest
 
 import dequnmix_jax as dq
-from dequnmix_jax import choice_words, choices, classical, cli, options, sidecar, trained
+from dequnmix_jax.abundances import least_squares
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.configuration import read_configuration
+from dequnmix_jax.cli import main, parser
+from dequnmix_jax.cli.config_file import read_configuration
+from dequnmix_jax.equilibrium import config as equilibrium_config
+from dequnmix_jax.results import summary
+from dequnmix_jax.training import checkpoint
+from dequnmix_jax.training import words as training_words
 
 MODELS = {
     "default": dq.Model(),
-    "paper": dq.Model(gradient=dq.Residual(normalisation="spectral"), init="random", constraint=dq.Softmax(3.0)),
-    "prox of its own": dq.Model(gradient=dq.Energy(width=8, kernel=5), prox=dq.Conv(width=4), constraint=dq.Soft(0.7)),
-    "prox alone": dq.Model(gradient=dq.Analytic(), prox=dq.Conv(kernel=5), metric="euclidean"),
-    "best step": dq.Model(constraint=dq.Simplex(), step=None, prior="neighbours"),
-    "plain, cut short": dq.Model(forward=dq.Solver(dq.Picard(0.5)), backward=dq.Adjoint(dq.Neumann(3))),
-    "jaxopt, phantom": dq.Model(forward=dq.Solver(dq.JaxoptAnderson(3)), backward=dq.Adjoint(dq.Phantom(4, 0.2), 0.1)),
-    "broyden, one step": dq.Model(forward=dq.Solver(dq.Broyden(2)), backward=dq.Adjoint(dq.OneStep())),
+    "paper": dq.Model(
+        gradient=dq.equilibrium.Residual(normalisation="spectral"),
+        init="random",
+        constraint=dq.equilibrium.Softmax(3.0),
+    ),
+    "prox of its own": dq.Model(
+        gradient=dq.equilibrium.Energy(width=8, kernel=5),
+        prox=dq.equilibrium.Conv(width=4),
+        constraint=dq.equilibrium.Soft(0.7),
+    ),
+    "prox alone": dq.Model(gradient=dq.equilibrium.Analytic(), prox=dq.equilibrium.Conv(kernel=5), metric="euclidean"),
+    "best step": dq.Model(constraint=dq.equilibrium.Simplex(), step=None, prior="neighbours"),
+    "plain, cut short": dq.Model(forward=dq.Solver(dq.solvers.Picard(0.5)), backward=dq.Adjoint(dq.solvers.Neumann(3))),
+    "jaxopt, phantom": dq.Model(
+        forward=dq.Solver(dq.solvers.JaxoptAnderson(3)), backward=dq.Adjoint(dq.solvers.Phantom(4, 0.2), 0.1)
+    ),
+    "broyden, one step": dq.Model(forward=dq.Solver(dq.solvers.Broyden(2)), backward=dq.Adjoint(dq.solvers.OneStep())),
     "anderson twice": dq.Model(
-        forward=dq.Solver(dq.Anderson(3, 1e-4, 0, 0.9), 1e-3, 50),
-        backward=dq.Adjoint(dq.Anderson(4, damping=0.8), max_steps=7),
+        forward=dq.Solver(dq.solvers.Anderson(3, 1e-4, 0, 0.9), 1e-3, 50),
+        backward=dq.Adjoint(dq.solvers.Anderson(4, damping=0.8), max_steps=7),
     ),
 }
-KINDS = [kind for parts in choice_words.CHOICES.values() for kinds in parts.values() for kind in kinds.values() if kind]
+KINDS = [
+    kind for parts in training_words.CHOICES.values() for kinds in parts.values() for kind in kinds.values() if kind
+]
 
 
 @pytest.mark.parametrize("kind", dict.fromkeys(KINDS), ids=lambda kind: kind.__name__)
@@ -49,7 +66,9 @@ def test_a_choice_is_frozen_hashable_and_equal_to_its_like_alone(kind):
 
 def test_the_library_and_the_words_know_the_same_choices():
     assert {getattr(dq, kind.__name__) for kind in KINDS} == set(KINDS)
-    made = {value for name, value in vars(choices).items() if isinstance(value, type) and "word" in vars(value)}
+    made = {
+        value for name, value in vars(equilibrium_config).items() if isinstance(value, type) and "word" in vars(value)
+    }
     assert made == set(KINDS)
 
 
@@ -59,23 +78,26 @@ def test_the_library_and_the_words_know_the_same_choices():
         (lambda: dq.Model(constraint="simplex"), "Model.constraint is 'simplex'; write constraint=Simplex()."),
         (lambda: dq.Model(constraint="soft"), "Model.constraint is 'soft'; write constraint=Soft(slack=0.3)."),
         (lambda: dq.Model(gradient="analytic"), "Model.gradient is 'analytic'; write gradient=Analytic()."),
-        (lambda: dq.Model(gradient=dq.Residual), "Model.gradient is the class Residual; write gradient=Residual("),
+        (lambda: dq.Model(gradient=dq.equilibrium.Residual),
+         "Model.gradient is the class Residual; write gradient=Residual("),
         (lambda: dq.Model(prox="none"), "Model.prox is 'none'; write prox=None."),
         (lambda: dq.Model(prox="conv"), "Model.prox is 'conv'; write prox=Conv(width=32, kernel=3)."),
         (lambda: dq.Model(constraint="box"), "one of Simplex(), Cone(), Soft(slack=0.3), Softmax(gamma=100.0)."),
-        (lambda: dq.Model(constraint=dq.Energy()), "expected one of Simplex(), Cone(), Soft("),
+        (lambda: dq.Model(constraint=dq.equilibrium.Energy()), "expected one of Simplex(), Cone(), Soft("),
         (lambda: dq.Model(gradient=None), "Model.gradient is None; expected one of Energy("),
-        (lambda: dq.Model(forward=dq.Picard()), "write forward=Solver(Picard(damping=1.0))."),
-        (lambda: dq.Model(backward=dq.Neumann(10)), "write backward=Adjoint(Neumann(terms=10))."),
+        (lambda: dq.Model(forward=dq.solvers.Picard()), "write forward=Solver(Picard(damping=1.0))."),
+        (lambda: dq.Model(backward=dq.solvers.Neumann(10)), "write backward=Adjoint(Neumann(terms=10))."),
         (lambda: dq.Model(forward="picard"), "Model.forward is 'picard'; write forward=Solver()."),
         (lambda: dq.Solver("picard"), "Solver.method is 'picard'; write method=Picard(damping=1.0)."),
-        (lambda: dq.Adjoint(dq.Picard()), "expected one of BiCGSTAB(), Anderson("),
-        (lambda: dq.Adjoint(dq.Neumann(5), max_steps=9), "a sum of 5 terms; expected None. Leave max_steps out"),
-        (lambda: dq.Adjoint(dq.OneStep(), max_steps=9), "with OneStep(), a sum; expected None. Leave max_steps out"),
-        (lambda: dq.Model(gradient=dq.Analytic(), init="random"), "has nothing random"),
-        (lambda: dq.Energy(kernel=4), "Energy.kernel is 4; expected an odd number"),
-        (lambda: dq.Energy(width=2.5), "Energy.width is 2.5; expected an integer from 1 to 4096."),
-        (lambda: dq.Energy(attention=1), "Energy.attention is 1; expected True or False."),
+        (lambda: dq.Adjoint(dq.solvers.Picard()), "expected one of BiCGSTAB(), Anderson("),
+        (lambda: dq.Adjoint(dq.solvers.Neumann(5), max_steps=9),
+         "a sum of 5 terms; expected None. Leave max_steps out"),
+        (lambda: dq.Adjoint(dq.solvers.OneStep(), max_steps=9),
+         "with OneStep(), a sum; expected None. Leave max_steps out"),
+        (lambda: dq.Model(gradient=dq.equilibrium.Analytic(), init="random"), "has nothing random"),
+        (lambda: dq.equilibrium.Energy(kernel=4), "Energy.kernel is 4; expected an odd number"),
+        (lambda: dq.equilibrium.Energy(width=2.5), "Energy.width is 2.5; expected an integer from 1 to 4096."),
+        (lambda: dq.equilibrium.Energy(attention=1), "Energy.attention is 1; expected True or False."),
     ],
 )  # fmt: skip
 def test_what_is_no_value_is_refused_with_what_to_write(make, sentence):
@@ -85,11 +107,11 @@ def test_what_is_no_value_is_refused_with_what_to_write(make, sentence):
 
 def test_what_does_not_belong_together_cannot_be_written():
     for make in (
-        lambda: dq.Model(constraint=dq.Simplex(slack=0.9)),
-        lambda: dq.Model(gradient=dq.Analytic(width=64)),
-        lambda: dq.Model(gradient=dq.Energy(normalisation="spectral")),
-        lambda: dq.Solver(dq.Picard(memory=3)),
-        lambda: dq.Adjoint(dq.BiCGSTAB(memory=3)),
+        lambda: dq.Model(constraint=dq.equilibrium.Simplex(slack=0.9)),
+        lambda: dq.Model(gradient=dq.equilibrium.Analytic(width=64)),
+        lambda: dq.Model(gradient=dq.equilibrium.Energy(normalisation="spectral")),
+        lambda: dq.Solver(dq.solvers.Picard(memory=3)),
+        lambda: dq.Adjoint(dq.solvers.BiCGSTAB(memory=3)),
     ):
         with pytest.raises(TypeError, match="unexpected keyword"):
             make()
@@ -97,11 +119,11 @@ def test_what_does_not_belong_together_cannot_be_written():
 
 @pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
 def test_words_give_the_model_back(config):
-    words = choice_words.words_of(config)
-    assert choice_words.model_of(json.loads(json.dumps(words))) == config
-    assert choice_words.from_older(words) == words
-    assert trained.model_from({"model": words}, Path("m.npz")) == config
-    assert sidecar.as_json({"model": config, "solver": config.forward})["model"] == words
+    words = training_words.words_of(config)
+    assert training_words.model_of(json.loads(json.dumps(words))) == config
+    assert training_words.from_older(words) == words
+    assert checkpoint.model_from({"model": words}, Path("m.npz")) == config
+    assert summary.as_json({"model": config, "solver": config.forward})["model"] == words
 
 
 def older(**words):
@@ -122,10 +144,10 @@ def test_an_older_checkpoint_is_the_model_that_it_was():
         (dq.Model(backward=dq.Adjoint(max_steps=200)), older()),
         (
             dq.Model(
-                gradient=dq.Analytic(),
-                prox=dq.Conv(width=8),
-                constraint=dq.Softmax(7.0),
-                backward=dq.Adjoint(dq.Anderson(memory=3), max_steps=200),
+                gradient=dq.equilibrium.Analytic(),
+                prox=dq.equilibrium.Conv(width=8),
+                constraint=dq.equilibrium.Softmax(7.0),
+                backward=dq.Adjoint(dq.solvers.Anderson(memory=3), max_steps=200),
             ),
             older(
                 gradient="analytic", prox="conv", width=8, constraint="softmax", gamma=7.0,
@@ -134,19 +156,19 @@ def test_an_older_checkpoint_is_the_model_that_it_was():
         ),
         (
             dq.Model(
-                gradient=dq.Energy(width=8),
-                prox=dq.Conv(width=8),
-                constraint=dq.Soft(2.0),
-                backward=dq.Adjoint(dq.Phantom(200, 0.5)),
+                gradient=dq.equilibrium.Energy(width=8),
+                prox=dq.equilibrium.Conv(width=8),
+                constraint=dq.equilibrium.Soft(2.0),
+                backward=dq.Adjoint(dq.solvers.Phantom(200, 0.5)),
             ),
             older(prox="conv", width=8, constraint="soft", slack=2.0, backward=adjoint | {"method": "phantom"}),
         ),
         (
             dq.Model(
-                gradient=dq.Residual(attention=False),
+                gradient=dq.equilibrium.Residual(attention=False),
                 init="random",
-                forward=dq.Solver(dq.Broyden()),
-                backward=dq.Adjoint(dq.OneStep()),
+                forward=dq.Solver(dq.solvers.Broyden()),
+                backward=dq.Adjoint(dq.solvers.OneStep()),
             ),
             older(
                 gradient="residual", attention=False, start="random", forward=forward | {"method": "broyden"},
@@ -155,14 +177,14 @@ def test_an_older_checkpoint_is_the_model_that_it_was():
         ),
     ]  # fmt: skip
     for config, words in cases:
-        assert trained.model_from({"model": words}, Path("m.npz")) == config
+        assert checkpoint.model_from({"model": words}, Path("m.npz")) == config
 
 
 @pytest.mark.parametrize("metadata", [{}, {"model": 3}, {"model": {"gradient": []}}, {"model": older(forward=3)},
                                       {"model": {"width": "wide"}}, {"model": {"gradient": "newton"}}])  # fmt: skip
 def test_a_damaged_description_of_a_model_is_a_sentence(metadata):
     with pytest.raises(InputError, match="expected"):
-        trained.model_from(metadata, Path("m.npz"))
+        checkpoint.model_from(metadata, Path("m.npz"))
 
 
 @pytest.mark.parametrize(
@@ -192,39 +214,45 @@ def test_an_option_replaces_a_choice_of_the_file_with_its_numbers(tmp_path):
         '[model]\nconstraint = "soft"\nslack = 0.9\nwidth = 8\n[model.backward]\nmethod = "neumann"\nmax_steps = 9'
     )
     found, _, _ = read_configuration(path)
-    expected = dq.Model(gradient=dq.Energy(width=8), constraint=dq.Soft(0.9), backward=dq.Adjoint(dq.Neumann(9)))
+    expected = dq.Model(
+        gradient=dq.equilibrium.Energy(width=8),
+        constraint=dq.equilibrium.Soft(0.9),
+        backward=dq.Adjoint(dq.solvers.Neumann(9)),
+    )
     assert found == expected
     found, _, _ = read_configuration(path, {"constraint": "simplex", "gradient": "residual"})
-    assert found == replace(expected, constraint=dq.Simplex(), gradient=dq.Residual(width=8))
+    assert found == replace(expected, constraint=dq.equilibrium.Simplex(), gradient=dq.equilibrium.Residual(width=8))
     path.write_text("[model]\nslack = 0.9")  # a number for the choice that the option makes
-    assert read_configuration(path, {"constraint": "soft"})[0] == dq.Model(constraint=dq.Soft(0.9))
+    assert read_configuration(path, {"constraint": "soft"})[0] == dq.Model(constraint=dq.equilibrium.Soft(0.9))
     with pytest.raises(InputError, match="--gradient is 'newton'; expected one of \"analytic\""):
         read_configuration(path, {"gradient": "newton", "constraint": "soft"})
 
 
 def test_the_usual_weights_of_the_sum_agree():
     """The classical solver does not know the model; a start found by the one is handed to the other."""
-    assert dq.Soft().slack == classical.SLACK
+    assert dq.equilibrium.Soft().slack == least_squares.SLACK
 
 
 def test_model_for_keeps_the_weight_that_was_asked_for():
-    found = dq.Start(*[0] * len(dq.Start._fields))._replace(scaled=False, soft=True)
-    assert dq.model_for(found).constraint == dq.Soft()
-    assert dq.model_for(found, dq.Model(constraint=dq.Soft(0.9))).constraint == dq.Soft(0.9)
+    found = dq.endmembers.Start(*[0] * len(dq.endmembers.Start._fields))._replace(scaled=False, soft=True)
+    assert dq.training.model_for(found).constraint == dq.equilibrium.Soft()
+    assert dq.training.model_for(
+        found, dq.Model(constraint=dq.equilibrium.Soft(0.9))
+    ).constraint == dq.equilibrium.Soft(0.9)
 
 
 def test_choices_are_read_without_jax():
     """A parser of the command line needs no array library."""
     text = (
         "import sys, types; package = types.ModuleType('dequnmix_jax'); package.__path__ = [sys.argv[1]];"
-        "sys.modules['dequnmix_jax'] = package; import dequnmix_jax.configuration; sys.exit('jax' in sys.modules)"
+        "sys.modules['dequnmix_jax'] = package; import dequnmix_jax.cli.config_file; sys.exit('jax' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", text, str(Path(dq.__file__).parent)], check=False, timeout=60)
     assert done.returncode == 0
 
 
 def commands():
-    return next(action for action in cli.parser("0")._actions if action.dest == "command").choices
+    return next(action for action in main.parser("0")._actions if action.dest == "command").choices
 
 
 @pytest.mark.parametrize("command", commands())
@@ -242,7 +270,7 @@ def test_help_states_every_default(command):
 def test_help_states_the_defaults_of_the_file_of_choices():
     text = " ".join(commands()["fit"].epilog.split())
     training, rates = dq.RECOMMENDED
-    expected = choice_words.words_of(dq.Model()) | asdict(training) | rates._asdict()
+    expected = training_words.words_of(dq.Model()) | asdict(training) | rates._asdict()
     for name, value in expected.items():
         if not isinstance(value, dict):
             assert f"{name} = {json.dumps('none' if value is None else value)}" in text
@@ -252,4 +280,4 @@ def test_help_states_the_defaults_of_the_file_of_choices():
         'method = "phantom", max',
     ):
         assert words in text
-    assert f"({options.DEMO_EPOCHS})" in next(a.help for a in commands()["demo"]._actions if a.dest == "epochs")
+    assert f"({parser.DEMO_EPOCHS})" in next(a.help for a in commands()["demo"]._actions if a.dest == "epochs")

@@ -12,9 +12,9 @@ import optax
 import pytest
 
 import dequnmix_jax as dq
-from dequnmix_jax import synthetic
+from dequnmix_jax.datasets import synthetic
 
-CONFIG = dq.Model(gradient=dq.Energy(width=8))
+CONFIG = dq.Model(gradient=dq.equilibrium.Energy(width=8))
 BANDS = 40
 
 
@@ -44,7 +44,7 @@ def measured(cube, shift, gain):
 
 def test_a_spectral_shift_and_a_gain_upstream_are_found(scene):
     """Known spectra, a sensor that is off: the gradient through `unmix` in the cube sets it right."""
-    config = dq.Model(gradient=dq.Analytic(), constraint=dq.Simplex())
+    config = dq.Model(gradient=dq.equilibrium.Analytic(), constraint=dq.equilibrium.Simplex())
     params = dq.init(jax.random.key(0), scene.cube, config, endmembers=scene.endmembers)
     seen = measured(scene.cube, 0.6, 1.15)
 
@@ -76,7 +76,7 @@ class Unmixing(nn.Module):
     @nn.compact
     def __call__(self, cube):
         E = self.param("endmembers", lambda key: jnp.asarray(self.start))
-        estimate, _ = dq.unmix({"endmembers": E, "network": {}}, cube, dq.Model(gradient=dq.Analytic()))
+        estimate, _ = dq.unmix({"endmembers": E, "network": {}}, cube, dq.Model(gradient=dq.equilibrium.Analytic()))
         return dq.reconstruct(estimate)
 
 

@@ -26,7 +26,7 @@ import optax
 from jax import lax
 
 import dequnmix_jax as dq
-from dequnmix_jax.convolution import convolve
+from dequnmix_jax.ops.convolution import convolve
 from experiments.baselines import Found, Method, denoisers
 from experiments.baselines.plug_and_play import Denoiser, abundance_noise
 
@@ -105,7 +105,7 @@ def ae_red(settings: Settings | None = None, denoise: Denoiser = denoisers.non_l
             Z = (settings.strength * denoise(Z, sigma) + a + U) / (settings.strength + 1)
             return (state, Z, U + a - Z), None
 
-        Z = dq.fcls(Y, E)
+        Z = dq.abundances.fcls(Y, E)
         carry = ((weights, optimiser.init(weights)), Z, jnp.zeros_like(Z))
         (state, _, _), _ = lax.scan(turn, carry, None, length=settings.rounds)
         return Found(encode(state[0], Y), state[0]["endmembers"] * peak)

@@ -18,29 +18,31 @@ from experiments.baselines import Found, Method
 
 
 def _fcls(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
-    return Found(dq.fcls(cube, start), start)
+    return Found(dq.abundances.fcls(cube, start), start)
 
 
 def _scaled(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
-    return Found(dq.scaled_nnls(cube, start)[0], start)
+    return Found(dq.abundances.scaled_nnls(cube, start)[0], start)
 
 
 def _purified(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
-    return _fcls(key, cube, jnp.maximum(dq.purify(cube, start, dq.fcls(cube, start)), 0))
+    return _fcls(key, cube, jnp.maximum(dq.endmembers.purify(cube, start, dq.abundances.fcls(cube, start)), 0))
 
 
 def _purified_scaled(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
-    return _scaled(key, cube, jnp.maximum(dq.purify(cube, start, dq.scaled_nnls(cube, start)[0]), 0))
+    return _scaled(
+        key, cube, jnp.maximum(dq.endmembers.purify(cube, start, dq.abundances.scaled_nnls(cube, start)[0]), 0)
+    )
 
 
 def _start(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
-    found = dq.start(key, cube, start.shape[0])  # looks for endmembers itself
+    found = dq.endmembers.start(key, cube, start.shape[0])  # looks for endmembers itself
     return Found(found.abundances, found.endmembers, found.scaled, found.scaled | found.soft)
 
 
 def _smoothed(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
     found = _start(key, cube, start)
-    return found._replace(abundances=dq.smooth(found.abundances))
+    return found._replace(abundances=dq.abundances.smooth(found.abundances))
 
 
 VCA_FCLS = Method("VCA + FCLS", _fcls)

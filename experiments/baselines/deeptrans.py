@@ -27,7 +27,7 @@ import optax
 from jax import lax
 
 from dequnmix_jax import metrics
-from dequnmix_jax.convolution import convolve
+from dequnmix_jax.ops.convolution import convolve
 from experiments.baselines import Found, Method
 
 

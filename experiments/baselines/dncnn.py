@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from dequnmix_jax import synthetic
-from dequnmix_jax.convolution import convolve
+from dequnmix_jax.datasets import synthetic
+from dequnmix_jax.ops.convolution import convolve
 from experiments.baselines import denoisers
 from experiments.baselines.plug_and_play import Denoiser
 

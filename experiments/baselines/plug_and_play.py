@@ -8,7 +8,7 @@ Zhao, Wang, Chen and Chen, A plug-and-play priors framework for hyperspectral un
 (arXiv 2012.13074), in the form that denoises abundances. The endmembers are VCA's and stay. Constants of the authors'
 script (`PAPER`): lambda 2e-4, rho 10, growth 1.1, 40 iterations, for cubes of maximum one. sigma is then 0.0045 and
 falls to 0.0007: far below the error of an abundance map, so that a denoiser that believes it has nothing to do
-(`experiments.denoising`).
+(`experiments.comparison.plug_and_play_noise`).
 
 The script puts rho times a matrix of ones where the paper has rho I, which under sum a = 1 is a constant: that is FCLS.
 Here it is as in the paper. Guessed: the other rule for the noise (`ESTIMATED`), which the paper lacks. The noise of a
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jax import lax
 
 import dequnmix_jax as dq
-from dequnmix_jax import noise
+from dequnmix_jax.endmembers import noise
 from experiments.baselines import Found, Method
 
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
@@ -69,7 +69,7 @@ def constrained_step(cube: jax.Array, endmembers: jax.Array, target: jax.Array, 
     """Return argmin over the simplex of |y - a E|^2 + rho |a - target|^2: FCLS with R bands more."""
     root = jnp.sqrt(rho)
     wider = jnp.concatenate([endmembers, root * jnp.eye(endmembers.shape[0], dtype=cube.dtype)], axis=1)
-    return dq.fcls(jnp.concatenate([cube, root * target], axis=-1), wider)
+    return dq.abundances.fcls(jnp.concatenate([cube, root * target], axis=-1), wider)
 
 
 def plug_and_play(name: str, denoise: Denoiser, penalty: Penalty = PAPER, *, pure: bool = True) -> Method:
@@ -90,7 +90,7 @@ def plug_and_play(name: str, denoise: Denoiser, penalty: Penalty = PAPER, *, pur
             return (a, z, u + a - z, rho * penalty.growth), None
 
         first = constrained_step if pure else jax.jit(constrained_step)
-        z = dq.fcls(Y, E)
+        z = dq.abundances.fcls(Y, E)
         carry = (z, z, jnp.zeros_like(z), rho)
         if pure:
             carry, _ = lax.scan(step, carry, None, length=penalty.iterations)

@@ -92,7 +92,7 @@ def snmf_net(settings: Settings | None = None) -> Method:
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
         peak = jnp.max(jnp.abs(cube))
         Y, E = cube / peak, start / peak
-        A = dq.fcls(Y, E)
+        A = dq.abundances.fcls(Y, E)
         weights = init(E, A, settings)
         total = Y.shape[0] * Y.shape[1]
         drawn = jax.random.choice(key, total, (min(settings.pixels, total),), replace=False)

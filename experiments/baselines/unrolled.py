@@ -2,9 +2,10 @@
 
     A_0 = start,  A_k = f_k(A_(k-1); Y),  k = 1 .. K,  the answer is A_K
 
-f_k is `dequnmix_jax.model.state_map`. Tied: the same weights in all layers, as in the equilibrium. Untied: a network
-for each layer, as in deep unrolling (Monga, Li and Eldar, Algorithm unrolling, IEEE SPM 38(2), 2021); E is one for all.
-Loss, optimiser, schedule and start are those of `fit`; reverse mode goes through all layers, whose states it keeps.
+f_k is `dequnmix_jax.equilibrium.fixed_point_map.state_map`. Tied: the same weights in all layers, as in the
+equilibrium. Untied: a network for each layer, as in deep unrolling (Monga, Li and Eldar, Algorithm unrolling, IEEE SPM
+38(2), 2021); E is one for all. Loss, optimiser, schedule and start are those of `fit`; reverse mode goes through all
+layers, whose states it keeps.
 
 Guessed: that a fair twin starts each pass from the same state (`warm_start` off), since a network that goes on from its
 last output has no depth; and that the untied layers draw their weights independently.
@@ -19,23 +20,24 @@ import optax
 from jax import lax
 
 import dequnmix_jax as dq
-from dequnmix_jax import answer, model, objective, training
+from dequnmix_jax.equilibrium import fixed_point_map, model
+from dequnmix_jax.training import fitting, objective
 from experiments.baselines import Found, Method
-from experiments.plans import EVERY_STAGE
+from experiments.shared.plans import EVERY_STAGE
 
 
 def forward(
     params: Any, cube: jax.Array, config: dq.Model, layers: int, tied: bool, seen: jax.Array | None = None
 ) -> tuple[jax.Array, dq.Trace]:
     """Return the state A_K and how far the last layer still moved it, relative."""
-    f = model.state_map(config)
-    start = model.start_state(params, cube, config)
+    f = fixed_point_map.state_map(config)
+    start = fixed_point_map.start_state(params, cube, config)
     if tied:
-        theta = model.factor(params, cube, config, None, seen)
+        theta = fixed_point_map.factor(params, cube, config, None, seen)
         before, after = lax.scan(lambda z, _: (f(theta, z), z), start, None, length=layers)
     else:
         E = params["endmembers"]
-        thetas = jax.vmap(lambda w: model.factor({"endmembers": E, "network": w}, cube, config, None, seen))(
+        thetas = jax.vmap(lambda w: fixed_point_map.factor({"endmembers": E, "network": w}, cube, config, None, seen))(
             params["network"]
         )
         before, after = lax.scan(lambda z, theta: (f(theta, z), z), start, thetas)
@@ -57,7 +59,7 @@ def loss(
     """Return the objective of `fit` at the K-th state in the place of the equilibrium."""
     seen = None if held is None else (~held).astype(cube.dtype)
     state, trace = forward(params, cube, config, layers, tied, seen)
-    total, parts = objective.misfit(answer.read_state(params, state, cube, config), cube, rates, held=held)
+    total, parts = objective.misfit(model.read_state(params, state, cube, config), cube, rates, held=held)
     return total, parts | {"trace": trace, "state": state}
 
 
@@ -79,14 +81,14 @@ def unrolled(
         ) -> tuple[jax.Array, dict[str, Any]]:  # fmt: skip
             return loss(params, cube, config, rates, layers, tied, held)  # the others belong to an equilibrium
 
-        state = training.begin(key, cube, config, endmembers=start)
+        state = fitting.begin(key, cube, config, endmembers=start)
         if not tied:
             draw = jax.vmap(lambda k: model.init(k, cube, config, endmembers=start)["network"])
             params = state.params | {"network": draw(jax.random.split(jax.random.fold_in(key, 1), layers))}
             state = state._replace(params=params, moments=optax.scale_by_adam().init(params))
-        state, _ = training.advance(state, cube, config, schedule, rates, schedule.epochs, objective=value)
+        state, _ = fitting.advance(state, cube, config, schedule, rates, schedule.epochs, objective=value)
         final, _ = forward(state.params, cube, config, layers, tied)
-        found = answer.read_state(state.params, final, cube, config)
+        found = model.read_state(state.params, final, cube, config)
         return Found(found.abundances, found.endmembers)
 
     name = f"unrolled, {layers} layers, {'tied' if tied else 'untied'}"

@@ -7,10 +7,64 @@ the caller's affair (`Trace.converged` will be false on NaN).
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
+
+
+class Choice:
+    """One of the values that a field may hold; `word` is its name in files."""
+
+    word: ClassVar[str]
+
+
+def check_choices(config: Any) -> None:
+    """Raise InputError where a field is not one of the words or of the values that its type allows."""
+    hints = get_type_hints(type(config))
+    owner = type(config).__name__
+    for item in fields(config):
+        value, allowed = getattr(config, item.name), get_args(hints[item.name])
+        kinds = [kind for kind in allowed if isinstance(kind, type) and issubclass(kind, Choice)]
+        if get_origin(hints[item.name]) is Literal and value not in allowed:
+            words = ", ".join(repr(word) for word in allowed)
+            raise InputError(f"{owner}.{item.name} is {value!r}; expected one of {words}.")
+        if kinds and not isinstance(value, allowed):
+            found = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+            raise InputError(f"{owner}.{item.name} is {found}; {_to_write(item.name, value, kinds, allowed)}.")
+        if is_dataclass(hints[item.name]) and not isinstance(value, hints[item.name]):
+            kind, given = hints[item.name].__name__, f"{value!r}" if isinstance(value, Choice) else ""
+            raise InputError(f"{owner}.{item.name} is {value!r}; write {item.name}={kind}({given}).")
+        if hints[item.name] is bool and not isinstance(value, bool):
+            raise InputError(f"{owner}.{item.name} is {value!r}; expected True or False.")
+
+
+def _to_write(name: str, value: Any, kinds: Sequence[type[Choice]], allowed: Sequence[type]) -> str:
+    """Return what to write in the place of something that is no value of a choice."""
+    for kind in kinds:
+        if value is kind or value == kind.word:
+            return f"write {name}={kind()!r}"
+    none = type(None) in allowed
+    if none and value == "none":
+        return f"write {name}=None"
+    return f"expected one of {', '.join([*(repr(kind()) for kind in kinds), *['None'] * none])}"
+
+
+def check_range(config: Any, name: str, low: float, high: float) -> None:
+    """Raise InputError unless a field is a number of its type between two others, both included."""
+    value = getattr(config, name)
+    whole = get_type_hints(type(config))[name] is int
+    kind: Any = Integral if whole else Real
+    if not isinstance(value, kind) or isinstance(value, bool):
+        what = "an integer" if whole else "a number"
+    elif not low <= value <= high:
+        what = "a value"
+    else:
+        return
+    raise InputError(f"{type(config).__name__}.{name} is {value!r}; expected {what} from {low:g} to {high:g}.")
+
 
 Array = Any  # a numpy or a jax array, concrete or traced
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
-from dequnmix_jax.peak import largest
+from dequnmix_jax.ops.xla import largest
 
 _NETWORK_UP_TO = 32
 """Endmembers up to which entries are sorted by a network of comparators. Measured on 2 CPU cores, float32, 95 x 95

@@ -1,0 +1,196 @@
+"""Four scenes, five VCA seeds, one rule: closed forms against DEQ-Unmix, all from the same start.
+
+    python -m experiments.comparison.closed_forms [--quick] [-o results]
+
+Every method gets the endmembers that VCA found with the seed, clipped at zero. No method sees a reference; the
+references are used for the columns of errors alone. A method that takes spectra at maximum one (the scaled ones)
+measures abundances in that unit: where the reference is exact in the units of the scene itself (DC1, misicnet_sim1), it
+is scored against that reference in its own unit. The closed forms are those of the literature: FCLS, and NNLS on
+spectra of maximum one divided by its sum, each with VCA's spectra or with the mean of the purest 3 % of pixels. `as
+found`: mixing, rates and prior are what `dq.start` finds for the scene (`dq.model_for`, `dq.rates_for`), with the
+spectra still those of VCA; the closed form of that mixing is the start of DEQ-Unmix in that row.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import dequnmix_jax as dq
+from dequnmix_jax import metrics
+from experiments.shared import results_table
+from experiments.shared.plans import EVERY_STAGE
+from experiments.shared.scenes import scene
+from experiments.shared.trained_maps import LITERAL
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is run. `scenes`: (data set, SNR in dB of the white noise that is added, or None)."""
+
+    scenes: tuple[tuple[str, float | None], ...] = (
+        ("samson_zhu", None),
+        ("dc1", 30.0),
+        ("hapke_relab", None),
+        ("misicnet_sim1", 30.0),
+    )
+    seeds: int = 5
+    ablation_seeds: int = 2
+    epochs: int = 100
+    crop: int | None = None
+
+
+QUICK = Settings(scenes=(("hapke_relab", None),), seeds=2, ablation_seeds=1, epochs=3, crop=24)
+
+# The paper's map to the letter, as far as it is known: a free network with CBAM in place of the gradient, softmax on
+# abundances, eta 0.01, ten iterations, memory 5 (numbers of the first author's script for the sibling paper).
+Constraint = dq.equilibrium.Simplex | dq.equilibrium.Cone | dq.equilibrium.Soft | dq.equilibrium.Softmax
+
+
+ABLATIONS = ("DEQ-Unmix, paper's loss", "literal map")
+"""Methods that show what a choice does, with fewer seeds."""
+
+
+class Row(NamedTuple):
+    """Figures of one run."""
+
+    armse: float
+    pooled: float
+    msad: float
+    seconds: float
+    steps: float = float("nan")
+    residual: float = float("nan")
+    failed: float = float("nan")
+
+
+class Estimate(NamedTuple):
+    """What a method finds, whether its spectra count at maximum one, and steps, residual and failures of its solves."""
+
+    abundances: jax.Array
+    endmembers: jax.Array
+    scaled: bool
+    solve: tuple[float, float, float] = (float("nan"),) * 3
+
+
+Method = Callable[[jax.Array, jax.Array, jax.Array], Estimate]
+"""(key, cube, start) -> what is found."""
+
+
+EXACT_IN_SCENE_UNITS = ("dc1", "misicnet_sim1")
+
+
+def closed_form(constraint: Constraint, purified: bool = False) -> Method:
+    """Return a closed form."""
+
+    @jax.jit
+    def estimate(cube: jax.Array, start: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def answer(E: jax.Array) -> jax.Array:
+            if isinstance(constraint, dq.equilibrium.Simplex):
+                return dq.abundances.fcls(cube, E)
+            return (
+                dq.abundances.scaled_nnls if isinstance(constraint, dq.equilibrium.Cone) else dq.abundances.soft_nnls
+            )(cube, E)[0]
+
+        E = dq.endmembers.purify(cube, start, answer(start)) if purified else start
+        return answer(E), E
+
+    return lambda key, cube, start: Estimate(*estimate(cube, start), isinstance(constraint, dq.equilibrium.Cone))
+
+
+def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates, spectra_at_one: bool) -> Method:
+    """Return DEQ-Unmix, trained on the scene itself."""
+
+    @jax.jit
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array, rates: dq.Rates) -> tuple:
+        params, history = dq.fit(key, cube, config, training, rates, endmembers=start)
+        result, trace = dq.unmix(params, cube, config)
+        return result, trace, history
+
+    def run(key: jax.Array, cube: jax.Array, start: jax.Array, rates: dq.Rates = rates) -> Estimate:
+        result, trace, history = estimate(key, cube, start, jax.tree.map(jnp.float32, rates))
+        steps = jnp.concatenate([history.steps, trace.steps[None]])
+        residual = jnp.concatenate([history.residual, trace.residual[None]])
+        # The promise is a relative residual of 1e-3 at every training step; NaN counts as broken.
+        return Estimate(result.abundances, result.endmembers, spectra_at_one, (
+            float(jnp.mean(steps.astype(jnp.float32))), float(jnp.max(residual)), int(jnp.sum(~(residual <= 1e-3))),
+        ))  # fmt: skip
+
+    return run
+
+
+def as_found(training: dq.Training) -> tuple[Method, Method]:
+    """Return the closed form and DEQ-Unmix of the mixing that `dq.start` finds."""
+    seek = jax.jit(dq.endmembers.start, static_argnums=2)
+    trained: dict[Constraint, Callable[..., Estimate]] = {}
+
+    def closed(key: jax.Array, cube: jax.Array, start: jax.Array) -> Estimate:
+        config = dq.training.model_for(seek(key, cube, start.shape[0]))
+        return closed_form(config.constraint)(key, cube, start)
+
+    def learned(key: jax.Array, cube: jax.Array, start: jax.Array) -> Estimate:
+        found = seek(key, cube, start.shape[0])
+        config = dq.training.model_for(found)
+        if config.constraint not in trained:
+            trained[config.constraint] = equilibrium(config, training, dq.RECOMMENDED[1], config.scales_endmembers)
+        return trained[config.constraint](key, cube, start, dq.training.rates_for(found))
+
+    return closed, learned
+
+
+def main(settings: Settings, folder: Path) -> Path:
+    """Run all and write `blind_table.csv` and `blind_table.md`."""
+    training = replace(EVERY_STAGE, epochs=settings.epochs)
+    whole = dq.Training(epochs=settings.epochs)
+    closed, learned = as_found(training)
+    methods: dict[str, Method] = {
+        "VCA + FCLS": closed_form(dq.equilibrium.Simplex()),
+        "VCA + scaled NNLS": closed_form(dq.equilibrium.Cone()),
+        "purified + FCLS": closed_form(dq.equilibrium.Simplex(), purified=True),
+        "purified + scaled NNLS": closed_form(dq.equilibrium.Cone(), purified=True),
+        "VCA, mixing as found (the start)": closed,
+        "DEQ-Unmix, as found": learned,
+        "DEQ-Unmix, always scaled": equilibrium(dq.Model(), training, dq.RECOMMENDED[1], True),
+        "DEQ-Unmix, paper's loss": equilibrium(dq.Model(), whole, dq.Rates(), True),
+        "literal map": equilibrium(LITERAL, whole, dq.Rates(), False),
+    }
+    rows: list[dict[str, object]] = []
+    for name, snr in settings.scenes:
+        cube, truth = scene(name, snr, settings.crop)
+        E = jnp.asarray(truth.endmembers)
+        A = jnp.asarray(truth.abundances)[: cube.shape[0], : cube.shape[1]]
+        find = jax.jit(functools.partial(dq.endmembers.vca, count=E.shape[0]))
+        at_maximum_one = metrics.in_unit(A, jnp.max(E, axis=1))
+        for method, run in methods.items():
+            seeds = settings.ablation_seeds if method in ABLATIONS else settings.seeds
+            if seeds == 0:
+                continue
+            runs = []
+            for seed in range(seeds):
+                key = jax.random.key(seed)
+                start = jnp.maximum(find(key, cube), 1e-5)
+                began = time.perf_counter()
+                abundances, endmembers, scaled, solve = jax.block_until_ready(run(key, cube, start))
+                reference = at_maximum_one if scaled and name in EXACT_IN_SCENE_UNITS else A
+                order = dq.metrics.align(endmembers, E)
+                maps = abundances[..., order]
+                errors = (
+                    dq.metrics.armse(maps, reference),
+                    dq.metrics.pooled_rmse(maps, reference),
+                    dq.metrics.msad(endmembers[order], E),
+                )
+                runs.append(Row(*map(float, errors), time.perf_counter() - began, *solve))
+            label = name if snr is None else f"{name}, {snr:g} dB"
+            rows.append(results_table.summary({"scene": label, "reference": truth.reference, "method": method}, runs))
+            print(results_table.line(rows[-1]), flush=True)
+        note = f"{dq.Model()}; {training}; {dq.RECOMMENDED[1]}; {settings}"
+        target = results_table.write(folder, "blind_table", rows, "python -m experiments.comparison.closed_forms", note)
+    return target
+
+
+if __name__ == "__main__":
+    results_table.command_line(__doc__, main, Settings(), QUICK)

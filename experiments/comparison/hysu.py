@@ -1,0 +1,51 @@
+"""HySU: areas of targets on the ground that were measured with a tape, the only truth that no unmixing made.
+
+    python -m experiments.comparison.hysu [--quick] [-o results]
+
+Squares of five materials on grass, with sides of 3, 2, 1, 0.5 and 0.25 m, and pixels of 0.7 m. `3 m` and so on: the
+mean over the materials of |found - true| / true for the squares of that side; a material that no spectrum is near
+(0.15 rad) has no area, and its error is 1. `area_error`: the mean over the three sides of at least a pixel; it decides
+for the oracle. `found`: materials found. msad and the angles: to the image library of the data set, grass last. The
+other columns: `experiments.shared.side_by_side`.
+"""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import dequnmix_jax as dq
+from dequnmix_jax.datasets import hysu
+from dequnmix_jax.scenes.truth import Truth
+from experiments.baselines import Found
+from experiments.shared import methods, results_table, side_by_side
+
+SETTINGS = methods.Settings(scenes=("hysu",), short=("hysu",), angles=6)
+QUICK = methods.quick("hysu", crop=None, only=("VCA",))
+
+
+def areas(found: Found, scaled: bool, cube: jax.Array, truth: Truth, exact: bool) -> side_by_side.Figures:
+    """Return the errors of the areas."""
+    targets = hysu.hysu_targets()
+    naming = hysu.name_endmembers(found.endmembers, truth.endmembers, truth.names)
+    error = np.abs(hysu.areas_found(found.abundances, naming.names) / targets.area_m2[None] - 1)
+    by_side = np.where(np.isfinite(error), error, 1.0).mean(axis=0)
+    E = jnp.asarray(truth.endmembers)
+    angles = np.asarray(dq.metrics.spectral_angle(found.endmembers[dq.metrics.align(found.endmembers, E)], E))
+    return (
+        {"area_error": float(by_side[targets.area_m2 >= targets.pixel_size_m**2].mean())}
+        | {f"{side:g} m": float(value) for side, value in zip(targets.side_m, by_side, strict=True)}
+        | {"found": float(np.isfinite(error).all(axis=1).sum()), "msad": float(angles.mean())}
+        | {f"sad_{r + 1}": float(angle) for r, angle in enumerate(angles)}
+    )
+
+
+def main(settings: methods.Settings, folder: Path) -> Path:
+    """Run all and write `table_hysu.csv` and `table_hysu.md`."""
+    about = "No abundance of a pixel is known here, but the areas of the targets are."
+    return side_by_side.write(settings, folder, "table_hysu", about, areas)
+
+
+if __name__ == "__main__":
+    results_table.command_line(__doc__, main, SETTINGS, QUICK)

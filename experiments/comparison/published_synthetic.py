@@ -1,0 +1,31 @@
+"""Two synthetic scenes of other authors that are shipped with the package: the competitors and DEQ-Unmix.
+
+    python -m experiments.comparison.published_synthetic [--quick] [-o results]
+
+DC1: five minerals, some pixels pure. The scene of MiSiCNet: six, no pixel pure, two of them all but equal, where
+DEQ-Unmix takes up to a hundred steps a solve. The cubes are noise-free; the seed draws the noise. What the columns are:
+`experiments.shared.side_by_side`.
+"""
+
+from pathlib import Path
+
+from experiments.shared import methods, results_table, side_by_side
+
+SCENES = ("dc1, 30 dB", "misicnet_sim1, 30 dB")
+SETTINGS = methods.Settings(
+    scenes=SCENES,
+    short=SCENES,
+    angles=6,
+    only=("VCA", "purified", "dq.start", "PnP-TV", "DeepTrans", "DEQ-Unmix, from"),
+)
+QUICK = methods.quick("dc1, 30 dB", short=SCENES, only=("VCA",))
+
+
+def main(settings: methods.Settings, folder: Path) -> Path:
+    """Run all and write `table_known.csv` and `table_known.md`."""
+    about = "The seed draws the noise, the start and what the method draws."
+    return side_by_side.write(settings, folder, "table_known", about)
+
+
+if __name__ == "__main__":
+    results_table.command_line(__doc__, main, SETTINGS, QUICK)

@@ -1,0 +1,169 @@
+"""Who takes part in the tables, and with which settings: the competitors (`experiments.baselines`) and DEQ-Unmix."""
+
+import functools
+import importlib.util
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import dequnmix_jax as dq
+from experiments.baselines import (
+    Found,
+    Method,
+    ae_red,
+    bm3d_bm4d,
+    closed_forms,
+    deeptrans,
+    denoisers,
+    dncnn,
+    plug_and_play,
+    snmf_net,
+    unrolled,
+)
+from experiments.shared.plans import EVERY_STAGE
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a table runs.
+
+    Attributes:
+        scenes: names of `experiments.shared.scenes`.
+        short: those on which the short list of methods runs.
+        packages: those on which BM3D and BM4D run, where they are installed; they take minutes each.
+        seeds: of every method.
+        layers: of the unrolled twins.
+        epochs: of DEQ-Unmix and of its twins.
+        crop: rows and columns kept of each scene; None: all.
+        angles: columns for the angles of the endmembers, the same in the parts of a table that processes divide.
+        only: names of methods begin with one of these.
+        update: keep the other rows of the table that is there, as they are.
+        transformer, autoencoder, factorisation, denoiser: constants of the competitors.
+    """
+
+    scenes: tuple[str, ...]
+    short: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    seeds: int = 5
+    layers: tuple[int, ...] = (5, 10, 20)
+    epochs: int = 100
+    crop: int | None = None
+    angles: int = 3
+    only: tuple[str, ...] = ("",)
+    update: bool = False
+    transformer: deeptrans.Settings = field(default_factory=deeptrans.Settings)
+    autoencoder: ae_red.Settings = field(default_factory=ae_red.Settings)
+    factorisation: snmf_net.Settings = field(default_factory=snmf_net.Settings)
+    denoiser: dncnn.Settings = field(default_factory=dncnn.Settings)
+
+
+PACKAGES = ("bm3d", "bm4d")
+
+
+def absent(settings: Settings) -> list[str]:
+    """Return a sentence for each package that the settings ask for and that is not installed."""
+    return [
+        f"PnP-{name.upper()} is missing: the package {name} is not installed (extra noncommercial)."
+        for name in PACKAGES
+        if settings.packages and not importlib.util.find_spec(name)
+    ]
+
+
+def quick(*scenes: str, **changes: Any) -> Settings:
+    """Return settings that only show that all works."""
+    small = Settings(
+        scenes, seeds=2, layers=(2,), epochs=3, crop=16,
+        transformer=deeptrans.Settings(width=200, epochs=2),
+        autoencoder=ae_red.Settings(widths=(6, 4), rounds=2, steps=2),
+        factorisation=snmf_net.Settings(layers=2, steps=2, pixels=50),
+        denoiser=dncnn.Settings(layers=3, width=4, steps=5, patches=2, side=12),
+        only=("VCA", "purified", "DEQ-Unmix, scaled"),
+    )  # fmt: skip
+    return replace(small, **changes)
+
+
+def equilibrium(config: dq.Model, epochs: int) -> Method:
+    """Return DEQ-Unmix, trained on the scene itself."""
+    schedule = replace(EVERY_STAGE, epochs=epochs)
+
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+        return _trained(key, cube, start, config, schedule, dq.RECOMMENDED[1])
+
+    scaled = config.scales_endmembers
+    return Method(f"DEQ-Unmix, {'scaled' if scaled else 'sum to one'}", estimate, scaled)
+
+
+def started(epochs: int) -> Method:
+    """Return DEQ-Unmix as `dequnmix fit` trains it: spectra and mixing model are those of `dq.start`."""
+    schedule = replace(dq.RECOMMENDED[0], epochs=epochs)
+
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+        found = _start(key, cube, start.shape[0])
+        config = dq.training.model_for(found)
+        E, scaled = jnp.maximum(found.endmembers, 1e-5), config.scales_endmembers
+        done = _trained_at_once(key, cube, E, config, schedule, dq.training.rates_for(found))
+        return done._replace(scaled=jnp.asarray(scaled), bright=found.scaled | found.soft)
+
+    return Method("DEQ-Unmix, from dq.start", estimate, pure=False, draws=True)
+
+
+def _trained(
+    key: jax.Array, cube: jax.Array, E: jax.Array, config: dq.Model, schedule: dq.Training, rates: dq.Rates
+) -> Found:
+    params, _ = dq.fit(key, cube, config, schedule, rates, endmembers=E)
+    result, _ = dq.unmix(params, cube, config)
+    return Found(result.abundances, result.endmembers)
+
+
+_start = jax.jit(dq.endmembers.start, static_argnums=2)
+_trained_at_once = jax.jit(_trained, static_argnums=(3, 4))
+
+
+@functools.cache
+def _weights(settings: dncnn.Settings) -> Any:
+    # Waited for: what still runs would be counted as the CPU seconds of the first method.
+    return jax.block_until_ready(dncnn.train(jax.random.key(2017), settings)[0])
+
+
+def methods(settings: Settings, scene: str) -> list[Method]:
+    """Return the methods for a scene; the four closed forms come first."""
+    plug, level = plug_and_play.plug_and_play, plug_and_play.ESTIMATED
+    chosen = [
+        *closed_forms.FOUR,
+        closed_forms.START,
+        closed_forms.SMOOTHED,
+        plug("PnP-TV, estimated level", denoisers.total_variation, level),
+        deeptrans.deeptrans(settings.transformer),
+        equilibrium(dq.Model(), settings.epochs),
+        equilibrium(dq.Model(constraint=dq.equilibrium.Simplex()), settings.epochs),
+        started(settings.epochs),
+    ]
+    if scene not in settings.short:
+        schedule = replace(EVERY_STAGE, epochs=settings.epochs)
+        chosen += _rivals(settings)
+        chosen += [unrolled.unrolled(n, tied, schedule=schedule) for tied in (True, False) for n in settings.layers]
+    if scene in settings.packages:
+        chosen += [
+            plug(f"PnP-{name.upper()}, {words}", getattr(bm3d_bm4d, name), penalty, pure=False)
+            for name in PACKAGES
+            if importlib.util.find_spec(name)
+            for words, penalty in (("paper's noise level", plug_and_play.PAPER), ("estimated level", level))
+        ]
+    return [method for method in chosen if method.name.startswith(settings.only)]
+
+
+def _rivals(settings: Settings) -> list[Method]:
+    """Return the competitors that only the long list has, the unrolled twins and the packages aside."""
+    plug, level = plug_and_play.plug_and_play, plug_and_play.ESTIMATED
+    learned = dncnn.denoiser(_weights(settings.denoiser))
+    return [
+        plug("PnP-NLM, paper's noise level", denoisers.non_local_means),
+        plug("PnP-NLM, estimated level", denoisers.non_local_means, level),
+        plug("PnP-TV, paper's noise level", denoisers.total_variation),
+        plug("PnP-DnCNN, paper's noise level", learned),
+        plug("PnP-DnCNN, estimated level", learned, level),
+        ae_red.ae_red(settings.autoencoder),
+        snmf_net.snmf_net(settings.factorisation),
+    ]

@@ -1,0 +1,87 @@
+"""What the figures on the equilibrium share: maps trained for a while, and the loss of any way to solve them."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import dequnmix_jax as dq
+from dequnmix_jax import metrics
+from dequnmix_jax.datasets import registry
+from dequnmix_jax.equilibrium import fixed_point_map, model
+from dequnmix_jax.training import fitting
+from experiments.shared.plans import EVERY_STAGE_AND_RATES
+
+LITERAL = dq.Model(
+    gradient=dq.equilibrium.Residual(), init="random", constraint=dq.equilibrium.Softmax(gamma=1.0), step=0.01,
+    forward=dq.Solver(max_steps=10), backward=dq.Adjoint(max_steps=10),
+)  # fmt: skip
+
+Plan = tuple[dq.Model, dq.Training, dq.Rates]
+
+MAPS: dict[str, Plan] = {
+    "energy, data metric": (dq.Model(), *EVERY_STAGE_AND_RATES),
+    "energy, euclidean metric": (dq.Model(metric="euclidean"), *EVERY_STAGE_AND_RATES),
+    "literal": (LITERAL, dq.Training(), dq.Rates()),
+}
+"""Ours, ours without the metric, and the paper's to the letter; each with the training that `blind_table` gives it."""
+
+
+def samson(crop: int | None) -> jax.Array:
+    """Return the scene, or its upper left corner."""
+    cube = jnp.asarray(registry.load("samson_zhu")[0].cube)
+    return cube if crop is None else cube[:crop, :crop]
+
+
+def snapshots(cube: jax.Array, plan: Plan, epochs: Sequence[int], count: int = 3, seed: int = 0) -> list[Any]:
+    """Return the parameters of one training run after each of `epochs` steps, in ascending order."""
+    config, schedule, rates = plan
+    schedule = replace(schedule, epochs=max(epochs))
+    begin = jax.jit(functools.partial(fitting.begin, config=config, count=count))
+    advance = jax.jit(fitting.advance, static_argnums=(2, 3, 5))
+    state = begin(jax.random.key(seed), cube)
+    found, done = [], 0
+    for epoch in epochs:
+        if epoch > done:
+            state, _ = advance(state, cube, config, schedule, rates, epoch - done)
+            done = epoch
+        found.append(state.params)
+    return found
+
+
+def objective(
+    params: Any, cube: jax.Array, config: dq.Model, solve: Callable[[Any, jax.Array], jax.Array]
+) -> jax.Array:
+    """Return the paper's loss, with the equilibrium found by `solve(theta, start)`.
+
+    The same number as `objective.loss` with `Rates()` where solve is `fixed_point`; a test says so.
+    """
+    theta = fixed_point_map.factor(params, cube, config)
+    state = solve(theta, fixed_point_map.start_state(params, cube, config))
+    return head(params, state, cube, config)
+
+
+def head(params: Any, state: jax.Array, cube: jax.Array, config: dq.Model) -> jax.Array:
+    """Return the paper's loss of an equilibrium: mean spectral angle + 0.2 mean squared error at maximum one."""
+    rebuilt = model.reconstruct(model.read_state(params, state, cube, config))
+    peak = jnp.max(jnp.abs(cube))
+    return jnp.mean(metrics.spectral_angle(cube, rebuilt)) + 0.2 * jnp.mean(jnp.square(rebuilt - cube)) / peak**2
+
+
+def distance(gradient: Any, truth: Any) -> float:
+    """Return the relative error of a gradient: the larger of that in E and that in the network, each by its own norm.
+
+    The two have different units and different learning rates.
+    """
+    return max(
+        norm(jax.tree.map(lambda a, b: a.astype(b.dtype) - b, gradient[part], truth[part])) / norm(truth[part])
+        for part in truth
+    )
+
+
+def norm(tree: Any) -> float:
+    """Return the Euclidean norm of all leaves together."""
+    return float(sum(float(jnp.sum(jnp.square(x))) for x in jax.tree.leaves(tree)) ** 0.5)

@@ -1,0 +1,48 @@
+"""Abundances A of pixels Y = A E with known endmembers E: Y (H, W, B), E (R, B), A (H, W, R).
+
+* `fcls`: A >= 0 and sum A = 1 (Heinz and Chang 2001), exact; `scls`: the sum alone; `ucls`: no constraint.
+* `nnls`: A >= 0; `scaled_nnls`: A >= 0, divided by its sum, which is the brightness of the pixel; `soft_nnls`: A >= 0
+  with (sum A - 1)^2 weighed against the data.
+* `sunsal`, `collaborative_sunsal`, `sunsal_tv`: sparse regression on a library (Bioucas-Dias and Figueiredo 2010;
+  Iordache, Bioucas-Dias and Plaza 2012, 2014), |Y - A E|^2 / 2 + lambda |A|_1.
+* `smoother`, `smooth`: maps smoothed by as much as their own noise supports.
+* `kkt_residual`: how far maps are from the optimality conditions.
+"""
+
+from typing import TYPE_CHECKING
+
+from dequnmix_jax.lazy import attach
+
+if TYPE_CHECKING:
+    from dequnmix_jax.abundances.least_squares import fcls, kkt_residual, nnls, scaled_nnls, scls, soft_nnls, ucls
+    from dequnmix_jax.abundances.smoothing import Smoother, smooth, smoother
+    from dequnmix_jax.abundances.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
+    from dequnmix_jax.types import Descent
+
+__all__ = [
+    "Admm",
+    "Descent",
+    "Smoother",
+    "collaborative_sunsal",
+    "fcls",
+    "kkt_residual",
+    "nnls",
+    "scaled_nnls",
+    "scls",
+    "smooth",
+    "smoother",
+    "soft_nnls",
+    "sunsal",
+    "sunsal_tv",
+    "ucls",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "abundances.least_squares": ["fcls", "kkt_residual", "nnls", "scaled_nnls", "scls", "soft_nnls", "ucls"],
+        "abundances.smoothing": ["Smoother", "smooth", "smoother"],
+        "abundances.sparse": ["Admm", "collaborative_sunsal", "sunsal", "sunsal_tv"],
+        "types": ["Descent"],
+    },
+)

@@ -1,0 +1,140 @@
+"""Read the choices of a training from a TOML file.
+
+    [model]
+    gradient = "residual"
+    width = 16
+    [model.forward]
+    tolerance = 1e-5
+    [training]
+    epochs = 200
+    [rates]
+    spread = 1.0
+
+The tables hold the words of `choice_words` for `Model`, `Solver` (model.forward) and `Adjoint` (model.backward), and
+the fields of `Training` and `Rates`; what is not named stays as recommended. "none" stands for None.
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
+from dequnmix_jax.training.words import belonging, known_words, model_of
+
+_LARGEST = 2**20
+_NONE = {"model": ("step",), "model.backward": ("tolerance",)}  # what may be None
+_SOLVERS = ("forward", "backward")
+
+
+def read_configuration(path: Path | None, options: Mapping[str, str] | None = None) -> tuple[Model, Training, Rates]:
+    """Return the model, its training and the rates that a file asks for; the recommended ones when there is none.
+
+    Args:
+        path: a TOML file, or None.
+        options: words of the table "model" that the command line says: they go before those of the file, and what the
+            file says of a choice that they replace is left out.
+
+    Returns:
+        (Model, Training, Rates).
+
+    Raises:
+        InputError: the file cannot be read, or holds a key or a value that is unknown, or one of a choice that is not
+            made.
+    """
+    training, rates = RECOMMENDED
+    options = {} if options is None else options
+    if path is None:
+        return _model({}, options, None), training, rates
+    found = _tables(path)
+    _known(found, ("model", "training", "rates"), path, "")
+    whole = _content(found.get("model", {}), path, "model")
+    parts = {name: whole.pop(name) for name in _SOLVERS if name in whole}
+    words = _checked(whole, known_words("model"), path, "model", also=_SOLVERS)
+    for name, content in parts.items():
+        words[name] = _checked(content, known_words(f"model.{name}"), path, f"model.{name}")
+    try:
+        model = _model(words, options, path)
+        training = _replaced(training, found.get("training", {}), path, "training")
+    except InputError as error:
+        said = str(error)
+        raise InputError(said if said.startswith(str(path)) else f"{path}: {said}") from error
+    except TypeError as error:  # text where a number is compared
+        raise InputError(f"{path} holds a value of the wrong kind ({error}); expected a number there.") from error
+    numbers = _content(found.get("rates", {}), path, "rates")
+    _known(numbers, Rates._fields, path, "rates.")
+    for key, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise InputError(f"{path} says rates.{key} = {value!r}; expected a number that is not negative.")
+    return model, training, rates._replace(**numbers)
+
+
+def stated_in(path: Path | None) -> set[str]:
+    """Return the names of the choices that a file of `read_configuration` states: "model.constraint" and so on."""
+    tables = {} if path is None else _tables(path)
+    return {f"{name}.{key}" for name, table in tables.items() for key in table}
+
+
+def _tables(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise InputError(f"{path} has {path.stat().st_size} bytes; expected a TOML file of a few lines.")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected a TOML file.") from error
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of a number of 5000 digits
+        raise InputError(
+            f"{path} is no TOML ({error}); expected tables such as [training] with lines such as epochs = 100."
+        ) from error
+
+
+def _content(value: Any, path: Path, table: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{path} says {table} = {value!r}; expected a table, [{table}].")
+    return dict(value)
+
+
+def _known(found: Mapping[str, Any], known: Sequence[str], path: Path, table: str) -> None:
+    for key in found:
+        if key not in known:
+            raise InputError(f"{path} has the key {table}{key}, which is unknown; expected one of {', '.join(known)}.")
+
+
+def _model(words: Mapping[str, Any], options: Mapping[str, str], path: Path | None) -> Model:
+    """Return the model of the words of a file and of the command line."""
+
+    def name(table: str, word: str) -> str:
+        return f"--{word}" if table == "model" and word in options else f"{path} says {table}.{word}"
+
+    alone = {word: value for word, value in words.items() if word not in _SOLVERS}
+    merged = {**alone, **options}
+    for word in alone:
+        if word in belonging("model", alone) and word not in belonging("model", merged):
+            del merged[word]  # of a choice that an option has replaced
+    return model_of(merged | {part: words[part] for part in _SOLVERS if part in words}, name)
+
+
+def _replaced(default: Any, value: Any, path: Path, table: str) -> Any:
+    kinds = {entry.name: type(getattr(default, entry.name)) for entry in fields(default)}
+    return replace(default, **_checked(value, kinds, path, table))
+
+
+def _checked(value: Any, kinds: Mapping[str, type], path: Path, table: str, also: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the content of a table whose keys are known and whose values are of their kinds."""
+    content, kinds = _content(value, path, table), dict(kinds)
+    _known(content, (*kinds, *also), path, f"{table}.")
+    for key, entry in content.items():
+        if key in _NONE.get(table, ()):
+            if entry == "none":
+                content[key] = None
+                continue
+            kinds[key] = float
+        wanted = int | float if kinds[key] is float else kinds[key]
+        if not isinstance(entry, wanted) or (isinstance(entry, bool) and kinds[key] is not bool):
+            what = {bool: "true or false", int: "a whole number", float: "a number"}.get(kinds[key], "a word in quotes")
+            raise InputError(f"{path} says {table}.{key} = {entry!r}; expected {what}.")
+    return content

@@ -1,0 +1,77 @@
+"""What `dequnmix match` does: name the spectra that an unmixing found by those of a library."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.escaping import shown
+from dequnmix_jax.io import npz
+from dequnmix_jax.libraries.library import Library
+from dequnmix_jax.libraries.matching import match
+from dequnmix_jax.libraries.reading import read_library
+from dequnmix_jax.libraries.resampling import resample
+from dequnmix_jax.training.words import plain
+
+
+def found_spectra(path: Path) -> Library:
+    """Return the endmembers of a folder that `dequnmix unmix` made, of a .npz, or of any spectral library.
+
+    Raises:
+        InputError: there is no such thing, or it holds no spectra or no wavelengths.
+    """
+    inside = path / "estimate.npz"
+    if path.suffix.lower() != ".npz" and not inside.is_file():
+        if path.is_dir():
+            raise InputError(f"{path} is a folder without estimate.npz; expected one that `dequnmix unmix` made.")
+        return read_library(path)
+    file = inside if inside.is_file() else path
+    arrays = npz.load(file)
+    for name in ("endmembers", "wavelengths_nm"):
+        if name not in arrays:
+            raise InputError(
+                f"{file} holds no {name}; expected endmembers (R, B) with their wavelengths in nanometres. Without "
+                "wavelengths in the scene nothing can be matched with a library."
+            )
+    spectra = arrays["endmembers"]
+    names = arrays.get("names")
+    if names is None or names.dtype.kind != "U" or names.shape != spectra.shape[:1]:
+        labels = tuple(f"endmember {i + 1}" for i in range(len(spectra)))
+    else:
+        labels = tuple(names.tolist())
+    return Library(labels, arrays["wavelengths_nm"], spectra, arrays.get("fwhm_nm"), source=file)
+
+
+def print_matches(args: Namespace) -> None:
+    """Print the nearest library spectra of each found spectrum."""
+    found = found_spectra(args.found)
+    library = read_library(
+        args.library,
+        wavelengths=args.wavelengths,
+        fwhm=args.bandpass,
+        units=args.units or "",
+        nodata=args.nodata,
+        scale=args.scale,
+        sort=args.sort,
+    )
+    library = resample(library, found.wavelengths_nm, found.fwhm_nm if args.fwhm is None else args.fwhm)
+    matches = match(found.spectra, library, count=min(args.count, len(library.names)))
+    rows: list[dict[str, Any]] = [
+        {"found": name, "rank": rank + 1, "library": named, "angle": float(angle), "bands": int(bands)}
+        for name, *columns in zip(found.names, matches.names, matches.angles, matches.bands, strict=True)
+        for rank, (named, angle, bands) in enumerate(zip(*columns, strict=True))
+        if named
+    ]
+    ties = {name: int(ties) for name, ties in zip(found.names, matches.ties, strict=True) if ties > 1}
+    if args.json:
+        print(json.dumps(plain({"matches": rows, "ties": ties, "notes": list(library.notes)}), indent=2))
+        return
+    for note in library.notes:
+        print(f"note: {shown(note)}")
+    print(f"{'found':<24}{'library':<44}{'angle (rad)':>12}{'bands':>8}")
+    for row in rows:
+        label = shown(row["found"])[:22] if row["rank"] == 1 else ""
+        print(f"{label:<24}{shown(row['library'])[:42]:<44}{row['angle']:>12.4f}{row['bands']:>8}")
+    for name, number in ties.items():
+        print(f"note: {number} library spectra are equally near to {shown(name)}; the first of them is shown first.")

@@ -1,0 +1,419 @@
+"""The words of the command line: the options of every command, with examples of their use."""
+
+import argparse
+import json
+import textwrap
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.results.writer import FORMATS
+from dequnmix_jax.training.config import RECOMMENDED
+from dequnmix_jax.training.words import CHOICES, numbers_of, words_of
+
+
+def wavelengths(text: str) -> tuple[float, float]:
+    """Return the two ends of a range of wavelengths, such as 1310:1490."""
+    return _range(text, float, "wavelengths, such as 1310:1490", "write the shorter wavelength first")
+
+
+def band_numbers(text: str) -> tuple[int, int]:
+    """Return the two ends of a range of band numbers, such as 0:119."""
+    low, high = _range(text, int, "band numbers, such as 0:119", "write the lower number first")
+    if low < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} begins below 0; bands are counted from 0")
+    return low, high
+
+
+def _range(text: str, number: Any, what: str, order: str) -> tuple[Any, Any]:
+    try:
+        low, high = (number(part) for part in text.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no range of {what}") from None
+    if not low <= high:  # NaN is refused too
+        raise argparse.ArgumentTypeError(f"{text!r} ends before it begins; {order}")
+    return low, high
+
+
+def number_or_auto(text: str) -> int | str:
+    """Return a whole number, or the word auto."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor auto") from None
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+    return value
+
+
+positive, not_negative = partial(_at_least, 1), partial(_at_least, 0)
+
+NO_CACHE = "DEQUNMIX_NO_CACHE"
+"""Environment variable: with 1 no compiled program is kept in the user's cache folder."""
+
+_EXAMPLES = f"""examples:
+  dequnmix demo                                           a real scene, shipped with the program
+  dequnmix info scene.img                                 what a file holds
+  dequnmix fit scene.mat --endmembers 3 -o model.npz      train on a scene
+  dequnmix unmix scene.mat model.npz -o out               maps, spectra and pictures into the folder out
+  dequnmix unmix scene.tif model.npz --format geotiff -o out
+  dequnmix report out -o report.html                      a page about it, for any browser
+  dequnmix report scene.hdr --endmembers 5 -o r.html      all of this in one command
+  dequnmix endmembers scene.hdr --count 5 -o spectra.sli  spectra without a network
+  dequnmix convert scene.hdr -o copy.tif                  the scene in another format
+  dequnmix score out reference.mat                        errors against a reference
+  dequnmix match out library.sli                          the nearest spectra of a library
+
+Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, Zarr. Compiled programs are
+kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
+JAX_COMPILATION_CACHE_DIR name another); {NO_CACHE}=1 keeps none."""
+
+DEMO_EPOCHS = 30
+"""Training steps of `demo`, so that it ends within three minutes on two CPU cores."""
+
+METHODS = ("start", "vca", "nfindr", "sivm", "atgp", "minimum-volume")
+"""How `endmembers` finds spectra; the first one by default."""
+
+_HOW_MANY = "how many materials to look for, or auto: as many signals as HySime finds, at most 15"
+
+_Group = argparse._ActionsContainer
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one sentence and not a page."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end the process with status 2."""
+        self.exit(2, f"{self.prog}: {message.rstrip('.')}. See `{self.prog} --help`.\n")
+
+
+def parser(version: str) -> argparse.ArgumentParser:
+    """Return the parser of all commands.
+
+    Args:
+        version: what `--version` says.
+    """
+    description = "Unmix hyperspectral scenes by deep equilibrium models."
+    whole = _Parser("dequnmix", description=description, epilog=_EXAMPLES, formatter_class=_AsWritten)
+    whole.add_argument("--version", action="version", version=f"dequnmix {version}")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_demo, _info, _fit, _unmix, _report, _endmembers, _convert, _score, _match):
+        add(commands)
+    return whole
+
+
+_AsWritten = argparse.RawDescriptionHelpFormatter
+
+
+def _command(commands: Any, name: str, text: str, *examples: str) -> argparse.ArgumentParser:
+    lines = "\n".join(f"  dequnmix {name} {example}" for example in examples)
+    epilog = f"example{'s' if len(examples) > 1 else ''}:\n{lines}"
+    description = text[0].upper() + text[1:] + "."
+    added: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=description, epilog=epilog, formatter_class=_AsWritten
+    )
+    return added
+
+
+_GLUE = "\0"
+
+
+def _words_of_a_file() -> str:
+    """Return the defaults of the tables that --config reads, and those of the choices that are not made by default."""
+    usual = words_of(Model())
+    tables: dict[str, Mapping[str, Any]] = {
+        "model": {name: value for name, value in usual.items() if not isinstance(value, dict)},
+        "model.forward": usual["forward"],
+        "model.backward": usual["backward"] | {"max_steps": Model().backward.limit},
+        "training": asdict(RECOMMENDED[0]),
+        "rates": RECOMMENDED[1]._asdict(),
+    }
+    lines = [f"[{table}] {_listed(words)}" for table, words in tables.items()]
+    for table, parts in CHOICES.items():
+        for part, kinds in parts.items():
+            for word in kinds:
+                numbers = numbers_of(table, part, word)
+                if numbers and word != tables[table][part]:
+                    lines.append(f"[{table}] {_listed({part: word} | numbers)}")
+    wrapped = [textwrap.fill(line, 98, initial_indent="  ", subsequent_indent="      ") for line in lines]
+    return "\n".join(["the words of --config, and their defaults:", *wrapped]).replace(_GLUE, " ")
+
+
+def _listed(words: Mapping[str, Any]) -> str:
+    """Return words and values as a TOML file has them; one entry is not divided between two lines."""
+    entries = [f"{name} = {json.dumps('none' if value is None else value)}" for name, value in words.items()]
+    return ", ".join(entry.replace(" ", _GLUE) for entry in entries)
+
+
+def _demo(commands: Any) -> None:
+    text = "unmix a real scene shipped with the program, and compare the areas found with the true ones"
+    demo = _command(commands, "demo", text, "-o my_demo", "--epochs 10 --seed 1 -o quick")
+    _output(demo, "FOLDER", "folder to make (dequnmix_demo)", "dequnmix_demo")
+    demo.add_argument("--endmembers", type=int, default=7, metavar="N", help="how many to look for (7)")
+    demo.add_argument("--epochs", type=int, metavar="N", help=f"training steps on the whole image ({DEMO_EPOCHS})")
+    _seed(demo)
+    _json(demo)
+
+
+def _info(commands: Any) -> None:
+    text = "say what a file holds and what is odd about it"
+    info = _command(commands, "info", text, "scene.hdr", "scene.tif --nodata -9999 --json")
+    _reading(info)
+    _json(info)
+
+
+def _fit(commands: Any) -> None:
+    fit = _command(
+        commands,
+        "fit",
+        "train a model on a scene, without any reference",
+        "scene.img --endmembers 5 --nodata -9999 --scale 10000 -o model.npz",
+        "scene.tif --endmembers 4 --ignore 1310:1490 --ignore 1770:2000 -o model.npz",
+        "scene.mat --endmembers 3 --start vca --constraint simplex -o model.npz",
+        "large.hdr --endmembers 6 --patches 25 --patch-size 64 -o model.npz",
+    )
+    _reading(fit)
+    _count(fit, required=True)
+    _output(fit, "MODEL", "file to make, .npz")
+    _training(fit)
+    text = "train on N patches drawn at random, for a scene larger than memory (on the whole scene)"
+    fit.add_argument("--patches", type=positive, metavar="N", help=text)
+    fit.add_argument("--patch-size", type=positive, default=64, metavar="S", help="rows and columns of a patch (64)")
+    fit.add_argument(
+        "--checkpoint",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="keep the training beside MODEL so often (60), so that the same command goes on when it was ended",
+    )
+    _json(fit)
+
+
+def _unmix(commands: Any) -> None:
+    unmix = _command(
+        commands,
+        "unmix",
+        "unmix a scene by a trained model, and write maps, spectra and pictures",
+        "scene.img model.npz -o out",
+        "scene.tif model.npz --format geotiff -o out --report report.html",
+        "large.img model.npz --tile 256 -o out",
+        "large.img model.npz --distributed -o out         in each process of a job of Slurm, Open MPI, ...",
+    )
+    _reading(unmix)
+    unmix.add_argument("model", type=Path, metavar="MODEL", help="file that `dequnmix fit` made")
+    _output(unmix, "FOLDER", "folder to make")
+    unmix.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the maps (envi)")
+    unmix.add_argument("--endmembers", type=int, metavar="N", help="refuse a model of another number (any)")
+    unmix.add_argument("--no-plots", action="store_true", help="no pictures")
+    tiles = unmix.add_argument_group("scenes larger than memory", "A run that was killed goes on where it was.")
+    tiles.add_argument(
+        "--tile",
+        type=positive,
+        metavar="N",
+        help="unmix in tiles of N x N pixels, from disk to disk (only a scene larger than memory, in tiles that fit)",
+    )
+    tiles.add_argument("--halo", type=not_negative, metavar="N", help="pixels around a tile (measured)")
+    tiles.add_argument("--distributed", action="store_true", help="divide the tiles among the processes of this job")
+    unmix.add_argument("--report", type=Path, metavar="FILE", help="make a page about it as well, .html (none)")
+    _library(unmix)
+    _json(unmix)
+
+
+def _report(commands: Any) -> None:
+    report = _command(
+        commands,
+        "report",
+        "make a page about a result, or go from a scene to a page in one command",
+        "out -o report.html",
+        "out --library library.sli -o report.html",
+        "scene.hdr --endmembers 5 -o report.html",
+        "scene.tif --endmembers auto --result out --format geotiff -o report.html",
+        "scene.tif --model model.npz -o report.html",
+    )
+    report.add_argument("file", type=Path, metavar="RESULT|SCENE", help="folder that `dequnmix unmix` made, or a scene")
+    report.add_argument("scene", type=Path, nargs="?", metavar="SCENE", help="that a result of an old version is of")
+    _output(report, "FILE", "page to make, .html")
+    _library(report)
+    _count(report, required=False)
+    report.add_argument("--model", type=Path, metavar="FILE", help="unmix by this model and train none (train one)")
+    report.add_argument(
+        "--result", type=Path, metavar="FOLDER", help="keep maps, spectra and model in this folder (none)"
+    )
+    report.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the maps (envi)")
+    _reading_options(report.add_argument_group("reading the scene"))
+    _training(report)
+    _json(report)
+
+
+def _endmembers(commands: Any) -> None:
+    endmembers = _command(
+        commands,
+        "endmembers",
+        "find the spectra of a scene without a network, and write them as a library",
+        "scene.hdr --count 5 -o spectra.sli",
+        "scene.tif --count auto --method nfindr --scaled -o spectra.csv",
+    )
+    _reading(endmembers)
+    endmembers.add_argument("--count", type=number_or_auto, required=True, metavar="N", help=_HOW_MANY)
+    text = f"{', '.join(METHODS)} ({METHODS[0]}: chooses one by itself, and says why)"
+    endmembers.add_argument("--method", choices=METHODS, default=METHODS[0], metavar="WORD", help=text)
+    endmembers.add_argument("--scaled", action="store_true", help="divide pixels by their brightness first")
+    _seed(endmembers)
+    _output(endmembers, "FILE", "file to make, .sli (ENVI spectral library) or .csv")
+    _json(endmembers)
+
+
+def _convert(commands: Any) -> None:
+    convert = _command(
+        commands,
+        "convert",
+        "write a scene in another format, with wavelengths, mask and place",
+        "scene.hdr -o copy.tif",
+        "scene.nc -o scene.zarr",
+        "scene.mat --variable Y --scale 10000 -o scene.npz",
+    )
+    _reading(convert)
+    _output(convert, "FILE", "to make: .npz, .tif, .zarr, or .img (ENVI)")
+    _json(convert)
+
+
+def _score(commands: Any) -> None:
+    text = "measure an estimate against a reference"
+    score = _command(commands, "score", text, "out reference.mat", "out truth.npz --json")
+    score.add_argument("estimate", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made")
+    score.add_argument("truth", type=Path, metavar="TRUTH", help=".npz, .mat, spectral library or folder of `unmix`")
+    _matrix(score)
+    _json(score)
+
+
+def _match(commands: Any) -> None:
+    text = "name found spectra by the nearest ones of a spectral library"
+    match = _command(commands, "match", text, "out library.sli", "endmembers.csv library.csv --units um --count 5")
+    match.add_argument("found", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
+    match.add_argument("library", type=Path, metavar="LIBRARY", help="ENVI, CSV, USGS text or a folder of it")
+    match.add_argument("--count", type=positive, default=3, metavar="N", help="names for each spectrum (3)")
+    match.add_argument(
+        "--fwhm", type=float, metavar="NM", help="width of the scene's bands at half maximum (what the file says)"
+    )
+    match.add_argument("--wavelengths", type=Path, metavar="FILE", help="wavelengths of USGS spectra (beside them)")
+    match.add_argument(
+        "--bandpass", type=Path, metavar="FILE", help="widths of the bands of USGS spectra (beside them)"
+    )
+    match.add_argument(
+        "--units",
+        choices=("nm", "um"),
+        help="of the wavelengths of a table (what the file says, or what they look like)",
+    )
+    match.add_argument("--nodata", type=float, help="value of missing entries of the library (what the file says)")
+    match.add_argument("--scale", type=float, help="divide the library by this (what the file says)")
+    match.add_argument("--sort", action="store_true", help="sort bands of overlapping spectrometers")
+    _json(match)
+
+
+def _reading(command: argparse.ArgumentParser) -> None:
+    """Add the options on how a scene is read."""
+    group = command.add_argument_group("reading the scene")
+    group.add_argument("file", type=Path, metavar="FILE", help="the scene, in any format that `dequnmix --help` names")
+    _reading_options(group)
+
+
+def _reading_options(group: _Group) -> None:
+    group.add_argument(
+        "--variable", metavar="NAME", help="the cube's name, in a file of several arrays (the only cube)"
+    )
+    _matrix(group)
+    text = "value of missing pixels, masked with NaN: nan, 0, -9999, ... (what the file says)"
+    group.add_argument("--nodata", type=float, help=text)
+    text = "divide by this, for example 10000 for scaled integers (what the file says)"
+    group.add_argument("--scale", type=float, help=text)
+    text = "mask pixels that reach this stored value (no pixel)"
+    group.add_argument("--saturation", type=float, metavar="VALUE", help=text)
+    group.add_argument(
+        "--ignore",
+        type=wavelengths,
+        action="append",
+        metavar="FROM:TO",
+        help="leave out the bands between two wavelengths in nm, for example 1310:1490 for water vapour; repeatable "
+        "(none; for a model those of its training)",
+    )
+    group.add_argument(
+        "--bands",
+        type=band_numbers,
+        metavar="FROM:TO",
+        help="use these bands alone, by their numbers, counted from 0, both ends included (all; for a model those of "
+        "its training)",
+    )
+
+
+def _matrix(group: _Group) -> None:
+    group.add_argument(
+        "--shape",
+        type=int,
+        nargs=2,
+        metavar=("ROWS", "COLUMNS"),
+        help="where a file holds a matrix of pixels (what the file says)",
+    )
+    text = "pixels counted down the columns, F, or along the rows, C (found out, and said)"
+    group.add_argument("--order", choices=("F", "C"), help=text)
+
+
+def _output(command: argparse.ArgumentParser, metavar: str, text: str, default: str | None = None) -> None:
+    given: dict[str, Any] = {"required": True} if default is None else {"default": Path(default)}
+    command.add_argument("-o", "--output", type=Path, metavar=metavar, help=text, **given)
+    command.add_argument("--force", action="store_true", help="replace an earlier output")
+
+
+def _training(command: argparse.ArgumentParser) -> None:
+    """Add the options on how a model is trained."""
+    group = command.add_argument_group("training")
+    text = f"training steps on the whole image ({RECOMMENDED[0].epochs})"
+    group.add_argument("--epochs", type=int, metavar="N", help=text)
+    _seed(group)
+    text = (
+        "where the endmembers start: auto compares 16 ways without a reference and takes the mixing model of the best; "
+        "vca (auto unless there are --patches, or fewer than two bands for each endmember)"
+    )
+    group.add_argument("--start", choices=("auto", "vca"), metavar="WORD", help=text)
+    usual = words_of(Model())
+    text = f"analytic, residual (the paper's network) or energy ({usual['gradient']})"
+    group.add_argument("--gradient", metavar="WORD", help=text)
+    text = (
+        "simplex, cone (free brightness), soft (near one) or softmax (what --start auto finds; with vca "
+        f"{usual['constraint']})"
+    )
+    group.add_argument("--constraint", metavar="WORD", help=text)
+    group.add_argument("--prox", metavar="WORD", help=f"none or conv ({usual['prox']})")
+    group.add_argument("--prior", metavar="WORD", help="none or neighbours (neighbours; with --start vca none)")
+    text = "TOML with tables model, training and rates; options override it (the defaults below)"
+    group.add_argument("--config", type=Path, metavar="FILE", help=text)
+    command.epilog = f"{command.epilog}\n\n{_words_of_a_file()}"
+
+
+def _library(command: _Group) -> None:
+    text = "name the endmembers by it: ENVI, CSV, USGS text (by their numbers)"
+    command.add_argument("--library", type=Path, metavar="FILE", help=text)
+    text = "divide the library by this (what the file says)"
+    command.add_argument("--library-scale", type=float, metavar="NUMBER", help=text)
+
+
+def _seed(group: _Group) -> None:
+    group.add_argument("--seed", type=int, default=0, help="of the random start (0)")
+
+
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="for other programs")
+
+
+def _count(command: argparse.ArgumentParser, required: bool) -> None:
+    text = _HOW_MANY if required else f"{_HOW_MANY} (none are looked for in a result, or with --model)"
+    command.add_argument("--endmembers", type=number_or_auto, required=required, metavar="N", help=text)

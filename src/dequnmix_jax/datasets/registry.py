@@ -1,0 +1,219 @@
+"""Named scenes: five shipped with the package, others found in a folder of yours or downloaded with a hash check.
+
+Shipped: hysu, hapke_relab, dc1, misicnet_sim1, emit_mini (credits and licences in `data/CREDITS.md`). Not shipped:
+samson_authors and apex (no licence; downloaded, or found), samson_zhu, samson_rasti and hapke_sim1 (found). The folder
+is named by the environment variable DEQUNMIX_DATA.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError, pip_hint
+from dequnmix_jax.io import npz
+from dequnmix_jax.io.atomic import replacing_file
+from dequnmix_jax.io.matlab import scene as matlab_scene
+from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.scenes.truth import Truth
+
+FOLDER = "DEQUNMIX_DATA"
+_SHIPPED = ("hysu", "hapke_relab", "dc1", "misicnet_sim1", "emit_mini")
+
+_SAMSON_CURE = "load('samson_authors') gives the same cube with the reference of Zhu, and can be downloaded."
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """A file in a public repository at a fixed commit, known by its git blob id."""
+
+    repository: str
+    commit: str
+    path: str
+    blob: str
+    size: int | None = None  # bytes, where known
+    also_named: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        return f"https://raw.githubusercontent.com/{self.repository}/{self.commit}/{self.path}"
+
+    @property
+    def described(self) -> str:
+        size = "" if self.size is None else f", {self.size:,} bytes"
+        return f"{self.path} of github.com/{self.repository}{size}, git blob {self.blob[:12]}"
+
+
+_REMOTE = {
+    "samson_authors.mat": _Remote(
+        "ChentongWang/DEQ4Unmixing",
+        "32eef74434715841fd8e2f9d3e8271a0e0d341ca",
+        "data/samson_dataset.mat",
+        "75a8a329d180864d230d93805670d4d8834cfa87",
+        3_906_556,
+        ("samson_dataset.mat",),
+    ),
+    "apex_dataset.mat": _Remote(
+        "preetam22n/DeepTrans-HSU",
+        "a1cefda156e34f2b6cc0d90b727d2c60f8a9a6c8",
+        "data/apex_dataset.mat",
+        "405e7d09b029163116d738fffa3c6afc415c0130",
+    ),
+}
+
+_FOUND = {
+    "samson_authors": ("samson_authors.mat", ""),
+    "samson_zhu": ("samson_zhu.npz", _SAMSON_CURE),
+    "samson_rasti": ("samson_rasti.npz", _SAMSON_CURE),
+    "hapke_sim1": ("hapke_sim1.npz", "Its source is the simulated scene of github.com/BehnoodRasti/HapkeCNN."),
+    "apex": ("apex_dataset.mat", ""),
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names that `load` knows, the shipped ones first."""
+    return (*_SHIPPED, *_FOUND)
+
+
+def load(name: str, *, download: bool = True) -> tuple[Scene, Truth]:
+    """Return a named scene and its reference.
+
+    Args:
+        name: one of `names()`.
+        download: fetch a file that is not there from its public repository (extra `io`), where one is known. Samson
+            and Apex state no licence: whether you may use them is yours to judge.
+
+    Returns:
+        The scene, and a Truth that says whose reference it is; emit_mini has none, and its Truth is empty.
+
+    Raises:
+        InputError: no such name; the file is not there and cannot be had; or it is not the file it should be.
+    """
+    if name in _SHIPPED:
+        with as_file(files("dequnmix_jax") / "data" / f"{name}.npz") as path:
+            scene = npz.read_scene(path)
+            return scene, npz.read_truth(path) if name != "emit_mini" else Truth(reference="none")
+    if name not in _FOUND:
+        raise InputError(f"There is no data set {name!r}; expected one of {', '.join(names())}.")
+    file, cure = _FOUND[name]
+    path = find(file, download=download, cure=cure)
+    if path.suffix == ".npz":
+        return replace(npz.read_scene(path), name=name), npz.read_truth(path)
+    scene, truth = replace(matlab_scene.read_scene(path), name=name), matlab_scene.read_truth(path)
+    if name == "samson_authors":
+        # The file says neither; the 156 bands of Samson run evenly from 401 to 889 nm (Zhu et al.).
+        scene = replace(scene, wavelengths=np.linspace(401, 889, scene.cube.shape[2]))
+        truth = replace(
+            truth,
+            names=("soil", "tree", "water"),
+            reference="Zhu et al.: endmembers scaled to maximum 1, abundances NNLS divided by their sum",
+        )
+    else:
+        truth = replace(truth, reference="reference of the Apex file of DeepTrans-HSU")
+    return scene, truth
+
+
+def library(*, pruned: bool = False, download: bool = True) -> tuple[Array, tuple[str, ...], Array]:
+    """Return the mineral spectra of the USGS library of 1995 on 224 AVIRIS bands, from the folder DEQUNMIX_DATA.
+
+    Args:
+        pruned: only the 240 spectra that differ by at least 4.44 degrees, the dictionary of the scene DC1.
+        download: accepted as in `load`; no public copy in this form is known.
+
+    Returns:
+        Spectra (K, 224), their K names, wavelengths (224,) nm.
+
+    Raises:
+        InputError: the file usgs_1995_library.npz is not in the folder.
+    """
+    cure = "It holds spectra (K, B), names and wavelengths_nm of the USGS digital spectral library of 1995."
+    arrays = npz.load(find("usgs_1995_library.npz", download=download, cure=cure))
+    before = "pruned240_" if pruned else ""
+    return arrays[f"{before}spectra"], tuple(arrays[f"{before}names"].tolist()), arrays["wavelengths_nm"]
+
+
+def git_blob(path: str | os.PathLike[str]) -> str:
+    """Return the id that git gives a file's content: the sha1 of `blob <size>`, a zero byte, and the content.
+
+    Args:
+        path: the file.
+
+    Returns:
+        40 hexadecimal digits.
+    """
+    path = Path(path)
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def find(file: str, *, download: bool = True, cure: str = "") -> Path:
+    """Return the path of a data file: in the folder DEQUNMIX_DATA, in the download folder, or freshly downloaded.
+
+    Args:
+        file: its name.
+        download: fetch it when it is not there and its public place is known.
+        cure: a sentence on what else to do, for the message.
+
+    Returns:
+        The path of a file whose content was checked where its git blob id is known.
+
+    Raises:
+        InputError: it is nowhere, the download failed, or the content is another.
+    """
+    folder = os.environ.get(FOLDER, "")
+    remote = _REMOTE.get(file)
+    if folder:
+        for named in (file, *(remote.also_named if remote else ())):
+            candidate = Path(folder) / named
+            if candidate.is_file():
+                _check_content(candidate, remote)
+                return candidate
+    where = f"the folder {folder}, which {FOLDER} names" if folder else f"a folder, and name it by {FOLDER}"
+    if remote is None:
+        raise InputError(f"{file} was not found and has no public place; put it into {where}. {cure}".rstrip())
+    by_hand = f"put {remote.described}, into {where}, as {file}."
+    if not download:
+        raise InputError(f"{file} was not found and downloading is off: {by_hand}")
+    return _fetched(file, remote, by_hand)
+
+
+def _fetched(file: str, remote: _Remote, by_hand: str) -> Path:
+    try:
+        import pooch
+    except ImportError as error:
+        raise InputError(
+            f"{file} was not found, and downloading needs pooch: {pip_hint('io')}. Or {by_hand}"
+        ) from error
+    target = Path(pooch.os_cache("dequnmix_jax")) / file
+    if target.is_file():
+        _check_content(target, remote)
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing_file(target) as temporary:
+        try:
+            pooch.HTTPDownloader()(remote.url, str(temporary), None)
+        except OSError as error:  # what requests raises derives from it
+            raise InputError(
+                f"{file} could not be downloaded from {remote.url} ({type(error).__name__}). Or {by_hand}"
+            ) from error
+        _check_content(temporary, remote, shown=remote.url)
+    return target
+
+
+def _check_content(path: Path, remote: _Remote | None, shown: str = "") -> None:
+    """Raise InputError unless a file with a known git blob id has it."""
+    if remote is None:
+        return
+    found = git_blob(path)
+    if found != remote.blob:
+        raise InputError(
+            f"{shown or path} holds {path.stat().st_size:,} bytes with git blob {found[:12]}; expected "
+            f"{remote.described}. It is another file or was damaged on the way: remove it, or read it as your own by "
+            "files.read."
+        )

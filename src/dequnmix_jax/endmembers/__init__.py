@@ -1,0 +1,63 @@
+"""Endmembers E (R, B) of a scene (H, W, B), and how many there are.
+
+* `start(key, cube, count)`: try several methods and choose by held-out bands; `reason` says why.
+* Pure pixels: `vca` (Nascimento and Dias 2005), `sivm` (simplex volume maximisation), `nfindr`, `atgp`; `purify`
+  averages the purest pixels.
+* No pure pixels: `minimum_volume`.
+* With abundances at once: `mvc_nmf`, `l_half_nmf`, `sgs_nmf` (on `superpixels`).
+* How many: `hysime` (Bioucas-Dias and Nascimento 2008), `virtual_dimension` (Chang and Du 2004).
+"""
+
+from typing import TYPE_CHECKING
+
+from dequnmix_jax.lazy import attach
+
+if TYPE_CHECKING:
+    from dequnmix_jax.endmembers.candidates import Scores
+    from dequnmix_jax.endmembers.dimension import Dimension, hysime, virtual_dimension
+    from dequnmix_jax.endmembers.minimum_volume_simplex import minimum_volume
+    from dequnmix_jax.endmembers.nmf import l_half_nmf, mvc_nmf, sgs_nmf
+    from dequnmix_jax.endmembers.nmf_descent import Factoring
+    from dequnmix_jax.endmembers.pure_pixel import atgp, nfindr, purify, sivm, vca
+    from dequnmix_jax.endmembers.selection import Start, Weights, reason, start
+    from dequnmix_jax.endmembers.slic import Superpixels, superpixels
+    from dequnmix_jax.types import Descent
+
+__all__ = [
+    "Descent",
+    "Dimension",
+    "Factoring",
+    "Scores",
+    "Start",
+    "Superpixels",
+    "Weights",
+    "atgp",
+    "hysime",
+    "l_half_nmf",
+    "minimum_volume",
+    "mvc_nmf",
+    "nfindr",
+    "purify",
+    "reason",
+    "sgs_nmf",
+    "sivm",
+    "start",
+    "superpixels",
+    "vca",
+    "virtual_dimension",
+]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "endmembers.candidates": ["Scores"],
+        "endmembers.dimension": ["Dimension", "hysime", "virtual_dimension"],
+        "endmembers.minimum_volume_simplex": ["minimum_volume"],
+        "endmembers.nmf": ["l_half_nmf", "mvc_nmf", "sgs_nmf"],
+        "endmembers.nmf_descent": ["Factoring"],
+        "endmembers.pure_pixel": ["atgp", "nfindr", "purify", "sivm", "vca"],
+        "endmembers.selection": ["Start", "Weights", "reason", "start"],
+        "endmembers.slic": ["Superpixels", "superpixels"],
+        "types": ["Descent"],
+    },
+)

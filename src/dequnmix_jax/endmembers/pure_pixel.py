@@ -1,0 +1,316 @@
+"""Find endmembers in a scene: vertex component analysis and purification."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_key, check_mask
+from dequnmix_jax.endmembers.subspace import Frame, checked, frame, on_plane, principal
+from dequnmix_jax.endmembers.subspace import pixels as pixels_of
+from dequnmix_jax.mixing import check_abundances
+from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.xla import alongside
+
+
+def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs: int = 1) -> jax.Array:
+    r"""Find endmembers as extreme pixels: vertex component analysis.
+
+    For i = 1..R: draw w ~ N(0, I), f = (I - A A^+) w, take the pixel with the largest |f . y|, append it to A; in R
+    coordinates y of the signal subspace. A begins with the direction in which all y are alike. Where SNR >= 15 + 10
+    log10 R dB, the subspace is that of Y^T Y and y is divided by y . mean(y), which makes a cone a simplex; below, it
+    is that of the covariance, R - 1 coordinates, with a constant appended. SNR = 10 log10((P_x - P_y R / B) / (P_y -
+    P_x)), P_y the mean |y|^2 and P_x that of its projection.
+
+    w is drawn in the bands and projected: the signs of the axes, and how axes of nearly equal variance lie, are matters
+    of rounding, and would otherwise decide which pixel is found first. So a factor on the cube multiplies the answer.
+
+    Args:
+        key: random key; another one gives another answer.
+        cube: (H, W, B), any units; the mean of the valid pixels must not be zero.
+        count: R, static, 2 <= R <= B and at most one for each valid pixel.
+        mask: (H, W) bool, True where the pixel is valid.
+        runs: static; of so many draws the one is kept whose unit spectra span the largest volume, det(U U^T). One of 24
+            draws on Samson took two pixels of the same material and missed another; such a pair has a small volume.
+
+    Returns:
+        (R, B), spectra of R pixels of the scene projected on the signal subspace (less noise than the pixels), in the
+        units of the cube. They can be slightly negative. Differentiable in the cube as the projection of the pixels
+        chosen; the choice and the subspace count as constants.
+
+    Raises:
+        InputError: if the shapes do not fit, the count is out of range, or outside jit if valid values are not finite.
+
+    Reference:
+        Nascimento and Bioucas-Dias, Vertex component analysis: a fast algorithm to unmix hyperspectral data, IEEE TGRS
+        43(4), 2005 (algorithm 1, threshold of its section III-C).
+    """
+    check_key(key)
+    Y, valid = checked(cube, count, mask)
+    if runs == 1:
+        return _vca(key, Y, valid, count)
+    found = jax.vmap(lambda k: _vca(k, Y, valid, count))(jax.random.split(key, runs))
+    lengths = jnp.sqrt(jnp.sum(found * found, axis=2, keepdims=True))
+    U = found / jnp.where(lengths == 0.0, 1.0, lengths)
+    volumes = jax.vmap(lapack.log_determinant)(jnp.matmul(U, jnp.swapaxes(U, 1, 2), precision="highest"))
+    # Draws that find the same spectra in another order differ by rounding: the first of them, on every machine.
+    alike = count * jnp.finfo(found.dtype).eps ** 0.5
+    volumes = lax.stop_gradient(volumes)
+    return found[jnp.argmax(volumes >= jnp.max(volumes) - alike)]
+
+
+@partial(jax.jit, static_argnames="count")  # its branches and its loop, run eagerly, would be compiled at every call
+def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
+    """Return `count` spectra of pixels Y (N, B), of which those not `valid` are zero."""
+    # Without a mask it is a constant, which the batching of `cond` makes vary under shard_map, and then stumbles over.
+    pixels = alongside(jnp.maximum(jnp.sum(valid), 1).astype(Y.dtype), Y)
+    # Neither the subspace (eigenvectors have no derivative where eigenvalues meet) nor the choice is differentiated.
+    S = lax.stop_gradient(Y)
+    # A power of two near the largest value: nothing is rounded, and squares stay within float32.
+    largest = jnp.max(jnp.abs(S))
+    S = jnp.ldexp(S, -jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 1))[1])
+    mean = jnp.sum(S, axis=0) / pixels
+    C = jnp.where(valid[:, None], S - mean[None, :], 0.0)
+    variances, axes = principal(C, pixels)
+    # P_y - P_x is what the covariance has outside the subspace: summed there, nothing cancels.
+    noise = jnp.sum(jnp.maximum(variances[count:], 0.0))
+    signal = jnp.sum(variances[:count]) + jnp.sum(mean * mean)
+    share = count / S.shape[1]
+    snr = 10.0 * (jnp.log10(jnp.maximum(signal - share * (signal + noise), 0.0)) - jnp.log10(noise))
+    threshold = 15.0 + 10.0 * np.log10(count)
+
+    last = jnp.zeros((count,), Y.dtype).at[-1].set(1.0)
+
+    def centred() -> tuple[jax.Array, ...]:
+        axis = axes[:, :count].at[:, -1].set(0.0)  # R - 1 axes
+        x = jnp.matmul(C, axis, precision="highest")
+        farthest = jnp.sqrt(jnp.max(jnp.sum(x * x, axis=-1)))
+        return x.at[:, -1].set(farthest), axis, last, jnp.ones_like(last[0])
+
+    def projective() -> tuple[jax.Array, ...]:
+        axis = principal(S, pixels)[1][:, :count]
+        x = jnp.matmul(S, axis, precision="highest")
+        middle = jnp.sum(x, axis=0) / pixels
+        scale = jnp.sum(x * middle[None, :], axis=-1, keepdims=True)
+        length = jnp.sqrt(jnp.sum(middle * middle))
+        # A pixel without light has no direction: it stays at the origin and is never extreme.
+        y = x / jnp.where(scale == 0.0, 1.0, scale)
+        return y, axis, middle / jnp.where(length == 0.0, 1.0, length), jnp.zeros_like(length)
+
+    y, U, alike, affine = lax.cond(snr < threshold, centred, projective)
+
+    def add(A: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        i, key = step
+        drawn = jax.random.normal(key, (S.shape[1] + 1,), Y.dtype)
+        w = jnp.matmul(drawn[:-1], U, precision="highest") + affine * drawn[-1] * last
+        f = w - jnp.matmul(A, jnp.matmul(lapack.pinv(A), w, precision="highest"), precision="highest")
+        reach = jnp.where(valid, jnp.abs(jnp.matmul(y, f, precision="highest")), -1.0)
+        pixel = jnp.argmax(reach)
+        return A.at[:, i].set(y[pixel]), pixel
+
+    # The first draw avoids what all pixels have in common.
+    A = alongside(jnp.zeros((count, count), Y.dtype).at[:, 0].set(alike), y)
+    _, chosen = lax.scan(add, A, (jnp.arange(count), jax.random.split(key, count)))
+    origin = affine * jnp.sum(lax.stop_gradient(Y), axis=0) / pixels
+    x = jnp.matmul(Y[chosen] - origin[None, :], U, precision="highest")
+    return jnp.matmul(x, U.T, precision="highest") + origin[None, :]
+
+
+def purify(
+    cube: Array, endmembers: Array, abundances: Array, *, fraction: float = 0.03, mask: Array | None = None
+) -> jax.Array:
+    r"""Replace each endmember by the mean spectrum of the pixels in which it is purest.
+
+    e_r = mean of y over the pixels with a_r >= t_r, t_r the n-th largest a_r, n = max(1, round(fraction * pixels)): all
+    pixels that tie with the n-th count, so that the order of the pixels does not matter.
+
+    It helps where pure pixels exist and hurts where they do not.
+
+    Args:
+        cube: (H, W, B).
+        endmembers: (R, B); an endmember that no pixel holds (its largest abundance is 0) is kept.
+        abundances: (H, W, R), from any method, of these endmembers.
+        fraction: share of the valid pixels averaged, static, in (0, 1].
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        (R, B), in the units of the cube. Differentiable in cube; the choice of pixels counts as constant.
+
+    Raises:
+        InputError: if the shapes do not fit, the fraction is out of range, or outside jit if valid values are not
+            finite.
+    """
+    check_cube(cube)
+    check_abundances(abundances, endmembers)
+    check_mask(mask, cube)
+    check_finite(cube, mask)
+    if np.shape(abundances)[:2] != np.shape(cube)[:2] or np.shape(endmembers)[1] != np.shape(cube)[2]:
+        raise InputError(
+            f"cube has shape {np.shape(cube)}, abundances {np.shape(abundances)} and endmembers "
+            f"{np.shape(endmembers)}; expected (H, W, B), (H, W, R) and (R, B)."
+        )
+    if not 0.0 < fraction <= 1.0:
+        raise InputError(f"fraction is {fraction}; expected a share of the pixels in (0, 1], such as 0.03.")
+    Y, valid = pixels_of(cube, mask)
+    a = lax.stop_gradient(jnp.asarray(abundances)).reshape(Y.shape[0], -1)
+    a = jnp.where(valid[:, None], a, -jnp.inf)
+    most = max(1, round(fraction * Y.shape[0]))
+    largest, places = lax.top_k(a.T, most)
+    # The mask may be traced: how many pixels are averaged is data, at most `most`.
+    wanted = jnp.clip(jnp.round(fraction * jnp.sum(valid).astype(Y.dtype)).astype(jnp.int32), 1, most)
+    # By their places too: compiled, an abundance may be computed anew here and not equal its copy among the largest.
+    counted = jnp.arange(most, dtype=jnp.int32) < wanted
+    first = jnp.zeros(a.T.shape, bool).at[jnp.arange(a.shape[1])[:, None], places].set(counted[None, :]).T
+    purest = (first | (a >= largest[:, wanted - 1][None, :])) & valid[:, None]
+    weight = purest.astype(Y.dtype)
+    mean = jnp.matmul(weight.T, Y, precision="highest") / jnp.maximum(jnp.sum(weight, axis=0), 1.0)[:, None]
+    return jnp.where((largest[:, 0] > 0.0)[:, None], mean, jnp.asarray(endmembers))
+
+
+def atgp(cube: Array, count: int, *, mask: Array | None = None) -> jax.Array:
+    r"""Find endmembers as targets: the automatic target generation process.
+
+    The brightest pixel, argmax |y|; then R - 1 times argmax |(I - A^+ A) y|, the pixel with the longest part orthogonal
+    to all before. Nothing is random. It asks for length as much as for colour: a dark material comes late.
+
+    Args:
+        cube: (H, W, B), any units.
+        count: R, static, 2 <= R <= B and at most one for each valid pixel.
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        (R, B), pixels of the scene as they are, in the order found. Differentiable in the cube as these pixels; the
+        choice counts as constant.
+
+    Raises:
+        InputError: if the shapes do not fit, the count is out of range, or outside jit if valid values are not finite.
+
+    Reference:
+        Ren and Chang, Automatic spectral target recognition in hyperspectral imagery, IEEE Transactions on Aerospace
+        and Electronic Systems 39(4), 2003.
+    """
+    Y, valid = checked(cube, count, mask)
+    return Y[_farthest(lax.stop_gradient(Y), valid, count)]
+
+
+def sivm(cube: Array, count: int, *, mask: Array | None = None, scaled: bool = False) -> jax.Array:
+    r"""Find endmembers by simplex volume maximisation, one vertex after the other.
+
+    The pixel farthest from the mean; then R - 1 times the pixel farthest from the affine hull of those before, which is
+    the one that makes the volume of the simplex largest. Distances are Euclidean, in the plane of R - 1 principal
+    directions (`scaled`: in the section of the cone of the pixels, each divided by its brightness). Nothing is random.
+
+    Args:
+        cube: (H, W, B), any units.
+        count: R, static, 2 <= R <= B and at most one for each valid pixel.
+        mask: (H, W) bool, True where the pixel is valid.
+        scaled: static; whether the brightness of a pixel says nothing of what it holds.
+
+    Returns:
+        (R, B), spectra of R pixels projected on the plane (or the span), in the units of the cube. They can be slightly
+        negative. Not differentiated (derivative 0).
+
+    Raises:
+        InputError: if the shapes do not fit, the count is out of range, or outside jit if valid values are not finite.
+
+    Reference:
+        Thurau, Kersting, Wahabzada and Bauckhage, Descriptive matrix factorization for sustainability, Data Mining and
+        Knowledge Discovery 24, 2012; Heylen, Burazerovic and Scheunders, Fully constrained least squares spectral
+        unmixing by simplex projection, IEEE TGRS 49(11), 2011 (the same in exact distances).
+    """
+    Y, valid = checked(cube, count, mask)
+    view = frame(Y, valid, count, scaled)
+    return jnp.matmul(view.points[corners(view, valid, count)], view.lift, precision="highest")
+
+
+@partial(jax.jit, static_argnames="count")
+def corners(view: Frame, valid: jax.Array, count: int) -> jax.Array:
+    """Return the pixels, (R,) int32, that simplex volume maximisation takes in a frame."""
+    x, lit = on_plane(view.points, view.height, valid)
+    (triangle,) = lapack.qr_root(view.lift[1:].T)
+    x = jnp.matmul(x, triangle.T, precision="highest")  # distances as between spectra
+    first = jnp.argmax(jnp.where(lit, jnp.sum(x * x, axis=1), -1)).astype(jnp.int32)
+    rest = _farthest(x - x[first][None], lit, count - 1)
+    return jnp.concatenate([first[None], rest])
+
+
+@partial(jax.jit, static_argnames="count")  # its loop, run eagerly, would be compiled at every call
+def _farthest(x: jax.Array, valid: jax.Array, count: int) -> jax.Array:
+    """Return `count` points, (count,) int32, each with the longest part orthogonal to all before."""
+
+    def add(x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+        square = jnp.where(valid, jnp.sum(x * x, axis=1), -1)
+        point = jnp.argmax(square).astype(jnp.int32)
+        length = jnp.sqrt(jnp.maximum(square[point], 0))
+        u = x[point] / jnp.where(length > 0, length, 1)
+        # Twice, because what one subtraction leaves along u is a rounding of the whole.
+        x = x - jnp.matmul(x, u, precision="highest")[:, None] * u[None]
+        return x - jnp.matmul(x, u, precision="highest")[:, None] * u[None], point
+
+    return lax.scan(add, x, None, length=count)[1]
+
+
+_GAIN = 1e-3
+"""Relative growth of the volume below which no vertex is exchanged: a gain of rounding could be made for ever."""
+
+_EXCHANGES = 20
+"""Most exchanges for each endmember; each makes the volume larger, so that none is made twice."""
+
+
+def nfindr(cube: Array, count: int, *, mask: Array | None = None, scaled: bool = False) -> jax.Array:
+    r"""Find endmembers as the vertices of the largest simplex of pixels.
+
+    max over R pixels of |det (1, x_1; ..; 1, x_R)|, x the R - 1 principal coordinates (`scaled`: of the pixels divided
+    by their brightness). A pixel in the place of vertex r multiplies the volume by the modulus of its barycentric
+    coordinate r, so that one solve gives the gain of all N R exchanges; the best is made until none gains. The start is
+    that of `sivm`; nothing is random.
+
+    Args:
+        cube: (H, W, B), any units.
+        count: R, static, 2 <= R <= B and at most one for each valid pixel.
+        mask: (H, W) bool, True where the pixel is valid.
+        scaled: static; whether the brightness of a pixel says nothing of what it holds.
+
+    Returns:
+        (R, B), spectra of R pixels projected on the plane (or the span), in the units of the cube. They can be slightly
+        negative. Not differentiated (derivative 0).
+
+    Raises:
+        InputError: if the shapes do not fit, the count is out of range, or outside jit if valid values are not finite.
+
+    Reference:
+        Winter, N-FINDR: an algorithm for fast autonomous spectral end-member determination in hyperspectral data, Proc.
+        SPIE 3753, 1999.
+    """
+    Y, valid = checked(cube, count, mask)
+    view = frame(Y, valid, count, scaled)
+    chosen = exchange(view, valid, corners(view, valid, count))
+    return jnp.matmul(view.points[chosen], view.lift, precision="highest")
+
+
+@jax.jit  # its loop, run eagerly, would be compiled at every call
+def exchange(view: Frame, valid: jax.Array, chosen: jax.Array) -> jax.Array:
+    """Return the pixels (R,) at which no single exchange makes the simplex larger."""
+    x, lit = on_plane(view.points, view.height, valid)
+    x = jnp.concatenate([lit.astype(x.dtype)[:, None], x], axis=1)
+    R = chosen.size
+
+    def gains(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the largest factor of the volume, and which exchange (pixel * R + vertex) gives it."""
+        ratio = jnp.abs(jnp.matmul(x, lapack.inverse(x[chosen]), precision="highest"))
+        # Vertices that coincide span nothing: not a number, and no gain.
+        ratio = jnp.where(lit[:, None] & jnp.isfinite(ratio), ratio, 0).reshape(-1)
+        best = jnp.argmax(ratio).astype(jnp.int32)
+        return ratio[best], best
+
+    def more(carry: tuple) -> jax.Array:
+        return (carry[1] > 1 + _GAIN) & (carry[3] < _EXCHANGES * R)
+
+    def swap(carry: tuple) -> tuple:
+        chosen, _, best, steps = carry
+        chosen = chosen.at[jnp.mod(best, R)].set(best // R)
+        return chosen, *gains(chosen), steps + 1
+
+    return lax.while_loop(more, swap, (chosen, *gains(chosen), jnp.zeros((), jnp.int32)))[0]

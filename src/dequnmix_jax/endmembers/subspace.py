@@ -1,0 +1,118 @@
+"""See the pixels in as many coordinates as there are endmembers, in which a mixture is a simplex or a cone."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from dequnmix_jax.checks import Array, check_count, check_cube, check_finite, check_mask
+from dequnmix_jax.mixing import wide
+from dequnmix_jax.ops import lapack
+
+_DARK = 0.05
+"""Brightness, relative to the mean, below which a pixel has no direction: 20 times the noise of the others."""
+
+
+class Frame(NamedTuple):
+    """Pixels in R coordinates, in which they have second moments I, and the way back: y = g lift.
+
+    Attributes:
+        points: g, (N, R), zero in pixels that are not valid.
+        lift: (R, B), units of the cube.
+        height: (); height * g_1 is the brightness of a pixel: one in the linear model, y . m / |m|^2 in the scaled one.
+    """
+
+    points: jax.Array
+    lift: jax.Array
+    height: jax.Array
+
+
+def pixels(cube: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
+    """Return pixels (N, B), masked ones zero, and which are valid (N,)."""
+    Y = wide(cube)
+    if mask is None:
+        return Y.reshape(-1, Y.shape[-1]), jnp.ones(Y.shape[0] * Y.shape[1], jnp.bool_)
+    valid = jnp.asarray(mask)
+    return jnp.where(valid[..., None], Y, 0.0).reshape(-1, Y.shape[-1]), valid.reshape(-1)
+
+
+def checked(cube: Array, count: int, mask: Array | None) -> tuple[jax.Array, jax.Array]:
+    """Return `pixels` of inputs in which `count` endmembers can be looked for.
+
+    Raises:
+        InputError: if the shapes do not fit, the count is out of range, or outside jit if valid values are not finite.
+    """
+    check_cube(cube)
+    check_mask(mask, cube)
+    check_count(count, cube, mask)
+    check_finite(cube, mask)
+    return pixels(cube, mask)
+
+
+def principal(Y: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return eigenvalues (B,), largest first, and eigenvectors (B, B), as columns, of the pixels' second moments."""
+    moments = jnp.matmul(Y.T, Y, precision="highest") / count
+    values, vectors = lapack.eigh(moments)
+    return values[::-1], vectors[:, ::-1]
+
+
+def frame(Y: jax.Array, valid: jax.Array, count: int, scaled: bool) -> Frame:
+    r"""Return the pixels in R coordinates.
+
+    Linear mixing puts them into an affine plane, that of the R - 1 principal directions about the mean: g = (1, x).
+    Under a brightness of each pixel they fill a cone in the span of R directions, whose axis, g_1, is taken along the
+    mean pixel m; g_2.. / g_1 are then the coordinates of a simplex.
+
+    Args:
+        Y: (N, B), zero where not valid.
+        valid: (N,) bool.
+        count: R, static.
+        scaled: cone or plane, static.
+
+    Returns:
+        A Frame; it counts as a constant where it is differentiated.
+    """
+    Y = jax.lax.stop_gradient(Y)
+    pixels = jnp.maximum(jnp.sum(valid), 1).astype(Y.dtype)
+    mean = jnp.sum(Y, axis=0) / pixels
+    if not scaled:
+        C = jnp.where(valid[:, None], Y - mean[None], 0)
+        values, axes = principal(C, pixels)
+        sizes = _sizes(values[: count - 1])
+        x = jnp.matmul(C, axes[:, : count - 1], precision="highest") / sizes[None]
+        points = jnp.concatenate([valid.astype(Y.dtype)[:, None], x], axis=1)
+        return Frame(
+            points, jnp.concatenate([mean[None], (axes[:, : count - 1] * sizes[None]).T]), jnp.ones((), Y.dtype)
+        )
+    values, axes = principal(Y, pixels)
+    sizes = _sizes(values[:count])
+    inside = jnp.matmul(mean, axes[:, :count], precision="highest")
+    u = inside * sizes / _not_zero(jnp.sum(inside * inside))
+    height = jnp.sqrt(jnp.sum(u * u))
+    turn = _reflection(u / _not_zero(height))
+    g = jnp.matmul(Y, axes[:, :count], precision="highest") / sizes[None]
+    lift = jnp.matmul(turn, (axes[:, :count] * sizes[None]).T, precision="highest")
+    return Frame(jnp.matmul(g, turn, precision="highest"), lift, height)
+
+
+def on_plane(points: jax.Array, height: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the points divided by their brightness, without the first coordinate, (N, R - 1), and which have one."""
+    lit = valid & (height * points[:, 0] > _DARK)
+    return jnp.where(lit[:, None], points[:, 1:] / jnp.where(lit, points[:, 0], 1)[:, None], 0), lit
+
+
+def _reflection(e: jax.Array) -> jax.Array:
+    """Return a symmetric orthogonal matrix whose first column is the unit vector e."""
+    sign = jnp.where(e[0] < 0, -1, 1).astype(e.dtype)
+    v = e.at[0].add(sign)
+    return -sign * (jnp.eye(e.size, dtype=e.dtype) - 2 * jnp.outer(v, v) / jnp.sum(v * v))
+
+
+def _sizes(values: jax.Array) -> jax.Array:
+    """Return roots of eigenvalues; those that are rounding count as one rounding of the largest."""
+    largest = jnp.maximum(values[0], 0)
+    return _not_zero(jnp.sqrt(jnp.maximum(values, jnp.finfo(values.dtype).eps * largest)))
+
+
+def _not_zero(x: jax.Array) -> jax.Array:
+    return jnp.where(x == 0, jnp.ones_like(x), x)

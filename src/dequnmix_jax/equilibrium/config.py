@@ -1,0 +1,247 @@
+"""The parts of the equilibrium map as values: `constraint=Soft(slack=0.3)`. Frozen, hashable, static under jit."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from dequnmix_jax.checks import Choice, InputError, check_choices, check_range
+from dequnmix_jax.solvers.config import Adjoint, Solver
+
+
+def _check_layers(config: Any) -> None:
+    """Raise InputError where channels or kernel of a choice cannot be built."""
+    check_range(config, "width", 1, 4096)
+    check_range(config, "kernel", 1, 31)
+    if config.kernel % 2 == 0:
+        raise InputError(
+            f"{type(config).__name__}.kernel is {config.kernel}; expected an odd number, so that the image keeps its "
+            "size."
+        )
+
+
+@dataclass(frozen=True)
+class Analytic(Choice):
+    """G is the gradient of the data term alone: no network."""
+
+    word: ClassVar[str] = "analytic"
+
+
+@dataclass(frozen=True)
+class Network(Choice):
+    """What the networks of the two learned gradients share.
+
+    Attributes:
+        width: channels.
+        kernel: side of the convolutions, odd.
+        attention: with CBAM or without.
+    """
+
+    width: int = 32
+    kernel: int = 3
+    attention: bool = True
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        _check_layers(self)
+
+
+@dataclass(frozen=True)
+class Residual(Network):
+    """G is a network that reads A E - Y, as in the paper.
+
+    Attributes:
+        width, kernel, attention: see `Network`.
+        normalisation: of the layers. "none", or "spectral": none has a norm above one. It keeps the network from
+            growing steep but certifies nothing: attention multiplies features with each other.
+    """
+
+    word: ClassVar[str] = "residual"
+    normalisation: Literal["none", "spectral"] = "none"
+
+    @property
+    def spectral(self) -> bool:
+        """Whether no layer may have a norm above one."""
+        return self.normalisation == "spectral"
+
+
+@dataclass(frozen=True)
+class Energy(Network):
+    """G is W^T s sigma(W A - W v(Y)), the gradient of a convex energy whatever its weights are.
+
+    The equilibrium therefore exists and is reached. v, a network with CBAM, is the image that the abundances are drawn
+    to; half of the filters W see its values, half its edges. Fields as `Network`.
+    """
+
+    word: ClassVar[str] = "energy"
+
+
+@dataclass(frozen=True)
+class Conv(Choice):
+    """P is a learned proximal operator, by construction.
+
+    Attributes:
+        width: filters.
+        kernel: side of the filters, odd.
+    """
+
+    word: ClassVar[str] = "conv"
+    width: int = 32
+    kernel: int = 3
+
+    def __post_init__(self) -> None:
+        _check_layers(self)
+
+
+@dataclass(frozen=True)
+class Simplex(Choice):
+    """Projection on A >= 0, sum A = 1: linear mixing."""
+
+    word: ClassVar[str] = "simplex"
+
+
+@dataclass(frozen=True)
+class Cone(Choice):
+    """A >= 0 with free brightness, abundances = A / sum A: scaled mixing; E is taken at maximum 1."""
+
+    word: ClassVar[str] = "cone"
+
+
+@dataclass(frozen=True)
+class Soft(Choice):
+    """As the cone, with E at its own level and (sum A - 1)^2 weighed against the data.
+
+    For materials each of which varies in brightness by itself.
+
+    Attributes:
+        slack: weight of the sum, w: |y - A E|^2 + (w |y|_rms)^2 (sum A - 1)^2, |y|_rms the RMS norm of the pixels:
+            error of the data over spread of the brightness. Large: the simplex.
+    """
+
+    word: ClassVar[str] = "soft"
+    slack: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_range(self, "slack", 1e-3, 1e3)
+
+
+@dataclass(frozen=True)
+class Softmax(Choice):
+    """A = softmax(gamma z) on logits z, the least squares regularised by entropy / gamma."""
+
+    word: ClassVar[str] = "softmax"
+    gamma: float = 100.0
+
+    def __post_init__(self) -> None:
+        check_range(self, "gamma", 1e-6, 1e6)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The parts of the equilibrium map A = C(P(A - eta G(A; Y, E))).
+
+    Attributes:
+        gradient: G. Analytic(), Residual() or Energy(), with the size of its network.
+        prox: P. None or Conv().
+        constraint: C. Simplex(), Cone(), Soft() or Softmax().
+        init: "physical": the analytic gradient is part of G and the network's last layers start at zero, so that
+            the untrained equilibrium is the classical answer. "random": the network stands alone, and the softmax acts
+            on A itself: A = softmax(gamma P(A - eta G)), the paper's map to the letter.
+        metric: in which the step is taken and C projects. "data": M = E E^T / L + (proximity + curvature of the
+            network) I, so that the physics is inverted exactly and only the network's part iterates. "euclidean":
+            the literal map. Their equilibria are the same without a prox. Softmax() and a random init are always
+            "euclidean".
+        proximity: mu of that metric, relative to the largest eigenvalue of E E^T.
+        step: eta, in units of 1 / (Lipschitz constant of G) or of the metric; below 2 the plain iteration converges for
+            the convex G (`certificate`). None: the step of the smallest certified rate, between 1 and 2, for a convex G
+            without prox on the cone or the simplex. With a random Residual(), whose constant is not known, eta itself.
+        prior: of neighbours on abundances, after the equilibrium. "none", or "neighbours": maps whose pixels have
+            errors of their own are smoothed, as strongly as `smoother` finds at the end of training, on the maps alone.
+        forward, backward: the solvers of the equilibrium and of its adjoint.
+    """
+
+    gradient: Energy | Residual | Analytic = field(default_factory=Energy)
+    prox: Conv | None = None
+    constraint: Simplex | Cone | Soft | Softmax = field(default_factory=Cone)
+    init: Literal["physical", "random"] = "physical"
+    metric: Literal["data", "euclidean"] = "data"
+    proximity: float = 5e-4
+    step: float | None = 1.0
+    prior: Literal["none", "neighbours"] = "none"
+    forward: Solver = field(default_factory=Solver)
+    backward: Adjoint = field(default_factory=Adjoint)
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_range(self, "proximity", 1e-6, 10.0)
+        if self.step is not None:
+            check_range(self, "step", 1e-6, 2.0)
+        elif (
+            isinstance(self.gradient, Residual)
+            or not self.physical
+            or self.prox is not None
+            or isinstance(self.constraint, Softmax)
+        ):
+            raise InputError(
+                "Model.step is None, the step of the smallest certified rate; no such rate is known for a residual "
+                "gradient, a random init, a prox or softmax. Give a number, for example 1.0."
+            )
+        if isinstance(self.gradient, Analytic) and not self.physical:
+            raise InputError('Model(gradient=Analytic(), init="random") has nothing random; use init="physical".')
+
+    @property
+    def physical(self) -> bool:
+        """Whether the data term is part of the map, and the untrained network silent."""
+        return self.init == "physical"
+
+    @property
+    def in_data_metric(self) -> bool:
+        """Whether the step is taken and projected in the metric of the data term."""
+        return self.metric == "data" and self.physical and not isinstance(self.constraint, Softmax)
+
+    @property
+    def free_brightness(self) -> bool:
+        """Whether the state is abundances times a brightness of the pixel, on the cone A >= 0."""
+        return isinstance(self.constraint, Cone | Soft)
+
+    @property
+    def sums_to_one(self) -> bool:
+        """Whether every state is projected on sum A = 1."""
+        return isinstance(self.constraint, Simplex)
+
+    @property
+    def scales_endmembers(self) -> bool:
+        """Whether E is taken at maximum 1."""
+        return isinstance(self.constraint, Cone)
+
+    @property
+    def on_logits(self) -> bool:
+        """Whether the state holds logits, with A = softmax(gamma z)."""
+        return isinstance(self.constraint, Softmax) and self.physical
+
+    @property
+    def pools_in_loop(self) -> bool:
+        """Whether attention pools over all pixels at every step of the solve: no part of a scene is then alone."""
+        return isinstance(self.gradient, Residual) and self.gradient.attention
+
+    @property
+    def network(self) -> Network | None:
+        """The network of the gradient, if it has one."""
+        return None if isinstance(self.gradient, Analytic) else self.gradient
+
+    @property
+    def largest_kernel(self) -> int:
+        """The largest side of all convolutions; 1 where there is none."""
+        return max((part.kernel for part in (self.network, self.prox) if part is not None), default=1)
+
+    @property
+    def smooths(self) -> bool:
+        """Whether a prior of neighbours smooths the maps."""
+        return self.prior == "neighbours"
+
+
+"""Training and rates for a scene of one's own: `fit(key, cube, config, *RECOMMENDED, count=R)`.
+
+With the paper's loss alone the endmembers drift outwards while the loss falls. Held-out bands keep noise from being
+fitted, E moves among signals only and before the network, which it would otherwise make up for, and a weight on the
+spread of the simplex holds it against spectral variability. What cannot show on the scene that it helps is undone.
+One setting for all scenes, chosen on synthetic ones: `experiments.defaults.training`.
+"""

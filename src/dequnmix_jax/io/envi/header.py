@@ -1,0 +1,317 @@
+"""ENVI header files: parse, interpret, format.
+
+The format: a first line `ENVI`, then `name = value` lines; a value in braces may run over many lines; lines that
+start with a semicolon are comments.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.io.bands import lengths, nanometres
+from dequnmix_jax.scenes.scene import Array
+
+# ENVI's numbers of the real data types; 6 and 9 are complex.
+DATA_TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
+INTERLEAVES = ("bsq", "bil", "bip")
+
+# What places a picture on the ground: passed through to the outputs word by word.
+GROUND_FIELDS = (
+    "map info",
+    "coordinate system string",
+    "projection info",
+    "pixel size",
+    "x start",
+    "y start",
+    "geo points",
+    "rpc info",
+)
+
+# Longest header accepted. That of a 2000-band library with long names stays below 1 MB.
+_LONGEST_HEADER = 64 * 2**20
+
+Header = Mapping[str, str]
+
+
+def find_header(path: Path) -> Path | None:
+    """Return the header that belongs to a data file (`x.img.hdr` or `x.hdr`, in any case), or None."""
+    for name in (f"{path.name}.hdr", f"{path.stem}.hdr"):
+        for candidate in (name, name[:-4] + ".HDR"):
+            if (path.parent / candidate).is_file():
+                return path.parent / candidate
+    return None
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read an ENVI header file.
+
+    Args:
+        path: the .hdr file.
+
+    Returns:
+        Field names in lower case and their values as they stand in the file, braces included.
+
+    Raises:
+        InputError: the file is missing, is no ENVI header, or a brace is never closed.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _LONGEST_HEADER:
+            raise InputError(
+                f"{path} has {path.stat().st_size} bytes, too many for an ENVI header; pass the .hdr file."
+            )
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected an ENVI header file.") from error
+    text = raw.decode("utf-8-sig", errors="strict") if _is_utf8(raw) else raw.decode("latin-1")
+    lines = text.splitlines()
+    if not lines or not lines[0].strip().upper().startswith("ENVI"):
+        raise InputError(f"{path} does not begin with the line ENVI; expected an ENVI header file.")
+    header: dict[str, str] = {}
+    rest = iter(enumerate(lines[1:], start=2))
+    for number, line in rest:
+        if line.lstrip().startswith(";") or "=" not in line:
+            continue
+        name, _, value = line.partition("=")
+        value = value.strip()
+        if value.startswith("{"):
+            while "}" not in value:
+                following = next(rest, None)
+                if following is None:
+                    raise InputError(
+                        f"{path} opens a brace in line {number} ({name.strip()}) and never closes it; expected a "
+                        "complete ENVI header. It may be truncated."
+                    )
+                value += "\n" + following[1]
+        header[re.sub(r"\s+", " ", name.strip().lower())] = value.strip()
+    return header
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def number(header: Header, name: str, path: Path, default: int | None = None) -> int:
+    """Return a whole-number field, or `default` when it is absent; raise InputError when it is neither."""
+    text = header.get(name)
+    if text is None:
+        if default is None:
+            raise InputError(f"{path} has no field '{name}'; expected a whole number there. Add it to the header.")
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        raise InputError(f"{path} says '{name} = {text[:40]}'; expected a whole number.") from None
+    if value < 0:
+        raise InputError(f"{path} says '{name} = {value}'; expected a number that is not negative.")
+    return value
+
+
+def real(header: Header, name: str, path: Path) -> float | None:
+    """Return a field as a float, or None when it is absent or empty; raise InputError when it is no number."""
+    text = header.get(name, "").strip("{} \n")
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{path} says '{name} = {text[:40]}'; expected a number.") from None
+
+
+def words(header: Header, name: str) -> tuple[str, ...]:
+    """Return the entries of a list field, empty when it is absent."""
+    text = header.get(name, "").strip().removeprefix("{").split("}")[0]
+    entries = [entry.strip() for entry in text.split(",")]
+    if entries and not entries[-1]:  # a comma after the last entry
+        entries.pop()
+    return tuple(entries)
+
+
+def band_values(header: Header, name: str, bands: int, path: Path) -> Array | None:
+    """Return a field of one number a band as (B,) float64, or None when it is absent; raise InputError otherwise."""
+    entries = words(header, name)
+    if not entries:
+        return None
+    try:
+        values = np.array([float(entry) for entry in entries])
+    except ValueError:
+        raise InputError(f"{path} holds entries in '{name}' that are not numbers; expected {bands} numbers.") from None
+    if values.size != bands:
+        raise InputError(
+            f"{path} lists {values.size} values in '{name}' and says 'bands = {bands}'; expected one value a band. "
+            "Correct the header, or remove the field."
+        )
+    return values
+
+
+def wavelengths(header: Header, bands: int, path: Path) -> tuple[Array | None, list[str]]:
+    """Return the band centres in nanometres.
+
+    Args:
+        header: what `read_header` returned.
+        bands: number of bands B.
+        path: the header, for messages.
+
+    Returns:
+        (B,) float64 nm or None, and notes about a unit that was guessed.
+
+    Raises:
+        InputError: entries that are not numbers, or another number of them than bands.
+    """
+    values = band_values(header, "wavelength", bands, path)
+    if values is None:
+        return None, []
+    return nanometres(values, header.get("wavelength units", ""), "The header")
+
+
+def good_bands(header: Header, bands: int, path: Path) -> Array | None:
+    """Return the bad band list `bbl` as (B,) bool, True for good, or None when there is none."""
+    values = band_values(header, "bbl", bands, path)
+    return None if values is None else values > 0.5  # written as 0/1, 0.0/1.0, and as small floats by some tools
+
+
+def widths(header: Header, bands: int, path: Path, centres: Array | None, notes: list[str]) -> Array | None:
+    """Return the field fwhm in nanometres, in the unit that the wavelengths turned out to have, or None.
+
+    Args:
+        header: what `read_header` returned.
+        bands: number of bands B.
+        path: the header, for messages.
+        centres: (B,) nm, or None.
+        notes: gets a sentence where widths were left out.
+
+    Raises:
+        InputError: entries that are not numbers, or another number of them than bands.
+    """
+    values = band_values(header, "fwhm", bands, path)
+    listed = band_values(header, "wavelength", bands, path)
+    if values is None or centres is None or listed is None:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        if header.get("wavelength units", "").strip().lower() == "wavenumber":
+            values = centres**2 * values / 1e7  # d(1e7 / v) = 1e7 / v^2 dv
+        else:
+            values = values * (1000.0 if centres.max() > 100 * listed.max() else 1.0)
+    found, wrong = lengths(values, "The header", "widths (fwhm)")
+    notes += wrong
+    return found
+
+
+class Linear(NamedTuple):
+    """What makes values of the numbers in a file, band by band: stored * gain + offset; (B,) float64 each."""
+
+    gains: Array
+    offsets: Array
+
+
+# The words before "gain values" and "offset values": what makes reflectance goes before what makes radiance.
+_CONVERSIONS = ("data reflectance", "data")
+
+
+def conversion(
+    header: Header, bands: int, path: Path, good: Array | None, scale: float | None
+) -> tuple[float | None, Linear | None, list[str]]:
+    """Return what the stored numbers are divided by, or their gains and offsets, and what a header says of them.
+
+    value = stored * gain + offset, band by band, by `data reflectance gain values` and `data reflectance offset values`
+    where the header has them, else by `data gain values` and `data offset values`; a missing gain is 1, a missing
+    offset 0, and one number stands for all bands. Else value = stored / (reflectance scale factor).
+
+    Args:
+        header: what `read_header` returned.
+        bands: number of bands B.
+        path: the header, for messages.
+        good: (B,) bool or None; a band marked bad may have a gain of 0.
+        scale: what the user asks to divide by, which overrides all of these, or None.
+
+    Returns:
+        The divisor or None, gains and offsets or None (never both), and a note for what was applied or left aside.
+
+    Raises:
+        InputError: gains that are no numbers, of another count than bands, not finite, or 0 in a good band; or a
+            reflectance scale factor that says another thing than they do.
+    """
+    if scale is not None:
+        given = [name for word in _CONVERSIONS for name in _fields_of(word) if words(header, name)]
+        listed = "', '".join(given)
+        note = f"The header's '{listed}' were not applied, because a scale is asked for."
+        return scale, None, [note] if given else []
+    factor = real(header, "reflectance scale factor", path)
+    found = [(word, linear) for word in _CONVERSIONS if (linear := _linear(header, word, bands, path, good))]
+    if not found:
+        return factor, None, []
+    word, linear = found[0]
+    low, high = linear.gains.min(), linear.gains.max()
+    same = factor is not None and np.allclose(linear.gains * factor, 1.0, rtol=1e-5) and not linear.offsets.any()
+    if factor is not None and factor != 1 and not same:
+        raise InputError(
+            f"{path} says 'reflectance scale factor = {factor:g}', and '{word} gain values' of {_span(low, high)} with "
+            f"offsets of {_span(linear.offsets.min(), linear.offsets.max())}; expected one of the two, or gains of "
+            f"{1 / factor:g} without offsets. Remove the wrong one from the header, or pass scale to divide by "
+            "(--scale NUMBER), which overrides both."
+        )
+    if same:  # the same said twice
+        return factor, None, []
+    offsets = linear.offsets
+    notes = [
+        f"Values were multiplied by {_span(low, high)} and {_span(offsets.min(), offsets.max())} added, band by band, "
+        f"as '{word} gain values' and '{word} offset values' of the header say."
+    ]
+    notes += [f"The header's '{other} gain values' were not applied beside these." for other, _ in found[1:]]
+    return None, linear, notes
+
+
+def _fields_of(word: str) -> tuple[str, str]:
+    return f"{word} gain values", f"{word} offset values"
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _linear(header: Header, word: str, bands: int, path: Path, good: Array | None) -> Linear | None:
+    """Return gains and offsets of the fields that begin with a word, or None where they are missing or say nothing."""
+    held = []
+    for name, default in zip(_fields_of(word), (1.0, 0.0), strict=True):
+        listed = words(header, name)
+        values = band_values(header, name, 1 if len(listed) == 1 else bands, path)
+        held.append(np.full(bands, default if values is None else values[0]) if len(listed) <= 1 else values)
+    gains, offsets = held
+    assert gains is not None and offsets is not None  # `band_values` has as many as there are words
+    if (gains == 1).all() and (offsets == 0).all():
+        return None
+    counted = np.ones(bands, np.bool_) if good is None else good
+    wrong = ~np.isfinite(gains) | ~np.isfinite(offsets) | ((gains == 0) & counted)
+    if wrong.any():
+        band = int(np.flatnonzero(wrong)[0])
+        raise InputError(
+            f"{path} says gain {gains[band]:g} and offset {offsets[band]:g} of band {band + 1} in '{word} gain values' "
+            f"and '{word} offset values'; expected finite numbers, and no gain of 0 in a good band. Correct the "
+            "header, or pass scale to divide by (--scale NUMBER), which overrides them."
+        )
+    return Linear(gains, offsets)
+
+
+def ground_fields(header: Header) -> dict[str, str]:
+    """Return the fields that place the picture on the ground, as they stand."""
+    return {name: header[name] for name in GROUND_FIELDS if name in header}
+
+
+def braces(entries: Sequence[Any]) -> str:
+    """Return a list value for a header; commas and braces inside entries, which ENVI cannot hold, become ; ( )."""
+    table = str.maketrans({",": ";", "{": "(", "}": ")", "\n": " "})
+    return "{\n " + ",\n ".join(str(entry).translate(table) for entry in entries) + "}"
+
+
+def format_header(fields: Mapping[str, Any]) -> str:
+    """Return the text of a header file; values are written as they are, in order."""
+    return "ENVI\n" + "".join(f"{name} = {value}\n" for name, value in fields.items())

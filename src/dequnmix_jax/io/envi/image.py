@@ -1,0 +1,300 @@
+"""Read ENVI images and spectral libraries."""
+
+import gzip
+import math
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.io import georaster, geotiff
+from dequnmix_jax.io.bands import without_ignored
+from dequnmix_jax.io.envi import header as envi
+from dequnmix_jax.io.raw import read_window
+from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.scenes.source import Source, Stored, Window
+from dequnmix_jax.scenes.values import check_unpacked, gained, looks_sheared, missing_value, scaled_and_masked
+
+_SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".sli", ".lib", ".tif", ".tiff", ".gz")
+
+# Order of the axes in the file and the permutation to (lines, samples, bands).
+_LAYOUTS = {"bsq": ("bls", (1, 2, 0)), "bil": ("lbs", (0, 2, 1)), "bip": ("lsb", (0, 1, 2))}
+
+
+def _pair(path: Path) -> tuple[Path, Path]:
+    """Return the header and the data file when given either."""
+    if path.suffix.lower() != ".hdr":
+        header = envi.find_header(path)
+        if header is None:
+            raise InputError(
+                f"{path} has no ENVI header beside it; expected {path.name}.hdr or {path.stem}.hdr. Copy both files "
+                "together."
+            )
+        if not path.is_file():
+            raise InputError(f"{path} does not exist, though its header {header.name} does. Copy both files together.")
+        return header, path
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; expected an ENVI header file.")
+    stem = path.name[:-4]
+    beside = {entry.name.lower(): entry for entry in path.parent.iterdir() if entry.is_file()}
+    found = [beside[name] for suffix in _SUFFIXES if (name := f"{stem}{suffix}".lower()) in beside]
+    if not found:
+        raise InputError(
+            f"{path} has no data file beside it; expected {stem}, {stem}.img, {stem}.dat or the like. Copy both files "
+            "together, or pass the data file."
+        )
+    if len(found) > 1:
+        names = ", ".join(entry.name for entry in found)
+        raise InputError(f"{path} could describe {names}; expected one data file. Pass the data file instead.")
+    return path, found[0]
+
+
+def _layout(header: envi.Header, path: Path) -> tuple[tuple[int, int, int], np.dtype[Any], int, str, list[str]]:
+    """Return (lines, samples, bands), data type, offset, interleave and notes of what was missing."""
+    notes = []
+    lines, samples, bands = (envi.number(header, name, path) for name in ("lines", "samples", "bands"))
+    if 0 in (lines, samples, bands):
+        raise InputError(
+            f"{path} says {lines} lines, {samples} samples and {bands} bands; expected at least one of each."
+        )
+    code = envi.number(header, "data type", path)
+    if code not in envi.DATA_TYPES:
+        what = "complex numbers" if code in (6, 9) else "no type of ENVI"
+        known = ", ".join(str(key) for key in envi.DATA_TYPES)
+        raise InputError(f"{path} says 'data type = {code}', {what}; expected a real type, one of {known}.")
+    dtype = np.dtype(envi.DATA_TYPES[code])
+    if "byte order" not in header and dtype.itemsize > 1:
+        notes.append("The header has no byte order; little-endian (0) was assumed.")
+    order = envi.number(header, "byte order", path, 0)
+    if order not in (0, 1):
+        raise InputError(f"{path} says 'byte order = {order}'; expected 0 (little-endian) or 1 (big-endian).")
+    if "header offset" not in header:
+        notes.append("The header has no header offset; 0 was assumed.")
+    if "interleave" not in header and bands > 1:
+        notes.append("The header has no interleave; bsq was assumed.")
+    interleave = header.get("interleave", "bsq").strip().lower()
+    if interleave not in envi.INTERLEAVES and interleave != "tif":
+        raise InputError(f"{path} says 'interleave = {interleave}'; expected bsq, bil or bip.")
+    offset = envi.number(header, "header offset", path, 0)
+    return (lines, samples, bands), dtype.newbyteorder("<" if order == 0 else ">"), offset, interleave, notes
+
+
+def _size_message(path: Path, size: int, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int) -> str:
+    lines, samples, bands = shape
+    expected = offset + lines * samples * bands * dtype.itemsize
+    message = (
+        f"{path} holds {size} bytes and its header describes {expected} ({lines} lines x {samples} samples x {bands} "
+        f"bands x {dtype.itemsize} bytes, offset {offset}); expected the two to agree. "
+    )
+    pixels = lines * samples * bands
+    for itemsize in (1, 2, 4, 8):
+        if size == offset + pixels * itemsize:
+            return message + f"The file would fit a data type of {itemsize} bytes: correct 'data type'."
+    if 0 < size - expected <= 65536:
+        return (
+            message + f"It would fit with 'header offset = {offset + size - expected}', if something precedes the data."
+        )
+    return message + ("The file may be truncated." if size < expected else "The header may belong to another file.")
+
+
+def _zipped(path: Path, header: envi.Header, expected: int) -> bool:
+    with path.open("rb") as file:
+        marked = file.read(2) == b"\x1f\x8b"
+    return header.get("file compression", "0").strip() == "1" or (marked and path.stat().st_size != expected)
+
+
+def _raw(path: Path, header: envi.Header, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int) -> Array:
+    """Return the values as one flat array, memory-mapped when the file is not compressed."""
+    expected = offset + math.prod(shape) * dtype.itemsize
+    size = path.stat().st_size
+    if _zipped(path, header, expected):
+        check_unpacked(expected, size, path)
+        try:
+            with gzip.open(path, "rb") as file:
+                data = file.read(expected + 1)  # one byte more shows that there is more, without unpacking all of it
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(
+                f"{path} cannot be unpacked ({error}); it should be gzip-compressed and is damaged, truncated or not "
+                "compressed. Copy it again, or correct 'file compression'."
+            ) from error
+        if len(data) != expected:
+            size = len(data) if len(data) < expected else expected + 1
+            raise InputError(_size_message(path, size, shape, dtype, offset).replace("holds", "holds, unpacked,", 1))
+        return np.frombuffer(data, dtype, offset=offset)
+    if size != expected:
+        raise InputError(_size_message(path, size, shape, dtype, offset))
+    return np.memmap(path, dtype, "r", offset=offset)
+
+
+def _arranged(flat: Array, shape: tuple[int, int, int], interleave: str) -> Array:
+    sizes = dict(zip("lsb", shape, strict=True))
+    axes, permutation = _LAYOUTS[interleave]
+    return flat.reshape([sizes[axis] for axis in axes]).transpose(permutation)
+
+
+def _of_tiff(path: Path, shape: tuple[int, int, int]) -> tuple[Callable[[Window | None], Stored], Ground | None]:
+    found, ground = geotiff.outline(path)
+    if found != shape:
+        raise InputError(
+            f"{path} holds {found} (lines, samples, bands) and its header says {shape}; expected the two to agree."
+        )
+    return lambda window: Stored(geotiff.values(path, window)), ground
+
+
+def _of_raw(
+    path: Path,
+    header_path: Path,
+    header: envi.Header,
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    offset: int,
+    interleave: str,
+) -> tuple[Callable[[Window | None], Stored], bool]:
+    lines, samples, bands = shape
+    expected = offset + math.prod(shape) * dtype.itemsize
+    zipped = _zipped(path, header, expected)
+    if not zipped and path.stat().st_size != expected:
+        raise InputError(_size_message(path, path.stat().st_size, shape, dtype, offset))
+
+    def stored(window: Window | None) -> Stored:
+        if window is not None and not zipped:
+            return Stored(read_window(path, shape, dtype, offset, interleave, window))
+        flat = _raw(path, header, shape, dtype, offset)
+        values = _arranged(flat, shape, interleave)
+        if window is not None:
+            return Stored(values[window])
+        swapped = _arranged(flat, (samples, lines, bands), interleave)
+        if lines == samples or not looks_sheared(values[:, :, bands // 2], swapped[:, :, bands // 2]):
+            return Stored(values)
+        note = (
+            f"The picture looks sheared with {lines} lines of {samples} samples and smooth with {samples} lines of "
+            f"{lines}; samples and lines may be swapped in {header_path.name}."
+        )
+        return Stored(values, None, (note,))
+
+    return stored, not zipped
+
+
+def read_image(
+    path: str | os.PathLike[str],
+    *,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Scene:
+    """Read an ENVI image: bsq, bil or bip, any real data type, both byte orders, also gzip-compressed inside.
+
+    Plain float32 bip files are memory-mapped; others are converted to float32 in C order. Pixels with the data
+    ignore value in a good band are masked and set to 0. That samples and lines are swapped in a header cannot be
+    known from sizes; when the picture looks sheared because of it, a note says so.
+
+    Args:
+        path: the header or the data file; a TIFF with an ENVI header needs the extra `geo`.
+        nodata: value of missing pixels as it stands in the file; overrides the header's data ignore value. NaN and
+            infinity are missing wherever there is one.
+        scale: divide the values by this; overrides the header's reflectance scale factor, gains and offsets.
+        saturation: value from which a pixel is saturated, as it stands in the file; overrides a header field
+            `saturation value`, which ENVI itself does not know and some instruments write.
+        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+
+    Returns:
+        A Scene with wavelengths in nm, good bands, mask, ground fields and notes.
+
+    Raises:
+        InputError: a file is missing, damaged or truncated, or header and file disagree.
+    """
+    return open_image(path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
+
+
+def open_image(
+    path: str | os.PathLike[str],
+    *,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Source:
+    """Open an ENVI image without reading it; arguments and errors as for `read_image`."""
+    header_path, data_path = _pair(Path(path))
+    header = envi.read_header(header_path)
+    file_type = header.get("file type", "").lower()
+    if "spectral library" in file_type:
+        raise InputError(f"{data_path} is a spectral library, not an image; read it with envi.read_library.")
+    shape, dtype, offset, interleave, notes = _layout(header, header_path)
+    ground = None
+    lazy = True
+    if "tif" in file_type or interleave == "tif" or data_path.suffix.lower() in (".tif", ".tiff"):
+        stored, ground = _of_tiff(data_path, shape)
+    else:
+        stored, lazy = _of_raw(data_path, header_path, header, shape, dtype, offset, interleave)
+    centres, unit_notes = envi.wavelengths(header, shape[2], header_path)
+    fwhm = envi.widths(header, shape[2], header_path, centres, unit_notes)
+    good = envi.good_bands(header, shape[2], header_path)
+    good, ignore_notes = without_ignored(good, centres, shape[2], ignore, str(header_path))
+    factor, linear, gain_notes = envi.conversion(header, shape[2], header_path, good, scale)
+    fields = envi.ground_fields(header)
+    if ground is not None and "map info" not in fields:  # the TIFF knows what the header does not
+        fields |= georaster.header_fields(ground, notes)
+    return Source(
+        shape,
+        stored,
+        nodata=missing_value(nodata, envi.real(header, "data ignore value", header_path)),
+        scale=factor,
+        gains=None if linear is None else linear.gains,
+        offsets=None if linear is None else linear.offsets,
+        saturation=envi.real(header, "saturation value", header_path) if saturation is None else saturation,
+        lazy=lazy,
+        wavelengths=centres,
+        good_bands=good,
+        name=data_path.stem,
+        source=data_path,
+        crs=fields,
+        notes=(*notes, *unit_notes, *ignore_notes, *gain_notes),
+        ground=ground,
+        fwhm=fwhm,
+    )
+
+
+def read_library(
+    path: str | os.PathLike[str], *, scale: float | None = None
+) -> tuple[Array, tuple[str, ...], Array | None]:
+    """Read an ENVI spectral library.
+
+    Args:
+        path: the library (.sli, .lib) or its header.
+        scale: divide the values by this; overrides the header's reflectance scale factor, gains and offsets. Libraries
+            in reflectance times 10,000 whose header says 1 exist (that of HySU).
+
+    Returns:
+        Spectra (K, B) float32, their K names, wavelengths (B,) nm or None.
+
+    Raises:
+        InputError: as for `read_image`, or the file is an image.
+    """
+    values, names, header, header_path = library_values(Path(path))
+    factor, linear, _ = envi.conversion(header, values.shape[1], header_path, None, scale)
+    spectra, _, _ = scaled_and_masked(values[None], None, factor, None)
+    if linear is not None:
+        spectra = gained(values[None], linear.gains, linear.offsets, None)
+    centres, _ = envi.wavelengths(header, values.shape[1], header_path)
+    return spectra[0], names, centres
+
+
+def library_values(path: Path) -> tuple[Array, tuple[str, ...], envi.Header, Path]:
+    """Return the values (K, B) of a spectral library as they stand in the file, K names, the header and its path."""
+    header_path, data_path = _pair(path)
+    header = envi.read_header(header_path)
+    (count, bands, planes), dtype, offset, _, _ = _layout(header, header_path)
+    if "spectral library" not in header.get("file type", "").lower() or planes != 1:
+        raise InputError(f"{data_path} is an image, not a spectral library; read it with read_image.")
+    values = _raw(data_path, header, (count, bands, 1), dtype, offset).reshape(count, bands)
+    names = envi.words(header, "spectra names")
+    if len(names) != count:
+        names = tuple(f"spectrum {i + 1}" for i in range(count))
+    return values, names, header, header_path

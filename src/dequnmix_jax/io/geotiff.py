@@ -1,0 +1,261 @@
+"""Read GeoTIFF: bands, their wavelengths from any of the places where programs put them, masks, scales, and the ground.
+
+Wavelengths are looked for in this order, and taken where every band has one:
+
+| where | who writes it |
+| --- | --- |
+| band metadata CENTRAL_WAVELENGTH_UM and FWHM_UM in the domain IMAGERY | GDAL from 3.10 |
+| band metadata wavelength, wavelength_units, fwhm, bbl | GDAL from ENVI files, EnMAP-Box |
+| metadata wavelength, wavelength_units, fwhm, bbl of the whole file, plain or in the domain ENVI | the same |
+| band descriptions such as "450.0 nm" or "band 19 (0.513 Micrometers)" | GDAL, QGIS, many scripts |
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.io import georaster
+from dequnmix_jax.io.bands import lengths, nanometres, without_ignored
+from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.scenes.source import Source, Stored, Window
+from dequnmix_jax.scenes.values import check_declared, mask_nodata, missing_value
+
+_LENGTH = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(nm|nanomet\w*|um|µm|μm|micromet\w*|microns?)\b", re.IGNORECASE)
+
+# Rows are read in blocks of about this many bytes, so that the file and the cube do not both lie in memory.
+_BLOCK = 64 * 2**20
+
+# In metres no imaging spectrometer's band lies below this many nanometres: plain numbers below it count bands.
+_SHORTEST_NANOMETRES = 200.0
+
+
+def outline(path: Path) -> tuple[tuple[int, int, int], Ground | None]:
+    """Return the shape (H, W, B) of all bands, and where the file lies.
+
+    Raises:
+        InputError: the file cannot be read, or rasterio is not installed.
+    """
+    with georaster.opened(path, driver="GTiff") as file:
+        return (file.height, file.width, file.count), georaster.ground_of(file)
+
+
+def values(path: Path, window: Window | None = None) -> Array:
+    """Return the values of all bands (H, W, B), or those in a window, as they stand in the file.
+
+    Raises:
+        InputError: the file cannot be read, or rasterio is not installed.
+    """
+    with georaster.opened(path, driver="GTiff") as file:
+        return _read(file, list(file.indexes), window)
+
+
+def _read(file: Any, bands: list[int], window: Window | None = None) -> Array:
+    kinds = {np.dtype(kind) for kind in file.dtypes}
+    if any(kind.kind not in "iuf" for kind in kinds):
+        found = ", ".join(sorted(kind.name for kind in kinds))
+        raise InputError(f"{file.name} holds {found}; expected real numbers in every band.")
+    dtype = np.result_type(*kinds)
+    path = Path(file.name)
+    shape = (file.height, file.width, len(bands))
+    check_declared(shape, dtype.itemsize, path.stat().st_size if path.is_file() else 0, path)
+    area = Window(slice(0, file.height), slice(0, file.width)) if window is None else window
+    cube = np.empty((*area.shape, len(bands)), dtype)
+    begin, end, columns = area.rows.start, area.rows.stop, (area.columns.start, area.columns.stop)
+    rows = max(1, _BLOCK // (area.shape[1] * len(bands) * dtype.itemsize))
+    rows = -(-rows // file.block_shapes[0][0]) * file.block_shapes[0][0]  # whole strips or tiles
+    first = begin
+    while first < end:
+        last = min((first // rows + 1) * rows, end)
+        block = file.read(bands, window=((first, last), columns))
+        cube[first - begin : last - begin] = block.transpose(1, 2, 0)
+        first = last
+    return cube
+
+
+def _lower(tags: dict[str, str]) -> dict[str, str]:
+    return {name.lower().replace(" ", "_"): text for name, text in tags.items()}
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text) if text is not None else np.nan
+    except ValueError:
+        return np.nan
+
+
+def _listed(text: str | None, count: int) -> Array:
+    entries = (text or "").strip().strip("{}").split(",")
+    found = np.array([_number(entry) for entry in entries])
+    return found if found.size == count else np.full(count, np.nan)
+
+
+class _Spectral:
+    """What the metadata of an open file say about its bands; arrays are None where a band has no value."""
+
+    def __init__(self, file: Any, bands: list[int]) -> None:
+        count = len(bands)
+        whole = _lower(file.tags()) | _lower(file.tags(ns="ENVI"))
+        own = [_lower(file.tags(band)) | _lower(file.tags(band, ns="ENVI")) for band in bands]
+        imagery = [_lower(file.tags(band, ns="IMAGERY")) for band in bands]
+
+        def each(tags: list[dict[str, str]], name: str) -> Array:
+            return np.array([_number(entry.get(name)) for entry in tags])
+
+        described = [_LENGTH.search(file.descriptions[band - 1] or "") for band in bands]
+        alone = np.array([_number(file.descriptions[band - 1]) for band in bands])
+        units = {found[2].lower() for found in described if found}
+        candidates: list[tuple[Array, Array, str]] = [
+            (each(imagery, "central_wavelength_um"), each(imagery, "fwhm_um"), "um"),
+            (each(own, "wavelength"), each(own, "fwhm"), own[0].get("wavelength_units", "")),
+            (_listed(whole.get("wavelength"), count), _listed(whole.get("fwhm"), count),
+             whole.get("wavelength_units", "")),
+        ]  # fmt: skip
+        nothing = np.full(count, np.nan)
+        if len(units) == 1:
+            candidates.append((np.array([_number(m[1] if m else None) for m in described]), nothing, units.pop()))
+        if np.isfinite(alone).all() and alone.min() >= _SHORTEST_NANOMETRES:
+            candidates.append((alone, nothing, ""))
+        self.wavelengths: Array | None = None
+        self.fwhm: Array | None = None
+        self.notes: list[str] = []
+        for centres, widths, unit in candidates:
+            if np.isnan(centres).any():
+                continue
+            self.wavelengths, said = nanometres(centres, unit)
+            self.notes += said
+            if self.wavelengths is None:
+                continue
+            if not np.isnan(widths).any():
+                with np.errstate(over="ignore"):
+                    widths = widths * (self.wavelengths[0] / centres[0])
+                self.fwhm, wrong = lengths(widths, "The file", "widths (fwhm)")
+                self.notes += wrong
+            break
+        good = each(own, "bbl")
+        if not np.isfinite(good).all():
+            good = _listed(whole.get("bbl"), count)
+        self.good = good > 0.5 if np.isfinite(good).all() else None
+        self.scale = _number(whole.get("reflectance_scale_factor"))
+        self.saturation = _number(whole.get("saturation_value"))
+
+
+def read_image(
+    path: Path,
+    *,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Scene:
+    """Read a GeoTIFF; an alpha band, a mask band and the nodata value of every band become the mask.
+
+    Args:
+        path: the file; needs the extra `geo`.
+        nodata: value of missing pixels as it stands in the file; overrides the file's own in all bands.
+        scale: divide the values by this; overrides the scales and offsets of the file.
+        saturation: value from which a pixel is saturated, as it stands in the file; overrides the metadata
+            `saturation_value` of the file, where it has that.
+        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+
+    Returns:
+        A Scene with coordinate system and transform.
+
+    Raises:
+        InputError: the file is damaged or of complex numbers, or rasterio is not installed.
+    """
+    return open_image(path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
+
+
+def open_image(
+    path: Path,
+    *,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Source:
+    """Open a GeoTIFF without reading it; arguments and errors as for `read_image`."""
+    with georaster.opened(path, driver="GTiff") as file:
+        alphas = [band for band, kind in zip(file.indexes, file.colorinterp, strict=True) if kind.name == "alpha"]
+        bands = [band for band in file.indexes if band not in alphas]
+        if not bands:
+            raise InputError(f"{path} holds nothing but alpha bands; expected a scene of spectral bands.")
+        spectral = _Spectral(file, bands)
+        shape = (file.height, file.width, len(bands))
+        own_nodata = [file.nodatavals[band - 1] for band in bands]
+        gains = np.array([file.scales[band - 1] for band in bands], np.float64)
+        offsets = np.array([file.offsets[band - 1] for band in bands], np.float64)
+        ground = georaster.ground_of(file)
+        unplaced = ground is None and bool(file.gcps[0])
+    good, ignore_notes = without_ignored(spectral.good, spectral.wavelengths, len(bands), ignore, str(path))
+    notes = [*spectral.notes, *ignore_notes]
+    if alphas:
+        notes.append("The alpha band became the mask and is no spectral band.")
+    if unplaced:
+        notes.append("The file has ground control points and no transform; outputs are not placed on the ground.")
+    each_its_own = (nodata is None or bool(np.isnan(nodata))) and len(set(map(str, own_nodata))) > 1
+    # Beside the value of each band NaN and infinity are missing.
+    nodata = np.nan if each_its_own else missing_value(nodata, own_nodata[0])
+
+    def stored(window: Window | None) -> Stored:
+        with georaster.opened(path, driver="GTiff") as file:
+            cube, seen = _read(file, bands, window), _seen(file, alphas, bands, window)
+        if not each_its_own:
+            return Stored(cube, seen)
+        full = _full_in_every_band(cube, own_nodata, good)
+        note = f"{int((~full).sum())} of {full.size} pixels hold the nodata value of one of their bands."
+        return Stored(cube, full if seen is None else seen & full, (note,))
+
+    plain = (gains == 1).all() and (offsets == 0).all()
+    if scale is None and plain and np.isfinite(spectral.scale):
+        scale = spectral.scale
+    scaled = scale is None and not plain
+    if scaled:
+        lowest, highest = gains.min(), gains.max()
+        span = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
+        notes.append(f"Values were multiplied by {span}, the scale in the file, and its offsets were added.")
+    fields = georaster.header_fields(ground, notes)
+    return Source(
+        shape,
+        stored,
+        nodata=nodata,
+        scale=scale,
+        saturation=spectral.saturation if saturation is None and np.isfinite(spectral.saturation) else saturation,
+        gains=gains if scaled else None,
+        offsets=offsets if scaled else None,
+        wavelengths=spectral.wavelengths,
+        good_bands=good,
+        name=path.stem,
+        source=path,
+        crs=fields,
+        notes=tuple(notes),
+        ground=ground,
+        fwhm=spectral.fwhm,
+    )
+
+
+def _seen(file: Any, alphas: list[int], bands: list[int], window: Window | None) -> Array | None:
+    """Return the file's own mask (H, W), True where valid, from its alpha band or mask band, or None."""
+    seen = None
+    area = None if window is None else tuple((side.start, side.stop) for side in window)
+    for band in alphas:
+        shown = file.read(band, window=area) > 0
+        seen = shown if seen is None else seen & shown
+    flags = {flag.name for flag in file.mask_flag_enums[bands[0] - 1]}
+    if "per_dataset" in flags and "alpha" not in flags:
+        shown = file.read_masks(bands[0], window=area) > 0
+        seen = shown if seen is None else seen & shown
+    return seen
+
+
+def _full_in_every_band(cube: Array, own_nodata: list[float | None], good: Array | None) -> Array:
+    full = np.ones(cube.shape[:2], np.bool_)
+    for band, missing in enumerate(own_nodata):
+        if missing is not None and (good is None or good[band]):
+            full &= mask_nodata(cube[:, :, band : band + 1], missing)
+    return full

@@ -1,0 +1,326 @@
+"""From an array whose axes may have names to a scene: xarray's conventions, read without xarray.
+
+Axes are told by their names, in any case (`y`, `row`, `lat`, `downtrack`; `x`, `column`, `lon`, `crosstrack`; `band`,
+`wavelength`, `channel`), and one nameless axis by what is left. Other axes must have length one. Without names the
+array is (rows, columns, bands).
+"""
+
+import base64
+import binascii
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.io import georaster, pixel_order
+from dequnmix_jax.io.bands import lengths, nanometres, without_ignored
+from dequnmix_jax.io.placement import Variable, ground_of
+from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.scenes.source import Source, Stored, Window
+from dequnmix_jax.scenes.values import missing_value
+
+
+def _variable(held: Any) -> Variable:
+    return Variable(held, tuple(str(dim) for dim in getattr(held, "dims", ())), getattr(held, "attrs", {}))
+
+
+def _coordinate(held: Any) -> Variable:
+    return Variable(np.asarray(held), tuple(str(dim) for dim in held.dims), held.attrs)
+
+
+def read_array(
+    held: Any,
+    *,
+    variable: str | None = None,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Scene:
+    """Return the scene that an object in memory holds.
+
+    Args:
+        held: an array of numpy, jax, dask, h5py or zarr, (rows, columns, bands), of which a masked one keeps its mask;
+            or an xarray DataArray, whose axes are told by their names, with its coordinates wavelength, fwhm,
+            good_wavelengths or bbl, x, y, spatial_ref; or an xarray Dataset with the name of one.
+        variable: the name of the cube in a Dataset.
+        nodata: value of missing data; what the attributes say by default.
+        scale: divide the values by this, in place of scale_factor and add_offset of the attributes.
+        saturation: value from which a pixel is saturated.
+        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+
+    Returns:
+        A Scene.
+
+    Raises:
+        InputError: the object has no shape or cannot be sliced, or its axes cannot be told.
+    """
+    return open_array(held, variable=variable, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
+
+
+def open_array(
+    held: Any,
+    *,
+    variable: str | None = None,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Source:
+    """Return an object in memory, or one that reads when it is sliced, as a source; the rest as for `read_array`."""
+    if hasattr(held, "data_vars"):
+        names = [str(name) for name in held.data_vars]
+        cubes = [name for name in names if getattr(held[name], "ndim", 0) >= 3]
+        chosen = variable if variable is not None else (cubes[0] if len(cubes) == 1 else None)
+        if chosen not in names:
+            raise InputError(
+                f"The data set holds {', '.join(names) or 'nothing'}; expected one cube, or its name. Pass "
+                "variable=NAME, or the array itself."
+            )
+        held = held[chosen]
+    if not (hasattr(held, "shape") and hasattr(held, "__getitem__")):
+        raise InputError(
+            f"{type(held).__name__} is neither a path nor an array; expected one of these, (rows, columns, bands)."
+        )
+    others: dict[str, Variable] = {}
+    for name, coordinate in getattr(held, "coords", {}).items():
+        others[str(name)] = _coordinate(coordinate)
+    # xarray moves the fill value there when it has put NaN in its place.
+    missing = np.nan if "_FillValue" in getattr(held, "encoding", {}) else None
+    if missing is not None and np.dtype(held.dtype).kind != "f":
+        missing = None
+    return source_from(
+        _variable(held),
+        others,
+        name=str(getattr(held, "name", "") or ""),
+        missing=missing,
+        nodata=nodata,
+        scale=scale,
+        saturation=saturation,
+        ignore=ignore,
+    )
+
+
+_AXES = (
+    ("y", "row", "rows", "line", "lines", "lat", "latitude", "northing", "downtrack", "height"),
+    (
+        "x",
+        "column",
+        "columns",
+        "col",
+        "cols",
+        "sample",
+        "samples",
+        "lon",
+        "longitude",
+        "easting",
+        "crosstrack",
+        "width",
+    ),
+    ("band", "bands", "wavelength", "wavelengths", "wavelengths_nm", "wl", "channel", "channels", "spectral", "lambda"),
+)  # fmt: skip
+_CENTRES = ("wavelengths_nm", "wavelength_nm", "wavelength", "wavelengths", "center_wavelength", "wl", "lambda")
+_GOOD = ("good_wavelengths", "good_bands", "bbl")
+_FILLS = ("_FillValue", "missing_value", "nodata")
+
+
+def _order(dims: tuple[str, ...], shape: tuple[int, ...], label: str) -> list[int]:
+    """Return the axes of rows, columns and bands."""
+    found: list[int | None] = [None, None, None]
+    rest = []
+    for axis, dim in enumerate(dims):
+        role = next((i for i, names in enumerate(_AXES) if str(dim).lower() in names), None)
+        if role is not None and found[role] is None:
+            found[role] = axis
+        elif shape[axis] > 1 or len(shape) == 3:
+            rest.append(axis)
+    if len(rest) == found.count(None) == 1:
+        found[found.index(None)] = rest.pop()
+    axes = [axis for axis in found if axis is not None]
+    if len(axes) < 3 or rest:
+        named = ", ".join(f"{dim} ({size})" for dim, size in zip(dims, shape, strict=True))
+        raise InputError(
+            f"{label} has the axes {named}; expected rows, columns and bands, named y, x and band or wavelength. "
+            "Rename them, and select one of what else there is."
+        )
+    return axes
+
+
+def _unread(variable: Variable, bands: int | None, label: str) -> tuple[tuple[int, ...], list[str]]:
+    """Return the axes of rows, columns and bands in what is stored, and notes on how they were told.
+
+    Args:
+        variable: an array of three axes, or more of length one.
+        bands: how many wavelengths are known, or None.
+        label: its name, for messages.
+
+    Raises:
+        InputError: not three axes, or axes that cannot be told.
+    """
+    shape = tuple(variable.values.shape)
+    if variable.dims and len(variable.dims) == len(shape):
+        return tuple(_order(variable.dims, shape, label)), []
+    if len(shape) != 3:
+        raise InputError(f"{label} has shape {shape}; expected (rows, columns, bands).")
+    # Of the shape alone it is told, by an array that takes no memory.
+    turned, notes = pixel_order.bands_last(np.broadcast_to(np.zeros((), np.int8), shape), bands, label)
+    return ((0, 1, 2) if turned.shape == shape else (1, 2, 0)), notes
+
+
+def _taken(values: Any, axes: tuple[int, ...], window: Window | None, good: Array | None, label: str) -> Stored:
+    """Return what an array holds in a window, or all of it, as (rows, columns, bands), and the mask that it carries.
+
+    A pixel is masked where a good band of it is.
+    """
+    if window is not None:
+        # Axes that are none of the three have length one.
+        places = dict(zip(axes, (*window, slice(None)), strict=True))
+        values = values[tuple(places.get(axis, slice(0, 1)) for axis in range(len(values.shape)))]
+    array, hidden = _real(values, label)
+    turned = _turned(array, axes)
+    if hidden is None:
+        return Stored(turned)
+    hidden = _turned(hidden, axes)
+    counted = hidden if good is None or not good.any() else hidden[:, :, good]
+    return Stored(turned, np.logical_not(np.any(counted, axis=2)))
+
+
+def _turned(array: Array, axes: tuple[int, ...]) -> Array:
+    for axis in sorted(set(range(array.ndim)) - set(axes), reverse=True):
+        array = array.take(0, axis)
+        axes = tuple(other - (other > axis) for other in axes)
+    return array.transpose(axes)
+
+
+def _real(values: Any, label: str) -> tuple[Array, Array | None]:
+    """Return what an array holds, and where it is masked: True, of the same shape, or None where it carries no mask."""
+    if not isinstance(values, np.ndarray | memoryview):
+        # What reads when it is sliced (netCDF4, h5py) may give a masked array, whose mask np.asarray would drop; and
+        # what has no __array__ numpy would ask for one number at a time.
+        values = values[(slice(None),) * len(values.shape)]
+        values = values.compute() if hasattr(values, "compute") else values  # dask
+        values = getattr(values, "values", values)  # xarray
+    hidden = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    array = np.ma.getdata(values) if hidden is not None else np.asarray(values)
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{label} has the data type {array.dtype}; expected real numbers.")
+    return array, hidden
+
+
+def _number(value: Any) -> float | None:
+    """Return an attribute as a number, or None; zarr 3 holds the fill value of xarray's floats in base64."""
+    if isinstance(value, str):
+        try:
+            return float(struct.unpack("<d", base64.b64decode(value, validate=True))[0])
+        except (binascii.Error, struct.error, ValueError):
+            pass
+    try:
+        return float(np.ravel(value)[0])
+    except (TypeError, ValueError, IndexError):
+        return None
+
+
+def _first(attributes: Mapping[str, Any], names: Sequence[str]) -> float | None:
+    return next((number for name in names if (number := _number(attributes.get(name))) is not None), None)
+
+
+def _along(others: Mapping[str, Variable], names: Sequence[str], size: int) -> tuple[str, Array, str] | None:
+    """Return the name, the values and the unit of the first of the names that has a number for each band."""
+    for name in names:
+        held = others.get(name)
+        if held is not None and tuple(held.values.shape) == (size,):
+            values = np.asarray(held.values[...])
+            if values.dtype.kind in "biuf":
+                unit = "nm" if name.endswith("_nm") else str(held.attributes.get("units", ""))
+                return name, values.astype(np.float64), unit
+    return None
+
+
+def source_from(
+    variable: Variable,
+    others: Mapping[str, Variable],
+    *,
+    name: str = "",
+    source: Path | None = None,
+    missing: float | None = None,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Source:
+    """Return the scene of a cube and what lies beside it, unread.
+
+    Args:
+        variable: the cube.
+        others: coordinates and arrays beside it by name: wavelength (with units), fwhm, good_wavelengths or bbl, x, y,
+            spatial_ref.
+        name: name of the scene.
+        source: the file, or None.
+        missing: value of missing data when the attributes of the cube say none.
+        nodata: value of missing data; overrides what the attributes say.
+        scale: divide the values by this; overrides scale_factor and add_offset of the attributes.
+        saturation: value from which a pixel is saturated.
+        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+
+    Returns:
+        A Source with notes on what was assumed.
+
+    Raises:
+        InputError: axes that cannot be told, values that are no real numbers.
+    """
+    label = f"{source or name or 'The array'}"
+    known = next((held.values.shape[0] for word in _CENTRES if (held := others.get(word)) and held.values.shape), None)
+    order, notes = _unread(variable, known, label)
+    height, width, bands = (int(variable.values.shape[axis]) for axis in order)
+    dims = [str(dim) for dim in variable.dims]
+    spectral = next((dim for dim in dims if dim.lower() in _AXES[2]), None)
+    found = _along(others, _CENTRES, bands)
+    if found is None and spectral is not None:  # a coordinate `band` that has a unit of length holds wavelengths
+        found = _along(others, [spectral], bands)
+        if found is not None and found[2].lower() not in ("nm", "um", "µm", "nanometers", "nanometres", "micrometers"):
+            found = None
+    wavelengths: Array | None = None
+    fwhm: Array | None = None
+    if found is not None:
+        wavelengths, unit_notes = nanometres(found[1], found[2], f"{found[0]} of {label}")
+        notes += unit_notes
+        widths = _along(others, ("fwhm", "fwhm_nm"), bands)
+        if widths is not None and wavelengths is not None:
+            with np.errstate(over="ignore"):
+                fwhm = widths[1] * (wavelengths[0] / found[1][0] if widths[0] == "fwhm" else 1.0)
+            fwhm, width_notes = lengths(fwhm, label, "widths (fwhm)")
+            notes += width_notes
+    listed = _along(others, _GOOD, bands)
+    good = None if listed is None else listed[1] > 0.5
+    good, ignore_notes = without_ignored(good, wavelengths, bands, ignore, label)
+    declared = _first(variable.attributes, _FILLS)
+    nodata = missing_value(nodata, missing if declared is None else declared)
+    gain, offset = (_first(variable.attributes, (word,)) for word in ("scale_factor", "add_offset"))
+    gains = offsets = None
+    if scale is None and (gain not in (None, 1.0) or offset not in (None, 0.0)):
+        gain, offset = 1.0 if gain is None else gain, 0.0 if offset is None else offset
+        gains, offsets = np.full(bands, gain), np.full(bands, offset)
+        notes.append(f"Values were multiplied by {gain:g} and {offset:g} added, as the attributes say.")
+    axes = [next((dim for dim in dims if dim.lower() in names), "") for names in _AXES[:2]]
+    ground = ground_of(variable, others, axes, (height, width), notes)
+    fields = georaster.header_fields(ground, notes)
+    return Source(
+        (height, width, bands),
+        lambda window: _taken(variable.values, order, window, good, label),
+        nodata=nodata,
+        scale=scale,
+        saturation=saturation,
+        gains=gains,
+        offsets=offsets,
+        wavelengths=wavelengths,
+        good_bands=good,
+        name=name,
+        source=source,
+        crs=fields,
+        notes=(*notes, *ignore_notes),
+        ground=ground,
+        fwhm=fwhm,
+    )

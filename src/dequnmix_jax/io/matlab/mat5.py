@@ -1,0 +1,143 @@
+"""Read MATLAB files of version 5 to 7.2: real and complex arrays, text, and cells of these.
+
+scipy reads them too, but takes types and lengths of a file on trust and ends the process on a damaged one. Structs,
+objects, sparse arrays and functions are left out, as from version 7.3.
+
+Reference:
+    The MathWorks, MAT-File Format, 2019: a header of 128 bytes, then elements of a tag (type and bytes, or both in four
+    bytes for up to four bytes of data) and data, padded to eight bytes; type 15 is an element in zlib, 14 an array.
+"""
+
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from dequnmix_jax.scenes.scene import Array
+from dequnmix_jax.scenes.values import check_unpacked, most_unpacked
+
+_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
+_CODECS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
+_MATRIX, _COMPRESSED = 14, 15
+_CELL, _CHAR = 1, 4
+_COMPLEX = 0x800
+_DEEPEST = 2
+
+Part = tuple[int, memoryview]
+Order = Literal["<", ">"]
+
+
+def variables(path: Path) -> dict[str, Any]:
+    """Return the arrays of a file by name, shaped as scipy gives them.
+
+    Raises:
+        ValueError: the file is damaged.
+        InputError: it would grow far beyond its size when unpacked.
+    """
+    data = path.read_bytes()
+    marks: dict[bytes, Order] = {b"IM": "<", b"MI": ">"}
+    if len(data) < 128 or data[126:128] not in marks:
+        raise ValueError("no header of MATLAB")
+    order, room = marks[data[126:128]], most_unpacked(len(data))
+    found: dict[str, Any] = {}
+    for kind, part in _parts(memoryview(data)[128:], order):
+        if kind == _COMPRESSED:
+            unpacked = zlib.decompressobj().decompress(part, room + 1)
+            room -= len(unpacked)
+            if room < 0:
+                check_unpacked(most_unpacked(len(data)) + 1, len(data), path)
+            inside = list(_parts(memoryview(unpacked), order))
+        else:
+            inside = [(kind, part)]
+        for kind_inside, held in inside:
+            if kind_inside == _MATRIX and len(held):
+                name, value = _matrix(held, order, 0)
+                if value is not None:
+                    found[name] = value
+    return found
+
+
+def _parts(data: memoryview, order: Order) -> Iterator[Part]:
+    """Yield type and data of the elements that follow one another."""
+    at = 0
+    while at < len(data):
+        if at + 8 > len(data):
+            raise ValueError("it ends within a tag")
+        kind, size = struct.unpack_from(f"{order}II", data, at)
+        at += 8
+        if kind >> 16:  # both in four bytes
+            kind, size = kind & 0xFFFF, kind >> 16
+            if size > 4:
+                raise ValueError(f"{size} bytes where four have room")
+            yield kind, data[at - 4 : at - 4 + size]
+            continue
+        if size > len(data) - at:
+            raise ValueError("it ends within a variable")
+        yield kind, data[at : at + size]
+        at += size if kind == _COMPRESSED else -(-size // 8) * 8
+
+
+def _matrix(data: memoryview, order: Order, depth: int) -> tuple[str, Any]:
+    """Return name and value of an array, the value None where it is of a kind that is left out."""
+    parts = _parts(data, order)
+    flags, sides, name = (_next(parts) for _ in range(3))
+    if flags[0] != 6 or len(flags[1]) != 8 or sides[0] != 5:
+        raise ValueError("an array without flags or dimensions")
+    flag = struct.unpack_from(f"{order}I", flags[1])[0]
+    dims = tuple(int(side) for side in _numbers(sides, order))
+    if len(dims) < 2 or min(dims) < 0:
+        raise ValueError(f"an array of {dims}")
+    label, count, form = bytes(name[1]).decode("latin-1"), math.prod(dims), flag & 0xFF
+    if form in _CLASSES:
+        values = _numbers(_next(parts) if count else (9, memoryview(b"")), order)
+        whole = values.astype(np.dtype(_CLASSES[form]), copy=False)
+        if flag & _COMPLEX:
+            whole = whole + 1j * _numbers(_next(parts), order)
+        return label, _shaped(whole, dims)
+    if form == _CHAR:
+        return label, _text(_next(parts) if count else (16, memoryview(b"")), dims, order)
+    if form == _CELL and depth < _DEEPEST:
+        entries = np.empty(min(count, len(data) // 8), object)
+        for i in range(len(entries)):
+            kind, held = _next(parts)
+            entries[i] = _matrix(held, order, depth + 1)[1] if kind == _MATRIX and len(held) else None
+        return label, _shaped(entries, dims)
+    return label, None
+
+
+def _next(parts: Iterator[Part]) -> Part:
+    found = next(parts, None)
+    if found is None:
+        raise ValueError("an array that ends before its values")
+    return found
+
+
+def _numbers(part: Part, order: Order) -> Array:
+    kind, data = part
+    if kind not in _STORED or len(data) % np.dtype(_STORED[kind]).itemsize:
+        raise ValueError(f"{len(data)} bytes of type {kind}")
+    return np.frombuffer(data, np.dtype(_STORED[kind]).newbyteorder(order))
+
+
+def _shaped(values: Array, dims: tuple[int, ...]) -> Array:
+    if values.size != math.prod(dims):
+        raise ValueError(f"{values.size} values of {math.prod(dims)}")
+    return values.reshape(dims, order="F")
+
+
+def _text(part: Part, dims: tuple[int, ...], order: Order) -> Array:
+    """Return a matrix of characters as an array of its rows, each a text."""
+    kind, data = part
+    if kind not in _CODECS:
+        raise ValueError(f"text of type {kind}")
+    codec = _CODECS[kind] + ("" if kind in (1, 2, 16) else "-le" if order == "<" else "-be")
+    letters = bytes(data).decode(codec, "replace")
+    rows = dims[0]
+    if rows <= 1:
+        return np.array([letters])
+    return np.array([letters[row::rows] for row in range(min(rows, len(letters)))])

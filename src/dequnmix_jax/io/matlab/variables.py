@@ -1,0 +1,198 @@
+"""Find the cube, the maps and the numbers among the variables of a MATLAB file."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError, pip_hint
+from dequnmix_jax.io.bands import lengths
+from dequnmix_jax.io.matlab import mat5
+from dequnmix_jax.io.missions import hdf5
+from dequnmix_jax.scenes.scene import Array
+from dequnmix_jax.scenes.values import check_declared
+
+CUBES = ("Y", "V", "X", "cube", "hsi", "HSI", "img")
+ABUNDANCES = ("A", "S_GT", "A_cube", "abundances", "S")
+ENDMEMBERS = ("M", "E", "GT", "endmembers")
+NAMES = ("cood", "labels", "names")
+WAVELENGTHS = ("wavelengths_nm", "wavelengths", "wavelength", "wavlen", "wl")
+_SIDES = (("H", "W"), ("nRow", "nCol"), ("lines", "cols"), ("lines", "samples"), ("rows", "cols"), ("nr", "nc"))
+
+# The programs that write these two pairs are Python's, and reshape in numpy's order.
+_ALONG_ROWS = (("H", "W"), ("lines", "cols"))
+
+Variables = dict[str, Any]
+
+
+def load(path: str | os.PathLike[str]) -> Variables:
+    """Return the variables of a MATLAB file of any version.
+
+    Args:
+        path: the .mat file.
+
+    Returns:
+        Names and values as scipy gives them.
+
+    Raises:
+        InputError: the file is missing, damaged, or h5py (version 7.3) or scipy (version 4) is not installed.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(520)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected a MATLAB file.") from error
+    if head.startswith(b"MATLAB 7.3") or b"\x89HDF\r\n\x1a\n" in (head[:8], head[512:520]):
+        return _load_hdf5(path)
+    try:
+        if 0 in head[:4]:
+            return _load_old(path)
+        return mat5.variables(path)
+    except InputError:
+        raise
+    except Exception as error:  # scipy meets damaged files with a dozen kinds of error
+        raise InputError(
+            f"{path} cannot be read as a MATLAB file ({type(error).__name__}: {str(error)[:80]}); it is damaged, "
+            "truncated, or of another format. Copy or save it again."
+        ) from error
+
+
+def _load_old(path: Path) -> Variables:
+    """Return the variables of a file of version 4, which has no header."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise InputError(
+            f"{path} is a MATLAB file of version 4, which needs scipy: {pip_hint('io')}, or convert it to .npz."
+        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # scipy's on names that occur twice
+        variables = loadmat(path)
+    return {name: value for name, value in variables.items() if not name.startswith("__")}
+
+
+def _load_hdf5(path: Path) -> Variables:
+    """Return the variables of a MATLAB file of version 7.3, shaped as scipy gives those of earlier versions.
+
+    Such a file is HDF5: axes stand in reverse order, text is stored as numbers of UTF-16, and a cell array holds
+    references. Structs, sparse and complex arrays are left out.
+    """
+    with hdf5.opened(path, "io") as file:
+        found = {name: _value(file, file[name], path) for name in file if not name.startswith("#")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _value(file: Any, held: Any, path: Path) -> Array | None:
+    if not (hasattr(held, "shape") and hasattr(held, "dtype")) or np.any(held.attrs.get("MATLAB_empty", 0)):
+        return None
+    if held.shape is None:  # HDF5 knows arrays without values
+        return None
+    hdf5.check_inside(held, path)
+    check_declared(held.shape, held.dtype.itemsize, path.stat().st_size, path)
+    kind = hdf5.text(held, "MATLAB_class")
+    if kind == "cell":
+        entries = np.empty(held.shape[::-1], object)
+        for place, reference in np.ndenumerate(held[()].T):
+            entry = file[reference]
+            # One level is enough for names, and a cell that holds itself would never end.
+            entries[place] = None if hdf5.text(entry, "MATLAB_class") == "cell" else _value(file, entry, path)
+        return entries
+    if held.dtype.kind not in "iuf":
+        return None
+    values = np.asarray(held[()])
+    if kind == "char" and values.dtype.kind in "iu":
+        codec = "utf-16-le" if sys.byteorder == "little" else "utf-16-be"
+        rows = np.atleast_2d(np.ascontiguousarray(values.T, np.uint16))  # a row for each text
+        return np.array([row.tobytes().decode(codec, "replace") for row in rows])
+    return values.T if kind else values  # a file without MATLAB's marks was not turned
+
+
+def numeric(variables: Variables, name: str) -> Array | None:
+    """Return a real matrix or cube, or None; numbers and vectors are None."""
+    value = variables.get(name)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf" or value.ndim not in (2, 3):
+        return None
+    return value if value.ndim == 3 or min(value.shape) > 1 else None  # HySUPP's M is a number, Zhu's a matrix
+
+
+def first(variables: Variables, names: tuple[str, ...]) -> tuple[str, Array] | tuple[None, None]:
+    """Return the first of the names that is a real matrix or cube, and its value."""
+    for name in names:
+        value = numeric(variables, name)
+        if value is not None:
+            return name, value
+    return None, None
+
+
+def described(variables: Variables) -> str:
+    """Return the names and shapes of the arrays, for messages."""
+    shapes = [f"{name} {value.shape}" for name, value in variables.items() if isinstance(value, np.ndarray)]
+    return ", ".join(shapes) or "nothing"
+
+
+def cube_variable(variables: Variables, variable: str | None, path: Path) -> tuple[str, Array]:
+    """Return the name and the value of the cube or matrix of pixels; raise InputError when none can be told."""
+    if variable is not None:
+        value = numeric(variables, variable)
+        if value is None:
+            raise InputError(
+                f"{path} has no real matrix or cube named {variable!r}; it holds {described(variables)}. Pass one "
+                "of these."
+            )
+        return variable, value
+    name, value = first(variables, CUBES)
+    if name is not None and value is not None:
+        return name, value
+    cubes = [
+        name
+        for name in variables
+        if name not in ABUNDANCES and (value := numeric(variables, name)) is not None and value.ndim == 3
+    ]
+    if len(cubes) == 1:
+        return cubes[0], variables[cubes[0]]
+    raise InputError(
+        f"{path} holds {described(variables)}, none of which is known to be the cube; expected Y, V, or one array "
+        "(H, W, B). Pass variable=NAME (--variable NAME)."
+    )
+
+
+def side_numbers(variables: Variables, shape: tuple[int, int] | None) -> tuple[tuple[int, int] | None, str]:
+    """Return (rows, columns) as the user or the file says, and the customary order of pixels."""
+    for pair in _SIDES:
+        values = [variables.get(name) for name in pair]
+        if all(isinstance(v, np.ndarray) and v.size == 1 and v.dtype.kind in "iuf" for v in values):
+            rows, columns = (int(v.item()) for v in values)  # type: ignore[union-attr]
+            return shape or (rows, columns), "C" if pair in _ALONG_ROWS else "F"
+    name, maps = first(variables, ABUNDANCES)
+    if shape is None and name is not None and maps is not None and maps.ndim == 3:
+        return (maps.shape[0], maps.shape[1]), "F"
+    return shape, "F"
+
+
+def band_centres(variables: Variables) -> tuple[Array | None, list[str]]:
+    """Return the wavelengths (B,) in nm, or None, and a note when micrometres were assumed."""
+    for name in WAVELENGTHS:
+        values = variables.get(name)
+        if isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.size > 1:
+            found, wrong = lengths(values.astype(np.float64).ravel(), name)
+            if found is not None and found.max() < 100:  # as in ENVI headers: nobody images beyond 100 micrometres
+                return found * 1000, [f"{name} was taken as micrometres from its size."]
+            return found, wrong
+    return None, []
+
+
+def material_names(variables: Variables, count: int) -> tuple[str, ...] | None:
+    """Return the R names of the endmembers, from a cell array or a matrix of characters, or None."""
+    for name in NAMES:
+        values = variables.get(name)
+        if isinstance(values, np.ndarray) and values.size == count and values.dtype.kind in "OU":
+            entries = [
+                entry.item() if isinstance(entry, np.ndarray) and entry.size == 1 else entry for entry in values.flat
+            ]
+            if all(isinstance(entry, str) for entry in entries):
+                return tuple(entry.strip() for entry in entries)
+    return None

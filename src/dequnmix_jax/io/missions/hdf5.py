@@ -1,0 +1,108 @@
+"""The door to h5py: open HDF5 files, and take real arrays, numbers and text out of them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError, pip_hint
+from dequnmix_jax.scenes.scene import Array
+from dequnmix_jax.scenes.values import check_declared
+
+
+@contextmanager
+def opened(path: Path, extra: str = "geo") -> Iterator[Any]:
+    """Give an open HDF5 file; its failures become InputError.
+
+    Args:
+        path: the file.
+        extra: the extra that installs h5py for this kind of file, for the message.
+
+    Raises:
+        InputError: the file is damaged or truncated, links to another file, or h5py is not installed.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise InputError(f"{path} is an HDF5 file, which needs h5py: {pip_hint(extra)}.") from error
+    try:
+        with h5py.File(path, "r") as file:
+            _check_links(h5py, file, path)
+            yield file
+    except InputError:
+        raise
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} cannot be read as HDF5 ({type(error).__name__}: {' '.join(str(error).split())[:100]}); it is "
+            "damaged, truncated or of another layout. Copy it again."
+        ) from error
+
+
+def _check_links(h5py: Any, file: Any, path: Path) -> None:
+    """Raise InputError where a link of the file leads into another file; none is followed to find out."""
+
+    def leads_out(name: bytes, info: Any) -> bytes | None:
+        return name if info.type == h5py.h5l.TYPE_EXTERNAL else None  # anything but None ends the visit
+
+    name = file.id.links.visit(leads_out, info=True)
+    if name is not None:
+        raise InputError(
+            f"{path} links to another file under {name.decode('utf-8', 'replace')!r}, and any file of the disk could "
+            "be read through it; expected all values inside the file. Copy them into one file."
+        )
+
+
+def check_inside(held: Any, path: Path) -> None:
+    """Raise InputError unless the values of a dataset lie in the file itself: no other file is read through it."""
+    if held.external or held.is_virtual:
+        how = "in another file (external storage)" if held.external else "in other places (a virtual dataset)"
+        raise InputError(
+            f"{path} holds the values of {held.name!r} {how}, and any file of the disk could be read through it; "
+            "expected all values inside the file. Copy them into one file."
+        )
+
+
+def dataset(file: Any, name: str, path: Path, dimensions: int) -> Any:
+    """Return a dataset of real numbers unread, or raise InputError when it is missing or has another shape."""
+    found = file.get(name)
+    kind = getattr(getattr(found, "dtype", None), "kind", "")
+    if kind not in tuple("iuf") or len(getattr(found, "shape", None) or ()) != dimensions or 0 in found.shape:
+        what = "nothing" if found is None else f"shape {getattr(found, 'shape', 'none')}, type {kind or 'none'}"
+        raise InputError(
+            f"{path} holds {what} under {name!r}; expected an array of real numbers with {dimensions} axes."
+        )
+    check_inside(found, path)
+    check_declared(found.shape, found.dtype.itemsize, path.stat().st_size, path)
+    return found
+
+
+def vector(file: Any, name: str, path: Path, size: int) -> Array | None:
+    """Return a dataset of one number a band as (B,) float64, or None when it is not there."""
+    if file.get(name) is None:
+        return None
+    found = dataset(file, name, path, 1)
+    if found.shape != (size,):
+        raise InputError(f"{path} holds {found.shape[0]} values in {name!r} for {size} bands; expected one a band.")
+    return np.asarray(found[()], np.float64)
+
+
+def numbers(file: Any, name: str, size: int | None, path: Path) -> Array | None:
+    """Return an attribute as float64 numbers, or None when it is not there."""
+    value = file.attrs.get(name)
+    if value is None:
+        return None
+    found = np.atleast_1d(np.asarray(value))
+    if found.dtype.kind not in "iuf" or (size is not None and found.shape != (size,)):
+        raise InputError(
+            f"{path} says {name} = {str(value)[:40]}; expected {'numbers' if size is None else f'{size} numbers'}."
+        )
+    return found.astype(np.float64)
+
+
+def text(file: Any, name: str) -> str:
+    """Return an attribute as text, "" when it is not there."""
+    value = file.attrs.get(name, "")
+    value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

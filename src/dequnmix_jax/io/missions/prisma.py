@@ -1,0 +1,245 @@
+"""Read PRISMA Level 2D reflectance (and 2C, 2B), HDF-EOS5.
+
+The layout, as ASI's PRISMA Products Specification Document describes it:
+
+| name | axes | what it is |
+| --- | --- | --- |
+| HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields/VNIR_Cube, SWIR_Cube | rows, bands, columns | uint16; 0: no measurement |
+| .../VNIR_PIXEL_L2_ERR_MATRIX, SWIR_... | rows, bands, columns | 0 good, 1 invalid in L1, 2 negative, 3 saturated |
+| attributes L2ScaleVnirMin, L2ScaleVnirMax, L2ScaleSwir... | | reflectance = Min + DN (Max - Min) / 65535 |
+| attributes List_Cw_Vnir, List_Cw_Swir, List_Fwhm_... | bands | nanometres, 0 for a band that is missing |
+| attributes Epsg_Code, Product_ULcorner_easting, ... | | Level 2D: UTM; the corners are centres of pixels |
+
+Both detectors store their bands from long to short wavelengths; the cube here has them from short to long, without the
+missing ones. Where the detectors overlap (about 920 to 1010 nm), the bands of the SWIR one are marked bad.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.io import georaster
+from dequnmix_jax.io.bands import lengths, without_ignored
+from dequnmix_jax.io.missions import hdf5
+from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.scene import Array, check_lengths
+from dequnmix_jax.scenes.source import Source, Stored, Window
+from dequnmix_jax.scenes.values import missing_value
+
+_SWATHS = "HDFEOS/SWATHS"
+_LEVELS = ("2D", "2C", "2B")
+_PIXEL = 30.0  # metres
+_LARGEST = 65535.0
+
+# Codes of the error matrices that mean no measurement. Negative values (2) are noise about zero and stay.
+_INVALID = (1, 3)
+
+# A band that is invalid in more than half of the scene is no property of its pixels: the absorption of water vapour.
+_MOSTLY = 0.5
+
+# Rows are looked through in blocks of about this many bytes of stored numbers.
+_BLOCK = 64 * 2**20
+
+
+def _swath(file: Any) -> str | None:
+    return next((level for level in _LEVELS if f"{_SWATHS}/PRS_L{level}_HCO/Data Fields" in file), None)
+
+
+def holds(file: Any) -> bool:
+    """Return whether an open HDF5 file has the layout of a PRISMA Level 2 product."""
+    return _swath(file) is not None
+
+
+class _Detector:
+    """Bands of one detector, from short to long, unread: arrays in the file have the axes rows, bands, columns."""
+
+    def __init__(self, file: Any, level: str, name: str, path: Path) -> None:
+        fields = f"{_SWATHS}/PRS_L{level}_HCO/Data Fields"
+        self.stored = hdf5.dataset(file, f"{fields}/{name}_Cube", path, 3)
+        bands = self.stored.shape[1]
+        word = name.capitalize()
+        centres = hdf5.numbers(file, f"List_Cw_{word}", bands, path)
+        if centres is None:
+            raise InputError(f"{path} has no attribute List_Cw_{word}; expected the wavelengths of {name}_Cube there.")
+        check_lengths(centres[centres != 0], f"{path}: List_Cw_{word}")
+        fwhm = hdf5.numbers(file, f"List_Fwhm_{word}", bands, path)
+        there = np.flatnonzero(centres > 0)
+        self.order = there[np.argsort(centres[there], kind="stable")]
+        self.missing = bands - self.order.size
+        self.centres = centres[self.order]
+        self.fwhm = np.zeros(self.order.size) if fwhm is None else fwhm[self.order]
+        limits = [hdf5.numbers(file, f"L2Scale{word}{end}", 1, path) for end in ("Min", "Max")]
+        low, high = (np.nan if limit is None else float(limit[0]) for limit in limits)
+        if not (np.isfinite(low) and np.isfinite(high) and low < high):
+            raise InputError(
+                f"{path} has L2Scale{word}Min = {low:g} and L2Scale{word}Max = {high:g}; expected the smaller and the "
+                "larger reflectance of the scale."
+            )
+        self.gain, self.offset = (high - low) / _LARGEST, low
+        self.errors = None
+        if f"{fields}/{name}_PIXEL_L2_ERR_MATRIX" in file:
+            self.errors = hdf5.dataset(file, f"{fields}/{name}_PIXEL_L2_ERR_MATRIX", path, 3)
+            if self.errors.shape != self.stored.shape:
+                raise InputError(
+                    f"{path} holds {name}_Cube of shape {self.stored.shape} and its error matrix of shape "
+                    f"{self.errors.shape}; expected the two to agree."
+                )
+
+    def numbers(self, window: Window) -> Array:
+        """Return the stored numbers (rows, columns, bands) of a window."""
+        part = self.stored[window.rows, :, window.columns]
+        return np.ascontiguousarray(part.transpose(0, 2, 1)[:, :, self.order])
+
+    def invalid(self, window: Window) -> Array:
+        """Return (rows, columns, bands), True where the error matrix says that there is no measurement."""
+        if self.errors is None:
+            return np.zeros((*window.shape, self.order.size), np.bool_)
+        return np.isin(self.errors[window.rows, :, window.columns], _INVALID).transpose(0, 2, 1)[:, :, self.order]
+
+
+class _Bands:
+    """Both detectors of an open file, their bands in one order."""
+
+    def __init__(self, file: Any, path: Path, nodata: float | None) -> None:
+        level = _swath(file)
+        assert level is not None  # `holds` was asked
+        self.level = level
+        self.parts = vnir, swir = tuple(_Detector(file, level, name, path) for name in ("VNIR", "SWIR"))
+        if (vnir.stored.shape[0], vnir.stored.shape[2]) != (swir.stored.shape[0], swir.stored.shape[2]):
+            raise InputError(
+                f"{path} holds VNIR_Cube of shape {vnir.stored.shape} and SWIR_Cube of {swir.stored.shape}; expected "
+                "the same rows and columns."
+            )
+        self.sides = (vnir.stored.shape[0], vnir.stored.shape[2])
+        centres = np.concatenate([vnir.centres, swir.centres])
+        self.order = np.argsort(centres, kind="stable")
+        self.wavelengths = centres[self.order]
+        self.fwhm = np.concatenate([vnir.fwhm, swir.fwhm])[self.order]
+        overlap = [np.zeros(vnir.order.size, np.bool_), swir.centres <= vnir.centres.max(initial=0.0)]
+        self.overlap = np.concatenate(overlap)[self.order]
+        self.nodata = missing_value(nodata, 0)
+
+    def each(self, word: str) -> Array:
+        """Return a number of the detectors for each band."""
+        return np.concatenate([np.full(part.order.size, getattr(part, word)) for part in self.parts])[self.order]
+
+    def read(self, window: Window) -> tuple[Array, Array]:
+        """Return the stored numbers of a window (rows, columns, bands), and True where there is no measurement."""
+        numbers = np.concatenate([part.numbers(window) for part in self.parts], axis=2)[:, :, self.order]
+        holes = np.concatenate([part.invalid(window) for part in self.parts], axis=2)[:, :, self.order]
+        return numbers, holes | (numbers == self.nodata)
+
+
+def _ground(file: Any, shape: tuple[int, int], path: Path, notes: list[str]) -> Ground | None:
+    def corner(name: str) -> float:
+        value = hdf5.numbers(file, f"Product_{name}", 1, path)
+        return np.nan if value is None else float(value[0])
+
+    code = hdf5.numbers(file, "Epsg_Code", 1, path)
+    east = [corner(f"{name}corner_easting") for name in ("UL", "LL", "UR", "LR")]
+    north = [corner(f"{name}corner_northing") for name in ("LL", "LR", "UL", "UR")]
+    if code is None or not np.isfinite([*east, *north]).all():
+        notes.append("The file does not say where it lies (Epsg_Code, Product_ULcorner_easting, ...).")
+        return None
+    west, top = min(east[:2]), max(north[2:])
+    spans = np.array([max(north[2:]) - min(north[:2]), max(east[2:]) - west])
+    sides = np.array(shape)
+    # Corners are centres of the outer pixels; should a product give outer edges instead, the span is a pixel longer.
+    centred = np.abs(spans - _PIXEL * (sides - 1)).sum() <= np.abs(spans - _PIXEL * sides).sum()
+    if np.abs(spans - _PIXEL * (sides - centred)).max() > _PIXEL:
+        notes.append(f"The corners lie {spans[0]:g} x {spans[1]:g} m apart, which {shape} pixels of 30 m do not fill.")
+        return None
+    half = _PIXEL / 2 if centred else 0.0
+    return Ground(f"EPSG:{int(code[0])}", (_PIXEL, 0.0, west - half, 0.0, -_PIXEL, top + half))
+
+
+def open_scene(
+    file: Any,
+    path: Path,
+    *,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Source:
+    """Return the scene of an open PRISMA file; which bands are bad is found out by reading it once.
+
+    A pixel is masked where a good band has no measurement: a stored 0, or an error matrix that says invalid or
+    saturated. A band without measurements in more than half of the scene is marked bad instead.
+
+    Args:
+        file: the open file; each reading opens it anew.
+        path: its path.
+        nodata: stored number of missing values; 0 by default.
+        scale: divide the stored numbers by this, in place of the file's own scale.
+        saturation: stored number from which a pixel is saturated.
+        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+
+    Returns:
+        A Source (rows, columns, bands), wavelengths ascending.
+
+    Raises:
+        InputError: arrays or attributes are missing or do not fit together.
+    """
+    bands = _Bands(file, path, nodata)
+    notes = ["The file holds radiance, not reflectance."] if bands.level == "2B" else []
+    if missing := sum(part.missing for part in bands.parts):
+        notes.append(f"{missing} bands are missing in the file (wavelength 0) and were left out.")
+    if bands.overlap.any():
+        count = int(bands.overlap.sum())
+        notes.append(f"{count} bands of SWIR_Cube lie inside the range of VNIR_Cube and are marked bad.")
+    lost = _lost(bands)
+    if lost.any():
+        notes.append(f"{int(lost.sum())} bands have no measurement in more than half of the scene and are marked bad.")
+    good, ignore_notes = without_ignored(
+        ~lost & ~bands.overlap, bands.wavelengths, lost.size, ignore, str(path)
+    )  # fmt: skip
+    assert good is not None  # the bands were marked above
+    height, width = bands.sides
+    everything = Window(slice(0, height), slice(0, width))
+
+    def stored(window: Window | None) -> Stored:
+        with hdf5.opened(path) as again:
+            numbers, holes = _Bands(again, path, nodata).read(everything if window is None else window)
+        return Stored(numbers, np.any(numbers, axis=2) & ~holes[:, :, good].any(axis=2))
+
+    fwhm, width_notes = lengths(bands.fwhm, "The file", "widths (fwhm)") if bands.fwhm.any() else (None, [])
+    notes += width_notes
+    ground = _ground(file, bands.sides, path, notes) if bands.level == "2D" else None
+    fields = georaster.header_fields(ground, notes)
+    return Source(
+        (height, width, lost.size),
+        stored,
+        scale=scale,
+        saturation=saturation,
+        gains=bands.each("gain") if scale is None else None,
+        offsets=bands.each("offset") if scale is None else None,
+        wavelengths=bands.wavelengths,
+        good_bands=good,
+        name=path.stem,
+        source=path,
+        crs=fields,
+        notes=(*notes, *ignore_notes),
+        ground=ground,
+        fwhm=fwhm,
+    )
+
+
+def _lost(bands: _Bands) -> Array:
+    """Return (bands,), True for bands without a measurement in more than half of the pixels of the scene.
+
+    The padding around the scene, zero in every band, is none of its pixels.
+    """
+    height, width = bands.sides
+    pixels, without = 0, np.zeros(bands.order.size, np.int64)
+    rows = max(1, _BLOCK // (width * bands.order.size * 2))
+    for first in range(0, height, rows):
+        numbers, holes = bands.read(Window(slice(first, min(first + rows, height)), slice(0, width)))
+        seen = np.any(numbers, axis=2)
+        pixels += int(seen.sum())
+        without += holes[seen].sum(axis=0)
+    lost: Array = without > _MOSTLY * pixels
+    return lost

@@ -1,0 +1,250 @@
+"""Read numpy files: a cube in .npy, or a cube, maps and spectra under their names in .npz. Nothing is unpickled.
+
+Names in an .npz: cube (H, W, B); abundances (H, W, R); endmembers (R, B); names (R,); wavelengths_nm (B,); bbl (B,),
+1 for good bands; mask (H, W), True for valid pixels; note; reflectance_scale_factor, which divides the cube; crs, a
+JSON object of ENVI header fields; fwhm_nm (B,); projection, a text, transform (6,) and lookup (H', W', 2) as in
+`Ground`.
+"""
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.io import pixel_order
+from dequnmix_jax.io.bands import lengths, without_ignored
+from dequnmix_jax.io.npz_arrays import header, load
+from dequnmix_jax.io.raw import read_window
+from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.scenes.source import Source, Stored, Window
+from dequnmix_jax.scenes.truth import Truth
+from dequnmix_jax.scenes.values import scaled_and_masked
+
+
+def _real(arrays: dict[str, Array], name: str, path: Path) -> Array | None:
+    value = arrays.get(name)
+    if value is not None and value.dtype.kind not in "biuf":
+        raise InputError(f"{name!r} in {path} has the data type {value.dtype}; expected real numbers.")
+    return value
+
+
+def _number(arrays: dict[str, Array], name: str, path: Path) -> float | None:
+    value = _real(arrays, name, path)
+    if value is not None and value.size != 1:
+        raise InputError(f"{name!r} in {path} has shape {value.shape}; expected one number.")
+    return None if value is None else float(value.item())
+
+
+def _text(arrays: dict[str, Array], name: str) -> str:
+    value = arrays.get(name)
+    return str(value) if value is not None and value.dtype.kind == "U" else ""
+
+
+def _ground(arrays: dict[str, Array], path: Path) -> dict[str, str]:
+    text = _text(arrays, "crs")
+    try:
+        fields: Any = json.loads(text) if text else {}
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"'crs' in {path} is no JSON ({error}); expected an object of ENVI header fields.") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"'crs' in {path} is {type(fields).__name__}; expected a JSON object of ENVI header fields.")
+    return {str(name): str(value) for name, value in fields.items()}
+
+
+def _place(arrays: dict[str, Array], path: Path) -> Ground | None:
+    transform, lookup = _real(arrays, "transform", path), _real(arrays, "lookup", path)
+    if transform is None:
+        return None
+    if transform.shape != (6,) or (lookup is not None and lookup.dtype.kind not in "iu"):
+        raise InputError(
+            f"'transform' in {path} has shape {transform.shape}; expected six numbers (a, b, x0, d, e, y0), and whole "
+            "numbers in 'lookup'."
+        )
+    a, b, x0, d, e, y0 = (float(value) for value in transform)
+    return Ground(_text(arrays, "projection"), (a, b, x0, d, e, y0), lookup)
+
+
+def _cube_name(arrays: dict[str, Array], variable: str | None, path: Path) -> str:
+    listed = ", ".join(f"{name} {value.shape}" for name, value in arrays.items()) or "nothing"
+    if variable is not None:
+        if variable not in arrays:
+            raise InputError(f"{path} has no array named {variable!r}; it holds {listed}. Pass one of these.")
+        return variable
+    if "cube" in arrays:
+        return "cube"
+    others = ("abundances", "lookup")
+    cubes = [n for n, v in arrays.items() if v.ndim == 3 and v.dtype.kind in "iuf" and n not in others]
+    if len(cubes) != 1:
+        raise InputError(
+            f"{path} holds {listed}, and none of these is known to be the cube; expected an array named cube. Pass "
+            "variable=NAME (--variable NAME)."
+        )
+    return cubes[0]
+
+
+def read_scene(
+    path: str | os.PathLike[str],
+    *,
+    variable: str | None = None,
+    shape: tuple[int, int] | None = None,
+    order: str | None = None,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Scene:
+    """Read the cube of a .npz or .npy file.
+
+    Args:
+        path: the file.
+        variable: name of the cube in a .npz; `cube`, or the only 3-D array, by default.
+        shape: rows and columns, for a matrix of pixels (N, B) or (B, N).
+        order: "F" or "C", how the pixels of a matrix are counted; along the rows ("C") by default.
+        nodata: value of missing pixels, before scaling; NaN for NaN and infinity.
+        scale: divide the values by this; overrides the file's reflectance_scale_factor.
+        saturation: value from which a pixel is saturated, before scaling.
+        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+
+    Returns:
+        A Scene.
+
+    Raises:
+        InputError: the file cannot be read, holds no cube, or its arrays do not fit together.
+    """
+    path = Path(path)
+    arrays = load(path)
+    name = _cube_name(arrays, variable, path)
+    value = _real(arrays, name, path)
+    wavelengths = _real(arrays, "wavelengths_nm", path)
+    assert value is not None  # _cube_name returns a name that is there
+    if value.ndim == 2:
+        bands = None if wavelengths is None else wavelengths.size
+        pixels = None if shape is None else shape[0] * shape[1]
+        rows, notes = pixel_order.pixels_first(value, pixels=pixels, bands=bands, what=name, path=path)
+        sides, side_notes = pixel_order.side_lengths(rows.shape[0], shape, name, path)
+        value, order_notes = pixel_order.picture(
+            rows, sides, customary=order or "C", fixed=order is not None, what=name
+        )
+        notes = [*notes, *side_notes, *order_notes]
+    elif value.ndim == 3:
+        value, notes = pixel_order.bands_last(value, None if wavelengths is None else wavelengths.size, name)
+    else:
+        raise InputError(f"{name!r} in {path} has shape {value.shape}; expected (rows, columns, bands).")
+    wavelengths, length_notes = lengths(wavelengths, f"wavelengths_nm in {path.name}")
+    fwhm, width_notes = lengths(_real(arrays, "fwhm_nm", path), f"fwhm_nm in {path.name}", "widths")
+    listed = _real(arrays, "bbl", path)
+    good = None if listed is None else listed > 0.5
+    good, ignore_notes = without_ignored(good, wavelengths, value.shape[2], ignore, str(path))
+    factor = _number(arrays, "reflectance_scale_factor", path) if scale is None else scale
+    stored = _real(arrays, "mask", path)
+    if stored is not None and stored.shape != value.shape[:2]:
+        raise InputError(f"'mask' in {path} has shape {stored.shape}; expected one value a pixel, {value.shape[:2]}.")
+    seen = None if stored is None else stored.astype(np.bool_)
+    cube, mask, value_notes = scaled_and_masked(value, nodata, factor, good, saturation, seen)
+    return Scene(
+        cube,
+        wavelengths=wavelengths,
+        good_bands=good,
+        mask=mask,
+        name=path.stem,
+        source=path,
+        crs=_ground(arrays, path),
+        notes=(*notes, *length_notes, *width_notes, *ignore_notes, *value_notes),
+        ground=_place(arrays, path),
+        fwhm=fwhm,
+    )
+
+
+def arrays_of(scene: Scene) -> dict[str, Array]:
+    """Return a scene as the arrays that `read_scene` reads, by name."""
+    arrays: dict[str, Array | None] = {
+        "cube": scene.cube,
+        "wavelengths_nm": scene.wavelengths,
+        "fwhm_nm": scene.fwhm,
+        "bbl": None if scene.good_bands is None else scene.good_bands.astype(np.uint8),
+        "mask": scene.mask,
+        "crs": np.array(json.dumps(dict(scene.crs))) if scene.crs else None,
+    }
+    if scene.ground is not None:
+        arrays["projection"] = np.array(scene.ground.projection)
+        arrays["transform"] = np.array(scene.ground.transform)
+        arrays["lookup"] = scene.ground.lookup
+    return {name: values for name, values in arrays.items() if values is not None}
+
+
+def open_array(
+    path: Path,
+    *,
+    nodata: float | None = None,
+    scale: float | None = None,
+    saturation: float | None = None,
+    ignore: Sequence[tuple[float, float]] = (),
+) -> Source | None:
+    """Open a .npy of a cube without reading it, or return None where it has to be read whole or is none.
+
+    Args:
+        path: the file.
+        nodata, scale, saturation, ignore: as for `read_scene`.
+    """
+    with path.open("rb") as file:
+        try:
+            shape, backwards, dtype = header(file)
+        except Exception:  # of a dozen kinds; `load` says what is wrong
+            return None
+        offset = file.tell()
+    size = offset + math.prod(shape) * dtype.itemsize
+    if len(shape) != 3 or min(shape) < 1 or backwards or dtype.kind not in "iuf" or path.stat().st_size != size:
+        return None
+
+    def stored(window: Window | None) -> Stored:
+        whole = Window(slice(0, shape[0]), slice(0, shape[1]))
+        return Stored(read_window(path, shape, dtype, offset, "bip", whole if window is None else window))
+
+    good, notes = without_ignored(None, None, shape[2], ignore, str(path))
+    return Source(
+        shape,
+        stored,
+        nodata=nodata,
+        scale=scale,
+        saturation=saturation,
+        good_bands=good,
+        name=path.stem,
+        source=path,
+        notes=tuple(notes),
+    )
+
+
+def read_truth(path: str | os.PathLike[str]) -> Truth:
+    """Read abundances, endmembers and names of a .npz file.
+
+    Args:
+        path: the file; `estimate.npz` of our own output is one.
+
+    Returns:
+        A Truth; its reference is the file's note, or else its name.
+
+    Raises:
+        InputError: the file cannot be read, or holds neither abundances nor endmembers.
+    """
+    path = Path(path)
+    arrays = load(path)
+    abundances, endmembers = (_real(arrays, name, path) for name in ("abundances", "endmembers"))
+    if abundances is None and endmembers is None:
+        raise InputError(
+            f"{path} holds {', '.join(arrays) or 'nothing'}; expected abundances (H, W, R) or endmembers (R, B)."
+        )
+    names = arrays.get("names")
+    return Truth(
+        abundances=abundances,
+        endmembers=endmembers,
+        names=None if names is None or names.dtype.kind != "U" else tuple(names.tolist()),
+        reference=_text(arrays, "note") or path.name,
+        initial_endmembers=_real(arrays, "initial_endmembers", path),
+        initial_abundances=_real(arrays, "initial_abundances", path),
+    )

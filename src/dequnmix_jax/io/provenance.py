@@ -1,0 +1,42 @@
+"""Where a file came from: checksums, versions, and the JSON that records them."""
+
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
+
+SUMMARY = "summary.json"
+
+
+def file_record(path: Path) -> dict[str, Any]:
+    """Return name, size and hash of a file, or of a folder (Zarr): of the lines "sha256 name" of its files, sorted."""
+    if path.is_dir():
+        return _folder(path)
+    return {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _folder(path: Path) -> dict[str, Any]:
+    """Return name, size and hash of a folder (Zarr): of the lines "sha256 name" of its files, sorted by name."""
+    files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+    digest = hashlib.sha256("".join(f"{_sha256(file)} {name}\n" for name, file in files).encode())
+    return {"file": path.name, "bytes": sum(file.stat().st_size for _, file in files), "sha256": digest.hexdigest()}
+
+
+def package_version(package: str) -> str:
+    """Return the version of an installed package, or "unknown"."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

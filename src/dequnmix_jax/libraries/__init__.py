@@ -1,0 +1,28 @@
+"""Spectral libraries: read, resample to the bands of a scene, match.
+
+* `read_library`: ENVI, CSV and USGS files; `Library`: spectra (N, B), names, wavelengths in nanometres.
+* `resample`: to other bands, by Gaussian responses of the given widths.
+* `match`: the library spectrum of the smallest spectral angle for each endmember.
+"""
+
+from typing import TYPE_CHECKING
+
+from dequnmix_jax.lazy import attach
+
+if TYPE_CHECKING:
+    from dequnmix_jax.libraries.library import Library
+    from dequnmix_jax.libraries.matching import Matches, match
+    from dequnmix_jax.libraries.reading import read_library
+    from dequnmix_jax.libraries.resampling import resample
+
+__all__ = ["Library", "Matches", "match", "read_library", "resample"]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "libraries.library": ["Library"],
+        "libraries.matching": ["Matches", "match"],
+        "libraries.reading": ["read_library"],
+        "libraries.resampling": ["resample"],
+    },
+)

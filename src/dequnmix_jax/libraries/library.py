@@ -1,0 +1,198 @@
+"""Spectral libraries on the host: named spectra on common bands, NaN where a value is missing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.scenes.scene import Array, check_lengths
+
+LARGEST_FILE = 256 * 2**20
+"""Bytes of the largest text library accepted; one of 2000 spectra in 2151 bands has a fifth of that."""
+
+_LARGEST_MICROMETRES = 100.0  # as for images: bands lie between 0.2 and 100 micrometres
+_LARGEST_NANOMETRES = 100_000.0
+
+DELETED = -1.23e34
+"""What the USGS libraries hold where a value was deleted. Anything below a tenth of it counts, so that rounding and
+single precision do not matter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Library:
+    """Named spectra on common bands.
+
+    Attributes:
+        names: N names.
+        wavelengths_nm: (B,) float64, band centres, nanometres.
+        spectra: (N, B) float32, one spectrum a row, NaN where a value is missing.
+        fwhm_nm: (B,) float64, full width at half maximum of the bands, nanometres, or None when unknown.
+        source: the file it was read from, or None.
+        notes: one sentence for each thing that was assumed of the file.
+    """
+
+    names: tuple[str, ...]
+    wavelengths_nm: Array
+    spectra: Array
+    fwhm_nm: Array | None = None
+    source: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Bring the fields to their documented types, or raise InputError."""
+        spectra = np.asarray(self.spectra)
+        if spectra.ndim != 2 or 0 in spectra.shape or spectra.dtype.kind not in "biuf":
+            raise InputError(
+                f"The spectra have shape {spectra.shape} and type {spectra.dtype}; expected real numbers, (spectra, "
+                "bands), at least one of each."
+            )
+        names = tuple(str(name) for name in self.names)
+        if len(names) != len(spectra):
+            raise InputError(f"There are {len(spectra)} spectra and {len(names)} names; expected one name a spectrum.")
+        set_field = object.__setattr__  # the way to complete a frozen dataclass
+        set_field(self, "names", names)
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite, and so unknown
+            set_field(self, "spectra", np.ascontiguousarray(spectra, np.float32))
+        set_field(self, "wavelengths_nm", band_positions(self.wavelengths_nm, spectra.shape[1], "wavelengths"))
+        if self.fwhm_nm is not None:
+            set_field(self, "fwhm_nm", band_positions(self.fwhm_nm, spectra.shape[1], "fwhm"))
+        set_field(self, "notes", tuple(self.notes))
+
+    @property
+    def valid(self) -> Array:
+        """Return which values are known, (N, B) bool."""
+        return np.isfinite(self.spectra)
+
+
+def band_positions(values: Any, bands: int, what: str) -> Array:
+    """Return one positive, finite number a band as float64, or raise InputError."""
+    try:
+        found = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"The {what} are {type(values).__name__}; expected {bands} numbers in nanometres.") from None
+    if found.shape != (bands,):
+        raise InputError(f"The {what} have shape {found.shape}; expected one value for each of {bands} bands.")
+    check_lengths(found, f"The {what}")
+    return found
+
+
+def from_file(
+    path: Path,
+    names: tuple[str, ...],
+    wavelengths_nm: Array | None,
+    spectra: Array,
+    fwhm_nm: Array | None = None,
+    *,
+    nodata: float | None = None,
+    scale: float | None = None,
+    linear: tuple[Array, Array] | None = None,
+    sort: bool = False,
+    notes: tuple[str, ...] = (),
+) -> Library:
+    """Return what a reader found as a Library: missing values as NaN, scaled, in the order of the wavelengths.
+
+    Args:
+        path: the file, for messages.
+        names, wavelengths_nm, spectra, fwhm_nm, notes: what it holds; `wavelengths_nm` None where it has none.
+        nodata: value of missing entries, before scaling; those of the USGS are always known.
+        scale: divide the values by this.
+        linear: gains and offsets (B,) each, where the values are stored * gain + offset, or None.
+        sort: put the bands into the order of their wavelengths, where they have another.
+
+    Raises:
+        InputError: no wavelengths, in no order, or a scale that is not positive.
+    """
+    if wavelengths_nm is None:
+        raise InputError(f"{path} has no wavelengths; expected one for each band. Add them to the file.")
+    if scale is not None and not (scale > 0 and np.isfinite(scale)):
+        raise InputError(f"The scale is {scale}; expected a positive number to divide by, such as 10000.")
+    with np.errstate(invalid="ignore"):  # numpy warns of a signalling NaN, which a damaged file may hold
+        values = np.asarray(spectra, np.float64)
+    missing = ~np.isfinite(values) | (values < DELETED / 10)
+    if nodata is not None:
+        missing |= np.isclose(values, nodata, rtol=1e-6, atol=0.0)
+    said = list(notes)
+    if missing.any():
+        said.append(f"{int(missing.sum())} of {missing.size} values are missing and became NaN.")
+    if scale not in (None, 1):
+        values = values / scale
+        said.append(f"Values were divided by {scale:g}.")
+    if linear is not None:
+        values = values * linear[0] + linear[1]
+    values = np.where(missing, np.nan, values)
+    step = np.diff(wavelengths_nm)
+    if wavelengths_nm.size > 1 and (step < 0).all():
+        sort = True  # from long to short, as wavenumbers are listed
+        said.append("The bands ran from long to short wavelengths and were turned.")
+    elif not (step > 0).all():
+        at = int(np.flatnonzero(~(step > 0))[0])
+        if not sort or np.unique(wavelengths_nm).size < wavelengths_nm.size:
+            raise InputError(
+                f"The wavelengths of {path} do not increase: {wavelengths_nm[at]:g} nm is followed by "
+                f"{wavelengths_nm[at + 1]:g} nm; expected each band once, from short to long. Remove bands that occur "
+                "twice, and pass sort=True (--sort) where spectrometers overlap."
+            )
+        said.append("The bands were put into the order of their wavelengths.")
+    if sort:
+        order = np.argsort(wavelengths_nm, kind="stable")
+        wavelengths_nm, values = wavelengths_nm[order], values[:, order]
+        fwhm_nm = None if fwhm_nm is None else fwhm_nm[order]
+    return Library(names, wavelengths_nm, values, fwhm_nm, path, tuple(said))
+
+
+def nanometres(values: Array, said: str, path: Path) -> tuple[float, list[str]]:
+    """Return what turns wavelengths into nanometres, and a note where that was guessed.
+
+    Args:
+        values: (B,) wavelengths as they stand in the file.
+        said: what the file or the user says of the unit, any words, or "".
+        path: the file, for messages.
+
+    Raises:
+        InputError: nothing is said and the values are no wavelengths in either unit.
+    """
+    words = said.lower().replace("μ", "u").replace("µ", "u")
+    if any(word in words for word in ("micro", "micron", "um")):
+        return 1000.0, []
+    if "nano" in words or "nm" in words:
+        return 1.0, []
+    low, high = float(np.min(values)), float(np.max(values))
+    if low > 0 and high <= _LARGEST_MICROMETRES:
+        return 1000.0, [f"No unit is given for the wavelengths; micrometres were assumed, {low:g} to {high:g}."]
+    if low > _LARGEST_MICROMETRES and high <= _LARGEST_NANOMETRES:
+        return 1.0, [f"No unit is given for the wavelengths; nanometres were assumed, {low:g} to {high:g}."]
+    raise InputError(
+        f"The wavelengths of {path} run from {low:g} to {high:g} and no unit is given; expected nanometres (100 to "
+        "100000) or micrometres (0 to 100). Name the unit in the header, as in wavelength_nm, or pass units='um' "
+        "(--units um)."
+    )
+
+
+def read_text(path: Path) -> list[str]:
+    """Return the lines of a text file, UTF-8 or else Latin-1.
+
+    Raises:
+        InputError: it is missing, a folder, empty, too large, or not text.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise InputError(f"{path} has {size} bytes, too many for a text library; expected at most {LARGEST_FILE}.")
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); expected a spectral library.") from error
+    if b"\0" in raw[:4096]:
+        raise InputError(
+            f"{path} is not text and has no ENVI header beside it; expected CSV, USGS text, or an ENVI library with "
+            f"{path.stem}.hdr. Copy both files together."
+        )
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    lines = text.splitlines()
+    if not any(line.strip() for line in lines):
+        raise InputError(f"{path} is empty; expected a spectral library. Copy it again.")
+    return lines

@@ -1,0 +1,109 @@
+"""Read a spectral library, whatever its format: ENVI, CSV, or the text files of the USGS."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.io.envi import header as headers
+from dequnmix_jax.io.envi import image
+from dequnmix_jax.libraries import csv, usgs
+from dequnmix_jax.libraries.library import Library, from_file, read_text
+from dequnmix_jax.scenes.values import missing_value
+
+Path_ = str | os.PathLike[str]
+
+
+def read_library(
+    path: Path_ | Sequence[Path_],
+    *,
+    wavelengths: Path_ | None = None,
+    fwhm: Path_ | None = None,
+    units: str = "",
+    nodata: float | None = None,
+    scale: float | None = None,
+    sort: bool = False,
+) -> Library:
+    """Read named spectra on common bands.
+
+    ENVI libraries (.sli, .lib) with their header; tables (CSV, also with semicolons, tabs or blanks, and ENVI plot
+    files) of one column of wavelengths and one for each spectrum; and the text files of the USGS libraries splib06 and
+    splib07, one spectrum each.
+
+    Args:
+        path: the file, an ENVI header, a folder of USGS spectra of one spectrometer, or a list of USGS files.
+        wavelengths: of splib07, the file of wavelengths; by default it is looked for beside the spectra.
+        fwhm: of the USGS libraries, the file of bandpasses; likewise.
+        units: of a table, "nm" or "um"; by default what the file says, or else what the values look like.
+        nodata: value of missing entries, before scaling; overrides an ENVI header's data ignore value. NaN and the
+            USGS's -1.23e34 are always missing.
+        scale: divide the values by this; overrides an ENVI header's reflectance scale factor, gains and offsets.
+            Libraries in reflectance times 10,000 whose header says 1 exist (that of HySU).
+        sort: put the bands into the order of their wavelengths, where they have another (overlapping spectrometers).
+
+    Returns:
+        A Library; its notes say what was assumed.
+
+    Raises:
+        InputError: a file is missing, damaged, truncated, or of another kind; header and file, or the files, disagree;
+            the wavelengths are missing, do not increase, or have no known unit.
+
+    Reference:
+        Kokaly et al., USGS spectral library version 7, Data Series 1035, 2017; Clark et al., USGS digital spectral
+        library splib06a, Data Series 231, 2007 (their text formats).
+    """
+    if units not in ("", "nm", "um"):
+        raise InputError(f"units are {units!r}; expected 'nm' or 'um'.")
+    asked = {"wavelengths": wavelengths, "fwhm": fwhm}
+    aside = {name: None if value is None else Path(value) for name, value in asked.items()}
+    if not isinstance(path, str | os.PathLike):
+        many = [Path(entry) for entry in path]
+        if not many:
+            raise InputError("The list of files is empty; expected at least one spectrum.")
+        return usgs.read_usgs(many, **aside, scale=scale, sort=sort)
+    path = Path(path)
+    if path.is_dir():
+        files = usgs.spectra_of(path)
+        return usgs.read_usgs(files, **aside, scale=scale, sort=sort)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; expected a spectral library (ENVI, CSV or USGS text).")
+    # A table before the header: endmembers.csv lies beside endmembers.sli and its endmembers.hdr.
+    table = path.suffix.lower() in (".csv", ".tsv")
+    if not table and (path.suffix.lower() == ".hdr" or headers.find_header(path) is not None):
+        _not_for("an ENVI library", {**aside, "units": units or None})
+        return _read_envi(path, nodata, scale, sort)
+    lines = read_text(path)
+    if usgs.looks_like_usgs(lines):
+        _not_for("a USGS spectrum", {"units": units or None, "nodata": nodata})
+        return usgs.read_usgs([path], **aside, scale=scale, sort=sort)
+    _not_for("a table", aside)
+    return csv.read_table(path, nodata=nodata, scale=scale, units=units, sort=sort)
+
+
+def _not_for(what: str, options: Mapping[str, object]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise InputError(f"The file is {what}, to which {' and '.join(given)} does not apply; leave it out.")
+
+
+def _read_envi(path: Path, nodata: float | None, scale: float | None, sort: bool) -> Library:
+    values, names, header, header_path = image.library_values(path)
+    bands = values.shape[1]
+    centres, notes = headers.wavelengths(header, bands, header_path)
+    if centres is None and notes:
+        raise InputError(f"{header_path} gives no wavelengths: {notes[0]} Give them in nanometres or micrometres.")
+    factor, linear, gain_notes = headers.conversion(header, bands, header_path, None, scale)
+    return from_file(
+        path,
+        names,
+        centres,
+        np.asarray(values),
+        None if centres is None else headers.widths(header, bands, header_path, centres, notes),
+        nodata=missing_value(nodata, headers.real(header, "data ignore value", header_path)),
+        scale=factor,
+        linear=linear,
+        sort=sort,
+        notes=(*notes, *gain_notes),
+    )

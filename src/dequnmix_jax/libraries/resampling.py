@@ -1,0 +1,101 @@
+"""Take library spectra to the bands of a scene."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.libraries.library import Library, band_positions
+from dequnmix_jax.scenes.scene import Array
+
+_SIGMAS = 2.0 * math.sqrt(2.0 * math.log(2.0))  # full width at half maximum of a Gaussian, in standard deviations
+_KNOWN = 0.88
+"""Least share of a band's response that must fall on known samples: what is left of a Gaussian that is cut off at half
+its maximum on one side. Below it the mean of what is left is of another wavelength."""
+
+_ROUNDING = 1e-3
+"""Parts of the spacing of samples by which a band may miss the end of the library's range and still be on it."""
+
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def resample(library: Library, wavelengths_nm: Any, fwhm_nm: Any = None) -> Library:
+    r"""Return the library as a sensor with other bands would see it.
+
+    r_b = sum_i w_bi x_i / sum_i w_bi,  w_bi = \int h_i(l) N(l; m_b, s_b) dl, over the samples i that are known:
+    h_i are the hat functions of linear interpolation between the library's wavelengths and N is a Gaussian about the
+    band's centre m_b, so that r_b is the exact mean of the interpolated spectrum under the band's response. Its width
+    is what the band's has beyond the library's own, in quadrature: s_b = sqrt(F_b^2 - f(m_b)^2) / 2.3548, F_b the FWHM
+    of the band and f that of the library, 0 where unknown. Where F_b is unknown or not above f, s_b = 0, and r_b is
+    linear interpolation.
+
+    Args:
+        library: its wavelengths must increase.
+        wavelengths_nm: (C,) centres of the new bands, nanometres, in any order.
+        fwhm_nm: (C,) or one number, their full widths at half maximum, nanometres; None when unknown.
+
+    Returns:
+        The library on the new bands. NaN where less than 0.88 of a band's response lies on known samples: outside the
+        library's range, and where its values are missing. A note says how many bands lie outside, and by which rule
+        the others were taken.
+
+    Raises:
+        InputError: widths or wavelengths that are not positive and finite, or no band within the library's range.
+    """
+    count = np.size(wavelengths_nm)
+    centres = band_positions(np.atleast_1d(wavelengths_nm), count, "new wavelengths")
+    asked, samples = centres, library.wavelengths_nm
+    if not (np.diff(samples) > 0).all():
+        raise InputError("The library's wavelengths do not increase; expected each band once, from short to long.")
+    for end, spacing in ((samples[0], np.diff(samples[:2])), (samples[-1], np.diff(samples[-2:]))):
+        # Wavelengths that went through float32 must not fall out of the range by their rounding.
+        centres = np.where(np.abs(centres - end) <= _ROUNDING * spacing.sum(), end, centres)
+    widths = None
+    if fwhm_nm is not None:
+        widths = band_positions(np.broadcast_to(fwhm_nm, (count,)) if np.ndim(fwhm_nm) == 0 else fwhm_nm, count, "fwhm")
+    beyond = np.zeros(count)
+    notes = ["The library's bands were interpolated linearly, for want of the new bands' widths."]
+    if widths is not None:
+        own = np.zeros(count) if library.fwhm_nm is None else np.interp(centres, samples, library.fwhm_nm)
+        beyond = np.sqrt(np.maximum(widths**2 - own**2, 0.0))
+        theirs = "unknown and taken as 0" if library.fwhm_nm is None else "taken off in quadrature"
+        notes = [f"The new bands' Gaussian responses were applied; the library's own widths are {theirs}."]
+        if (finer := int((widths <= own).sum())) and library.fwhm_nm is not None:
+            notes.append(f"{finer} of {count} new bands are not wider than the library's and were interpolated.")
+    weights = _weights(samples, centres, beyond / _SIGMAS)
+    known = library.valid
+    total = known.astype(np.float64) @ weights.T
+    values = np.where(known, library.spectra, 0.0).astype(np.float64) @ weights.T
+    inside = total >= _KNOWN
+    outside = weights.sum(axis=1) < _KNOWN
+    span = f"{samples[0]:g} to {samples[-1]:g} nm"
+    if outside.all():
+        raise InputError(
+            f"The library covers {span} and the new bands {centres.min():g} to {centres.max():g} nm; expected them to "
+            "overlap. Check the units of both."
+        )
+    if outside.any():
+        notes.append(f"{int(outside.sum())} of {count} new bands lie outside the library's {span} and are NaN.")
+    spectra = np.where(inside, values / np.where(inside, total, 1.0), np.nan)
+    return replace(library, wavelengths_nm=asked, spectra=spectra, fwhm_nm=widths, notes=(*library.notes, *notes))
+
+
+def _weights(samples: Array, centres: Array, sigmas: Array) -> Array:
+    """Return the integrals of the hat functions under the responses, (C, B); of one sample, a point.
+
+    With K the second integral of the Gaussian, the integral of a hat is the second divided difference of K.
+    """
+    apart = samples[None, :] - centres[:, None]
+    narrow = (sigmas == 0.0)[:, None]
+    z = apart / np.where(narrow, 1.0, sigmas[:, None])
+    below = np.where(narrow, apart > 0.0, 0.5 * (1.0 + np.asarray(_erf(z / math.sqrt(2.0)), np.float64)))
+    bell = np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+    second = np.where(narrow, np.maximum(apart, 0.0), apart * below + sigmas[:, None] * bell)
+    slope = np.diff(second, axis=1) / np.diff(samples)[None, :]  # of K between neighbours
+    first, last = below[:, :1], below[:, -1:]
+    # A band exactly on the first or last sample, without width, belongs to the range.
+    first = np.where(narrow & (apart[:, :1] == 0.0), 0.0, first)
+    last = np.where(narrow & (apart[:, -1:] == 0.0), 1.0, last)
+    return np.diff(np.concatenate([first, slope, last], axis=1), axis=1)

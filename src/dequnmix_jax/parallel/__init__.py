@@ -1,0 +1,28 @@
+"""Many scenes, several devices, several processes.
+
+* `stack`, `alike`: scenes of one shape as one array for `jax.vmap`.
+* `over_scenes`: a batch of scenes shared out over devices; `shared`: one model for all of them;
+  `unmix_in_strips`: one scene cut into strips of rows over devices.
+* `Team`, `join_team`: processes that share the tiles of one scene.
+"""
+
+from typing import TYPE_CHECKING
+
+from dequnmix_jax.lazy import attach
+
+if TYPE_CHECKING:
+    from dequnmix_jax.parallel.batching import alike, stack
+    from dequnmix_jax.parallel.devices import over_scenes, shared, unmix_in_strips
+    from dequnmix_jax.parallel.processes import Team
+    from dequnmix_jax.parallel.processes import join as join_team
+
+__all__ = ["Team", "alike", "join_team", "over_scenes", "shared", "stack", "unmix_in_strips"]
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "parallel.batching": ["alike", "stack"],
+        "parallel.devices": ["over_scenes", "shared", "unmix_in_strips"],
+        "parallel.processes": ["Team", "join:join_team"],
+    },
+)

@@ -1,0 +1,156 @@
+"""Many devices: scenes side by side, or one large scene cut into strips; functions of one scene stay as they are."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh
+from jax.sharding import PartitionSpec as P
+
+from dequnmix_jax import mixing
+from dequnmix_jax.checks import Array, InputError, check_cube, check_kind, check_mask, check_params
+from dequnmix_jax.equilibrium import fixed_point_map, model, scene_statistics
+from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.ops.xla import alongside
+from dequnmix_jax.solvers.implicit import fixed_point
+from dequnmix_jax.types import Estimate, Params, Trace
+
+_LANE = "scenes of a device"
+
+T = TypeVar("T")
+
+
+def _axis(mesh: Mesh) -> str:
+    """Return the name of the only axis of a mesh."""
+    if len(mesh.axis_names) != 1:
+        raise InputError(
+            f"The mesh has the axes {mesh.axis_names}; expected one. Make it by jax.make_mesh((devices,), ('scenes',))."
+        )
+    return str(mesh.axis_names[0])
+
+
+def _auto(mesh: Mesh) -> Mesh:
+    """Return the mesh with an axis that the compiler may shard along: jax.make_mesh gives one that arrays must name."""
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
+
+
+def shared(mesh: Mesh) -> tuple[str, str]:
+    """Return the names of the axes of `over_scenes`, for `fit(..., shared=...)`: one network for all scenes."""
+    return _axis(mesh), _LANE
+
+
+def over_scenes(function: Callable[..., T], mesh: Mesh) -> Callable[..., T]:
+    """Map a function of one scene over stacked scenes, divided among the devices of a mesh.
+
+    On each device `jax.vmap` runs over its share. No device waits for another: the loops of the solvers hold no
+    collective, unless the function itself asks for one (`fit(..., shared=dq.shared(mesh))`).
+
+    Args:
+        function: of arrays or pytrees of one scene, such as `lambda key, cube: dq.fit(key, cube, config, count=4)`.
+        mesh: of one axis, as jax.make_mesh gives it.
+
+    Returns:
+        The function of the same arguments with a leading axis of N scenes each, N a multiple of the devices; jit it.
+
+    Raises:
+        InputError: the mesh has several axes; on call, where N is no multiple of the devices.
+    """
+    name = _axis(mesh)
+    local = jax.vmap(function, axis_name=_LANE)
+
+    def mapped(*arguments: Any) -> T:
+        lengths = {np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in jax.tree.leaves(arguments)}
+        if len(lengths) != 1 or 0 in lengths or next(iter(lengths)) % mesh.size:
+            raise InputError(
+                f"The arguments have leading axes of {sorted(lengths)} and the mesh has {mesh.size} devices; expected "
+                "one number of scenes, a multiple of the devices. Repeat a scene to fill up, and leave its result out."
+            )
+        # Not checked for what varies over devices: everything does, and jax cannot sum over an axis of vmap there.
+        spread = jax.shard_map(local, mesh=_auto(mesh), in_specs=P(name), out_specs=P(name), check_vma=False)
+        return spread(*arguments)
+
+    return mapped
+
+
+def unmix_in_strips(
+    params: Params, cube: Array, config: Model, mesh: Mesh, *, halo: int, mask: Array | None = None
+) -> tuple[Estimate, Trace]:
+    """Unmix one large scene on many devices, each with a strip of its rows; as `unmix` up to the halo.
+
+    Each device receives `halo` rows of its neighbours' cube (ppermute); the unit of the scene and the pools of
+    attention are sums and maxima over all (once, before the loop); then every device solves its strip alone and drops
+    the halo. What lies beyond it would have moved the answer by about rate^halo (`certificate`); the data term has no
+    neighbours at all.
+
+    Args:
+        params, config: as `unmix`; `config.gradient` not Residual() with attention, which pools within the loop.
+        cube: (H, W, B), best already divided along its rows over the mesh.
+        mesh: of one axis.
+        halo: rows taken from each neighbour; at most those of a strip, ceil(H / devices).
+        mask: (H, W) bool, True where the pixel is valid.
+
+    Returns:
+        (Estimate, Trace): as `unmix`; Trace has the most steps and the largest residual of all strips. Differentiable.
+
+    Raises:
+        InputError: where shapes or the configuration do not fit, in a sentence.
+    """
+    name = _axis(mesh)
+    check_params(params)
+    check_kind(config, Model, "config")
+    check_cube(cube)
+    check_mask(mask, cube)
+    if config.pools_in_loop:
+        raise InputError(
+            "Model(gradient=Residual(attention=True)) pools over all pixels at every step of the loop; expected a "
+            "map whose strips are solved alone. Use gradient=Energy(), or Residual(attention=False)."
+        )
+    height = np.shape(cube)[0]
+    rows = -(-height // mesh.size)
+    least = scene_statistics.pooling_reach(config) if mesh.size > 1 else 0
+    if not least <= halo <= rows:
+        raise InputError(
+            f"halo is {halo}; expected between {least} and the {rows} rows of a strip ({height} rows on {mesh.size} "
+            "devices)."
+        )
+    valid = jnp.ones(np.shape(cube)[:2], bool) if mask is None else jnp.asarray(mask)
+    room = ((0, rows * mesh.size - height), (0, 0))
+    whole_cube, whole_mask = jnp.pad(mixing.wide(cube), (*room, (0, 0))), jnp.pad(valid, room)
+
+    def strip(params: Params, cube: jax.Array, mask: jax.Array) -> tuple[jax.Array, Trace]:
+        params = alongside(params, cube)
+        cube = jnp.where(mask[..., None], cube, 0)
+        pixels = lax.psum(jnp.sum(mask.astype(cube.dtype)), name)
+        energy = lax.psum(jnp.sum(jnp.square(cube)), name) / (jnp.maximum(pixels, 1) * cube.shape[-1])
+        scale = jnp.where(energy > 0, jnp.sqrt(jnp.where(energy > 0, energy, 1)), 1)
+        near, seen = _with_halo(cube, halo, name, mesh.size), _with_halo(mask, halo, name, mesh.size)
+        core = jnp.zeros(seen.shape, bool).at[halo : halo + rows].set(True)
+        pools = None
+        if scene_statistics.pools_channels(config):
+            total, highest = scene_statistics.pool_tile(params, near, seen, core, scale)
+            # A maximum over devices by gathering, because pmax has no derivative.
+            pools = lax.psum(total, name) / jnp.maximum(pixels, 1), jnp.max(lax.all_gather(highest, name), axis=0)
+        theta = fixed_point_map.factor(params, near, config, seen, whole=scene_statistics.Scenewide(scale, pools))
+        start = alongside(fixed_point_map.start_state(params, near, config), near)
+        state, trace = fixed_point(fixed_point_map.state_map(config), config.forward, config.backward, theta, start)
+        return state[halo : halo + rows], jax.tree.map(lambda x: x[None], trace)
+
+    maps = P(name)
+    state, traces = jax.shard_map(strip, mesh=_auto(mesh), in_specs=(P(), maps, maps), out_specs=maps)(
+        params, whole_cube, whole_mask
+    )
+    estimate = model.read_state(params, state[:height], mixing.wide(cube), config, mask)
+    return estimate, Trace(jnp.max(traces.steps), jnp.max(traces.residual), jnp.all(traces.converged))
+
+
+def _with_halo(x: jax.Array, halo: int, name: str, devices: int) -> jax.Array:
+    """Return a strip (rows, ...) with `halo` rows of the strips above and below; zeros at the ends of the scene."""
+    if halo == 0:
+        return x
+    down = [(i, i + 1) for i in range(devices - 1)]
+    above = lax.ppermute(x[x.shape[0] - halo :], name, down)
+    below = lax.ppermute(x[:halo], name, [(j, i) for i, j in down])
+    return jnp.concatenate([above, x, below])

@@ -1,0 +1,176 @@
+"""The parts of a page in HTML that needs nothing but itself: no network, no script, readable in light and dark."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape as _html
+
+from dequnmix_jax.escaping import shown
+
+_STYLE = """
+:root { color-scheme: light dark; --page: #ffffff; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --panel: #f6f8fa;
+  --hatch: #c3c9d0; --alert: #82071e; --alert-page: #fff0f0; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --page: #14171a; --ink: #e8eaed; --soft: #a9b1ba; --line: #3a4149; --panel: #1d2125; --hatch: #4a525b;
+    --alert: #ffb3b3; --alert-page: #3a1a1d; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 75rem; padding: 1.5rem clamp(0.8rem, 3vw, 2.5rem) 3rem; background: var(--page);
+  color: var(--ink); font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 0.3rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.3rem; margin: 2.2rem 0 0.6rem; padding-top: 0.5rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1.05rem; margin: 1.2rem 0 0.3rem; }
+p, ul { max-width: 48rem; margin: 0.4rem 0 0.8rem; }
+ul { padding-left: 1.2rem; }
+.soft, figcaption small { color: var(--soft); }
+.alert { color: var(--alert); background: var(--alert-page); border-left: 0.3rem solid; padding: 0.6rem 0.9rem; }
+.maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15.5rem), 1fr)); gap: 1.4rem 1.2rem; }
+.scene { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.4rem 2rem; }
+figure { margin: 0; break-inside: avoid; min-width: 0; }
+.maps + figure, p + figure { margin-top: 1.4rem; }
+figcaption { margin-bottom: 0.3rem; overflow-wrap: anywhere; }
+figcaption strong { display: block; }
+.maps figcaption small { display: block; min-height: 3em; }
+img { display: block; max-width: 100%; height: auto; }
+img.map { width: auto; max-height: 36rem; object-fit: contain; object-position: left top;
+  background: repeating-linear-gradient(45deg, transparent 0 4px, var(--hatch) 4px 5px); }
+img.curves { display: none; width: 100%; max-width: 68rem; }
+img.curves.light:not(.narrow) { display: block; }
+@media screen and (prefers-color-scheme: dark) {
+  img.curves.light:not(.narrow) { display: none; } img.curves.dark:not(.narrow) { display: block; } }
+@media screen and (max-width: 600px) {
+  img.curves:not(.narrow) { display: none !important; } img.curves.light.narrow { display: block; } }
+@media screen and (max-width: 600px) and (prefers-color-scheme: dark) {
+  img.curves.light.narrow { display: none; } img.curves.dark.narrow { display: block; } }
+.bar { height: 0.7rem; margin-top: 0.35rem; border: 1px solid var(--line); }
+.ends { display: flex; justify-content: space-between; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
+.unit { font-size: 0.85rem; color: var(--soft); }
+.wide { overflow-x: auto; margin: 0.6rem 0 1rem; }
+table { border-collapse: collapse; font-size: 0.95rem; }
+caption { text-align: left; color: var(--soft); padding-bottom: 0.3rem; }
+th, td { text-align: left; vertical-align: top; padding: 0.3rem 1rem 0.3rem 0; border-bottom: 1px solid var(--line); }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; }
+thead th { vertical-align: bottom; }
+td { overflow-wrap: anywhere; }
+code, pre { font: 0.85rem/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere; }
+pre { white-space: pre-wrap; background: var(--panel); padding: 0.8rem; border: 1px solid var(--line); }
+.swatch { display: inline-block; width: 0.8em; height: 0.8em; margin-right: 0.4em; border: 1px solid var(--line); }
+@media (max-width: 600px) { h1 { font-size: 1.45rem; } th, td { padding-right: 0.6rem; }
+  table { font-size: 0.82rem; } .maps figcaption small { min-height: 0; } }
+@media print { body { max-width: none; padding: 0; font-size: 10pt; } h2, h3 { break-after: avoid; }
+  .maps { grid-template-columns: repeat(3, 1fr); } img.map { max-height: 14rem; }
+  img, .bar { -webkit-print-color-adjust: exact; print-color-adjust: exact; } tr { break-inside: avoid; } }
+"""
+
+# The page may load nothing: what a name or a path smuggled in could not reach out either.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def escape(text: str) -> str:
+    """Return plain text as HTML holds it: its signs as entities, control characters written out, as from `shown`."""
+    return _html(shown(text, lines=True))
+
+
+@dataclass(frozen=True)
+class Number:
+    """A cell of a table that is set to the right."""
+
+    text: str
+
+
+Row = list[str | Number]
+"""Cells of a table, plain text."""
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """Return the whole page.
+
+    Args:
+        title: plain text.
+        parts: pieces of HTML, in order.
+    """
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(parts)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def section(name: str, title: str, *parts: str) -> str:
+    """Return a section with its heading; parts that are empty are left out."""
+    inside = "\n".join(part for part in parts if part)
+    head = f'<h2 id="{name}-title">{escape(title)}</h2>'
+    return f'<section id="{name}" aria-labelledby="{name}-title">\n{head}\n{inside}\n</section>'
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """Return a paragraph of plain text."""
+    attribute = f' class="{kind}"' if kind else ""
+    return f"<p{attribute}>{escape(text)}</p>"
+
+
+def bullets(texts: Sequence[str]) -> str:
+    """Return a list of plain texts, nothing when there are none."""
+    return "<ul>\n" + "\n".join(f"<li>{escape(text)}</li>" for text in texts) + "\n</ul>" if texts else ""
+
+
+def table(caption: str, heads: Row, rows: Sequence[Row]) -> str:
+    """Return a table; the first cell of each row heads it, and one too wide for the screen is moved by itself."""
+
+    def cell(content: str | Number, head: str) -> str:
+        text, kind = (content, "") if isinstance(content, str) else (content.text, ' class="number"')
+        name, scope = ("th", f' scope="{head}"') if head else ("td", "")
+        return f"<{name}{scope}{kind}>{escape(text)}</{name}>"
+
+    top = "<thead><tr>" + "".join(cell(head, "col") for head in heads) + "</tr></thead>\n" if heads else ""
+    body = "\n".join(
+        "<tr>" + "".join(cell(entry, "" if i else "row") for i, entry in enumerate(row)) + "</tr>" for row in rows
+    )
+    return (
+        f'<div class="wide" tabindex="0" role="region" aria-label="{escape(caption)}">\n<table>\n'
+        f"<caption>{escape(caption)}</caption>\n{top}<tbody>\n{body}\n</tbody>\n</table>\n</div>"
+    )
+
+
+def map_figure(title: str, detail: str, picture: tuple[str, int, int], alternative: str, bar: str = "") -> str:
+    """Return a map with its title above and its colour bar below.
+
+    Args:
+        title, detail: plain text above the map.
+        picture: data: URI, width, height.
+        alternative: what the picture shows, in words.
+        bar: from `colour_bar`, or nothing.
+    """
+    uri, width, height = picture
+    return (
+        f"<figure>\n<figcaption><strong>{escape(title)}</strong><small>{escape(detail)}</small></figcaption>\n"
+        f'<img class="map" src="{uri}" width="{width}" height="{height}" alt="{escape(alternative)}">\n{bar}</figure>'
+    )
+
+
+def colour_bar(colours: Sequence[str], labels: Sequence[str], unit: str) -> str:
+    """Return a colour bar: colours from low to high, labels spread evenly below them, and the unit."""
+    ends = "".join(f"<span>{escape(label)}</span>" for label in labels)
+    return (
+        f'<div class="bar" style="background: linear-gradient(to right, {", ".join(colours)})"></div>\n'
+        f'<div class="ends">{ends}</div>\n<div class="unit">{escape(unit)}</div>\n'
+    )
+
+
+def themed_figure(title: str, detail: str, charts: Mapping[str, str], alternative: str) -> str:
+    """Return curves, drawn for light and dark and for wide and narrow pages.
+
+    Args:
+        title, detail: plain text above the curves.
+        charts: data: URIs by the names of `charts.THEMES`.
+        alternative: what they show, in words.
+    """
+    # All are there and the style shows one: a browser that prints does not choose among <source> again.
+    images = "\n".join(
+        f'<img class="curves {name}" src="{uri}" alt="{escape(alternative)}">' for name, uri in charts.items()
+    )
+    caption = f"<figcaption><strong>{escape(title)}</strong><small>{escape(detail)}</small></figcaption>"
+    return f"<figure>\n{caption}\n{images}\n</figure>"

@@ -1,0 +1,171 @@
+"""The parts of a report that are maps: the scene, abundances, errors, brightness and convergence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax.report import charts, html
+from dequnmix_jax.report.html import Number, Row
+from dequnmix_jax.report.spectra_section import Matched, degrees
+from dequnmix_jax.results.maps import KINDS
+from dequnmix_jax.results.result import Result
+from dequnmix_jax.scenes.scene import Array
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return a mapping as it is, and an empty one for anything else: the record may be of another version."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def short(value: Any) -> str:
+    """Return a number in three digits, and anything else as it is."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def scene_part(result: Result) -> str:
+    """Return the section with the scene in colour and what is known of it."""
+    summary = result.summary
+    source = mapping(summary.get("source"))
+    valid = int(result.valid.sum())
+    span, area = summary.get("wavelengths_nm"), summary.get("pixel_area_m2")
+    rows: list[Row] = [
+        ["file", str(source.get("file", "not from a file"))],
+        ["pixels", f"{valid} of {result.valid.size} valid" if valid < result.valid.size else f"{valid}, all valid"],
+        ["pixel", f"{area:.4g} m² on the ground" if isinstance(area, int | float) else "size on the ground unknown"],
+        ["bands", f"{summary.get('bands', '?')}" + (f", {span[0]:.0f} to {span[1]:.0f} nm" if span else "")],
+    ]
+    picture = ""
+    if result.composite is not None:
+        uri = charts.colour_picture(result.composite, result.valid)
+        height, width = result.valid.shape
+        text = f"The scene in colour, {height} rows by {width} columns, row 0 at the top."
+        bands = f"{result.composite_bands} as red, green, blue; each stretched from its 2nd to its 98th percentile"
+        picture = html.map_figure("Colour composite", bands, uri, text)
+    said = "All maps show row 0 at the top and column 0 at the left, in the pixels of the file" + (
+        "; hatched pixels are masked." if valid < result.valid.size else "."
+    )
+    table = html.table("The scene", [], rows)
+    return html.section("scene", "The scene", html.paragraph(said), f'<div class="scene">{picture}{table}</div>')
+
+
+def _labels(scale: charts.Scale) -> list[str]:
+    return [f"{value:.3g}" for value in (scale.low, scale.middle(), scale.high)]
+
+
+def _where(values: Array, valid: Array) -> str:
+    """Say where a map is largest, for those who do not see it."""
+    shown = np.where(valid & np.isfinite(values), values, -np.inf)
+    row, column = (int(i) for i in np.unravel_index(int(np.argmax(shown)), shown.shape))
+    return f"largest at row {row}, column {column}"
+
+
+def _map(title: str, values: Array, valid: Array, scale: charts.Scale, unit: str, detail: str) -> str:
+    seen = values[valid]
+    words = f"{title}: {seen.min():.3g} to {seen.max():.3g}, mean {seen.mean():.3g}, {_where(values, valid)}."
+    picture = charts.map_picture(values, valid, scale)
+    bar = html.colour_bar(charts.stops(scale), _labels(scale), unit + (", logarithmic" if scale.logarithmic else ""))
+    return html.map_figure(title, detail, picture, words, bar)
+
+
+def abundance_part(result: Result, found: Matched | None) -> str:
+    """Return the section with the abundance maps and their means."""
+    scale, valid = charts.Scale(0.0, 1.0, "viridis"), result.valid
+    area = result.summary.get("pixel_area_m2")
+    figures = []
+    rows: list[Row] = []
+    for i, name in enumerate(result.names):
+        values = result.abundances[:, :, i]
+        seen = values[valid].astype(np.float64)
+        nearest = "" if found is None else f"; nearest: {found.matches.names[i][0]}, {degrees(found, i)} off"
+        detail = f"mean {seen.mean():.3f}{nearest}"
+        figures.append(_map(name, values, valid, scale, KINDS["abundances"].unit, detail))
+        row: Row = [
+            name,
+            Number(f"{seen.mean():.4f}"),
+            Number(f"{seen.max():.3f}"),
+            Number(f"{int((seen > 0.5).sum())}"),
+        ]
+        if isinstance(area, int | float):
+            row.append(Number(_area(seen.sum() * area)))
+        rows.append(row)
+    heads: Row = ["endmember", Number("mean abundance"), Number("largest"), Number("pixels above half")]
+    if isinstance(area, int | float):
+        heads.append(Number("area"))
+    return html.section(
+        "abundances",
+        "Abundances",
+        html.paragraph(KINDS["abundances"].meaning + " All maps have the same colours."),
+        f'<div class="maps">{"".join(figures)}</div>',
+        html.table("Mean abundances over the valid pixels" + (", and areas" if area else ""), heads, rows),
+    )
+
+
+def _area(square_metres: float) -> str:
+    if square_metres >= 1e6:
+        return f"{square_metres / 1e6:.4g} km²"
+    return f"{square_metres / 1e4:.4g} ha" if square_metres >= 1e4 else f"{square_metres:.4g} m²"
+
+
+def fit_part(result: Result) -> str:
+    """Return the section with residual and brightness."""
+    valid, figures = result.valid, []
+    if result.residual is not None:
+        scale = charts.scale_of(result.residual, valid, "magma")
+        seen = result.residual[valid]
+        detail = f"mean {seen.mean():.3g}, 95 % of the pixels below {np.percentile(seen, 95):.3g}"
+        figures.append(_map("Residual", result.residual, valid, scale, KINDS["residual"].unit, detail))
+    light = result.brightness[valid]
+    if float(np.ptp(light)) > 1e-6:
+        scale = charts.scale_of(result.brightness, valid, "cividis")
+        detail = f"mean {light.mean():.3g}, from {light.min():.3g} to {light.max():.3g}"
+        figures.append(_map("Brightness", result.brightness, valid, scale, KINDS["brightness"].unit, detail))
+        said = KINDS["brightness"].meaning
+    else:
+        said = "The model of mixing has no brightness: it is 1 in every pixel."
+    without = "" if result.residual is not None else " The output holds no residual map: name its scene to have one."
+    without = "" if result.residual is not None else " The output holds none: name its scene to have one."
+    hint = " Where it stands out, a material is missing, or its spectrum varies." if not without else ""
+    texts = [f"Residual: {KINDS['residual'].meaning}{hint}{without}", f"Brightness: {said}"]
+    return html.section("fit", "How well it fits", html.bullets(texts), f'<div class="maps">{"".join(figures)}</div>')
+
+
+def convergence_part(result: Result) -> str:
+    """Return the section with how the equilibrium and the training went."""
+    summary = result.summary
+    trace, history = mapping(summary.get("trace")), mapping(summary.get("history"))
+    parts = []
+    model = mapping(mapping(summary.get("configuration")).get("model"))
+    tolerance = mapping(model.get("forward")).get("tolerance")
+    tolerance = float(tolerance) if isinstance(tolerance, int | float) else None
+    if trace:
+        asked = "" if tolerance is None else f" ({tolerance:g} was asked for)"
+        rows: list[Row] = [
+            ["steps of the solver", str(trace.get("steps"))],
+            ["relative residual", f"{short(trace.get('residual'))}{asked}"],
+            ["converged", "yes" if trace.get("converged") is True else "no"],
+        ]
+        reached = history.get("converged")
+        if isinstance(reached, list) and reached:
+            solved = sum(bool(entry) for entry in reached)
+            rows.append(["of the training's solves", f"{solved} of {len(reached)} converged"])
+        parts.append(html.table("The equilibrium", [], rows))
+    if result.convergence is not None:
+        scale = charts.scale_of(result.convergence, result.valid, "magma", logarithmic=True)
+        seen = result.convergence[result.valid]
+        detail = f"largest {seen.max():.2g}"
+        figure = _map("Convergence", result.convergence, result.valid, scale, KINDS["convergence"].unit, detail)
+        parts += [html.paragraph(KINDS["convergence"].meaning), f'<div class="maps">{figure}</div>']
+    start = summary.get("start")
+    if isinstance(start, str):
+        parts.append(html.paragraph(f"Training started from {start}"))
+    said = summary.get("stages")
+    if isinstance(said, list):
+        parts += [html.paragraph(text) for text in said if isinstance(text, str)]
+    drawn = charts.training_chart(history, tolerance)
+    if drawn is not None:
+        losses = history["loss"]
+        words = f"Loss from {short(losses[0])} to {short(losses[-1])} in {len(losses)} training steps."
+        detail = "loss, relative residual of the equilibrium and steps of its solver, at each step of the training"
+        parts.append(html.themed_figure("Training", detail, drawn, words))
+    return html.section("convergence", "Convergence", *parts) if parts else ""

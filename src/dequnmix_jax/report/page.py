@@ -1,0 +1,140 @@
+"""A report of an unmixing: one page of HTML with maps, spectra, errors, and what was assumed of the file."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dequnmix_jax.io.atomic import replacing_file
+from dequnmix_jax.libraries.library import Library
+from dequnmix_jax.report import html
+from dequnmix_jax.report.html import Row
+from dequnmix_jax.report.map_sections import abundance_part, convergence_part, fit_part, mapping, scene_part
+from dequnmix_jax.report.spectra_section import Matched, matched, spectra_part
+from dequnmix_jax.report.style import require
+from dequnmix_jax.results.result import Result
+
+
+def report(result: Result, library: Library | None = None) -> str:
+    """Return a page of HTML about an unmixing, which needs no other file and no network.
+
+    Args:
+        result: from `read_result`, or of `result_of`.
+        library: spectra to name the endmembers by, or None.
+
+    Returns:
+        The text of the page.
+
+    Raises:
+        InputError: matplotlib is not installed, or the library cannot be compared.
+    """
+    require()
+    found = None if library is None else matched(result, library)
+    summary = result.summary
+    name = str(summary.get("scene") or "a scene")
+    parts = [
+        "<header>",
+        f"<h1>{html.escape(f'Unmixing of {name}')}</h1>",
+        html.paragraph(_subtitle(result), "soft"),
+        "</header>",
+        _cautions(result),
+        scene_part(result),
+        abundance_part(result, found),
+        spectra_part(result, found),
+        fit_part(result),
+        convergence_part(result),
+        html.section("assumed", "What was assumed of the file", *_assumed(summary, found)),
+        _record(summary),
+    ]
+    return html.document(f"Unmixing of {name}", [part for part in parts if part])
+
+
+def write_report(
+    path: str | os.PathLike[str], result: Result, library: Library | None = None, *, overwrite: bool = False
+) -> Path:
+    """Write `report` to a file, whole or not at all.
+
+    Args:
+        path: the file to make, .html.
+        result: from `read_result`, or of `result_of`.
+        library: spectra to name the endmembers by, or None.
+        overwrite: replace a file that is there already.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: as for `report`, or the file exists and `overwrite` is False.
+    """
+    target = Path(path)
+    with replacing_file(target, overwrite=overwrite) as temporary:
+        temporary.write_text(report(result, library), encoding="utf-8")
+    return target
+
+
+def _subtitle(result: Result) -> str:
+    height, width, count = result.abundances.shape
+    summary = result.summary
+    # Earlier versions wrote the date beside the rest.
+    date = str(mapping(summary.get("run")).get("date") or summary.get("date") or "")[:16].replace("T", " ")
+    return (
+        f"{count} endmembers in {height} rows and {width} columns, {summary.get('bands', '?')} bands"
+        f"{f'; {date} UTC' if date else ''}; dequnmix_jax {mapping(summary.get('versions')).get('dequnmix-jax', '')}"
+    ).strip()
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(entry) for entry in value] if isinstance(value, list | tuple) else []
+
+
+def _cautions(result: Result) -> str:
+    trace = mapping(result.summary.get("trace"))
+    texts = _texts(result.summary.get("warnings"))
+    if trace and trace.get("converged") is not True and not any("was not reached" in text for text in texts):
+        texts.append(f"The equilibrium was not reached (relative residual {trace.get('residual')}).")
+    if "(unsure)" in str(result.summary.get("start")):
+        texts.append(
+            "The choice of where training started is unsure: other endmembers, or another model of mixing, explain the "
+            "scene nearly as well. Compare with --start vca or another --constraint."
+        )
+    if not texts:
+        return ""
+    return html.section("cautions", "To be careful about", *(html.paragraph(text, "alert") for text in texts))
+
+
+def _assumed(summary: Mapping[str, Any], found: Matched | None) -> list[str]:
+    parts = []
+    notes = _texts(summary.get("notes"))
+    parts.append(html.bullets(notes) if notes else html.paragraph("Nothing: the file says everything itself."))
+    options = {name: value for name, value in mapping(summary.get("reading")).items() if value not in (None, [])}
+    if options:
+        listed = ", ".join(f"--{name} {_words(value)}" for name, value in options.items())
+        parts.append(html.paragraph(f"Asked for when it was read: {listed}."))
+    if found is not None and found.notes:
+        parts += [f"<h3>{html.escape('Of the library')}</h3>", html.bullets(found.notes)]
+    return parts
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list):
+        pairs = value if value and isinstance(value[0], list) else [value]
+        return " ".join(
+            ":".join(f"{number:g}" if isinstance(number, float) else str(number) for number in pair) for pair in pairs
+        )
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _record(summary: Mapping[str, Any]) -> str:
+    rows: list[Row] = []
+    source, model = mapping(summary.get("source")), mapping(summary.get("model_file"))
+    for label, entry in (("scene", source), ("its header", mapping(source.get("header"))), ("model", model)):
+        if entry:
+            rows.append([label, f"{entry.get('file')}, {entry.get('bytes')} bytes, sha256 {entry.get('sha256')}"])
+    versions = mapping(summary.get("versions"))
+    rows.append(["versions", ", ".join(f"{name} {number}" for name, number in versions.items())])
+    parts = [html.table("Files and versions", [], rows)]
+    if summary.get("configuration"):
+        text = json.dumps(summary["configuration"], indent=2, ensure_ascii=False)
+        parts += ["<h3>Configuration</h3>", f"<pre>{html.escape(text)}</pre>"]
+    return html.section("record", "How it was made", *parts)

@@ -1,0 +1,288 @@
+"""Draw abundances, spectra, training and scenes: each function returns a Figure and touches no global state.
+
+Pictures show row 0 at the top and column 0 at the left, as the arrays are stored.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.results.result import Result
+from dequnmix_jax.scenes.scene import Scene
+
+if TYPE_CHECKING:
+    from dequnmix_jax.types import Estimate
+import math
+from typing import TYPE_CHECKING
+
+from dequnmix_jax.report.style import COLOURS, GREY, endmember_names, new_figure, panel, require, save, wrapped
+from dequnmix_jax.results.maps import colour_composite, composite_words
+from dequnmix_jax.scenes.scene import Array
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from dequnmix_jax.types import History
+
+
+def save_pictures(
+    folder: Path, estimate: "Estimate | Result", scene: Scene, names: Sequence[str] | None, unit: str, **spectra: Any
+) -> list[Path]:
+    """Draw abundances, spectra and the scene into a folder, and return the files."""
+    pass
+
+    figures = {
+        "abundances.png": abundance_maps(estimate.abundances, names, mask=scene.mask),
+        "endmembers.png": endmember_spectra(
+            estimate.endmembers, names, wavelengths=scene.wavelengths, unit=unit, **spectra
+        ),
+        "composite.png": composite(scene),
+    }
+    return [save(figure, folder / name) for name, figure in figures.items()]
+
+
+__all__ = ["abundance_maps", "composite", "convergence", "endmember_spectra", "require", "save"]
+
+
+def pixel_ticks(axes: Any, shape: tuple[int, ...], wide: float, high: float) -> None:
+    """Number rows and columns, as densely as a map within so many inches has room for."""
+    from matplotlib.ticker import MaxNLocator
+
+    inches = min(wide / shape[1], high / shape[0])  # of one pixel
+    for axis, pixels in ((axes.xaxis, shape[1]), (axes.yaxis, shape[0])):
+        axis.set_major_locator(MaxNLocator(max(1, min(4, int(inches * pixels / 0.3))), integer=True, min_n_ticks=1))
+    axes.tick_params(labelsize=8)
+
+
+def abundance_maps(
+    abundances: Any,
+    names: Sequence[str] | None = None,
+    *,
+    mask: Array | None = None,
+    truth: Any | None = None,
+    reference: str = "",
+) -> "Figure":
+    """Draw one map for each endmember, all on one scale from 0 to 1.
+
+    Args:
+        abundances: (H, W, R), fractions in [0, 1]; numpy or jax.
+        names: R titles, "endmember 1" and so on by default.
+        mask: (H, W) bool, True where the pixel is valid; the others are grey.
+        truth: (H, W, R) in the same order, drawn beneath each row of maps, or None.
+        reference: whose truth it is, for the label of its rows.
+
+    Returns:
+        A Figure.
+
+    Raises:
+        InputError: the shapes do not fit, or matplotlib is missing.
+    """
+    values = np.asarray(abundances, np.float64)
+    if values.ndim != 3 or 0 in values.shape:
+        raise InputError(f"The abundances have shape {values.shape}; expected (rows, columns, endmembers).")
+    sets = [("estimate" if truth is not None else "", values)]
+    if truth is not None:
+        sets.append((f"reference: {reference}" if reference else "reference", np.asarray(truth, np.float64)))
+    for what, entry in sets:
+        if entry.shape != values.shape:
+            raise InputError(f"The {what} has shape {entry.shape}; expected that of the estimate, {values.shape}.")
+    if mask is not None and np.shape(mask) != values.shape[:2]:
+        raise InputError(f"mask has shape {np.shape(mask)}; expected one value a pixel, {values.shape[:2]}.")
+    titles = endmember_names(names, values.shape[2])
+    count = len(titles)
+    blocks = math.ceil(count / 4)
+    columns = math.ceil(count / blocks)
+    wide, high = panel(values.shape)
+    lines = blocks * len(sets)
+    # What stands around the maps: tick labels and axis labels at the left, colour bar at the right, titles above.
+    figure = new_figure(columns * (wide + 0.12) + 1.9, max(lines * (high + 0.3) + blocks * 0.35 + 0.5, 2.6))
+    grid = figure.add_gridspec(lines, columns)
+    hidden = np.zeros(values.shape[:2], bool) if mask is None else ~np.asarray(mask, bool)
+    drawn = []
+    for index, title in enumerate(titles):
+        block, column = divmod(index, columns)
+        for offset, (label, maps) in enumerate(sets):
+            axes = figure.add_subplot(grid[block * len(sets) + offset, column])
+            picture = np.ma.masked_array(maps[:, :, index], hidden | ~np.isfinite(maps[:, :, index]))
+            image = axes.imshow(picture, _map_colours(), vmin=0, vmax=1, origin="upper", interpolation="nearest")
+            pixel_ticks(axes, values.shape, wide, high)
+            if offset == 0:
+                axes.set_title(wrapped(title, wide, 2), fontsize=9, parse_math=False)
+            if column == 0:
+                above = wrapped(label, high, 3)
+                axes.set_ylabel(f"{above}\nrow" if above else "row", fontsize=9, parse_math=False)
+            else:
+                axes.tick_params(labelleft=False)
+            lowest = offset == len(sets) - 1 and index + columns >= count
+            axes.tick_params(labelbottom=lowest)
+            if lowest:
+                axes.set_xlabel("column", fontsize=9)
+            drawn.append(axes)
+    bar = figure.colorbar(image, ax=drawn, shrink=min(1.0, 4.0 / (lines * high)), pad=0.02)
+    bar.set_label("abundance (fraction of the pixel)", fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def _map_colours() -> Any:
+    from matplotlib import colormaps
+
+    return colormaps["viridis"].with_extremes(bad=GREY)
+
+
+def with_gaps(places: Array, spectra: Array) -> tuple[Array, Array]:
+    """Put NaN where bands were left out, so that no line is drawn across the gap."""
+    steps = np.diff(places)
+    gaps = np.flatnonzero(steps > 3 * np.median(steps)) + 1 if steps.size else np.empty(0, int)
+    return np.insert(places, gaps, np.nan), np.insert(spectra, gaps, np.nan, axis=1)
+
+
+def endmember_spectra(
+    endmembers: Any,
+    names: Sequence[str] | None = None,
+    *,
+    wavelengths: Array | None = None,
+    reference: Any | None = None,
+    reference_name: str = "reference",
+    unit: str = "reflectance",
+) -> "Figure":
+    """Draw the spectra of the endmembers.
+
+    Args:
+        endmembers: (R, B); numpy or jax.
+        names: R names, "endmember 1" and so on by default.
+        wavelengths: (B,) nm; band numbers, counted from 0, when None.
+        reference: (R, B) in the same order, dashed, rows of NaN where there is none; or None.
+        reference_name: what the dashed lines are, for the legend.
+        unit: label of the vertical axis.
+
+    Returns:
+        A Figure.
+
+    Raises:
+        InputError: the shapes do not fit, or matplotlib is missing.
+    """
+    from_estimate = np.asarray(endmembers, np.float64)
+    if from_estimate.ndim != 2 or 0 in from_estimate.shape:
+        raise InputError(f"The endmembers have shape {from_estimate.shape}; expected (endmembers, bands).")
+    count, bands = from_estimate.shape
+    labels = endmember_names(names, count)
+    places = np.arange(bands, dtype=float) if wavelengths is None else np.asarray(wavelengths, np.float64)
+    dashed = None if reference is None else np.asarray(reference, np.float64)
+    if places.shape != (bands,) or (dashed is not None and dashed.shape != from_estimate.shape):
+        raise InputError(
+            f"The endmembers have shape {from_estimate.shape}, the wavelengths {places.shape} and the reference "
+            f"{np.shape(dashed) if dashed is not None else 'none'}; expected the same bands in all."
+        )
+    order = np.argsort(places)  # detectors that overlap leave the bands out of order
+    figure = new_figure(8.0, 4.2)
+    axes = figure.add_subplot()
+    handles, texts = [], []
+    for spectra, style in ((from_estimate, None), (dashed, (0, (4, 2)))):
+        if spectra is None:
+            continue
+        x, lines = with_gaps(places[order], spectra[:, order])
+        for i, y in enumerate(lines):
+            # After seven colours the same again, dotted.
+            again = "-" if i < len(COLOURS) else (0, (1, 1))
+            (line,) = axes.plot(x, y, color=COLOURS[i % 7], linestyle=style or again, linewidth=1.0 if style else 1.6)
+            if style is None:
+                handles.append(line)
+                texts.append(wrapped(labels[i], 1.6, 2))
+    if dashed is not None:
+        handles.append(axes.plot([], [], color="0.3", linestyle=(0, (4, 2)), linewidth=1.0)[0])
+        texts.append(wrapped(f"dashed: {reference_name}", 1.6, 3))
+    axes.set_xlabel("band (counted from 0)" if wavelengths is None else "wavelength (nm)")
+    axes.set_ylabel(unit)
+    axes.margins(x=0.01)
+    axes.grid(color="0.9", linewidth=0.6)
+    legend = figure.legend(handles, [f"{i}" for i in range(len(texts))], loc="outside right upper", fontsize=9)
+    # Set afterwards: a name that begins with "_" would be left out, one with "$" read as a formula.
+    for entry, text in zip(legend.get_texts(), texts, strict=True):
+        entry.set_parse_math(False)
+        entry.set_text(text)
+    # 9 points a line and what the legend puts between its entries, in inches.
+    figure.set_figheight(max(4.2, 0.5 + sum(0.16 * (text.count("\n") + 1) + 0.08 for text in texts)))
+    return figure
+
+
+def convergence(history: "History", *, tolerance: float | None = None) -> "Figure":
+    """Draw how training went: loss, spectral angle, residual and steps of the equilibrium at each training step.
+
+    Args:
+        history: one entry for each training step; numpy or jax.
+        tolerance: of the relative residual, drawn as a line, or None.
+
+    Returns:
+        A Figure.
+
+    Raises:
+        InputError: the history is empty, or matplotlib is missing.
+    """
+    loss = np.asarray(history.loss, np.float64)
+    if loss.size == 0:
+        raise InputError("The history is empty; expected at least one training step. Train for one or more epochs.")
+    steps = np.arange(loss.size)
+    figure = new_figure(8.0, 5.0)
+    panels = figure.subplots(2, 2, sharex=True)
+    residual = np.asarray(history.residual, np.float64)
+    residual = np.where(residual > 0, residual, np.nan)  # a logarithm has no place for an exact solution
+    curves = (
+        (loss, "loss"),
+        (np.asarray(history.angle, np.float64), "mean spectral angle (rad)"),
+        (residual, "relative residual"),
+        (np.asarray(history.steps, np.float64), "solver steps"),
+    )
+    for axes, (values, label) in zip(panels.flat, curves, strict=True):
+        axes.plot(steps, values, color=COLOURS[0], linewidth=1.3, marker="." if loss.size <= 40 else "")
+        axes.set_ylabel(label)
+        axes.grid(color="0.9", linewidth=0.6)
+    _residual_panel(panels[1, 0], steps, residual, np.asarray(history.converged, bool), tolerance)
+    panels[1, 1].set_ylim(0, max(1.0, 1.1 * np.max(history.steps)))
+    for axes in panels[1]:
+        axes.set_xlabel("training step")
+    return figure
+
+
+def _residual_panel(axes: Any, steps: Array, residual: Array, converged: Array, tolerance: float | None) -> None:
+    finite = np.isfinite(residual)
+    if finite.any():
+        axes.set_yscale("log")
+    if tolerance:
+        axes.axhline(tolerance, color=COLOURS[1], linestyle="--", linewidth=1.0, label=f"tolerance {tolerance:g}")
+    failed = ~converged & finite
+    if failed.any():
+        label = f"not converged: {int((~converged).sum())} of {converged.size}"
+        axes.plot(steps[failed], residual[failed], "x", color=COLOURS[1], label=label)
+    if tolerance or failed.any():
+        axes.legend(fontsize=8)
+
+
+def composite(scene: Scene, *, low: float = 2.0, high: float = 98.0) -> "Figure":
+    """Draw a scene in colour: red, green and blue from the nearest bands, each stretched between two percentiles.
+
+    Args:
+        scene: any scene; masked pixels are grey.
+        low, high: percentiles of the valid pixels that become black and full colour.
+
+    Returns:
+        A Figure.
+
+    Raises:
+        InputError: the percentiles are no range, or matplotlib is missing.
+    """
+    colours, bands = colour_composite(scene, low, high)
+    colours = np.where(scene.valid[:, :, None], colours, float(GREY))
+    wide, high_inches = panel(scene.cube.shape)
+    figure = new_figure(1.8 * wide + 0.9, 1.8 * high_inches + 0.9)
+    axes = figure.add_subplot()
+    axes.imshow(colours, origin="upper", interpolation="nearest")
+    title = f"{composite_words(bands, scene.wavelengths)} as red, green, blue"
+    axes.set_title(wrapped(title, 1.8 * wide, 2), fontsize=9)
+    axes.set_xlabel("column", fontsize=9)
+    axes.set_ylabel("row", fontsize=9)
+    pixel_ticks(axes, scene.cube.shape, 1.8 * wide, 1.8 * high_inches)
+    return figure

@@ -1,0 +1,99 @@
+"""The part of a report about spectra: the endmembers beside the nearest ones of a library."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.libraries.library import Library
+from dequnmix_jax.libraries.matching import Matches, match
+from dequnmix_jax.libraries.resampling import resample
+from dequnmix_jax.report import charts, html
+from dequnmix_jax.report.html import Number, Row
+from dequnmix_jax.results.result import Result
+from dequnmix_jax.scenes.scene import Array
+
+_NEAREST = 3
+"""Library spectra named for each endmember."""
+
+
+class Matched(NamedTuple):
+    """Endmembers beside the library spectra that are nearest to them.
+
+    Attributes:
+        matches: names and angles, the nearest first.
+        spectra: (R, B), the nearest library spectrum of each, scaled to its endmember; NaN where unknown.
+        library: its name.
+        notes: what was assumed of it.
+    """
+
+    matches: Matches
+    spectra: Array
+    library: str
+    notes: tuple[str, ...]
+
+
+def matched(result: Result, library: Library) -> Matched:
+    """Find the nearest spectra of a library, resampled to the bands of the scene.
+
+    Raises:
+        InputError: the scene has no wavelengths, or nothing in the library can be compared.
+    """
+    if result.wavelengths_nm is None:
+        raise InputError(
+            "The scene has no wavelengths, so that its spectra cannot be compared with a library; expected wavelengths "
+            "in the file. Report without a library."
+        )
+    here = resample(library, result.wavelengths_nm, result.fwhm_nm)
+    found = match(result.endmembers, here, count=min(_NEAREST, len(here.names)))
+    spectra = here.spectra[found.rows[:, 0]].astype(np.float64)
+    known = np.isfinite(spectra)
+    # An angle does not see brightness: each library spectrum is drawn at the height that fits best.
+    products = [np.where(known, a * spectra, 0).sum(axis=1) for a in (result.endmembers, spectra)]
+    spectra = spectra * (products[0] / np.where(products[1] > 0, products[1], 1))[:, None]
+    name = "the library" if library.source is None else library.source.name
+    return Matched(found, spectra, name, here.notes)
+
+
+def degrees(found: Matched, row: int, rank: int = 0) -> str:
+    """Return the angle between an endmember and a match of it, in degrees."""
+    return f"{np.degrees(found.matches.angles[row, rank]):.1f}°"
+
+
+def spectra_part(result: Result, found: Matched | None) -> str:
+    """Return the section with the curves and the table of matches."""
+    unit = str(result.summary.get("unit") or "units of the scene")
+    drawn = charts.spectra_chart(
+        result.endmembers, result.names, result.wavelengths_nm, unit, None if found is None else found.spectra
+    )
+    words = "Spectra of " + ", ".join(result.names) + f", {unit}."
+    if found is None:
+        detail = "one line for each endmember"
+        table = html.paragraph(
+            "No library was given; with --library FILE (ENVI, CSV or USGS text) the nearest spectra are named here."
+        )
+    else:
+        detail = f"dashed: the nearest spectrum of {found.library}, scaled to the height of its match"
+        nearest = [
+            f"{name}: {names[0]} at {angles[0]:.3f} radians"
+            for name, names, angles in zip(result.names, found.matches.names, found.matches.angles, strict=True)
+        ]
+        words += " Nearest in the library: " + "; ".join(nearest) + "."
+        table = _nearest(result.names, found)
+    return html.section(
+        "spectra", "Spectra of the endmembers", html.themed_figure("Spectra", detail, drawn, words), table
+    )
+
+
+def _nearest(names: Sequence[str], found: Matched) -> str:
+    matches = found.matches
+    rows: list[Row] = [
+        [name if rank == 0 else "", matches.names[i][rank], Number(f"{matches.angles[i, rank]:.4f}"),
+         Number(degrees(found, i, rank)), Number(f"{matches.bands[i, rank]}")]
+        for i, name in enumerate(names)
+        for rank in range(len(matches.names[i]))
+        if matches.names[i][rank]
+    ]  # fmt: skip
+    heads: Row = ["endmember", "library spectrum", Number("angle (rad)"), Number("degrees"), Number("bands compared")]
+    return html.table(f"The nearest spectra of {found.library}, by spectral angle", heads, rows)

@@ -1,0 +1,17 @@
+"""Results on disk and in memory.
+
+* `Result`: abundances, endmembers and what was recorded; `read_result` reads a folder back.
+* `write` places maps, spectra and `summary.json`; `score` compares them with a reference.
+"""
+
+from typing import TYPE_CHECKING
+
+from dequnmix_jax.lazy import attach
+
+if TYPE_CHECKING:
+    from dequnmix_jax.results.result import Result, read_result
+    from dequnmix_jax.results.writer import write
+
+__all__ = ["Result", "read_result", "write"]
+
+__getattr__, __dir__ = attach(__name__, {"results.result": ["Result", "read_result"], "results.writer": ["write"]})

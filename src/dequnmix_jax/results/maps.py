@@ -1,0 +1,138 @@
+"""The maps of an unmixing: what each of them is and measures, and how they are made of an estimate."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.scenes.scene import Array, Scene
+
+# Rows are mixed back in blocks of about this many bytes, so that no second cube lies in memory.
+_BLOCK = 32 * 2**20
+
+
+class Kind(NamedTuple):
+    """What a map is.
+
+    Attributes:
+        unit: of its values, as words.
+        meaning: a sentence.
+    """
+
+    unit: str
+    meaning: str
+
+
+KINDS = {
+    "abundances": Kind("fraction of the pixel", "Share of each endmember in the pixel; the shares sum to one."),
+    "brightness": Kind(
+        "units of the scene",
+        "Factor s of y = s a E, which illumination and slope change; 1 everywhere where the model of mixing has none.",
+    ),
+    "residual": Kind(
+        "units of the scene",
+        "Root mean square, over the bands, of what the spectra found do not explain: y - s a E.",
+    ),
+    "convergence": Kind(
+        "relative change",
+        "What one more step of the solver would change in the pixel, divided by the root mean square of the whole "
+        "state; the root mean square of the map is the relative residual.",
+    ),
+}
+"""The maps that are written, by the names of their files."""
+
+
+def residual_map(cube: Array, abundances: Array, endmembers: Array, brightness: Array, mask: Array) -> Array:
+    """Return RMS_b(y - s a E) of each pixel, (H, W) float32, units of the cube; 0 in masked pixels.
+
+    Args:
+        cube: (H, W, B).
+        abundances: (H, W, R).
+        endmembers: (R, B), units of the cube, or of maximum 1 where the brightness carries the unit.
+        brightness: (H, W).
+        mask: (H, W) bool, True where the pixel is valid.
+    """
+    height, width, bands = cube.shape
+    found = np.zeros((height, width), np.float32)
+    rows = max(1, _BLOCK // max(width * bands * 8, 1))
+    spectra = np.asarray(endmembers, np.float64)
+    for first in range(0, height, rows):
+        block = slice(first, first + rows)
+        mixed = (
+            np.asarray(abundances[block], np.float64) @ spectra * np.asarray(brightness[block], np.float64)[..., None]
+        )
+        mixed -= cube[block]
+        found[block] = np.sqrt(np.mean(np.square(mixed), axis=2))
+    return np.where(mask, found, np.float32(0))
+
+
+def light_of_each(abundances: Array, brightness: Array, mask: Array) -> Array:
+    """Return the sums that `levels` takes, (2, R) float64: of a^8 s and of a^8 over the valid pixels.
+
+    Args:
+        abundances: (H, W, R).
+        brightness: (H, W).
+        mask: (H, W) bool, True where the pixel is valid.
+    """
+    found = np.zeros((2, abundances.shape[2]))
+    rows = max(1, _BLOCK // max(abundances.shape[1] * abundances.shape[2] * 8, 1))
+    for first in range(0, abundances.shape[0], rows):
+        block = slice(first, first + rows)
+        inside = mask[block]
+        weight = np.asarray(abundances[block][inside], np.float64) ** _NEARLY_ALONE
+        found += weight.T @ np.asarray(brightness[block][inside], np.float64), weight.sum(axis=0)
+    return found
+
+
+def levels(endmembers: Array, light: Array) -> Array:
+    """Return the level of each endmember in the units of the scene.
+
+    l_r = max_b e_rb * (sum_i a_ir^8 s_i) / (sum_i a_ir^8): the largest value that its spectrum has in the pixels where
+    it is nearly alone. Where the model of mixing has no brightness, that is the largest value of the spectrum found;
+    where the brightness carries the unit and spectra have maximum one, it is what scaling them took away. Fractions of
+    spectra in the units of the scene are `metrics.in_unit(a, 1 / l)`.
+
+    Args:
+        endmembers: (R, B).
+        light: (2, R), from `light_of_each`.
+
+    Returns:
+        (R,) float64; 0 of an endmember that no valid pixel holds.
+    """
+    return np.asarray(np.max(endmembers, axis=1), np.float64) * light[0] / np.where(light[1] > 0, light[1], 1.0)
+
+
+_NEARLY_ALONE = 8
+"""Power of an abundance that weighs its pixel: half of it counts 256 times less. Measured with VCA and scaled NNLS: off
+the true levels of DC1 by at most 0.9 %, and by at most 8 % under a random brightness of 20 %, where the levels of the
+pixels that VCA picks are off by up to 66 %. Where a scene has no pure pixels (misicnet_sim1), by up to 45 %."""
+
+
+def colour_composite(scene: Scene, low: float = 2.0, high: float = 98.0) -> tuple[Array, tuple[int, ...]]:
+    """Return a scene in colour: red, green and blue from the nearest bands, each stretched between two percentiles.
+
+    Args:
+        scene: any scene.
+        low, high: percentiles of the valid pixels that become black and full colour.
+
+    Returns:
+        (H, W, 3) float64 in [0, 1], 0 in masked pixels, and the three bands.
+
+    Raises:
+        InputError: the percentiles are no range.
+    """
+    if not 0 <= low < high <= 100:
+        raise InputError(f"The percentiles are {low:g} and {high:g}; expected 0 <= low < high <= 100.")
+    bands = scene.bands_nearest()
+    values = np.asarray(scene.cube[:, :, list(bands)], np.float64)
+    bottom, top = np.nanpercentile(values[scene.valid], [low, high], axis=0)
+    colours = np.clip((values - bottom) / np.where(top > bottom, top - bottom, 1), 0, 1)
+    return np.where(scene.valid[:, :, None], np.nan_to_num(colours), 0.0), bands
+
+
+def composite_words(bands: Sequence[int], wavelengths: Array | None) -> str:
+    """Return the three bands of a picture in colour as words: their wavelengths, or their numbers."""
+    if wavelengths is None:
+        return "bands {}, {}, {} (counted from 0)".format(*bands)
+    return "{:.0f}, {:.0f}, {:.0f} nm".format(*wavelengths[list(bands)])

@@ -1,0 +1,251 @@
+"""The result of an unmixing as one thing: maps, spectra and the record of how they came about."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError, check_endmembers
+from dequnmix_jax.io import npz
+from dequnmix_jax.io.provenance import SUMMARY
+from dequnmix_jax.results.maps import colour_composite, composite_words, levels, light_of_each, residual_map
+from dequnmix_jax.results.summary import summary
+from dequnmix_jax.scenes.scene import Array, Scene
+
+if TYPE_CHECKING:
+    from dequnmix_jax.types import Estimate, Trace
+
+
+ARRAYS = "estimate.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What an unmixing found, on the host.
+
+    Attributes:
+        names: R names.
+        abundances: (H, W, R), fractions; 0 in masked pixels, as all maps.
+        endmembers: (R, B), units of the cube, or at maximum 1 where the brightness carries the unit.
+        brightness: (H, W), units of the scene, or 1.
+        state: (H, W, R), the equilibrium.
+        residual: (H, W), root mean square of y - s a E, units of the scene; None in outputs of earlier versions.
+        convergence: (H, W), relative change in one more step, or None.
+        mask: (H, W) bool, True where the pixel is valid, or None when all are.
+        wavelengths_nm, fwhm_nm: (B,), or None.
+        composite: (H, W, 3) uint8, the scene in colour, or None.
+        composite_bands: which bands are its red, green and blue, as words.
+        summary: the content of summary.json.
+    """
+
+    names: tuple[str, ...]
+    abundances: Array
+    endmembers: Array
+    brightness: Array
+    state: Array | None = None
+    residual: Array | None = None
+    convergence: Array | None = None
+    mask: Array | None = None
+    wavelengths_nm: Array | None = None
+    fwhm_nm: Array | None = None
+    composite: Array | None = None
+    composite_bands: str = ""
+    summary: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def valid(self) -> Array:
+        """Return the (H, W) bool mask, all True when there is none."""
+        return np.ones(self.abundances.shape[:2], np.bool_) if self.mask is None else self.mask
+
+    @property
+    def levels(self) -> Array:
+        """Return (R,), the level of each endmember in the units of the scene, as `maps.levels` defines it."""
+        held = self.summary.get("endmember_levels")
+        if isinstance(held, list) and len(held) == len(self.names) and all(isinstance(x, int | float) for x in held):
+            return np.asarray(held, np.float64)
+        # An output of an earlier version does not say it.
+        return levels(self.endmembers, light_of_each(self.abundances, self.brightness, self.valid))
+
+    @property
+    def maps(self) -> dict[str, Array | None]:
+        """Return the maps by the names of `maps.KINDS`."""
+        return {
+            "abundances": self.abundances,
+            "brightness": self.brightness,
+            "residual": self.residual,
+            "convergence": self.convergence,
+        }
+
+
+def result_of(
+    estimate: "Estimate",
+    scene: Scene,
+    *,
+    names: Sequence[str] | None = None,
+    configuration: Any = None,
+    trace: "Trace | None" = None,
+    convergence: Any = None,
+    record: Mapping[str, Any] | None = None,
+) -> Result:
+    """Return the result of an estimate: its arrays, the residual map, the scene in colour, and the record.
+
+    Args:
+        estimate: abundances (H, W, R), endmembers (R, B), brightness (H, W), state; numpy or jax.
+        scene: the scene as it was unmixed: same pixels, same bands.
+        names: R names, "endmember 1" and so on by default.
+        configuration: a dataclass or a mapping of numbers, text and dataclasses, or None.
+        trace: how the solve went, or None.
+        convergence: (H, W), from `last_change`, or None.
+        record: further entries of the summary, such as how the scene was read.
+
+    Raises:
+        InputError: the arrays do not fit the scene.
+    """
+    arrays = {name: np.asarray(getattr(estimate, name)) for name in ("abundances", "endmembers", "brightness", "state")}
+    height, width, bands = scene.cube.shape
+    if arrays["abundances"].ndim != 3 or arrays["abundances"].shape[:2] != (height, width):
+        raise InputError(
+            f"The abundances have shape {arrays['abundances'].shape} and the scene {scene.cube.shape}; expected one "
+            f"vector a pixel, ({height}, {width}, endmembers)."
+        )
+    check_endmembers(arrays["endmembers"], bands)
+    count = arrays["abundances"].shape[2]
+    found = tuple(names) if names is not None else tuple(f"endmember {i + 1}" for i in range(count))
+    if len(found) != count or arrays["endmembers"].shape[0] != count:
+        raise InputError(
+            f"There are {count} abundance maps, {arrays['endmembers'].shape[0]} endmembers and {len(found)} names; "
+            "expected as many of each."
+        )
+    change = None if convergence is None else np.asarray(convergence)
+    for name, values in (("brightness", arrays["brightness"]), ("convergence", change)):
+        if values is not None and values.shape != (height, width):
+            raise InputError(f"The {name} has shape {values.shape}; expected one value a pixel, ({height}, {width}).")
+    spectra, shares, light = (arrays[name] for name in ("endmembers", "abundances", "brightness"))
+    residual = residual_map(scene.cube, shares, spectra, light, scene.valid)
+    maps = {"abundances": shares, "brightness": light, "residual": residual, "convergence": change}
+    heights = levels(spectra, light_of_each(shares, light, scene.valid)).tolist()
+    record = {"endmember_levels": heights, **(record or {})}
+    colours, three = colour_composite(scene)
+    return Result(
+        names=found,
+        **arrays,
+        residual=residual,
+        convergence=change,
+        mask=scene.mask,
+        wavelengths_nm=scene.wavelengths,
+        fwhm_nm=scene.fwhm,
+        composite=np.round(255 * colours).astype(np.uint8),
+        composite_bands=composite_words(three, scene.wavelengths),
+        summary=summary(maps, found, scene, configuration=configuration, trace=trace, record=record),
+    )
+
+
+def arrays_of(result: Result) -> dict[str, Array]:
+    """Return the arrays of a result by the names that they have in estimate.npz."""
+    found = {name: getattr(result, name) for name in _STORED}
+    stored = {name: values for name, values in found.items() if values is not None}
+    return {"names": np.array(result.names), "composite_bands": np.array(result.composite_bands), **stored}
+
+
+_STORED = (
+    "abundances", "endmembers", "brightness", "state", "residual", "convergence", "mask", "wavelengths_nm", "fwhm_nm",
+    "composite",
+)  # fmt: skip
+
+
+def read_result(path: str | os.PathLike[str]) -> Result:
+    """Read the folder that `write` made.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        A Result; maps that an earlier version did not write are None.
+
+    Raises:
+        InputError: there is no such folder, or its files are missing, damaged or of other shapes.
+    """
+    path = Path(path)
+    if not path.is_dir() or not (path / SUMMARY).is_file() or not (path / ARRAYS).is_file():
+        raise InputError(
+            f"{path} is no output of an unmixing; expected a folder with {ARRAYS} and {SUMMARY}, which `dequnmix "
+            "unmix` makes."
+        )
+    arrays = npz.load(path / ARRAYS)
+    try:
+        record = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path / SUMMARY} is no JSON ({str(error)[:80]}); unmix the scene again.") from error
+    if not _sound(record):
+        raise InputError(f"{path / SUMMARY} was changed, or is of another program; unmix the scene again.")
+    held = {name: arrays.get(name) for name in _STORED}
+    shares, spectra, light = held["abundances"], held["endmembers"], held["brightness"]
+    names, words = arrays.get("names"), arrays.get("composite_bands")
+    if (
+        shares is None
+        or spectra is None
+        or light is None
+        or names is None
+        or shares.ndim != 3
+        or spectra.ndim != 2
+        or spectra.shape[:1] != shares.shape[2:]
+        or names.shape != shares.shape[2:]
+        or not _fit(held, shares.shape, spectra.shape[1:])
+    ):
+        raise InputError(
+            f"{path / ARRAYS} does not hold abundances, endmembers, brightness and names that fit together; it was "
+            "changed, or is of another program. Unmix the scene again."
+        )
+    return Result(
+        names=tuple(str(name) for name in names),
+        abundances=shares,
+        endmembers=spectra,
+        brightness=light,
+        **{name: held[name] for name in _STORED[3:]},
+        composite_bands="" if words is None else str(words),
+        summary=record,
+    )
+
+
+def _fit(held: Mapping[str, Array | None], shape: tuple[int, ...], bands: tuple[int, ...]) -> bool:
+    """Return whether the arrays that are there have the shapes and types of a result of (H, W, R) abundances."""
+    picture = shape[:2]
+    shapes = {
+        "brightness": picture,
+        "residual": picture,
+        "convergence": picture,
+        "mask": picture,
+        "state": shape,
+        "wavelengths_nm": bands,
+        "fwhm_nm": bands,
+        "composite": (*picture, 3),
+    }
+    kinds = {"mask": "b", "composite": "u"}
+    there = {name: values for name, values in held.items() if values is not None}
+    return all(
+        values.shape == shapes.get(name, values.shape) and values.dtype.kind in kinds.get(name, "f")
+        for name, values in there.items()
+    )
+
+
+def _sound(record: Any) -> bool:
+    """Return whether what a report reads of summary.json is of the kind that `summary` writes."""
+    number = (int, float)
+    if not isinstance(record, dict):
+        return False
+    span, area = record.get("wavelengths_nm"), record.get("pixel_area_m2")
+    lists = [record.get("notes", []), record.get("warnings", [])]
+    tables = [record.get(name) or {} for name in ("trace", "history", "source", "model_file", "versions", "reading")]
+    if not all(isinstance(table, dict) for table in tables) or not all(isinstance(texts, list) for texts in lists):
+        return False
+    entries = [entry for column in tables[1].values() for entry in (column if isinstance(column, list) else [column])]
+    return (
+        (span is None or (isinstance(span, list) and len(span) == 2 and all(isinstance(end, number) for end in span)))
+        and (area is None or isinstance(area, number))
+        and all(isinstance(column, list) for column in tables[1].values())
+        and all(entry is None or isinstance(entry, number) for entry in entries)
+    )

@@ -1,0 +1,139 @@
+"""What `dequnmix score` does: hold an estimate against a reference."""
+
+from typing import Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.metrics import match
+from dequnmix_jax.scenes.scene import Array
+from dequnmix_jax.scenes.truth import Truth
+
+UNITS = {
+    "as_they_are": "fractions as they are",
+    "in_the_unit_of_the_estimate": "reference in the unit of the estimate's spectra",
+}
+"""Two ways to compare fractions, and their names. Fractions count in the unit of their spectra: those of a scaled
+model, whose spectra have maximum one, differ from those of a reference in the units of the scene, though both describe
+the same mixtures."""
+
+
+def compare(estimate: Truth, truth: Truth, mask: Array | None = None) -> dict[str, Any]:
+    """Match the endmembers of an estimate with those of a reference and measure the errors.
+
+    They are matched by the least sum of spectral angles; where a side has no spectra, by the least sum of squared
+    differences of the abundances, which favours the estimate.
+
+    Args:
+        estimate: abundances (H, W, R) and endmembers (R, B), one of them perhaps missing.
+        truth: the reference, likewise.
+        mask: (H, W) bool, True where the pixel counts.
+
+    Returns:
+        armse, pooled_rmse, msad (None where a side lacks what it takes), one row for each endmember, the reference's
+        name, notes, and how the matching was done. Where both sides have fractions and spectra, armse and pooled_rmse
+        in two ways by the names of `UNITS`: as they are, and with the reference in the unit of the estimate's spectra,
+        `metrics.in_unit` with the ratios of the largest values of the spectra. The two agree where the spectra have the
+        same levels. Of these the first is what armse and pooled_rmse repeat.
+
+    Raises:
+        InputError: another number of endmembers, another picture or other bands, or nothing in common.
+    """
+    import jax.numpy as jnp
+
+    from dequnmix_jax import metrics
+
+    def errors(mine: Any, theirs: Any, where: Any) -> dict[str, float]:
+        return {
+            "armse": float(metrics.armse(mine, theirs, where)),
+            "pooled_rmse": float(metrics.pooled_rmse(mine, theirs, where)),
+        }
+
+    _check(estimate, truth)
+    A, A_true, E, E_true = estimate.abundances, truth.abundances, estimate.endmembers, truth.endmembers
+    if E is not None and E_true is not None:
+        order = np.asarray(metrics.align(E, E_true))
+        matched_by = "spectral angle (the least sum over all matchings)"
+    else:
+        assert A is not None and A_true is not None  # _check found something in common
+        order = _align_maps(A, A_true, mask)
+        matched_by = "abundances, for want of spectra: the least squared difference, which favours the estimate"
+    count = order.size
+    names = estimate.names or tuple(f"endmember {i + 1}" for i in range(count))
+    true_names = truth.names or tuple(f"endmember {i + 1}" for i in range(count))
+    found: dict[str, Any] = {"reference": truth.reference, "notes": list(truth.notes), "matched_by": matched_by}
+    rmse: list[float | None] = [None] * count
+    sad: list[float | None] = [None] * count
+    found |= {"armse": None, "pooled_rmse": None, "msad": None, **dict.fromkeys(UNITS)}
+    rows = [(names[int(order[i])], true_names[i]) for i in range(count)]
+    if A is not None and A_true is not None:
+        where = None if mask is None else jnp.asarray(mask)
+        a, b = jnp.asarray(A[:, :, order]), jnp.asarray(A_true)
+        found |= errors(a, b, where)
+        found["as_they_are"] = errors(a, b, where)
+        if E is not None and E_true is not None:
+            factors = ratios(E[order], E_true)
+            if factors is None:
+                found["notes"].append("A spectrum has no positive value, so that fractions are compared as they are.")
+            else:
+                found["in_the_unit_of_the_estimate"] = errors(a, metrics.in_unit(b, jnp.asarray(factors)), where)
+        rmse = [float(metrics.armse(a[:, :, i : i + 1], b[:, :, i : i + 1], where)) for i in range(count)]
+    if E is not None and E_true is not None:
+        sad = np.asarray(metrics.spectral_angle(E[order], E_true)).astype(float).tolist()
+        found["msad"] = float(metrics.msad(E[order], E_true))
+    found["endmembers"] = [
+        {"estimate": mine, "reference": theirs, "rmse": rmse[i], "sad": sad[i]} for i, (mine, theirs) in enumerate(rows)
+    ]
+    return found
+
+
+def ratios(estimate: Array, reference: Array) -> Array | None:
+    """Return g_r = max_b e_r / max_b e^_r of reference spectra e and estimated ones e^ (R, B); None where one is 0.
+
+    A mixture of the reference's fractions a has the fractions `metrics.in_unit(a, g)` of spectra like e at the levels
+    of e^.
+    """
+    levels = [np.max(spectra, axis=1).astype(np.float64) for spectra in (estimate, reference)]
+    return (levels[1] / levels[0]).astype(np.float32) if min(level.min() for level in levels) > 0 else None
+
+
+def _check(estimate: Truth, truth: Truth) -> None:
+    """Raise InputError where estimate and reference cannot be compared."""
+    counts = []
+    for entry in (estimate, truth):
+        maps, spectra = entry.abundances, entry.endmembers
+        counts.append(maps.shape[2] if maps is not None else 0 if spectra is None else spectra.shape[0])
+    if counts[0] != counts[1]:
+        raise InputError(
+            f"The estimate has {counts[0]} endmembers and the reference {counts[1]}; expected as many in both. Fit a "
+            f"model with --endmembers {counts[1]}, or pass another reference."
+        )
+    common = 0
+    for what, axes in (("abundances", "(rows, columns, endmembers)"), ("endmembers", "(endmembers, bands)")):
+        mine, reference = getattr(estimate, what), getattr(truth, what)
+        if mine is None or reference is None:
+            continue
+        common += 1
+        if mine.shape != reference.shape:
+            raise InputError(
+                f"The {what} of the estimate have shape {mine.shape} and those of the reference {reference.shape}; "
+                f"expected the same {axes}. Check that both are of the same scene and bands."
+            )
+        for side, values in (("estimate", mine), ("reference", reference)):
+            if not np.isfinite(values).all():
+                raise InputError(f"The {what} of the {side} hold NaN or infinity; expected finite values.")
+    if not common:
+        raise InputError(
+            "The estimate and the reference have neither abundances nor endmembers in common; expected one of them."
+        )
+
+
+def _align_maps(maps: Array, reference: Array, mask: Array | None) -> Array:
+    """Return the order in which abundance maps match those of the reference best."""
+    valid = np.ones(maps.shape[:2], np.bool_) if mask is None else mask
+    a, b = maps[valid].astype(np.float64), reference[valid].astype(np.float64)
+    cost = np.square(b[:, :, None] - a[:, None, :]).mean(axis=0)  # rows: reference, columns: estimate
+    rows, columns = match(cost)
+    order = np.empty(maps.shape[2], np.int64)
+    order[rows] = columns
+    return order

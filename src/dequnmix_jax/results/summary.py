@@ -1,0 +1,156 @@
+"""The sidecar of an output, summary.json: how the maps came about, and what was assumed of the file."""
+
+import json
+import math
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.io.envi.header import find_header
+from dequnmix_jax.results.maps import KINDS
+from dequnmix_jax.scenes.georeference import pixel_area
+from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.scenes.source import Source
+from dequnmix_jax.solvers.config import Adjoint, Solver
+from dequnmix_jax.training.words import words_of
+
+if TYPE_CHECKING:
+    from dequnmix_jax.types import Trace
+from dequnmix_jax.io.provenance import file_record, package_version
+
+
+def as_json(value: Any) -> Any:
+    """Return a value as JSON can hold it; numbers that are not finite become text, since JSON has none."""
+    if isinstance(value, Model | Solver | Adjoint):
+        return as_json(words_of(value))  # a value of a choice is more than its numbers
+    if is_dataclass(value) and not isinstance(value, type):
+        return as_json(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): as_json(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [as_json(entry) for entry in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    array = np.asarray(value)
+    if array.dtype.kind in "biufU":
+        return as_json(array.tolist())
+    raise InputError(f"The configuration holds {type(value).__name__}; expected numbers, text, lists and dataclasses.")
+
+
+def _source(scene: Scene | Source) -> dict[str, Any] | None:
+    if scene.source is None or not scene.source.exists():
+        return None
+    found = file_record(scene.source)
+    header = find_header(scene.source) if scene.source.is_file() else None
+    if header is not None and header != scene.source:
+        found["header"] = file_record(header)
+    return found
+
+
+def summary(
+    maps: Mapping[str, Array | None],
+    names: Sequence[str],
+    scene: Scene,
+    *,
+    configuration: Any = None,
+    trace: "Trace | None" = None,
+    record: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what summary.json holds, as JSON can hold it.
+
+    Args:
+        maps: arrays by the names of `maps.KINDS`; those that are None were not made.
+        names: R names of the endmembers.
+        scene: the scene as it was unmixed.
+        configuration: a dataclass or a mapping of numbers, text and dataclasses, or None.
+        trace: how the solve went, or None.
+        record: further entries, such as how the scene was read.
+
+    Raises:
+        InputError: something in it that JSON cannot hold.
+    """
+    means = {
+        name: np.mean(values[scene.valid], axis=0, dtype=np.float64)
+        for name, values in maps.items()
+        if values is not None
+    }
+    return summary_of(
+        means,
+        names,
+        scene,
+        scene.cube.shape,
+        int(scene.valid.sum()),
+        configuration=configuration,
+        trace=trace,
+        record=record,
+    )
+
+
+def summary_of(
+    means: Mapping[str, Any],
+    names: Sequence[str],
+    scene: Scene | Source,
+    shape: tuple[int, ...],
+    valid_pixels: int,
+    *,
+    configuration: Any = None,
+    trace: "Trace | None" = None,
+    record: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return what `summary` returns, of maps that do not lie in memory.
+
+    Args:
+        means: of each map over the valid pixels, by the names of `maps.KINDS`.
+        names: R names of the endmembers.
+        scene: where the scene was read from; its cube is not looked at.
+        shape: (H, W, B) as it was unmixed.
+        valid_pixels: how many pixels are valid.
+        configuration, trace, record: as for `summary`.
+    """
+    height, width, bands = shape
+    means = {name: as_json(mean) for name, mean in means.items()}
+    area = pixel_area(scene.ground, scene.crs)
+    wavelengths = scene.wavelengths
+    return {
+        "written_by": "dequnmix_jax",
+        "scene": scene.name,
+        "source": _source(scene),
+        "rows": height,
+        "columns": width,
+        "bands": bands,
+        "wavelengths_nm": None if wavelengths is None else [float(wavelengths.min()), float(wavelengths.max())],
+        "valid_pixels": valid_pixels,
+        "pixel_area_m2": area,
+        "endmembers": list(names),
+        "mean_abundances": means["abundances"],
+        "areas_m2": None if area is None else [mean * area * valid_pixels for mean in means["abundances"]],
+        "maps": {name: {**KINDS[name]._asdict(), "mean": mean} for name, mean in means.items()},
+        "configuration": as_json(configuration),
+        "trace": None if trace is None else {name: as_json(np.asarray(getattr(trace, name))) for name in trace._fields},
+        **as_json(record or {}),
+        "notes": list(scene.notes),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: package_version(package) for package in ("dequnmix-jax", "jax", "jaxlib", "numpy")},
+        },
+        # All in which two runs of the same command on the same files differ, and nothing else does.
+        "run": {"date": datetime.now(UTC).isoformat(timespec="seconds")},
+    }
+
+
+def as_text(content: Any) -> str:
+    """Return the text of a JSON file: indented, and lists of numbers in one line each."""
+    text = json.dumps(content, indent=2, allow_nan=False)
+    return re.sub(r"\[\n\s*([-+.\deE,\s]+?)\n\s*\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"

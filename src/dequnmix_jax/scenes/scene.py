@@ -1,0 +1,350 @@
+"""A hyperspectral scene on the host: the cube and everything about it that never enters jit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError, bands_named, check_count, check_cube
+from dequnmix_jax.escaping import as_text
+from dequnmix_jax.scenes.georeference import Ground
+
+Array = np.ndarray[Any, Any]
+
+# Reflectance of snow and of specular pixels passes 1; integers times 100 or 10,000 pass it by far.
+_LARGEST_REFLECTANCE = 1.5
+
+LONGEST = 1e6
+"""Nanometres of the longest wavelength accepted, a millimetre: beyond it no spectrometer takes pictures."""
+
+
+def _bands_axis(values: Any, bands: int, name: str, dtype: Any) -> Array | None:
+    if values is None:
+        return None
+    values = np.asarray(values, dtype)
+    if values.shape != (bands,):
+        raise InputError(f"{name} has shape {values.shape} and the cube has {bands} bands; expected one value a band.")
+    return values
+
+
+def wrong_length(values: Array) -> int | None:
+    """Return the first band whose wavelength or width is not above 0 and at most `LONGEST`, or None."""
+    with np.errstate(invalid="ignore"):
+        wrong = ~(np.isfinite(values) & (values > 0) & (values <= LONGEST))
+    return int(np.flatnonzero(wrong)[0]) if wrong.any() else None
+
+
+def check_lengths(values: Array | None, name: str) -> None:
+    """Raise InputError unless wavelengths or widths (B,) in nm are above 0 and at most a millimetre; None passes."""
+    band = None if values is None else wrong_length(values)
+    if values is not None and band is not None:
+        raise InputError(
+            f"{name} hold {values[band]:g} in band {band} (counted from 0); expected nanometres above 0 and at most "
+            f"{LONGEST:g}. Correct them, or leave them out."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A cube with its metadata.
+
+    Attributes:
+        cube: (H, W, B) float32, C order, reflectance or radiance; may be memory-mapped. Of a masked array of numpy the
+            mask is kept: a pixel is valid where no good band of it is masked.
+        wavelengths: (B,) float64, nanometres, above 0 and at most 1e6, or None when the file has none.
+        good_bands: (B,) bool, False for bands to leave out, or None when the file does not say.
+        mask: (H, W) bool, True where the pixel is valid, or None when all are.
+        name: a short name.
+        source: the file it was read from, or None.
+        crs: ENVI header fields that place the scene on the ground, passed through to the outputs as they are.
+        ground: coordinate system and transform, or None when the file has none, or has ENVI's fields alone.
+        fwhm: (B,) float64, full width at half maximum of the bands, nanometres, or None when the file has none.
+        notes: one sentence for each thing that was assumed of the file.
+    """
+
+    cube: Array
+    wavelengths: Array | None = None
+    good_bands: Array | None = None
+    mask: Array | None = None
+    name: str = ""
+    source: Path | None = None
+    crs: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    ground: Ground | None = None
+    fwhm: Array | None = None
+
+    def __post_init__(self) -> None:
+        """Bring the arrays to their documented types, or raise InputError."""
+        set_field = object.__setattr__  # the way to complete a frozen dataclass
+        hidden = np.ma.getmaskarray(self.cube) if isinstance(self.cube, np.ma.MaskedArray) else None
+        if hidden is not None:
+            set_field(self, "cube", np.ma.getdata(self.cube))
+        if hasattr(self.cube, "__array__"):  # of any library: this is the host side
+            set_field(self, "cube", np.asarray(self.cube))
+        check_cube(self.cube)
+        set_field(self, "cube", np.ascontiguousarray(self.cube, np.float32))
+        bands = self.cube.shape[2]
+        for name in ("wavelengths", "fwhm"):
+            values = _bands_axis(getattr(self, name), bands, name, np.float64)
+            check_lengths(values, name)
+            set_field(self, name, values)
+        set_field(self, "good_bands", _bands_axis(self.good_bands, bands, "good_bands", np.bool_))
+        if self.mask is not None:
+            mask = np.asarray(self.mask, np.bool_)
+            if mask.shape != self.cube.shape[:2]:
+                raise InputError(
+                    f"mask has shape {mask.shape} and the cube {self.cube.shape}; expected one value a pixel, "
+                    f"{self.cube.shape[:2]}, True where the pixel is valid."
+                )
+            set_field(self, "mask", mask)
+        if hidden is not None and hidden.any():
+            valid = self.valid & ~hidden[:, :, _considered(self)].any(axis=2)
+            # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
+            set_field(self, "cube", np.where(valid[:, :, None], self.cube, np.float32(0)))
+            set_field(self, "mask", valid)
+        if self.ground is not None:
+            self.ground.check_fits(self.cube.shape[:2])
+        set_field(self, "notes", tuple(self.notes))
+        set_field(self, "name", as_text(self.name))
+
+    @property
+    def valid(self) -> Array:
+        """Return the (H, W) bool mask, all True when the scene has none."""
+        return np.ones(self.cube.shape[:2], np.bool_) if self.mask is None else self.mask
+
+    def with_good_bands(self) -> "Scene":
+        """Return the scene restricted to its good bands.
+
+        Returns:
+            A Scene whose `good_bands` are all True; this very scene when nothing is marked bad.
+
+        Raises:
+            InputError: every band is marked bad.
+        """
+        good = self.good_bands
+        if good is None or good.all():
+            return self
+        if not good.any():
+            raise InputError(
+                f"All {good.size} bands of {self.name or 'the scene'} are marked bad; expected at least one good one. "
+                "Correct the bad band list (1 means good), or unmix without it."
+            )
+        return replace(
+            self,
+            cube=self.cube[:, :, good],
+            wavelengths=None if self.wavelengths is None else self.wavelengths[good],
+            fwhm=None if self.fwhm is None else self.fwhm[good],
+            good_bands=good[good],
+            notes=(*self.notes, f"{int((~good).sum())} of {good.size} bands left out because they are marked bad."),
+        )
+
+    def bands_nearest(self, *nanometres: float) -> tuple[int, ...]:
+        """Return the bands nearest to some wavelengths, for a colour composite.
+
+        Without wavelengths, or where the range is so far off that the nearest bands coincide, the bands are
+        spread evenly over the range in the same order, which is the usual false-colour picture.
+
+        Args:
+            nanometres: wavelengths, nm; red, green and blue (640, 550, 460) when none is given.
+
+        Returns:
+            One band index for each wavelength, good bands only.
+        """
+        wanted = np.asarray(nanometres or (640.0, 550.0, 460.0))
+        bands = np.arange(self.cube.shape[2])
+        if self.good_bands is not None and self.good_bands.any():
+            bands = bands[self.good_bands]
+        if self.wavelengths is not None:
+            nearest = bands[np.abs(self.wavelengths[bands][None] - wanted[:, None]).argmin(axis=1)]
+            if np.unique(nearest).size == np.unique(wanted).size or bands.size < wanted.size:
+                return tuple(int(band) for band in nearest)
+        ranks = wanted.argsort().argsort()
+        spread = bands[((ranks + 0.5) / wanted.size * bands.size).astype(int)]
+        return tuple(int(band) for band in spread)
+
+
+def _listed(values: list[str], most: int = 5) -> str:
+    return ", ".join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")
+
+
+def _considered(scene: Scene) -> Array:
+    good = scene.good_bands
+    return np.ones(scene.cube.shape[2], np.bool_) if good is None or not good.any() else good
+
+
+def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
+    """Return what is odd about a scene, one sentence each; raise InputError when it cannot be unmixed.
+
+    Warned of: constant bands, all-zero pixels, negative reflectance, reflectance above 1.5. Bands marked bad are
+    left out of the warnings, not of the check for NaN.
+
+    Args:
+        scene: the scene as it would be unmixed.
+        count: number of endmembers R to be asked of it, or None.
+
+    Returns:
+        Sentences, empty when all is well.
+
+    Raises:
+        InputError: no valid pixel, NaN or infinity in a valid pixel, fewer than two endmembers, more endmembers
+            than bands or than valid pixels.
+    """
+    valid, cube = scene.valid, scene.cube
+    label = scene.name or "the scene"
+    if not valid.any():
+        raise InputError(
+            f"All {valid.size} pixels of {label} are masked; expected at least one valid pixel. Check the mask (True "
+            f"means valid) and the nodata value. {MISSING_BAND}"
+        )
+    finite = np.isfinite(cube)
+    bad = valid & ~finite.all(axis=2)
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        good = _considered(scene)
+        empty = np.flatnonzero(~np.isfinite(cube[valid]).any(axis=0) & good)
+        if 0 < empty.size < good.sum():
+            raise InputError(
+                f"{label} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "
+                f"{without(empty, scene.wavelengths, scene.good_bands is not None)}"
+            )
+        cure = (
+            "All of them lie in bands marked bad: use scene.with_good_bands()."
+            if finite[valid][:, good].all() and not good.all()
+            else "Leave them out by scene.mask, mask_invalid(scene), or nodata=nan when reading (--nodata nan)."
+        )
+        raise InputError(
+            f"{label} holds NaN or infinite values in {int(bad.sum())} of {int(valid.sum())} valid pixels, the first "
+            f"at row {row}, column {column}; expected finite values in every valid pixel. {cure}"
+        )
+    if count is not None:
+        check_count(count, cube, valid)
+    where = valid[:, :, None]
+    good = _considered(scene)
+    lowest = np.min(cube, axis=(0, 1), where=where, initial=np.inf)
+    negative = (cube < 0) & where & good if lowest[good].min() < 0 else np.zeros((1, 1, 1), np.bool_)
+    found = Extent(
+        valid=int(valid.sum()),
+        lowest=lowest,
+        highest=np.max(cube, axis=(0, 1), where=where, initial=-np.inf),
+        zero=int((valid & ~lit(cube)).sum()),
+        negative_pixels=int(negative.any(axis=2).sum()),
+        negative_bands=int(negative.any(axis=(0, 1)).sum()),
+    )
+    return odd(found, good, scene.wavelengths)
+
+
+MISSING_BAND = (
+    "A band that is missing in every pixel masks all of them: leave it out by its wavelength (--ignore FROM:TO)."
+)
+
+
+def without(bands: Array, wavelengths: Array | None, marked: bool) -> str:
+    """Return how to leave out some bands that hold nothing; `marked`: the scene has `good_bands` already."""
+    and_good = "scene.good_bands & " if marked else ""
+    found = f"{and_good}numpy.isfinite(scene.cube[scene.valid]).any(0)"
+    code = f"dataclasses.replace(scene, good_bands={found}).with_good_bands()"
+    if wavelengths is None:
+        return f"Leave {'it' if bands.size == 1 else 'them'} out: {code}."
+    # To a tenth of a nanometre, outwards, so that the wavelength as it is written lies inside.
+    low, high = (np.floor(wavelengths[bands] * 10) / 10, np.ceil(wavelengths[bands] * 10) / 10)
+    options = " ".join(f"--ignore {a:.1f}:{b:.1f}" for a, b in zip(low, high, strict=True))
+    return f"Leave {'it' if bands.size == 1 else 'them'} out when reading ({options}), or by {code}."
+
+
+class Extent(NamedTuple):
+    """What a scene holds, in numbers.
+
+    Attributes:
+        valid: pixels that are.
+        lowest, highest: (B,), over the valid pixels.
+        zero: valid pixels that are zero in every band.
+        negative_pixels, negative_bands: how many hold a negative value.
+    """
+
+    valid: int
+    lowest: Array
+    highest: Array
+    zero: int
+    negative_pixels: int
+    negative_bands: int
+
+
+def odd(found: Extent, good: Array, wavelengths: Array | None) -> list[str]:
+    """Return what is odd about a scene, one sentence each; `check_scene` says what.
+
+    Args:
+        found: its values.
+        good: (B,) bool, the bands that are looked at.
+        wavelengths: (B,) nm, or None.
+    """
+    bands = np.flatnonzero(good)
+    lowest, highest = found.lowest[bands], found.highest[bands]
+    warnings = []
+    constant = bands[lowest == highest]
+    if constant.size and found.valid > 1:
+        named = [f"{b}" if wavelengths is None else f"{b} ({wavelengths[b]:.1f} nm)" for b in constant]
+        warnings.append(
+            f"{constant.size} band{'s are' if constant.size > 1 else ' is'} constant over all valid pixels and "
+            f"tell{'' if constant.size > 1 else 's'} nothing about mixtures: {_listed(named)} (counted from 0)."
+        )
+    if found.zero:
+        warnings.append(
+            f"{found.zero} of {found.valid} valid pixels are zero in every band and have no abundances; leave them out "
+            "by mask_invalid(scene) (--nodata 0)."
+        )
+    if lowest.min() < 0:
+        warnings.append(
+            f"Reflectance is negative in {found.negative_pixels} pixels and {found.negative_bands} bands, down to "
+            f"{lowest.min():.4g}; it is used as it is, though no mixture of reflectances can be negative."
+        )
+    if highest.max() > _LARGEST_REFLECTANCE:
+        # The next power of ten makes the suggestion: 8141 is reflectance times 10,000.
+        factor = 10 ** int(np.ceil(np.log10(highest.max())))
+        warnings.append(
+            f"Values reach {highest.max():.6g}, and reflectance stays below {_LARGEST_REFLECTANCE}; these look like "
+            f"scaled integers or radiance. For reflectance times {factor}, read with scale={factor} (--scale {factor})."
+        )
+    return warnings
+
+
+def lit(values: Array) -> Array:
+    """Return which pixels (..., B) are not zero in every band; NaN is not zero."""
+    with np.errstate(invalid="ignore"):  # numpy warns of a signalling NaN, which a damaged file may hold
+        return np.asarray(values.any(axis=-1))
+
+
+def mask_invalid(scene: Scene) -> Scene:
+    """Mask the pixels that are zero in every band or hold NaN or infinity, and set their values to 0.
+
+    Args:
+        scene: any scene. Bands that are bad everywhere should be left out before, by `with_good_bands`.
+
+    Returns:
+        The scene with the smaller mask and a note; this very scene when no pixel is invalid.
+
+    Raises:
+        InputError: no valid pixel would be left.
+    """
+    finite = np.isfinite(scene.cube).all(axis=2)
+    zero = ~lit(scene.cube)
+    invalid = scene.valid & (~finite | zero)
+    if not invalid.any():
+        return scene
+    mask = scene.valid & ~invalid
+    if not mask.any():
+        empty = np.flatnonzero(~np.isfinite(scene.cube[scene.valid]).any(axis=0))
+        cure = ""
+        if 0 < empty.size < scene.cube.shape[2]:
+            left = without(empty, scene.wavelengths, scene.good_bands is not None)
+            cure = f" Nothing is finite in {bands_named(empty)}. {left}"
+        raise InputError(
+            f"All {mask.size} pixels of {scene.name or 'the scene'} are masked, zero, NaN or infinite; expected at "
+            f"least one valid pixel.{cure}"
+        )
+    zeros, others = int((invalid & zero).sum()), int((invalid & ~zero).sum())
+    note = f"Masked {zeros} all-zero pixels and {others} with NaN or infinite values."
+    # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
+    cube = np.where(mask[:, :, None], scene.cube, np.float32(0))
+    return replace(scene, cube=cube, mask=mask, notes=(*scene.notes, note))

@@ -1,0 +1,212 @@
+"""From the numbers in a file to a cube: scaling, missing data, and rows of a wrong length."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.scenes.scene import Array
+
+# Deflate packs at most 1032 to 1 (zlib's documentation): what packs better is empty. Small scenes are not judged.
+_TIGHTEST = 2000
+_LARGE = 64 * 2**20
+
+# What has to be unpacked whole is a scene, which packs to a tenth; hardly anything but a bomb packs 250 to 1.
+_TIGHTEST_WHOLE = 250
+
+
+def scaled_and_masked(
+    values: Array,
+    nodata: float | None,
+    scale: float | None,
+    good: Array | None,
+    saturation: float | None = None,
+    seen: Array | None = None,
+) -> tuple[Array, Array | None, list[str]]:
+    """Return float32 values divided by `scale`, the mask of valid pixels (None when all are) and notes.
+
+    Args:
+        values: (H, W, B) as they stand in the file.
+        nodata: value that marks missing pixels, before scaling; None for none. Where there is one, NaN and infinity are
+            missing as well; NaN stands for these alone.
+        scale: positive divisor, or None for none.
+        good: (B,) bool or None; bands marked bad do not decide about a pixel.
+        saturation: value from which a pixel is saturated, before scaling, or None.
+        seen: (H, W) bool, the file's own mask, True for valid pixels, or None.
+
+    Raises:
+        InputError: a scale that is not positive and finite, or a saturation that is no number.
+    """
+    notes = []
+    mask = None
+    if nodata is not None and not np.isnan(nodata):
+        mask = mask_nodata(values, nodata, good)
+        if not mask.all():
+            text = f"pixels hold the nodata value {nodata:g} and were masked."
+            notes.append(f"{int((~mask).sum())} of {mask.size} {text}")
+    if nodata is not None and values.dtype.kind == "f":
+        # A file that declares a value for what is missing may hold NaN as well, which is no measurement either.
+        broken = ~mask_nodata(values, np.nan, good)
+        broken = broken if mask is None else broken & mask
+        if broken.any():
+            notes.append(f"{int(broken.sum())} of {broken.size} pixels hold NaN or infinity and were masked.")
+        mask = ~broken if mask is None else mask & ~broken
+    if saturation is not None:
+        saturated = mask_saturated(values, saturation, good)
+        if mask is not None:
+            saturated &= mask
+        if saturated.any():
+            notes.append(
+                f"{int(saturated.sum())} of {saturated.size} pixels reach the saturation value {saturation:g} and were "
+                "masked."
+            )
+        mask = ~saturated if mask is None else mask & ~saturated
+    if seen is not None:
+        hidden = ~seen if mask is None else mask & ~seen
+        if hidden.any():
+            notes.append(f"{int(hidden.sum())} of {hidden.size} pixels are masked in the file.")
+        mask = seen if mask is None else mask & seen
+    if scale is not None and not (scale > 0 and np.isfinite(scale)):
+        raise InputError(f"The scale is {scale}; expected a positive number to divide by, such as 10000.")
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite, which is said later
+        if scale is not None and scale != 1:
+            cube = (values / np.float64(scale)).astype(np.float32)
+            notes.append(f"Values were divided by {scale:g}.")
+        else:
+            cube = np.asarray(values, np.float32, order="C")
+    if mask is None or mask.all():
+        return cube, None, notes
+    # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
+    return np.where(mask[:, :, None], cube, np.float32(0)), mask, notes
+
+
+def missing_value(asked: float | None, declared: float | None) -> float | None:
+    """Return the value that marks missing pixels, of what is asked for and what the file declares.
+
+    NaN in place of a value asks for NaN and infinity as well, and these are missing wherever a value is: so the value
+    that the file declares stays what it is, and becomes no measurement.
+
+    Args:
+        asked: as the user says it, NaN for NaN and infinity, or None.
+        declared: as the file says it, or None.
+    """
+    if asked is None or (np.isnan(asked) and declared is not None):
+        return declared
+    return asked
+
+
+def check_declared(shape: tuple[int, ...], itemsize: int, stored: int, path: Path) -> None:
+    """Raise InputError where a file declares far more values than it can hold, before memory is asked for.
+
+    Args:
+        shape: of the cube, as the file declares it.
+        itemsize: bytes of a value.
+        stored: bytes of the file, or of all files of a folder.
+        path: the file, for the message.
+    """
+    declared = math.prod(int(size) for size in shape) * itemsize
+    if declared > max(_LARGE, _TIGHTEST * stored):
+        raise InputError(
+            f"{path} declares {' x '.join(map(str, shape))} values, {declared} bytes, and holds {stored}; expected no "
+            f"more than {_TIGHTEST} times as many. It is damaged or incomplete."
+        )
+
+
+def most_unpacked(stored: int) -> int:
+    """Return the bytes to which a file of so many may grow when all of it is unpacked into memory."""
+    return max(_LARGE, _TIGHTEST_WHOLE * stored)
+
+
+def check_unpacked(size: int, stored: int, path: Path) -> None:
+    """Raise InputError where a file would grow, unpacked, beyond what a scene does, before memory is asked for.
+
+    Args:
+        size: bytes of all arrays, as the file declares them, or more than that many.
+        stored: bytes of the file.
+        path: the file, for the message.
+    """
+    if size > most_unpacked(stored):
+        raise InputError(
+            f"{path} would grow from {stored} bytes to {size} or more when unpacked; expected no more than "
+            f"{_TIGHTEST_WHOLE} times as many. It is damaged or made to fill memory."
+        )
+
+
+def gained(values: Array, gains: Array, offsets: Array, mask: Array | None) -> Array:
+    """Return values * gains + offsets, a gain and an offset for each band, as float32; 0 where masked.
+
+    Args:
+        values: (H, W, B) as they stand in the file.
+        gains, offsets: (B,).
+        mask: (H, W) bool, True for valid pixels, or None.
+    """
+    cube = np.empty(values.shape, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for band in range(values.shape[2]):  # in float64, so that 0.0001 x 3000 is 0.3 to the last digit of float32
+            cube[:, :, band] = values[:, :, band] * np.float64(gains[band]) + np.float64(offsets[band])
+    if mask is not None:
+        cube[~mask] = 0
+    return cube
+
+
+def mask_saturated(values_in_file: Array, saturation: float, good_bands: Array | None = None) -> Array:
+    """Return (H, W), True where a good band reaches the saturation value.
+
+    Args:
+        values_in_file: (H, W, B) values as they stand in the file, before any scaling.
+        saturation: the value from which a detector is full.
+        good_bands: (B,) bool or None; bands marked bad are not looked at.
+
+    Raises:
+        InputError: a saturation that is no number.
+    """
+    if np.isnan(saturation):
+        raise InputError("The saturation value is NaN; expected a number, such as 65535 or 1.0.")
+    values = values_in_file if good_bands is None or not good_bands.any() else values_in_file[:, :, good_bands]
+    # A value written in decimals must meet its own float32: 1.1 in a file of float32 is 1.10000002.
+    limit = values.dtype.type(saturation) if values.dtype.kind == "f" else saturation
+    return np.any(values >= limit, axis=2)
+
+
+def mask_nodata(values_in_file: Array, nodata: float, good_bands: Array | None = None) -> Array:
+    """Return the (H, W) mask of valid pixels: those where no good band holds the nodata value.
+
+    Args:
+        values_in_file: (H, W, B) values as they stand in the file, before any scaling.
+        nodata: the value that marks missing data; NaN marks NaN and infinity. A value that the file's type cannot
+            hold (-9999 in unsigned bytes) simply never occurs.
+        good_bands: (B,) bool or None; bands marked bad are not looked at.
+    """
+    values = values_in_file if good_bands is None or not good_bands.any() else values_in_file[:, :, good_bands]
+    if np.isnan(nodata):
+        return np.all(np.isfinite(values), axis=2)
+    if values.dtype.kind == "f":
+        if abs(nodata) > 1e30:  # headers print the largest float with too few digits to compare exactly
+            missing = (np.sign(values) == np.sign(nodata)) & (np.abs(values) > 1e30)
+        else:
+            missing = values == values.dtype.type(nodata)
+        return ~np.any(missing, axis=2)
+    if not (float(nodata).is_integer() and np.iinfo(values.dtype).min <= nodata <= np.iinfo(values.dtype).max):
+        return np.ones(values.shape[:2], np.bool_)
+    return ~np.any(values == values.dtype.type(int(nodata)), axis=2)
+
+
+def looks_sheared(image: Array, alternative: Array) -> bool:
+    """Return whether `alternative`, the same values with other row lengths, is at least twice as smooth.
+
+    Rows of a wrong length shear a picture, so that neighbours in a column are no longer neighbours on the ground;
+    the mean step between neighbours then grows several times. Noise and square pictures answer False.
+
+    Args:
+        image: (H, W), one band as the file says.
+        alternative: (H', W'), the same band read with other row lengths.
+    """
+
+    def roughness(values: Array) -> float:
+        values = np.nan_to_num(np.asarray(values, np.float64), posinf=0.0, neginf=0.0)
+        return float(np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean())
+
+    if min(image.shape) < 4:  # too few neighbours to tell
+        return False
+    return roughness(alternative) < 0.5 * roughness(image)

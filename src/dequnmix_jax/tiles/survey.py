@@ -1,0 +1,179 @@
+"""Look through a scene on disk once, before it is unmixed: its unit, and all that `check_scene` would say."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from dequnmix_jax.checks import InputError, bands_named
+from dequnmix_jax.scenes.scene import MISSING_BAND, Array, Extent, Scene, lit, odd, without
+from dequnmix_jax.scenes.source import Source, Window
+
+# Rows are read in strips of about this many bytes of float32.
+_STRIP = 32 * 2**20
+
+# Pixels of which the percentiles of the picture in colour are taken, at most: evenly spread, all of a small scene.
+_SAMPLES = 2**20
+
+
+class View(NamedTuple):
+    """The part of a source that is unmixed.
+
+    Attributes:
+        source: with the metadata of the bands that are left.
+        stored: where the values come from.
+        bands: (B,) bool of `stored`, or None for all.
+        drop: pixels that are zero in every band or not finite are masked.
+    """
+
+    source: Source
+    stored: Source
+    bands: Array | None
+    drop: bool
+
+    def read(self, window: Window) -> tuple[Array, Array]:
+        """Return the values (h, w, bands left), 0 where masked, and the mask (h, w), True for valid pixels."""
+        cube, mask = self.stored.read(window, self.bands)
+        if self.drop:
+            for row in range(mask.shape[0]):  # row by row: what is looked for takes a byte a value
+                mask[row] &= np.isfinite(cube[row]).all(axis=1) & lit(cube[row])
+                cube[row, ~mask[row]] = 0
+        return cube, mask
+
+
+def view(source: Source, drop: bool = False) -> View:
+    """Return the good bands of a source, as `Scene.with_good_bands` and, with `drop`, `mask_invalid` choose.
+
+    Raises:
+        InputError: every band is marked bad.
+    """
+    good = source.good_bands
+    if good is None or good.all():
+        return View(source, source, None, drop)
+    if not good.any():
+        raise InputError(
+            f"All {good.size} bands of {source.name or 'the scene'} are marked bad; expected at least one good one. "
+            "Correct the bad band list (1 means good), or unmix without it."
+        )
+    left = replace(
+        source,
+        shape=(*source.shape[:2], int(good.sum())),
+        wavelengths=None if source.wavelengths is None else source.wavelengths[good],
+        fwhm=None if source.fwhm is None else source.fwhm[good],
+        good_bands=good[good],
+        notes=(*source.notes, f"{int((~good).sum())} of {good.size} bands left out because they are marked bad."),
+    )
+    return View(left, source, good, drop)
+
+
+class Survey(NamedTuple):
+    """What a scene holds.
+
+    Attributes:
+        scale: RMS of the valid pixels; 1 where all are zero.
+        valid: valid pixels.
+        warnings: what is odd, as `check_scene` has it.
+        colour_bands: red, green and blue of the picture.
+        colour_limits: (2, 3), percentiles 2 and 98 of these bands over the valid pixels.
+    """
+
+    scale: float
+    valid: int
+    warnings: list[str]
+    colour_bands: tuple[int, ...]
+    colour_limits: Array
+
+
+def strips(shape: tuple[int, int, int]) -> Iterator[Window]:
+    """Yield windows of whole rows that make up a scene."""
+    height, width, bands = shape
+    rows = max(1, _STRIP // (width * bands * 4))
+    for first in range(0, height, rows):
+        yield Window(slice(first, min(first + rows, height)), slice(0, width))
+
+
+def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Survey:
+    """Look through a scene.
+
+    Args:
+        seen: the scene.
+        then: is told after each strip what share of the rows is done.
+
+    Raises:
+        InputError: no valid pixel, or NaN or infinity in one, as from `check_scene`.
+    """
+    height, width, bands = seen.source.shape
+    label = seen.source.name or "the scene"
+    valid = zero = negative = 0
+    bad: tuple[int, int] | None = None
+    bad_pixels = 0
+    alive = np.zeros(bands, np.bool_)
+    squares = np.float64(0)
+    lowest, highest = np.full(bands, np.inf), np.full(bands, -np.inf)
+    below = np.zeros(bands, np.bool_)
+    three = _nearest(seen.source)
+    every = max(1, int(np.ceil((height * width / _SAMPLES) ** 0.5)))
+    samples = [np.empty((0, 3), np.float32)]
+    for window in strips(seen.source.shape):
+        cube, mask = seen.read(window)
+        first = window.rows.start
+        for row in range(mask.shape[0]):
+            values = cube[row] if mask[row].all() else cube[row][mask[row]]
+            if not len(values):
+                continue
+            wide = values.astype(np.float64).ravel()
+            square = wide @ wide
+            if not np.isfinite(square):  # in float64 no square of a float32 is too large
+                alive |= np.isfinite(values).any(axis=0)
+                finite = np.isfinite(values).all(axis=1)
+                bad_pixels += int((~finite).sum())
+                bad = bad or (first + row, int(np.flatnonzero(mask[row])[~finite][0]))
+                continue
+            valid += len(values)
+            alive[:] = True
+            squares += square
+            least, most = values.min(axis=0), values.max(axis=0)
+            lowest, highest = np.minimum(lowest, least), np.maximum(highest, most)
+            if least.min() < 0:
+                negative += int((values < 0).any(axis=1).sum())
+                below |= least < 0
+            if (least <= 0).all() and (most >= 0).all():  # else no pixel is zero in every band
+                zero += int((~lit(values)).sum())
+            if (first + row) % every == 0:
+                samples.append(cube[row, ::every][mask[row, ::every]][:, list(three)])
+        then(window.rows.stop / height)
+    if bad is not None and alive.any() and not alive.all():
+        empty = np.flatnonzero(~alive)
+        raise InputError(
+            f"{label} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "
+            f"{without(empty, seen.source.wavelengths, seen.source.good_bands is not None)}"
+        )
+    if bad is not None:
+        raise InputError(
+            f"{label} holds NaN or infinite values in {bad_pixels} of its valid pixels, the first at row {bad[0]}, "
+            f"column {bad[1]}; expected finite values in every valid pixel. Leave them out by nodata=nan when reading "
+            "(--nodata nan)."
+        )
+    if not valid:
+        raise InputError(
+            f"All {height * width} pixels of {label} are masked; expected at least one valid pixel. Check the mask "
+            f"(True means valid) and the nodata value. {MISSING_BAND}"
+        )
+    extent = Extent(valid, lowest, highest, zero, negative, int(below.sum()))
+    scale = float(np.sqrt(squares / (valid * bands)))
+    picked = np.concatenate(samples)
+    limits = np.percentile(picked, [2.0, 98.0], axis=0) if len(picked) else np.array([[0.0] * 3, [1.0] * 3])
+    return Survey(
+        scale=scale if scale > 0 else 1.0,
+        valid=valid,
+        warnings=odd(extent, np.ones(bands, np.bool_), seen.source.wavelengths),
+        colour_bands=three,
+        colour_limits=limits,
+    )
+
+
+def _nearest(source: Source) -> tuple[int, ...]:
+    """Return the bands that the picture in colour of the scene in memory would have."""
+    pixel = Scene(np.zeros((1, 1, source.shape[2]), np.float32), wavelengths=source.wavelengths)
+    return pixel.bands_nearest()

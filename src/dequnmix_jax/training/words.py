@@ -1,0 +1,228 @@
+"""The words of files and of the command line for the choices of a model, and the way back.
+
+    gradient = "energy", width = 32          Model(gradient=Energy(width=32))
+    constraint = "soft", slack = 0.3         Model(constraint=Soft(slack=0.3))
+    forward = {method = "picard"}            Model(forward=Solver(Picard()))
+
+A word that names a number of one choice is refused beside another choice, in a sentence.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dequnmix_jax.checks import Choice, InputError
+from dequnmix_jax.equilibrium.config import Analytic, Cone, Conv, Energy, Model, Residual, Simplex, Soft, Softmax
+from dequnmix_jax.solvers.config import (
+    Adjoint,
+    Anderson,
+    BiCGSTAB,
+    Broyden,
+    JaxoptAnderson,
+    Neumann,
+    OneStep,
+    Phantom,
+    Picard,
+    Solver,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+Words = Mapping[str, Any]
+
+CHOICES: dict[str, dict[str, dict[str, type[Choice] | None]]] = {
+    "model": {
+        "gradient": {kind.word: kind for kind in (Analytic, Residual, Energy)},
+        "prox": {"none": None, "conv": Conv},
+        "constraint": {kind.word: kind for kind in (Simplex, Cone, Soft, Softmax)},
+    },
+    "model.forward": {"method": {kind.word: kind for kind in (Anderson, Picard, Broyden, JaxoptAnderson)}},
+    "model.backward": {"method": {kind.word: kind for kind in (BiCGSTAB, Anderson, Neumann, OneStep, Phantom)}},
+}
+"""The choices of each table of a file: the word of each value, and its class."""
+
+_DEFAULTS: dict[str, dict[str, str]] = {
+    "model": {"gradient": Energy.word, "prox": "none", "constraint": Cone.word},
+    "model.forward": {"method": Anderson.word},
+    "model.backward": {"method": BiCGSTAB.word},
+}
+
+# Words that are called otherwise in `Model` or in `Conv`.
+_START = "start"  # Model.init
+_OF_PROX = {"prox_width": "width", "prox_kernel": "kernel"}
+
+_PLAIN = {
+    "model": {_START: "init", **{name: name for name in ("metric", "proximity", "step", "prior")}},
+    "model.forward": {name: name for name in ("tolerance", "max_steps")},
+    "model.backward": {"tolerance": "tolerance"},
+}
+_OWNERS: dict[str, type[Solver] | type[Adjoint] | type[Model]] = {
+    "model": Model, "model.forward": Solver, "model.backward": Adjoint,
+}  # fmt: skip
+
+
+def known_words(table: str) -> dict[str, type]:
+    """Return all words of a table of a file with the types of their values: "model", "model.forward" and so on."""
+    found: dict[str, type] = dict.fromkeys(CHOICES[table], str)
+    default = _OWNERS[table]()
+    found |= {word: type(getattr(default, name)) for word, name in _PLAIN[table].items()}
+    for part, kinds in CHOICES[table].items():
+        for word in kinds:
+            found |= {name: type(value) for name, value in numbers_of(table, part, word).items()}
+    return found | ({"max_steps": int} if table == "model.backward" else {})
+
+
+def numbers_of(table: str, part: str, word: str) -> dict[str, Any]:
+    """Return the words of the numbers of a choice with their defaults."""
+    kind = CHOICES[table][part][word]
+    made = None if kind is None else kind()
+    return {name: getattr(made, field) for name, field in _numbers(table, part, word).items()}
+
+
+def _numbers(table: str, part: str, word: str) -> dict[str, str]:
+    """Return the words of the numbers of a choice, and the fields that they fill."""
+    kind = CHOICES[table][part].get(word)
+    if kind is None:
+        return {}
+    found = {item.name: item.name for item in fields(kind)}  # type: ignore[arg-type]
+    if part == "prox":
+        found = dict(_OF_PROX)
+    if kind in (Neumann, Phantom):
+        found = {{"terms": "max_steps"}.get(name, name): name for name in found}
+    return found
+
+
+def _chosen(table: str, words: Words) -> dict[str, str]:
+    return {part: words.get(part, word) for part, word in _DEFAULTS[table].items()}
+
+
+def belonging(table: str, words: Words) -> set[str]:
+    """Return the words that may stand in a table beside the choices that it makes."""
+    chosen = _chosen(table, words)
+    found = {*chosen, *_PLAIN[table]}
+    for part, word in chosen.items():
+        found |= set(_numbers(table, part, word))
+    if table == "model.backward" and chosen["method"] in (BiCGSTAB.word, Anderson.word):
+        found.add("max_steps")
+    if chosen.get("prox") == Conv.word:  # beside a network they are those of both, where the prox has none of its own
+        found |= {"width", "kernel"}
+    return found
+
+
+def _check(table: str, words: Words, name: Callable[[str, str], str]) -> None:
+    """Raise InputError where a choice is unknown, or a word belongs to a choice that is not made."""
+    chosen = _chosen(table, words)
+    for part, word in chosen.items():
+        if word not in CHOICES[table][part]:
+            allowed = ", ".join(f'"{other}"' for other in CHOICES[table][part])
+            raise InputError(f"{name(table, part)} is {word!r}; expected one of {allowed}.")
+    for word in words:
+        if word not in belonging(table, words):
+            beside = [
+                f'{part} = "{value}"'
+                for part, kinds in CHOICES[table].items()
+                for value in kinds
+                if word in belonging(table, {**chosen, part: value})
+            ]
+            made = " and ".join(f'{part} = "{value}"' for part, value in chosen.items() if _owns(table, part, word))
+            raise InputError(
+                f"{name(table, word)} = {words[word]!r} belongs to {' or '.join(beside)}, and the choice is {made}; "
+                "expected a number of the choice that is made. Leave it out, or make the other choice."
+            )
+
+
+def _owns(table: str, part: str, word: str) -> bool:
+    """Return whether a word is a number of some value of a part."""
+    extra = {("model.backward", "method"): {"max_steps"}, ("model", "prox"): {"width", "kernel"}}
+    return word in extra.get((table, part), ()) or any(
+        word in _numbers(table, part, value) for value in CHOICES[table][part]
+    )
+
+
+def model_of(words: Words, name: Callable[[str, str], str] = "{}.{}".format) -> Model:
+    """Return the model that flat words describe; what they leave out is as in `Model()`.
+
+    Args:
+        words: as in the table "model" of a file, with "forward" and "backward" as mappings.
+        name: how a word of a table is called in a message.
+
+    Raises:
+        InputError: an unknown choice, a word that does not belong to it, or a value out of range.
+    """
+    flat = {word: value for word, value in words.items() if word not in ("forward", "backward")}
+    made = _made("model", flat, name)
+    for part in ("forward", "backward"):
+        if part in words:
+            made[part] = _OWNERS[f"model.{part}"](**_made(f"model.{part}", words[part], name))
+    return Model(**made)
+
+
+def _made(table: str, words: Words, name: Callable[[str, str], str]) -> dict[str, Any]:
+    """Return the fields of the dataclass of a table."""
+    _check(table, words, name)
+    chosen = _chosen(table, words)
+    made = {field: words[word] for word, field in _PLAIN[table].items() if word in words}
+    for part, word in chosen.items():
+        kind = CHOICES[table][part][word]
+        numbers = _numbers(table, part, word)
+        if kind is Conv:
+            numbers = {"width": "width", "kernel": "kernel"} | numbers
+        made[part] = None if kind is None else kind(**{numbers[name]: words[name] for name in numbers if name in words})
+    if "max_steps" in words and "max_steps" in belonging(table, words) and not hasattr(made["method"], "terms"):
+        made["max_steps"] = words["max_steps"]
+    return made
+
+
+def words_of(config: Model | Solver | Adjoint) -> dict[str, Any]:
+    """Return the flat words of choices, with all their numbers and no others, such that `model_of` gives them back."""
+    table = next(name for name, kind in _OWNERS.items() if isinstance(config, kind))
+    found: dict[str, Any] = {}
+    for part, kinds in CHOICES[table].items():
+        value = getattr(config, part)
+        found[part] = next(word for word, kind in kinds.items() if type(value) is (kind or type(None)))
+    chosen = dict(found)
+    for part, word in chosen.items():
+        numbers = _numbers(table, part, word)
+        found |= {name: getattr(getattr(config, part), field) for name, field in numbers.items()}
+    found |= {word: getattr(config, name) for word, name in _PLAIN[table].items()}
+    if isinstance(config, Adjoint) and config.max_steps is not None:
+        found["max_steps"] = config.max_steps
+    if isinstance(config, Model):
+        found |= {part: words_of(getattr(config, part)) for part in ("forward", "backward")}
+    return found
+
+
+def from_older(words: Words) -> dict[str, Any]:
+    """Return the words of a model's file of before choices were values, which held every number of every choice.
+
+    Those of other choices are left out: nothing has read them.
+    """
+    if not {"slack", "gamma"} <= set(words):
+        return dict(words)
+    found = {
+        word: value for word, value in words.items() if word in belonging("model", words) | {"forward", "backward"}
+    }
+    for part in ("forward", "backward"):
+        table, inner = f"model.{part}", dict(words[part])
+        if inner.get("method") == Anderson.word and part == "backward":
+            del inner["damping"]  # it was that of the phantom gradient
+        found[part] = {word: value for word, value in inner.items() if word in belonging(table, inner)}
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Return numbers, arrays and mappings as JSON can hold them; a number that is not finite becomes None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(entry) for entry in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    array = np.asarray(value)
+    if array.ndim:
+        return plain(array.tolist())
+    return plain(array.item()) if array.dtype.kind != "f" else (float(array) if np.isfinite(array) else None)

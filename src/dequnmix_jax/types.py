@@ -1,0 +1,115 @@
+"""What the library returns: NamedTuples of arrays, which pass through jit, vmap and grad."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+NEEDED = 2.0
+
+ADEQUATE = 1.1
+
+
+class Verdict(NamedTuple):
+    """What the scene says of a stage; arrays of no unit.
+
+    Attributes:
+        bands: (2,), gain in predicting held-out bands, in standard errors: pixels of the training, pixels set aside.
+        risk: (2,), the same of the unbiased risk; NaN where it does not apply.
+        misfit: (), misfit of held-out bands after the stage in units of the noise: 1 where noise alone is left.
+        kept: () bool.
+    """
+
+    bands: jax.Array
+    risk: jax.Array
+    misfit: jax.Array
+    kept: jax.Array
+
+
+class Stages(NamedTuple):
+    """The verdicts on the stages of a training.
+
+    Attributes:
+        endmembers: of the trained endmembers against those of the start.
+        network: of the trained network against none.
+        prior: of the prior over neighbours; its `bands` are the gain in standard errors, over all pixels, twice.
+    """
+
+    endmembers: Verdict
+    network: Verdict
+    prior: Verdict
+
+
+Params = dict[str, Any]
+"""`{"endmembers": (R, B), "network": nested dict of arrays}`: a plain pytree."""
+
+
+class Trace(NamedTuple):
+    """How a fixed-point solve went. Failure is data: nothing under jit raises.
+
+    Attributes:
+        steps: () int32, applications of the map.
+        residual: (), RMS of f(z) - z at the returned z, divided by the RMS of f(z).
+        converged: () bool, `residual <= tolerance`; False where the residual is NaN.
+    """
+
+    steps: jax.Array
+    residual: jax.Array
+    converged: jax.Array
+
+
+class Estimate(NamedTuple):
+    """The answer to an unmixing problem.
+
+    Attributes:
+        abundances: (H, W, R), >= 0 and summing to one; 0 in masked pixels.
+        endmembers: (R, B), one spectrum a row, in the units of the cube (with the constraint Cone(), each
+            scaled to maximum 1, and the brightness carries the scale).
+        brightness: (H, W), the factor s of y = s * a E; 1 where the mixing model has none, 0 in masked pixels.
+        state: (H, W, R), the equilibrium itself; pass it as `initial` to start from it.
+    """
+
+    abundances: jax.Array
+    endmembers: jax.Array
+    brightness: jax.Array
+    state: jax.Array
+
+
+class History(NamedTuple):
+    """One entry for each training step, taken at the parameters before that step.
+
+    Attributes:
+        loss: (T,), the whole objective.
+        angle: (T,), mean spectral angle of the reconstruction, radians.
+        error: (T,), mean squared error of the reconstruction, units of the cube squared.
+        steps: (T,) int32, forward applications of the map.
+        residual: (T,), relative residual of the equilibrium.
+        converged: (T,) bool, `residual` at most the tolerance in force at that step (`Training.loosest`).
+        active: (T,) bool, False after an early stop (parameters frozen).
+        stages: not by step: what the scene said of the stages of training, `Stages`, where they were judged
+            (`Training.judged`); None otherwise.
+    """
+
+    loss: jax.Array
+    angle: jax.Array
+    error: jax.Array
+    steps: jax.Array
+    residual: jax.Array
+    converged: jax.Array
+    active: jax.Array
+    stages: Stages | None = None
+
+
+class Descent(NamedTuple):
+    """How a descent with a known objective went.
+
+    Attributes:
+        steps: () int32, steps taken.
+        residual: (), the relative change of the unknowns in the last step, |z' - z| / |z'|.
+        converged: () bool, `residual <= tolerance`; False where the residual is NaN.
+        objective: (max_steps + 1,), at the start and after each step, and its last value after the last; no unit.
+    """
+
+    steps: jax.Array
+    residual: jax.Array
+    converged: jax.Array
+    objective: jax.Array

@@ -1,0 +1,66 @@
+"""The fast search, block by block, against the slow one; and the repair of pixels that fail."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dequnmix_jax.abundances import active_set, enumeration, exact, pivoting
+
+
+def problem(count, pixels, seed=0):
+    draw = np.random.default_rng(seed)
+    P = draw.normal(size=(count, count + 1)).astype("f")
+    P = P - P.mean(0)
+    P = P / np.linalg.norm(P, axis=1).max()
+    t = draw.dirichlet(np.full(count, 0.4), size=pixels) @ P + 0.1 * draw.normal(size=(pixels, count + 1))
+    return P, t.astype("f")
+
+
+@pytest.mark.parametrize("sum_to_one", [True, False])
+@pytest.mark.parametrize("count", [3, 8])
+def test_blocks_and_repair(count, sum_to_one, monkeypatch):
+    """More pixels than a block, NaN in one of them, and all pixels refused: the answers stay."""
+    P, t = problem(count, 530)
+    t[517, 0] = np.nan
+    Q = np.eye(count + 1, dtype="f")
+    x = exact.solve(t, None, Q, P, sum_to_one)
+    assert np.isnan(x[517]).all() and np.isnan(x).sum() == count
+    slow = active_set.active_set(P, jnp.asarray(t), sum_to_one)
+    np.testing.assert_allclose(x, slow, atol=1e-5)
+    assert 0.1 < np.mean(np.asarray(x) == 0) < 0.9
+    # A search that finds nothing, and says so: every pixel is repaired, handful by handful.
+    nothing = lambda points, tab, t, sum_to_one: (0.0 * t[:count], jnp.zeros(t.shape[1], bool))  # noqa: E731
+    monkeypatch.setattr(exact, "_attempt", nothing)
+    repaired = exact.solve.__wrapped__(jnp.asarray(t), None, Q, jnp.asarray(P), sum_to_one)
+    np.testing.assert_allclose(repaired, slow, atol=5e-6)
+
+
+def test_a_dependent_column_takes_no_part():
+    """Of a column and a multiple of it the first explains everything, and rounding makes nothing of the second."""
+    v = np.random.default_rng(0).normal(size=(4, 1, 20)).astype("f")
+    factor = np.linspace(0.3, 3.0, 20, dtype="f")[None, None]
+    z, r = active_set.least_squares(
+        jnp.asarray(np.concatenate([v, v * factor], 1)), 2 * v[:, 0], jnp.ones((2, 20), bool)
+    )
+    np.testing.assert_allclose(z, np.repeat([[2.0], [0.0]], 20, axis=1), atol=1e-5)
+    np.testing.assert_allclose(r, 0, atol=1e-5)
+
+
+def test_a_wrong_answer_of_the_search_is_noticed(monkeypatch):
+    """A search that says 1 / R of every pixel, and is sure: the conditions of optimality refuse it."""
+    P, t = problem(3, 40)
+    wrong = lambda tab, t: (jnp.full((3, t.shape[1]), 1 / 3), jnp.zeros((3, t.shape[0], t.shape[1])))  # noqa: E731
+    monkeypatch.setattr(enumeration, "search", wrong)
+    found = exact.solve.__wrapped__(jnp.asarray(t), None, np.eye(4, dtype="f"), jnp.asarray(P), True)
+    np.testing.assert_allclose(found, active_set.active_set(P, jnp.asarray(t), True), atol=1e-5)
+
+
+@pytest.mark.parametrize("sum_to_one", [True, False])
+def test_both_searches_agree_and_need_no_repair(sum_to_one):
+    P, t = problem(5, 200)
+    by_table = jax.jit(lambda P, t: enumeration.search(enumeration.table(P, sum_to_one), t)[0])(P, t.T)
+    by_pivots = jax.jit(lambda P, t: pivoting.search(P, t, sum_to_one)[0])(P, t.T)
+    slow = active_set.active_set(P, jnp.asarray(t), sum_to_one).T
+    np.testing.assert_allclose(by_table, slow, atol=3e-5)
+    np.testing.assert_allclose(by_pivots, slow, atol=3e-5)

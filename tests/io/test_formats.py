@@ -1,0 +1,170 @@
+"""Numpy files, and what is no scene at all."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.io.formats import read, read_truth
+from dequnmix_jax.scenes.scene import check_scene
+
+H, W, B, R = 4, 5, 6, 3
+
+
+def cube():
+    return np.random.default_rng(0).uniform(0.1, 0.9, (H, W, B)).astype(np.float32)
+
+
+# --- numpy files ---------------------------------------------------------------------------------------------------
+
+
+def test_npz_round_trip(tmp_path):
+    path = tmp_path / "s.npz"
+    mask = np.ones((H, W), bool)
+    mask[0, 0] = False
+    np.savez(
+        path,
+        cube=(cube() * 1000).astype(np.uint16),
+        reflectance_scale_factor=1000,
+        wavelengths_nm=np.arange(B),
+        bbl=[1, 1, 0, 1, 1, 1],
+        mask=mask,
+        crs=json.dumps({"map info": "{UTM}"}),
+        abundances=np.full((H, W, R), 1 / R),
+        endmembers=np.ones((R, B)),
+        names=["a", "b", "c"],
+        note="made up",
+    )
+    found = read(path)
+    np.testing.assert_allclose(found.cube[1:], cube()[1:], atol=1e-3)
+    assert found.good_bands.sum() == 5 and found.valid.sum() == 19 and (found.cube[0, 0] == 0).all()
+    assert found.crs == {"map info": "{UTM}"} and found.name == "s" and found.source == path
+    marked = read(path, nodata=float(np.uint16(cube()[3, 4, 0] * 1000)))
+    assert not marked.valid[0, 0] and not marked.valid[3, 4]  # the file's mask and the nodata value both count
+    truth = read_truth(path)
+    assert truth.names == ("a", "b", "c") and truth.reference == "made up"
+    assert truth.abundances.shape == (H, W, R) and truth.endmembers.dtype == np.float32
+
+
+def test_npy_cube_and_matrix(tmp_path):
+    np.save(tmp_path / "c.npy", cube())
+    np.testing.assert_array_equal(read(tmp_path / "c.npy").cube, cube())
+    np.save(tmp_path / "m.npy", cube().reshape(-1, B))
+    np.testing.assert_array_equal(read(tmp_path / "m.npy", shape=(H, W)).cube, cube())
+    np.save(tmp_path / "t.npy", cube().reshape(-1, B).T)
+    np.testing.assert_array_equal(read(tmp_path / "t.npy", shape=(H, W)).cube, cube())
+    with pytest.raises(InputError, match=r"shape \(20, 6\), but the other variables say 21 pixels"):
+        read(tmp_path / "m.npy", shape=(3, 7))
+
+
+def test_nodata_nan(tmp_path):
+    values = cube()
+    values[1, 1, 1] = np.nan
+    np.save(tmp_path / "c.npy", values)
+    found = read(tmp_path / "c.npy", nodata=float("nan"))
+    assert not found.valid[1, 1] and found.valid.sum() == 19
+    assert check_scene(found) == []
+
+
+def test_ignored_ranges_and_saturation(tmp_path):
+    np.savez(tmp_path / "s.npz", cube=cube(), wavelengths_nm=400.0 + 100 * np.arange(B), bbl=[0, 1, 1, 1, 1, 1])
+    full = float(cube()[2, 3, 2])
+    found = read(tmp_path / "s.npz", ignore=[(600, 650), (900, 900)], saturation=full)
+    assert found.good_bands.tolist() == [False, True, False, True, True, False]
+    expected = (cube()[:, :, [1, 3, 4]] < np.float32(full)).all(axis=2)
+    np.testing.assert_array_equal(found.valid, expected)
+    with pytest.raises(InputError, match="saturation value is NaN"):
+        read(tmp_path / "s.npz", saturation=float("nan"))
+
+
+def test_bands_by_number(tmp_path):
+    values = cube()
+    values[:, :, 0] = -1  # a dead band must not mask every pixel
+    values[0, 0, 2] = -1
+    np.save(tmp_path / "c.npy", values)
+    found = read(tmp_path / "c.npy", bands=(1, 3), nodata=-1)
+    assert found.good_bands.tolist() == [False, True, True, True, False, False]
+    assert (~found.valid).sum() == 1
+    assert "Bands 1 to 3 (counted from 0) are used alone, as asked." in found.notes
+    for wrong in ((3, 1), (-1, 2), (0, 6)):
+        with pytest.raises(InputError, match="expected numbers from 0 to 5"):
+            read(tmp_path / "c.npy", bands=wrong)
+
+
+class Trap:
+    """Would announce itself if it were unpickled."""
+
+    def __reduce__(self):
+        return (print, ("unpickled",))
+
+
+@pytest.mark.parametrize("suffix", ["npz", "npy"])
+def test_pickles_are_refused_unread(tmp_path, capsys, suffix):
+    path = tmp_path / f"s.{suffix}"
+    if suffix == "npz":
+        np.savez(path, cube=np.array([Trap()], object))
+    else:
+        np.save(path, np.array([Trap()], object), allow_pickle=True)
+    with pytest.raises(InputError, match="pickled Python objects"):
+        read(path)
+    assert "unpickled" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.7, 0.999])
+def test_truncated_npz(tmp_path, keep):
+    path = tmp_path / "s.npz"
+    np.savez_compressed(path, cube=cube())
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+    with pytest.raises(InputError, match=r"s\.npz cannot be read as a numpy file .*truncated"):
+        read(path)
+
+
+def test_npz_with_a_damaged_entry(tmp_path):
+    path = tmp_path / "s.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("cube.npy", b"\x93NUMPY\x01\x00 nonsense")
+    with pytest.raises(InputError, match="cannot be read as a numpy file"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"a": np.ones((2, 2, 2)), "b": np.ones((2, 2, 2))}, r"holds a \(2, 2, 2\), b \(2, 2, 2\), and none"),
+        ({"cube": np.ones((2, 2, 2), complex)}, "data type complex128"),
+        ({"cube": np.ones(3)}, r"shape \(3,\); expected \(rows, columns, bands\)"),
+        ({"cube": np.ones((2, 2, 2)), "mask": np.ones((3, 3))}, r"'mask' in .* shape \(3, 3\)"),
+        ({"cube": np.ones((2, 2, 2)), "crs": "{"}, "'crs' in .* is no JSON"),
+        ({"cube": np.ones((2, 2, 2)), "reflectance_scale_factor": [1, 2]}, "expected one number"),
+    ],
+)
+def test_npz_that_does_not_fit(tmp_path, arrays, message):
+    np.savez(tmp_path / "s.npz", **arrays)
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "s.npz")
+
+
+# --- any file ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_scene(tmp_path):
+    with pytest.raises(InputError, match=r"gone\.npz does not exist"):
+        read(tmp_path / "gone.npz")
+    with pytest.raises(InputError, match="is a folder"):
+        read(tmp_path)
+    (tmp_path / "x.txt").write_text("hello")
+    with pytest.raises(InputError, match=r"begins with b'hello' and has no ENVI header"):
+        read(tmp_path / "x.txt")
+    (tmp_path / "x.tif").write_bytes(b"II*\0")
+    with pytest.raises(InputError, match="cannot be read as TIFF"):
+        read(tmp_path / "x.tif")
+    with pytest.raises(InputError, match="shape is"):
+        read(tmp_path / "x.txt", shape=(0, 3))
+
+
+def test_numpy_beside_an_envi_header_is_numpy(tmp_path):
+    np.savez(tmp_path / "x.npz", cube=cube())
+    (tmp_path / "x.hdr").write_text("ENVI\n")
+    np.testing.assert_array_equal(read(tmp_path / "x.npz").cube, cube())

@@ -1,0 +1,350 @@
+"""Spectral libraries: every format reads to the same numbers, every fault of a file is one sentence."""
+
+import json
+
+import numpy as np
+import pytest
+
+import dequnmix_jax as dq
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli import main
+
+UM = np.array([0.5, 0.75, 1.0, 2.0, 2.5])
+SPECTRA = np.array([[0.1, 0.2, 0.3, 0.4, 0.5], [0.9, 0.7, np.nan, 0.3, 0.1]])
+NAMES = ("grass, dry", "red metal")
+
+
+def envi(folder, *, order="<", kind="f8", code=5, extra="", spectra=SPECTRA, wavelengths=UM, units="Micrometers"):
+    values = np.where(np.isnan(spectra), -1.23e34 if kind.startswith("f") else -999, spectra)
+    values.astype(order + kind).tofile(folder / "lib.sli")
+    listed = ", ".join(f"{value:.10g}" for value in wavelengths)
+    (folder / "lib.hdr").write_text(
+        f"ENVI\nsamples = {spectra.shape[1]}\nlines = {spectra.shape[0]}\nbands = 1\nheader offset = 0\n"
+        f"file type = ENVI Spectral Library\ndata type = {code}\ninterleave = bsq\nbyte order = {int(order == '>')}\n"
+        f"wavelength units = {units}\nspectra names = {{grass; dry, red metal}}\nwavelength = {{{listed}}}\n{extra}"
+    )
+    return folder / "lib.sli"
+
+
+def splib07(path, title, values):
+    path.write_text(f" splib07a Record=5932: {title}\n" + "".join(f" {value:.7e}\n" for value in values))
+    return path
+
+
+def usgs_folder(folder):
+    splib07(folder / "splib07a_Wavelengths_ASD_0.35-2.5_microns.txt", "Wavelengths ASD", UM)
+    splib07(folder / "splib07a_Bandpass_(FWHM)_ASDFR_Standard.txt", "Bandpass", np.full(5, 0.01))
+    splib07(folder / "splib07a_Bandpass_(FWHM)_ASDNG_HighRes.txt", "Bandpass", np.full(5, 0.02))
+    chapter = folder / "ChapterM_Minerals"
+    chapter.mkdir()
+    values = np.where(np.isnan(SPECTRA), -1.23e34, SPECTRA)
+    return [
+        splib07(chapter / f"splib07a_{name}_ASDNGb_AREF.txt", f"{name}   ASDNGb AREF", row)
+        for name, row in zip(("Kaolinite", "Alunite"), values, strict=True)
+    ]
+
+
+def same(library, names=NAMES, atol=1e-7):
+    assert library.names == names
+    np.testing.assert_allclose(library.wavelengths_nm, 1000 * UM)
+    np.testing.assert_allclose(library.spectra, SPECTRA, atol=atol)
+    assert library.spectra.dtype == np.float32
+
+
+@pytest.mark.parametrize(("order", "kind", "code"), [("<", "f4", 4), (">", "f8", 5), (">", "i2", 2), ("<", "i4", 3)])
+def test_envi_library_of_either_byte_order_and_every_type(tmp_path, order, kind, code):
+    whole = kind.startswith("i")
+    spectra = SPECTRA * 10000 if whole else SPECTRA
+    extra = "reflectance scale factor = 10000\ndata ignore value = -999\n" if whole else ""
+    path = envi(tmp_path, order=order, kind=kind, code=code, extra=extra + "fwhm = {0.01, 0.01, 0.01, 0.02, 0.02}\n",
+                spectra=spectra)  # fmt: skip
+    library = dq.libraries.read_library(path)
+    same(library, ("grass; dry", "red metal"))
+    np.testing.assert_allclose(library.fwhm_nm, [10, 10, 10, 20, 20])
+    assert any("1 of 10 values are missing" in note for note in library.notes)
+
+
+def test_wavenumbers_run_backwards_and_become_nanometres(tmp_path):
+    path = envi(tmp_path, wavelengths=1e4 / UM, units="Wavenumber", extra="fwhm = {100, 100, 100, 100, 100}\n")
+    library = dq.libraries.read_library(path)
+    np.testing.assert_allclose(library.wavelengths_nm, 1000 * UM)
+    np.testing.assert_allclose(library.fwhm_nm, (1000 * UM) ** 2 * 100 / 1e7)
+    backwards = envi(tmp_path, wavelengths=UM[::-1])
+    library = dq.libraries.read_library(backwards)
+    np.testing.assert_allclose(library.spectra[0], SPECTRA[0, ::-1])
+    assert any("turned" in note for note in library.notes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'wavelength_um,"grass, dry",red metal\n0.5,0.1,0.9\n0.75,0.2,0.7\n1,0.3,\n2,0.4,0.3\n2.5,0.5,0.1\n',
+        "# made by hand\n\nWavelength [nm];grass, dry;red metal\n500;0,1;0,9\n750;0,2;0,7\n# aside\n1000;0,3;NaN\n"
+        "2000;0,4;0,3\n2500;0,5;0,1\n",
+        "% wavelength (micron)\tgrass, dry\tred metal\n0.5\t0.1\t0.9\n.75\t.2\t.7\n1.0\t.3\t-1.23e34\n2\t.4\t.3\n"
+        "2.5\t.5\t.1",
+        "ENVI ASCII Plot File [Mon Jun 07 11:45:37 2021]\nColumn 1: Wavelength\nColumn 2: grass, dry~~1\n"
+        "Column 3: red metal~~2\n 0.5  0.1 0.9\n 0.75 0.2 0.7\n 1.0  0.3 nan\n 2.0  0.4 0.3\n 2.5  0.5 0.1\n",
+    ],
+)  # fmt: skip
+def test_tables(tmp_path, text):
+    (tmp_path / "t.csv").write_text("﻿" + text, encoding="utf-8")
+    same(dq.libraries.read_library(tmp_path / "t.csv"))
+
+
+def test_table_without_names_or_unit_says_what_it_assumed(tmp_path):
+    (tmp_path / "t.txt").write_text("400 1000\n401 2000\n")
+    library = dq.libraries.read_library(tmp_path / "t.txt", scale=10000)
+    assert library.names == ("spectrum 1",) and library.wavelengths_nm.tolist() == [400, 401]
+    assert {"nanometres were assumed", "were numbered", "divided by 10000"} <= {
+        words for note in library.notes for words in ("nanometres were assumed", "were numbered", "divided by 10000")
+        if words in note
+    }  # fmt: skip
+    (tmp_path / "w.csv").write_text("wavelength,FWHM (nm),a\n0.4,0.01,1\n0.5,0.02,2\n")
+    library = dq.libraries.read_library(tmp_path / "w.csv", units="um", nodata=2)
+    assert library.names == ("a",) and library.fwhm_nm.tolist() == [10, 20] and np.isnan(library.spectra[0, 1])
+
+
+def test_usgs_version_7_finds_wavelengths_and_bandpass(tmp_path):
+    files = usgs_folder(tmp_path)
+    one, both, folder = (
+        dq.libraries.read_library(files[0]),
+        dq.libraries.read_library(files),
+        dq.libraries.read_library(files[0].parent),
+    )
+    same(both, ("Kaolinite   ASDNGb AREF", "Alunite   ASDNGb AREF"))
+    assert folder.names == both.names[::-1] and one.names == both.names[:1]
+    np.testing.assert_allclose(one.fwhm_nm, 20)  # of ASDNG, and not of ASDFR
+    other = splib07(tmp_path / "elsewhere.txt", "Wavelengths", 2 * UM)
+    np.testing.assert_allclose(
+        dq.libraries.read_library(files[0], wavelengths=other, fwhm=other).wavelengths_nm, 2000 * UM
+    )
+
+
+def test_usgs_version_6(tmp_path):
+    head = "USGS Digital Spectral Library splib06a\nClark and others 2007, USGS, Data Series 231.\n" + "\n" * 12
+    rows = "".join(f"  {w:.6f}  {x:.6g}  0.000000\n" for w, x in zip(UM, [0.9, 0.7, -1.23e34, 0.3, 0.1], strict=True))
+    (tmp_path / "a.asc").write_text(head + "Butlerite GDS25   W1R1Ba AREF\ncopy of splib05a r 1027\n" + rows)
+    library = dq.libraries.read_library(tmp_path / "a.asc")
+    assert library.names == ("Butlerite GDS25   W1R1Ba AREF",)
+    np.testing.assert_allclose(library.spectra[0], SPECTRA[1], atol=1e-7)
+    np.testing.assert_allclose(library.wavelengths_nm, 1000 * UM)
+
+
+def test_faults_of_envi_libraries(tmp_path):
+    path = envi(tmp_path)
+    header = path.with_suffix(".hdr")
+    text = header.read_text()
+    listed = text[text.index("wavelength = ") :]
+    for new, words in (
+        (text.replace(listed, ""), "has no wavelengths"),
+        (text.replace(listed, "wavelength = {1, 2, 3}"), "lists 3 values"),
+        (text.replace(listed, "wavelength = {1, 3, 2, 4, 5}"), "do not increase: 3000 nm is followed by 2000"),
+        (text.replace(listed, "wavelength = {1, 2, nan, 4, 5}"), "the first of them nan nm in band 2"),
+        (text.replace(listed, "wavelength = {1, 2, 3, 4, inf}"), "the first of them inf nm in band 4"),
+        (text.replace("units = Micrometers", "units = Index"), "gives no wavelengths"),
+        (text.replace("lines = 2", "lines = 999999999999"), "expected the two to agree"),
+        (text.replace("lines = 2", "lines = -2"), "not negative"),
+        (text.replace("data type = 5", "data type = 9"), "complex"),
+        (text + "reflectance scale factor = 0\n", "The scale is 0"),
+        (text + "fwhm = {a, b, c, d, e}\n", "not numbers"),
+        (text + "fwhm = {1, 2,", "never closes it"),
+        (text.replace("Spectral Library", "Standard"), "not a spectral library"),
+    ):
+        header.write_text(new)
+        with pytest.raises(InputError, match=words):
+            dq.libraries.read_library(path)
+    header.write_text(text.replace(listed, "wavelength = {1, 3, 2, 4, 5}"))
+    np.testing.assert_allclose(dq.libraries.read_library(path, sort=True).spectra[0], SPECTRA[0, [0, 2, 1, 3, 4]])
+    header.write_text(text)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InputError, match="truncated"):
+        dq.libraries.read_library(path)
+    with pytest.raises(InputError, match="does not apply"):
+        dq.libraries.read_library(path, units="nm")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is empty"),
+        ("a\0b", "is not text"),
+        ("wavelength,a\n", "no row of numbers"),
+        ("wavelength,a\n400,1\n401,1,2\n", "3 columns in line 3"),
+        ("wavelength,a\n400,1\n401,x\n", "in line 3; expected numbers"),
+        ("wavelength,a\n400,1\n400,2\n", "do not increase"),
+        ("wavelength,a\n-4,1\n400,2\n", "no positive wavelength in line 2"),
+        ("wavelength,a\n50,1\n400,2\n", "no unit is given"),
+        ("wavelength_nm,fwhm\n400,1\n401,2\n", "no spectrum"),
+        ("wavelength,a\n400,1\n500,2\n# end\n3;4\n", "1 columns in line 5"),
+        ("splib07a Record=1: Kaolinite\n0.1\n0.2\n", "without wavelengths"),
+        ("splib07a Record=1: Kaolinite\n", "a title and no values"),
+        ("splib07a Record=1: Kaolinite\n0.1\nend\n", "'end' in line 3"),
+        ("USGS Spectral Library\n1 2\n", "no row of three numbers"),
+        ("USGS Spectral Library\na\nb\n1 2 3\n4 5\n", "in line 5; expected three numbers"),
+    ],
+)
+def test_faults_of_text_libraries(tmp_path, text, words):
+    (tmp_path / "bad.txt").write_text(text)
+    with pytest.raises(InputError, match=words):
+        dq.libraries.read_library(tmp_path / "bad.txt")
+
+
+def test_faults_of_many_files(tmp_path):
+    files = usgs_folder(tmp_path)
+    short = splib07(tmp_path / "short.txt", "Short", UM[:4])
+    for call, words in (
+        (lambda: dq.libraries.read_library(tmp_path / "none.csv"), "does not exist"),
+        (lambda: dq.libraries.read_library([]), "list of files is empty"),
+        (lambda: dq.libraries.read_library([files[0], short]), "holds 4 values and .* 5"),
+        (lambda: dq.libraries.read_library(files[0], wavelengths=short), "holds 4 wavelengths and the spectrum has 5"),
+        (lambda: dq.libraries.read_library(files[0], wavelengths=tmp_path / "none"), "cannot be read"),
+        (lambda: dq.libraries.read_library(short, units="feet"), "expected 'nm' or 'um'"),
+        (lambda: dq.libraries.Library(("a",), [1.0], np.ones((2, 1))), "one name a spectrum"),
+        (lambda: dq.libraries.Library(("a",), [1.0, 2.0], np.ones((1, 1))), "one value for each of 1 bands"),
+        (lambda: dq.libraries.Library(("a",), [1.0], np.array([["x"]])), "expected real numbers"),
+    ):
+        with pytest.raises(InputError, match=words):
+            call()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no USGS spectra"):
+        dq.libraries.read_library(tmp_path / "empty")
+
+
+def gaussian_dip(nm, depth, centre, sigma, blur):
+    """Return 1 - depth exp(-(l - c)^2 / 2 s^2) seen through a Gaussian of the standard deviation `blur`."""
+    wide = np.hypot(sigma, blur)
+    return 1 - depth * sigma / wide * np.exp(-((nm - centre) ** 2) / (2 * wide**2))
+
+
+@pytest.mark.parametrize("own", [None, 4.0])
+@pytest.mark.parametrize("step", [0.25, 1.0])
+def test_resampling_convolves_a_gaussian_with_a_gaussian(own, step):
+    samples = np.arange(400.0, 1000.1, step)
+    blur = 0.0 if own is None else own / 2.3548200450309493
+    widths = None if own is None else np.full(samples.size, own)
+    library = dq.libraries.Library(("dip",), samples, gaussian_dip(samples, 0.5, 700, 12, blur)[None], widths)
+    bands = np.arange(395.0, 1010.0, 7.3)
+    seen = dq.libraries.resample(library, bands, 10.0)
+    outside = (bands < 405) | (bands > 995) if own is None else (bands < 404) | (bands > 996)
+    np.testing.assert_array_equal(np.isnan(seen.spectra[0]), outside)
+    exact = gaussian_dip(bands, 0.5, 700, 12, 10 / 2.3548200450309493)
+    # What is left is linear interpolation between samples, step^2 / 8 of the curvature 0.5 / 12^2 at most.
+    np.testing.assert_allclose(seen.spectra[0][~outside], exact[~outside], atol=step**2 * 0.5 / 144 / 8 + 1e-6)
+    assert any(f"{outside.sum()} of 85 new bands lie outside" in note for note in seen.notes)
+    assert seen.fwhm_nm.tolist() == [10.0] * 85
+
+
+def test_resampling_without_widths_is_linear_and_exact_on_the_librarys_bands():
+    library = dq.libraries.Library(NAMES, 1000 * UM, SPECTRA, np.full(5, 10.0))
+    for fwhm in (None, 10.0, 5.0):
+        seen = dq.libraries.resample(library, 1000 * UM, fwhm)
+        np.testing.assert_allclose(seen.spectra, SPECTRA, atol=1e-7)
+    seen = dq.libraries.resample(library, [2250.0, 600.0, 499.0], [1.0, 1.0, 1.0])
+    np.testing.assert_allclose(seen.spectra[0], [0.45, 0.14, np.nan], atol=1e-6)
+    # Rounding alone does not push a band off the end of the range.
+    np.testing.assert_allclose(dq.libraries.resample(library, [499.9999, 2500.0001]).spectra[0], [0.1, 0.5], atol=1e-6)
+    # A missing value is not bridged: 0.95 of a band known is enough, half is not.
+    seen = dq.libraries.resample(library, [762.5, 875.0])
+    np.testing.assert_allclose(seen.spectra[1], [0.7, np.nan], atol=1e-6)
+
+
+def test_faults_of_resampling():
+    library = dq.libraries.Library(NAMES, 1000 * UM, SPECTRA)
+    for bands, fwhm, words in (
+        ([0.5, 0.7], None, "Check the units"),
+        ([-500.0], None, "nanometres above 0"),
+        (["a"], None, "numbers in nanometres"),
+        ([600.0, 700.0], [10.0], "one value for each of 2"),
+        ([600.0], 0.0, "nanometres above 0"),
+    ):
+        with pytest.raises(InputError, match=words):
+            dq.libraries.resample(library, bands, fwhm)
+    with pytest.raises(InputError, match="do not increase"):
+        dq.libraries.resample(dq.libraries.Library(("a",), [500.0, 400.0], np.ones((1, 2))), [450.0])
+
+
+def test_matching_by_angle_over_common_bands():
+    spectra = np.array([[1, 0, 1, 1], [1, 1, 0, 0], [2, 2, 0, 0], [np.nan, np.nan, np.nan, 5], [0, 0, 0, 0]], float)
+    library = dq.libraries.Library(tuple("abcde"), [1.0, 2.0, 3.0, 4.0], spectra)
+    found = np.array([[3, 3, 0, 0], [1, np.nan, 1, 1]], float)
+    nearest = dq.libraries.match(found, library, count=4)
+    assert nearest.names[0] == ("b", "c", "a", "") and nearest.names[1][0] == "a"
+    assert nearest.rows[0].tolist() == [1, 2, 0, -1]
+    np.testing.assert_allclose(nearest.angles[0], [0, 0, np.arccos(1 / np.sqrt(6)), np.nan], atol=1e-7)
+    assert nearest.bands[0].tolist() == [4, 4, 4, 0] and nearest.bands[1, 0] == 3
+    assert nearest.ties.tolist() == [2, 1]
+    # One common band makes an angle of nothing, however small the share asked for.
+    assert "d" not in sum(dq.libraries.match(found, library, count=5, overlap=0.01).names, ())
+
+
+def test_faults_of_matching():
+    library = dq.libraries.Library(("a",), [1.0, 2.0, 3.0], [[1.0, np.nan, np.nan]])
+    for found, options, words in (
+        (np.ones((1, 2)), {}, "have 2 bands"),
+        (np.ones(3), {}, "one spectrum a row"),
+        (np.ones((1, 3)), {"count": 2}, "2 names are asked for"),
+        (np.ones((1, 3)), {"overlap": 0.0}, "share of the bands"),
+        (np.zeros((1, 3)), {}, "zero or NaN in every band"),
+        (np.ones((1, 3)), {}, "can be compared with no library spectrum"),
+    ):
+        with pytest.raises(InputError, match=words):
+            dq.libraries.match(found, library, **options)
+
+
+def test_the_real_libraries(data_dir):
+    folder = data_dir / "raw" / "hysu" / "spectral_libraries"
+    if not folder.is_dir():
+        pytest.skip("DEQUNMIX_DATA does not hold raw/hysu")
+    image = dq.libraries.read_library(folder / "HySpex_library" / "DLR_HySU_HS_library.lib", scale=10000)
+    plot = dq.libraries.read_library(folder / "HySpex_library" / "DLR_HySU_HS_library_ASCII.txt", scale=10000)
+    field = dq.libraries.read_library(folder / "SVC_data" / "DLR_HySU_SVC.hdr", scale=10000)
+    np.testing.assert_allclose(plot.spectra[[0, 1, 2, 3, 4, 6]], image.spectra, atol=1e-5)
+    nearest = dq.libraries.match(field.spectra, dq.libraries.resample(image, field.wavelengths_nm))
+    assert [names[0] for names in nearest.names] == list(image.names)
+    # AVIRIS at half its resolution: a spectrum of 1995 is nearest to itself, though its neighbours are close.
+    with np.load(data_dir / "usgs_1995_library.npz", allow_pickle=False) as file:
+        known = np.unique(file["spectra"], axis=0)
+        minerals = dq.libraries.Library(
+            tuple(map(str, range(len(known)))), file["wavelengths_nm"], known, np.full(224, 10.0)
+        )
+    coarse = dq.libraries.resample(minerals, minerals.wavelengths_nm[1:-1:2], 20.0)
+    nearest = dq.libraries.match(coarse.spectra, dq.libraries.resample(minerals, coarse.wavelengths_nm))
+    assert (nearest.rows[:, 0] == np.arange(len(known))).mean() > 0.98
+
+
+def test_match_on_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DEQUNMIX_NO_CACHE", "1")
+    (tmp_path / "out").mkdir()
+    known = [0, 1, 3, 4]
+    found = {"endmembers": 3 * SPECTRA[:, known], "wavelengths_nm": 1000 * UM[known]}
+    np.savez(tmp_path / "out" / "estimate.npz", **found)
+    rows = "".join(f"{w},{a},{b}\n" for w, a, b in zip(UM, *SPECTRA, strict=True))
+    (tmp_path / "lib.csv").write_text("um,rising,falling\n" + rows)
+    words = ["match", str(tmp_path / "out"), str(tmp_path / "lib.csv"), "--count", "1"]
+    assert main.main(words) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines() if not line.startswith("note: ")]
+    assert lines[1:] == [["endmember", "1", "rising", "0.0000", "4"], ["endmember", "2", "falling", "0.0000", "4"]]
+    assert "interpolated linearly" in out
+    assert main.main([*words, "--json"]) == 0
+    assert [row["library"] for row in json.loads(capsys.readouterr().out)["matches"]] == ["rising", "falling"]
+    np.savez(tmp_path / "out" / "estimate.npz", endmembers=SPECTRA)
+    (tmp_path / "other").mkdir()
+    for place, said in (("out", "holds no wavelengths_nm"), ("other", "folder without estimate.npz")):
+        assert main.main(["match", str(tmp_path / place), str(tmp_path / "lib.csv")]) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_spectra_in_rows(tmp_path):
+    """The layout of EMIT's unmixing: a row of wavelengths, then a class and its values in each row."""
+    path = tmp_path / "rows.csv"
+    path.write_text("\ufeffClass,400.5,500,600.25\nSOIL,1000,0,2000\nSOIL,10,20,\nPV,1,2,3\n", encoding="utf-8")
+    found = dq.libraries.read_library(path, scale=10000)
+    assert found.names == ("SOIL", "SOIL", "PV")
+    np.testing.assert_allclose(found.wavelengths_nm, [400.5, 500, 600.25])
+    np.testing.assert_allclose(found.spectra[:2], [[0.1, 0, 0.2], [0.001, 0.002, np.nan]])
+    assert "Each row holds a spectrum, beneath a row of wavelengths." in found.notes
+    path.write_text("Class,400,500\nSOIL,1,two\n")
+    with pytest.raises(InputError, match="holds no row of numbers"):
+        dq.libraries.read_library(path)

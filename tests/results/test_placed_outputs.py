@@ -1,0 +1,240 @@
+"""Maps that another program opens in the right place: written here, read back by rasterio and by spectral."""
+
+import hashlib
+import json
+import warnings
+
+import numpy as np
+import pytest
+import rasterio
+import spectral
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.io.envi.writer import write_image
+from dequnmix_jax.io.formats import read
+from dequnmix_jax.io.georaster import write_maps
+from dequnmix_jax.results.writer import write
+from dequnmix_jax.scenes.georeference import Ground, pixel_area
+from dequnmix_jax.scenes.scene import Scene
+from dequnmix_jax.types import Estimate
+
+H, W, B, R = 4, 5, 6, 3
+NAMES = ["soil, dry", "tree", "roof"]
+UTM = rasterio.CRS.from_epsg(32632)
+TRANSFORM = rasterio.Affine(30.0, 0.0, 600000.0, 0.0, -30.0, 5300000.0)
+
+
+def cube():
+    return np.random.default_rng(0).uniform(0.1, 0.9, (H, W, B)).astype(np.float32)
+
+
+def estimate(height=H, width=W):
+    abundances = np.random.default_rng(1).dirichlet(np.ones(R), (height, width)).astype(np.float32)
+    return Estimate(abundances, np.linspace(0.1, 1, R * B).reshape(R, B), abundances[:, :, 0] + 1, abundances)
+
+
+def tiff(path):
+    profile = {"driver": "GTiff", "height": H, "width": W, "count": B, "dtype": "float32", "nodata": -1.0}
+    values = cube()
+    values[1, 2, 0] = -1
+    with rasterio.open(path, "w", crs=UTM, transform=TRANSFORM, **profile) as file:
+        file.write(values.transpose(2, 0, 1))
+    return path
+
+
+def envi(path):
+    """Write an ENVI scene whose header has its place in ENVI's own words alone."""
+    fields = {"map info": "{UTM, 1.000, 1.000, 600000.000, 5300000.000, 3.0e+001, 3.0e+001, 32, North, WGS-84}"}
+    return write_image(path, cube(), ground=fields)[0]
+
+
+def expected(masked):
+    values = estimate().abundances.copy()
+    if masked:
+        values[1, 2] = -9999
+    return values
+
+
+@pytest.mark.parametrize("kind", [tiff, envi])
+def test_geotiff_read_back_by_rasterio(tmp_path, kind):
+    scene = read(kind(tmp_path / f"s.{'tif' if kind is tiff else 'img'}"))
+    files = write(tmp_path / "out", estimate(), scene, names=NAMES, format="geotiff")
+    assert {"abundances.tif", "brightness.tif"} <= {file.name for file in files if file.is_file()}
+    assert not list((tmp_path / "out").glob("*.img"))
+    with rasterio.open(tmp_path / "out" / "abundances.tif") as file:
+        np.testing.assert_array_equal(file.read().transpose(1, 2, 0), expected(kind is tiff))
+        assert file.crs == UTM and file.transform == TRANSFORM and set(file.dtypes) == {"float32"}
+        assert list(file.descriptions) == NAMES
+        assert file.nodata == (-9999 if kind is tiff else None)
+        assert (file.read_masks(1) == 0).sum() == (1 if kind is tiff else 0)
+    with rasterio.open(tmp_path / "out" / "brightness.tif") as file:
+        assert file.count == 1 and file.descriptions == ("brightness (units of the scene)",) and file.crs == UTM
+    again = read(tmp_path / "out" / "abundances.tif")
+    np.testing.assert_array_equal(again.valid, scene.valid)
+
+
+@pytest.mark.parametrize("kind", [tiff, envi])
+def test_envi_read_back_by_spectral(tmp_path, kind):
+    scene = read(kind(tmp_path / f"s.{'tif' if kind is tiff else 'img'}"))
+    write(tmp_path / "out", estimate(), scene, names=NAMES)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of spectral's own
+        image = spectral.open_image(str(tmp_path / "out" / "abundances.hdr"))
+        np.testing.assert_array_equal(np.asarray(image[:, :, :]), expected(kind is tiff))
+        library = spectral.open_image(str(tmp_path / "out" / "endmembers.hdr"))
+    place = [entry.strip() for entry in image.metadata["map info"]]
+    assert place[0] == "UTM" and place[7:9] == ["32", "North"]
+    assert [float(entry) for entry in place[3:7]] == [600000.0, 5300000.0, 30.0, 30.0]
+    assert image.metadata["band names"] == ["soil; dry", "tree", "roof"]
+    if kind is tiff:
+        assert "UTM_Zone_32N" in "".join(image.metadata["coordinate system string"])
+        assert float(image.metadata["data ignore value"]) == -9999
+    with rasterio.open(tmp_path / "out" / "abundances.img") as file:
+        assert file.crs.to_epsg() == 32632 and file.transform == TRANSFORM
+    np.testing.assert_allclose(library.spectra, estimate().endmembers, rtol=1e-6)
+
+
+def change():
+    return np.random.default_rng(2).uniform(0, 1e-4, (H, W)).astype(np.float32)
+
+
+def residual(scene):
+    """Return the map by its definition, one pixel at a time."""
+    found = np.full((H, W), -9999.0)
+    for row, column in np.argwhere(scene.valid):
+        at = estimate()
+        mixed = at.brightness[row, column] * sum(at.abundances[row, column, r] * at.endmembers[r] for r in range(R))
+        found[row, column] = np.sqrt(np.mean((scene.cube[row, column] - mixed) ** 2))
+    return found
+
+
+@pytest.mark.parametrize("kind", [tiff, envi])
+@pytest.mark.parametrize("format", ["geotiff", "envi"])
+def test_residual_and_convergence_lie_where_the_scene_lies(tmp_path, kind, format):
+    scene = read(kind(tmp_path / f"s.{'tif' if kind is tiff else 'img'}"))
+    write(tmp_path / "out", estimate(), scene, names=NAMES, format=format, convergence=change())
+    expect = {
+        "residual": residual(scene),
+        "convergence": np.where(scene.valid, change(), -9999),
+        "brightness": np.where(scene.valid, estimate().brightness, -9999),
+    }
+    units = {"residual": "units of the scene", "convergence": "relative change", "brightness": "units of the scene"}
+    for name, values in expect.items():
+        with rasterio.open(tmp_path / "out" / f"{name}.{'tif' if format == 'geotiff' else 'img'}") as file:
+            np.testing.assert_allclose(file.read(1), values, rtol=1e-5)
+            assert file.crs.to_epsg() == 32632 and file.transform == TRANSFORM and file.count == 1
+            assert file.descriptions == (f"{name} ({units[name]})",)
+            assert file.nodata == (-9999 if kind is tiff else None)
+        if format == "envi":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of spectral's own
+                image = spectral.open_image(str(tmp_path / "out" / f"{name}.hdr"))
+                np.testing.assert_allclose(np.asarray(image[:, :, 0])[:, :, 0], values, rtol=1e-5)
+            assert image.metadata["band names"] == [f"{name} ({units[name]})"]
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["maps"]["residual"]["unit"] == "units of the scene"
+    assert summary["maps"]["residual"]["mean"] == pytest.approx(expect["residual"][scene.valid].mean(), rel=1e-5)
+    assert summary["pixel_area_m2"] == 900
+    shares = estimate().abundances[scene.valid].sum(axis=0)
+    np.testing.assert_allclose(summary["areas_m2"], 900 * shares, rtol=1e-5)
+    if kind is envi:
+        header = (tmp_path / "s.hdr").read_bytes()
+        assert summary["source"]["header"]["sha256"] == hashlib.sha256(header).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("projection", "area"),
+    [
+        ("EPSG:32632", 900.0), ("EPSG:4326", None), ("", None), (UTM.to_wkt(), 900.0),
+        (rasterio.CRS.from_epsg(3035).to_wkt(version="WKT2_2019"), 900.0),
+        (rasterio.CRS.from_epsg(2263).to_wkt(version="WKT2_2019"), None),  # feet
+        (rasterio.CRS.from_epsg(4326).to_wkt(), None),
+    ],
+)  # fmt: skip
+def test_areas_are_known_in_metres_alone(projection, area):
+    assert pixel_area(Ground(projection, tuple(TRANSFORM)[:6]), {}) == area
+
+
+def test_areas_of_envi_fields():
+    assert pixel_area(None, {"map info": "{UTM, 1, 1, 0, 0, 3.0, 2.0, 32, North, WGS-84}"}) == 6
+    assert pixel_area(None, {"map info": "{Albers, 1, 1, 0, 0, 3.0, 2.0, units=Meters}"}) == 6
+    for text in ("{Geographic Lat/Lon, 1, 1, 10, 31, 0.5, 0.5, WGS-84}", "{UTM, 1, 1, 0, 0, 3, x, units=Meters}", "{}"):
+        assert pixel_area(None, {"map info": text}) is None
+    assert pixel_area(None, {}) is None
+
+
+def swath():
+    """Return a scene in the sensor's pixels, mirrored and turned by its table, with one pixel nobody sees."""
+    lookup = np.full((W + 1, H, 2), -1)
+    for row in range(H):
+        for column in range(W):
+            lookup[column, H - 1 - row] = (row, column)
+    return Scene(
+        cube=cube(),
+        name="swath",
+        crs={"map info": "{Geographic Lat/Lon, 1, 1, 10, 31, 0.5, 0.5, WGS-84}"},
+        ground=Ground("EPSG:4326", (0.5, 0.0, 10.0, 0.0, -0.5, 31.0), lookup),
+    )
+
+
+@pytest.mark.parametrize("format", ["geotiff", "envi"])
+def test_a_swath_is_rectified(tmp_path, format):
+    write(tmp_path / "out", estimate(), swath(), format=format)
+    with rasterio.open(tmp_path / "out" / f"abundances.{'tif' if format == 'geotiff' else 'img'}") as file:
+        found = file.read().transpose(1, 2, 0)
+        assert file.crs.to_epsg() == 4326 and file.transform == rasterio.Affine(0.5, 0.0, 10.0, 0.0, -0.5, 31.0)
+        assert file.nodata == -9999
+    np.testing.assert_array_equal(found[:W], estimate().abundances[::-1].transpose(1, 0, 2))
+    assert (found[W] == -9999).all()
+    with np.load(tmp_path / "out" / "estimate.npz") as arrays:
+        assert arrays["abundances"].shape == (H, W, R)  # what `score` compares stays in the sensor's pixels
+
+
+def test_without_a_place_nothing_is_invented(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write(tmp_path / "out", estimate(), Scene(cube=cube()), format="geotiff")
+    with pytest.warns(rasterio.errors.NotGeoreferencedWarning), rasterio.open(tmp_path / "out/abundances.tif") as file:
+        assert file.crs is None and file.transform.is_identity and file.nodata is None
+
+
+def test_large_pictures_are_tiled(tmp_path):
+    scene = Scene(cube=np.ones((300, 260, B), np.float32), ground=Ground("EPSG:32632", tuple(TRANSFORM)[:6]))
+    write(tmp_path / "out", estimate(300, 260), scene, format="geotiff")
+    with rasterio.open(tmp_path / "out" / "abundances.tif") as file:
+        assert file.block_shapes[0] == (256, 256)
+        np.testing.assert_array_equal(file.read().transpose(1, 2, 0), estimate(300, 260).abundances)
+
+
+def test_refusals(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="format is 'tiff'; expected envi or geotiff"):
+        write(tmp_path / "out", estimate(), Scene(cube=cube()), format="tiff")
+    write(tmp_path / "out", estimate(), Scene(cube=cube()), format="geotiff")
+    before = (tmp_path / "out" / "abundances.tif").read_bytes()
+    with pytest.raises(InputError, match="exists already"):
+        write(tmp_path / "out", estimate(), swath(), format="geotiff")
+    monkeypatch.setitem(__import__("sys").modules, "rasterio", None)
+    with pytest.raises(InputError, match=r"pip install 'dequnmix-jax\[geo\]'"):
+        write(tmp_path / "out", estimate(), swath(), format="geotiff", overwrite=True)
+    assert (tmp_path / "out" / "abundances.tif").read_bytes() == before  # the old output is whole
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.skipif(resource is None, reason="no limits on the size of files here")
+@pytest.mark.parametrize("short", [1, 300, 10000])
+def test_a_full_disk_is_an_error(tmp_path, short):
+    """A disk that is full near the end: GDAL alone would close a truncated file and say nothing."""
+    values = np.random.default_rng(0).random((50, 50, 3)).astype(np.float32)
+    write_maps(tmp_path / "whole.tif", values, NAMES, None, None, "")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "whole.tif").stat().st_size - short, before[1]))
+        with pytest.raises(OSError, match="File too large"):
+            write_maps(tmp_path / "part.tif", values, NAMES, None, None, "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

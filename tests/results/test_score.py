@@ -1,0 +1,186 @@
+"""What `score` measures: hand-made answers whose errors are known, in orders that are not their own inverse."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dequnmix_jax as dq
+from dequnmix_jax import metrics, mixing
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli import main
+from dequnmix_jax.results.result import read_result
+from dequnmix_jax.results.score import compare, ratios
+from dequnmix_jax.results.writer import write
+from dequnmix_jax.scenes.scene import Scene
+from dequnmix_jax.scenes.truth import Truth
+from dequnmix_jax.types import Estimate
+
+H, W, B, R = 5, 4, 12, 3
+CYCLE = [1, 2, 0]  # endmember 1 of the estimate is 2 of the reference, ...: its inverse is [2, 0, 1]
+OFF = np.array([0.01, 0.02, 0.04])  # error of each reference's map, the same in all pixels
+TALL = np.array([0.9, 0.5, 0.2], np.float32)  # levels of the reference's spectra
+
+
+def spectra():
+    x = np.linspace(0, 1, B)
+    shapes = np.stack([0.2 + np.exp(-((x - c) ** 2) / 0.02) for c in (0.1, 0.5, 0.9)])
+    return (TALL[:, None] * shapes / shapes.max(axis=1, keepdims=True)).astype(np.float32)
+
+
+def maps():
+    return np.random.default_rng(0).dirichlet(np.full(R, 0.6), (H, W)).astype(np.float32)
+
+
+def save(path, **arrays):
+    np.savez(path, **{name: values for name, values in arrays.items() if values is not None})
+    return path
+
+
+def scored(capsys, *words):
+    assert main.main(["score", *map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("with_spectra", [True, False], ids=["by spectra", "by maps"])
+def test_a_cycle_of_three_is_put_into_the_order_of_the_reference(tmp_path, capsys, with_spectra):
+    truth = {"abundances": maps(), "names": ["a", "b", "c"], "endmembers": spectra()}
+    moved = (maps() + OFF).astype(np.float32)
+    turned = {"abundances": moved[:, :, CYCLE], "names": ["b'", "c'", "a'"], "endmembers": spectra()[CYCLE]}
+    if not with_spectra:
+        truth.pop("endmembers")
+    found = scored(capsys, save(tmp_path / "e.npz", **turned), save(tmp_path / "t.npz", **truth))
+    rows = [(row["estimate"], row["reference"]) for row in found["endmembers"]]
+    assert rows == [("a'", "a"), ("b'", "b"), ("c'", "c")]
+    np.testing.assert_allclose([row["rmse"] for row in found["endmembers"]], OFF, rtol=1e-4)
+    assert found["armse"] == pytest.approx(OFF.mean(), rel=1e-4)
+    assert found["pooled_rmse"] == pytest.approx(np.sqrt((OFF**2).mean()), rel=1e-4)
+    if with_spectra:
+        assert max(row["sad"] for row in found["endmembers"]) < 1e-3
+
+
+@pytest.mark.parametrize("with_spectra", [True, False], ids=["by spectra", "by maps"])
+def test_what_the_estimate_masks_is_not_counted(tmp_path, capsys, with_spectra):
+    mask = np.ones((H, W), bool)
+    mask[:3] = False
+    moved = (maps() + OFF).astype(np.float32)
+    moved[:3] = 1 - maps()[:3]  # where nothing was measured, the maps are as wrong as can be
+    moved[:3, :, 0] += 5 * maps()[:3, :, 1]
+    estimate = {"abundances": moved[:, :, CYCLE], "names": ["b'", "c'", "a'"], "mask": mask}
+    if with_spectra:
+        estimate["endmembers"] = spectra()[CYCLE]
+    truth = save(tmp_path / "t.npz", abundances=maps(), endmembers=spectra(), names=["a", "b", "c"])
+    found = scored(capsys, save(tmp_path / "e.npz", **estimate), truth)
+    assert [row["estimate"] for row in found["endmembers"]] == ["a'", "b'", "c'"]
+    np.testing.assert_allclose([row["rmse"] for row in found["endmembers"]], OFF, rtol=1e-3)
+    assert found["armse"] == pytest.approx(OFF.mean(), rel=1e-3)
+    assert found["as_they_are"]["pooled_rmse"] == pytest.approx(np.sqrt((OFF**2).mean()), rel=1e-3)
+    if with_spectra:
+        assert found["in_the_unit_of_the_estimate"]["armse"] == pytest.approx(OFF.mean(), rel=1e-3)
+    whole = scored(capsys, save(tmp_path / "w.npz", **{**estimate, "mask": None}), truth)
+    assert whole["armse"] > 0.2  # without its mask
+
+
+def scaled_answer():
+    """Return fractions and spectra of maximum one, of the very mixtures of the reference."""
+    x = maps() * TALL
+    return x / x.sum(axis=2, keepdims=True), spectra() / TALL[:, None], x.sum(axis=2)
+
+
+def test_fractions_of_scaled_spectra_are_compared_in_both_units(tmp_path, capsys):
+    shares, scaled, _ = scaled_answer()
+    estimate = save(tmp_path / "e.npz", abundances=shares[:, :, CYCLE], endmembers=scaled[CYCLE])
+    truth = save(tmp_path / "t.npz", abundances=maps(), endmembers=spectra())
+    found = scored(capsys, estimate, truth)
+    raw = np.sqrt(((shares - maps()) ** 2).mean(axis=(0, 1))).mean()
+    assert raw > 0.1
+    assert found["as_they_are"]["armse"] == pytest.approx(raw, rel=1e-4) == found["armse"]
+    assert found["in_the_unit_of_the_estimate"]["armse"] < 1e-6  # they describe the same mixtures
+    assert main.main(["score", str(estimate), str(truth)]) == 0
+    text = capsys.readouterr().out
+    assert f"fractions as they are: aRMSE {raw:.4f}, pooled RMSE " in text
+    assert "reference in the unit of the estimate's spectra: aRMSE 0.0000, pooled RMSE 0.0000" in text
+
+
+def test_each_spectrum_is_held_against_its_own_unit():
+    shares, scaled, _ = scaled_answer()
+    heights = np.array([2.0, 0.5, 7.0], np.float32)  # of the estimate's spectra, another one for each
+    mine = shares / heights
+    mine = (mine / mine.sum(axis=2, keepdims=True))[:, :, CYCLE]
+    found = compare(Truth(mine, (scaled * heights[:, None])[CYCLE]), Truth(maps(), spectra()))
+    assert found["in_the_unit_of_the_estimate"]["armse"] < 1e-6 < 0.1 < found["as_they_are"]["armse"]
+
+
+def test_spectra_of_the_same_levels_give_one_figure_twice():
+    found = compare(Truth(maps() + np.float32(0.1), spectra()), Truth(maps(), spectra()))
+    assert found["as_they_are"]["armse"] == pytest.approx(found["in_the_unit_of_the_estimate"]["armse"], rel=1e-5)
+
+
+def test_without_spectra_or_levels_there_is_one_figure():
+    found = compare(Truth(maps()), Truth(maps(), spectra()))
+    assert found["as_they_are"]["armse"] == 0 and found["in_the_unit_of_the_estimate"] is None
+    dark = spectra()
+    dark[1] = 0
+    found = compare(Truth(maps(), dark), Truth(maps(), dark))
+    assert found["in_the_unit_of_the_estimate"] is None and "no positive value" in found["notes"][-1]
+    assert ratios(dark, spectra()) is None
+    assert compare(Truth(None, spectra()), Truth(None, spectra()))["as_they_are"] is None
+
+
+def test_a_change_of_unit():
+    a = jnp.asarray([[[0.5, 0.5, 0.0], [0.0, 0.0, 0.0], [0.2, 0.3, 0.5]]])
+    found = np.asarray(metrics.in_unit(a, jnp.asarray([3.0, 1.0, 2.0])))
+    np.testing.assert_allclose(found[0], [[0.75, 0.25, 0.0], [0.0, 0.0, 0.0], [6 / 19, 3 / 19, 10 / 19]], rtol=1e-6)
+    back = metrics.in_unit(found, 1 / jnp.asarray([3.0, 1.0, 2.0]))
+    np.testing.assert_allclose(back, a, atol=1e-6)
+    old, _ = mixing.normalise_abundances(maps() * TALL)  # as the experiments had it
+    np.testing.assert_allclose(metrics.in_unit(maps(), TALL), old, rtol=1e-6)
+    with pytest.raises(InputError, match=r"factors have shape \(2,\)"):
+        metrics.in_unit(a, jnp.ones(2))
+
+
+# --- the levels of an output -----------------------------------------------------------------------------------------
+
+
+def pure_scene():
+    """Return a scene of the reference's spectra with a pure pixel of each, its fractions, and the scaled answer."""
+    shares = np.array(maps())
+    shares[0, :R] = np.eye(R)
+    cube = shares @ spectra()
+    x = shares * TALL
+    return Scene(cube), shares, Estimate(x / x.sum(-1, keepdims=True), spectra() / TALL[:, None], x.sum(-1), x)
+
+
+def test_an_output_keeps_the_levels_of_its_spectra(tmp_path):
+    scene, shares, found = pure_scene()
+    write(tmp_path / "out", found, scene)
+    result = read_result(tmp_path / "out")
+    kept = json.loads((tmp_path / "out" / "summary.json").read_text())["endmember_levels"]
+    np.testing.assert_array_equal(result.levels, kept)
+    weight = found.abundances.reshape(-1, R).astype(float) ** 8
+    by_hand = (weight * found.brightness.reshape(-1, 1)).sum(axis=0) / weight.sum(axis=0)
+    np.testing.assert_allclose(kept, by_hand, rtol=1e-5)
+    np.testing.assert_allclose(kept, TALL, rtol=0.2)  # of twenty pixels few are nearly pure
+    converted = metrics.in_unit(result.abundances, 1 / jnp.asarray(result.levels, jnp.float32))
+    assert float(dq.metrics.armse(converted, shares)) < 0.03 < 0.1 < float(dq.metrics.armse(found.abundances, shares))
+
+
+def test_levels_without_brightness_are_those_of_the_spectra(tmp_path):
+    scene, shares, _ = pure_scene()
+    mask = np.ones((H, W), bool)
+    mask[1] = False
+    light = np.where(mask, 1.0, 99.0).astype(np.float32)  # what is masked has no light that counts
+    write(tmp_path / "out", Estimate(shares, spectra(), light, shares), Scene(scene.cube, mask=mask))
+    np.testing.assert_allclose(read_result(tmp_path / "out").levels, TALL, rtol=1e-6)
+
+
+def test_levels_of_an_output_of_an_earlier_version(tmp_path):
+    scene, _, found = pure_scene()
+    write(tmp_path / "out", found, scene)
+    kept = read_result(tmp_path / "out").levels
+    path = tmp_path / "out" / "summary.json"
+    record = json.loads(path.read_text())
+    for other in (None, [1.0], "levels", ["a", "b", "c"]):
+        path.write_text(json.dumps({**record, "endmember_levels": other}))
+        np.testing.assert_allclose(read_result(tmp_path / "out").levels, kept, rtol=1e-6)

@@ -1,0 +1,199 @@
+"""A stage of training stands only where the scene itself says that it helps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dequnmix_jax import mixing
+from dequnmix_jax.abundances import smoothing
+from dequnmix_jax.datasets import synthetic
+from dequnmix_jax.equilibrium import model
+from dequnmix_jax.equilibrium.config import Analytic, Energy, Model, Simplex
+from dequnmix_jax.training import fitting, stages
+from dequnmix_jax.training.config import Rates, Training
+from dequnmix_jax.training.verdict import sentences
+from dequnmix_jax.types import ADEQUATE, Stages
+
+CONFIG = Model(gradient=Analytic(), constraint=Simplex())
+SHAPE = (24, 20)
+VALID = jnp.ones(SHAPE, bool)
+
+
+@pytest.fixture(scope="module")
+def sample():
+    E = synthetic.spectra(jax.random.key(3), 3, 40)
+    return synthetic.linear_scene(jax.random.key(4), SHAPE, E, 30.0, length=4.0, contrast=2.0)
+
+
+@pytest.fixture(scope="module")
+def aside():
+    return stages.set_aside(jax.random.key(0), SHAPE)
+
+
+def of(E):
+    return {"endmembers": E, "network": {}}
+
+
+def test_a_fifth_of_the_blocks_is_set_aside():
+    aside = np.asarray(stages.set_aside(jax.random.key(1), (24, 20)))
+    blocks = aside.reshape(6, 4, 5, 4)
+    assert (blocks.all(axis=(1, 3)) == blocks.any(axis=(1, 3))).all()  # whole blocks of 4 x 4
+    assert blocks.any(axis=(1, 3)).sum() == 6
+    odd = np.asarray(stages.set_aside(jax.random.key(1), (5, 3)))  # two blocks, one of them cut off
+    assert odd.shape == (5, 3) and odd.any() and not odd.all()
+
+
+def test_the_standard_error_is_that_of_the_means_of_blocks():
+    draw = np.random.default_rng(0)
+    gain, pixels = draw.normal(0.3, 1.0, (6, 9)).astype("f4"), draw.random((6, 9)) < 0.7
+    blocks = [(slice(i, i + 4), slice(j, j + 4)) for i in (0, 4) for j in (0, 4, 8)]
+    number = np.array([pixels[b].sum() for b in blocks], float)
+    total = np.array([gain[b][pixels[b]].sum() for b in blocks], float)
+    mean = total.sum() / number.sum()
+    n = (number > 0).sum()
+    assert n == 5  # one is empty, and no observation
+    error = np.sqrt(np.sum((total - number * mean) ** 2) * n / (n - 1)) / number.sum()
+    found = float(stages._standard_errors(jnp.asarray(gain), jnp.asarray(pixels)))
+    assert found == pytest.approx(mean / error, rel=1e-4)
+    assert np.isnan(float(stages._standard_errors(jnp.asarray(gain), jnp.zeros((6, 9), bool))))
+
+
+def test_the_better_endmembers_stand_whichever_come_first(sample, aside):
+    true = of(sample.endmembers)
+    worse = of(sample.endmembers * (1 + 0.15 * jnp.sin(jnp.arange(40) / 4))[None])
+    verdict, stands, maps = stages.judge(worse, true, sample.cube, CONFIG, True, VALID, aside)
+    assert bool(verdict.kept) and float(jnp.min(verdict.bands)) > 5 and float(jnp.min(verdict.risk)) > 5
+    assert 0.9 < float(verdict.misfit) < ADEQUATE
+    np.testing.assert_array_equal(stands["endmembers"], true["endmembers"])
+    np.testing.assert_allclose(maps.whole, sample.abundances, atol=0.1)
+    verdict, stands, _ = stages.judge(true, worse, sample.cube, CONFIG, True, VALID, aside)
+    assert not bool(verdict.kept) and float(jnp.max(verdict.bands)) < -5
+    np.testing.assert_array_equal(stands["endmembers"], true["endmembers"])
+
+
+def test_what_helps_only_in_pixels_of_the_training_is_left_out(sample, aside):
+    true = sample.endmembers
+    worse = true * (1 + 0.15 * jnp.sin(jnp.arange(40) / 4))[None]
+    # In the pixels set aside the worse spectra are the right ones.
+    A = jnp.asarray(sample.abundances)
+    noise = sample.cube - mixing.linear_mix(A, true)
+    cube = jnp.where(aside[..., None], mixing.linear_mix(A, worse), mixing.linear_mix(A, true)) + noise
+    verdict, stands, _ = stages.judge(of(worse), of(true), cube, CONFIG, True, VALID, aside)
+    assert float(verdict.bands[0]) > 2 > float(verdict.bands[1]) and not bool(verdict.kept)
+    np.testing.assert_array_equal(stands["endmembers"], worse)
+
+
+def test_where_the_model_does_not_hold_to_the_noise_endmembers_are_not_moved(sample, aside):
+    bent = sample.cube + 0.3 * (jnp.sin(30 * sample.cube) * 0.05)
+    worse = of(sample.endmembers * (1 + 0.15 * jnp.sin(jnp.arange(40) / 4))[None])
+    verdict, _, _ = stages.judge(worse, of(sample.endmembers), bent, CONFIG, True, VALID, aside)
+    assert float(jnp.min(verdict.bands)) > 2 and float(verdict.misfit) > ADEQUATE and not bool(verdict.kept)
+
+
+def test_pixels_without_data_say_nothing(sample, aside):
+    valid = VALID.at[:, 15:].set(False)
+    spoiled = jnp.where(valid[..., None], sample.cube, jnp.nan)
+    clean = jnp.where(valid[..., None], sample.cube, 0.0)
+    worse = of(sample.endmembers * 1.1)
+    found = [stages.judge(worse, of(sample.endmembers), c, CONFIG, True, valid, aside)[0] for c in (spoiled, clean)]
+    np.testing.assert_array_equal(found[0].bands, found[1].bands)
+    assert np.isfinite(np.asarray(found[0].bands)).all()
+
+
+def test_without_the_noise_nothing_is_kept(aside):
+    sample = synthetic.linear_scene(jax.random.key(4), (6, 6), synthetic.spectra(jax.random.key(3), 3, 40), 30.0)
+    few, here = jnp.ones((6, 6), bool), stages.set_aside(jax.random.key(0), (6, 6))
+    verdict, _, _ = stages.judge(
+        of(sample.endmembers * 1.2), of(sample.endmembers), sample.cube, CONFIG, True, few, here
+    )
+    assert not bool(verdict.kept) and np.isnan(np.asarray(verdict.bands)).all()
+    found = Stages(verdict, verdict, stages.undecided())
+    assert sentences(found)[0] == (
+        "Trained endmembers: left out, because the noise of the scene is not known, which takes more valid pixels than "
+        "bands."
+    )
+
+
+def maps_of(A, E, key, snr, texture=0.0):
+    """Return the maps of a scene mixed from abundances, by the true endmembers."""
+    own, noise = jax.random.split(key)
+    cube = mixing.linear_mix(A * (1 + texture * jax.random.normal(own, A.shape)), E)
+    cube = synthetic.add_noise(noise, cube, snr)
+    aside = stages.set_aside(key, A.shape[:2])
+    valid = jnp.ones(A.shape[:2], bool)
+    return stages.judge(of(E), of(E), cube, CONFIG, False, valid, aside)[2], valid
+
+
+def test_the_prior_smooths_noise_and_leaves_texture():
+    E = synthetic.spectra(jax.random.key(3), 3, 40)
+    smooth = synthetic.abundance_field(jax.random.key(5), (24, 24), 3, length=6.0, contrast=0.3)
+    rough = synthetic.abundance_field(jax.random.key(6), (24, 24), 3, length=0.6, contrast=1.0)
+    kept = {}
+    for name, A, snr in (("smooth", smooth, 15.0), ("rough", rough, 30.0)):
+        maps, valid = maps_of(A, E, jax.random.key(7), snr)
+        asked = smoothing.smoother(maps.whole)
+        verdict, stands = stages.judge_prior(maps, E, CONFIG, valid)
+        assert float(jnp.max(asked.strength)) > 0.01  # the maps alone ask for it in both
+        before, after = (
+            float(jnp.sqrt(jnp.mean((x - A) ** 2))) for x in (maps.whole, smoothing.smooth(maps.whole, asked))
+        )
+        kept[name] = bool(verdict.kept), float(jnp.max(stands.strength)) > 0, after < before
+    assert kept == {"smooth": (True, True, True), "rough": (False, False, False)}
+
+
+def test_errors_of_spectra_that_vary_are_no_texture():
+    """Every pixel has a brightness of each material of its own: both halves of the bands show the same wrong maps."""
+    E = synthetic.spectra(jax.random.key(3), 3, 40)
+    A = synthetic.abundance_field(jax.random.key(5), (24, 24), 3, length=6.0, contrast=0.3)
+    maps, valid = maps_of(A, E, jax.random.key(7), 40.0, texture=0.1)
+    verdict, _ = stages.judge_prior(maps, E, CONFIG, valid)
+    blind, _ = stages.judge_prior(maps._replace(excess=jnp.zeros(())), E, CONFIG, valid)
+    assert bool(verdict.kept) and not bool(blind.kept)
+
+
+def test_the_nugget_is_that_of_the_smoother():
+    draw = np.random.default_rng(0)
+    A, valid = draw.random((9, 8, 2)).astype("f4"), draw.random((9, 8)) < 0.8
+    A = np.where(valid[..., None], A, 0)
+
+    @jax.jit
+    def both(A, valid):
+        G = [smoothing._semivariance(A, valid, h)[0] for h in (1, 2, 3)]
+        return jnp.trace(3 * G[0] - 3 * G[1] + G[2]), stages.nugget(A, valid)
+
+    trace, found = both(A, valid)
+    assert float(found) == pytest.approx(float(trace), rel=1e-4)
+
+
+PLAN = Training(epochs=6, endmembers_first=0.5, judged=True)
+HARM = Rates(endmembers=0.3, network=0.5)
+"""Rates at which six steps spoil both."""
+
+
+def test_a_training_that_harms_leaves_the_start(sample):
+    config = Model(gradient=Energy(width=4), constraint=Simplex(), prior="neighbours")
+    E = sample.endmembers
+    run = jax.jit(lambda cube: fitting.fit(jax.random.key(0), cube, config, PLAN, HARM, endmembers=E))
+    params, history = run(sample.cube)
+    start = model.init(jax.random.key(0), sample.cube, config, endmembers=sample.endmembers)
+    assert float(jnp.max(history.stages.endmembers.bands)) < -5  # what was trained is far worse
+    np.testing.assert_array_equal(params["endmembers"], start["endmembers"])
+    np.testing.assert_array_equal(params["network"]["energy"]["gain"], 0)
+    assert not bool(history.stages.endmembers.kept) and not bool(history.stages.network.kept)
+    assert history.loss.shape == (6,)
+    said = sentences(history.stages)
+    assert [text.split(":")[0] for text in said] == ["Trained endmembers", "Trained network", "Prior over neighbours"]
+    assert all("left out" in text for text in said[:2])
+
+
+def test_pixels_set_aside_teach_nothing(sample):
+    config = Model(gradient=Energy(width=4), constraint=Simplex())
+    state = fitting.begin(jax.random.key(0), sample.cube, config, endmembers=sample.endmembers)
+    spoiled = jnp.where(state.aside[..., None], 0.7, sample.cube)
+
+    @jax.jit
+    def run(state, cube):
+        return fitting.advance(state, cube, config, PLAN, Rates(), 2)[0].params["endmembers"]
+
+    np.testing.assert_allclose(run(state, spoiled), run(state, sample.cube), atol=1e-5)
