@@ -22,7 +22,7 @@ from dequnmix_jax.escaping import guarded, shown
 
 _TRACEBACK = "DEQUNMIX_TRACEBACK"
 
-# Where each command is, and its name there; rooms are imported when they are asked for.
+# The module of each command and its function there; modules are imported when they are asked for.
 _COMMANDS = {
     "demo": ("demo", "demo"),
     "info": ("info", "info"),
@@ -34,6 +34,8 @@ _COMMANDS = {
     "score": ("score", "score"),
     "match": ("match", "print_matches"),
 }
+# Commands that compile nothing: they run without jax, whose import takes most of a second.
+_WITHOUT_JAX = ("info", "match")
 
 
 def _cache_folder() -> Path:
@@ -64,9 +66,10 @@ def _keep_compiled_programs() -> None:
 
 
 def _run(args: Namespace) -> None:
-    _keep_compiled_programs()
-    room, name = _COMMANDS[args.command]
-    getattr(import_module(f"dequnmix_jax.cli.{room}"), name)(args)
+    if args.command not in _WITHOUT_JAX:
+        _keep_compiled_programs()
+    module, name = _COMMANDS[args.command]
+    getattr(import_module(f"dequnmix_jax.cli.{module}"), name)(args)
 
 
 def _sentence(error: BaseException) -> str:
