@@ -21,7 +21,8 @@ endmembers libraries
 equilibrium datasets
 training
 parallel results
-tiles report pipeline
+tiles report
+pipeline
 __init__
 cli
 __main__

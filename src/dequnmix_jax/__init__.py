@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dequnmix_jax.equilibrium.config import Model
     from dequnmix_jax.equilibrium.model import equilibrium_map, init, reconstruct, unmix
     from dequnmix_jax.io.formats import read
+    from dequnmix_jax.pipeline import run
     from dequnmix_jax.results.result import Result
     from dequnmix_jax.results.writer import write
     from dequnmix_jax.scenes.scene import Scene
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
-    "read", "write", "Scene", "Result", "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",
+    "read", "write", "Scene", "run", "Result", "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",
     "init", "fit", "unmix", "unmix_tiled", "equilibrium_map", "reconstruct", "fixed_point",
     "Estimate", "Trace", "History", "InputError",
     "solvers", "abundances", "endmembers", "equilibrium", "training", "parallel", "scenes", "io", "libraries",
@@ -62,6 +63,7 @@ __getattr__, __dir__ = attach(
         "io.formats": ["read"],
         "results.writer": ["write"],
         "scenes.scene": ["Scene"],
+        "pipeline": ["run"],
         "results.result": ["Result"],
         "equilibrium.config": ["Model"],
         "solvers.config": ["Solver", "Adjoint"],

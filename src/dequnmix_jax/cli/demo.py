@@ -17,12 +17,11 @@ import numpy as np
 
 from dequnmix_jax.cli.parser import DEMO_EPOCHS
 from dequnmix_jax.cli.progress import describe_fit, fit_scene
-from dequnmix_jax.cli.workflow import unmix_scene
 from dequnmix_jax.datasets import hysu, registry
 from dequnmix_jax.datasets.hysu import LARGEST_ANGLE, Naming, areas_found, name_endmembers
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io.atomic import replacing_folder
-from dequnmix_jax.pipeline import unit_of
+from dequnmix_jax.pipeline import unit_of, unmix_scene
 from dequnmix_jax.report import plots
 from dequnmix_jax.report.plots import save_pictures
 from dequnmix_jax.results.result import result_of

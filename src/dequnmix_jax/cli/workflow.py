@@ -1,7 +1,6 @@
 """The steps that commands share: train a model on a scene, read one from its file, unmix a scene by it."""
 
 from argparse import Namespace
-from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +11,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.config_file import read_configuration, stated_in
 from dequnmix_jax.cli.progress import fit_scene
 from dequnmix_jax.cli.scene_options import open_scene, options_of, warn
-from dequnmix_jax.equilibrium.config import Cone, Model, Soft
+from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io.provenance import file_record
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.reading import read_library
@@ -25,8 +24,8 @@ from dequnmix_jax.training.config import Rates, Training
 
 if TYPE_CHECKING:
     from dequnmix_jax.tiles.patches import Patches
-    from dequnmix_jax.types import Estimate, History, Trace
-from dequnmix_jax.pipeline import unit_of
+    from dequnmix_jax.types import History, Trace
+from dequnmix_jax.pipeline import choose, not_reached, unit_of, unmix_scene
 
 
 def library_of(args: Namespace) -> Library | None:
@@ -65,7 +64,8 @@ def train(
     why = None
     if drawn is None and _compares(args, scene, count, config):
         first, key = jax.random.split(key)
-        more["endmembers"], config, rates, why = _chosen(first, scene, count, config, rates, _asked(args))
+        more["endmembers"], config, rates, why = choose(first, scene, count, config, rates, _asked(args))
+        warn(f"note: the start is {why}")
     elif drawn is None:
         more["count"] = count
     else:
@@ -98,29 +98,6 @@ def _asked(args: Namespace) -> set[str]:
     """Return the names of the choices that are asked for, in the file of choices or by an option."""
     options = {f"model.{name}" for name in ("constraint", "prior") if getattr(args, name)}
     return stated_in(args.config) | options
-
-
-def _chosen(
-    key: Any, scene: Scene, count: int, config: Model, rates: Rates, asked: Set[str]
-) -> tuple[Any, Model, Rates, str]:
-    """Choose endmembers, and of mixing, prior and rates what is not asked for; say why, and return it as well."""
-    import jax
-    import jax.numpy as jnp
-
-    from dequnmix_jax.endmembers.selection import reason, start
-    from dequnmix_jax.training.recipe import model_for, rates_for
-
-    found = start(key, scene.cube, count, mask=scene.mask)
-    why = reason(found)
-    warn(f"note: the start is {why}")
-    if "model.constraint" in asked:  # then the rates are those of that mixing
-        scaled, soft = (jnp.asarray(isinstance(config.constraint, kind)) for kind in (Cone, Soft))
-        found = found._replace(scaled=scaled, soft=soft)
-    kept = {name: getattr(config, name) for name in ("constraint", "prior") if f"model.{name}" in asked}
-    config = replace(model_for(found, config), **kept)
-    if "rates.endmembers" not in asked:
-        rates = jax.tree.map(float, rates_for(found, rates))
-    return found.endmembers, config, rates, why
 
 
 def draw_patches(args: Namespace) -> tuple["Patches", dict[str, Any]]:
@@ -188,7 +165,9 @@ def unmixed(known: Known, scene: Scene, record: dict[str, Any]) -> tuple[Result,
     estimate, trace, change = unmix_scene(known.params, scene, known.config)
     configuration, more = model_record(known)
     if not trace.converged:
-        record = record | {"warnings": [*record["warnings"], not_reached(trace, known.config)]}
+        text = not_reached(trace, known.config)
+        warn(f"warning: {text}")
+        record = record | {"warnings": [*record["warnings"], text]}
     found = result_of(
         estimate, scene, configuration=configuration, trace=trace, convergence=change, record=record | more
     )
@@ -218,28 +197,6 @@ def model_record(known: Known) -> tuple[dict[str, Any], dict[str, Any]]:
         "stages": known.metadata.get("stages"),
         "unit": unit_of(known.config),
     }
-
-
-def not_reached(trace: "Trace", config: Model) -> str:
-    """Say on stderr that an equilibrium was not reached, and return what was said."""
-    text = (
-        f"The equilibrium was not reached within {config.forward.max_steps} steps: the relative residual "
-        f"is {float(trace.residual):.2e} and {config.forward.tolerance:g} was asked for; do not trust the maps."
-    )
-    warn(f"warning: {text}")
-    return text
-
-
-def unmix_scene(params: Any, scene: Scene, config: Model) -> tuple["Estimate", "Trace", Any]:
-    """Unmix a scene, compiled, and return an estimate, how it went, and the convergence map, as numpy arrays."""
-    import jax
-    import jax.numpy as jnp
-
-    from dequnmix_jax.equilibrium.convergence import unmix_with_change
-
-    mask = None if scene.mask is None else jnp.asarray(scene.mask)
-    estimate, trace, change = jax.tree.map(np.asarray, unmix_with_change(params, jnp.asarray(scene.cube), config, mask))
-    return estimate, trace, change
 
 
 def describe_trace(trace: "Trace") -> str:

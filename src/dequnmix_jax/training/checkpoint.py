@@ -204,7 +204,7 @@ def check_matches(params: Mapping[str, Any], count: int | None = None, bands: in
 
 
 def model_metadata(
-    scene: Scene, config: Model, training: Training, rates: Rates, seed: int, history: "History"
+    scene: Scene, config: Model, training: Training, rates: Rates, seed: int | None, history: "History"
 ) -> dict[str, Any]:
     """Return what a checkpoint says about a model besides its parameters, fit for JSON."""
     from dequnmix_jax.training.verdict import sentences

@@ -1,0 +1,83 @@
+"""One call from a scene to a result: the same numbers as the command line, and what it returns."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dequnmix_jax as dq
+from dequnmix_jax.cli.main import main
+from dequnmix_jax.datasets import synthetic
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """Return the path of a small scene and its cube."""
+    endmembers = synthetic.spectra(jax.random.key(4), 3, 20)
+    sample = synthetic.linear_scene(jax.random.key(5), (10, 9), endmembers, 30.0, length=3.0)
+    path = tmp_path_factory.mktemp("pipeline") / "scene.npz"
+    cube = np.array(sample.cube, np.float32)
+    cube[2, 3] = -1
+    np.savez(path, cube=cube)
+    return path
+
+
+@pytest.fixture(scope="module")
+def told():
+    """Return what the progress of the run said."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def found(scene, told):
+    training = replace(dq.RECOMMENDED[0], epochs=4)
+    return dq.run(scene, 3, KEY, training=training, nodata=-1, on_progress=lambda *words: told.append(words))
+
+
+def test_the_numbers_are_those_of_the_command_line(scene, found, tmp_path):
+    words = ["report", str(scene), "--endmembers", "3", "--nodata", "-1", "--epochs", "4", "--seed", "0"]
+    assert main([*words, "-o", str(tmp_path / "page.html"), "--result", str(tmp_path / "out")]) == 0
+    theirs = dq.results.read_result(tmp_path / "out")
+    np.testing.assert_allclose(found.endmembers, theirs.endmembers, rtol=1e-5)
+    np.testing.assert_allclose(found.abundances, theirs.abundances, atol=1e-5)
+    assert found.summary["start"] == theirs.summary["start"] and found.summary["stages"] == theirs.summary["stages"]
+
+
+def test_what_comes_back_can_be_written_and_read(found, tmp_path):
+    found.write(tmp_path / "out")
+    theirs = dq.results.read_result(tmp_path / "out")
+    np.testing.assert_array_equal(theirs.abundances, found.abundances)
+    assert not found.valid[2, 3] and found.abundances.shape == (10, 9, 3)
+    with pytest.raises(dq.InputError, match="exists"):
+        found.write(tmp_path / "out")
+    page = found.report(tmp_path / "page.html")
+    assert "<html" in page.read_text(encoding="utf-8")
+
+
+def test_it_says_itself_in_a_line(found):
+    text = repr(found)
+    assert "3 endmembers in 10 x 9 pixels, 20 bands" in text and "4 training steps" in text and len(text) < 250
+
+
+def test_progress_is_told(found, told):
+    assert told[-1][:2] == (4, 4) and np.isfinite(told[-1][2])
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "sentence"),
+    [
+        ((np.ones((4, 4, 9)), 3, 0), {}, "jax.random.key(0)"),
+        ((np.ones((4, 4, 9)), 1, KEY), {}, "count is 1; expected how many endmembers"),
+        ((np.ones((4, 9)), 3, KEY), {}, "rows, columns, bands"),
+        ((jnp.ones((4, 4, 9)), 3, KEY), {"nodata": 0}, "options of reading a file"),
+        ((np.ones((4, 4, 9)), 3, KEY), {"training": dq.RECOMMENDED}, "training"),
+        (("no such file.hdr", 3, KEY), {}, "no such file.hdr"),
+    ],
+)
+def test_wrong_arguments_are_named(words, options, sentence):
+    with pytest.raises(dq.InputError, match=sentence.replace("(", r"\(").replace(")", r"\)")):
+        dq.run(*words, **options)
