@@ -99,8 +99,11 @@ def _node(word: str) -> str:
 
 def main(settings: Settings, folder: Path) -> Path:
     """Run the mutants asked for, and write `mutants.csv` and `mutants.md`."""
-    chosen = [m for m in read_table(TABLE) if not settings.parts or f"{m.part} {m.module}".startswith(settings.parts)
-              or m.module.startswith(settings.parts)]  # fmt: skip
+    chosen = [m for m in read_table(TABLE) if not settings.parts or any(
+        name.startswith(settings.parts) for name in (f"{m.part} {m.module}", m.module, m.module.rpartition("/")[2])
+    )]  # fmt: skip
+    if not chosen:
+        raise dequnmix_jax.InputError(f"{', '.join(settings.parts)}: no part or module of the table begins so.")
     chosen = chosen[settings.shard[0] - 1 :: settings.shard[1]][: settings.first]
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
