@@ -1,13 +1,16 @@
 """Hyperspectral unmixing by deep equilibrium models, in JAX.
 
-The usual order of use:
+From a scene to a result in one call:
 
+    import jax
     import dequnmix_jax as dq
 
-    scene = dq.read("scene.hdr")                                  # host: cube, wavelengths, mask
-    params, history = dq.fit(key, scene.cube, dq.Model(), count=4)
-    estimate, trace = dq.unmix(params, scene.cube, dq.Model())
-    dq.write("out", estimate, scene)
+    result = dq.run("scene.hdr", 4, jax.random.key(0))   # read, choose, train without a reference, unmix
+    result.write("out")
+    result.report("report.html")
+
+Step by step: `read`, `endmembers.start`, `fit`, `unmix`, `write`. Each wing (`dq.abundances`, `dq.endmembers`,
+`dq.equilibrium`, `dq.solvers`, `dq.training`, ...) says in its docstring which function to use when.
 """
 
 from typing import TYPE_CHECKING
