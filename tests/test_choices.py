@@ -17,6 +17,7 @@ from dequnmix_jax.cli import main, parser
 from dequnmix_jax.cli.config_file import read_configuration
 from dequnmix_jax.equilibrium import config as equilibrium_config
 from dequnmix_jax.results import summary
+from dequnmix_jax.solvers import config as solvers_config
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training import words as training_words
 
@@ -65,10 +66,11 @@ def test_a_choice_is_frozen_hashable_and_equal_to_its_like_alone(kind):
 
 
 def test_the_library_and_the_words_know_the_same_choices():
-    assert {getattr(dq, kind.__name__) for kind in KINDS} == set(KINDS)
-    made = {
-        value for name, value in vars(equilibrium_config).items() if isinstance(value, type) and "word" in vars(value)
-    }
+    public = {**vars(solvers_config), **vars(equilibrium_config)}
+    assert {
+        getattr(dq.equilibrium, kind.__name__, None) or getattr(dq.solvers, kind.__name__) for kind in KINDS
+    } == set(KINDS)
+    made = {value for value in public.values() if isinstance(value, type) and "word" in vars(value)}
     assert made == set(KINDS)
 
 

@@ -1,1 +1,1 @@
-"""comparison."""
+"""Methods side by side: one table or picture a module."""

@@ -1,1 +1,1 @@
-"""defaults."""
+"""How the defaults were chosen, on generated scenes."""

@@ -1,1 +1,1 @@
-"""equilibrium."""
+"""The fixed point: cost, convergence, certificate, gradients."""

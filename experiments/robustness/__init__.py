@@ -1,1 +1,1 @@
-"""robustness."""
+"""Damaged files, ended processes, mutants of the code, large scenes."""

@@ -1,1 +1,1 @@
-"""shared."""
+"""Scenes, methods, trainings and tables that the experiments share."""

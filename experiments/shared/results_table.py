@@ -106,21 +106,21 @@ def report(
     """Write a figure with its table: `name`.png, `name`.csv (each point drawn) and `name`.md, which is returned.
 
     Args:
-        folder, name: where, and what it is called; the command is `python -m experiments.name`.
+        folder, name: where, and what it is called; the command is `python -m experiments.equilibrium.name`.
         figure: of matplotlib, from `dequnmix_jax.report.style.new_figure`.
         rows: the summary that the Markdown file shows.
         points: every number behind the figure.
         finding: what it says, and under which settings.
     """
     note = f"![{name}]({name}.png)\n\n{finding}\n\nEvery point: `{name}.csv`."
-    target = write(folder, name, rows, f"python -m experiments.{name}", note, kind="One run, one seed.")
+    target = write(folder, name, rows, f"python -m experiments.equilibrium.{name}", note, kind="One run, one seed.")
     write_csv(folder / f"{name}.csv", points)
     style.save(figure, folder / f"{name}.png", overwrite=True)
     return target
 
 
 def command_line(about: str, main: Callable[[Any, Path], Path], full: Any, quick: Any) -> None:
-    """Run an experiment as `python -m experiments.NAME [--quick] [-o FOLDER]` and print the table's path.
+    """Run an experiment as `python -m experiments.WING.NAME [--quick] [-o FOLDER]` and print the table's path.
 
     With `--only`, where the settings know of it, methods whose names begin so are run again and take the place of their
     rows in the table that is there. With `--distributed`, in each process of a job (`dequnmix_jax.join_team`), the

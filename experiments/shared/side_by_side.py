@@ -222,7 +222,8 @@ def write(settings: methods.Settings, folder: Path, name: str, about: str = "", 
             endmembers = f"Endmembers: {'; '.join(f'{scene}: {names}' for scene, names in said.items())}."
             note = " ".join(filter(None, [about, again, NOTE, endmembers, *missing, str(settings)]))
             whole = _same_fields(_updated(earlier, rows), settings.angles)
-            target = results_table.write(folder, name, whole, f"python -m experiments.{name}", note)
+            module = {"table_known": "published_synthetic"}.get(name, name.removeprefix("table_"))
+            target = results_table.write(folder, name, whole, f"python -m experiments.comparison.{module}", note)
     if target is None:
         raise InputError(f"No scene of {name} could be had; expected at least one. {' '.join(missing)}")
     return target

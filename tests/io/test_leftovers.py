@@ -53,7 +53,7 @@ from pathlib import Path
 from dequnmix_jax.io import leftovers
 from dequnmix_jax.io.atomic import reserved, replacing_file, replacing_folder
 from dequnmix_jax.io.lock import Lock
-from dequnmix_jax.results.write import placed_together
+from dequnmix_jax.results.writer import placed_together
 
 here, kill_at, seen = Path(sys.argv[1]), sys.argv[2], {}
 
@@ -338,7 +338,7 @@ def test_outputs_are_renamed_and_not_copied(tmp_path):
 BLOCKED = """
 import signal, sys, time
 from pathlib import Path
-from dequnmix_jax import cli, commands
+from dequnmix_jax.cli import info as command, main
 from dequnmix_jax.io.atomic import replacing_folder
 
 here = Path(sys.argv[1])
@@ -353,8 +353,8 @@ def info(args):
         while time.monotonic() < limit and not (here / "go").exists():
             time.sleep(0.01)
 
-commands.info = info
-sys.exit(cli.main(["info", "nothing"]))
+command.info = info
+sys.exit(main.main(["info", "nothing"]))
 """
 
 
@@ -495,9 +495,9 @@ def test_a_disk_that_fills_on_the_way_is_one_sentence(server, tmp_path, limit):
     np.savez(tmp_path / "s.npz", cube=rng.uniform(0.1, 0.9, (40, 30, 10)).astype(np.float32))
     program = f"""
 import resource
-from dequnmix_jax import cli
+from dequnmix_jax.cli import main
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-sys.exit(cli.main(["convert", str(here / "s.npz"), "-o", str(here / "x.img")]))
+sys.exit(main.main(["convert", str(here / "s.npz"), "-o", str(here / "x.img")]))
 """
     status, said = server.run(program, tmp_path)
     assert status == 1 and said.count("\n") <= 2 and "fault of the program" not in said, said
