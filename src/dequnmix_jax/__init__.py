@@ -46,14 +46,15 @@ if TYPE_CHECKING:
     from dequnmix_jax.solvers.config import Adjoint, Solver
     from dequnmix_jax.solvers.implicit import fixed_point
     from dequnmix_jax.tiles.unmix import unmix_tiled
-    from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
+    from dequnmix_jax.training.config import PAPER, RECOMMENDED, Rates, Training
     from dequnmix_jax.training.fitting import fit
     from dequnmix_jax.types import Estimate, History, Trace
 
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
-    "read", "write", "Scene", "run", "Result", "Model", "Solver", "Adjoint", "Training", "Rates", "RECOMMENDED",
+    "read", "write", "Scene", "run", "Result", "Model", "Solver", "Adjoint", "Training", "Rates",
+    "RECOMMENDED", "PAPER",
     "init", "fit", "unmix", "unmix_tiled", "equilibrium_map", "reconstruct", "fixed_point",
     "Estimate", "Trace", "History", "InputError",
     "solvers", "abundances", "endmembers", "equilibrium", "training", "parallel", "scenes", "io", "libraries",
@@ -70,7 +71,7 @@ __getattr__, __dir__ = attach(
         "results.result": ["Result"],
         "equilibrium.config": ["Model"],
         "solvers.config": ["Solver", "Adjoint"],
-        "training.config": ["Training", "Rates", "RECOMMENDED"],
+        "training.config": ["Training", "Rates", "RECOMMENDED", "PAPER"],
         "equilibrium.model": ["init", "unmix", "equilibrium_map", "reconstruct"],
         "training.fitting": ["fit"],
         "tiles.unmix": ["unmix_tiled"],

@@ -22,7 +22,7 @@ from dequnmix_jax.io.raw import Guard
 from dequnmix_jax.scenes.scene import Array, Scene
 from dequnmix_jax.scenes.source import Source, Window, held
 from dequnmix_jax.tiles import survey
-from dequnmix_jax.training.config import Rates, Training
+from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.fitting import STARTS
 from dequnmix_jax.training.resume import resumable_fit
 from dequnmix_jax.types import History, Params
@@ -234,8 +234,8 @@ def fit_patches(
             "(R, B), or how many to look for by VCA."
         )
     check_key(key)
-    check_kind(Training() if training is None else training, Training, "training")
-    check_kind(Rates() if rates is None else rates, Rates, "rates")
+    check_kind(RECOMMENDED[0] if training is None else training, Training, "training")
+    check_kind(RECOMMENDED[1] if rates is None else rates, Rates, "rates")
     cells, first, rest = jax.random.split(key, 3)
     drawn = draw(cells, scene, patches, size, config, drop_invalid=drop_invalid)
     E = start(first, drawn, int(count or 0)) if endmembers is None else endmembers

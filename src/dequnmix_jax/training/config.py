@@ -10,7 +10,8 @@ from dequnmix_jax.checks import check_choices, check_range
 class Training:
     """How an equilibrium model is trained on one scene, without any reference.
 
-    The defaults are the paper's; `RECOMMENDED` is what our measurements support.
+    The defaults of the fields are the paper's (`PAPER`); `RECOMMENDED`, which `fit` takes by default, is what our
+    measurements support.
 
     Attributes:
         epochs: gradient steps on the whole image.
@@ -105,3 +106,7 @@ RECOMMENDED = (
     Training(epochs=100, holdout=0.5, subspace="signal", endmembers_first=0.6, judged=True),
     Rates(network=0.002, spread=2.0),
 )
+"""What `fit` and the command line take by default, chosen on generated scenes (`experiments.defaults.training`)."""
+
+PAPER = (Training(), Rates())
+"""The paper's training and rates: `fit(key, cube, config, *PAPER, count=R)`."""

@@ -18,7 +18,7 @@ from dequnmix_jax.equilibrium.scene_statistics import Scenewide
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops.xla import alongside
 from dequnmix_jax.training import stages
-from dequnmix_jax.training.config import Rates, Training
+from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.objective import loss, reach
 from dequnmix_jax.types import History, Params, Trace, Verdict
 
@@ -269,8 +269,8 @@ def fit(
         key: of jax.random; the start of VCA, the weights and the held-out bands follow from it.
         cube: (H, W, B), non-negative reflectance or radiance.
         config: the parts of the map and its solvers.
-        training: epochs, schedule, stopping.
-        rates: learning rates and weights of the loss; any of them may be traced and mapped over.
+        training: epochs, schedule, stopping; None: `RECOMMENDED[0]`. `PAPER[0]` is the paper's.
+        rates: learning rates and weights of the loss, any of them traced or mapped over; None: `RECOMMENDED[1]`.
         endmembers: (R, B), where E starts; or
         count: R, how many to find by VCA.
         mask: (H, W) bool, True where the pixel is valid.
@@ -290,8 +290,8 @@ def fit(
         Wang, Gao, Zhu and Chen, arXiv 2604.11279, 2026: loss and unsupervised training on the image itself. Optimiser,
         rates and schedule are those of the first author's script for the sibling paper.
     """
-    training = Training() if training is None else training
-    rates = Rates() if rates is None else rates
+    training = RECOMMENDED[0] if training is None else training
+    rates = RECOMMENDED[1] if rates is None else rates
     check_kind(training, Training, "training")
     check_kind(rates, Rates, "rates")
     state = begin(key, cube, config, endmembers=endmembers, count=count, mask=mask, shared=shared)

@@ -25,7 +25,7 @@ from dequnmix_jax.equilibrium.scene_statistics import Scenewide
 from dequnmix_jax.io.atomic import reserved
 from dequnmix_jax.io.provenance import package_version
 from dequnmix_jax.training import checkpoint, fitting, stages
-from dequnmix_jax.training.config import Rates, Training
+from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.fitting import FitState
 from dequnmix_jax.training.words import plain, words_of
 from dequnmix_jax.types import History, Params
@@ -75,7 +75,7 @@ def resumable_fit(
         path: the file to keep the training in, written whole or not at all; None keeps nothing.
         key, cube, config, endmembers, count, mask: as for `fit`; never traced.
         whole: what a larger scene decides, of which the cube holds parts (`patches`), or None.
-        choices: epochs, schedule, stopping; the paper's by default, as for `fit`.
+        choices: epochs, schedule, stopping; those of `RECOMMENDED` by default, as for `fit`.
         rates: numbers.
         every: seconds between two writings; 0: after each piece.
         anew: replace what is kept of another scene, of other choices, or by other versions.
@@ -89,8 +89,8 @@ def resumable_fit(
             `fit`.
     """
     path = None if path is None else Path(path)
-    choices = Training() if choices is None else choices
-    rates = Rates() if rates is None else rates
+    choices = RECOMMENDED[0] if choices is None else choices
+    rates = RECOMMENDED[1] if rates is None else rates
     check_key(key)
     check_kind(config, Model, "config")
     check_kind(choices, Training, "training")
