@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.cli import endmembers, main, report, workflow
+from dequnmix_jax.cli import endmembers, main, report
 from dequnmix_jax.cli.config_file import read_configuration
 from dequnmix_jax.cli.parser import METHODS
 from dequnmix_jax.endmembers import selection
 from dequnmix_jax.equilibrium.config import Cone, Energy, Model, Simplex, Softmax
 from dequnmix_jax.io import formats
 from dequnmix_jax.libraries.reading import read_library
+from dequnmix_jax.pipeline import choose
 from dequnmix_jax.results.result import read_result
 from dequnmix_jax.solvers.config import Solver
 from dequnmix_jax.training import checkpoint
@@ -318,7 +319,7 @@ def test_rates_are_those_of_the_mixing_asked_for(monkeypatch):
     scene = formats.read(np.ones((4, 5, 6), np.float32))
 
     def rate(*asked, config=Model()):  # noqa: B008 - frozen
-        _, config, rates, _ = workflow._chosen(None, scene, 2, config, RECOMMENDED[1], set(asked))
+        _, config, rates, _ = choose(None, scene, 2, config, RECOMMENDED[1], set(asked))
         return config.constraint, rates.endmembers > 0
 
     assert rate() == (Simplex(), False)
