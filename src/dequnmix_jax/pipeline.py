@@ -187,7 +187,7 @@ def choose(key: Any, scene: Scene, count: int, config: Model, rates: Rates, aske
     from dequnmix_jax.endmembers.selection import reason, start
     from dequnmix_jax.training.recipe import model_for, rates_for
 
-    found = start(key, scene.cube, count, mask=scene.mask)
+    found = start(key, scene.cube, count, mask=scene.mask, abundances=False)
     why = reason(found)
     if "model.constraint" in asked:  # then the rates are those of that mixing
         scaled, soft = (jnp.asarray(isinstance(config.constraint, kind)) for kind in (Cone, Soft))

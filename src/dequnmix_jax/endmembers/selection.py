@@ -1,6 +1,6 @@
 """Choose a start without the truth: candidates, measures that need no reference, and a decision."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from dequnmix_jax.checks import Array, InputError, check_key, check_kind
 from dequnmix_jax.endmembers.candidates import CANDIDATES, METHODS, Scores, Whole, candidates
 from dequnmix_jax.endmembers.subspace import checked
 from dequnmix_jax.mixing import wide
+from dequnmix_jax.ops.quick_compile import is_small, quick_jit
 
 _ALIKE = 1e-4
 """Costs, logarithms of an error, that differ by less are taken as equal."""
@@ -114,7 +115,15 @@ class Start(NamedTuple):
     unsure: jax.Array
 
 
-def start(key: Array, cube: Array, count: int, *, mask: Array | None = None, weights: Weights | None = None) -> Start:
+def start(
+    key: Array,
+    cube: Array,
+    count: int,
+    *,
+    mask: Array | None = None,
+    weights: Weights | None = None,
+    abundances: bool = True,
+) -> Start:
     """Choose endmembers and a mixing model for a scene, without a reference.
 
     VCA, SiVM, N-FINDR and the minimum volume, each as it is and purified (`purify`), with linear mixing (FCLS) and with
@@ -133,6 +142,7 @@ def start(key: Array, cube: Array, count: int, *, mask: Array | None = None, wei
         count: R, static, at least 2.
         mask: (H, W) bool, True where the pixel is valid.
         weights: static numbers; None: the defaults.
+        abundances: False leaves `Start.abundances` empty, and saves their solve.
 
     Returns:
         A Start. `reason` says it in a sentence.
@@ -150,20 +160,35 @@ def start(key: Array, cube: Array, count: int, *, mask: Array | None = None, wei
             f"{count} endmembers asked for in {Y.shape[1]} bands; expected at least twice as many, because half "
             "of them judge what the other half says. Ask for fewer, or start from dq.vca (--start vca)."
         )
+    found = _selected(key, cube, mask, count, weights)
+    return found._replace(abundances=_mixed(cube, mask, found)) if abundances else found
+
+
+def _work(_: Any, cube: Array, mask: Any, count: int, *__: Any) -> bool:
+    return is_small(cube, count)
+
+
+@quick_jit(_work, static_argnums=(3, 4))  # run eagerly, some seventy operations would be compiled one by one
+def _selected(key: Array, cube: Array, mask: Array | None, count: int, weights: Weights) -> Start:
+    """Return what `start` returns, without abundances."""
     valid = jnp.ones(np.shape(cube)[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
     cube = jnp.where(valid[..., None], wide(cube), 0)
     E, scores, whole = candidates(key, cube, valid, count)
     found = decide(scores, whole, weights)
-    best = E[found.chosen]
-    A = lax.switch(
+    return found._replace(endmembers=E[found.chosen])
+
+
+@jax.jit
+def _mixed(cube: Array, mask: Array | None, found: Start) -> jax.Array:
+    """Return the abundances of what was selected, by its mixing model."""
+    return lax.switch(
         found.scaled.astype(jnp.int32) + 2 * found.soft.astype(jnp.int32),
         (
-            lambda: fcls(cube, best, mask=valid),
-            lambda: scaled_nnls(cube, best, mask=valid)[0],
-            lambda: soft_nnls(cube, best, mask=valid)[0],
+            lambda: fcls(cube, found.endmembers, mask=mask),
+            lambda: scaled_nnls(cube, found.endmembers, mask=mask)[0],
+            lambda: soft_nnls(cube, found.endmembers, mask=mask)[0],
         ),
     )
-    return found._replace(endmembers=best, abundances=A)
 
 
 def decide(scores: Scores, whole: Whole, weights: Weights) -> Start:

@@ -1,7 +1,5 @@
 """Where an unmixing has settled and where it has not: a map of what one more step would change."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +8,7 @@ from dequnmix_jax import mixing
 from dequnmix_jax.checks import Array, InputError, check_array
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.ops.quick_compile import is_small, quick_jit
 from dequnmix_jax.solvers.forward import solve
 from dequnmix_jax.types import Estimate, Params, Trace
 
@@ -53,7 +52,7 @@ def _change(state: jax.Array, after: jax.Array, mask: Array | None) -> jax.Array
     return jnp.where(valid, change / jnp.where(size > 0, size, 1), 0)
 
 
-@partial(jax.jit, static_argnums=2)
+@quick_jit(lambda params, cube, *_, **__: is_small(cube, np.shape(params["endmembers"])[0]), static_argnums=2)
 def unmix_with_change(
     params: Params, cube: Array, config: Model, mask: Array | None = None
 ) -> tuple[Estimate, Trace, jax.Array]:

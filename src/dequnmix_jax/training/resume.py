@@ -24,6 +24,7 @@ from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide
 from dequnmix_jax.io.atomic import reserved
 from dequnmix_jax.io.provenance import package_version
+from dequnmix_jax.ops.quick_compile import LARGEST_LOOP, is_small, quick_jit
 from dequnmix_jax.training import checkpoint, fitting, stages
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.fitting import FitState
@@ -98,8 +99,9 @@ def resumable_fit(
     check_cube(cube)
     given: dict[str, Any] = {"endmembers": endmembers, "count": count, "mask": mask}
     marks = {} if path is None else fingerprint(key, cube, config, choices, rates, whole=whole, **given)
-    begin = jax.jit(fitting.begin, static_argnums=2, static_argnames="count")
-    advance = jax.jit(fitting.advance, static_argnums=(2, 3, 5))
+    number = int(count or 0) if endmembers is None else np.shape(endmembers)[0]
+    begin = quick_jit(lambda *_, **__: is_small(cube, number), static_argnums=2, static_argnames="count")(fitting.begin)
+    advance = quick_jit(lambda *_, **__: is_small(cube, number, LARGEST_LOOP), static_argnums=(2, 3, 5))(fitting.advance)
     # Where stages are judged, one compiled program serves them all (`stages.judge`), here and between the phases.
     finish = stages.finish if choices.judged else jax.jit(stages.finish, static_argnums=(2, 3))
     phases = choices.phases

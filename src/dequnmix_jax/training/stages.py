@@ -38,11 +38,11 @@ References:
     of freedom of the lasso, Annals of Statistics 35(5), 2007 (the count of non-zero coefficients).
 """
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from dequnmix_jax.abundances.smoothing import Smoother, nothing, smooth_linearly, smoother
@@ -53,6 +53,7 @@ from dequnmix_jax.equilibrium.model import reconstruct
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, unit
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.quick_compile import is_small, quick_jit
 from dequnmix_jax.training.config import Training
 from dequnmix_jax.types import ADEQUATE, NEEDED, Params, Stages, Verdict
 
@@ -104,13 +105,17 @@ def set_aside(key: jax.Array, shape: tuple[int, ...], share: float = ASIDE) -> j
     return blocks[: shape[0], : shape[1]]
 
 
-@partial(jax.jit, static_argnums=(3, 4))  # one program for both stages; run eagerly, each operation would be compiled
+# One program for both stages; run eagerly, each operation would be compiled.
+@quick_jit(
+    lambda before, _, cube, *__: is_small(cube, np.shape(before["endmembers"])[0]),
+    static_argnums=3,
+)
 def judge(
     before: Params,
     after: Params,
     cube: jax.Array,
     config: Model,
-    moved: bool,
+    moved: bool | jax.Array,
     valid: jax.Array,
     aside: jax.Array,
     whole: Scenewide | None = None,
@@ -157,13 +162,12 @@ def judge(
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)
     after_all = jnp.sum(jnp.where(valid, misfit[1], 0)) / pixels
     kept = jnp.all(gained > NEEDED)  # False where NaN: the noise is not known
-    lower = jnp.full(2, jnp.nan, dtype)
-    if moved:
-        one_less = 0 if config.free_brightness else 1
-        freedom = jnp.sum(A[:, 0] > _POSITIVE, axis=-1) - one_less
-        risk = left[:, 0] + (2 / bands) * freedom.astype(dtype)
-        lower = jnp.stack([_standard_errors(risk[0] - risk[1], part) for part in (seen, unseen)])
-        kept = kept & jnp.all(lower > NEEDED) & (after_all <= ADEQUATE)
+    one_less = 0 if config.free_brightness else 1
+    freedom = jnp.sum(A[:, 0] > _POSITIVE, axis=-1) - one_less
+    risk = left[:, 0] + (2 / bands) * freedom.astype(dtype)
+    lower = jnp.stack([_standard_errors(risk[0] - risk[1], part) for part in (seen, unseen)])
+    kept = kept & (~jnp.asarray(moved) | (jnp.all(lower > NEEDED) & (after_all <= ADEQUATE)))
+    lower = jnp.where(moved, lower, jnp.nan)
     stands = jax.tree.map(lambda a, b: jnp.where(kept, b, a), before, after)
     a, nuggets, light = (jnp.where(kept, x[1], x[0]) for x in (A, varied, light))
     excess = jnp.maximum(nuggets[0] - jnp.sum(jnp.square(sigma)), 0)
@@ -171,7 +175,7 @@ def judge(
     return Verdict(gained, lower, after_all, kept), stands, maps
 
 
-@partial(jax.jit, static_argnums=2)
+@quick_jit(lambda maps, endmembers, *_: is_small(maps.whole, endmembers.shape[0]), static_argnums=2)
 def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Array) -> tuple[Verdict, Smoother]:
     """Judge the prior over neighbours, and return the smoother that stands.
 

@@ -1,0 +1,63 @@
+"""Compile programs that run once with little optimisation: for a small scene, compiling costs more than running.
+
+A program for one scene is compiled for its shape, runs once or for a hundred steps, and is done. Of the CPU time of a
+first map of 10 x 10 pixels nine tenths are the compiler's. On CPUs, LLVM without optimisation and the plain emitters of
+XLA compile three to four times as fast; the programs run two to four times as long (`benchmarks/first_map.py`).
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+import jax
+import jaxlib
+
+LARGEST_WORK = 250_000
+"""Pixels times squared endmembers up to which quick compilation pays for a program that runs once. Choosing the
+endmembers on 95 x 95 pixels, R = 3 (81,000): 13.6 + 1.2 CPU s optimised, 6.4 + 2.4 quick; 40 x 40, R = 6 (58,000):
+14.2 + 3.5 and 6.5 + 4.7; 200 x 200, R = 9 (3.2 million): 14.1 + 7.9 and 7.1 + 25.7."""
+
+LARGEST_LOOP = 10_000
+"""The same for a program that runs through a whole training."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def quick_options() -> dict[str, bool | int]:
+    """Return the compiler options of a quick compilation, of those that this version of XLA knows."""
+    options: dict[str, bool | int] = {"xla_backend_optimization_level": 0}
+    if jaxlib.version.__version_info__ < (0, 11):  # later versions have no other emitters
+        options["xla_cpu_use_fusion_emitters"] = False
+    return options
+
+
+def is_small(cube: Any, count: int, largest: int = LARGEST_WORK) -> bool:
+    """Return whether quick compilation pays for a cube (H, W, B) and `count` endmembers."""
+    return cube.shape[0] * cube.shape[1] * count**2 <= largest
+
+
+def quick_jit(small: Callable[..., bool], **options: Any) -> Callable[[F], F]:
+    """Return a decorator like `jax.jit`, whose programs are compiled quickly where `small(*arguments)` says so.
+
+    Inside another transformation (jit, vmap, grad), and on other devices than CPUs, it is `jax.jit`.
+
+    Args:
+        small: is called with the arguments of the function.
+        **options: those of `jax.jit`.
+    """
+
+    def decorate(function: F) -> F:
+        optimised = jax.jit(function, **options)
+        quick = jax.jit(function, compiler_options=quick_options(), **options)
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs)))
+            if not traced and jax.default_backend() == "cpu" and small(*args, **kwargs):
+                return quick(*args, **kwargs)
+            return optimised(*args, **kwargs)
+
+        call.eval_shape = optimised.eval_shape  # type: ignore[attr-defined]
+        return call  # type: ignore[return-value]
+
+    return decorate
