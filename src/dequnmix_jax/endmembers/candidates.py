@@ -1,7 +1,8 @@
 """Measure ways to unmix without the truth: 16 candidates, and how well each explains bands that it has not seen."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from dequnmix_jax.checks import Array
 from dequnmix_jax.endmembers.minimum_volume_simplex import RUNS, enclosing
 from dequnmix_jax.endmembers.noise import band_noise, signal_directions, signal_subspace, simplex_noise, variability
 from dequnmix_jax.endmembers.pure_pixel import corners, exchange, purify, vca
-from dequnmix_jax.endmembers.subspace import frame, pixels
+from dequnmix_jax.endmembers.subspace import Frame, frame, pixels
 from dequnmix_jax.mixing import normalise_abundances
 from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.convolution import convolve
@@ -85,13 +86,11 @@ def candidates(key: Array, cube: jax.Array, valid: jax.Array, count: int) -> tup
     side = jax.random.bernoulli(split, shape=valid.shape)
     masks = jnp.stack([valid, valid & side, valid & ~side])
     keys = jax.random.split(seeds, 3)
-    spectra = lax.map(partial(_extract, cube=cube, count=count), (keys, masks))  # linear and scaled, (3, C / 2, R, B)
-    measured = [
-        lax.map(partial(_measure, cube=cube, valid=valid, scaled=scaled), tuple(E))
-        for E, scaled in zip(spectra, (False, True), strict=True)
-    ]
-    scores = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *measured)
-    return jnp.concatenate([E[0] for E in spectra]), scores, _whole(cube, valid, count)
+    spectra = lax.map(partial(_extract, cube=cube, count=count), (keys, masks))  # (3, 2, C / 2, R, B)
+    pairs = jnp.moveaxis(spectra, 2, 0)  # a linear and a scaled candidate each, so that they share compiled code
+    scores = lax.map(partial(_measure, cube=cube, valid=valid), pairs)
+    scores = jax.tree.map(lambda x: x.T.reshape(-1), scores)  # (C / 2, 2): linear first
+    return spectra[0].reshape(-1, *spectra.shape[3:]), scores, _whole(cube, valid, count)
 
 
 def _whole(cube: jax.Array, valid: jax.Array, count: int) -> Whole:
@@ -105,70 +104,85 @@ def _whole(cube: jax.Array, valid: jax.Array, count: int) -> Whole:
     return Whole(variability(cube, count, mask=valid), beyond, noise * (1 + 2 * free / cube.shape[2]), lacking)
 
 
-def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
-    """Return the spectra (C / 2, R, B) of the four methods as they are, then purified, for either mixing."""
+def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int) -> jax.Array:
+    """Return the spectra (2, C / 2, R, B) of the four methods as they are, then purified, for linear and scaled mixing.
+
+    What both kinds of mixing do stands in a loop over the two: every copy in the program is compiled by itself.
+    """
     key, mask = inputs
     Y, valid = pixels(cube, mask)
     first = vca(key, cube, count, mask=mask, runs=RUNS)
     noise = simplex_noise(cube, count, mask=mask)
-    found = []
-    for scaled in (False, True):
-        view = frame(Y, valid, count, scaled)
+    views = jax.tree.map(lambda *x: jnp.stack(x), *(frame(Y, valid, count, scaled) for scaled in (False, True)))
+    kinds = jnp.asarray([False, True])
+
+    def four(entry: tuple[Frame, jax.Array]) -> jax.Array:
+        view, scaled = entry
         greedy = corners(view, valid, count)
         largest = exchange(view, valid, greedy)
         inner = [jnp.matmul(view.points[rows], view.lift, precision="highest") for rows in (greedy, largest)]
-        E = jnp.maximum(jnp.stack([first, *inner, enclosing(view, valid, first, noise, scaled)[0]]), 0)
+        return jnp.maximum(jnp.stack([first, *inner, enclosing(view, valid, first, noise, scaled)[0]]), 0)
 
-        def purer(E: jax.Array, scaled: bool = scaled) -> jax.Array:
-            A = scaled_nnls(cube, E, mask=mask)[0] if scaled else fcls(cube, E, mask=mask)
-            return jnp.maximum(purify(cube, E, A, mask=mask), 0)
+    def purer(entry: tuple[jax.Array, jax.Array]) -> jax.Array:
+        E, scaled = entry
+        A = lax.cond(scaled, lambda: scaled_nnls(cube, E, mask=mask)[0], lambda: fcls(cube, E, mask=mask))
+        return jnp.maximum(purify(cube, E, A, mask=mask), 0)
 
-        found.append(jnp.concatenate([E, lax.map(purer, E)]))
-    return found[0], found[1]
+    E = lax.map(four, (views, kinds))
+    every = (E.reshape(-1, *E.shape[2:]), jnp.repeat(kinds, len(METHODS)))
+    return jnp.concatenate([E, lax.map(purer, every).reshape(E.shape)], axis=1)
 
 
-def _measure(
-    spectra: tuple[jax.Array, jax.Array, jax.Array], cube: jax.Array, valid: jax.Array, scaled: bool
-) -> Scores:
-    """Return the scores () of one candidate: its spectra (R, B) from all pixels and from either half of them."""
-    E, first, second = spectra
-    even = jnp.arange(E.shape[1]) % 2 == 0
+def _measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
+    """Return the scores (2,) of a linear and a scaled candidate: spectra (3, 2, R, B), of all pixels and either half."""
+    linear, scaled = spectra[0]
+    even = jnp.arange(cube.shape[2]) % 2 == 0
+    every = jnp.ones_like(even)
 
-    def coefficients(seen: jax.Array) -> jax.Array:
-        """Return what mixes the spectra (H, W, R), told from some of the bands."""
-        seen_cube, seen_spectra = jnp.where(seen[None, None], cube, 0), jnp.where(seen[None], E, 0)
-        return (nnls if scaled else fcls)(seen_cube, seen_spectra, mask=valid)
+    def of_some_bands(solve: Callable[..., jax.Array], E: jax.Array, seen: jax.Array, level: Any = 1) -> jax.Array:
+        """Return the coefficients (H, W, R) that some of the bands give."""
+        return solve(jnp.where(seen[None, None], cube / level, 0), jnp.where(seen[None], E, 0), mask=valid)
 
-    x, from_even, from_odd = lax.map(coefficients, jnp.stack([even | True, even, ~even]))
-    rebuilt = jnp.where(
-        even[None, None],
-        jnp.matmul(from_odd, E, precision="highest"),
-        jnp.matmul(from_even, E, precision="highest"),
+    x, *cones = lax.map(
+        lambda entry: of_some_bands(nnls, *entry),
+        (jnp.stack([linear, scaled, scaled, scaled]), jnp.stack([every, every, even, ~even])),
     )
-    error = _relative(rebuilt, cube)
-    shared = error
-    if scaled:  # abundances are those of spectra of maximum one
-        x, _ = normalise_abundances(x * jnp.max(E, axis=1)[None, None])
-    else:
-        around = _around(nnls(cube, E, mask=valid), valid)
-        from_even, from_odd = (
-            fcls(jnp.where(seen[None, None], cube / around, 0), jnp.where(seen[None], E, 0), mask=valid)
-            for seen in (even, ~even)
+    around = _around(x, valid)
+    simplices = lax.map(
+        lambda entry: of_some_bands(fcls, linear, entry[0], jnp.where(entry[1], around, 1)),
+        (jnp.stack([every, even, ~even, even, ~even]), jnp.arange(5) >= 3),
+    )
+
+    def rebuilt(from_even: jax.Array, from_odd: jax.Array, E: jax.Array) -> jax.Array:
+        return jnp.where(
+            even[None, None],
+            jnp.matmul(from_odd, E, precision="highest"),
+            jnp.matmul(from_even, E, precision="highest"),
         )
-        halves = [jnp.matmul(part, E, precision="highest") for part in (from_odd, from_even)]
-        shared = _relative(around * jnp.where(even[None, None], halves[0], halves[1]), cube)
-    a = jnp.where(valid[..., None], x, -1).reshape(-1, E.shape[0])
-    rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
-    lengths = jnp.sqrt(jnp.sum(E * E, axis=1, keepdims=True))
-    U = E / jnp.where(lengths > 0, lengths, 1)
-    return Scores(
-        error=error,
-        angle=metrics.mean_spectral_angle(cube, rebuilt, valid),
-        volume=lapack.log_determinant(jnp.matmul(U, U.T, precision="highest")) / (2 * (E.shape[0] - 1)),
-        instability=metrics.msad(first[metrics.align(first, second)], second),
-        purity=jnp.mean(jnp.sort(a, axis=0, descending=True)[rank]),
-        shared=shared,
-    )
+
+    shared = _relative(around * rebuilt(simplices[3], simplices[4], linear), cube)
+    # The abundances of scaled mixing are those of spectra of maximum one.
+    a, _ = normalise_abundances(cones[0] * jnp.max(scaled, axis=1)[None, None])
+    coefficients = jnp.stack([simplices[:3], jnp.stack([a, *cones[1:]])])
+
+    def one(entry: tuple[jax.Array, jax.Array]) -> Scores:
+        (E, first, second), (x, from_even, from_odd) = entry
+        again = rebuilt(from_even, from_odd, E)
+        a = jnp.where(valid[..., None], x, -1).reshape(-1, E.shape[0])
+        rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
+        lengths = jnp.sqrt(jnp.sum(E * E, axis=1, keepdims=True))
+        U = E / jnp.where(lengths > 0, lengths, 1)
+        return Scores(
+            error=_relative(again, cube),
+            angle=metrics.mean_spectral_angle(cube, again, valid),
+            volume=lapack.log_determinant(jnp.matmul(U, U.T, precision="highest")) / (2 * (E.shape[0] - 1)),
+            instability=metrics.msad(first[metrics.align(first, second)], second),
+            purity=jnp.mean(jnp.sort(a, axis=0, descending=True)[rank]),
+            shared=shared,
+        )
+
+    found = lax.map(one, (jnp.swapaxes(spectra, 0, 1), coefficients))
+    return found._replace(shared=found.error.at[0].set(shared))
 
 
 def _relative(rebuilt: jax.Array, cube: jax.Array) -> jax.Array:

@@ -111,7 +111,7 @@ def enclosing(
     valid: jax.Array,
     start: jax.Array,
     noise: jax.Array,
-    scaled: bool,
+    scaled: bool | jax.Array,
     weight: float | Array = WEIGHT,
     max_steps: int = MAX_STEPS,
 ) -> tuple[jax.Array, Trace]:
@@ -120,8 +120,8 @@ def enclosing(
     E = jnp.matmul(lax.stop_gradient(start), back, precision="highest")
     # All endmembers have the brightness one; a start that has none is left where it is.
     E = (E / jnp.where(E[:, :1] > 0, E[:, :1], 1)).at[:, 0].set(1) / view.height
-    if not scaled:
-        back = back.at[:, 0].set(0)  # noise cannot leave the plane: the first coordinate is one
+    # In a plane noise cannot leave it: the first coordinate is one.
+    back = jnp.where(scaled, back, back.at[:, 0].set(0))
     N = jnp.matmul(back.T * lax.stop_gradient(noise)[None], back, precision="highest")
     axis = jnp.zeros_like(E[:1]).at[0, 0].set(1) / view.height
     starts = jnp.stack([axis + k * (E - axis) for k in _DILATIONS])
