@@ -10,7 +10,7 @@ import dequnmix_jax as dq
 ROOT = Path(dq.__file__).parent
 # From the ground up; what stands in one line may not import each other.
 ORDER = """
-lazy escaping
+lazy escaping compilation_cache
 checks
 ops types
 mixing

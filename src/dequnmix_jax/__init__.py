@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         training,
     )
     from dequnmix_jax.checks import InputError
+    from dequnmix_jax.compilation_cache import enable_compilation_cache
     from dequnmix_jax.equilibrium.config import Model
     from dequnmix_jax.equilibrium.model import equilibrium_map, init, reconstruct, unmix
     from dequnmix_jax.io.formats import read
@@ -56,7 +57,7 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "read", "write", "Scene", "run", "Result", "Model", "Solver", "Adjoint", "Training", "Rates",
     "RECOMMENDED", "PAPER",
     "init", "fit", "unmix", "unmix_tiled", "equilibrium_map", "reconstruct", "fixed_point",
-    "Estimate", "Trace", "History", "InputError",
+    "Estimate", "Trace", "History", "InputError", "enable_compilation_cache",
     "solvers", "abundances", "endmembers", "equilibrium", "training", "parallel", "scenes", "io", "libraries",
     "datasets", "results", "report", "tiles", "metrics", "mixing",
 ]  # fmt: skip
@@ -78,6 +79,7 @@ __getattr__, __dir__ = attach(
         "solvers.implicit": ["fixed_point"],
         "types": ["Estimate", "Trace", "History"],
         "checks": ["InputError"],
+        "compilation_cache": ["enable_compilation_cache"],
     },
     [
         "solvers",

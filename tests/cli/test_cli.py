@@ -384,19 +384,6 @@ def test_other_failures(monkeypatch, capsys, error, status, words):
     assert len(err.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("platform", "variable", "tail"),
-    [("linux", None, ".cache"), ("darwin", None, "Library/Caches"), ("win32", "LOCALAPPDATA", "Local")],
-)
-def test_each_platform_has_its_own_cache_folder(platform, variable, tail, monkeypatch, tmp_path):
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(main.sys, "platform", platform)
-    monkeypatch.setattr(main.Path, "home", lambda: tmp_path)
-    if variable:
-        monkeypatch.setenv(variable, str(tmp_path / tail))
-    assert main._cache_folder() == tmp_path / tail
-
-
 @pytest.mark.parametrize("writable", [True, False])
 def test_programs_are_kept_where_that_is_possible(writable, tmp_path):
     cache = tmp_path / "cache"
@@ -405,7 +392,6 @@ def test_programs_are_kept_where_that_is_possible(writable, tmp_path):
     kept_out = ("DEQUNMIX_NO_CACHE", "JAX_COMPILATION_CACHE_DIR")
     environment = {name: value for name, value in os.environ.items() if name not in kept_out} | {
         "XDG_CACHE_HOME": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     words = ["fit", str(scene(tmp_path)), *SMALL, "-o", str(tmp_path / "model.npz")]
     run = subprocess.run(
@@ -415,24 +401,6 @@ def test_programs_are_kept_where_that_is_possible(writable, tmp_path):
     assert (tmp_path / "model.npz").exists()
     assert "cache" not in run.stderr.lower()
     assert any(path.is_file() for path in cache.rglob("*")) == writable
-
-
-def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch, tmp_path):
-    import jax
-
-    before = jax.config.jax_compilation_cache_dir
-    monkeypatch.delenv("DEQUNMIX_NO_CACHE")
-    try:
-        jax.config.update("jax_compilation_cache_dir", None)
-        (tmp_path / "file").write_text("")
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # no folder can be made there
-        main._keep_compiled_programs()
-        assert jax.config.jax_compilation_cache_dir is None
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        main._keep_compiled_programs()
-        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "dequnmix_jax" / "jax")
-    finally:
-        jax.config.update("jax_compilation_cache_dir", before)
 
 
 def test_pieces_divide_the_epochs():

@@ -279,7 +279,7 @@ def test_each_doubt_alone_makes_a_choice_unsure():
         assert np.flatnonzero(found.doubts).tolist() == doubts and bool(found.unsure) == bool(doubts), doubts
 
 
-MEASURE = jax.jit(candidates._measure, static_argnums=3)
+MEASURE = jax.jit(candidates._measure)
 TWICE = jnp.asarray([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
 """Two spectra that are the same in the even and in the odd bands: each half of the bands shows the abundances."""
 
@@ -287,7 +287,9 @@ TWICE = jnp.asarray([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
 def measured(abundances, others, scaled):
     """Measure a scene whose even bands hold some abundances (H, W, 2) and whose odd bands others."""
     cube = jnp.stack([abundances, others], axis=-1).reshape(*abundances.shape[:2], 4)
-    return MEASURE((TWICE, TWICE, TWICE[::-1]), cube, jnp.ones(cube.shape[:2], bool), scaled)
+    pair = jnp.stack([jnp.stack([E, E]) for E in (TWICE, TWICE, TWICE[::-1])])  # of a linear and a scaled candidate
+    scores = MEASURE(pair, cube, jnp.ones(cube.shape[:2], bool))
+    return jax.tree.map(lambda x: x[int(scaled)], scores)
 
 
 @pytest.mark.parametrize("scaled", [False, True])

@@ -7,7 +7,7 @@ import sys
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import abundances, against_banax, against_torchdeq, device, many_scenes, maps, speed
+from benchmarks import abundances, against_banax, against_torchdeq, device, first_map, many_scenes, maps, speed
 
 
 def test_the_quick_form_of_speed_writes_every_part(tmp_path, monkeypatch):
@@ -41,6 +41,14 @@ def test_the_checks_of_a_device_write_one_file(tmp_path):
     assert found["accuracy"]["fcls_largest_optimality_residual"] < 1e-5
     with many_scenes.main(many_scenes.QUICK, tmp_path).with_suffix(".csv").open(encoding="utf-8") as file:
         assert all(float(row["scenes / s"]) > 0 for row in csv.DictReader(file))
+
+
+@pytest.mark.slow  # three processes that compile
+def test_the_first_map_is_measured_cold_and_warm(tmp_path):
+    with first_map.main(first_map.QUICK, tmp_path).with_suffix(".csv").open(encoding="utf-8") as file:
+        cold, warm, _ = csv.DictReader(file)
+    assert float(cold["CPU s"]) > float(warm["CPU s"]) > 0
+    assert float(cold["programs in the cache"]) >= 6
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,18 @@ A failure is one sentence on stderr and the exit status 1; nothing that exists i
 
 import os
 import sys
-import tempfile
 import traceback
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 
 from dequnmix_jax import __version__
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.parser import NO_CACHE, parser
 from dequnmix_jax.cli.signals import Asked, ended_cleanly
+from dequnmix_jax.compilation_cache import enable_compilation_cache
 from dequnmix_jax.escaping import guarded, shown
 
 _TRACEBACK = "DEQUNMIX_TRACEBACK"
@@ -38,36 +37,9 @@ _COMMANDS = {
 _WITHOUT_JAX = ("info", "match")
 
 
-def _cache_folder() -> Path:
-    """Return the user's cache folder, where the platform has it."""
-    if chosen := os.environ.get("XDG_CACHE_HOME"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-
-
-def _keep_compiled_programs() -> None:
-    """Let jax keep what it compiled in the user's cache folder, if there is one to write to."""
-    if os.environ.get(NO_CACHE):
-        return
-    import jax
-
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
-        return  # the user has chosen a place, by JAX_COMPILATION_CACHE_DIR
-    try:
-        folder = _cache_folder() / "dequnmix_jax" / "jax"
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell a full or read-only disk
-            pass
-    except (OSError, RuntimeError):
-        return  # a read-only or missing home costs time, not the answer
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-
-
 def _run(args: Namespace) -> None:
-    if args.command not in _WITHOUT_JAX:
-        _keep_compiled_programs()
+    if args.command not in _WITHOUT_JAX and not os.environ.get(NO_CACHE):
+        enable_compilation_cache()
     module, name = _COMMANDS[args.command]
     getattr(import_module(f"dequnmix_jax.cli.{module}"), name)(args)
 

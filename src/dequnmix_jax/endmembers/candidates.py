@@ -134,7 +134,7 @@ def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int) -
 
 
 def _measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
-    """Return the scores (2,) of a linear and a scaled candidate: spectra (3, 2, R, B), of all pixels and either half."""
+    """Return the scores (2,) of a linear and a scaled candidate: spectra (3, 2, R, B) of all pixels and each half."""
     linear, scaled = spectra[0]
     even = jnp.arange(cube.shape[2]) % 2 == 0
     every = jnp.ones_like(even)

@@ -3,5 +3,6 @@
 * `convolution`: 'same' convolutions with derivatives that stay convolutions, H x W x C.
 * `small_systems`: many symmetric positive definite systems of a few unknowns, by elimination in plain XLA.
 * `lapack`: decompositions of one matrix after the other under `jax.vmap` on a CPU.
+* `quick_compile`: programs of small scenes compiled without optimisation.
 * `xla`: carries under `jax.shard_map`, reductions over rows, the largest entry by its place.
 """

@@ -6,11 +6,12 @@ XLA compile three to four times as fast; the programs run two to four times as l
 """
 
 from collections.abc import Callable
-from functools import wraps
+from contextlib import suppress
+from functools import cache, wraps
 from typing import Any, TypeVar
 
 import jax
-import jaxlib
+import numpy as np
 
 LARGEST_WORK = 250_000
 """Pixels times squared endmembers up to which quick compilation pays for a program that runs once. Choosing the
@@ -23,12 +24,23 @@ LARGEST_LOOP = 10_000
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def quick_options() -> dict[str, bool | int]:
+@cache
+def quick_options() -> dict[str, Any]:
     """Return the compiler options of a quick compilation, of those that this version of XLA knows."""
-    options: dict[str, bool | int] = {"xla_backend_optimization_level": 0}
-    if jaxlib.version.__version_info__ < (0, 11):  # later versions have no other emitters
-        options["xla_cpu_use_fusion_emitters"] = False
-    return options
+    wanted: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    program = jax.jit(lambda x: x).lower(jax.ShapeDtypeStruct((), np.float32))
+    known: dict[str, Any] = {}
+    for name, value in wanted.items():
+        with suppress(jax.errors.JaxRuntimeError):
+            program.compile(compiler_options={name: value})
+            known[name] = value
+    return known
+
+
+def is_traced(*trees: Any) -> bool:
+    """Return whether a transformation of JAX is at work: on arrays of these trees, or around the caller."""
+    around = jax.device_put(np.zeros(()))  # inside jit this is traced, without a traced argument too
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in (around, *jax.tree.leaves(trees)))
 
 
 def is_small(cube: Any, count: int, largest: int = LARGEST_WORK) -> bool:
@@ -48,16 +60,14 @@ def quick_jit(small: Callable[..., bool], **options: Any) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         optimised = jax.jit(function, **options)
-        quick = jax.jit(function, compiler_options=quick_options(), **options)
+        quick = cache(lambda: jax.jit(function, compiler_options=quick_options(), **options))
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs)))
-            if not traced and jax.default_backend() == "cpu" and small(*args, **kwargs):
-                return quick(*args, **kwargs)
+            if jax.default_backend() == "cpu" and not is_traced(args, kwargs) and small(*args, **kwargs):
+                return quick()(*args, **kwargs)
             return optimised(*args, **kwargs)
 
-        call.eval_shape = optimised.eval_shape  # type: ignore[attr-defined]
         return call  # type: ignore[return-value]
 
     return decorate

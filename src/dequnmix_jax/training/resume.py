@@ -101,14 +101,16 @@ def resumable_fit(
     marks = {} if path is None else fingerprint(key, cube, config, choices, rates, whole=whole, **given)
     number = int(count or 0) if endmembers is None else np.shape(endmembers)[0]
     begin = quick_jit(lambda *_, **__: is_small(cube, number), static_argnums=2, static_argnames="count")(fitting.begin)
-    advance = quick_jit(lambda *_, **__: is_small(cube, number, LARGEST_LOOP), static_argnums=(2, 3, 5))(fitting.advance)
+    advance = quick_jit(lambda *_, **__: is_small(cube, number, LARGEST_LOOP), static_argnums=(2, 3, 5))(
+        fitting.advance
+    )
     # Where stages are judged, one compiled program serves them all (`stages.judge`), here and between the phases.
     finish = stages.finish if choices.judged else jax.jit(stages.finish, static_argnums=(2, 3))
     phases = choices.phases
     with nullcontext() if path is None else reserved(path, overwrite=True):
         found = None
         if path is not None:
-            found = _read(path, marks, lambda: begin.eval_shape(key, cube, config, **given), anew)
+            found = _read(path, marks, lambda: jax.eval_shape(lambda: fitting.begin(key, cube, config, **given)), anew)
         state, history = (begin(key, cube, config, **given), joined([])) if found is None else found
         piece, written, last = piece_of(*phases), found is not None, time.monotonic()
         if told is not None:

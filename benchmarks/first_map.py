@@ -1,0 +1,116 @@
+"""Measure what the first map of a scene costs: CPU seconds, programs and memory of `dequnmix report`, cold and warm.
+
+    python -m benchmarks.first_map [--quick] [-o results]
+
+Each run is a process of its own. "cold": an empty cache of compiled programs; "same size": once more; "new size": a
+scene with one row more, with the cache of the runs before. CPU seconds are those of the whole process (user and system,
+all threads), so that other programs on the machine count less than in wall time.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.datasets import registry, synthetic
+from experiments.shared import results_table
+
+
+class Size(NamedTuple):
+    """A synthetic scene: rows, columns, bands and endmembers."""
+
+    rows: int
+    columns: int
+    bands: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Scenes, and how often each run is repeated in a new process and cache; the fastest counts."""
+
+    sizes: tuple[Size, ...] = (Size(10, 10, 30, 3), Size(40, 40, 120, 6), Size(95, 95, 156, 3))
+    real: bool = True  # Samson, where it can be found
+    rounds: int = 2
+    options: tuple[str, ...] = ()
+
+
+QUICK = Settings(sizes=(Size(6, 6, 12, 2),), real=False, rounds=1, options=("--epochs", "1"))
+
+
+def made_up(size: Size) -> np.ndarray[Any, Any]:
+    """Return a noisy synthetic cube."""
+    E = synthetic.spectra(jax.random.key(0), size.count, size.bands)
+    sample = synthetic.linear_scene(jax.random.key(1), (size.rows, size.columns), E, 35.0, brightness=0.1)
+    return np.asarray(sample.cube)
+
+
+def measured(scene: Path, count: int, folder: Path, options: Sequence[str]) -> dict[str, float]:
+    """Run `dequnmix report` in a process and return what it used."""
+    command = [sys.executable, "-m", "dequnmix_jax", "report", str(scene), "--endmembers", str(count)]
+    command += ["-o", str(folder / "page.html"), "--force", *options]
+    environment = dict(os.environ, XDG_CACHE_HOME=str(folder), JAX_LOG_COMPILES="1")
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    log = folder / "log"
+    began = time.perf_counter()
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
+        _, status, usage = os.wait4(process.pid, 0)
+    wall = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if process.returncode:
+        raise InputError(f"`dequnmix report` failed: {text[-500:]}")
+    kept = len(list((folder / "dequnmix_jax" / "jax").glob("*-cache")))
+    return {
+        "CPU s": usage.ru_utime + usage.ru_stime,
+        "wall s": wall,
+        "programs": len(re.findall("Finished XLA compilation", text)),
+        "programs in the cache": kept,
+        "peak memory, MiB": usage.ru_maxrss / 1024,
+    }
+
+
+def main(settings: Settings, folder: Path) -> Path:
+    """Measure all scenes in all states and write the table."""
+    cubes = {f"{size.rows} x {size.columns} x {size.bands}, R = {size.count}": (made_up(size), size.count)
+             for size in settings.sizes}  # fmt: skip
+    if settings.real:
+        try:
+            sample, _ = registry.load("samson")
+            cubes["Samson, R = 3"] = (np.asarray(sample.cube), 3)
+        except InputError as error:
+            print(error)
+    rows = []
+    for name, (cube, count) in cubes.items():
+        best: dict[str, dict[str, float]] = {}
+        for _ in range(settings.rounds):
+            with tempfile.TemporaryDirectory() as temporary:
+                space = Path(temporary)
+                np.savez(space / "scene.npz", cube=cube)
+                np.savez(space / "larger.npz", cube=np.concatenate([cube, cube[-1:]]))
+                for state, file in (("cold", "scene"), ("same size", "scene"), ("new size", "larger")):
+                    run = measured(space / f"{file}.npz", count, space, settings.options)
+                    if state not in best or run["CPU s"] < best[state]["CPU s"]:
+                        best[state] = run
+        for state, run in best.items():
+            rows.append({"scene": name, "cache": state, **run})
+            print(results_table.line(rows[-1]), flush=True)
+    note = f"Load of the machine in the minute before: {os.getloadavg()[0]:.2f}. {settings}"
+    return results_table.write(
+        folder, "first_map", rows, "python -m benchmarks.first_map", note, "Fewest CPU seconds of several runs."
+    )
+
+
+if __name__ == "__main__":
+    results_table.command_line(__doc__, main, Settings(), QUICK)
