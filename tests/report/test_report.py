@@ -362,3 +362,24 @@ def test_in_a_browser(browser, tmp_path, width, dark):
     assert (edge.max() < 0.2) if dark else (edge.min() > 0.9)
     yellow = (np.abs(255 * picture[:, :, :3] - [253, 231, 37]).max(axis=2) < 3).sum()
     assert yellow > 500  # the bright end of viridis: the corner that is all soil
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_chart_is_drawn_once_for_light_and_dark(dark, monkeypatch):
+    """Either chart has the bytes that drawing it in its own colours gives, but for names inside the file."""
+    drawn = []
+    written = charts.write_figure
+    monkeypatch.setattr(charts, "write_figure", lambda *words: (drawn.append(1), written(*words))[1])
+    history = {"loss": [3.0, 2.0, 1.0], "residual": [1e-1, 1e-3, 1e-5], "steps": [9, 5, 4]}
+    together = charts.training_chart(history, 1e-4)
+    assert len(drawn) == 2
+    monkeypatch.setattr(charts, "THEMES", charts.THEMES[int(dark) :: 2])
+    alone = charts.training_chart(history, 1e-4)
+    names = re.compile(r"[mp][0-9a-f]{10}")  # of a marker or a path, made of its style
+
+    def text(uri):
+        return names.sub("", base64.b64decode(uri.split(",")[1]).decode())
+
+    for theme in charts.THEMES:
+        assert text(together[theme.name]) == text(alone[theme.name])
+        assert theme.ink in text(together[theme.name]) and theme.colours[0].lower() in text(together[theme.name])

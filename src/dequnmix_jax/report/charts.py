@@ -1,12 +1,13 @@
 """Pictures for a page that is read in light and in dark, on a wide and on a narrow screen: texts that hold them.
 
-Maps show row 0 at the top and column 0 at the left, as the arrays are stored. Curves are drawn four times, once for
+Maps show row 0 at the top and column 0 at the left, as the arrays are stored. Curves come in four forms, one for
 each kind of page, because a picture cannot follow its page's colours.
 """
 
 import base64
 import io
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -252,11 +253,20 @@ def _dress(axes: Any, theme: Theme) -> None:
 
 
 def _each(draw: Callable[[Theme], Any]) -> dict[str, str]:
-    found = {}
-    for theme in THEMES:
+    """Return a chart in every theme. Light and dark share a drawing and differ in colours alone."""
+    drawn = {}
+    # The dark one is drawn, because matplotlib leaves black, a light theme's colour, out of the file.
+    for theme in {theme.inches: theme for theme in THEMES}.values():
         figure = draw(theme)
         figure.patch.set_alpha(0)
         file = io.BytesIO()
         write_figure(figure, file, "svg", {"Date": None, "Creator": None})
-        found[theme.name] = _uri("image/svg+xml", file.getvalue())
-    return found
+        drawn[theme.inches] = theme, file.getvalue().decode()
+    return {theme.name: _uri("image/svg+xml", _recoloured(*drawn[theme.inches], theme).encode()) for theme in THEMES}
+
+
+def _recoloured(old: Theme, svg: str, new: Theme) -> str:
+    """Return a drawing of one theme in the colours of another."""
+    before, after = ([colour.lower() for colour in (t.ink, t.grid, *t.colours)] for t in (old, new))
+    others = dict(zip(before, after, strict=True))
+    return re.sub("#[0-9a-f]{6}", lambda found: others.get(found.group(), found.group()), svg)
