@@ -15,7 +15,7 @@ from dequnmix_jax import checks
 from dequnmix_jax.cli import main
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.scenes.scene import check_scene, mask_invalid
-from dequnmix_jax.scenes.source import held
+from dequnmix_jax.scenes.source import source_of
 from dequnmix_jax.tiles import patches, survey
 
 rng = np.random.default_rng(0)
@@ -252,7 +252,7 @@ def test_a_scene_with_a_dead_band_says_how_to_leave_it_out(tmp_path, known, caps
     more = {"wavelengths": np.linspace(400.04, 2400.0, 12), "good_bands": np.arange(12) != 7} if known else {}
     scene = dq.Scene(cube, **more)
     texts = [
-        said(survey.look, survey.view(held(scene))),
+        said(survey.look, survey.view(source_of(scene))),
         said(check_scene, scene),
         said(mask_invalid, scene),
     ]

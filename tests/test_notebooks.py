@@ -63,7 +63,11 @@ def check_inside_the_equilibrium(space):
 
 def check_your_own_scene(space):
     maps, mask = space["maps"], space["scene"].mask
-    assert maps.crs["map info"] == space["scene"].crs["map info"] and (maps.valid == mask).all() and not mask.all()
+    assert (
+        maps.envi_fields["map info"] == space["scene"].envi_fields["map info"]
+        and (maps.valid == mask).all()
+        and not mask.all()
+    )
     assert space["done"].tiles > 1
     np.testing.assert_allclose(maps.cube[mask], space["whole"].abundances[mask], atol=1e-2)  # what the halo leaves
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 import dequnmix_jax as dq
 from dequnmix_jax.datasets import registry
-from dequnmix_jax.scenes.source import held
+from dequnmix_jax.scenes.source import source_of
 from experiments.shared import results_table
 from experiments.shared.plans import EVERY_STAGE_AND_RATES
 
@@ -63,7 +63,7 @@ def main(settings: Settings, folder: Path) -> Path:
                 params, history = fit(key, cube, config, training, rates, count=E.shape[0])
             else:
                 many = {"patches": drawn[0], "size": drawn[1], "count": E.shape[0]}
-                params, history = dq.tiles.fit_patches(key, held(scene), config, training, rates, **many)
+                params, history = dq.tiles.fit_patches(key, source_of(scene), config, training, rates, **many)
                 share = drawn[0] * drawn[1] ** 2 / scene.valid.sum()
             seconds = time.perf_counter() - began
             found, _ = unmix(params, cube, config)

@@ -56,8 +56,8 @@ def test_a_group_as_xarray_writes_it(tmp_path, version):
     np.testing.assert_allclose(found.wavelengths, NM)
     np.testing.assert_allclose(found.fwhm, 10.0)
     assert found.good_bands.tolist() == [True, True, False, True, True, True]
-    assert found.ground.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0)
-    assert found.crs["map info"].startswith("{UTM, 1, 1, 500000, 5000000, 30, 30, 32, North")
+    assert found.georeference.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0)
+    assert found.envi_fields["map info"].startswith("{UTM, 1, 1, 500000, 5000000, 30, 30, 32, North")
     assert found.name == "s"
 
 
@@ -171,7 +171,7 @@ def test_a_data_array():
     found = read(data_array())
     np.testing.assert_array_equal(found.cube, cube())
     np.testing.assert_allclose(found.wavelengths, NM)
-    assert found.ground.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0)
+    assert found.georeference.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0)
     assert found.name == "plot" and found.source is None
 
 

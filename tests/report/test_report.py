@@ -21,7 +21,7 @@ from dequnmix_jax.report.spectra_section import matched
 from dequnmix_jax.results.maps import colour_composite
 from dequnmix_jax.results.result import read_result
 from dequnmix_jax.results.writer import result_of, write
-from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.types import Estimate, Trace
 
@@ -44,9 +44,9 @@ def scene():
     mask = np.ones((H, W), bool)
     mask[8, 13] = False
     cube = (maps @ spectra()).astype(np.float32)
-    ground = Ground("EPSG:32632", (30.0, 0.0, 600000.0, 0.0, -30.0, 5300000.0))
+    georeference = Georeference("EPSG:32632", (30.0, 0.0, 600000.0, 0.0, -30.0, 5300000.0))
     made = Scene(cube, wavelengths=WAVELENGTHS, mask=mask, name="a <b> & c", notes=("Values were divided by 10000.",))
-    return Scene(**(vars(made) | {"ground": ground})), maps * mask[:, :, None]
+    return Scene(**(vars(made) | {"georeference": georeference})), maps * mask[:, :, None]
 
 
 def result(converged=True, **record):

@@ -19,7 +19,7 @@ from dequnmix_jax.io.envi.writer import write_image
 from dequnmix_jax.io.formats import read
 from dequnmix_jax.io.georaster import write_maps
 from dequnmix_jax.results.writer import write
-from dequnmix_jax.scenes.georeference import Ground, pixel_area
+from dequnmix_jax.scenes.georeference import Georeference, pixel_area
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.types import Estimate
 
@@ -50,7 +50,7 @@ def tiff(path):
 def envi(path):
     """Write an ENVI scene whose header has its place in ENVI's own words alone."""
     fields = {"map info": "{UTM, 1.000, 1.000, 600000.000, 5300000.000, 3.0e+001, 3.0e+001, 32, North, WGS-84}"}
-    return write_image(path, cube(), ground=fields)[0]
+    return write_image(path, cube(), envi_fields=fields)[0]
 
 
 def expected(masked):
@@ -157,7 +157,7 @@ def test_residual_and_convergence_lie_where_the_scene_lies(tmp_path, kind, forma
     ],
 )  # fmt: skip
 def test_areas_are_known_in_metres_alone(projection, area):
-    assert pixel_area(Ground(projection, tuple(TRANSFORM)[:6]), {}) == area
+    assert pixel_area(Georeference(projection, tuple(TRANSFORM)[:6]), {}) == area
 
 
 def test_areas_of_envi_fields():
@@ -177,8 +177,8 @@ def swath():
     return Scene(
         cube=cube(),
         name="swath",
-        crs={"map info": "{Geographic Lat/Lon, 1, 1, 10, 31, 0.5, 0.5, WGS-84}"},
-        ground=Ground("EPSG:4326", (0.5, 0.0, 10.0, 0.0, -0.5, 31.0), lookup),
+        envi_fields={"map info": "{Geographic Lat/Lon, 1, 1, 10, 31, 0.5, 0.5, WGS-84}"},
+        georeference=Georeference("EPSG:4326", (0.5, 0.0, 10.0, 0.0, -0.5, 31.0), lookup),
     )
 
 
@@ -204,7 +204,9 @@ def test_without_a_place_nothing_is_invented(tmp_path):
 
 
 def test_large_pictures_are_tiled(tmp_path):
-    scene = Scene(cube=np.ones((300, 260, B), np.float32), ground=Ground("EPSG:32632", tuple(TRANSFORM)[:6]))
+    scene = Scene(
+        cube=np.ones((300, 260, B), np.float32), georeference=Georeference("EPSG:32632", tuple(TRANSFORM)[:6])
+    )
     write(tmp_path / "out", estimate(300, 260), scene, format="geotiff")
     with rasterio.open(tmp_path / "out" / "abundances.tif") as file:
         assert file.block_shapes[0] == (256, 256)

@@ -11,10 +11,10 @@ import pytest
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.match import found_spectra
 from dequnmix_jax.io.atomic import replacing_file, replacing_folder
-from dequnmix_jax.io.envi.image import read_image, read_library
+from dequnmix_jax.io.envi.image import read_library
 from dequnmix_jax.io.formats import read, read_truth
 from dequnmix_jax.results.writer import write
-from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.types import Estimate, Trace
 
@@ -54,11 +54,11 @@ def test_write_makes_everything(tmp_path):
     files = write(tmp_path / "out", estimate(), found, names=["a", "b, c", "d"], configuration=Choices(), trace=trace)
     assert all(file.is_file() for file in files)
     assert {file.name for file in files} == {file.name for file in (tmp_path / "out").iterdir()}
-    maps = read_image(tmp_path / "out" / "abundances.img")
+    maps = read(tmp_path / "out" / "abundances.img")
     np.testing.assert_allclose(maps.cube[0], estimate().abundances[0], rtol=1e-6)
     assert not maps.valid[1, 2] and maps.valid.sum() == H * W - 1
-    assert maps.crs == {"map info": "{UTM, 1}"}
-    assert read_image(tmp_path / "out" / "brightness.hdr").cube.shape == (H, W, 1)
+    assert maps.envi_fields == {"map info": "{UTM, 1}"}
+    assert read(tmp_path / "out" / "brightness.hdr").cube.shape == (H, W, 1)
     spectra, names, wavelengths = read_library(tmp_path / "out" / "endmembers.sli")
     np.testing.assert_allclose(spectra, estimate().endmembers, rtol=1e-6)
     assert names == ("a", "b; c", "d") and wavelengths[1] == 450
@@ -144,8 +144,12 @@ def test_means_and_areas_count_valid_pixels_alone(tmp_path):
     shares[1, 2] = [0.0, 0.0, 1.0]
     mask, light = np.ones((H, W), bool), np.full((H, W), 2.0)
     mask[1, 2], light[1, 2] = False, 50.0
-    ground = Ground("EPSG:32632", (30.0, 0.0, 600000.0, 0.0, -20.0, 5300000.0))
-    write(tmp_path / "out", estimate()._replace(abundances=shares, brightness=light), scene(mask=mask, ground=ground))
+    georeference = Georeference("EPSG:32632", (30.0, 0.0, 600000.0, 0.0, -20.0, 5300000.0))
+    write(
+        tmp_path / "out",
+        estimate()._replace(abundances=shares, brightness=light),
+        scene(mask=mask, georeference=georeference),
+    )
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     np.testing.assert_allclose(summary["mean_abundances"], [0.5, 0.3, 0.2])
     np.testing.assert_allclose(summary["areas_m2"], np.multiply([0.5, 0.3, 0.2], 19 * 600))

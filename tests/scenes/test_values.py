@@ -360,31 +360,31 @@ def placed(x, y, kind=np.float64, **attributes):
 def test_a_part_lies_where_its_coordinates_say():
     x, y = 500015.0 + 30 * np.arange(9), 4999985.0 - 30 * np.arange(9)
     whole = placed(x[:W], y[:H])
-    assert whole.ground.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0) and not whole.notes
+    assert whole.georeference.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0) and not whole.notes
     part = placed(x[3:8], y[2:6])
-    assert part.ground.transform == (30.0, 0.0, 500090.0, 0.0, -30.0, 4999940.0)
+    assert part.georeference.transform == (30.0, 0.0, 500090.0, 0.0, -30.0, 4999940.0)
     assert any("up to 90 and 60 from where the transform" in note for note in part.notes)
-    assert part.crs["map info"].startswith("{UTM, 1, 1, 500090, 4999940, 30, 30, 32, North")
+    assert part.envi_fields["map info"].startswith("{UTM, 1, 1, 500090, 4999940, 30, 30, 32, North")
     second = placed(x[::2], y[::2][:H])  # every second pixel
-    assert second.ground.transform == (60.0, 0.0, 499985.0, 0.0, -60.0, 5000015.0)
+    assert second.georeference.transform == (60.0, 0.0, 499985.0, 0.0, -60.0, 5000015.0)
     turned = placed(x[:W], y[:H][::-1])  # from south to north
-    assert turned.ground.transform == (30.0, 0.0, 500000.0, 0.0, 30.0, 4999880.0)
+    assert turned.georeference.transform == (30.0, 0.0, 500000.0, 0.0, 30.0, 4999880.0)
     row = placed(x[1:4], y[2:3])  # a single row has the transform's height
-    assert row.ground.transform == (30.0, 0.0, 500030.0, 0.0, -30.0, 4999940.0)
+    assert row.georeference.transform == (30.0, 0.0, 500030.0, 0.0, -30.0, 4999940.0)
 
 
 def test_coordinates_that_are_rounded_or_no_places():
     fine = {"GeoTransform": "500000 1 0 5000000.25 0 -1"}
     x, y = 500000.5 + np.arange(W), 4999999.75 - np.arange(H)
     rounded = placed(x, y, np.float32, **fine)  # northings in float32 are rounded to half a metre
-    assert rounded.ground.transform == (1.0, 0.0, 500000.0, 0.0, -1.0, 5000000.25) and not rounded.notes
+    assert rounded.georeference.transform == (1.0, 0.0, 500000.0, 0.0, -1.0, 5000000.25) and not rounded.notes
     counted = placed(np.arange(3, 3 + W), np.arange(H))
-    assert counted.ground.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0)
+    assert counted.georeference.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0)
     assert any("count pixels" in note for note in counted.notes)
     uneven = placed([500015.0, 500045, 500075, 500225, 500255], 4999985.0 - 30 * np.arange(H))
-    assert uneven.ground is None and any("not evenly spaced" in note for note in uneven.notes)
+    assert uneven.georeference is None and any("not evenly spaced" in note for note in uneven.notes)
     tilted = placed(x, y, GeoTransform="500000 30 5 5000000 5 -30")  # a turned raster has no coordinate a row
-    assert tilted.ground.transform == (30.0, 5.0, 500000.0, 5.0, -30.0, 5000000.0)
+    assert tilted.georeference.transform == (30.0, 5.0, 500000.0, 5.0, -30.0, 5000000.0)
 
 
 # --- wavelengths and widths that are no lengths ----------------------------------------------------------------------
@@ -484,7 +484,7 @@ def test_a_table_of_a_map_that_holds_nan_sees_nothing_there(tmp_path):
     rows, columns = np.full((3, 3), 2.0), np.full((3, 3), 1.0)
     rows[0, 0], columns[0, 1], rows[0, 2] = np.nan, np.inf, -1e300
     path = emit(tmp_path / "e.nc", **{"location/glt_y": rows, "location/glt_x": columns})
-    lookup = read(path).ground.lookup
+    lookup = read(path).georeference.lookup
     assert lookup[1, 1].tolist() == [1, 0] and (lookup[0] == -1).all()
 
 

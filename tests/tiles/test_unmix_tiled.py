@@ -230,7 +230,7 @@ def disk(tmp_path_factory, cube):
     """Return a folder with an ENVI scene and a model."""
     folder = tmp_path_factory.mktemp("disk")
     place = {"map info": "{UTM, 1, 1, 600000, 5300000, 30, 30, 32, North, WGS-84}"}
-    write_image(folder / "scene.img", cube, nodata=HOLE, ground=place)
+    write_image(folder / "scene.img", cube, nodata=HOLE, envi_fields=place)
     config = CASES["default"][0]
     metadata = {"model": words_of(config), "seed": 0}
     checkpoint.save(folder / "model.npz", jax.tree.map(np.asarray, learned(config, cube)), metadata)
@@ -262,7 +262,9 @@ def test_the_output_is_that_of_write(disk, tmp_path, format):
         one, other = (dq.read(tmp_path / folder / f"{name}{suffix}") for folder in ("whole", "tiled"))
         np.testing.assert_allclose(other.cube, one.cube, atol=1e-4)
         np.testing.assert_array_equal(other.mask, one.mask)
-        assert other.crs == one.crs and (format == "envi" or other.ground.transform == one.ground.transform)
+        assert other.envi_fields == one.envi_fields and (
+            format == "envi" or other.georeference.transform == one.georeference.transform
+        )
     with np.load(tmp_path / "whole" / "estimate.npz") as one, np.load(tmp_path / "tiled" / "estimate.npz") as other:
         assert set(one.files) - set(other.files) == {"state"} and set(other.files) - set(one.files) == {"convergence"}
         for name in other.files:
@@ -493,7 +495,8 @@ def test_solvers_are_told_apart(disk, tmp_path):
     runs = [replace(run, seen=survey.view(one), guard=Guard(one)) for one in map(dq.scenes.source.held, held)]
     assert len({one.fingerprint() for one in [run, *runs]}) == 5
     assert (
-        runs[0].fingerprint() == replace(runs[0], seen=survey.view(dq.scenes.source.held(source.scene()))).fingerprint()
+        runs[0].fingerprint()
+        == replace(runs[0], seen=survey.view(dq.scenes.source.source_of(source.scene()))).fingerprint()
     )
 
 

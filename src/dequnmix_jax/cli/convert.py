@@ -24,8 +24,8 @@ def convert(args: Namespace) -> None:
     scene = read_scene(args)
     for note in scene.notes:
         warn(f"note: {note}")
-    if scene.ground is not None and scene.ground.lookup is not None and kind != "npz":
-        rows, columns = scene.ground.lookup.shape[:2]
+    if scene.georeference is not None and scene.georeference.lookup is not None and kind != "npz":
+        rows, columns = scene.georeference.lookup.shape[:2]
         warn(f"note: The swath is rectified to {rows} rows and {columns} columns, nearest pixel.")
     written = write_scene(args.output, scene, overwrite=args.force)
     height, width, bands = scene.cube.shape

@@ -39,9 +39,9 @@ def info(args: Namespace) -> None:
         "valid_pixels": int(scene.valid.sum()),
         "wavelengths_nm": None if scene.wavelengths is None else [scene.wavelengths.min(), scene.wavelengths.max()],
         "values": [finite.min(), finite.max()] if finite.size else None,
-        "ground_fields": dict(scene.crs),
-        "transform": None if scene.ground is None else scene.ground.transform,
-        "projection": None if scene.ground is None else scene.ground.projection,
+        "envi_fields": dict(scene.envi_fields),
+        "transform": None if scene.georeference is None else scene.georeference.transform,
+        "crs": scene.crs,
         "reference": _reference(args),
         "notes": list(scene.notes),
         "warnings": warnings,
@@ -56,7 +56,7 @@ def info(args: Namespace) -> None:
     print(f"good bands: {used.cube.shape[2]} of {bands}{'' if scene.good_bands is not None else ' (none marked bad)'}")
     print(f"valid pixels: {found['valid_pixels']} of {height * width}")
     print(f"values: {f'{finite.min():.4g} to {finite.max():.4g}' if finite.size else 'none is finite'}")
-    print(f"on the ground: {shown(scene.crs.get('map info', 'not in the file'))}")
+    print(f"on the ground: {shown(scene.envi_fields.get('map info', 'not in the file'))}")
     print(f"reference: {shown(_reference_text(found['reference']))}")
     for label in ("note", "warning"):
         for text in found[f"{label}s"]:

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
-from dequnmix_jax.io import npz
 from dequnmix_jax.io.atomic import replacing_file
-from dequnmix_jax.io.matlab import scene as matlab_scene
+from dequnmix_jax.io.formats import read, read_truth
+from dequnmix_jax.io.npz_arrays import load as load_arrays
 from dequnmix_jax.scenes.scene import Array, Scene
 from dequnmix_jax.scenes.truth import Truth
 
@@ -94,15 +94,14 @@ def load(name: str, *, download: bool = True) -> tuple[Scene, Truth]:
     """
     if name in _SHIPPED:
         with as_file(files("dequnmix_jax") / "data" / f"{name}.npz") as path:
-            scene = npz.read_scene(path)
-            return scene, npz.read_truth(path) if name != "emit_mini" else Truth(reference="none")
+            return read(path), read_truth(path) if name != "emit_mini" else Truth(reference="none")
     if name not in _FOUND:
         raise InputError(f"There is no data set {name!r}; expected one of {', '.join(names())}.")
     file, cure = _FOUND[name]
     path = find(file, download=download, cure=cure)
+    scene, truth = replace(read(path), name=name), read_truth(path)
     if path.suffix == ".npz":
-        return replace(npz.read_scene(path), name=name), npz.read_truth(path)
-    scene, truth = replace(matlab_scene.read_scene(path), name=name), matlab_scene.read_truth(path)
+        return scene, truth
     if name == "samson_authors":
         # The file says neither; the 156 bands of Samson run evenly from 401 to 889 nm (Zhu et al.).
         scene = replace(scene, wavelengths=np.linspace(401, 889, scene.cube.shape[2]))
@@ -130,7 +129,7 @@ def library(*, pruned: bool = False, download: bool = True) -> tuple[Array, tupl
         InputError: the file usgs_1995_library.npz is not in the folder.
     """
     cure = "It holds spectra (K, B), names and wavelengths_nm of the USGS digital spectral library of 1995."
-    arrays = npz.load(find("usgs_1995_library.npz", download=download, cure=cure))
+    arrays = load_arrays(find("usgs_1995_library.npz", download=download, cure=cure))
     before = "pruned240_" if pruned else ""
     return arrays[f"{before}spectra"], tuple(arrays[f"{before}names"].tolist()), arrays["wavelengths_nm"]
 

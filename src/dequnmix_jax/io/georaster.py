@@ -13,7 +13,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.io.envi import header as envi
-from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Array
 
 # Tiles need multiples of 16 pixels; smaller pictures are written in strips.
@@ -77,52 +77,52 @@ def _plain(error: Exception) -> str:
     return re.sub(r"\s+", " ", str(error.__cause__ or error))[:120]
 
 
-def ground_of(file: Any) -> Ground | None:
+def georeference_of(file: Any) -> Georeference | None:
     """Return where an open rasterio dataset lies, or None when it does not say."""
     transform = tuple(file.transform)[:6]
     if file.transform.is_identity or not np.isfinite(transform).all():
         return None
-    return Ground(file.crs.to_wkt() if file.crs else "", transform)
+    return Georeference(file.crs.to_wkt() if file.crs else "", transform)
 
 
-def _affine(ground: Ground) -> Any:
-    return require("A coordinate transform").transform.Affine(*ground.transform)
+def _affine(georeference: Georeference) -> Any:
+    return require("A coordinate transform").transform.Affine(*georeference.transform)
 
 
-def _crs(ground: Ground) -> Any:
-    if not ground.projection:
+def _crs(georeference: Georeference) -> Any:
+    if not georeference.crs:
         return None
     rasterio = require("A coordinate system")
     try:
-        return rasterio.crs.CRS.from_user_input(ground.projection)
+        return rasterio.crs.CRS.from_user_input(georeference.crs)
     except rasterio.errors.CRSError as error:
         raise InputError(
-            f"The coordinate system {ground.projection[:60]!r} is unknown; expected WKT or a code such as EPSG:32632."
+            f"The coordinate system {georeference.crs[:60]!r} is unknown; expected WKT or a code such as EPSG:32632."
         ) from error
 
 
-def envi_fields(ground: Ground) -> dict[str, str]:
+def envi_fields_of(georeference: Georeference) -> dict[str, str]:
     """Return the ENVI header fields (map info, coordinate system string) of a place, as GDAL writes them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "place.img"
         profile = {"driver": "ENVI", "width": 1, "height": 1, "count": 1, "dtype": "uint8"}
-        with opened(path, "w", **profile, crs=_crs(ground), transform=_affine(ground)):
+        with opened(path, "w", **profile, crs=_crs(georeference), transform=_affine(georeference)):
             pass
-        return envi.ground_fields(envi.read_header(path.with_suffix(".hdr")))
+        return envi.georeferencing_fields(envi.read_header(path.with_suffix(".hdr")))
 
 
-def header_fields(ground: Ground | None, notes: list[str]) -> dict[str, str]:
+def header_fields(georeference: Georeference | None, notes: list[str]) -> dict[str, str]:
     """Return `envi_fields` of a place, or nothing and a note where they cannot be had: the picture is worth more."""
-    if ground is None:
+    if georeference is None:
         return {}
     try:
-        return envi_fields(ground)
+        return envi_fields_of(georeference)
     except InputError as error:
         notes.append(f"ENVI outputs are not placed on the ground: {error}")
         return {}
 
 
-def ground_from_envi(fields: Mapping[str, str]) -> Ground | None:
+def georeference_from_envi(fields: Mapping[str, str]) -> Georeference | None:
     """Return the place that ENVI header fields describe, as GDAL reads them, or None when they describe none."""
     if "map info" not in fields:
         return None
@@ -133,7 +133,7 @@ def ground_from_envi(fields: Mapping[str, str]) -> Ground | None:
         path.with_suffix(".hdr").write_text(envi.format_header(size | dict(fields)), encoding="utf-8")
         try:
             with opened(path, driver="ENVI") as file:
-                return ground_of(file)
+                return georeference_of(file)
         except InputError:
             return None  # the picture is worth more than its place
 
@@ -142,7 +142,7 @@ def write_maps(
     path: Path,
     values: Array,
     band_names: Sequence[str],
-    ground: Ground | None,
+    georeference: Georeference | None,
     nodata: float | None,
     description: str,
     *,
@@ -154,7 +154,7 @@ def write_maps(
         path: the file to make.
         values: (H, W, K).
         band_names: K names, which become the descriptions of the bands.
-        ground: coordinate system and transform of these very pixels, or None.
+        georeference: coordinate system and transform of these very pixels, or None.
         nodata: the value that masked pixels hold, or None.
         description: free text.
         band_tags: metadata of each band, or nothing.
@@ -162,7 +162,7 @@ def write_maps(
     Raises:
         InputError: rasterio is not installed, or does not know the coordinate system.
     """
-    profile = _profile(values.shape, ground, nodata)
+    profile = _profile(values.shape, georeference, nodata)
     with require("A GeoTIFF").io.MemoryFile() as memory:
         with _translated(path, "w"), memory.open(**profile) as file:
             for band in range(1, values.shape[2] + 1):
@@ -174,14 +174,14 @@ def write_maps(
         path.write_bytes(memory.getbuffer())
 
 
-def _profile(shape: tuple[int, ...], ground: Ground | None, nodata: float | None) -> dict[str, Any]:
+def _profile(shape: tuple[int, ...], georeference: Georeference | None, nodata: float | None) -> dict[str, Any]:
     height, width, count = shape
     profile: dict[str, Any] = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": "float32"}
     profile |= {"compress": "deflate", "predictor": 3, "BIGTIFF": "IF_SAFER", "interleave": "band", "nodata": nodata}
     if min(height, width) >= _TILE:
         profile |= {"tiled": True, "blockxsize": _TILE, "blockysize": _TILE}
-    if ground is not None:
-        profile |= {"crs": _crs(ground), "transform": _affine(ground)}
+    if georeference is not None:
+        profile |= {"crs": _crs(georeference), "transform": _affine(georeference)}
     return profile
 
 
@@ -196,7 +196,7 @@ def write_strips(
     strips: Callable[[], Iterable[tuple[int, Array]]],
     shape: tuple[int, int, int],
     band_names: Sequence[str],
-    ground: Ground | None,
+    georeference: Georeference | None,
     nodata: float | None,
     description: str,
 ) -> None:
@@ -206,7 +206,7 @@ def write_strips(
         path: the file to make.
         strips: begins anew each time, and yields the first row and values (rows, W, K), in order.
         shape: (H, W, K).
-        band_names, ground, nodata, description: as for `write_maps`.
+        band_names, georeference, nodata, description: as for `write_maps`.
 
     Raises:
         InputError: as from `write_maps`.
@@ -214,7 +214,7 @@ def write_strips(
     """
     rasterio = require("A GeoTIFF")
     # GDAL's own cache would be a twentieth of the machine's memory.
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE), opened(path, "w", **_profile(shape, ground, nodata)) as file:
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE), opened(path, "w", **_profile(shape, georeference, nodata)) as file:
         for first, values in strips():
             window = ((first, first + values.shape[0]), (0, shape[1]))
             file.write(np.ascontiguousarray(values.transpose(2, 0, 1), np.float32), window=window)

@@ -10,8 +10,8 @@ Wavelengths are looked for in this order, and taken where every band has one:
 | band descriptions such as "450.0 nm" or "band 19 (0.513 Micrometers)" | GDAL, QGIS, many scripts |
 """
 
+import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster
-from dequnmix_jax.io.bands import lengths, nanometres, without_ignored
-from dequnmix_jax.scenes.georeference import Ground
-from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.io.bands import bands_to_use, nanometres, valid_lengths
+from dequnmix_jax.scenes.georeference import Georeference
+from dequnmix_jax.scenes.read_options import ReadOptions
+from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import check_declared, mask_nodata, missing_value
 
@@ -34,14 +35,14 @@ _BLOCK = 64 * 2**20
 _SHORTEST_NANOMETRES = 200.0
 
 
-def outline(path: Path) -> tuple[tuple[int, int, int], Ground | None]:
+def outline(path: Path) -> tuple[tuple[int, int, int], Georeference | None]:
     """Return the shape (H, W, B) of all bands, and where the file lies.
 
     Raises:
         InputError: the file cannot be read, or rasterio is not installed.
     """
     with georaster.opened(path, driver="GTiff") as file:
-        return (file.height, file.width, file.count), georaster.ground_of(file)
+        return (file.height, file.width, file.count), georaster.georeference_of(file)
 
 
 def values(path: Path, window: Window | None = None) -> Array:
@@ -133,7 +134,7 @@ class _Spectral:
             if not np.isnan(widths).any():
                 with np.errstate(over="ignore"):
                     widths = widths * (self.wavelengths[0] / centres[0])
-                self.fwhm, wrong = lengths(widths, "The file", "widths (fwhm)")
+                self.fwhm, wrong = valid_lengths(widths, "The file", "widths (fwhm)")
                 self.notes += wrong
             break
         good = each(own, "bbl")
@@ -144,42 +145,22 @@ class _Spectral:
         self.saturation = _number(whole.get("saturation_value"))
 
 
-def read_image(
-    path: Path,
-    *,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Scene:
-    """Read a GeoTIFF; an alpha band, a mask band and the nodata value of every band become the mask.
+def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
+    """Open a GeoTIFF; an alpha band, a mask band and the nodata value of every band become the mask.
 
     Args:
         path: the file; needs the extra `geo`.
-        nodata: value of missing pixels as it stands in the file; overrides the file's own in all bands.
-        scale: divide the values by this; overrides the scales and offsets of the file.
-        saturation: value from which a pixel is saturated, as it stands in the file; overrides the metadata
-            `saturation_value` of the file, where it has that.
-        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+        options: nodata overrides the file's own values in all bands, scale its scales and offsets, saturation its
+            metadata `saturation_value`.
 
     Returns:
-        A Scene with coordinate system and transform.
+        A Source with coordinate reference system and transform.
 
     Raises:
-        InputError: the file is damaged or of complex numbers, or rasterio is not installed.
+        InputError: the file is damaged or complex, or rasterio is not installed.
     """
-    return open_image(path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
-
-
-def open_image(
-    path: Path,
-    *,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Source:
-    """Open a GeoTIFF without reading it; arguments and errors as for `read_image`."""
+    path = Path(path)
+    nodata, scale, saturation = options.nodata, options.scale, options.saturation
     with georaster.opened(path, driver="GTiff") as file:
         alphas = [band for band, kind in zip(file.indexes, file.colorinterp, strict=True) if kind.name == "alpha"]
         bands = [band for band in file.indexes if band not in alphas]
@@ -190,9 +171,9 @@ def open_image(
         own_nodata = [file.nodatavals[band - 1] for band in bands]
         gains = np.array([file.scales[band - 1] for band in bands], np.float64)
         offsets = np.array([file.offsets[band - 1] for band in bands], np.float64)
-        ground = georaster.ground_of(file)
-        unplaced = ground is None and bool(file.gcps[0])
-    good, ignore_notes = without_ignored(spectral.good, spectral.wavelengths, len(bands), ignore, str(path))
+        georeference = georaster.georeference_of(file)
+        unplaced = georeference is None and bool(file.gcps[0])
+    good, ignore_notes = bands_to_use(spectral.good, spectral.wavelengths, len(bands), options, str(path))
     notes = [*spectral.notes, *ignore_notes]
     if alphas:
         notes.append("The alpha band became the mask and is no spectral band.")
@@ -219,7 +200,7 @@ def open_image(
         lowest, highest = gains.min(), gains.max()
         span = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
         notes.append(f"Values were multiplied by {span}, the scale in the file, and its offsets were added.")
-    fields = georaster.header_fields(ground, notes)
+    fields = georaster.header_fields(georeference, notes)
     return Source(
         shape,
         stored,
@@ -232,9 +213,9 @@ def open_image(
         good_bands=good,
         name=path.stem,
         source=path,
-        crs=fields,
+        envi_fields=fields,
         notes=tuple(notes),
-        ground=ground,
+        georeference=georeference,
         fwhm=spectral.fwhm,
     )
 

@@ -16,9 +16,10 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster, pixel_order
-from dequnmix_jax.io.bands import lengths, nanometres, without_ignored
-from dequnmix_jax.io.placement import Variable, ground_of
-from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.io.bands import bands_to_use, nanometres, valid_lengths
+from dequnmix_jax.io.placement import Variable, georeference_of
+from dequnmix_jax.scenes.read_options import ReadOptions
+from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import missing_value
 
@@ -31,76 +32,49 @@ def _coordinate(held: Any) -> Variable:
     return Variable(np.asarray(held), tuple(str(dim) for dim in held.dims), held.attrs)
 
 
-def read_array(
-    held: Any,
-    *,
-    variable: str | None = None,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Scene:
-    """Return the scene that an object in memory holds.
+def open_array(values: Any, options: ReadOptions) -> Source:
+    """Return an object in memory, or one that reads when it is sliced, as a `Source`.
 
     Args:
-        held: an array of numpy, jax, dask, h5py or zarr, (rows, columns, bands), of which a masked one keeps its mask;
-            or an xarray DataArray, whose axes are told by their names, with its coordinates wavelength, fwhm,
-            good_wavelengths or bbl, x, y, spatial_ref; or an xarray Dataset with the name of one.
-        variable: the name of the cube in a Dataset.
-        nodata: value of missing data; what the attributes say by default.
-        scale: divide the values by this, in place of scale_factor and add_offset of the attributes.
-        saturation: value from which a pixel is saturated.
-        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+        values: an array of numpy, jax, dask, h5py or zarr, (rows, columns, bands), whose mask is kept if it is a masked
+            array; or an xarray DataArray, whose axes are identified by their names, with its coordinates wavelength,
+            fwhm, good_wavelengths or bbl, x, y, spatial_ref; or an xarray Dataset that holds one.
+        options: nodata overrides the attributes, scale their scale_factor and add_offset; variable names the cube in a
+            Dataset.
 
     Returns:
-        A Scene.
+        A Source.
 
     Raises:
-        InputError: the object has no shape or cannot be sliced, or its axes cannot be told.
+        InputError: the object has no shape or cannot be sliced, or its axes cannot be identified.
     """
-    return open_array(held, variable=variable, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
-
-
-def open_array(
-    held: Any,
-    *,
-    variable: str | None = None,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Source:
-    """Return an object in memory, or one that reads when it is sliced, as a source; the rest as for `read_array`."""
-    if hasattr(held, "data_vars"):
-        names = [str(name) for name in held.data_vars]
-        cubes = [name for name in names if getattr(held[name], "ndim", 0) >= 3]
-        chosen = variable if variable is not None else (cubes[0] if len(cubes) == 1 else None)
+    if hasattr(values, "data_vars"):
+        names = [str(name) for name in values.data_vars]
+        cubes = [name for name in names if getattr(values[name], "ndim", 0) >= 3]
+        chosen = options.variable if options.variable is not None else (cubes[0] if len(cubes) == 1 else None)
         if chosen not in names:
             raise InputError(
                 f"The data set holds {', '.join(names) or 'nothing'}; expected one cube, or its name. Pass "
                 "variable=NAME, or the array itself."
             )
-        held = held[chosen]
-    if not (hasattr(held, "shape") and hasattr(held, "__getitem__")):
+        values = values[chosen]
+    if not (hasattr(values, "shape") and hasattr(values, "__getitem__")):
         raise InputError(
-            f"{type(held).__name__} is neither a path nor an array; expected one of these, (rows, columns, bands)."
+            f"{type(values).__name__} is neither a path nor an array; expected one of these, (rows, columns, bands)."
         )
     others: dict[str, Variable] = {}
-    for name, coordinate in getattr(held, "coords", {}).items():
+    for name, coordinate in getattr(values, "coords", {}).items():
         others[str(name)] = _coordinate(coordinate)
     # xarray moves the fill value there when it has put NaN in its place.
-    missing = np.nan if "_FillValue" in getattr(held, "encoding", {}) else None
-    if missing is not None and np.dtype(held.dtype).kind != "f":
+    missing = np.nan if "_FillValue" in getattr(values, "encoding", {}) else None
+    if missing is not None and np.dtype(values.dtype).kind != "f":
         missing = None
     return source_from(
-        _variable(held),
+        _variable(values),
         others,
-        name=str(getattr(held, "name", "") or ""),
+        name=str(getattr(values, "name", "") or ""),
         missing=missing,
-        nodata=nodata,
-        scale=scale,
-        saturation=saturation,
-        ignore=ignore,
+        options=options,
     )
 
 
@@ -246,12 +220,9 @@ def source_from(
     name: str = "",
     source: Path | None = None,
     missing: float | None = None,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
+    options: ReadOptions,
 ) -> Source:
-    """Return the scene of a cube and what lies beside it, unread.
+    """Return the unread scene of a cube and the arrays beside it.
 
     Args:
         variable: the cube.
@@ -259,11 +230,8 @@ def source_from(
             spatial_ref.
         name: name of the scene.
         source: the file, or None.
-        missing: value of missing data when the attributes of the cube say none.
-        nodata: value of missing data; overrides what the attributes say.
-        scale: divide the values by this; overrides scale_factor and add_offset of the attributes.
-        saturation: value from which a pixel is saturated.
-        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+        missing: value of missing data if the attributes of the cube name none.
+        options: nodata overrides the attributes, scale their scale_factor and add_offset.
 
     Returns:
         A Source with notes on what was assumed.
@@ -291,36 +259,36 @@ def source_from(
         if widths is not None and wavelengths is not None:
             with np.errstate(over="ignore"):
                 fwhm = widths[1] * (wavelengths[0] / found[1][0] if widths[0] == "fwhm" else 1.0)
-            fwhm, width_notes = lengths(fwhm, label, "widths (fwhm)")
+            fwhm, width_notes = valid_lengths(fwhm, label, "widths (fwhm)")
             notes += width_notes
     listed = _along(others, _GOOD, bands)
     good = None if listed is None else listed[1] > 0.5
-    good, ignore_notes = without_ignored(good, wavelengths, bands, ignore, label)
+    good, ignore_notes = bands_to_use(good, wavelengths, bands, options, label)
     declared = _first(variable.attributes, _FILLS)
-    nodata = missing_value(nodata, missing if declared is None else declared)
+    nodata = missing_value(options.nodata, missing if declared is None else declared)
     gain, offset = (_first(variable.attributes, (word,)) for word in ("scale_factor", "add_offset"))
     gains = offsets = None
-    if scale is None and (gain not in (None, 1.0) or offset not in (None, 0.0)):
+    if options.scale is None and (gain not in (None, 1.0) or offset not in (None, 0.0)):
         gain, offset = 1.0 if gain is None else gain, 0.0 if offset is None else offset
         gains, offsets = np.full(bands, gain), np.full(bands, offset)
         notes.append(f"Values were multiplied by {gain:g} and {offset:g} added, as the attributes say.")
     axes = [next((dim for dim in dims if dim.lower() in names), "") for names in _AXES[:2]]
-    ground = ground_of(variable, others, axes, (height, width), notes)
-    fields = georaster.header_fields(ground, notes)
+    georeference = georeference_of(variable, others, axes, (height, width), notes)
+    fields = georaster.header_fields(georeference, notes)
     return Source(
         (height, width, bands),
         lambda window: _taken(variable.values, order, window, good, label),
         nodata=nodata,
-        scale=scale,
-        saturation=saturation,
+        scale=options.scale,
+        saturation=options.saturation,
         gains=gains,
         offsets=offsets,
         wavelengths=wavelengths,
         good_bands=good,
         name=name,
         source=source,
-        crs=fields,
+        envi_fields=fields,
         notes=(*notes, *ignore_notes),
-        ground=ground,
+        georeference=georeference,
         fwhm=fwhm,
     )

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.scenes.georeference import Ground, from_gdal
+from dequnmix_jax.scenes.georeference import Georeference, from_gdal
 from dequnmix_jax.scenes.scene import Array
 
 Transform = tuple[float, float, float, float, float, float]
@@ -30,9 +30,9 @@ class Variable(NamedTuple):
     attributes: Mapping[str, Any]
 
 
-def ground_of(
+def georeference_of(
     variable: Variable, others: Mapping[str, Variable], axes: Sequence[str], shape: tuple[int, int], notes: list[str]
-) -> Ground | None:
+) -> Georeference | None:
     """Return where the cube lies: where its coordinates say, or else its transform.
 
     What is cut out of a larger raster keeps the transform of the whole, while its coordinates are those of the part.
@@ -55,9 +55,9 @@ def ground_of(
     if stated is None:
         # Coordinates alone may be numbers of rows and columns; beside a coordinate system they are places.
         found = _spaced(centres, None) if projection else None
-        return None if found is None else Ground(projection, found)
+        return None if found is None else Georeference(projection, found)
     if any(centre is None for centre in centres) or stated[1] or stated[3]:
-        return Ground(projection, stated)  # a turned raster has no coordinate for each row
+        return Georeference(projection, stated)  # a turned raster has no coordinate for each row
     a, _, x0, _, e, y0 = stated
     height, width = shape
     y, x = (np.asarray(centre) for centre in centres)
@@ -67,12 +67,12 @@ def ground_of(
     ]
     fine = [_NEAR * abs(step) + _rounding(others[axis]) for axis, step in zip(axes[::-1], (a, e), strict=True)]
     if apart[0] <= fine[0] and apart[1] <= fine[1]:
-        return Ground(projection, stated)
+        return Georeference(projection, stated)
     if _numbered(x, a) and _numbered(y, e):
         notes.append(
             f"The coordinates {axes[1]} and {axes[0]} count pixels and do not fit the transform, which was taken."
         )
-        return Ground(projection, stated)
+        return Georeference(projection, stated)
     found = _spaced(centres, stated)
     if found is None:
         notes.append(
@@ -84,7 +84,7 @@ def ground_of(
         f"The coordinates {axes[1]} and {axes[0]} lie up to {apart[0]:.6g} and {apart[1]:.6g} from where the transform "
         "(GeoTransform) has them, as in a part of a larger raster; the coordinates were taken."
     )
-    return Ground(projection, found)
+    return Georeference(projection, found)
 
 
 def _rounding(held: Variable) -> float:

@@ -16,7 +16,7 @@ from dequnmix_jax.io import georaster, npz, zarr
 from dequnmix_jax.io.atomic import replacing_file, replacing_folder
 from dequnmix_jax.io.envi import writer
 from dequnmix_jax.io.envi.header import find_header
-from dequnmix_jax.scenes.georeference import on_the_ground
+from dequnmix_jax.scenes.georeference import rectify
 from dequnmix_jax.scenes.scene import Scene
 
 KINDS = {
@@ -80,7 +80,7 @@ def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool =
         return writer.write_image(
             data,
             scene.cube,
-            ground=scene.crs,
+            envi_fields=scene.envi_fields,
             nodata=hole,
             spectral=writer.spectral_fields(scene.wavelengths, scene.fwhm, scene.good_bands),
             description=f"{name}, written by dequnmix_jax",
@@ -105,18 +105,18 @@ def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool =
 
 def _placed(scene: Scene, kind: str) -> tuple[Scene, float | None]:
     """Return a scene as its place on the ground shows it, with holes where it is masked, and their value."""
-    ground = scene.ground
-    if ground is None and kind != "envi" and "map info" in scene.crs:
-        ground = georaster.ground_from_envi(scene.crs)
+    georeference = scene.georeference
+    if georeference is None and kind != "envi" and "map info" in scene.envi_fields:
+        georeference = georaster.georeference_from_envi(scene.envi_fields)
     masked = not scene.valid.all()
-    rectified = ground is not None and ground.lookup is not None
+    rectified = georeference is not None and georeference.lookup is not None
     if not masked and not rectified:
-        return replace(scene, ground=ground), None
+        return replace(scene, georeference=georeference), None
     valid = scene.cube[scene.valid]
     hole = next(value for value in (*_HOLES, float("nan")) if not (valid == np.float32(value)).any())
-    cube = on_the_ground(np.where(scene.valid[:, :, None], scene.cube, np.float32(hole)), ground, hole)
-    placed = None if ground is None else replace(ground, lookup=None)
-    return replace(scene, cube=cube, mask=None, ground=placed), hole
+    cube = rectify(np.where(scene.valid[:, :, None], scene.cube, np.float32(hole)), georeference, hole)
+    placed = None if georeference is None else replace(georeference, lookup=None)
+    return replace(scene, cube=cube, mask=None, georeference=placed), hole
 
 
 def _write_geotiff(path: Path, scene: Scene, hole: float | None, name: str) -> None:
@@ -132,4 +132,4 @@ def _write_geotiff(path: Path, scene: Scene, hole: float | None, name: str) -> N
         if scene.good_bands is not None:
             tags[band]["bbl"] = str(int(scene.good_bands[band]))
     text = f"{name}, written by dequnmix_jax"
-    georaster.write_maps(path, scene.cube, labels, scene.ground, hole, text, band_tags=tags)
+    georaster.write_maps(path, scene.cube, labels, scene.georeference, hole, text, band_tags=tags)

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.io.labelled_arrays import Variable, source_from
+from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import check_declared
@@ -55,55 +56,31 @@ def _chosen(group: Any, variable: str | None, path: Path) -> tuple[str, Any, dic
     return name, arrays[name], {key: _variable(array) for key, array in arrays.items() if key != name}
 
 
-def read_scene(
-    path: str | os.PathLike[str],
-    *,
-    variable: str | None = None,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Scene:
-    """Read the cube of a Zarr store.
+def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
+    """Open the cube of a Zarr store.
 
     Args:
         path: the folder; needs the extra `zarr`.
-        variable: name of the cube, in a group of several.
-        nodata: value of missing data; what the attributes say by default.
-        scale: divide the values by this, in place of scale_factor and add_offset of the attributes.
-        saturation: value from which a pixel is saturated.
-        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+        options: nodata overrides the attributes, scale their scale_factor and add_offset; variable names the cube in a
+            group of several.
 
     Returns:
-        A Scene.
+        A Source.
 
     Raises:
-        InputError: the store is damaged, or holds no cube whose axes can be told, or zarr is not installed.
+        InputError: the store is damaged, holds no cube, or its axes cannot be identified; or zarr is not installed.
     """
-    return open_scene(path, variable=variable, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
-
-
-def open_scene(
-    path: str | os.PathLike[str],
-    *,
-    variable: str | None = None,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Source:
-    """Open the cube of a Zarr store without reading it; arguments and errors as for `read_scene`."""
     path = Path(path)
     zarr = require(f"{path} is a Zarr store, which")
     with _said(path):
         opened = zarr.open(str(path), mode="r")
         others: dict[str, Variable] = {}
         if hasattr(opened, "shape"):
-            if variable is not None:
+            if options.variable is not None:
                 raise InputError(f"{path} holds one array and no names; variable does not apply.")
             name, cube = path.stem, opened
         else:
-            name, cube, others = _chosen(opened, variable, path)
+            name, cube, others = _chosen(opened, options.variable, path)
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         check_declared(tuple(cube.shape), cube.dtype.itemsize, size, path)
         stored, chunks = cube.nchunks_initialized, cube.nchunks
@@ -113,10 +90,7 @@ def open_scene(
             name=path.stem,
             source=path,
             missing=_missing(cube),
-            nodata=nodata,
-            scale=scale,
-            saturation=saturation,
-            ignore=ignore,
+            options=options,
         )
     reading = source.stored
 
@@ -177,7 +151,7 @@ def write_scene(path: Path, scene: Scene, hole: float | None) -> None:
         array[...] = values
         array.attrs.update({"_ARRAY_DIMENSIONS": list(dims), **attributes})
 
-    place = {} if scene.ground is None else {"grid_mapping": "spatial_ref"}
+    place = {} if scene.georeference is None else {"grid_mapping": "spatial_ref"}
     add("reflectance", scene.cube, ("y", "x", spectral), **place)
     if scene.wavelengths is not None:
         add("wavelength", scene.wavelengths, (spectral,), units="nm")
@@ -185,10 +159,10 @@ def write_scene(path: Path, scene: Scene, hole: float | None) -> None:
         add("fwhm", scene.fwhm, (spectral,), units="nm")
     if scene.good_bands is not None:
         add("good_wavelengths", scene.good_bands.astype(np.uint8), (spectral,))
-    if scene.ground is not None:
-        a, b, x0, d, e, y0 = scene.ground.transform
+    if scene.georeference is not None:
+        a, b, x0, d, e, y0 = scene.georeference.transform
         numbers = " ".join(repr(float(value)) for value in (x0, a, b, y0, d, e))
-        add("spatial_ref", np.int32(0), (), crs_wkt=scene.ground.projection, GeoTransform=numbers)
+        add("spatial_ref", np.int32(0), (), crs_wkt=scene.georeference.crs, GeoTransform=numbers)
         if b == 0 and d == 0:  # centres of pixels, where rows and columns have one coordinate each
             height, width = scene.cube.shape[:2]
             add("y", y0 + e * (np.arange(height) + 0.5), ("y",))

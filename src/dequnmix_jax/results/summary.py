@@ -121,7 +121,7 @@ def summary_of(
     """
     height, width, bands = shape
     means = {name: as_json(mean) for name, mean in means.items()}
-    area = pixel_area(scene.ground, scene.crs)
+    area = pixel_area(scene.georeference, scene.envi_fields)
     wavelengths = scene.wavelengths
     return {
         "written_by": "dequnmix_jax",

@@ -18,7 +18,7 @@ from dequnmix_jax.libraries.csv import write_table
 from dequnmix_jax.results.maps import KINDS
 from dequnmix_jax.results.result import ARRAYS, Result, arrays_of, result_of
 from dequnmix_jax.results.summary import as_text
-from dequnmix_jax.scenes.georeference import on_the_ground
+from dequnmix_jax.scenes.georeference import rectify
 from dequnmix_jax.scenes.scene import Scene
 
 if TYPE_CHECKING:
@@ -151,11 +151,11 @@ def put_result(folder: Path, result: Result, scene: Scene, *, format: str = "env
     """Write what `write_result` writes into an empty folder, and return the files. Nothing is renamed here."""
     if format not in FORMATS:
         raise InputError(f"format is {format!r}; expected {' or '.join(FORMATS)}.")
-    ground = scene.ground
-    if format == "geotiff" and ground is None:
-        ground = georaster.ground_from_envi(scene.crs)
+    georeference = scene.georeference
+    if format == "geotiff" and georeference is None:
+        georeference = georaster.georeference_from_envi(scene.envi_fields)
     masked = not scene.valid.all()
-    rectified = ground is not None and ground.lookup is not None
+    rectified = georeference is not None and georeference.lookup is not None
     hole = NODATA if masked or rectified else None
     written = []
     for name, values in result.maps.items():
@@ -164,17 +164,17 @@ def put_result(folder: Path, result: Result, scene: Scene, *, format: str = "env
         labels = result.names if name == "abundances" else (f"{name} ({KINDS[name].unit})",)
         picture = values if values.ndim == 3 else values[:, :, None]
         picture = np.where(scene.valid[:, :, None], picture, NODATA) if masked else picture
-        picture = on_the_ground(picture, ground, NODATA)
+        picture = rectify(picture, georeference, NODATA)
         text = f"{name} of {scene.name or 'a scene'} by dequnmix_jax; {KINDS[name].unit}"
         if format == "geotiff":
-            georaster.write_maps(folder / f"{name}.tif", picture, labels, ground, hole, text)
+            georaster.write_maps(folder / f"{name}.tif", picture, labels, georeference, hole, text)
             written.append(folder / f"{name}.tif")
         else:
             written += write_image(
                 folder / f"{name}.img",
                 picture,
                 band_names=labels,
-                ground=scene.crs,
+                envi_fields=scene.envi_fields,
                 nodata=hole,
                 description=text,
             )

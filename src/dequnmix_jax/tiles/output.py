@@ -140,10 +140,10 @@ def write_files(
     Returns:
         The files written.
     """
-    ground = source.ground
-    if format == "geotiff" and ground is None:
-        ground = georaster.ground_from_envi(source.crs)
-    lookup = None if ground is None else ground.lookup
+    georeference = source.georeference
+    if format == "geotiff" and georeference is None:
+        georeference = georaster.georeference_from_envi(source.envi_fields)
+    lookup = None if georeference is None else georeference.lookup
     masked = summary["valid_pixels"] < work.shape[0] * work.shape[1]
     hole = NODATA if masked or lookup is not None else None
     height, width = work.shape[:2] if lookup is None else lookup.shape[:2]
@@ -160,7 +160,7 @@ def write_files(
 
         shape = (height, width, place.stop - place.start)
         if format == "geotiff":
-            georaster.write_strips(folder / f"{name}.tif", strips, shape, labels, ground, hole, text)
+            georaster.write_strips(folder / f"{name}.tif", strips, shape, labels, georeference, hole, text)
             written.append(folder / f"{name}.tif")
         else:
             written += write_strips(
@@ -168,7 +168,7 @@ def write_files(
                 strips(),
                 shape,
                 band_names=labels,
-                ground=source.crs,
+                envi_fields=source.envi_fields,
                 nodata=hole,
                 description=text,
             )

@@ -20,7 +20,7 @@ from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide
 from dequnmix_jax.io.raw import Guard
 from dequnmix_jax.scenes.scene import Array, Scene
-from dequnmix_jax.scenes.source import Source, Window, held
+from dequnmix_jax.scenes.source import Source, Window, source_of
 from dequnmix_jax.tiles import survey
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.fitting import STARTS
@@ -108,7 +108,7 @@ def draw(
     check_kind(config, Model, "config")
     if count < 1 or size < 1:
         raise InputError(f"{count} patches of {size} x {size} pixels were asked for; expected at least one of each.")
-    source = held(scene) if isinstance(scene, Scene) else scene
+    source = source_of(scene) if isinstance(scene, Scene) else scene
     guard, seen = Guard(source), survey.view(source, drop_invalid)
     height, width, bands = seen.source.shape
     keys = jax.random.split(key, 4)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError, bands_named
-from dequnmix_jax.scenes.scene import MISSING_BAND, Array, Extent, Scene, lit, odd, without
+from dequnmix_jax.scenes.scene import MISSING_BAND, Array, Ranges, Scene, leave_out_advice, nonzero, warnings_of
 from dequnmix_jax.scenes.source import Source, Window
 
 # Rows are read in strips of about this many bytes of float32.
@@ -37,7 +37,7 @@ class View(NamedTuple):
         cube, mask = self.stored.read(window, self.bands)
         if self.drop:
             for row in range(mask.shape[0]):  # row by row: what is looked for takes a byte a value
-                mask[row] &= np.isfinite(cube[row]).all(axis=1) & lit(cube[row])
+                mask[row] &= np.isfinite(cube[row]).all(axis=1) & nonzero(cube[row])
                 cube[row, ~mask[row]] = 0
         return cube, mask
 
@@ -139,7 +139,7 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
                 negative += int((values < 0).any(axis=1).sum())
                 below |= least < 0
             if (least <= 0).all() and (most >= 0).all():  # else no pixel is zero in every band
-                zero += int((~lit(values)).sum())
+                zero += int((~nonzero(values)).sum())
             if (first + row) % every == 0:
                 samples.append(cube[row, ::every][mask[row, ::every]][:, list(three)])
         then(window.rows.stop / height)
@@ -147,7 +147,7 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
         empty = np.flatnonzero(~alive)
         raise InputError(
             f"{label} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "
-            f"{without(empty, seen.source.wavelengths, seen.source.good_bands is not None)}"
+            f"{leave_out_advice(empty, seen.source.wavelengths, seen.source.good_bands is not None)}"
         )
     if bad is not None:
         raise InputError(
@@ -160,14 +160,14 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
             f"All {height * width} pixels of {label} are masked; expected at least one valid pixel. Check the mask "
             f"(True means valid) and the nodata value. {MISSING_BAND}"
         )
-    extent = Extent(valid, lowest, highest, zero, negative, int(below.sum()))
+    extent = Ranges(valid, lowest, highest, zero, negative, int(below.sum()))
     scale = float(np.sqrt(squares / (valid * bands)))
     picked = np.concatenate(samples)
     limits = np.percentile(picked, [2.0, 98.0], axis=0) if len(picked) else np.array([[0.0] * 3, [1.0] * 3])
     return Survey(
         scale=scale if scale > 0 else 1.0,
         valid=valid,
-        warnings=odd(extent, np.ones(bands, np.bool_), seen.source.wavelengths),
+        warnings=warnings_of(extent, np.ones(bands, np.bool_), seen.source.wavelengths),
         colour_bands=three,
         colour_limits=limits,
     )

@@ -20,7 +20,7 @@ from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.summary import summary_of
 from dequnmix_jax.results.writer import FORMATS, check_ours
 from dequnmix_jax.scenes.scene import Scene
-from dequnmix_jax.scenes.source import Source, held
+from dequnmix_jax.scenes.source import Source, source_of
 from dequnmix_jax.tiles import journal, output, solve
 from dequnmix_jax.tiles.records import told, traced, unreached
 from dequnmix_jax.tiles.run import Guard, Run, Watch, check_room
@@ -222,8 +222,8 @@ def _help(run: Run, target: Path, channels: output.Channels) -> Tiled:
 def _source(scene: Any) -> Source:
     source = scene
     if isinstance(scene, Scene):
-        source = held(scene)
+        source = source_of(scene)
     elif not isinstance(scene, Source):
         source = formats.open_source(scene)
     # What cannot be read in windows is read once.
-    return source if source.lazy else held(source.scene())
+    return source if source.lazy else source_of(source.scene())

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.io.bands import lengths, nanometres
+from dequnmix_jax.io.bands import nanometres, valid_lengths
 from dequnmix_jax.scenes.scene import Array
 
 # ENVI's numbers of the real data types; 6 and 9 are complex.
@@ -21,7 +21,7 @@ DATA_TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 1
 INTERLEAVES = ("bsq", "bil", "bip")
 
 # What places a picture on the ground: passed through to the outputs word by word.
-GROUND_FIELDS = (
+GEOREFERENCING_FIELDS = (
     "map info",
     "coordinate system string",
     "projection info",
@@ -201,7 +201,7 @@ def widths(header: Header, bands: int, path: Path, centres: Array | None, notes:
             values = centres**2 * values / 1e7  # d(1e7 / v) = 1e7 / v^2 dv
         else:
             values = values * (1000.0 if centres.max() > 100 * listed.max() else 1.0)
-    found, wrong = lengths(values, "The header", "widths (fwhm)")
+    found, wrong = valid_lengths(values, "The header", "widths (fwhm)")
     notes += wrong
     return found
 
@@ -301,9 +301,9 @@ def _linear(header: Header, word: str, bands: int, path: Path, good: Array | Non
     return Linear(gains, offsets)
 
 
-def ground_fields(header: Header) -> dict[str, str]:
+def georeferencing_fields(header: Header) -> dict[str, str]:
     """Return the fields that place the picture on the ground, as they stand."""
-    return {name: header[name] for name in GROUND_FIELDS if name in header}
+    return {name: header[name] for name in GEOREFERENCING_FIELDS if name in header}
 
 
 def braces(entries: Sequence[Any]) -> str:

@@ -19,7 +19,7 @@ def write_image(
     values: Array,
     *,
     band_names: Sequence[str] | None = None,
-    ground: Mapping[str, str] | None = None,
+    envi_fields: Mapping[str, str] | None = None,
     nodata: float | None = None,
     spectral: Mapping[str, str] | None = None,
     description: str = "",
@@ -31,7 +31,7 @@ def write_image(
         path: the data file, for example `abundances.img`; the header gets the suffix .hdr.
         values: (H, W, K).
         band_names: K names, or None.
-        ground: header fields to pass through (`Scene.crs`), or None.
+        envi_fields: header fields to pass through (`Scene.envi_fields`), or None.
         nodata: the value that masked pixels hold, written as data ignore value, or None.
         spectral: header fields about the bands, from `spectral_fields`, or None.
         description: free text.
@@ -45,7 +45,7 @@ def write_image(
     """
     if np.ndim(values) != 3:
         raise InputError(f"values have shape {np.shape(values)}; expected (rows, columns, bands).")
-    fields = _image_fields(np.shape(values), band_names, spectral, ground, nodata, description)
+    fields = _image_fields(np.shape(values), band_names, spectral, envi_fields, nodata, description)
     return _write(Path(path), np.asarray(values).transpose(2, 0, 1), fields, overwrite)
 
 
@@ -53,7 +53,7 @@ def _image_fields(
     shape: tuple[int, ...],
     band_names: Sequence[str] | None,
     spectral: Mapping[str, str] | None,
-    ground: Mapping[str, str] | None,
+    envi_fields: Mapping[str, str] | None,
     nodata: float | None,
     description: str,
 ) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _image_fields(
         fields["band names"] = envi.braces(band_names)
     if nodata is not None:
         fields["data ignore value"] = f"{nodata:g}"
-    return fields | dict(spectral or {}) | dict(ground or {})
+    return fields | dict(spectral or {}) | dict(envi_fields or {})
 
 
 def write_strips(
@@ -71,7 +71,7 @@ def write_strips(
     shape: tuple[int, int, int],
     *,
     band_names: Sequence[str] | None = None,
-    ground: Mapping[str, str] | None = None,
+    envi_fields: Mapping[str, str] | None = None,
     nodata: float | None = None,
     description: str = "",
 ) -> list[Path]:
@@ -81,7 +81,7 @@ def write_strips(
         path: the data file.
         strips: the first row and values (rows, W, K), in order.
         shape: (H, W, K).
-        band_names, ground, nodata, description: as for `write_image`.
+        band_names, envi_fields, nodata, description: as for `write_image`.
     """
     height, width, bands = shape
     with writing(path, 4 * height * width * bands), path.open("wb") as file:
@@ -90,7 +90,7 @@ def write_strips(
                 file.seek(4 * (band * height + first) * width)
                 file.write(np.ascontiguousarray(values[:, :, band], "<f4").tobytes())
     header = path.with_suffix(".hdr")
-    fields = _image_fields(shape, band_names, None, ground, nodata, description)
+    fields = _image_fields(shape, band_names, None, envi_fields, nodata, description)
     with writing(header):
         header.write_text(envi.format_header(fields), encoding="utf-8", errors="backslashreplace")
     return [path, header]

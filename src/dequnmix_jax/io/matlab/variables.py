@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
-from dequnmix_jax.io.bands import lengths
+from dequnmix_jax.io.bands import valid_lengths
 from dequnmix_jax.io.matlab import mat5
 from dequnmix_jax.io.missions import hdf5
 from dequnmix_jax.scenes.scene import Array
@@ -178,7 +178,7 @@ def band_centres(variables: Variables) -> tuple[Array | None, list[str]]:
     for name in WAVELENGTHS:
         values = variables.get(name)
         if isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.size > 1:
-            found, wrong = lengths(values.astype(np.float64).ravel(), name)
+            found, wrong = valid_lengths(values.astype(np.float64).ravel(), name)
             if found is not None and found.max() < 100:  # as in ENVI headers: nobody images beyond 100 micrometres
                 return found * 1000, [f"{name} was taken as micrometres from its size."]
             return found, wrong

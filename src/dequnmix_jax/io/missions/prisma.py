@@ -14,7 +14,6 @@ Both detectors store their bands from long to short wavelengths; the cube here h
 missing ones. Where the detectors overlap (about 920 to 1010 nm), the bands of the SWIR one are marked bad.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,10 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster
-from dequnmix_jax.io.bands import lengths, without_ignored
+from dequnmix_jax.io.bands import bands_to_use, valid_lengths
 from dequnmix_jax.io.missions import hdf5
-from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.georeference import Georeference
+from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array, check_lengths
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import missing_value
@@ -133,7 +133,7 @@ class _Bands:
         return numbers, holes | (numbers == self.nodata)
 
 
-def _ground(file: Any, shape: tuple[int, int], path: Path, notes: list[str]) -> Ground | None:
+def _georeference(file: Any, shape: tuple[int, int], path: Path, notes: list[str]) -> Georeference | None:
     def corner(name: str) -> float:
         value = hdf5.numbers(file, f"Product_{name}", 1, path)
         return np.nan if value is None else float(value[0])
@@ -153,18 +153,10 @@ def _ground(file: Any, shape: tuple[int, int], path: Path, notes: list[str]) -> 
         notes.append(f"The corners lie {spans[0]:g} x {spans[1]:g} m apart, which {shape} pixels of 30 m do not fill.")
         return None
     half = _PIXEL / 2 if centred else 0.0
-    return Ground(f"EPSG:{int(code[0])}", (_PIXEL, 0.0, west - half, 0.0, -_PIXEL, top + half))
+    return Georeference(f"EPSG:{int(code[0])}", (_PIXEL, 0.0, west - half, 0.0, -_PIXEL, top + half))
 
 
-def open_scene(
-    file: Any,
-    path: Path,
-    *,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Source:
+def open_image(file: Any, path: Path, options: ReadOptions) -> Source:
     """Return the scene of an open PRISMA file; which bands are bad is found out by reading it once.
 
     A pixel is masked where a good band has no measurement: a stored 0, or an error matrix that says invalid or
@@ -173,10 +165,7 @@ def open_scene(
     Args:
         file: the open file; each reading opens it anew.
         path: its path.
-        nodata: stored number of missing values; 0 by default.
-        scale: divide the stored numbers by this, in place of the file's own scale.
-        saturation: stored number from which a pixel is saturated.
-        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+        options: nodata, scale and saturation apply to the stored numbers and override what the file says.
 
     Returns:
         A Source (rows, columns, bands), wavelengths ascending.
@@ -184,7 +173,7 @@ def open_scene(
     Raises:
         InputError: arrays or attributes are missing or do not fit together.
     """
-    bands = _Bands(file, path, nodata)
+    bands = _Bands(file, path, options.nodata)
     notes = ["The file holds radiance, not reflectance."] if bands.level == "2B" else []
     if missing := sum(part.missing for part in bands.parts):
         notes.append(f"{missing} bands are missing in the file (wavelength 0) and were left out.")
@@ -194,36 +183,34 @@ def open_scene(
     lost = _lost(bands)
     if lost.any():
         notes.append(f"{int(lost.sum())} bands have no measurement in more than half of the scene and are marked bad.")
-    good, ignore_notes = without_ignored(
-        ~lost & ~bands.overlap, bands.wavelengths, lost.size, ignore, str(path)
-    )  # fmt: skip
+    good, ignore_notes = bands_to_use(~lost & ~bands.overlap, bands.wavelengths, lost.size, options, str(path))
     assert good is not None  # the bands were marked above
     height, width = bands.sides
     everything = Window(slice(0, height), slice(0, width))
 
     def stored(window: Window | None) -> Stored:
         with hdf5.opened(path) as again:
-            numbers, holes = _Bands(again, path, nodata).read(everything if window is None else window)
+            numbers, holes = _Bands(again, path, options.nodata).read(everything if window is None else window)
         return Stored(numbers, np.any(numbers, axis=2) & ~holes[:, :, good].any(axis=2))
 
-    fwhm, width_notes = lengths(bands.fwhm, "The file", "widths (fwhm)") if bands.fwhm.any() else (None, [])
+    fwhm, width_notes = valid_lengths(bands.fwhm, "The file", "widths (fwhm)") if bands.fwhm.any() else (None, [])
     notes += width_notes
-    ground = _ground(file, bands.sides, path, notes) if bands.level == "2D" else None
-    fields = georaster.header_fields(ground, notes)
+    georeference = _georeference(file, bands.sides, path, notes) if bands.level == "2D" else None
+    fields = georaster.header_fields(georeference, notes)
     return Source(
         (height, width, lost.size),
         stored,
-        scale=scale,
-        saturation=saturation,
-        gains=bands.each("gain") if scale is None else None,
-        offsets=bands.each("offset") if scale is None else None,
+        scale=options.scale,
+        saturation=options.saturation,
+        gains=bands.each("gain") if options.scale is None else None,
+        offsets=bands.each("offset") if options.scale is None else None,
         wavelengths=bands.wavelengths,
         good_bands=good,
         name=path.stem,
         source=path,
-        crs=fields,
+        envi_fields=fields,
         notes=(*notes, *ignore_notes),
-        ground=ground,
+        georeference=georeference,
         fwhm=fwhm,
     )
 
