@@ -16,7 +16,6 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli import main, parser
 from dequnmix_jax.cli.config_file import read_configuration
 from dequnmix_jax.equilibrium import config as equilibrium_config
-from dequnmix_jax.results import summary
 from dequnmix_jax.solvers import config as solvers_config
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training import words as training_words
@@ -125,7 +124,7 @@ def test_words_give_the_model_back(config):
     assert training_words.model_of(json.loads(json.dumps(words))) == config
     assert training_words.from_older(words) == words
     assert checkpoint.model_from({"model": words}, Path("m.npz")) == config
-    assert summary.as_json({"model": config, "solver": config.forward})["model"] == words
+    assert training_words.plain({"model": config, "solver": config.forward})["model"] == words
 
 
 def older(**words):

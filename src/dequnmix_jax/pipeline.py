@@ -14,10 +14,10 @@ from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report.page import write_report
 from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.results.writer import write_result
+from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.training.checkpoint import model_metadata
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
-from dequnmix_jax.training.words import plain
 
 if TYPE_CHECKING:
     from dequnmix_jax.types import Estimate, History, Params, Trace
@@ -137,7 +137,7 @@ def run(
         warnings = [*warnings, not_reached(trace, model)]
     metadata = model_metadata(read_scene, model, training, rates, None, history)
     configuration = {name: metadata.get(name) for name in ("model", "training", "rates")}
-    record = {"warnings": warnings, "reading": plain(dict(reading)), "start": why, "unit": unit_of(model)}
+    record = {"warnings": warnings, "reading": ReadOptions.of(reading).given(), "start": why, "unit": unit_of(model)}
     record |= {name: metadata.get(name) for name in ("history", "stages")}
     found = result_of(estimate, read_scene, configuration=configuration, trace=trace, convergence=change, record=record)
     held = {item.name: getattr(found, item.name) for item in fields(Result)}

@@ -3,7 +3,9 @@
 import csv
 import hashlib
 import json
+import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from dequnmix_jax.io.formats import read, read_truth
 from dequnmix_jax.results.writer import write
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Scene
+from dequnmix_jax.training.words import plain
 from dequnmix_jax.types import Estimate, Trace
 
 H, W, B, R = 4, 5, 6, 3
@@ -48,6 +51,14 @@ def source(tmp_path):
     return Scene(**(vars(found) | {"mask": mask}))
 
 
+def test_a_value_becomes_what_json_can_hold():
+    value = {"a": np.float32(0.5), "b": (math.nan, -math.inf), "c": np.array([1, 2]), 3: Path("x"), "d": Choices()}
+    expected = {"a": 0.5, "b": [None, None], "c": [1, 2], "3": "x", "d": {"rate": 0.5, "steps": [1, 2]}}
+    assert plain(value) == expected and plain(np.array(["a", "b"])) == ["a", "b"]
+    with pytest.raises(InputError, match="The record holds object; expected numbers, text"):
+        plain({"a": [object()]})
+
+
 def test_write_makes_everything(tmp_path):
     found = source(tmp_path)
     trace = Trace(np.int32(7), np.float32("nan"), np.bool_(False))
@@ -71,7 +82,7 @@ def test_write_makes_everything(tmp_path):
     summary = json.loads(text)
     assert summary["source"]["sha256"] == hashlib.sha256((tmp_path / "in.npz").read_bytes()).hexdigest()
     assert summary["configuration"] == {"rate": 0.5, "steps": [1, 2]}
-    assert summary["trace"] == {"steps": 7, "residual": "nan", "converged": False}
+    assert summary["trace"] == {"steps": 7, "residual": None, "converged": False}
     assert summary["valid_pixels"] == H * W - 1 and set(summary["versions"]) >= {
         "python",
         "numpy",
@@ -118,7 +129,7 @@ def test_foreign_folder_is_not_replaced(tmp_path):
 def test_failed_write_leaves_the_old_folder(tmp_path, monkeypatch):
     write(tmp_path / "out", estimate(), scene())
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
-    with pytest.raises(InputError, match="The configuration holds object"):
+    with pytest.raises(InputError, match="The record holds object"):
         write(tmp_path / "out", estimate(), scene(), configuration={"model": object()}, overwrite=True)
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
@@ -129,7 +140,7 @@ def test_failed_write_leaves_the_old_folder(tmp_path, monkeypatch):
     [
         ({"abundances": np.ones((2, 2, R))}, None, r"abundances have shape \(2, 2, 3\) and the scene \(4, 5, 6\)"),
         ({"endmembers": np.ones((R, B + 1))}, None, "endmembers have 7 bands and the cube has 6"),
-        ({}, ["a"], "3 abundance maps, 3 endmembers and 1 names"),
+        ({}, ["a"], "There are 1 names for 3 endmembers"),
     ],
 )
 def test_estimate_that_does_not_fit(tmp_path, change, names, message):

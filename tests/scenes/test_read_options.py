@@ -1,5 +1,6 @@
 """The options of reading a scene: their types, and a sentence for a value that fits none."""
 
+import json
 import math
 
 import pytest
@@ -13,6 +14,13 @@ def test_values_become_their_types_and_options_can_be_compared():
     assert made.shape == (3, 4) and math.isnan(made.nodata) and made.ignore == ((1310.0, 1490.0),)
     assert made.bands == (0, 9) and ReadOptions(ignore=None) == ReadOptions()
     assert hash(ReadOptions(ignore=[[1, 2]])) == hash(ReadOptions(ignore=((1.0, 2.0),)))
+
+
+def test_a_record_in_json_gives_the_options_back():
+    made = ReadOptions(shape=(3, 4), nodata=math.nan, ignore=[(1310, 1490)])
+    record = json.loads(json.dumps(made.given(), allow_nan=False))
+    assert set(record) == {"shape", "nodata", "ignore"} and ReadOptions().given() == {}
+    assert ReadOptions.of(record).given() == made.given()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from dequnmix_jax.cli.workflow import not_its_own_input
 from dequnmix_jax.io.atomic import check_file, reserved
 from dequnmix_jax.io.envi.writer import put_library
 from dequnmix_jax.libraries.csv import write_table
+from dequnmix_jax.results.maps import endmember_names
 from dequnmix_jax.training.words import plain
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def endmembers(args: Namespace) -> None:
         scene, record = read_for_unmixing(args, args.count)
         count = count_endmembers(args.count, scene, "--count")
         spectra, text = find(scene, count, args.method, args.seed, args.scaled)
-        names = [f"endmember {i + 1}" for i in range(count)]
+        names = endmember_names(None, count)
         if suffix == ".csv":
             write_table(outputs.part(args.output), spectra, names, scene.wavelengths)
         else:

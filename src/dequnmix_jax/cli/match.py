@@ -12,6 +12,7 @@ from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.matching import match
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.libraries.resampling import resample
+from dequnmix_jax.results.maps import endmember_names
 from dequnmix_jax.training.words import plain
 
 
@@ -37,7 +38,7 @@ def found_spectra(path: Path) -> Library:
     spectra = arrays["endmembers"]
     names = arrays.get("names")
     if names is None or names.dtype.kind != "U" or names.shape != spectra.shape[:1]:
-        labels = tuple(f"endmember {i + 1}" for i in range(len(spectra)))
+        labels = endmember_names(None, len(spectra))
     else:
         labels = tuple(names.tolist())
     return Library(labels, arrays["wavelengths_nm"], spectra, arrays.get("fwhm_nm"), source=file)

@@ -2,16 +2,15 @@
 
 import sys
 from argparse import Namespace
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from dequnmix_jax.checks import InputError, check_count
 from dequnmix_jax.escaping import shown
 from dequnmix_jax.io import formats
+from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.scenes.source import Source
-
-_OPTIONS = ("variable", "shape", "order", "nodata", "scale", "saturation", "ignore", "bands")
-
 
 _MANY = 12
 """Endmembers above which an automatic count deserves a second look."""
@@ -45,18 +44,7 @@ def read_scene(args: Namespace) -> Scene:
 
 def open_scene(args: Namespace) -> Source:
     """Open the scene that the options name without reading it."""
-    shape = None if args.shape is None else tuple(args.shape)
-    return formats.open_source(
-        args.file,
-        variable=args.variable,
-        shape=shape,
-        order=args.order,
-        nodata=args.nodata,
-        scale=args.scale,
-        saturation=args.saturation,
-        ignore=args.ignore or (),
-        bands=args.bands,
-    )
+    return formats.open_source(args.file, **options_of(args))
 
 
 def read_for_unmixing(args: Namespace, count: int | str | None = None) -> Reading:
@@ -74,7 +62,7 @@ def read_for_unmixing(args: Namespace, count: int | str | None = None) -> Readin
 
 def options_of(args: Namespace) -> dict[str, Any]:
     """Return the options of reading that were given, for the record."""
-    return {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+    return ReadOptions(**{option.name: getattr(args, option.name) for option in fields(ReadOptions)}).given()
 
 
 def count_endmembers(asked: int | str, scene: Scene, option: str) -> int:

@@ -26,6 +26,21 @@ def check_target(path: Path, overwrite: bool) -> None:
         )
 
 
+def check_replaceable(target: Path, overwrite: bool, ours: bool, what: str) -> None:
+    """Raise InputError where `overwrite` would replace a folder with files that this program did not write.
+
+    Args:
+        target: the folder.
+        overwrite: whether it is to be replaced.
+        ours: whether it holds an output of the same kind.
+        what: what an output of this kind holds or is, for the message, such as "holds files and no summary.json".
+    """
+    if overwrite and not ours and target.is_dir() and any(target.iterdir()):
+        raise InputError(
+            f"{target} {what}, so it is no earlier output of this program; it is not replaced. Choose another folder."
+        )
+
+
 def check_target_now(path: Path, overwrite: bool) -> None:
     """Do what `check_target` does before the output is reserved: what an ended process left is no output yet."""
     check_target(path, overwrite or lock_of(path).exists())

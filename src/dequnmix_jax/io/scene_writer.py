@@ -13,7 +13,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster, npz, zarr
-from dequnmix_jax.io.atomic import replacing_file, replacing_folder
+from dequnmix_jax.io.atomic import check_replaceable, replacing_file, replacing_folder
 from dequnmix_jax.io.envi import writer
 from dequnmix_jax.io.envi.header import find_header
 from dequnmix_jax.scenes.georeference import rectify
@@ -96,8 +96,7 @@ def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool =
         with replacing_file(target, overwrite=overwrite) as temporary:
             _write_geotiff(temporary, scene, hole, name)
         return [target]
-    if overwrite and target.is_dir() and any(target.iterdir()) and not zarr.looks_like(target):
-        raise InputError(f"{target} is a folder and no Zarr store; it is not replaced. Choose another name.")
+    check_replaceable(target, overwrite, zarr.looks_like(target), "is a folder and no Zarr store")
     with replacing_folder(target, overwrite=overwrite) as folder:
         zarr.write_scene(folder, scene, hole)
     return [target]

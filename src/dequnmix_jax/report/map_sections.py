@@ -19,8 +19,8 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def short(value: Any) -> str:
-    """Return a number in three digits, and anything else as it is."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """Return a number with three digits, and anything else unchanged; None stands for a number that is not finite."""
+    return f"{value:.3g}" if isinstance(value, float) else "not finite" if value is None else str(value)
 
 
 def scene_part(result: Result) -> str:

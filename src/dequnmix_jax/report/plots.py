@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 import math
 from typing import TYPE_CHECKING
 
-from dequnmix_jax.report.style import COLOURS, GREY, endmember_names, new_figure, panel, require, save, wrapped
-from dequnmix_jax.results.maps import colour_composite, composite_words
+from dequnmix_jax.report.style import COLOURS, GREY, new_figure, panel, require, save, wrapped
+from dequnmix_jax.results.maps import colour_composite, composite_words, endmember_names
 from dequnmix_jax.scenes.scene import Array
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 import os
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,14 +52,6 @@ def wrapped(text: str, inches: float, lines: int) -> str:
     """Return text in lines of 9 points that fit a width, at most so many."""
     letters = max(int(inches * 72 / 5.2), 8)
     return "\n".join(textwrap.wrap(shown(text), letters, max_lines=lines, placeholder=" …"))
-
-
-def endmember_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    """Return as many names as endmembers, "endmember 1" and so on where none are given."""
-    found = tuple(f"endmember {i + 1}" for i in range(count)) if names is None else tuple(str(name) for name in names)
-    if len(found) != count:
-        raise InputError(f"There are {len(found)} names for {count} endmembers; expected as many of each.")
-    return found
 
 
 def save(figure: "Figure", path: str | os.PathLike[str], overwrite: bool = False) -> Path:

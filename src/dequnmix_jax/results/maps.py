@@ -43,6 +43,18 @@ KINDS = {
 """The maps that are written, by the names of their files."""
 
 
+def endmember_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    """Return the names of `count` endmembers, by default "endmember 1" and so on; raise InputError for another number.
+
+    >>> endmember_names(None, 2)
+    ('endmember 1', 'endmember 2')
+    """
+    labels = tuple(f"endmember {i + 1}" for i in range(count)) if names is None else tuple(str(name) for name in names)
+    if len(labels) != count:
+        raise InputError(f"There are {len(labels)} names for {count} endmembers; expected as many of each.")
+    return labels
+
+
 def residual_map(cube: Array, abundances: Array, endmembers: Array, brightness: Array, mask: Array) -> Array:
     """Return RMS_b(y - s a E) of each pixel, (H, W) float32, units of the cube; 0 in masked pixels.
 

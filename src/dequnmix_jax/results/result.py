@@ -12,7 +12,14 @@ import numpy as np
 from dequnmix_jax.checks import InputError, check_endmembers
 from dequnmix_jax.io import npz
 from dequnmix_jax.io.provenance import SUMMARY
-from dequnmix_jax.results.maps import colour_composite, composite_words, levels, light_of_each, residual_map
+from dequnmix_jax.results.maps import (
+    colour_composite,
+    composite_words,
+    endmember_names,
+    levels,
+    light_of_each,
+    residual_map,
+)
 from dequnmix_jax.results.summary import summary
 from dequnmix_jax.scenes.scene import Array, Scene
 
@@ -114,12 +121,11 @@ def result_of(
         )
     check_endmembers(arrays["endmembers"], bands)
     count = arrays["abundances"].shape[2]
-    found = tuple(names) if names is not None else tuple(f"endmember {i + 1}" for i in range(count))
-    if len(found) != count or arrays["endmembers"].shape[0] != count:
+    if len(arrays["endmembers"]) != count:
         raise InputError(
-            f"There are {count} abundance maps, {arrays['endmembers'].shape[0]} endmembers and {len(found)} names; "
-            "expected as many of each."
+            f"There are {count} abundance maps and {len(arrays['endmembers'])} endmembers; expected as many of each."
         )
+    labels = endmember_names(names, count)
     change = None if convergence is None else np.asarray(convergence)
     for name, values in (("brightness", arrays["brightness"]), ("convergence", change)):
         if values is not None and values.shape != (height, width):
@@ -131,7 +137,7 @@ def result_of(
     record = {"endmember_levels": heights, **(record or {})}
     colours, three = colour_composite(scene)
     return Result(
-        names=found,
+        names=labels,
         **arrays,
         residual=residual,
         convergence=change,
@@ -140,7 +146,7 @@ def result_of(
         fwhm_nm=scene.fwhm,
         composite=np.round(255 * colours).astype(np.uint8),
         composite_bands=composite_words(three, scene.wavelengths),
-        summary=summary(maps, found, scene, configuration=configuration, trace=trace, record=record),
+        summary=summary(maps, labels, scene, configuration=configuration, trace=trace, record=record),
     )
 
 

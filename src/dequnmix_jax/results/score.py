@@ -6,6 +6,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.metrics import match
+from dequnmix_jax.results.maps import endmember_names
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.truth import Truth
 
@@ -59,8 +60,8 @@ def compare(estimate: Truth, truth: Truth, mask: Array | None = None) -> dict[st
         order = _align_maps(A, A_true, mask)
         matched_by = "abundances, for want of spectra: the least squared difference, which favours the estimate"
     count = order.size
-    names = estimate.names or tuple(f"endmember {i + 1}" for i in range(count))
-    true_names = truth.names or tuple(f"endmember {i + 1}" for i in range(count))
+    names = endmember_names(estimate.names, count)
+    true_names = endmember_names(truth.names, count)
     found: dict[str, Any] = {"reference": truth.reference, "notes": list(truth.notes), "matched_by": matched_by}
     rmse: list[float | None] = [None] * count
     sad: list[float | None] = [None] * count

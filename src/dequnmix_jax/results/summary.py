@@ -1,52 +1,24 @@
 """The sidecar of an output, summary.json: how the maps came about, and what was assumed of the file."""
 
 import json
-import math
-import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
-from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io.envi.header import find_header
+from dequnmix_jax.io.provenance import file_record, package_version
 from dequnmix_jax.results.maps import KINDS
 from dequnmix_jax.scenes.georeference import pixel_area
 from dequnmix_jax.scenes.scene import Array, Scene
 from dequnmix_jax.scenes.source import Source
-from dequnmix_jax.solvers.config import Adjoint, Solver
-from dequnmix_jax.training.words import words_of
+from dequnmix_jax.training.words import plain
 
 if TYPE_CHECKING:
     from dequnmix_jax.types import Trace
-from dequnmix_jax.io.provenance import file_record, package_version
-
-
-def as_json(value: Any) -> Any:
-    """Return a value as JSON can hold it; numbers that are not finite become text, since JSON has none."""
-    if isinstance(value, Model | Solver | Adjoint):
-        return as_json(words_of(value))  # a value of a choice is more than its numbers
-    if is_dataclass(value) and not isinstance(value, type):
-        return as_json(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): as_json(entry) for key, entry in value.items()}
-    if isinstance(value, tuple | list):
-        return [as_json(entry) for entry in value]
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    array = np.asarray(value)
-    if array.dtype.kind in "biufU":
-        return as_json(array.tolist())
-    raise InputError(f"The configuration holds {type(value).__name__}; expected numbers, text, lists and dataclasses.")
 
 
 def _source(scene: Scene | Source) -> dict[str, Any] | None:
@@ -120,7 +92,7 @@ def summary_of(
         configuration, trace, record: as for `summary`.
     """
     height, width, bands = shape
-    means = {name: as_json(mean) for name, mean in means.items()}
+    means = {name: plain(mean) for name, mean in means.items()}
     area = pixel_area(scene.georeference, scene.envi_fields)
     wavelengths = scene.wavelengths
     return {
@@ -137,9 +109,9 @@ def summary_of(
         "mean_abundances": means["abundances"],
         "areas_m2": None if area is None else [mean * area * valid_pixels for mean in means["abundances"]],
         "maps": {name: {**KINDS[name]._asdict(), "mean": mean} for name, mean in means.items()},
-        "configuration": as_json(configuration),
-        "trace": None if trace is None else {name: as_json(np.asarray(getattr(trace, name))) for name in trace._fields},
-        **as_json(record or {}),
+        "configuration": plain(configuration),
+        "trace": None if trace is None else plain(trace._asdict()),
+        **plain(record or {}),
         "notes": list(scene.notes),
         "versions": {
             "python": platform.python_version(),

@@ -10,7 +10,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster
-from dequnmix_jax.io.atomic import check_file, check_folder, replacing_folder, reserved
+from dequnmix_jax.io.atomic import check_file, check_folder, check_replaceable, replacing_folder, reserved
 from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_image, write_library
 from dequnmix_jax.io.provenance import SUMMARY
@@ -96,12 +96,8 @@ def write_result(
 
 
 def check_ours(target: Path, overwrite: bool) -> None:
-    """Raise InputError where a folder that is to be replaced was made by no earlier run."""
-    if overwrite and target.is_dir() and any(target.iterdir()) and not (target / SUMMARY).is_file():
-        raise InputError(
-            f"{target} holds files and no {SUMMARY}, so no earlier output of this program; it is not replaced. Choose "
-            "another folder."
-        )
+    """Raise InputError where `overwrite` would replace a folder that is not the output of an unmixing."""
+    check_replaceable(target, overwrite, (target / SUMMARY).is_file(), f"holds files and no {SUMMARY}")
 
 
 @contextmanager

@@ -67,6 +67,12 @@ class ReadOptions:
                 f"ignore is {self.ignore!r}; expected ranges (shortest, longest) in nm, like [(1310, 1490)]."
             ) from None
 
+    def given(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, for a record in JSON: NaN becomes "nan"."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        options = {name: value for name, value in values.items() if value is not None and value != ()}
+        return {name: "nan" if value != value else value for name, value in options.items()}
+
     @classmethod
     def of(cls, options: dict[str, Any]) -> "ReadOptions":
         """Return the options for keywords; raise InputError for a keyword that is not an option."""

@@ -15,7 +15,7 @@ from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io import formats, georaster
 from dequnmix_jax.io.atomic import Reserved, check_folder, check_target_now, reserved
 from dequnmix_jax.parallel.processes import ALONE, Team, part, together
-from dequnmix_jax.results.maps import composite_words
+from dequnmix_jax.results.maps import composite_words, endmember_names
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.summary import summary_of
 from dequnmix_jax.results.writer import FORMATS, check_ours
@@ -125,9 +125,7 @@ def unmix_tiled(
     bands = seen.source.shape[2]
     check_endmembers(params["endmembers"], bands)
     count = len(params["endmembers"])
-    labels = tuple(names) if names is not None else tuple(f"endmember {i + 1}" for i in range(count))
-    if len(labels) != count:
-        raise InputError(f"There are {count} endmembers and {len(labels)} names; expected one name each.")
+    labels = endmember_names(names, count)
     run = Run(params, seen, config, tile, halo, Guard(source), watch, team)
     channels = output.Channels(count)
     if team.rank > 0:

@@ -7,8 +7,9 @@
 A word that names a number of one choice is refused beside another choice, in a sentence.
 """
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -215,7 +216,21 @@ def from_older(words: Words) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return numbers, arrays and mappings as JSON can hold them; a number that is not finite becomes None."""
+    """Return a value as JSON can hold it; a number that is not finite becomes None.
+
+    Args:
+        value: numbers, text, arrays, paths, dataclasses, choices (which become their words), and mappings and lists of
+            these.
+
+    Raises:
+        InputError: something else.
+    """
+    if isinstance(value, Model | Solver | Adjoint):
+        return plain(words_of(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):
@@ -223,6 +238,8 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     array = np.asarray(value)
+    if array.dtype.kind not in "biufU":
+        raise InputError(f"The record holds {type(value).__name__}; expected numbers, text, lists and dataclasses.")
     if array.ndim:
         return plain(array.tolist())
     return plain(array.item()) if array.dtype.kind != "f" else (float(array) if np.isfinite(array) else None)
