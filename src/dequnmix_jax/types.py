@@ -3,10 +3,25 @@
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+
+from dequnmix_jax.checks import concrete
 
 NEEDED = 2.0
 
 ADEQUATE = 1.1
+
+
+def _short(value: tuple[Any, ...]) -> str:
+    """Return a NamedTuple as one line, arrays (or tracers) by type and shape: `Trace(steps=int32[], ...)`."""
+
+    def leaf(entry: Any) -> str:
+        if not hasattr(entry, "dtype"):
+            return repr(entry)
+        return f"{entry.dtype}[{','.join(map(str, np.shape(entry)))}]"
+
+    fields = zip(value._fields, value, strict=True)  # type: ignore[attr-defined]
+    return f"{type(value).__name__}({', '.join(f'{name}={leaf(entry)}' for name, entry in fields)})"
 
 
 class Verdict(NamedTuple):
@@ -73,6 +88,9 @@ class Estimate(NamedTuple):
     brightness: jax.Array
     state: jax.Array
 
+    def __repr__(self) -> str:
+        return _short(self)
+
 
 class History(NamedTuple):
     """One entry for each training step, taken at the parameters before that step.
@@ -97,6 +115,22 @@ class History(NamedTuple):
     converged: jax.Array
     active: jax.Array
     stages: Stages | None = None
+
+    def __repr__(self) -> str:
+        arrays = self[:7]
+        if not all(hasattr(entry, "dtype") and concrete(entry) and np.ndim(entry) == 1 for entry in arrays):
+            return _short(self)
+        try:
+            loss, converged, active = (np.asarray(entry) for entry in (self.loss, self.converged, self.active))
+        except RuntimeError:  # deleted, or spread over processes
+            return _short(self)
+        if not loss.size:
+            return "<History: 0 steps>"
+        ended = "" if active.all() else f", stopped early after {int(active.sum())}"
+        return (
+            f"<History: {loss.size} steps, loss {loss[0]:.4g} to {loss[-1]:.4g}, {int(converged.sum())} converged"
+            f"{ended}{'' if self.stages is None else ', stages judged'}>"
+        )
 
 
 class Descent(NamedTuple):

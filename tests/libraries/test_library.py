@@ -237,6 +237,7 @@ def test_resampling_convolves_a_gaussian_with_a_gaussian(own, step):
 
 def test_resampling_without_widths_is_linear_and_exact_on_the_librarys_bands():
     library = dq.libraries.Library(NAMES, 1000 * UM, SPECTRA, np.full(5, 10.0))
+    assert repr(library).startswith("<Library: ") and len(repr(library)) < 80
     for fwhm in (None, 10.0, 5.0):
         seen = dq.libraries.resample(library, 1000 * UM, fwhm)
         np.testing.assert_allclose(seen.spectra, SPECTRA, atol=1e-7)

@@ -15,6 +15,7 @@ from dequnmix_jax.cli.match import found_spectra
 from dequnmix_jax.io.atomic import replacing_file, replacing_folder
 from dequnmix_jax.io.envi.image import read_library
 from dequnmix_jax.io.formats import read, read_truth
+from dequnmix_jax.results.result import read_result
 from dequnmix_jax.results.writer import write
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Scene
@@ -89,6 +90,7 @@ def test_write_makes_everything(tmp_path):
         "jax",
         "dequnmix-jax",
     }
+    assert repr(read_result(tmp_path / "out")) == f"<Result: 3 endmembers in {H} x {W} pixels, {B} bands>"
     truth = read_truth(tmp_path / "out")
     np.testing.assert_allclose(truth.abundances, estimate().abundances, rtol=1e-6)
     assert truth.names == ("a", "b, c", "d")

@@ -20,7 +20,7 @@ DELETED = -1.23e34
 single precision do not matter."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Library:
     """Named spectra on common bands.
 
@@ -59,6 +59,10 @@ class Library:
         if self.fwhm_nm is not None:
             set_field(self, "fwhm_nm", band_positions(self.fwhm_nm, spectra.shape[1], "fwhm"))
         set_field(self, "notes", tuple(self.notes))
+
+    def __repr__(self) -> str:
+        low, high = self.wavelengths_nm.min(), self.wavelengths_nm.max()
+        return f"<Library: {len(self.names)} spectra in {self.wavelengths_nm.size} bands, {low:.4g} to {high:.4g} nm>"
 
     @property
     def valid(self) -> Array:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 ARRAYS = "estimate.npz"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """What an unmixing found, on the host.
 
@@ -62,6 +62,10 @@ class Result:
     composite: Array | None = None
     composite_bands: str = ""
     summary: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        height, width, count = self.abundances.shape
+        return f"<Result: {count} endmembers in {height} x {width} pixels, {self.endmembers.shape[1]} bands>"
 
     @property
     def valid(self) -> Array:
