@@ -813,8 +813,8 @@ io/bands: io/envi::micrometres_beyond_one_hundred io/envi::wavelengths_come_in_n
 - values * (1000.0 if small else 1.0)
 + values * (1.0 if small else 1.0)
 io/raw: scenes/source::windows_are_those_of_the_scene
-- take((row * width + columns.start) * bands, cube[row - first])
-+ take((row * width + first) * bands, cube[row - first])
+- fill((row * width + columns.start) * bands, cube[row - first])
++ fill((row * width + first) * bands, cube[row - first])
 scenes/source: scenes/source::windows_are_those_of_the_scene
 - Window(slice(first + top, first + end), window.columns)
 + Window(slice(top, end), window.columns)
@@ -1089,8 +1089,8 @@ results/writer: results/placed_outputs results/writer
 - np.where(scene.valid[:, :, None], picture, NODATA) if masked else picture
 + picture
 results/writer: results/writer::foreign_folder_is_not_replaced
-- any(target.iterdir()) and not (target / SUMMARY).is_file():
-+ any(target.iterdir()) and (target / SUMMARY).is_dir():
+- (target / SUMMARY).is_file(), f"holds files
++ (target / "chapter.tex").is_file(), f"holds files
 """
 
 

@@ -31,7 +31,7 @@ _SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF, EMIT, PRISMA or Zarr"
 
 
 def _kind(path: Path) -> str:
-    """Return the kind of a file ("npz", "mat", "hdf5", "zarr", "envi", "tiff"), from its first bytes and suffix."""
+    """Return the kind of a file ("npz", "mat", "hdf5", "zarr", "envi", "tiff"), by its suffix and first bytes."""
     if path.is_dir():
         if zarr.looks_like(path):
             return "zarr"
@@ -52,9 +52,9 @@ def _kind(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in (".nc", ".nc4", ".he5", ".h5", ".hdf5") and head.startswith(b"\x89HDF"):
         return "hdf5"
-    if suffix in (".npz", ".npy", ".mat"):  # before the header: x.npz can lie beside x.img and its x.hdr
+    if suffix in (".npz", ".npy", ".mat"):  # before the header, because x.npz can lie beside x.img and its x.hdr
         return "mat" if suffix == ".mat" else "npz"
-    # Then the header, before the first bytes: the first pixels of an ENVI image can look like anything.
+    # The header before the first bytes, because the first pixels of an ENVI image can look like anything.
     if suffix == ".hdr" or find_header(path) is not None:
         return "envi"
     if head.startswith((b"PK\x03\x04", b"\x93NUMPY")):
@@ -129,11 +129,11 @@ def read_truth(
 
     Args:
         path: the file or folder; an ENVI spectral library gives endmembers alone.
-        shape: rows and columns, where a .mat file holds a matrix of pixels and does not say.
+        shape: rows and columns, if a .mat file holds a matrix of pixels without them.
         order: "F" or "C", the order of the pixels of such a matrix, as for `read`.
 
     Returns:
-        A Truth with what the file holds.
+        A Truth; fields that the file does not hold are None.
 
     Raises:
         InputError: the file is missing, damaged, or holds no reference.

@@ -1,8 +1,8 @@
-"""Read GeoTIFF: bands, their wavelengths from any of the places where programs put them, masks, scales, and the ground.
+"""Read GeoTIFF: bands, their wavelengths from any of the usual places, masks, scales and the georeference.
 
-Wavelengths are looked for in this order, and taken where every band has one:
+Wavelengths are taken from the first of these places in which every band has one:
 
-| where | who writes it |
+| place | written by |
 | --- | --- |
 | band metadata CENTRAL_WAVELENGTH_UM and FWHM_UM in the domain IMAGERY | GDAL from 3.10 |
 | band metadata wavelength, wavelength_units, fwhm, bbl | GDAL from ENVI files, EnMAP-Box |
@@ -28,15 +28,15 @@ from dequnmix_jax.scenes.values import check_declared, mask_nodata, missing_valu
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(nm|nanomet\w*|um|µm|μm|micromet\w*|microns?)\b", re.IGNORECASE)
 
-# Rows are read in blocks of about this many bytes, so that the file and the cube do not both lie in memory.
+# Bytes of a block of rows: file and cube are not in memory at the same time.
 _BLOCK = 64 * 2**20
 
-# In metres no imaging spectrometer's band lies below this many nanometres: plain numbers below it count bands.
+# No imaging spectrometer has a band below this wavelength (nm): smaller plain numbers are band numbers.
 _SHORTEST_NANOMETRES = 200.0
 
 
 def outline(path: Path) -> tuple[tuple[int, int, int], Georeference | None]:
-    """Return the shape (H, W, B) of all bands, and where the file lies.
+    """Return the shape (H, W, B) of all bands, and the georeference.
 
     Raises:
         InputError: the file cannot be read, or rasterio is not installed.
@@ -46,7 +46,7 @@ def outline(path: Path) -> tuple[tuple[int, int, int], Georeference | None]:
 
 
 def values(path: Path, window: Window | None = None) -> Array:
-    """Return the values of all bands (H, W, B), or those in a window, as they stand in the file.
+    """Return the stored values of all bands, (H, W, B), or those in a window.
 
     Raises:
         InputError: the file cannot be read, or rasterio is not installed.
@@ -58,8 +58,8 @@ def values(path: Path, window: Window | None = None) -> Array:
 def _read(file: Any, bands: list[int], window: Window | None = None) -> Array:
     kinds = {np.dtype(kind) for kind in file.dtypes}
     if any(kind.kind not in "iuf" for kind in kinds):
-        found = ", ".join(sorted(kind.name for kind in kinds))
-        raise InputError(f"{file.name} holds {found}; expected real numbers in every band.")
+        names = ", ".join(sorted(kind.name for kind in kinds))
+        raise InputError(f"{file.name} holds {names}; expected real numbers in every band.")
     dtype = np.result_type(*kinds)
     path = Path(file.name)
     shape = (file.height, file.width, len(bands))
@@ -91,12 +91,12 @@ def _number(text: str | None) -> float:
 
 def _listed(text: str | None, count: int) -> Array:
     entries = (text or "").strip().strip("{}").split(",")
-    found = np.array([_number(entry) for entry in entries])
-    return found if found.size == count else np.full(count, np.nan)
+    values = np.array([_number(entry) for entry in entries])
+    return values if values.size == count else np.full(count, np.nan)
 
 
 class _Spectral:
-    """What the metadata of an open file say about its bands; arrays are None where a band has no value."""
+    """Spectral metadata of an open file; an array is None unless every band has a value."""
 
     def __init__(self, file: Any, bands: list[int]) -> None:
         count = len(bands)
@@ -108,34 +108,34 @@ class _Spectral:
             return np.array([_number(entry.get(name)) for entry in tags])
 
         described = [_LENGTH.search(file.descriptions[band - 1] or "") for band in bands]
-        alone = np.array([_number(file.descriptions[band - 1]) for band in bands])
-        units = {found[2].lower() for found in described if found}
+        numbers = np.array([_number(file.descriptions[band - 1]) for band in bands])
+        units = {match[2].lower() for match in described if match}
         candidates: list[tuple[Array, Array, str]] = [
             (each(imagery, "central_wavelength_um"), each(imagery, "fwhm_um"), "um"),
             (each(own, "wavelength"), each(own, "fwhm"), own[0].get("wavelength_units", "")),
             (_listed(whole.get("wavelength"), count), _listed(whole.get("fwhm"), count),
              whole.get("wavelength_units", "")),
         ]  # fmt: skip
-        nothing = np.full(count, np.nan)
+        no_widths = np.full(count, np.nan)
         if len(units) == 1:
-            candidates.append((np.array([_number(m[1] if m else None) for m in described]), nothing, units.pop()))
-        if np.isfinite(alone).all() and alone.min() >= _SHORTEST_NANOMETRES:
-            candidates.append((alone, nothing, ""))
+            candidates.append((np.array([_number(m[1] if m else None) for m in described]), no_widths, units.pop()))
+        if np.isfinite(numbers).all() and numbers.min() >= _SHORTEST_NANOMETRES:
+            candidates.append((numbers, no_widths, ""))
         self.wavelengths: Array | None = None
         self.fwhm: Array | None = None
         self.notes: list[str] = []
         for centres, widths, unit in candidates:
             if np.isnan(centres).any():
                 continue
-            self.wavelengths, said = nanometres(centres, unit)
-            self.notes += said
+            self.wavelengths, notes = nanometres(centres, unit)
+            self.notes += notes
             if self.wavelengths is None:
                 continue
             if not np.isnan(widths).any():
                 with np.errstate(over="ignore"):
                     widths = widths * (self.wavelengths[0] / centres[0])
-                self.fwhm, wrong = valid_lengths(widths, "The file", "widths (fwhm)")
-                self.notes += wrong
+                self.fwhm, notes = valid_lengths(widths, "The file", "widths (fwhm)")
+                self.notes += notes
             break
         good = each(own, "bbl")
         if not np.isfinite(good).all():
@@ -179,18 +179,18 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
         notes.append("The alpha band became the mask and is no spectral band.")
     if unplaced:
         notes.append("The file has ground control points and no transform; outputs are not placed on the ground.")
-    each_its_own = (nodata is None or bool(np.isnan(nodata))) and len(set(map(str, own_nodata))) > 1
-    # Beside the value of each band NaN and infinity are missing.
-    nodata = np.nan if each_its_own else missing_value(nodata, own_nodata[0])
+    per_band = (nodata is None or bool(np.isnan(nodata))) and len(set(map(str, own_nodata))) > 1
+    # NaN and infinity are missing in addition to the value of each band.
+    nodata = np.nan if per_band else missing_value(nodata, own_nodata[0])
 
     def stored(window: Window | None) -> Stored:
         with georaster.opened(path, driver="GTiff") as file:
             cube, seen = _read(file, bands, window), _seen(file, alphas, bands, window)
-        if not each_its_own:
+        if not per_band:
             return Stored(cube, seen)
-        full = _full_in_every_band(cube, own_nodata, good)
-        note = f"{int((~full).sum())} of {full.size} pixels hold the nodata value of one of their bands."
-        return Stored(cube, full if seen is None else seen & full, (note,))
+        complete = _complete(cube, own_nodata, good)
+        note = f"{int((~complete).sum())} of {complete.size} pixels hold the nodata value of one of their bands."
+        return Stored(cube, complete if seen is None else seen & complete, (note,))
 
     plain = (gains == 1).all() and (offsets == 0).all()
     if scale is None and plain and np.isfinite(spectral.scale):
@@ -221,7 +221,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
 
 
 def _seen(file: Any, alphas: list[int], bands: list[int], window: Window | None) -> Array | None:
-    """Return the file's own mask (H, W), True where valid, from its alpha band or mask band, or None."""
+    """Return the file's own mask (H, W), True where valid, from its alpha bands or mask band; None without them."""
     seen = None
     area = None if window is None else tuple((side.start, side.stop) for side in window)
     for band in alphas:
@@ -234,9 +234,9 @@ def _seen(file: Any, alphas: list[int], bands: list[int], window: Window | None)
     return seen
 
 
-def _full_in_every_band(cube: Array, own_nodata: list[float | None], good: Array | None) -> Array:
-    full = np.ones(cube.shape[:2], np.bool_)
+def _complete(cube: Array, own_nodata: list[float | None], good: Array | None) -> Array:
+    complete = np.ones(cube.shape[:2], np.bool_)
     for band, missing in enumerate(own_nodata):
         if missing is not None and (good is None or good[band]):
-            full &= mask_nodata(cube[:, :, band : band + 1], missing)
-    return full
+            complete &= mask_nodata(cube[:, :, band : band + 1], missing)
+    return complete

@@ -1,4 +1,4 @@
-"""Read numpy files: a cube in .npy, or a cube, maps and spectra under their names in .npz. Nothing is unpickled.
+"""Read numpy files: a cube in .npy, or named arrays (cube, maps, spectra) in .npz. Nothing is unpickled.
 
 Names in an .npz: cube (H, W, B); abundances (H, W, R); endmembers (R, B); names (R,); wavelengths_nm (B,); fwhm_nm
 (B,); bbl (B,), 1 for good bands; mask (H, W), True for valid pixels; note; reflectance_scale_factor, which divides the
@@ -122,7 +122,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     name = _cube_name(arrays, options.variable, path)
     value = _real(arrays, name, path)
     wavelengths = _real(arrays, "wavelengths_nm", path)
-    assert value is not None  # _cube_name returns a name that is there
+    assert value is not None  # _cube_name returns the name of an array
     if value.ndim == 2:
         bands = None if wavelengths is None else wavelengths.size
         pixels = None if options.shape is None else math.prod(options.shape)
@@ -185,12 +185,12 @@ def _open_plain(path: Path, options: ReadOptions) -> Source | None:
     """Open a .npy of a cube without reading it; return None for a file that must be read whole."""
     with path.open("rb") as file:
         try:
-            shape, backwards, dtype = header(file)
+            shape, fortran, dtype = header(file)
         except Exception:  # of many kinds; `load` says what is wrong
             return None
         offset = file.tell()
     size = offset + math.prod(shape) * dtype.itemsize
-    if len(shape) != 3 or min(shape) < 1 or backwards or dtype.kind not in "iuf" or path.stat().st_size != size:
+    if len(shape) != 3 or min(shape) < 1 or fortran or dtype.kind not in "iuf" or path.stat().st_size != size:
         return None
 
     def stored(window: Window | None) -> Stored:
@@ -215,7 +215,7 @@ def read_truth(path: str | os.PathLike[str]) -> Truth:
     """Read abundances, endmembers and names of a .npz file.
 
     Args:
-        path: the file; `estimate.npz` of our own output is one.
+        path: the file, for example `estimate.npz` of an unmixing.
 
     Returns:
         A Truth; its reference is the file's note, or else its name.

@@ -147,9 +147,7 @@ def put_result(folder: Path, result: Result, scene: Scene, *, format: str = "env
     """Write what `write_result` writes into an empty folder, and return the files. Nothing is renamed here."""
     if format not in FORMATS:
         raise InputError(f"format is {format!r}; expected {' or '.join(FORMATS)}.")
-    georeference = scene.georeference
-    if format == "geotiff" and georeference is None:
-        georeference = georaster.georeference_from_envi(scene.envi_fields)
+    georeference = georaster.georeference_for(scene) if format == "geotiff" else scene.georeference
     masked = not scene.valid.all()
     rectified = georeference is not None and georeference.lookup is not None
     hole = NODATA if masked or rectified else None

@@ -140,9 +140,7 @@ def write_files(
     Returns:
         The files written.
     """
-    georeference = source.georeference
-    if format == "geotiff" and georeference is None:
-        georeference = georaster.georeference_from_envi(source.envi_fields)
+    georeference = georaster.georeference_for(source) if format == "geotiff" else source.georeference
     lookup = None if georeference is None else georeference.lookup
     masked = summary["valid_pixels"] < work.shape[0] * work.shape[1]
     hole = NODATA if masked or lookup is not None else None

@@ -28,7 +28,7 @@ _LAYOUTS = {"bsq": ("bls", (1, 2, 0)), "bil": ("lbs", (0, 2, 1)), "bip": ("lsb",
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
-    """Return the header and the data file when given either."""
+    """Return the header and the data file, given either of them."""
     if path.suffix.lower() != ".hdr":
         header = envi.find_header(path)
         if header is None:
@@ -43,20 +43,20 @@ def _pair(path: Path) -> tuple[Path, Path]:
         raise InputError(f"{path} does not exist; expected an ENVI header file.")
     stem = path.name[:-4]
     beside = {entry.name.lower(): entry for entry in path.parent.iterdir() if entry.is_file()}
-    found = [beside[name] for suffix in _SUFFIXES if (name := f"{stem}{suffix}".lower()) in beside]
-    if not found:
+    candidates = [beside[name] for suffix in _SUFFIXES if (name := f"{stem}{suffix}".lower()) in beside]
+    if not candidates:
         raise InputError(
             f"{path} has no data file beside it; expected {stem}, {stem}.img, {stem}.dat or the like. Copy both files "
             "together, or pass the data file."
         )
-    if len(found) > 1:
-        names = ", ".join(entry.name for entry in found)
+    if len(candidates) > 1:
+        names = ", ".join(entry.name for entry in candidates)
         raise InputError(f"{path} could describe {names}; expected one data file. Pass the data file instead.")
-    return path, found[0]
+    return path, candidates[0]
 
 
 def _layout(header: envi.Header, path: Path) -> tuple[tuple[int, int, int], np.dtype[Any], int, str, list[str]]:
-    """Return (lines, samples, bands), data type, offset, interleave and notes of what was missing."""
+    """Return (lines, samples, bands), data type, offset, interleave, and notes on missing fields."""
     notes = []
     lines, samples, bands = (envi.number(header, name, path) for name in ("lines", "samples", "bands"))
     if 0 in (lines, samples, bands):
@@ -110,14 +110,14 @@ def _zipped(path: Path, header: envi.Header, expected: int) -> bool:
 
 
 def _raw(path: Path, header: envi.Header, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int) -> Array:
-    """Return the values as one flat array, memory-mapped when the file is not compressed."""
+    """Return the values as a flat array, memory-mapped unless the file is compressed."""
     expected = offset + math.prod(shape) * dtype.itemsize
     size = path.stat().st_size
     if _zipped(path, header, expected):
         check_unpacked(expected, size, path)
         try:
             with gzip.open(path, "rb") as file:
-                data = file.read(expected + 1)  # one byte more shows that there is more, without unpacking all of it
+                data = file.read(expected + 1)  # one more byte reveals a longer file without unpacking it all
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(
                 f"{path} cannot be unpacked ({error}); it should be gzip-compressed and is damaged, truncated or not "
@@ -139,10 +139,10 @@ def _arranged(flat: Array, shape: tuple[int, int, int], interleave: str) -> Arra
 
 
 def _of_tiff(path: Path, shape: tuple[int, int, int]) -> tuple[Callable[[Window | None], Stored], Georeference | None]:
-    found, georeference = geotiff.outline(path)
-    if found != shape:
+    inside, georeference = geotiff.outline(path)
+    if inside != shape:
         raise InputError(
-            f"{path} holds {found} (lines, samples, bands) and its header says {shape}; expected the two to agree."
+            f"{path} holds {inside} (lines, samples, bands) and its header says {shape}; expected the two to agree."
         )
     return lambda window: Stored(geotiff.values(path, window)), georeference
 
@@ -217,7 +217,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     good, ignore_notes = bands_to_use(good, centres, shape[2], options, str(header_path))
     factor, linear, gain_notes = envi.conversion(header, shape[2], header_path, good, options.scale)
     fields = envi.georeferencing_fields(header)
-    if georeference is not None and "map info" not in fields:  # the TIFF knows what the header does not
+    if georeference is not None and "map info" not in fields:  # the TIFF has what the header lacks
         fields |= georaster.header_fields(georeference, notes)
     return Source(
         shape,
@@ -248,8 +248,8 @@ def read_library(
 
     Args:
         path: the library (.sli, .lib) or its header.
-        scale: divide the values by this; overrides the header's reflectance scale factor, gains and offsets. Libraries
-            in reflectance times 10,000 whose header says 1 exist (that of HySU).
+        scale: divisor of the values; overrides the header's reflectance scale factor, gains and offsets. Some libraries
+            hold reflectance times 10,000 under a factor of 1 (that of HySU).
 
     Returns:
         Spectra (K, B) float32, their K names, wavelengths (B,) nm or None.
@@ -267,7 +267,7 @@ def read_library(
 
 
 def library_values(path: Path) -> tuple[Array, tuple[str, ...], envi.Header, Path]:
-    """Return the values (K, B) of a spectral library as they stand in the file, K names, the header and its path."""
+    """Return the stored values (K, B) of a spectral library, its K names, the header and the path of the header."""
     header_path, data_path = _pair(path)
     header = envi.read_header(header_path)
     (count, bands, planes), dtype, offset, _, _ = _layout(header, header_path)

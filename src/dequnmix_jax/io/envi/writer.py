@@ -31,17 +31,17 @@ def write_image(
         path: the data file, for example `abundances.img`; the header gets the suffix .hdr.
         values: (H, W, K).
         band_names: K names, or None.
-        envi_fields: header fields to pass through (`Scene.envi_fields`), or None.
+        envi_fields: georeferencing fields (`Scene.envi_fields`), or None.
         nodata: the value that masked pixels hold, written as data ignore value, or None.
-        spectral: header fields about the bands, from `spectral_fields`, or None.
+        spectral: header fields of the bands, from `spectral_fields`, or None.
         description: free text.
-        overwrite: replace files that are there already.
+        overwrite: replace existing files.
 
     Returns:
         The data file and the header.
 
     Raises:
-        InputError: a file exists and `overwrite` is False, or the arrays have another shape.
+        InputError: a file exists and `overwrite` is False, or `values` has another shape.
     """
     if np.ndim(values) != 3:
         raise InputError(f"values have shape {np.shape(values)}; expected (rows, columns, bands).")
@@ -75,7 +75,7 @@ def write_strips(
     nodata: float | None = None,
     description: str = "",
 ) -> list[Path]:
-    """Write what `write_image` writes, of maps that do not lie in memory. Nothing is asked and nothing renamed here.
+    """Write the same files as `write_image`, for maps that do not fit in memory. Existing files are replaced.
 
     Args:
         path: the data file.
@@ -97,7 +97,7 @@ def write_strips(
 
 
 def spectral_fields(wavelengths: Array | None, fwhm: Array | None, good_bands: Array | None) -> dict[str, str]:
-    """Return the header fields of wavelengths and widths (B,) in nm and of good bands (B,), of those that are there."""
+    """Return the header fields of wavelengths and widths (B,) in nm and of good bands (B,), each if it is not None."""
     fields = {}
     if wavelengths is not None:
         fields["wavelength units"] = "Nanometers"
@@ -124,7 +124,7 @@ def write_library(
         spectra: (K, B).
         names: K names.
         wavelengths: (B,) nm, or None.
-        overwrite: replace files that are there already.
+        overwrite: replace existing files.
 
     Returns:
         The data file and the header.
@@ -138,7 +138,7 @@ def write_library(
 def put_library(
     path: Path, header: Path, spectra: Array, names: Sequence[str], wavelengths: Array | None = None
 ) -> None:
-    """Write what `write_library` writes to two names. Nothing is asked and nothing renamed here."""
+    """Write the same files as `write_library` under two given names. Existing files are replaced."""
     _put(path, header, np.asarray(spectra), _library_fields(spectra, names, wavelengths))
 
 
@@ -181,6 +181,6 @@ def _write(path: Path, values: Array, fields: Mapping[str, Any], overwrite: bool
 def _put(path: Path, header: Path, values: Array, fields: Mapping[str, Any]) -> None:
     data = np.ascontiguousarray(values, "<f4")
     with writing(path, data.nbytes), path.open("wb") as file:
-        file.write(data.reshape(-1).view(np.uint8).data)  # of a full disk `tofile` says two numbers and no more
+        file.write(data.reshape(-1).view(np.uint8).data)  # on a full disk, `tofile` reports only two numbers
     with writing(header):
         header.write_text(envi.format_header(fields), encoding="utf-8")

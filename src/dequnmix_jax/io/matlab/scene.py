@@ -1,8 +1,8 @@
-"""Read MATLAB files in the layouts that unmixing papers use.
+"""Read MATLAB files in the layouts of unmixing papers.
 
-| layout | cube | abundances | endmembers | rows, columns | pixels are counted |
+| layout | cube | abundances | endmembers | rows, columns | order of pixels |
 | --- | --- | --- | --- | --- | --- |
-| DEQ-Unmix, DeepTrans | Y (B, N) | A (R, N), start A1 | M (B, R), start M1 | square | down the columns |
+| DEQ-Unmix, DeepTrans | Y (B, N) | A (R, N), initial A1 | M (B, R), initial M1 | square | down the columns |
 | Zhu | V or Y (B, N) | A (R, N) | M (B, R), names `cood` | nRow, nCol | down the columns |
 | Palsson | Y (B, N) | S_GT (H, W, R) | GT (R, B) | lines, cols | along the rows |
 | HySUPP | Y (L, N) | A (p, N) | E (L, p), names `labels` | H, W | along the rows |
@@ -25,7 +25,7 @@ from dequnmix_jax.scenes.truth import Truth
 
 
 def _maps(value: Array, count: int | None) -> tuple[Array, list[str]]:
-    """Return maps as (H, W, R) given (H, W, R) or, when the number of spectra tells, (R, H, W)."""
+    """Return maps as (H, W, R), given (H, W, R) or (R, H, W), which the number of spectra reveals."""
     if count is not None and value.shape[0] == count != value.shape[2]:
         return np.moveaxis(value, 0, 2), [
             f"Abundances of shape {value.shape} were taken as (endmembers, rows, columns)."
@@ -115,7 +115,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
 
 
 def _spectra(value: Array, bands: int | None, count: int | None, name: str, path: Path) -> Array:
-    """Return spectra as (R, B) given either orientation."""
+    """Return spectra as (R, B), given in either orientation."""
     for known, axis in ((bands, 0), (count, 1)):
         if known in value.shape:
             return value.T if value.shape[axis] == known else value
@@ -154,7 +154,7 @@ def read_truth(path: str | os.PathLike[str], options: ReadOptions) -> Truth:
     """Read abundances and endmembers of a MATLAB file, with the authors' own initialisation (M1, A1) if present.
 
     Args:
-        path: the .mat file, of any version; the cube may be in it or not.
+        path: the .mat file, of any version, with or without the cube.
         options: shape and order of the maps; the default order is that of the layout, as the file's cube confirms.
 
     Returns:
@@ -177,7 +177,7 @@ def read_truth(path: str | os.PathLike[str], options: ReadOptions) -> Truth:
     if cube_name is not None and value is not None:
         cube, _ = _cube(variables, cube_name, value, options, path)
     abundances, notes = (None, []) if maps_name is None else _abundances(variables, maps_name, cube, options, path)
-    start, _ = _abundances(variables, "A1", cube, options, path)
+    initial, _ = _abundances(variables, "A1", cube, options, path)
     bands = None if cube is None else cube.shape[2]
     count = None if abundances is None else abundances.shape[2]
     first_spectra = mat.numeric(variables, "M1")
@@ -192,6 +192,6 @@ def read_truth(path: str | os.PathLike[str], options: ReadOptions) -> Truth:
         names=None if count is None else mat.material_names(variables, count),
         reference=f"{', '.join(name for name in (maps_name, spectra_name) if name)} of {path.name}",
         initial_endmembers=None if first_spectra is None else _spectra(first_spectra, bands, count, "M1", path),
-        initial_abundances=start,
+        initial_abundances=initial,
         notes=tuple(notes),
     )

@@ -1,17 +1,17 @@
 """Read EMIT Level 2A reflectance (and Level 1B radiance), NetCDF-4.
 
-The layout, as NASA's EMIT L2A Algorithm and Product User Guide documents it:
+Layout (NASA, EMIT L2A Algorithm and Product User Guide):
 
-| name | axes | what it is |
+| name | axes | content |
 | --- | --- | --- |
-| reflectance (L1B: radiance) | downtrack, crosstrack, bands | float32, -9999 where there is none |
+| reflectance (L1B: radiance) | downtrack, crosstrack, bands | float32, -9999 where missing |
 | sensor_band_parameters/wavelengths, fwhm | bands | nanometres |
 | sensor_band_parameters/good_wavelengths | bands | 1, or 0 in the absorption of water vapour |
-| location/glt_x, glt_y | ortho_y, ortho_x | crosstrack, downtrack (from 1) seen in a pixel of the map; 0: none |
-| location/lat, lon | downtrack, crosstrack | degrees; not needed beside the table |
+| location/glt_x, glt_y | ortho_y, ortho_x | crosstrack, downtrack (from 1) of a pixel of the map; 0: none |
+| location/lat, lon | downtrack, crosstrack | degrees; redundant beside the table |
 | attributes geotransform, spatial_ref | | of the map: GDAL's six numbers, and WKT |
 
-The cube stays in the sensor's own pixels, none of them resampled; maps that are written are rectified by the table.
+The cube stays in the sensor's own pixels, without resampling; written maps are rectified by the table.
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ def _georeference(file: Any, path: Path, notes: list[str]) -> Georeference | Non
         notes.append("The file has no table of the map (geotransform, location/glt_x, glt_y); outputs are not placed.")
         return None
     columns, rows = (hdf5.dataset(file, f"location/{name}", path, 2)[()] for name in ("glt_x", "glt_y"))
-    # Counted from 1; some tools mark pixels filled from a neighbour by a minus sign. What is no number sees nothing.
+    # Counted from 1; some tools mark pixels that they fill from a neighbour by a minus sign. NaN becomes "none".
     seen = np.abs(np.stack([rows, columns], axis=2, dtype=np.float64, casting="unsafe"))
     lookup = np.where(seen < 2**31, seen, 0).astype(np.int32) - 1
     lookup[(lookup < 0).any(axis=2)] = -1
@@ -53,15 +53,15 @@ def _georeference(file: Any, path: Path, notes: list[str]) -> Georeference | Non
 
 
 def open_image(file: Any, path: Path, options: ReadOptions) -> Source:
-    """Return the scene of an open EMIT file, unread.
+    """Open the scene of an EMIT file.
 
     Args:
-        file: the open file; each reading opens it anew.
+        file: the open file; each reading opens it again.
         path: its path.
         options: nodata, scale and saturation apply to the stored numbers and override what the file says.
 
     Returns:
-        A Source (downtrack, crosstrack, bands), good bands as the file has them, with the table of the map.
+        A Source (downtrack, crosstrack, bands), with the file's good bands and lookup table.
 
     Raises:
         InputError: arrays are missing or do not fit together.
@@ -88,8 +88,8 @@ def open_image(file: Any, path: Path, options: ReadOptions) -> Source:
 
     def read(window: Window | None) -> Stored:
         with hdf5.opened(path) as again:
-            held = hdf5.dataset(again, name, path, 3)
-            return Stored(held[()] if window is None else held[window.rows, window.columns])
+            values = hdf5.dataset(again, name, path, 3)
+            return Stored(values[()] if window is None else values[window.rows, window.columns])
 
     georeference = _georeference(file, path, notes)
     fields = georaster.header_fields(georeference, notes)
