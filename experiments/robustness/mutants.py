@@ -917,8 +917,8 @@ libraries/library::resampling_without_widths_is_linear_and_exact_on_the_librarys
 - inside = total >= _KNOWN
 + inside = total >= 0
 libraries/matching: libraries/library::matching_by_angle_over_common_bands
-- both = valid & here[None, :]
-+ both = valid | here[None, :]
+- both = valid & own[None, :]
++ both = valid | own[None, :]
 libraries/matching: libraries/library::matching_by_angle_over_common_bands
 - ties=(angles <= nearest[:, :1] + _SAME).sum(axis=1),
 + ties=(angles <= nearest[:, -1:] + _SAME).sum(axis=1),
@@ -1052,8 +1052,8 @@ report/charts: report/report::scales
 - low, high = np.percentile(seen, [1, 99.9])
 + low, high = np.percentile(seen, [50, 99.9])
 results/maps: results/writer results/placed_outputs::residual_and_convergence_lie_where_the_scene_lies
-- found[block] = np.sqrt(np.mean(np.square(mixed), axis=2))
-+ found[block] = np.sqrt(np.sum(np.square(mixed), axis=2))
+- residual[block] = np.sqrt(np.mean(np.square(mixed), axis=2))
++ residual[block] = np.sqrt(np.sum(np.square(mixed), axis=2))
 results/maps: report/report::masked_pixels_move_no_colour
 - bottom, top = np.nanpercentile(values[scene.valid], [low, high], axis=0)
 + bottom, top = np.nanpercentile(values, [low, high], axis=(0, 1))

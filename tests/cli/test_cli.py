@@ -224,7 +224,7 @@ def test_score_without_spectra_says_so(trained, tmp_path, capsys):
     np.savez(tmp_path / "maps.npz", abundances=abundances()[:, :, ::-1])
     assert run("score", trained / "truth.npz", tmp_path / "maps.npz", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert "for want of spectra" in found["matched_by"]
+    assert "because spectra are missing" in found["matched_by"]
     assert found["armse"] == pytest.approx(0, abs=1e-6)
     assert found["msad"] is None
     assert [row["estimate"] for row in found["endmembers"]] == ["c", "b", "a"]

@@ -1,4 +1,4 @@
-"""The sidecar of an output, summary.json: how the maps came about, and what was assumed of the file."""
+"""The sidecar of an output, summary.json: how the maps were computed, and what was assumed about the file."""
 
 import json
 import platform
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 def _source(scene: Scene | Source) -> dict[str, Any] | None:
     if scene.source is None or not scene.source.exists():
         return None
-    found = file_record(scene.source)
+    record = file_record(scene.source)
     header = find_header(scene.source) if scene.source.is_file() else None
     if header is not None and header != scene.source:
-        found["header"] = file_record(header)
-    return found
+        record["header"] = file_record(header)
+    return record
 
 
 def summary(
@@ -40,18 +40,18 @@ def summary(
     trace: "Trace | None" = None,
     record: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what summary.json holds, as JSON can hold it.
+    """Return the content of summary.json.
 
     Args:
-        maps: arrays by the names of `maps.KINDS`; those that are None were not made.
+        maps: arrays by the names of `maps.KINDS`, None for maps that were not made.
         names: R names of the endmembers.
-        scene: the scene as it was unmixed.
+        scene: the unmixed scene.
         configuration: a dataclass or a mapping of numbers, text and dataclasses, or None.
-        trace: how the solve went, or None.
-        record: further entries, such as how the scene was read.
+        trace: the trace of the solver, or None.
+        record: further entries, such as the options of reading.
 
     Raises:
-        InputError: something in it that JSON cannot hold.
+        InputError: an entry that JSON cannot hold.
     """
     means = {
         name: np.mean(values[scene.valid], axis=0, dtype=np.float64)
@@ -81,14 +81,14 @@ def summary_of(
     trace: "Trace | None" = None,
     record: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what `summary` returns, of maps that do not lie in memory.
+    """Return the same content as `summary`, for maps that do not fit in memory.
 
     Args:
-        means: of each map over the valid pixels, by the names of `maps.KINDS`.
+        means: mean of each map over the valid pixels, by the names of `maps.KINDS`.
         names: R names of the endmembers.
-        scene: where the scene was read from; its cube is not looked at.
-        shape: (H, W, B) as it was unmixed.
-        valid_pixels: how many pixels are valid.
+        scene: the scene; its cube is not used.
+        shape: (H, W, B) of the unmixed scene.
+        valid_pixels: number of valid pixels.
         configuration, trace, record: as for `summary`.
     """
     height, width, bands = shape
@@ -117,12 +117,12 @@ def summary_of(
             "python": platform.python_version(),
             **{package: package_version(package) for package in ("dequnmix-jax", "jax", "jaxlib", "numpy")},
         },
-        # All in which two runs of the same command on the same files differ, and nothing else does.
+        # The only entry that differs between two runs of the same command on the same files.
         "run": {"date": datetime.now(UTC).isoformat(timespec="seconds")},
     }
 
 
 def as_text(content: Any) -> str:
-    """Return the text of a JSON file: indented, and lists of numbers in one line each."""
+    """Return the text of a JSON file: indented, with each list of numbers on one line."""
     text = json.dumps(content, indent=2, allow_nan=False)
-    return re.sub(r"\[\n\s*([-+.\deE,\s]+?)\n\s*\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+    return re.sub(r"\[\n\s*([-+.\deE,\s]+?)\n\s*\]", lambda match: f"[{' '.join(match[1].split())}]", text) + "\n"

@@ -14,7 +14,7 @@ from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_library, write_strips
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.libraries.csv import write_table
-from dequnmix_jax.results.maps import KINDS, levels, light_of_each
+from dequnmix_jax.results.maps import KINDS, level_sums, levels
 from dequnmix_jax.results.result import ARRAYS
 from dequnmix_jax.results.writer import NODATA
 from dequnmix_jax.scenes.scene import Array
@@ -86,9 +86,7 @@ def heights(work: Work, channels: Channels, endmembers: Array) -> Array:
     light = np.zeros((2, channels.count))
     for _, block in _strips(work):
         inside = block[..., channels.of("valid").start] > 0
-        light += light_of_each(
-            block[..., channels.of("abundances")], block[..., channels.of("brightness").start], inside
-        )
+        light += level_sums(block[..., channels.of("abundances")], block[..., channels.of("brightness").start], inside)
     return levels(endmembers, light)
 
 

@@ -82,10 +82,10 @@ def vector(file: Any, name: str, path: Path, size: int) -> Array | None:
     """Return a dataset with one number for each band as (B,) float64, or None when it is missing."""
     if file.get(name) is None:
         return None
-    item = dataset(file, name, path, 1)
-    if item.shape != (size,):
-        raise InputError(f"{path} holds {item.shape[0]} values in {name!r} for {size} bands; expected one a band.")
-    return np.asarray(item[()], np.float64)
+    values = dataset(file, name, path, 1)
+    if values.shape != (size,):
+        raise InputError(f"{path} holds {values.shape[0]} values in {name!r} for {size} bands; expected one a band.")
+    return np.asarray(values[()], np.float64)
 
 
 def numbers(file: Any, name: str, size: int | None, path: Path) -> Array | None:
@@ -93,12 +93,12 @@ def numbers(file: Any, name: str, size: int | None, path: Path) -> Array | None:
     value = file.attrs.get(name)
     if value is None:
         return None
-    item = np.atleast_1d(np.asarray(value))
-    if item.dtype.kind not in "iuf" or (size is not None and item.shape != (size,)):
+    values = np.atleast_1d(np.asarray(value))
+    if values.dtype.kind not in "iuf" or (size is not None and values.shape != (size,)):
         raise InputError(
             f"{path} says {name} = {str(value)[:40]}; expected {'numbers' if size is None else f'{size} numbers'}."
         )
-    return item.astype(np.float64)
+    return values.astype(np.float64)
 
 
 def text(file: Any, name: str) -> str:
