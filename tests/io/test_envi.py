@@ -1,4 +1,4 @@
-"""ENVI files: every layout against bytes laid out by hand, every disagreement answered in words."""
+"""ENVI files: every layout against bytes written by hand, and a sentence for every contradiction."""
 
 import gzip
 import os
@@ -38,7 +38,7 @@ def raw() -> Path:
 
 
 def image(folder, *, values=VALUES, code=4, interleave="bsq", order=0, offset=0, drop=(), name="x.img", **fields):
-    """Lay out an image byte by byte and write its header; return the data file."""
+    """Write an image byte by byte, and its header; return the data file."""
     dtype = np.dtype(DATA_TYPES[code]).newbyteorder("<" if order == 0 else ">")
     flat = np.array([values[place] for place in ORDERS.get(interleave, ORDERS["bsq"])]).astype(dtype)
     (folder / name).write_bytes(b"\0" * offset + flat.tobytes())
@@ -96,7 +96,7 @@ def test_wavelengths_come_in_nanometres(tmp_path, values, unit, note):
 
 
 def test_micrometres_beyond_one_hundred(tmp_path):
-    """Libraries of minerals reach 216 micrometres; nanometres under the name of micrometres are still told apart."""
+    """Libraries of minerals reach 216 micrometres; nanometres labelled as micrometres are still recognised."""
     far = "{0.4, 1.0, 2.5, 25.0, 216.0}"
     scene = read_envi(image(tmp_path, wavelength=far, wavelength_units="Micrometers", fwhm="{0.01, 0.01, 0.02, 1, 2}"))
     np.testing.assert_allclose(scene.wavelengths, [400, 1000, 2500, 25000, 216000])

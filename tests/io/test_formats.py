@@ -1,4 +1,4 @@
-"""Numpy files, and what is no scene at all."""
+"""Numpy files, and files that are not scenes."""
 
 import json
 import zipfile
@@ -133,7 +133,7 @@ def test_bands_by_number(tmp_path):
 
 
 class Trap:
-    """Would announce itself if it were unpickled."""
+    """Reports its unpickling."""
 
     def __reduce__(self):
         return (print, ("unpickled",))

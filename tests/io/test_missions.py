@@ -1,4 +1,4 @@
-"""EMIT and PRISMA files, written here in the missions' own documented layouts."""
+"""EMIT and PRISMA files, written in the documented layouts of the missions."""
 
 import h5py
 import numpy as np
@@ -18,7 +18,7 @@ def emit_cube():
 
 
 def emit(path, *, without=(), **changes):
-    """Write an EMIT L2A file: a swath of 5 x 4 pixels, turned a little, in a map of 7 x 6."""
+    """Write an EMIT L2A file: a slightly rotated swath of 5 x 4 pixels in a map of 7 x 6."""
     rng = np.random.default_rng(1)
     glt = np.zeros((2, 7, 6), np.int32)
     for row in range(H):

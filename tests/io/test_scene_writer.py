@@ -1,4 +1,4 @@
-"""A scene in another format is the same scene: written here, read back by this program and by others."""
+"""A written scene is read back unchanged in every format, by this program and by others."""
 
 import warnings
 from dataclasses import replace
@@ -38,7 +38,7 @@ def scene(**fields):
 
 
 def placed(made):
-    """Give a scene the header fields that its reader would have made of its place."""
+    """Add the ENVI header fields that a reader would make of the georeference."""
     from dequnmix_jax.io.georaster import header_fields
 
     return replace(made, envi_fields=header_fields(made.georeference, []))

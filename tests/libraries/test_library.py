@@ -1,4 +1,4 @@
-"""Spectral libraries: every format reads to the same numbers, every fault of a file is one sentence."""
+"""Spectral libraries: every format gives the same numbers, every fault of a file a sentence."""
 
 import json
 
@@ -212,7 +212,7 @@ def test_faults_of_many_files(tmp_path):
 
 
 def gaussian_dip(nm, depth, centre, sigma, blur):
-    """Return 1 - depth exp(-(l - c)^2 / 2 s^2) seen through a Gaussian of the standard deviation `blur`."""
+    """Return 1 - depth exp(-(l - c)^2 / 2 s^2) convolved with a Gaussian of standard deviation `blur`."""
     wide = np.hypot(sigma, blur)
     return 1 - depth * sigma / wide * np.exp(-((nm - centre) ** 2) / (2 * wide**2))
 

@@ -1,4 +1,4 @@
-"""The options of reading a scene: their types, and a sentence for a value that fits none."""
+"""The options of reading a scene: their types, and a sentence for an invalid value."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Scenes hold what they say; what makes one useless or odd is told in a sentence."""
+"""Scenes have their documented types; faults and warnings are sentences."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a file says of its values: masks, missing ones, gains, wavelengths, and the place of a part of a raster."""
+"""Metadata of values in a file: masks, missing values, gains, wavelengths, and the georeference of a part."""
 
 import h5py
 import numpy as np
@@ -29,7 +29,7 @@ def cube():
 
 
 def windows_agree(held, **options):
-    """Read whole and in a window, and return the scene."""
+    """Read the whole scene and a window, compare them, and return the scene."""
     scene = read(held, **options)
     values, mask = open_source(held, **options).read(CORNER)
     np.testing.assert_array_equal(values, scene.cube[CORNER])
@@ -41,14 +41,14 @@ def windows_agree(held, **options):
 
 
 def masked():
-    """Return a cube with a whole pixel, one value, and one value of band 5 masked; what lies beneath is no value."""
+    """Return a cube with a whole pixel, one value, and one value of band 5 masked; masked values are arbitrary."""
     hidden = np.zeros((H, W, B), bool)
     hidden[1, 2], hidden[2, 4, 0], hidden[3, 0, 5] = True, True, True
     return np.ma.masked_array(np.where(hidden, np.float32(np.nan), cube()), hidden, fill_value=1e20)
 
 
 class Reads:
-    """A variable that gives a masked array when it is sliced, and whose __array__ drops the mask, as netCDF4's does."""
+    """A variable whose slices are masked arrays and whose __array__ drops the mask, like those of netCDF4."""
 
     shape, dtype = (H, W, B), np.dtype(np.float32)
 
@@ -194,7 +194,7 @@ def test_a_number_asked_for_replaces_the_declared_one(tmp_path):
 
 
 def test_the_advice_of_the_error_works(tmp_path, capsys):
-    """A file that declares -9999 and holds NaN is read as it is, and `--nodata nan` makes no measurement of -9999."""
+    """In a file that declares -9999 and holds NaN both are missing, also with `--nodata nan`."""
     for words in ([], ["--nodata", "nan"]):
         assert main.main(["info", str(of_tiff(tmp_path)), *words]) == 0
         out = capsys.readouterr().out
@@ -229,7 +229,7 @@ def test_the_nodata_value_in_a_bad_band_hides_no_pixel(tmp_path, each):
 
 
 def test_a_hdf5_mat_file_without_matlabs_marks_is_not_turned(tmp_path):
-    """MATLAB turns its axes and marks its arrays; h5py, hdf5storage and Octave leave arrays as they are."""
+    """MATLAB reverses the axes and marks its arrays; h5py, hdf5storage and Octave do neither."""
     values = cube()
     spectra = np.arange(1.0, 3 * B + 1).reshape(3, B)
     with h5py.File(tmp_path / "s.mat", "w") as file:
@@ -346,7 +346,7 @@ WHOLE = {"crs_wkt": "EPSG:32632", "GeoTransform": "500000 30 0 5000000 0 -30"}
 
 
 def placed(x, y, kind=np.float64, **attributes):
-    """Return a cube with coordinates beside the transform of the whole raster."""
+    """Return a cube with coordinates and the transform of the whole raster."""
     values = cube()[: len(y), : len(x)]
     coords = {
         "x": Named(np.asarray(x, kind), ("x",)),
@@ -393,7 +393,7 @@ WRONG = [np.inf, 0.0, -500.0, 1e300, np.nan]
 
 
 def with_length(folder, kind, values, what):
-    """Write a scene of B bands whose wavelengths, or widths, are some values."""
+    """Write a scene of B bands with the given wavelengths or widths."""
     good = 500.0 + 100 * np.arange(len(values))
     centres, widths = (values, np.full(len(values), 9.0)) if what == "wavelengths" else (good, values)
     if kind == "envi":

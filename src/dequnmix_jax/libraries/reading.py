@@ -56,29 +56,29 @@ def read_library(
     """
     if units not in ("", "nm", "um"):
         raise InputError(f"units are {units!r}; expected 'nm' or 'um'.")
-    asked = {"wavelengths": wavelengths, "fwhm": fwhm}
-    aside = {name: None if value is None else Path(value) for name, value in asked.items()}
+    given = {"wavelengths": wavelengths, "fwhm": fwhm}
+    bands = {name: None if value is None else Path(value) for name, value in given.items()}
     if not isinstance(path, str | os.PathLike):
         many = [Path(entry) for entry in path]
         if not many:
             raise InputError("The list of files is empty; expected at least one spectrum.")
-        return usgs.read_usgs(many, **aside, scale=scale, sort=sort)
+        return usgs.read_usgs(many, **bands, scale=scale, sort=sort)
     path = Path(path)
     if path.is_dir():
         files = usgs.spectra_of(path)
-        return usgs.read_usgs(files, **aside, scale=scale, sort=sort)
+        return usgs.read_usgs(files, **bands, scale=scale, sort=sort)
     if not path.is_file():
         raise InputError(f"{path} does not exist; expected a spectral library (ENVI, CSV or USGS text).")
     # A table is recognised before a header, because endmembers.csv lies beside endmembers.sli and endmembers.hdr.
     table = path.suffix.lower() in (".csv", ".tsv")
     if not table and (path.suffix.lower() == ".hdr" or headers.find_header(path) is not None):
-        _not_for("an ENVI library", {**aside, "units": units or None})
+        _not_for("an ENVI library", {**bands, "units": units or None})
         return _read_envi(path, nodata, scale, sort)
     lines = read_text(path)
     if usgs.looks_like_usgs(lines):
         _not_for("a USGS spectrum", {"units": units or None, "nodata": nodata})
-        return usgs.read_usgs([path], **aside, scale=scale, sort=sort)
-    _not_for("a table", aside)
+        return usgs.read_usgs([path], **bands, scale=scale, sort=sort)
+    _not_for("a table", bands)
     return csv.read_table(path, nodata=nodata, scale=scale, units=units, sort=sort)
 
 

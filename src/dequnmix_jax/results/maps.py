@@ -28,16 +28,16 @@ KINDS = {
     "abundances": Kind("fraction of the pixel", "Share of each endmember in the pixel; the shares sum to one."),
     "brightness": Kind(
         "units of the scene",
-        "Factor s of y = s a E, which illumination and slope change; 1 everywhere where the model of mixing has none.",
+        "Factor s of y = s a E, which illumination and slope change; 1 if the mixing model has none.",
     ),
     "residual": Kind(
         "units of the scene",
-        "Root mean square, over the bands, of what the spectra found do not explain: y - s a E.",
+        "Root mean square, over the bands, of what the model does not explain: y - s a E.",
     ),
     "convergence": Kind(
         "relative change",
-        "What one more step of the solver would change in the pixel, divided by the root mean square of the whole "
-        "state; the root mean square of the map is the relative residual.",
+        "Change of the pixel in one further step of the solver, divided by the root mean square of the whole state; "
+        "the root mean square of the map is the relative residual.",
     ),
 }
 """The written maps, by file name."""

@@ -243,7 +243,7 @@ def conversion(
     if scale is not None:
         given = [name for word in _CONVERSIONS for name in _fields_of(word) if words(header, name)]
         listed = "', '".join(given)
-        note = f"The header's '{listed}' were not applied, because a scale is asked for."
+        note = f"The header's '{listed}' were not applied, because a scale is given."
         return scale, None, [note] if given else []
     factor = real(header, "reflectance scale factor", path)
     conversions = [(word, linear) for word in _CONVERSIONS if (linear := _linear(header, word, bands, path, good))]
@@ -259,7 +259,7 @@ def conversion(
             f"{1 / factor:g} without offsets. Remove the wrong one from the header, or pass scale to divide by "
             "(--scale NUMBER), which overrides both."
         )
-    if same:  # the same said twice
+    if same:  # both fields agree
         return factor, None, []
     offsets = linear.offsets
     notes = [

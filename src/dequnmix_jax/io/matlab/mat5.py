@@ -54,9 +54,9 @@ def variables(path: Path) -> dict[str, Any]:
             inside = list(_elements(memoryview(unpacked), order))
         else:
             inside = [(kind, element)]
-        for kind_inside, held in inside:
-            if kind_inside == _MATRIX and len(held):
-                name, value = _matrix(held, order, 0)
+        for kind_inside, content in inside:
+            if kind_inside == _MATRIX and len(content):
+                name, value = _matrix(content, order, 0)
                 if value is not None:
                     arrays[name] = value
     return arrays
@@ -104,8 +104,8 @@ def _matrix(data: memoryview, order: Order, depth: int) -> tuple[str, Any]:
     if form == _CELL and depth < _DEEPEST:
         entries = np.empty(min(count, len(data) // 8), object)
         for i in range(len(entries)):
-            kind, held = _next(elements)
-            entries[i] = _matrix(held, order, depth + 1)[1] if kind == _MATRIX and len(held) else None
+            kind, content = _next(elements)
+            entries[i] = _matrix(content, order, depth + 1)[1] if kind == _MATRIX and len(content) else None
         return label, _shaped(entries, dims)
     return label, None
 
