@@ -339,8 +339,8 @@ def test_nothing_is_overwritten_unasked(trained, tmp_path, capsys):
     (out / "mine.txt").write_text("mine")
     words = ["unmix", trained / "scene.npz", trained / "model.npz", "-o", out, "--no-plots"]
     assert "--force" in failure(capsys, *words)
-    assert "no earlier output" in failure(capsys, *words, "--force")
-    assert "no earlier output" in failure(capsys, "demo", "-o", out, "--force")
+    assert "not an earlier output" in failure(capsys, *words, "--force")
+    assert "not an earlier output" in failure(capsys, "demo", "-o", out, "--force")
     assert (out / "mine.txt").read_text() == "mine"
     (out / "mine.txt").unlink()
     assert run(*words, "--force") == 0

@@ -109,7 +109,7 @@ def test_micrometres_beyond_one_hundred(tmp_path):
 def test_band_index_is_no_wavelength(tmp_path):
     scene = read_envi(image(tmp_path, wavelength="{1, 2, 3, 4, 5}", wavelength_units="Index"))
     assert scene.wavelengths is None
-    assert "no wavelength" in scene.notes[0]
+    assert "not a unit of wavelength" in scene.notes[0]
 
 
 def test_bad_bands_as_floats(tmp_path):

@@ -126,7 +126,7 @@ def test_bands_by_number(tmp_path):
     found = read(tmp_path / "c.npy", bands=(1, 3), nodata=-1)
     assert found.good_bands.tolist() == [False, True, True, True, False, False]
     assert (~found.valid).sum() == 1
-    assert "Bands 1 to 3 (counted from 0) are used alone, as asked." in found.notes
+    assert "Bands 1 to 3 (counted from 0) are used and no others." in found.notes
     for wrong in ((3, 1), (-1, 2), (0, 6)):
         with pytest.raises(InputError, match="expected numbers from 0 to 5"):
             read(tmp_path / "c.npy", bands=wrong)
@@ -175,7 +175,7 @@ def test_npz_with_a_damaged_entry(tmp_path):
         ({"cube": np.ones((2, 2, 2), complex)}, "data type complex128"),
         ({"cube": np.ones(3)}, r"shape \(3,\); expected \(rows, columns, bands\)"),
         ({"cube": np.ones((2, 2, 2)), "mask": np.ones((3, 3))}, r"'mask' in .* shape \(3, 3\)"),
-        ({"cube": np.ones((2, 2, 2)), "crs": "{"}, "'crs' in .* is no JSON"),
+        ({"cube": np.ones((2, 2, 2)), "crs": "{"}, "'crs' in .* is not JSON"),
         ({"cube": np.ones((2, 2, 2)), "reflectance_scale_factor": [1, 2]}, "expected one number"),
     ],
 )

@@ -261,7 +261,7 @@ def test_a_file_that_is_no_lock_is_nobodys_to_remove(tmp_path):
     for content in ("years of work", '{"dependencies": []}', "[]"):
         (tmp_path / ".out.lock").write_text(content)
         with (
-            pytest.raises(InputError, match=r"\.out\.lock is no lock of this program"),
+            pytest.raises(InputError, match=r"\.out\.lock is not a lock of this program"),
             replacing_file(tmp_path / "out"),
         ):
             pass

@@ -122,7 +122,7 @@ def test_pixels_first_is_transposed_and_said(tmp_path, known):
     [
         ({"Y": np.ones((25, 16))}, r"Y in .* has shape \(25, 16\), and nothing in the file tells bands from pixels"),
         ({"Y": np.ones((7, 24))}, r"Y in .* has shape \(7, 24\), and nothing .* pass shape=\(rows, columns\)"),
-        ({"Y": np.ones((7, 24)), "M": np.ones((7, 3))}, "24 pixels, which is no square number"),
+        ({"Y": np.ones((7, 24)), "M": np.ones((7, 3))}, "24 pixels, which is not a square number"),
         ({"Y": np.ones((7, 24)), "M": np.ones((8, 3))}, r"shape \(7, 24\), but the other variables say 8 bands"),
         ({"Y": np.ones((7, 24)), "nRow": 5, "nCol": 5}, r"shape \(7, 24\), but the other variables say 25 pixels"),
         ({"Y": np.ones((7, 24)), "A": np.ones((3, 25))}, r"shape \(7, 24\), but the other variables say 25 pixels"),
@@ -138,7 +138,7 @@ def test_what_cannot_be_told_is_asked_for(tmp_path, content, message):
 
 def test_truth_that_does_not_fit(tmp_path):
     savemat(tmp_path / "s.mat", {"A": np.full((3, 24), 1 / 3)})
-    with pytest.raises(InputError, match=r"A in .* holds 24 pixels, which is no square number"):
+    with pytest.raises(InputError, match=r"A in .* holds 24 pixels, which is not a square number"):
         read_truth(tmp_path / "s.mat")
     assert read_truth(tmp_path / "s.mat", shape=(6, 4)).abundances.shape == (6, 4, 3)
     savemat(tmp_path / "s.mat", {"A": np.full((3, 25), 1 / 3), "M": np.ones((7, 4))})

@@ -345,7 +345,7 @@ def test_spectra_in_rows(tmp_path):
     assert found.names == ("SOIL", "SOIL", "PV")
     np.testing.assert_allclose(found.wavelengths_nm, [400.5, 500, 600.25])
     np.testing.assert_allclose(found.spectra[:2], [[0.1, 0, 0.2], [0.001, 0.002, np.nan]])
-    assert "Each row holds a spectrum, beneath a row of wavelengths." in found.notes
+    assert "Each row holds a spectrum, below a row of wavelengths." in found.notes
     path.write_text("Class,400,500\nSOIL,1,two\n")
     with pytest.raises(InputError, match="holds no row of numbers"):
         dq.libraries.read_library(path)

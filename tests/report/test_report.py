@@ -196,7 +196,7 @@ def test_a_result_is_read_back_and_reported_alike(tmp_path):
     assert write_report(tmp_path / "r.html", again) == tmp_path / "r.html"
     with pytest.raises(InputError, match="exists already"):
         write_report(tmp_path / "r.html", again)
-    with pytest.raises(InputError, match="no output of an unmixing"):
+    with pytest.raises(InputError, match="not the output of an unmixing"):
         read_result(tmp_path)
     content = dict(np.load(tmp_path / "out" / "estimate.npz"))
     for name, values in {
@@ -220,7 +220,7 @@ def test_a_result_is_read_back_and_reported_alike(tmp_path):
     with pytest.raises(InputError, match="was changed"):
         read_result(tmp_path / "out")
     (tmp_path / "out" / "summary.json").write_text("{")
-    with pytest.raises(InputError, match="is no JSON"):
+    with pytest.raises(InputError, match="is not JSON"):
         read_result(tmp_path / "out")
 
 

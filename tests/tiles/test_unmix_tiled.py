@@ -492,7 +492,7 @@ def test_solvers_are_told_apart(disk, tmp_path):
     cube = scene.cube.copy()
     cube[0, 0, 0] += 1
     held = [scene, replace(scene, mask=mask), replace(scene, mask=None), replace(scene, cube=cube)]
-    runs = [replace(run, seen=survey.view(one), guard=Guard(one)) for one in map(dq.scenes.source.held, held)]
+    runs = [replace(run, seen=survey.view(one), guard=Guard(one)) for one in map(dq.scenes.source.source_of, held)]
     assert len({one.fingerprint() for one in [run, *runs]}) == 5
     assert (
         runs[0].fingerprint()

@@ -37,7 +37,8 @@ def check_replaceable(target: Path, overwrite: bool, ours: bool, what: str) -> N
     """
     if overwrite and not ours and target.is_dir() and any(target.iterdir()):
         raise InputError(
-            f"{target} {what}, so it is no earlier output of this program; it is not replaced. Choose another folder."
+            f"{target} {what}, so it is not an earlier output of this program; it is not replaced. Choose another "
+            "folder."
         )
 
 

@@ -38,7 +38,9 @@ def nanometres(values: Array, unit: str, subject: str = "The file") -> tuple[Arr
     """
     unit = unit.strip().lower()
     if unit in ("index", "ghz", "mhz"):
-        return None, [f"{subject} gives band centres in '{unit}', which is no wavelength; they were left out."]
+        return None, [
+            f"{subject} gives band centres in '{unit}', which is not a unit of wavelength; they were left out."
+        ]
     if unit == "wavenumber":
         if not (values > 0).all():
             return None, [f"{subject} gives wavenumbers that are not positive; they were left out."]
@@ -93,7 +95,7 @@ def bands_to_use(
                 f"{bands - 1}, the lower one first."
             )
         kept[:first] = kept[last + 1 :] = False
-        notes.append(f"Bands {first} to {last} (counted from 0) are used alone, as asked.")
+        notes.append(f"Bands {first} to {last} (counted from 0) are used and no others.")
     if not options.ignore:
         return kept, notes
     if wavelengths is None:
@@ -109,5 +111,5 @@ def bands_to_use(
         inside = (wavelengths >= low) & (wavelengths <= high)
         kept &= ~inside
         count = int(inside.sum())
-        notes.append(f"{count} band{'' if count == 1 else 's'} between {low:g} and {high:g} nm ignored, as asked.")
+        notes.append(f"{count} band{'' if count == 1 else 's'} between {low:g} and {high:g} nm ignored.")
     return kept, notes

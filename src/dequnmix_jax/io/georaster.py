@@ -113,7 +113,7 @@ def envi_fields_of(georeference: Georeference) -> dict[str, str]:
 
 
 def header_fields(georeference: Georeference | None, notes: list[str]) -> dict[str, str]:
-    """Return `envi_fields_of` a georeference, or no fields and a note if that fails: a missing place is no error."""
+    """Return `envi_fields_of` a georeference, or no fields and a note if that fails, which is not an error."""
     if georeference is None:
         return {}
     try:
@@ -136,7 +136,7 @@ def georeference_from_envi(fields: Mapping[str, str]) -> Georeference | None:
             with opened(path, driver="ENVI") as file:
                 return georeference_of(file)
         except InputError:
-            return None  # an unreadable place is no error
+            return None  # an unreadable place is not an error
 
 
 def georeference_for(scene: Scene | Source) -> Georeference | None:

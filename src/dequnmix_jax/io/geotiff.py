@@ -176,7 +176,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     good, ignore_notes = bands_to_use(spectral.good, spectral.wavelengths, len(bands), options, str(path))
     notes = [*spectral.notes, *ignore_notes]
     if alphas:
-        notes.append("The alpha band became the mask and is no spectral band.")
+        notes.append("The alpha band became the mask and is not a spectral band.")
     if unplaced:
         notes.append("The file has ground control points and no transform; outputs are not placed on the ground.")
     per_band = (nodata is None or bool(np.isnan(nodata))) and len(set(map(str, own_nodata))) > 1

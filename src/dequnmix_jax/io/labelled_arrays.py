@@ -280,7 +280,7 @@ def source_from(
     if options.scale is None and (gain not in (None, 1.0) or offset not in (None, 0.0)):
         gain, offset = 1.0 if gain is None else gain, 0.0 if offset is None else offset
         gains, offsets = np.full(bands, gain), np.full(bands, offset)
-        notes.append(f"Values were multiplied by {gain:g} and {offset:g} added, as the attributes say.")
+        notes.append(f"Values were multiplied by {gain:g} and {offset:g} added, by the attributes.")
     axes = [next((dim for dim in dims if dim.lower() in names), "") for names in _AXES[:2]]
     georeference = georeference_of(variable, others, axes, (height, width), notes)
     fields = georaster.header_fields(georeference, notes)

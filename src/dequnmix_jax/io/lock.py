@@ -92,8 +92,8 @@ def only_writer(target: Path) -> Iterator[Lock]:
                 continue  # another process removed it between opening and locking
             if record_of(file) is None:
                 raise InputError(
-                    f"{path} is no lock of this program, and {target} cannot be locked without one; expected no file "
-                    "of that name. Rename it, or choose another output."
+                    f"{path} is not a lock of this program, and {target} cannot be locked without one; expected no "
+                    "file of that name. Rename it, or choose another output."
                 )
             try:
                 yield Lock(target, file, bool(sure))

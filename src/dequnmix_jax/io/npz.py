@@ -57,7 +57,7 @@ def _envi_fields(arrays: dict[str, Array], path: Path) -> dict[str, str]:
         fields: Any = json.loads(text) if text else {}
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{name!r} in {path} is no JSON ({error}); expected an object of ENVI header fields."
+            f"{name!r} in {path} is not JSON ({error}); expected an object of ENVI header fields."
         ) from error
     if not isinstance(fields, dict):
         raise InputError(

@@ -40,8 +40,8 @@ def side_lengths(
     side = math.isqrt(pixels)
     if side * side != pixels:
         raise InputError(
-            f"{what} in {path} holds {pixels} pixels, which is no square number, and nothing in the file says how many "
-            "rows there are; pass shape=(rows, columns) (--shape ROWS COLUMNS)."
+            f"{what} in {path} holds {pixels} pixels, which is not a square number, and nothing in the file says how "
+            "many rows there are; pass shape=(rows, columns) (--shape ROWS COLUMNS)."
         )
     return (side, side), [f"A square picture of {side} x {side} pixels was assumed; nothing in the file says its rows."]
 

@@ -68,7 +68,7 @@ def read_table(
         raise InputError(f"{path} holds no positive wavelength in line {line}; expected one in the first column.")
     factor, notes = nanometres(positions, units or (header[0] if header else ""), path)
     if by_columns is not None:
-        notes.append("Each row holds a spectrum, beneath a row of wavelengths.")
+        notes.append("Each row holds a spectrum, below a row of wavelengths.")
     if header is None:
         header = ["wavelength", *(f"spectrum {i}" for i in range(1, width))]
         notes.append("No row names the columns; the spectra were numbered.")
@@ -78,7 +78,7 @@ def read_table(
         raise InputError(f"{path} holds wavelengths and widths and no spectrum; expected a column for each spectrum.")
     fwhm: Array | None = values[:, widths[0]] * factor if widths else None
     if fwhm is not None and not (np.isfinite(fwhm) & (fwhm > 0)).all():
-        notes.append(f"The column {header[widths[0]]!r} holds values that are no widths and was left out.")
+        notes.append(f"The column {header[widths[0]]!r} holds values that are not widths and was left out.")
         fwhm = None
     return from_file(
         path,

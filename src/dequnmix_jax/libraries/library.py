@@ -128,7 +128,7 @@ def from_file(
     step = np.diff(wavelengths_nm)
     if wavelengths_nm.size > 1 and (step < 0).all():
         sort = True  # from long to short, as wavenumbers are listed
-        all_notes.append("The bands ran from long to short wavelengths and were turned.")
+        all_notes.append("The bands ran from long to short wavelengths and were reversed.")
     elif not (step > 0).all():
         at = int(np.flatnonzero(~(step > 0))[0])
         if not sort or np.unique(wavelengths_nm).size < wavelengths_nm.size:
@@ -137,7 +137,7 @@ def from_file(
                 f"{wavelengths_nm[at + 1]:g} nm; expected each band once, from short to long. Remove bands that occur "
                 "twice, and pass sort=True (--sort) where spectrometers overlap."
             )
-        all_notes.append("The bands were put into the order of their wavelengths.")
+        all_notes.append("The bands were sorted by wavelength.")
     if sort:
         order = np.argsort(wavelengths_nm, kind="stable")
         wavelengths_nm, values = wavelengths_nm[order], values[:, order]

@@ -184,14 +184,14 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     path = Path(path)
     if not path.is_dir() or not (path / SUMMARY).is_file() or not (path / ARRAYS).is_file():
         raise InputError(
-            f"{path} is no output of an unmixing; expected a folder with {ARRAYS} and {SUMMARY}, which `dequnmix "
+            f"{path} is not the output of an unmixing; expected a folder with {ARRAYS} and {SUMMARY}, which `dequnmix "
             "unmix` makes."
         )
     arrays = npz.load(path / ARRAYS)
     try:
         record = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path / SUMMARY} is no JSON ({str(error)[:80]}); unmix the scene again.") from error
+        raise InputError(f"{path / SUMMARY} is not JSON ({str(error)[:80]}); unmix the scene again.") from error
     if not _is_valid_record(record):
         raise InputError(f"{path / SUMMARY} was changed, or is of another program; unmix the scene again.")
     stored = {name: arrays.get(name) for name in _STORED}

@@ -271,7 +271,7 @@ def leave_out_advice(bands: Array, wavelengths: Array | None, marked: bool) -> s
     code = f"dataclasses.replace(scene, good_bands={kept}).with_good_bands()"
     if wavelengths is None:
         return f"Leave {'it' if bands.size == 1 else 'them'} out: {code}."
-    # Rounded outwards to a tenth of a nanometre, so that the range contains the wavelength.
+    # Rounded outwards to a tenth of a nanometre, so the range contains the wavelength.
     low, high = (np.floor(wavelengths[bands] * 10) / 10, np.ceil(wavelengths[bands] * 10) / 10)
     options = " ".join(f"--ignore {a:.1f}:{b:.1f}" for a, b in zip(low, high, strict=True))
     return f"Leave {'it' if bands.size == 1 else 'them'} out when reading ({options}), or by {code}."
@@ -310,8 +310,8 @@ def warnings_of(ranges: Ranges, good: Array, wavelengths: Array | None) -> list[
     if constant.size and ranges.valid > 1:
         named = [f"{b}" if wavelengths is None else f"{b} ({wavelengths[b]:.1f} nm)" for b in constant]
         warnings.append(
-            f"{constant.size} band{'s are' if constant.size > 1 else ' is'} constant over all valid pixels and "
-            f"tell{'' if constant.size > 1 else 's'} nothing about mixtures: {_listed(named)} (counted from 0)."
+            f"{constant.size} band{'s are' if constant.size > 1 else ' is'} constant over all valid pixels, without "
+            f"information about mixtures: {_listed(named)} (counted from 0)."
         )
     if ranges.zero:
         warnings.append(
@@ -321,7 +321,7 @@ def warnings_of(ranges: Ranges, good: Array, wavelengths: Array | None) -> list[
     if lowest.min() < 0:
         warnings.append(
             f"Reflectance is negative in {ranges.negative_pixels} pixels and {ranges.negative_bands} bands, down to "
-            f"{lowest.min():.4g}; it is used as it is, though no mixture of reflectances can be negative."
+            f"{lowest.min():.4g}; it is used unchanged, although no mixture of reflectances is negative."
         )
     if highest.max() > _LARGEST_REFLECTANCE:
         # The suggested divisor is the next power of ten: 8141 is reflectance times 10,000.

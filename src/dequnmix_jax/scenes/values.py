@@ -143,7 +143,7 @@ def gained(values: Array, gains: Array, offsets: Array, mask: Array | None) -> A
     """
     cube = np.empty(values.shape, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        for band in range(values.shape[2]):  # in float64, so that 0.0001 x 3000 is 0.3 to the last digit of float32
+        for band in range(values.shape[2]):  # in float64, so 0.0001 x 3000 is 0.3 to the last digit of float32
             cube[:, :, band] = values[:, :, band] * np.float64(gains[band]) + np.float64(offsets[band])
     if mask is not None:
         cube[~mask] = 0

@@ -264,7 +264,7 @@ def conversion(
     offsets = linear.offsets
     notes = [
         f"Values were multiplied by {_span(low, high)} and {_span(offsets.min(), offsets.max())} added, band by band, "
-        f"as '{word} gain values' and '{word} offset values' of the header say."
+        f"by '{word} gain values' and '{word} offset values' of the header."
     ]
     notes += [f"The header's '{other} gain values' were not applied beside these." for other, _ in conversions[1:]]
     return None, linear, notes

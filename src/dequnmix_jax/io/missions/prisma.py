@@ -144,7 +144,7 @@ def _georeference(file: Any, shape: tuple[int, int], path: Path, notes: list[str
     east = [corner(f"{name}corner_easting") for name in ("UL", "LL", "UR", "LR")]
     north = [corner(f"{name}corner_northing") for name in ("LL", "LR", "UL", "UR")]
     if code is None or not np.isfinite([*east, *north]).all():
-        notes.append("The file does not say where it lies (Epsg_Code, Product_ULcorner_easting, ...).")
+        notes.append("The file has no georeference (Epsg_Code, Product_ULcorner_easting, ...).")
         return None
     west, top = min(east[:2]), max(north[2:])
     spans = np.array([max(north[2:]) - min(north[:2]), max(east[2:]) - west])
