@@ -72,7 +72,7 @@ def test_wavenumbers_run_backwards_and_become_nanometres(tmp_path):
     backwards = envi(tmp_path, wavelengths=UM[::-1])
     library = dq.libraries.read_library(backwards)
     np.testing.assert_allclose(library.spectra[0], SPECTRA[0, ::-1])
-    assert any("turned" in note for note in library.notes)
+    assert any("reversed" in note for note in library.notes)
 
 
 @pytest.mark.parametrize(
