@@ -281,36 +281,36 @@ def _row(run: _Runner, mutant: Mutant, sound: set[str]) -> dict[str, Any]:
 TABLE = r"""
 # solvers
 solvers/forward: solvers/forward
-- z = jnp.where(found, s["held_x"], s["best_x"] + s["best_r"])
-+ z = jnp.where(found, s["x"], s["best_x"] + s["best_r"])
+- z = jnp.where(has_image, walk.image_x,
++ z = jnp.where(has_image, walk.x,
 solvers/anderson: solvers/forward
-- size <= GROWTH * s["best_size"]
-+ size <= 1e30 * s["best_size"]
+- size <= GROWTH * walk.best_size
++ size <= 1e30 * walk.best_size
 solvers/anderson: solvers/forward
-- better = sound & (residual < s["best"])
+- better = sound & (residual < walk.best)
 + better = sound
 solvers/anderson: solvers/forward::anderson_needs_far_fewer_steps_than_plain_iteration_on_a_stiff_map \
 solvers/forward::finds_the_fixed_point_and_reports_the_residual_it_has
-- - s["step"] * dot(weights, s["dr"])
-+ + s["step"] * dot(weights, s["dr"])
+- - memory.step * _dot(weights, memory.dr)
++ + memory.step * _dot(weights, memory.dr)
 solvers/anderson: solvers/forward::a_restart_now_and_then_halves_the_steps_on_a_stiff_map
 - filled = jnp.where(filled >= method.restart, 0, filled)
 + filled = jnp.where(filled >= solver.restart, filled, filled)
 solvers/forward: solvers/forward::anderson_ends_at_the_floor_of_its_precision_and_says_that_it_has_not_converged
-- return ~s["alive"] | ((s["waited"] >= STALL) & (s["best"] <= floor))
-+ return ~s["alive"]
+- return ~walk.alive | ((walk.waited >= STALL) & (walk.best <= floor))
++ return ~walk.alive
 solvers/anderson: solvers/forward::damping_makes_an_oscillating_map_converge
-- step = s["step"] if m else jnp.asarray(method.damping, x.dtype)
-+ step = s["step"] if m else jnp.asarray(1.0, x.dtype)
+- step = jnp.asarray(method.damping, x.dtype) if memory is None else memory.step
++ step = jnp.asarray(1.0, x.dtype) if memory is None else memory.step
 solvers/forward: solvers/forward::a_bfloat16_state_is_walked_in_float32
 - if vector.dtype.itemsize >= 4 else
 + if vector.dtype.itemsize >= 2 else
 solvers/anderson: solvers/forward
-- sound = jnp.isfinite(size) & (extent <= s["most"])
+- sound = jnp.isfinite(size) & (extent <= walk.most)
 + sound = jnp.isfinite(size)
 solvers/forward: solvers/forward::residuals_are_those_of_the_iterates_of_solve
-- return s, s["now"]
-+ return s, s["best"]
+- return walk, walk.now
++ return walk, walk.best
 solvers/jaxopt_methods: solvers/forward::finds_the_fixed_point_and_reports_the_residual_it_has \
 solvers/forward::nan_is_never_a_success_and_ends_at_once
 - worked = ends[1] <= ends[0]
@@ -332,14 +332,14 @@ solvers/implicit: solvers/implicit::the_tolerance_of_the_adjoint_follows_the_for
 - tolerance if backward.tolerance is None else backward.tolerance, x.dtype
 + tolerance, x.dtype
 solvers/implicit: solvers/implicit::bicgstab_ends_after_as_many_steps_as_there_are_unknowns
-- p = s["r"] + beta * (s["p"] - s["omega"] * s["v"])
-+ p = s["r"] + beta * (s["p"] + s["omega"] * s["v"])
+- p = s.r + beta * (s.p - s.omega * s.v)
++ p = s.r + beta * (s.p + s.omega * s.v)
 solvers/implicit: solvers/implicit::a_traced_tolerance_reaches_both_solves_of_a_gradient
 - cotangent[0], forward.tolerance if tolerance is None else tolerance)
 + cotangent[0], forward.tolerance)
 solvers/implicit: solvers/implicit::a_nan_cotangent_ends_at_once_and_is_no_success
-- "alive": jnp.isfinite(residual) & (omega != 0) & (rho != 0),
-+ "alive": jnp.asarray(True),
+- alive=jnp.isfinite(residual) & (omega != 0) & (rho != 0),
++ alive=jnp.asarray(True),
 # mixing and least squares
 mixing: mixing::derivatives_of_the_projection
 - return projected, jnp.where(inside, tangent - mean, 0.0)

@@ -11,11 +11,10 @@ class Anderson(Choice):
     """Anderson acceleration, safeguarded (`forward.solve`).
 
     Attributes:
-        memory: m, how many differences are kept; 2 m + 5 states are held.
+        memory: m, how many differences are kept; memory of 2 m + 5 states.
         ridge: of the least-squares step, relative to its unit diagonal.
-        restart: the differences are forgotten after so many steps and new ones gathered; 0: only where a step is
-            refused. To 1e-4 that takes half the steps on stiff linear maps, nine tenths to eleven tenths on scenes
-            (`results/solver_choices.md`).
+        restart: the differences are dropped after so many steps; 0: only after a refused step. To 1e-4 that takes half
+            the steps on stiff linear maps, nine tenths to eleven tenths on scenes (`results/solver_choices.md`).
         damping: beta in z + beta (f(z) - z), in (0, 1].
     """
 
@@ -45,7 +44,7 @@ class Picard(Choice):
 
 @dataclass(frozen=True)
 class Broyden(Choice):
-    """Broyden's method, walked by jaxopt; it keeps 4 `memory` updates."""
+    """Broyden's method, from jaxopt; it keeps 4 `memory` updates."""
 
     word: ClassVar[str] = "broyden"
     memory: int = 5
@@ -76,7 +75,7 @@ class BiCGSTAB(Choice):
 
 @dataclass(frozen=True)
 class Neumann(Choice):
-    """u = sum of (J^T)^i w, i = 0 .. `terms`: so many products with J^T, whatever is left."""
+    """u = sum of (J^T)^i w, i = 0 .. `terms`: so many products with J^T, whatever the residual."""
 
     word: ClassVar[str] = "neumann"
     terms: int = 200
@@ -113,7 +112,7 @@ class Solver:
         method: Anderson(), Picard(), Broyden() or JaxoptAnderson(), with their numbers.
         tolerance: on RMS(f(z) - z) / RMS(f(z)); the RMS makes it independent of the size of the image. In float32 1e-6
             can be reached, a hundredth with a state in bfloat16 (`results/precision.md`).
-        max_steps: most applications of f, and at least two: one for an image, one that measures it.
+        max_steps: largest number of applications of f, at least two: one for an image, one that measures it.
     """
 
     method: Anderson | Picard | Broyden | JaxoptAnderson = field(default_factory=Anderson)
@@ -127,7 +126,7 @@ class Solver:
 
     @property
     def damping(self) -> float:
-        """The damping of the method: 1 where it has none."""
+        """The damping of the method; 1 for Broyden()."""
         return 1.0 if isinstance(self.method, Broyden) else self.method.damping
 
 
@@ -163,7 +162,7 @@ class Adjoint:
 
     @property
     def limit(self) -> int:
-        """Most products with J^T."""
+        """Largest number of products with J^T."""
         match self.method:
             case OneStep():
                 return 0
