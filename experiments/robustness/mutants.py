@@ -295,7 +295,7 @@ solvers/forward::finds_the_fixed_point_and_reports_the_residual_it_has
 + + memory.step * _dot(weights, memory.dr)
 solvers/anderson: solvers/forward::a_restart_now_and_then_halves_the_steps_on_a_stiff_map
 - filled = jnp.where(filled >= method.restart, 0, filled)
-+ filled = jnp.where(filled >= solver.restart, filled, filled)
++ filled = jnp.where(filled >= method.restart, filled, filled)
 solvers/forward: solvers/forward::anderson_ends_at_the_floor_of_its_precision_and_says_that_it_has_not_converged
 - return ~walk.alive | ((walk.waited >= STALL) & (walk.best <= floor))
 + return ~walk.alive
@@ -313,8 +313,8 @@ solvers/forward: solvers/forward::residuals_are_those_of_the_iterates_of_solve
 + return walk, walk.best
 solvers/jaxopt_methods: solvers/forward::finds_the_fixed_point_and_reports_the_residual_it_has \
 solvers/forward::nan_is_never_a_success_and_ends_at_once
-- worked = ends[1] <= ends[0]
-+ worked = ends[1] > ends[0]
+- improved = ends[1] <= ends[0]
++ improved = ends[1] > ends[0]
 # implicit
 solvers/implicit: solvers/implicit::the_adjoint_says_how_it_went
 - return w + pull(u)

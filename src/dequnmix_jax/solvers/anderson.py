@@ -64,7 +64,7 @@ class Walk(NamedTuple):
         image_x: (n,), the best image tried, which is returned.
         image: (), its relative residual; infinite before the first.
         now: (), relative residual of the iterate tried last.
-        count: () int32, applications of f.
+        applications: () int32, of f.
         waited: () int32, steps since the best residual.
         alive: () bool, the last iterate is finite and not larger than `most`.
         most: (), RMS above which the digits of the first iterate are lost and a residual is one of rounding.
@@ -81,7 +81,7 @@ class Walk(NamedTuple):
     image_x: jax.Array
     image: jax.Array
     now: jax.Array
-    count: jax.Array
+    applications: jax.Array
     waited: jax.Array
     alive: jax.Array
     most: jax.Array
@@ -134,7 +134,7 @@ def walker(
             image_x=x0,
             image=jnp.asarray(jnp.inf, x0.dtype),
             now=residual0,
-            count=jnp.asarray(1, jnp.int32),
+            applications=jnp.asarray(1, jnp.int32),
             waited=jnp.asarray(0, jnp.int32),
             alive=jnp.isfinite(size0) & jnp.isfinite(extent),
             most=jnp.maximum(rms(x0), extent) / float(jnp.finfo(x0.dtype).eps),
@@ -156,7 +156,7 @@ def walker(
         better = sound & (residual < walk.best)
         better_image = sound & is_image & (residual < walk.image)
         new = walk._replace(
-            count=walk.count + 1,
+            applications=walk.applications + 1,
             now=residual,
             best_x=jnp.where(better, new_x, walk.best_x),
             best_r=jnp.where(better, new_r, walk.best_r),

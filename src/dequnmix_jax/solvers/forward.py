@@ -69,19 +69,19 @@ def _walk(f: Vector, solver: Solver, x0: jax.Array, goal: jax.Array, kept: Any) 
 
     def unfinished(carry: tuple[Walk, jax.Array]) -> jax.Array:
         walk, over = carry
-        return ~(walk.image <= goal) & (walk.count < limit) & ~over & ~(ends(walk) & walk.settled)
+        return ~(walk.image <= goal) & (walk.applications < limit) & ~over & ~(ends(walk) & walk.settled)
 
     def step(carry: tuple[Walk, jax.Array]) -> tuple[Walk, jax.Array]:
         walk, _ = carry
         last = ends(walk)
-        try_image = ~walk.settled & ((walk.best <= goal) | last | (walk.count == limit - 1))
+        try_image = ~walk.settled & ((walk.best <= goal) | last | (walk.applications == limit - 1))
         return advance(walk, try_image), last
 
     walk, _ = lax.while_loop(unfinished, step, (begin(x0), alongside(jnp.asarray(False), x0)))
     has_image = jnp.isfinite(walk.image)
     z = jnp.where(has_image, walk.image_x, walk.best_x + walk.best_r)
     residual = jnp.where(has_image, walk.image, jnp.nan)
-    return z, Trace(walk.count, residual, residual <= goal)
+    return z, Trace(walk.applications, residual, residual <= goal)
 
 
 def residuals(f: Map, solver: Solver, theta: Any, z0: Any, steps: int) -> jax.Array:

@@ -158,7 +158,7 @@ class _Krylov(NamedTuple):
     omega: jax.Array
     best_x: jax.Array
     best: jax.Array
-    count: jax.Array
+    products: jax.Array
     alive: jax.Array
 
 
@@ -177,11 +177,11 @@ def _bicgstab(apply: Any, b: jax.Array, tolerance: jax.Array, limit: int) -> tup
     r = b - apply(b)
     first = _Krylov(
         x=b, r=r, shadow=r, p=jnp.zeros_like(b), v=jnp.zeros_like(b), rho=one, alpha=one, omega=one,
-        best_x=b, best=relative(rms(r), size), count=jnp.asarray(1, jnp.int32), alive=jnp.isfinite(rms(r)),
+        best_x=b, best=relative(rms(r), size), products=jnp.asarray(1, jnp.int32), alive=jnp.isfinite(rms(r)),
     )  # fmt: skip
 
     def unfinished(s: _Krylov) -> jax.Array:
-        return ~(s.best <= tolerance) & (s.count + 1 < limit) & s.alive
+        return ~(s.best <= tolerance) & (s.products + 1 < limit) & s.alive
 
     def advance(s: _Krylov) -> _Krylov:
         rho = dot(s.shadow, s.r)
@@ -198,13 +198,13 @@ def _bicgstab(apply: Any, b: jax.Array, tolerance: jax.Array, limit: int) -> tup
         better = residual < s.best
         return _Krylov(
             x=x, r=r, shadow=s.shadow, p=p, v=v, rho=rho, alpha=alpha, omega=omega,
-            best_x=jnp.where(better, x, s.best_x), best=jnp.where(better, residual, s.best), count=s.count + 2,
+            best_x=jnp.where(better, x, s.best_x), best=jnp.where(better, residual, s.best), products=s.products + 2,
             # omega = 0 or rho = 0 is a breakdown: no later step would change x.
             alive=jnp.isfinite(residual) & (omega != 0) & (rho != 0),
         )  # fmt: skip
 
     last = lax.while_loop(unfinished, advance, alongside(first, r))
-    return last.best_x, last.count
+    return last.best_x, last.products
 
 
 def unrolled(f: Map, steps: int, theta: Any, z0: Any) -> Any:
