@@ -31,7 +31,7 @@ def forward(
 ) -> tuple[jax.Array, dq.Trace]:
     """Return the state A_K and how far the last layer still moved it, relative."""
     f = fixed_point_map.state_map(config)
-    start = fixed_point_map.start_state(params, cube, config)
+    start = fixed_point_map.initial_state(params, cube, config)
     if tied:
         theta = fixed_point_map.factor(params, cube, config, None, seen)
         before, after = lax.scan(lambda z, _: (f(theta, z), z), start, None, length=layers)

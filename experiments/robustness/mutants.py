@@ -435,42 +435,42 @@ abundances/projection: abundances/projection::equals_the_active_set_search
 + answer = answer + 0 * offset[:, :, None]
 # model
 equilibrium/fixed_point_map: equilibrium/model::the_factored_map_is_the_equation_of_the_paper
-- precision=lax.Precision.HIGHEST) - theta["b"]
-+ precision=lax.Precision.HIGHEST) + theta["b"]
+- precision=lax.Precision.HIGHEST) - data.b
++ precision=lax.Precision.HIGHEST) + data.b
 equilibrium/fixed_point_map: equilibrium/model::the_cone_does_not_care_for_the_unit_of_the_cube \
 equilibrium/model::the_factored_map_is_the_equation_of_the_paper
 - if config.scales_endmembers else E / scale
 + if config.scales_endmembers else E
 equilibrium/fixed_point_map: equilibrium/model::the_learned_energy_weighs_more_against_fewer_bands
-- energy["gain"] * (weight.size / jnp.maximum(jnp.sum(weight), 1))
-+ energy["gain"]
+- made.gain * (weight.size / jnp.maximum(jnp.sum(weight), 1))
++ made.gain
 equilibrium/fixed_point_map: equilibrium/model::untrained_equilibrium_is_the_classical_answer
 - level = config.constraint.slack**2 * jnp.sum(weight)
 + level = config.constraint.slack * jnp.sum(weight)
 equilibrium/fixed_point_map: equilibrium/model::untrained_equilibrium_is_the_classical_answer
-- theta["w"] + drawn
-+ theta["w"] - drawn
+- metric.w + pulled
++ metric.w - pulled
 equilibrium/fixed_point_map: equilibrium/model::a_masked_frame_changes_nothing
-- return _project_in_metric(theta, state, G, config) * m
-+ return _project_in_metric(theta, state, G, config)
+- return _project_in_metric(factors, factors.metric, state, G, config) * m
++ return _project_in_metric(factors, factors.metric, state, G, config)
 equilibrium/fixed_point_map: equilibrium/model::the_factored_map_is_the_equation_of_the_paper
-- A = proximal(theta, state - theta["eta"] * G)
-+ A = state - theta["eta"] * _prox(theta, G)
+- A = proximal(factors, state - eta * G)
++ A = state - eta * G
 equilibrium/fixed_point_map: equilibrium/model::many_endmembers_take_the_other_path_to_the_same_answer
-- theta["unroot"].T
-+ theta["unroot"]
+- metric.unroot.T
++ metric.unroot
 equilibrium/model: equilibrium/model::softmax_comes_near_the_simplex_as_gamma_grows
 - jax.nn.softmax(config.constraint.gamma * state, axis=-1)
 + jax.nn.softmax(state, axis=-1)
 equilibrium/scene_statistics: equilibrium/model::a_masked_frame_changes_nothing
-- jnp.maximum(jnp.sum(valid.astype(Y.dtype)) * Y.shape[-1], 1)
-+ Y.size
+- jnp.sum(valid.astype(Y.dtype)), Y.shape[-1])
++ jnp.asarray(Y[..., 0].size, Y.dtype), Y.shape[-1])
 equilibrium/curvature: equilibrium/certify::the_step_none_is_the_certified_best_and_saves_steps
 - lax.stop_gradient(2 / (1 + jnp.min(
 + lax.stop_gradient(2 / (2 + jnp.min(
 # network
 equilibrium/energy: equilibrium/network::a_level_image_has_no_edge_at_its_border_nor_at_a_hole
-- counted = jnp.where(weights["pointwise"][None, None] > 0, mask, windows)
+- counted = jnp.where(weights.pointwise[None, None] > 0, mask, windows)
 + counted = mask
 equilibrium/energy: equilibrium/network::energy_gradient_is_symmetric_and_lies_between_zero_and_its_largest_gain
 - transpose(s * d * jnp.tanh(t / d) * counted
@@ -678,8 +678,8 @@ training/fitting: training/fitting::a_schedule_loosens_the_first_solves_and_ends
 - left = jnp.clip(1 - step.astype(jnp.float32)
 + left = jnp.clip(step.astype(jnp.float32)
 training/objective: training/fitting::the_held_bands_are_not_seen_by_the_equilibrium
-- seen = None if held is None else (~held).astype(cube.dtype)
-+ seen = None if held is None else held.astype(cube.dtype)
+- bands = None if held is None else (~held).astype(cube.dtype)
++ bands = None if held is None else held.astype(cube.dtype)
 training/objective: training/fitting::masked_pixels_teach_nothing
 - clean = jnp.where(valid[..., None], cube, 0)
 + clean = cube
@@ -740,8 +740,8 @@ metrics: metrics::errors_by_hand
 + jnp.log10(peak / jnp.mean(
 equilibrium/convergence: equilibrium/convergence::a_pixel_that_was_disturbed_stands_out \
 equilibrium/convergence::the_map_adds_up_to_the_residual_of_its_state
-- change = jnp.sqrt(jnp.mean(jnp.square(after - state), axis=-1))
-+ change = jnp.sqrt(jnp.mean(jnp.square(after), axis=-1))
+- return jnp.sqrt(jnp.mean(jnp.square(image - state), axis=-1))
++ return jnp.sqrt(jnp.mean(jnp.square(image), axis=-1))
 # sparse and factorisation
 abundances/admm: abundances/sparse::total_variation_against_a_dual_method
 - jnp.roll(v[axis], 1, axis=axis) - v[axis]

@@ -121,7 +121,7 @@ def test_it_is_the_posterior_mean_of_its_docstring(x64):
     Ni, Di = np.linalg.inv(N), np.linalg.inv(D)
     system = np.kron(np.eye(len(pixels)), Ni) + np.kron(L, Di) / 4
     expected = np.linalg.solve(system, (b @ Ni).reshape(-1)).reshape(-1, count)
-    expected = np.asarray(dq.abundances.smooth(jnp.asarray(expected)[None], smoothing.nothing(count)))[
+    expected = np.asarray(dq.abundances.smooth(jnp.asarray(expected)[None], smoothing.identity_smoother(count)))[
         0
     ]  # on the simplex
     smoothed = dq.abundances.smooth(B, found, mask=mask)
@@ -168,7 +168,7 @@ def test_it_passes_through_jit_vmap_and_grad(maps, x64):
 def test_wrong_inputs_are_answered_in_a_sentence(maps):
     _, noisy = maps
     with pytest.raises(dq.InputError, match="expected those of 3 maps"):
-        dq.abundances.smooth(noisy, smoothing.nothing(4))
+        dq.abundances.smooth(noisy, smoothing.identity_smoother(4))
     with pytest.raises(dq.InputError, match="abundances"):
         dq.abundances.smooth(noisy[0])
 

@@ -109,14 +109,14 @@ def test_no_pair_of_states_and_no_run_beats_the_certificate(config, sample):
         estimate, trace = model.unmix(params, sample.cube, plain, mask=mask)
         theta = fixed_point_map.factor(params, sample.cube, config, mask)
         f, damping = fixed_point_map.state_map(config), config.forward.damping
-        N = theta.get("M", jnp.eye(3))
+        N = jnp.eye(3) if theta.metric is None else theta.metric.M
 
         def size(x):
             return jnp.sqrt(jnp.sum(x * jnp.matmul(x, N)))
 
         ratios = [
             size((1 - damping) * (a - b) + damping * (f(theta, a) - f(theta, b))) / size(a - b)
-            for a, b in pairs(key, config, estimate.state, theta["mask"])
+            for a, b in pairs(key, config, estimate.state, theta.mask)
         ]
         return found, trace, jnp.stack(ratios)
 
@@ -176,7 +176,7 @@ def test_on_logits_the_divergence_falls_as_the_theorem_says(sample):
         now = jax.nn.log_softmax(config.constraint.gamma * z)
         return f(theta, z), jnp.sum(jnp.exp(last) * (last - now))
 
-    _, divergence = jax.lax.scan(advance, fixed_point_map.start_state(params, sample.cube, config), None, length=12)
+    _, divergence = jax.lax.scan(advance, fixed_point_map.initial_state(params, sample.cube, config), None, length=12)
     falls = np.asarray(divergence[1:] / divergence[:-1])
     assert (falls <= float(found.rate) ** 2 * 1.001).all()
     assert float(found.observed_rate) <= float(found.rate) ** 2 * 1.001

@@ -143,8 +143,8 @@ def test_the_learned_energy_weighs_more_against_fewer_bands(sample):
     config = Model(gradient=Energy(width=8))
     params = trained(config, sample)
     seen = (jnp.arange(sample.cube.shape[2]) % 2 == 0).astype(jnp.float32)
-    every = fixed_point_map.factor(params, sample.cube, config)["energy"]["gain"]
-    half = fixed_point_map.factor(params, sample.cube, config, bands=seen)["energy"]["gain"]
+    every = fixed_point_map.factor(params, sample.cube, config).energy.weights.gain
+    half = fixed_point_map.factor(params, sample.cube, config, bands=seen).energy.weights.gain
     np.testing.assert_allclose(half, every * sample.cube.shape[2] / jnp.sum(seen), rtol=1e-6)
     assert float(jnp.max(every)) > 0
 

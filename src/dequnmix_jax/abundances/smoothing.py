@@ -40,7 +40,7 @@ class Smoother(NamedTuple):
     strength: jax.Array
 
 
-def nothing(count: int) -> Smoother:
+def identity_smoother(count: int) -> Smoother:
     """Return the smoother that leaves `count` maps as they are."""
     return Smoother(jnp.eye(count, dtype=jnp.float32), jnp.zeros(count, jnp.float32))
 

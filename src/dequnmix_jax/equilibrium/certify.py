@@ -1,14 +1,17 @@
 """Certify the equilibrium: how fast the plain iteration must converge, from the weights alone, and how fast it does."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dequnmix_jax import mixing
 from dequnmix_jax.equilibrium import curvature, fixed_point_map, model
 from dequnmix_jax.equilibrium.config import Model, Residual, Softmax
+from dequnmix_jax.equilibrium.fixed_point_map import Factors
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.types import Params, Trace
 
 _WARM, _OVER = 150, 50
@@ -117,12 +120,13 @@ def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Arr
         Bauschke and Combettes, Convex Analysis and Monotone Operator Theory in Hilbert Spaces, 2nd ed. 2017, ch. 26;
         Lu, Freund and Nesterov, SIAM J. Optim. 28(1), 2018; Bauschke, Bolte and Teboulle, Math. Oper. Res. 42(2), 2017.
     """
-    estimate, trace = model.unmix(params, cube, config, mask=mask)
-    theta = fixed_point_map.factor(params, cube, config, mask)
-    start, state = fixed_point_map.start_state(params, cube, config), estimate.state
-    first = fixed_point_map.state_map(config)(theta, start) - start
+    model.check(params, cube, config, mask)
+    cube = mixing.wide(cube)
+    estimate, trace, factors = model.equilibrium(params, cube, config, mask=mask)
+    start, state = fixed_point_map.initial_state(params, cube, config), estimate.state
+    first = fixed_point_map.state_map(config)(factors, start) - start
     aim = config.forward.tolerance * _norm(state)
-    observed = _observed(theta, state, config)
+    observed = _observed(factors, state, config)
     nothing = jnp.full((), jnp.nan, cube.dtype)
     seen = Certificate(
         exists=jnp.asarray(False), monotonicity=nothing, lipschitz=nothing, step_limit=nothing, rate=nothing,
@@ -131,23 +135,23 @@ def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Arr
     )  # fmt: skip
     if not _provable(config):
         return seen
-    alpha, beta, least = _curvatures(theta, config)
+    alpha, beta, least = _curvatures(factors, config)
     by_entropy = isinstance(config.constraint, Softmax)
     limit, best = (1 if by_entropy else 2) / beta, _best(alpha, beta, config)
-    step, damping = theta["step"], config.forward.damping
+    step, damping = factors.step, config.forward.damping
     if by_entropy:
         step = step * damping  # the map moves logits along a line: damping is a shorter step
         rate = _rate(alpha, beta, step, config)
         exists = step <= limit
-        a, b = _reach_of_logits(theta, start, state, config, step * alpha, rate)
+        a, b = _logit_distances(factors, start, state, config, step * alpha, rate)
     else:
         rate = 1 - damping + damping * _rate(alpha, beta, step, config)
         exists = step < limit
 
         # A masked pixel goes to zero by itself; its start need not have the sum of the others.
         def reach(x: jax.Array) -> jax.Array:
-            valid = theta["mask"]
-            return _norm(x * valid, _metric(theta, config)) / jnp.sqrt(least) + _norm(x * (1 - valid))
+            valid = factors.mask
+            return _norm(x * valid, _metric(factors, config)) / jnp.sqrt(least) + _norm(x * (1 - valid))
 
         a, b = reach(first), reach(start - state)
     convex = alpha > 0
@@ -199,74 +203,76 @@ def _steps(first: jax.Array, last: jax.Array, rate: jax.Array) -> jax.Array:
     tiny = jnp.finfo(first.dtype).tiny
     fall = jnp.log(jnp.maximum(first, tiny)) - jnp.log(last)
     slope = -jnp.log(jnp.maximum(rate, tiny))
-    steps = 1 + jnp.maximum(jnp.ceil(fall / jnp.where(slope > 0, slope, 1)), 0)
+    steps = 1 + jnp.maximum(jnp.ceil(fall / positive(slope)), 0)
     return jnp.where(slope > 0, steps, jnp.where(rate >= 1, jnp.inf, jnp.nan))
 
 
-def _metric(theta: dict[str, Any], config: Model) -> jax.Array:
+def _metric(factors: Factors, config: Model) -> jax.Array:
     """Return N, (R, R), such that the map steps by N^-1 G in units of `Model.step`."""
-    if "M" in theta:
-        return theta["M"]
-    scale = theta["step"] / theta["eta"]
+    if factors.metric is not None:
+        return factors.metric.M
+    assert factors.data is not None
+    scale = factors.step / factors.eta
     if isinstance(config.constraint, Softmax):
         scale = scale * (1 + config.constraint.gamma / 2)
-    return scale * jnp.eye(theta["H"].shape[0], dtype=theta["H"].dtype)
+    return scale * jnp.eye(factors.data.H.shape[0], dtype=factors.data.H.dtype)
 
 
-def _curvatures(theta: dict[str, Any], config: Model) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _curvatures(factors: Factors, config: Model) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return alpha, beta and the least eigenvalue of N, on differences of states."""
-    H, N = theta["H"], _metric(theta, config)
+    assert factors.data is not None
+    H, N = factors.data.H, _metric(factors, config)
     h, U = curvature.data_modes(H, not config.free_brightness)
     if isinstance(config.constraint, Softmax):
-        L = jnp.minimum(curvature.largest_curvature(theta, U), theta["step"] / theta["eta"])
+        L = jnp.minimum(curvature.largest_curvature(factors, U), factors.step / factors.eta)
         alpha = 1 / N[0, 0]
         return alpha, alpha * (1 + config.constraint.gamma / 2 * L), N[0, 0]
     # H and N have the same eigenvectors.
-    n = h + jnp.mean(jnp.diagonal(N - H)) if "M" in theta else jnp.ones_like(h) * N[0, 0]
+    n = h + jnp.mean(jnp.diagonal(N - H)) if factors.metric is not None else jnp.ones_like(h) * N[0, 0]
     if config.prox is not None:
-        beta = curvature.largest_curvature(theta, jnp.eye(H.shape[0], dtype=H.dtype)) / N[0, 0]
+        beta = curvature.largest_curvature(factors, jnp.eye(H.shape[0], dtype=H.dtype)) / N[0, 0]
     else:
-        beta = curvature.largest_curvature(theta, U / jnp.sqrt(n)[None])
+        beta = curvature.largest_curvature(factors, U / jnp.sqrt(n)[None])
     # N was made no smaller than grad G; the bound over frequencies is 1 % wide.
     return jnp.min(h / n), jnp.minimum(beta, 1), jnp.min(n)
 
 
-def _reach_of_logits(
-    theta: dict[str, Any], start: jax.Array, state: jax.Array, config: Model, eta: jax.Array, rate: jax.Array
+def _logit_distances(
+    factors: Factors, start: jax.Array, state: jax.Array, config: Model, eta: jax.Array, rate: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Return (a, b) of `bound_steps` on logits: z_k - z* obeys w <- (1 - eta) w - eta (G(A_k) - G(A*)).
 
     |A_k - A*|^2 <= gamma D rate^(2 k), D the divergence of the start; with |G(A_k) - G(A*)| <= L |A_k - A*| and
     1 - eta = rate^2 the sum is at most rate^k (|w_0| + eta L (gamma D)^(1/2) / (rate (1 - rate))).
     """
-    valid, gamma = theta["mask"], config.constraint.gamma  # type: ignore[union-attr]
+    valid, gamma = factors.mask, config.constraint.gamma  # type: ignore[union-attr]
     ends = [jax.nn.log_softmax(gamma * z, axis=-1) for z in (state, start)]
     divergence = jnp.maximum(jnp.sum(valid * jnp.exp(ends[0]) * (ends[0] - ends[1])), 0)  # gamma D
-    L = curvature.largest_curvature(theta, jnp.eye(state.shape[-1], dtype=state.dtype))
+    L = curvature.largest_curvature(factors, jnp.eye(state.shape[-1], dtype=state.dtype))
     apart = L * jnp.sqrt(divergence)
     b = _norm(start - state) + eta * apart / (rate * (1 - rate))
     return eta * (apart + b), b
 
 
-def _observed(theta: dict[str, Any], state: jax.Array, config: Model) -> jax.Array:
+def _observed(factors: Factors, state: jax.Array, config: Model) -> jax.Array:
     """Return the spectral radius of the damped map's Jacobian, by power iteration on its transpose.
 
     J is self-adjoint in the inner product of N where a theorem speaks, so that J^T is in that of N^-1, in which the
     result never exceeds the certified rate. The mean over many products also holds for pairs of complex eigenvalues.
     """
     f, damping = fixed_point_map.state_map(config), config.forward.damping
-    _, pull = jax.vjp(lambda z: f(theta, z), state)
-    inverse = lapack.inverse(theta["M"]) if "M" in theta else None
+    _, pull = jax.vjp(lambda z: f(factors, z), state)
+    inverse = None if factors.metric is None else lapack.inverse(factors.metric.M)
 
     def advance(u: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
         u = (1 - damping) * u + damping * pull(u)[0]
         if config.sums_to_one:
             u = u - jnp.mean(u, axis=-1, keepdims=True)
         size = _norm(u, inverse)
-        return u / jnp.where(size > 0, size, 1), size
+        return u / positive(size), size
 
     # A chirp holds all frequencies, and is no draw.
     index = jnp.arange(state.size, dtype=state.dtype)
-    u = jnp.sin(jnp.pi * index * (index / state.size)).reshape(state.shape) * theta["mask"]
+    u = jnp.sin(jnp.pi * index * (index / state.size)).reshape(state.shape) * factors.mask
     _, sizes = lax.scan(advance, u, None, length=_WARM + _OVER)
     return jnp.exp(jnp.mean(jnp.log(jnp.maximum(sizes[_WARM:], jnp.finfo(state.dtype).tiny))))

@@ -5,7 +5,7 @@ masks and windows left out are compressions of the convolution on the infinite g
 acts within a pixel: eigenvalues of the right-hand side are bounded by those of H + S^* s S over all frequencies.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,11 @@ import numpy as np
 from jax import lax
 
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.xla import largest
+
+if TYPE_CHECKING:
+    from dequnmix_jax.equilibrium.fixed_point_map import Factors
 
 
 def spectral_bound(matrix: jax.Array) -> jax.Array:
@@ -28,7 +32,7 @@ def spectral_bound(matrix: jax.Array) -> jax.Array:
     for _ in range(4):
         power = jnp.matmul(power, power, precision=lax.Precision.HIGHEST)
     trace = jnp.trace(power, axis1=-2, axis2=-1)
-    return jnp.where(trace > 0, jnp.where(trace > 0, trace, 1) ** (1 / 16), 0) * size[..., 0, 0]
+    return jnp.where(trace > 0, positive(trace) ** (1 / 16), 0) * size[..., 0, 0]
 
 
 def frequencies(w: jax.Array) -> int:
@@ -119,17 +123,18 @@ def data_modes(H: jax.Array, sum_to_one: bool) -> tuple[jax.Array, jax.Array]:
     return jnp.maximum(h - rounding, 0), jnp.matmul(U, Q, precision=lax.Precision.HIGHEST)
 
 
-def largest_curvature(theta: dict[str, Any], U: jax.Array) -> jax.Array:
+def largest_curvature(factors: "Factors", U: jax.Array) -> jax.Array:
     """Bound the largest eigenvalue of U^T grad G U over all states, images and frequencies.
 
     Args:
-        theta: of `fixed_point_map.factor`.
+        factors: from `fixed_point_map.factor`, with the data term.
         U: (R, k), the directions and their units.
     """
-    H = _congruent(theta["H"], U.T)
-    if "energy" not in theta:
+    assert factors.data is not None
+    H = _congruent(factors.data.H, U.T)
+    if factors.energy is None:
         return lapack.eigh(H)[0][-1]
-    w, gain = theta["energy"]["filters"], theta["energy"]["gain"]
+    w, gain = factors.energy.weights.filters, factors.energy.weights.gain
     points = max(_POINTS, 16 * max(w.shape[:2]))
     two = jnp.eye(2, dtype=H.dtype)
     learned = _congruent(symbol_gram(w, points, gain), jnp.kron(two, U.T)[None, None])

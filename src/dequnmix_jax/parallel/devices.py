@@ -15,7 +15,6 @@ from dequnmix_jax.checks import Array, InputError, check_cube, check_kind, check
 from dequnmix_jax.equilibrium import fixed_point_map, model, scene_statistics
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.ops.xla import alongside
-from dequnmix_jax.solvers.implicit import fixed_point
 from dequnmix_jax.types import Estimate, Params, Trace
 
 _LANE = "scenes of a device"
@@ -124,8 +123,8 @@ def unmix_in_strips(
         params = alongside(params, cube)
         cube = jnp.where(mask[..., None], cube, 0)
         pixels = lax.psum(jnp.sum(mask.astype(cube.dtype)), name)
-        energy = lax.psum(jnp.sum(jnp.square(cube)), name) / (jnp.maximum(pixels, 1) * cube.shape[-1])
-        scale = jnp.where(energy > 0, jnp.sqrt(jnp.where(energy > 0, energy, 1)), 1)
+        squares = lax.psum(jnp.sum(jnp.square(cube)), name)
+        scale = scene_statistics.unit_of_sums(squares, pixels, cube.shape[-1])
         near, seen = _with_halo(cube, halo, name, mesh.size), _with_halo(mask, halo, name, mesh.size)
         core = jnp.zeros(seen.shape, bool).at[halo : halo + rows].set(True)
         pools = None
@@ -133,9 +132,9 @@ def unmix_in_strips(
             total, highest = scene_statistics.pool_tile(params, near, seen, core, scale)
             # A maximum over devices by gathering, because pmax has no derivative.
             pools = lax.psum(total, name) / jnp.maximum(pixels, 1), jnp.max(lax.all_gather(highest, name), axis=0)
-        theta = fixed_point_map.factor(params, near, config, seen, whole=scene_statistics.Scenewide(scale, pools))
-        start = alongside(fixed_point_map.start_state(params, near, config), near)
-        state, trace = fixed_point(fixed_point_map.state_map(config), config.forward, config.backward, theta, start)
+        whole = scene_statistics.Scenewide(scale, pools)
+        initial = alongside(fixed_point_map.initial_state(params, near, config), near)
+        state, trace, _ = fixed_point_map.solve_map(params, near, config, initial=initial, mask=seen, whole=whole)
         return state[halo : halo + rows], jax.tree.map(lambda x: x[None], trace)
 
     maps = P(name)

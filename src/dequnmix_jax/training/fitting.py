@@ -103,7 +103,7 @@ def begin(
     return FitState(
         params=params,
         moments=_ADAM.init(params),
-        equilibrium=fixed_point_map.start_state(params, cube, config),
+        equilibrium=fixed_point_map.initial_state(params, cube, config),
         key=rest,
         step=jnp.asarray(0, jnp.int32),
         best=jnp.asarray(jnp.inf, cube.dtype),
@@ -162,7 +162,7 @@ def advance(
         if training.probes > 0:
             shape = (training.probes, *state.equilibrium.shape)
             probes = jax.random.normal(jax.random.fold_in(draw, 1), shape, state.equilibrium.dtype)
-        start = state.equilibrium if training.warm_start else fixed_point_map.start_state(state.params, cube, config)
+        start = state.equilibrium if training.warm_start else fixed_point_map.initial_state(state.params, cube, config)
         (value, extra), gradient = jax.value_and_grad(objective, has_aux=True)(
             state.params, cube, config, weights, initial=start, mask=mask, held=held, probes=probes,
             tolerance=_tolerance(config, training, state.step), **({} if whole is None else {"whole": whole}),

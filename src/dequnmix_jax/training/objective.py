@@ -12,8 +12,8 @@ from dequnmix_jax.endmembers import noise
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide
+from dequnmix_jax.ops.guards import positive, unit_rows
 from dequnmix_jax.ops.xla import largest
-from dequnmix_jax.solvers.implicit import fixed_point
 from dequnmix_jax.training.config import Rates
 from dequnmix_jax.types import Estimate, Params
 
@@ -60,16 +60,14 @@ def loss(
     check_cube(cube)
     check_mask(mask, cube)
     cube = mixing.wide(cube)
-    start = fixed_point_map.start_state(params, cube, config) if initial is None else initial
-    seen = None if held is None else (~held).astype(cube.dtype)
-    theta = fixed_point_map.factor(params, cube, config, mask, seen, whole)
-    state, trace = fixed_point(
-        fixed_point_map.state_map(config), config.forward, config.backward, theta, start, tolerance
+    bands = None if held is None else (~held).astype(cube.dtype)
+    estimate, trace, factors = model.equilibrium(
+        params, cube, config, initial=initial, mask=mask, whole=whole, bands=bands, tolerance=tolerance
     )
-    estimate = model.read_state(params, state, cube, config, mask, whole)
+    state = estimate.state
     total, parts = misfit(estimate, cube, rates, mask=mask, held=held)
     if probes is not None:
-        total = total + rates.jacobian * jacobian_penalty(theta, lax.stop_gradient(state), config, probes)
+        total = total + rates.jacobian * jacobian_penalty(factors, lax.stop_gradient(state), config, probes)
     return total, parts | {"trace": trace, "state": state}
 
 
@@ -95,7 +93,7 @@ def misfit(
     angle = jnp.sum(jnp.where(valid, metrics.spectral_angle(target, rebuilt), 0)) / pixels
     error = jnp.sum(jnp.square(rebuilt - target)) / (pixels * jnp.sum(judged))
     peak = largest(jnp.abs(clean))
-    total = angle + rates.error * error / jnp.square(jnp.where(peak > 0, peak, 1))
+    total = angle + rates.error * error / jnp.square(positive(peak))
     return total + rates.spread * spread(estimate.endmembers), {"angle": angle, "error": error}
 
 
@@ -106,8 +104,7 @@ def spread(endmembers: jax.Array) -> jax.Array:
     the spectra are similar, as the first term of the loss is one. A determinant has no lower bound: on five similar
     minerals its logarithm drew the spectra into one.
     """
-    norms = jnp.sqrt(jnp.sum(jnp.square(endmembers), axis=1, keepdims=True))
-    U = endmembers / jnp.where(norms > 0, norms, 1)
+    U = unit_rows(endmembers)
     square = jnp.mean(jnp.sum(jnp.square(U - jnp.mean(U, axis=0, keepdims=True)), axis=1))
     # Equal spectra differ by rounding: there the root has no derivative, and gets 0.
     apart = square > jnp.finfo(square.dtype).eps ** 2
@@ -128,17 +125,17 @@ def reach(cube: jax.Array, endmembers: jax.Array, mask: jax.Array | None = None)
     unexplained = jnp.sqrt(noise.unexplained(cube, count, mask=mask))
     shift = unexplained * (1 - jnp.sqrt(1 - noise.variability(cube, count, mask=mask)))
     size = spread(endmembers)
-    return shift / jnp.where(size > 0, size, 1)
+    return shift / positive(size)
 
 
-def jacobian_penalty(theta: dict[str, Any], state: jax.Array, config: Model, probes: jax.Array) -> jax.Array:
+def jacobian_penalty(factors: fixed_point_map.Factors, state: jax.Array, config: Model, probes: jax.Array) -> jax.Array:
     """Estimate |J|_F^2 / size, the mean square of the singular values of the map's Jacobian at a state.
 
-    |J|_F^2 = E |J^T v|^2 for standard normal v (Hutchinson 1989), averaged over the probes; differentiable in theta.
+    |J|_F^2 = E |J^T v|^2 for standard normal v (Hutchinson 1989), averaged over the probes; differentiable.
     The projection's own derivative counts as that of the face on which a pixel lies.
 
     Reference:
         Bai, Koltun and Kolter, Stabilizing equilibrium models by Jacobian regularization, ICML 2021.
     """
-    _, pull = jax.vjp(lambda z: fixed_point_map.state_map(config)(theta, z), state)
+    _, pull = jax.vjp(lambda z: fixed_point_map.state_map(config)(factors, z), state)
     return jnp.mean(lax.map(lambda v: jnp.mean(jnp.square(pull(v)[0])), probes))

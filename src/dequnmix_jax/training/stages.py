@@ -45,9 +45,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dequnmix_jax.abundances.smoothing import Smoother, nothing, smooth_linearly, smoother
+from dequnmix_jax.abundances.smoothing import Smoother, identity_smoother, smooth_linearly, smoother
 from dequnmix_jax.endmembers import noise
-from dequnmix_jax.equilibrium import fixed_point_map, model
+from dequnmix_jax.equilibrium import model
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.model import reconstruct
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, unit
@@ -141,8 +141,7 @@ def judge(
     def one(entry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         late, use, held = entry
         params = jax.tree.map(lambda a, b: jnp.where(late, b, a), before, after)
-        start = fixed_point_map.start_state(params, cube, config)
-        found, _ = model.equilibrium(params, cube, config, start, valid, whole, use)
+        found = model.equilibrium(params, cube, config, mask=valid, whole=whole, bands=use).estimate
         residual = jnp.where(valid[..., None], cube - reconstruct(found), 0)
         left = jnp.matmul(jnp.square(residual), held * weight, precision="highest") / jnp.sum(held)
         return found.abundances, left, nugget(residual, valid), jnp.sum(jnp.square(found.brightness))
@@ -204,7 +203,7 @@ def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Arr
     most = jnp.maximum(nugget(jnp.where(valid[..., None], maps.whole, 0), valid) - jnp.sum(jnp.square(D)) / pixels, 0)
     gain = _standard_errors(fell + jnp.minimum(errors, most) * taken, valid)
     kept = (gain > NEEDED) & jnp.any(found.strength > 0)
-    none = nothing(count)
+    none = identity_smoother(count)
     stands = Smoother(*(jnp.where(kept, a, b.astype(dtype)) for a, b in zip(found, none, strict=True)))
     unknown = jnp.asarray(jnp.nan, dtype)
     return Verdict(jnp.stack([gain, gain]), jnp.stack([unknown, unknown]), unknown, kept), stands
@@ -283,8 +282,8 @@ def finish(
     if training is None or not training.judged:
         if not config.smooths:
             return state.params, None
-        estimate, _ = model.equilibrium(state.params, cube, config, state.equilibrium, mask, whole)
-        return state.params | {"prior": smoother(estimate.abundances, mask=mask)._asdict()}, None
+        last = model.equilibrium(state.params, cube, config, initial=state.equilibrium, mask=mask, whole=whole)
+        return state.params | {"prior": smoother(last.estimate.abundances, mask=mask)._asdict()}, None
     rest = (valid, state.aside, whole)
     verdict, base = state.verdict, state.initial | {"endmembers": state.params["endmembers"]}
     if len(training.phases) == 1:  # both moved at once, or one of them alone
