@@ -363,8 +363,8 @@ mixing: mixing::normalising_splits_and_stays_finite_without_light
 - brightness = jnp.where(mask, brightness, 0.0)
 + brightness = jnp.where(mask, brightness, 1.0)
 mixing: mixing::unit_maximum_is_safe_and_blind_to_scale
-- E / jnp.where(top > 0.0, top, 1.0)
-+ E / top
+- return E / positive(
++ return E / jnp.abs(
 abundances/least_squares: abundances/least_squares::the_weight_of_a_soft_sum_is_in_units_of_the_valid_pixels
 - if mask is None else jnp.maximum(jnp.sum(mask.astype(Y.dtype)), 1)
 + if mask is None else mask.size
@@ -397,8 +397,8 @@ abundances/exact::blocks_and_repair
 - least = jnp.min(share, axis=0)
 + least = jnp.max(share, axis=0)
 abundances/active_set: abundances/exact::a_dependent_column_takes_no_part
-- jnp.where((length <= small[k])[None], 0.0, a / _not_zero(length)[None])
-+ a / _not_zero(length)[None]
+- jnp.where((length <= small[k])[None], 0.0, a / nonzero(length)[None])
++ a / nonzero(length)[None]
 abundances/active_set: abundances/exact
 - jnp.where(rows == pivot[None], 1.0 - jnp.sum(z, axis=0)[None], z)
 + jnp.where(rows == pivot[None], jnp.sum(z, axis=0)[None], z)
@@ -535,7 +535,7 @@ endmembers/pure_pixel: endmembers/extreme::pure_pixels_are_found_among_duplicate
 - rest = _farthest(x - x[first][None], lit, count - 1)
 + rest = _farthest(x, lit, count - 1)
 endmembers/pure_pixel: endmembers/extreme::pure_pixels_are_found_among_duplicates_dark_and_masked_ones
-- u = x[point] / jnp.where(length > 0, length, 1)
+- u = x[point] / positive(length)
 + u = x[point]
 endmembers/pure_pixel: endmembers/extreme::no_exchange_of_a_pixel_makes_the_simplex_of_nfindr_larger
 - chosen.at[jnp.mod(best, R)].set(best // R)
@@ -566,8 +566,8 @@ endmembers/noise: endmembers/noise::the_signal_subspace_holds_the_endmembers_and
 - kept = energies > 2 * jnp.matmul(noise
 + kept = energies > 0.5 * jnp.matmul(noise
 endmembers/noise: endmembers/noise::the_unexplained_energy_is_the_squared_sine_to_the_best_subspace
-- return jnp.sum(energies[count:]) / jnp.where(total > 0, total, 1)
-+ return jnp.sum(energies[count - 1 :]) / jnp.where(total > 0, total, 1)
+- return jnp.sum(energies[count:]) / positive(total)
++ return jnp.sum(energies[count - 1 :]) / positive(total)
 endmembers/noise: endmembers/noise::variability_is_zero_where_the_linear_model_holds_and_large_where_it_does_not
 - return jnp.where(jnp.isnan(share), 1, jnp.clip(share, 0, 1))
 + return jnp.where(jnp.isnan(share), 1, 1 - jnp.clip(share, 0, 1))

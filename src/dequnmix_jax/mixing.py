@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.xla import largest
 
 _NETWORK_UP_TO = 32
@@ -279,4 +280,4 @@ def scale_to_unit_maximum(endmembers: Array) -> jax.Array:
     check_endmembers(endmembers)
     E = jnp.asarray(endmembers)
     top = largest(E, -1)[:, None]
-    return E / jnp.where(top > 0.0, top, 1.0)
+    return E / positive(top)

@@ -55,7 +55,7 @@ def test_the_bounds_of_the_learned_part_hold_on_the_image_itself(shape, kernel):
     """
     raw = energy.init_energy(jax.random.key(kernel), kernel, 3, 8, 0.0)
     weights = energy.energy_weights(raw | {"gain": jax.random.uniform(jax.random.key(1), (8,))})
-    linear = weights | {"scale": jnp.full(8, 1e6)}
+    linear = weights._replace(scale=jnp.full(8, 1e6))
     whole = jnp.ones((*shape, 1))
     for mask in (whole, whole.at[: shape[0] // 2, 1].set(0)):
 

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dequnmix_jax.ops.guards import nonzero
+
 _DUAL = 1.0
 """Roundings (eps) by which a gradient of unit columns and a unit target may look like descent and not be. Measured on
 DC1 at 30 dB, float32, against scipy: 16 errs by up to 1.4e-4 in a coefficient, 4, 1 and 0 by 1.3e-6."""
@@ -49,7 +51,7 @@ def active_set(points: jax.Array, targets: jax.Array, sum_to_one: bool) -> jax.A
             M, y = jnp.broadcast_to(P[:, :, None], (*P.shape, N)), t
             z, r = least_squares(M, y, inside)
         scale = jnp.sqrt(jnp.sum(M * M, axis=0)) * jnp.sqrt(jnp.sum(y * y, axis=0))[None]
-        return z, jnp.sum(M * r[:, None, :], axis=0) / _not_zero(scale)
+        return z, jnp.sum(M * r[:, None, :], axis=0) / nonzero(scale)
 
     def unfinished(carry):  # type: ignore[no-untyped-def]
         *_, busy, step = carry
@@ -61,7 +63,7 @@ def active_set(points: jax.Array, targets: jax.Array, sum_to_one: bool) -> jax.A
         wrong = inside & (z <= 0.0)
         stop = wrong.any(axis=0)
         # Not feasible: go from x towards z as far as the first coefficient that reaches zero; its point leaves.
-        share = jnp.where(wrong, x / _not_zero(x - z), jnp.inf)
+        share = jnp.where(wrong, x / nonzero(x - z), jnp.inf)
         least = jnp.min(share, axis=0)
         # By its place as well: a share is computed anew for every use, and may not equal the least of its own copies.
         leave = wrong & ((share <= least[None]) | (rows == jnp.argmin(share, axis=0)[None])) & stop[None]
@@ -109,7 +111,7 @@ def least_squares(M: jax.Array, y: jax.Array, inside: jax.Array) -> tuple[jax.Ar
     def orthogonalise(A, k):  # type: ignore[no-untyped-def]
         a = lax.dynamic_index_in_dim(A, k, axis=1, keepdims=False)
         length = jnp.sqrt(jnp.sum(a * a, axis=0))
-        q = jnp.where((length <= small[k])[None], 0.0, a / _not_zero(length)[None])
+        q = jnp.where((length <= small[k])[None], 0.0, a / nonzero(length)[None])
         row = jnp.sum(q[:, None, :] * A, axis=0)
         return A - q[:, None, :] * row[None], row
 
@@ -117,14 +119,10 @@ def least_squares(M: jax.Array, y: jax.Array, inside: jax.Array) -> tuple[jax.Ar
         k, row = k_row
         pivot = lax.dynamic_index_in_dim(row, k, axis=0, keepdims=False)
         rest = row[R] - jnp.sum(row[:R] * z, axis=0)
-        return z.at[k].set(jnp.where(pivot <= 0.0, 0.0, rest / _not_zero(pivot))), None
+        return z.at[k].set(jnp.where(pivot <= 0.0, 0.0, rest / nonzero(pivot))), None
 
     order = jnp.arange(R)
     A = jnp.concatenate([jnp.where(inside[None], M, 0.0), y[:, None, :]], axis=1)
     A, rows = lax.scan(orthogonalise, A, order)
     z, _ = lax.scan(substitute, jnp.zeros_like(rows[:, 0]), (order, rows), reverse=True)
     return z, A[:, R]
-
-
-def _not_zero(x: jax.Array) -> jax.Array:
-    return jnp.where(x == 0.0, 1.0, x)

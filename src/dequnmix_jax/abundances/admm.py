@@ -16,6 +16,7 @@ from jax import lax
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import nonzero
 from dequnmix_jax.solvers.config import Adjoint
 from dequnmix_jax.solvers.implicit import adjoint_trace
 from dequnmix_jax.types import Trace
@@ -139,7 +140,7 @@ def _search(prior: Prior, solver: Admm, problem: Problem) -> tuple[_State, jax.A
     F = problem.target
     values, basis = lapack.eigh(problem.gram)
     size = _length(F)
-    size = jnp.where(size == 0.0, 1.0, size)
+    size = nonzero(size)
 
     def solve(target: jax.Array, weight: jax.Array) -> jax.Array:
         return data_step(basis, 1.0 / (values + weight), target, prior.sum_to_one)
@@ -149,7 +150,7 @@ def _search(prior: Prior, solver: Admm, problem: Problem) -> tuple[_State, jax.A
         new, X = _advance(prior, problem, solve, mu, state)
         scale = _length(X, *new.copies)
         primal = _length(*(a - b for a, b in zip(new.duals, state.duals, strict=True)))
-        primal = primal / jnp.where(scale == 0.0, 1.0, scale)
+        primal = primal / nonzero(scale)
         price = jnp.maximum(mu * _length(*new.duals), _FLOOR * size)
         dual = mu * _length(*(a - b for a, b in zip(new.copies, state.copies, strict=True))) / price
         turn = (steps % _EVERY == _EVERY - 1) & (steps < solver.max_steps // 2)
@@ -200,7 +201,7 @@ def shrink(v: jax.Array, by: jax.Array | float) -> jax.Array:
 def shrink_length(v: jax.Array, by: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
     """Return the minimiser of by |x|_2 + |x - v|^2 / 2, vectors along `axis`."""
     square = jnp.sum(v * v, axis=axis, keepdims=True)
-    length = jnp.sqrt(jnp.where(square == 0.0, 1.0, square))  # the derivative of the root at 0 is infinite
+    length = jnp.sqrt(nonzero(square))  # the derivative of the root at 0 is infinite
     return v * jnp.where(square == 0.0, 0.0, jax.nn.relu(length - by) / length)
 
 

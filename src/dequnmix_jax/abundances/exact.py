@@ -14,6 +14,7 @@ from jax import lax
 
 from dequnmix_jax.abundances import enumeration, pivoting
 from dequnmix_jax.abundances.active_set import active_set
+from dequnmix_jax.ops.guards import nonzero
 from dequnmix_jax.ops.xla import most, total
 
 _INSIDE, _OUTSIDE = 16.0, 6.0
@@ -53,7 +54,7 @@ def solve(Y: jax.Array, origin: jax.Array | None, Q: jax.Array, points: jax.Arra
         if sum_to_one:
             return t, jnp.ones_like(t[:1])
         length = jnp.sqrt(total(t * t))[None]
-        length = jnp.where(length == 0.0, 1.0, length)
+        length = nonzero(length)
         return t / length, length
 
     def one_block(carry: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:

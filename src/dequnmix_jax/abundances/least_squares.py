@@ -27,6 +27,7 @@ from dequnmix_jax.mixing import (
     wide,
 )
 from dequnmix_jax.ops import lapack, small_systems
+from dequnmix_jax.ops.guards import nonzero, row_lengths
 
 SLACK = 0.3
 """The usual weight of the sum in `soft_nnls`: the size of the materials' own variability over the spread of s."""
@@ -178,12 +179,12 @@ def kkt_residual(
     if sum_to_one:
         m = jnp.mean(E, axis=0)
         Y, E = Y - m[None, None, :], E - m[None, :]
-        D = jnp.max(_length(E))
-        scale = _not_zero(D * jnp.maximum(D, _length(Y)))
+        D = jnp.max(row_lengths(E))
+        scale = nonzero(D * jnp.maximum(D, row_lengths(Y)))
         g = -correlate(Y - jnp.matmul(x, E, precision="highest"), E) / scale
         residual = jnp.max(jnp.abs(x - project_simplex(x - g)), axis=-1)
     else:
-        n, u = _not_zero(_length(E)[:, 0]), _not_zero(_length(Y))
+        n, u = nonzero(row_lengths(E)[:, 0]), nonzero(row_lengths(Y))
         g = -correlate(Y - jnp.matmul(x, E, precision="highest"), E / n[:, None]) / u
         x = x * n[None, None, :] / u
         residual = jnp.max(jnp.abs(x - project_cone(x - g)), axis=-1)
@@ -215,18 +216,10 @@ def finish(x: jax.Array, cube: Array, mask: Array | None) -> jax.Array:
     return x if mask is None else jnp.where(mask[..., None], x, 0.0)
 
 
-def _length(x: jax.Array) -> jax.Array:
-    return jnp.sqrt(jnp.sum(x * x, axis=-1, keepdims=True))
-
-
-def _not_zero(x: jax.Array) -> jax.Array:
-    return jnp.where(x == 0.0, 1.0, x)
-
-
 @jax.custom_jvp
 def _nnls(Y: jax.Array, E: jax.Array) -> jax.Array:
     """Return the NNLS coefficients (N, R) of pixels (N, B)."""
-    n = _not_zero(_length(E))
+    n = nonzero(row_lengths(E))
     Q, T = lapack.qr((E / n).T)
     return solve(Y, None, Q, T.T, sum_to_one=False) / n.T
 
@@ -236,7 +229,7 @@ def _nnls_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -
     (Y, E), (dY, dE) = primals, tangents
     x = _nnls(Y, E)
     inside = x > 0.0
-    n = _not_zero(_length(E))[:, 0]
+    n = nonzero(row_lengths(E))[:, 0]
     g = _gradient_change(Y, E, x, dY, dE) / n[None, :]
     return x, small_systems.solve_on_faces(gram(E / n[:, None]), inside, g) / n[None, :]
 
@@ -250,7 +243,7 @@ def _fcls(Y: jax.Array, E: jax.Array) -> jax.Array:
     if E.shape[0] == 1:
         return jnp.where(jnp.isnan(Y).any(axis=-1, keepdims=True), jnp.nan, jnp.ones((Y.shape[0], 1), Y.dtype))
     m = jnp.mean(E, axis=0, keepdims=True)
-    D = _not_zero(jnp.max(_length(E - m)))
+    D = nonzero(jnp.max(row_lengths(E - m)))
     Q, T = lapack.qr(((E - m) / D).T)
     return solve(Y, m[0], Q / D, T.T, sum_to_one=True)
 
@@ -265,12 +258,12 @@ def _fcls_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -
     m = jnp.mean(E, axis=0, keepdims=True)
     C = E - m
     G = gram(C)
-    k = _not_zero(jnp.max(jnp.diagonal(G)))
+    k = nonzero(jnp.max(jnp.diagonal(G)))
     G = G / k + 1.0
     g = _gradient_change(Y - m, C, a, dY, dE) / k
     u = small_systems.solve_on_faces(G, inside, g)
     v = small_systems.solve_on_faces(G, inside, jnp.ones_like(g))
-    return a, u - v * (jnp.sum(u, axis=-1, keepdims=True) / _not_zero(jnp.sum(v, axis=-1, keepdims=True)))
+    return a, u - v * (jnp.sum(u, axis=-1, keepdims=True) / nonzero(jnp.sum(v, axis=-1, keepdims=True)))
 
 
 def _gradient_change(Y: jax.Array, E: jax.Array, x: jax.Array, dY: jax.Array, dE: jax.Array) -> jax.Array:

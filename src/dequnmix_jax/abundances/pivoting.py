@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dequnmix_jax.ops.guards import nonzero
 from dequnmix_jax.ops.xla import computed, least, least_where, most, total
 
 _FULL_UP_TO = 16
@@ -137,4 +138,4 @@ def refine(A: jax.Array, inside: jax.Array, g: jax.Array, sum_to_one: bool) -> j
         return u
     v = jnp.where(inside, -total(A * inside.astype(g.dtype)[:, None]), 0.0)
     sv = total(v)
-    return u - v * (total(u) / jnp.where(sv == 0.0, 1.0, sv))[None]
+    return u - v * (total(u) / nonzero(sv))[None]

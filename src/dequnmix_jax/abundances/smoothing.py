@@ -17,6 +17,7 @@ from jax import lax
 from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_kind, check_mask
 from dequnmix_jax.mixing import project_simplex, wide
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import positive
 
 FEWEST = 100
 """Pairs of pixels three apart below which a covariance is not known well enough, and nothing is smoothed."""
@@ -137,7 +138,7 @@ def _found(A: jax.Array, valid: jax.Array) -> Smoother:
     farther, pairs = _semivariance(A, valid, 3)
     # Along the sum of the maps, which is 1 everywhere, nothing differs: a floor keeps it out of the way.
     size = jnp.trace(near) / count
-    values, vectors = lapack.eigh(near + 1e-4 * jnp.where(size > 0, size, 1) * jnp.eye(count, dtype=A.dtype))
+    values, vectors = lapack.eigh(near + 1e-4 * positive(size) * jnp.eye(count, dtype=A.dtype))
     white = vectors / jnp.sqrt(jnp.maximum(values, jnp.finfo(A.dtype).tiny))[None]
     errors = 3 * near - 3 * far + farther
     turned = jnp.matmul(jnp.matmul(white.T, errors, precision="highest"), white, precision="highest")
@@ -145,7 +146,7 @@ def _found(A: jax.Array, valid: jax.Array) -> Smoother:
     V = jnp.matmul(white, rotation, precision="highest")
     V = V / jnp.sqrt(jnp.sum(jnp.square(V), axis=0))[None]
     variance = jnp.trace(whole)
-    known = jnp.clip(2 - 4 * jnp.trace(errors) / jnp.where(variance > 0, variance, 1), 0, 1)
+    known = jnp.clip(2 - 4 * jnp.trace(errors) / positive(variance), 0, 1)
     rho = jnp.clip(shares, 0, _LARGEST)
     strength = jnp.where((pairs >= FEWEST) & (variance > 0), known * rho / (4 * (1 - rho)), 0)
     fine = jnp.all(jnp.isfinite(V)) & jnp.all(jnp.isfinite(strength))

@@ -12,6 +12,7 @@ from dequnmix_jax.abundances.admm import Admm, Prior, Problem, minimise
 from dequnmix_jax.abundances.least_squares import check_problem
 from dequnmix_jax.checks import Array, InputError, check_kind, concrete
 from dequnmix_jax.mixing import correlate, gram, wide
+from dequnmix_jax.ops.guards import nonzero
 from dequnmix_jax.types import Trace
 
 __all__ = ["Admm", "collaborative_sunsal", "sunsal", "sunsal_tv"]
@@ -162,7 +163,7 @@ def _run(
     G, F = gram(E), correlate(Y, E)
     # In units of the mean squared length L of an endmember, so that the penalty has none.
     L = jnp.mean(jnp.diagonal(G))
-    L = jnp.where(L == 0.0, 1.0, L)
+    L = nonzero(L)
     by, tv = (None if w is None else jnp.asarray(w, F.dtype) / L for w in (weight, variation))
     assert by is not None
     U, trace = minimise(prior, solver, Problem(G / L, F / L, valid, by, tv))

@@ -18,21 +18,17 @@ def positive(x: jax.Array) -> jax.Array:
     return jnp.where(x > 0, x, 1)
 
 
-def divide(p: jax.Array, q: jax.Array) -> jax.Array:
+def divide(p: jax.Array | float, q: jax.Array) -> jax.Array:
     """Return p / q, and 0 where q is 0."""
     return jnp.where(q == 0, 0, p / nonzero(q))
 
 
-def root(x: jax.Array) -> jax.Array:
-    """Return the square root of x where x > 0, and 0 elsewhere with derivative 0."""
-    return jnp.where(x > 0, jnp.sqrt(positive(x)), 0)
-
-
-def lengths(x: jax.Array) -> jax.Array:
+def row_lengths(x: jax.Array) -> jax.Array:
     """Return the Euclidean length of each row (..., B) of x, as (..., 1)."""
-    return jnp.sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True))
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return jnp.where(square == 0, 0, jnp.sqrt(nonzero(square)))  # the root has no derivative at 0
 
 
 def unit_rows(x: jax.Array) -> jax.Array:
     """Divide each row (..., B) by its Euclidean length; a row of zeros stays as it is."""
-    return x / nonzero(lengths(x))
+    return x / nonzero(row_lengths(x))

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
 
+from dequnmix_jax.ops.guards import divide
+
 Decomposition = Callable[[jax.Array], tuple[jax.Array, ...]]
 Rule = Callable[[tuple[jax.Array, ...], jax.Array, jax.Array], tuple[jax.Array, ...]]
 
@@ -57,7 +59,7 @@ def _eigh_rule(found: tuple[jax.Array, ...], _: jax.Array, change: jax.Array) ->
     values, V = found
     turned = _product(V.T, (change + change.T) / 2, V)
     gap = values[None, :] - values[:, None]
-    shares = jnp.where(gap == 0, 0, 1 / jnp.where(gap == 0, 1, gap))  # as jax: 0 where eigenvalues meet
+    shares = divide(1, gap)  # as jax: 0 where eigenvalues meet
     return jnp.diagonal(turned), _product(V, shares * turned)
 
 
