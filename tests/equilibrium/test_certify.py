@@ -65,10 +65,10 @@ def test_the_bounds_of_the_learned_part_hold_on_the_image_itself(shape, kernel):
 
         x = jax.lax.fori_loop(0, 400, apply, jax.random.normal(jax.random.key(2), (*shape, 3)) * mask)
         true = float(jnp.linalg.norm(energy.energy_gradient(x, jnp.zeros((*shape, 8)), linear, mask, mask)))
-        tight = float(curvature.largest_curvature({"H": jnp.zeros((3, 3)), "energy": weights}, jnp.eye(3)))
+        tight = float(curvature.largest_curvature(jnp.zeros((3, 3)), weights, jnp.eye(3)))
         bound = float(energy.energy_bound(weights))
         assert true <= tight * 1.0001 <= 1.05 * bound
-        assert bound <= float(jnp.max(weights["gain"]))
+        assert bound <= float(jnp.max(weights.gain))
         if shape == (24, 24):
             assert tight <= (1.05 if kernel < 5 else 1.1) * true
             assert bound <= (1.2 if kernel < 5 else 1.3) * true

@@ -124,7 +124,7 @@ def test_the_bound_of_an_energy_has_a_finite_derivative_at_tiny_gains():
     weights = equilibrium_energy.energy_weights(equilibrium_energy.init_energy(jax.random.key(0), 3, 3, 4, 0.0))
     for gain in (0.0, 1e-30, 1e-6, 1.0):
         at = jnp.asarray([gain, 0.0, 0.0, gain])
-        value, slope = jax.value_and_grad(lambda s: equilibrium_energy.energy_bound(weights | {"gain": s}))(at)
+        value, slope = jax.value_and_grad(lambda s: equilibrium_energy.energy_bound(weights._replace(gain=s)))(at)
         assert np.isfinite(slope).all() and float(value) <= gain
 
 

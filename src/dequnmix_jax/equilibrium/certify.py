@@ -224,17 +224,23 @@ def _curvatures(factors: Factors, config: Model) -> tuple[jax.Array, jax.Array, 
     H, N = factors.data.H, _metric(factors, config)
     h, U = curvature.data_modes(H, not config.free_brightness)
     if isinstance(config.constraint, Softmax):
-        L = jnp.minimum(curvature.largest_curvature(factors, U), factors.step / factors.eta)
+        L = jnp.minimum(_largest_curvature(factors, U), factors.step / factors.eta)
         alpha = 1 / N[0, 0]
         return alpha, alpha * (1 + config.constraint.gamma / 2 * L), N[0, 0]
     # H and N have the same eigenvectors.
     n = h + jnp.mean(jnp.diagonal(N - H)) if factors.metric is not None else jnp.ones_like(h) * N[0, 0]
     if config.prox is not None:
-        beta = curvature.largest_curvature(factors, jnp.eye(H.shape[0], dtype=H.dtype)) / N[0, 0]
+        beta = _largest_curvature(factors, jnp.eye(H.shape[0], dtype=H.dtype)) / N[0, 0]
     else:
-        beta = curvature.largest_curvature(factors, U / jnp.sqrt(n)[None])
+        beta = _largest_curvature(factors, U / jnp.sqrt(n)[None])
     # N was made no smaller than grad G; the bound over frequencies is 1 % wide.
     return jnp.min(h / n), jnp.minimum(beta, 1), jnp.min(n)
+
+
+def _largest_curvature(factors: Factors, U: jax.Array) -> jax.Array:
+    assert factors.data is not None
+    weights = None if factors.energy is None else factors.energy.weights
+    return curvature.largest_curvature(factors.data.H, weights, U)
 
 
 def _logit_distances(
@@ -248,7 +254,7 @@ def _logit_distances(
     valid, gamma = factors.mask, config.constraint.gamma  # type: ignore[union-attr]
     ends = [jax.nn.log_softmax(gamma * z, axis=-1) for z in (state, start)]
     divergence = jnp.maximum(jnp.sum(valid * jnp.exp(ends[0]) * (ends[0] - ends[1])), 0)  # gamma D
-    L = curvature.largest_curvature(factors, jnp.eye(state.shape[-1], dtype=state.dtype))
+    L = _largest_curvature(factors, jnp.eye(state.shape[-1], dtype=state.dtype))
     apart = L * jnp.sqrt(divergence)
     b = _norm(start - state) + eta * apart / (rate * (1 - rate))
     return eta * (apart + b), b

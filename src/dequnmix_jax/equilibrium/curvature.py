@@ -17,7 +17,7 @@ from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.xla import largest
 
 if TYPE_CHECKING:
-    from dequnmix_jax.equilibrium.fixed_point_map import Factors
+    from dequnmix_jax.equilibrium.energy import EnergyWeights
 
 
 def spectral_bound(matrix: jax.Array) -> jax.Array:
@@ -123,18 +123,18 @@ def data_modes(H: jax.Array, sum_to_one: bool) -> tuple[jax.Array, jax.Array]:
     return jnp.maximum(h - rounding, 0), jnp.matmul(U, Q, precision=lax.Precision.HIGHEST)
 
 
-def largest_curvature(factors: "Factors", U: jax.Array) -> jax.Array:
+def largest_curvature(H: jax.Array, weights: "EnergyWeights | None", U: jax.Array) -> jax.Array:
     """Bound the largest eigenvalue of U^T grad G U over all states, images and frequencies.
 
     Args:
-        factors: from `fixed_point_map.factor`, with the data term.
+        H: (R, R), of the data term.
+        weights: of the learned energy; None without one.
         U: (R, k), the directions and their units.
     """
-    assert factors.data is not None
-    H = _congruent(factors.data.H, U.T)
-    if factors.energy is None:
+    H = _congruent(H, U.T)
+    if weights is None:
         return lapack.eigh(H)[0][-1]
-    w, gain = factors.energy.weights.filters, factors.energy.weights.gain
+    w, gain = weights.filters, weights.gain
     points = max(_POINTS, 16 * max(w.shape[:2]))
     two = jnp.eye(2, dtype=H.dtype)
     learned = _congruent(symbol_gram(w, points, gain), jnp.kron(two, U.T)[None, None])
