@@ -976,12 +976,12 @@ io/atomic: results/writer::nothing_is_overwritten_unasked
 training/resume: training/resume::a_training_with_another_mask_is_another
 - "scene": _digest(cube, mask, *jax.tree.leaves(whole)),
 + "scene": _digest(cube, *jax.tree.leaves(whole)),
-training/resume: training/resume::a_training_of_something_else_is_not_lost_unasked
+training/resume: training/resume::a_training_of_something_else_is_replaced_on_request_only
 - others = [name for name in marks if kept.get(name) != marks[name]]
 + others = []
 training/resume: training/resume::a_training_that_goes_on_gives_the_same_bits
-- state, history, written = new, joined([history, more]), False
-+ state, history, written = new, joined([more, history]), False
+- state, history, written = new, joined([history, rows]), False
++ state, history, written = new, joined([rows, history]), False
 training/checkpoint: training/checkpoint::other_r_or_b
 - if bands is not None and shape[1] != bands:
 + if bands is not None and shape[1] < bands:

@@ -194,6 +194,8 @@ def test_training_finds_the_prior_and_unmixing_uses_it(tmp_path):
     np.testing.assert_allclose(soft.state, sharp.state, atol=1e-6)
     np.testing.assert_allclose(soft.abundances, dq.abundances.smooth(sharp.abundances), atol=1e-4)
     assert rms(soft.abundances - sample.abundances) < 0.98 * rms(sharp.abundances - sample.abundances)
-    resumed, _ = dq.training.resumable_fit(tmp_path / "fit.npz", key, sample.cube, config, endmembers=E, choices=plan)
+    resumed, _ = dq.training.resumable_fit(
+        key, sample.cube, config, plan, endmembers=E, keep=dq.training.Keep(tmp_path / "fit.npz")
+    )
     again, _ = dq.unmix(resumed, sample.cube, config)
     np.testing.assert_allclose(again.abundances, soft.abundances, atol=1e-4)
