@@ -384,8 +384,8 @@ abundances/least_squares: abundances/least_squares::scaled_nnls_separates_bright
 - nnls(cube, scale_to_unit_maximum(wide(endmembers)), mask=mask), mask)
 + nnls(cube, wide(endmembers), mask=mask), mask)
 abundances/exact: abundances/exact::a_wrong_answer_of_the_search_is_noticed
-- fine = off <= _OUTSIDE * eps
-+ fine = off >= -1.0 + 0 * eps
+- proved = off <= _OUTSIDE * eps
++ proved = off >= -1.0 + 0 * eps
 abundances/exact: abundances/exact::blocks_and_repair
 - jnp.arange(-(-N // block), dtype=jnp.int32)
 + jnp.arange(N // block, dtype=jnp.int32)
@@ -406,8 +406,8 @@ abundances/enumeration: abundances/exact abundances/least_squares::scipy_finds_t
 - dual = -jnp.matmul(M, across, precision="highest")
 + dual = jnp.matmul(M, across, precision="highest")
 abundances/enumeration: abundances/exact::both_searches_agree_and_need_no_repair
-- codes = np.arange(1 if sum_to_one else 0, 2**R)
-+ codes = np.arange(1 if sum_to_one else 0, 2**R - 1)
+- codes = np.arange(1 if sum_to_one else 0, 2**count)
++ codes = np.arange(1 if sum_to_one else 0, 2**count - 1)
 abundances/pivoting: abundances/exact::both_searches_agree_and_need_no_repair
 - sign = jnp.where(able, jnp.where(entering, 1.0, -1.0), 0.0)
 + sign = jnp.where(able, jnp.where(entering, -1.0, 1.0), 0.0)
@@ -428,8 +428,8 @@ abundances/projection: abundances/projection::equals_the_active_set_search
 - & (objective < value)
 + & (objective > value)
 abundances/projection: abundances/projection::nan_stays_where_it_was
-- nothing = jnp.full_like(g, jnp.nan)
-+ nothing = jnp.zeros_like(g)
+- undefined = jnp.full_like(g, jnp.nan)
++ undefined = jnp.zeros_like(g)
 abundances/projection: abundances/projection::equals_the_active_set_search
 - answer = answer - offset[:, :, None] * jnp.sum(answer, axis=1)[:, None, :]
 + answer = answer + 0 * offset[:, :, None]
@@ -716,8 +716,8 @@ abundances/smoothing: abundances/smoothing::few_pixels_are_no_ground_and_raise_n
 - jnp.where((pairs >= FEWEST) & (variance > 0)
 + jnp.where((pairs >= 0) & (variance > 0)
 abundances/smoothing: abundances/smoothing::it_is_the_posterior_mean_of_its_docstring
-- return jnp.where(valid[..., None], project_simplex(smoothed), 0)
-+ return project_simplex(smoothed)
+- return jnp.where(valid[..., None], project_simplex(smooth_linearly(A, valid, prior)), 0)
++ return project_simplex(smooth_linearly(A, valid, prior))
 # metrics
 metrics: metrics::the_angle_is_the_angle metrics::small_and_special_angles_in_single_precision
 - return 2.0 * jnp.arctan2(_norm(u - v), _norm(u + v))[..., 0]

@@ -26,7 +26,7 @@ def spectral_bound(matrix: jax.Array) -> jax.Array:
     tr(M^16)^(1/16), which lies between the largest eigenvalue and R^(1/16) times it (1.07 at R = 3, 1.16 at 10).
     Differentiable, and matrix products only.
     """
-    # The result does not depend on the unit; a derivative through it would be one over the square of a tiny number.
+    # The result does not depend on this scale; a derivative through it would divide by the square of a tiny number.
     size = lax.stop_gradient(jnp.trace(matrix, axis1=-2, axis2=-1)[..., None, None])
     power = matrix / jnp.where(size > jnp.finfo(matrix.dtype).tiny, size, 1)
     for _ in range(4):
@@ -36,7 +36,7 @@ def spectral_bound(matrix: jax.Array) -> jax.Array:
 
 
 def frequencies(w: jax.Array) -> int:
-    """Return the points a side of the grid on which the symbol of a kernel is evaluated."""
+    """Return the points per side of the grid on which the symbol of a kernel is evaluated."""
     return max(16, 6 * max(w.shape[:2]))
 
 
@@ -63,13 +63,13 @@ def convolution_bound(w: jax.Array) -> jax.Array:
 def symbol_gram(w: jax.Array, points: int, gain: jax.Array | None = None) -> jax.Array:
     """Return the symbol S s S^* of W^T s W on a grid of frequencies, with S(omega) = sum_t w_t exp(i omega t).
 
-    The Hermitian matrix P + i Q of a frequency stands as the real symmetric [[P, -Q], [Q, P]], which has the same
+    The Hermitian matrix P + i Q of a frequency is written as the real symmetric [[P, -Q], [Q, P]], which has the same
     eigenvalues, each twice.
 
     Args:
         w: (K, L, I, O).
         points: N, frequencies along each axis.
-        gain: s, (O,), >= 0; ones where None.
+        gain: s, (O,), >= 0; None: ones.
 
     Returns:
         (N, N, 2 I, 2 I).
@@ -86,14 +86,14 @@ def symbol_gram(w: jax.Array, points: int, gain: jax.Array | None = None) -> jax
 
 
 def between_points(w: jax.Array, points: int) -> jax.Array:
-    """Return by how much a squared symbol may exceed its values on a grid of frequencies (see `convolution_bound`)."""
+    """Return the factor by which a squared symbol may exceed its values on a grid (see `convolution_bound`)."""
     rows, columns = w.shape[:2]
     between = jnp.cos(jnp.pi * (rows - 1) / points) * jnp.cos(jnp.pi * (columns - 1) / points)
     return 1 / between.astype(w.dtype)
 
 
 _POINTS = 64
-"""Points a side of the grid of frequencies; between, a symbol of 3 x 3 kernels exceeds its values by at most 1 %."""
+"""Points per side of the grid of frequencies; between them a symbol of 3 x 3 kernels is at most 1 % larger."""
 
 
 def differences(count: int, sum_to_one: bool) -> np.ndarray:
@@ -108,14 +108,14 @@ def differences(count: int, sum_to_one: bool) -> np.ndarray:
 def data_modes(H: jax.Array, sum_to_one: bool) -> tuple[jax.Array, jax.Array]:
     """Return the curvatures of the data term on differences of states, and their directions.
 
-    On the simplex the mean endmember is taken out, so that H 1 = 0: that eigenvalue belongs to no difference.
+    On the simplex the mean endmember is subtracted, so that H 1 = 0: that eigenvalue belongs to no difference.
 
     Args:
         H: (R, R), of the map.
         sum_to_one: whether all states have the same sum.
 
     Returns:
-        (h, U): (k,) rising, lowered by what rounding may have added to them and never below 0; (R, k) orthonormal.
+        (h, U): (k,) ascending, lowered by a bound of their rounding and at least 0; (R, k) orthonormal.
     """
     U = jnp.asarray(differences(H.shape[0], sum_to_one), H.dtype)
     h, Q = lapack.eigh(_congruent(H, U.T))
@@ -146,8 +146,8 @@ def largest_curvature(H: jax.Array, weights: "EnergyWeights | None", U: jax.Arra
 def best_step(H: jax.Array, shift: jax.Array, in_data_metric: bool, sum_to_one: bool) -> jax.Array:
     """Return the step with the smallest certified rate, 2 / (1 + alpha), alpha = min h / n(h) (see `certificate`).
 
-    The largest curvature in the metric, N = H + shift I or shift I, is at most 1. No equilibrium depends on the step:
-    its derivative is cut off.
+    The largest curvature in the metric, N = H + shift I or shift I, is at most 1. The equilibrium does not depend on
+    the step: its derivative is stopped.
     """
     h, _ = data_modes(H, sum_to_one)
     return lax.stop_gradient(2 / (1 + jnp.min(h / (h + shift if in_data_metric else shift))))
