@@ -59,7 +59,7 @@ def loss(
     """Return the objective of `fit` at the K-th state in the place of the equilibrium."""
     seen = None if held is None else (~held).astype(cube.dtype)
     state, trace = forward(params, cube, config, layers, tied, seen)
-    total, parts = objective.misfit(model.read_state(params, state, cube, config), cube, rates, held=held)
+    total, parts = objective.misfit(model.read_state(params, state, cube, config), cube, rates, held_out=held)
     return total, parts | {"trace": trace, "state": state}
 
 

@@ -638,11 +638,11 @@ training/stages: training/stages::pixels_without_data_say_nothing
 - cube = jnp.where(valid[..., None], cube, 0)
 + cube = cube
 training/stages: training/stages::the_prior_smooths_noise_and_leaves_texture
-- jnp.square(calm) - moved[0] * moved[1]
-+ jnp.square(calm) - 0 * moved[1]
+- jnp.square(SD) - removed[0] * removed[1]
++ jnp.square(SD) - 0 * moved[1]
 training/stages: training/stages::errors_of_spectra_that_vary_are_no_texture
-- fell + jnp.minimum(errors, most) * taken
-+ fell + 0 * taken
+- decrease + jnp.minimum(errors, most) * taken
++ decrease + 0 * taken
 training/stages: training/stages::the_standard_error_is_that_of_the_means_of_blocks
 - blocks / jnp.where(blocks > 1, blocks - 1, jnp.nan)
 + 1.0
@@ -650,7 +650,7 @@ training/stages: training/stages::the_nugget_is_that_of_the_smoother
 - 3 * _semivariance(x, valid, 1) - 3 * _semivariance(x, valid, 2)
 + 3 * _semivariance(x, valid, 1) - 2 * _semivariance(x, valid, 2)
 training/fitting: training/stages::pixels_set_aside_teach_nothing
-- mask = ~state.aside if mask is None else mask & ~state.aside
+- mask = ~state.held_out_pixels if mask is None else mask & ~state.held_out_pixels
 + mask = mask
 # training
 training/fitting: training/fitting::endmembers_move_inside_the_signal_subspace_alone
@@ -678,10 +678,10 @@ training/fitting: training/fitting::a_schedule_loosens_the_first_solves_and_ends
 - left = jnp.clip(1 - step.astype(jnp.float32)
 + left = jnp.clip(step.astype(jnp.float32)
 training/objective: training/fitting::the_held_bands_are_not_seen_by_the_equilibrium
-- bands = None if held is None else (~held).astype(cube.dtype)
+- bands = None if held_out is None else (~held_out).astype(cube.dtype)
 + bands = None if held is None else held.astype(cube.dtype)
 training/objective: training/fitting::masked_pixels_teach_nothing
-- clean = jnp.where(valid[..., None], cube, 0)
+- valid_cube = jnp.where(valid[..., None], cube, 0)
 + clean = cube
 training/objective: training/fitting::the_spread_of_equal_spectra_is_zero_and_finite
 - jnp.square(U - jnp.mean(U, axis=0, keepdims=True))

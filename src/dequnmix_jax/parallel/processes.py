@@ -134,7 +134,7 @@ def together(team: Team, target: Path, stage: str) -> Iterator[None]:
             time.sleep(_POLL)
 
 
-def part(team: Team, target: Path) -> None:
+def leave(team: Team, target: Path) -> None:
     """Leave: the last thing that each process does; process 0 clears away what they told each other."""
     if team.size == 1:
         return

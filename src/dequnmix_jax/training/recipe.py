@@ -1,4 +1,4 @@
-"""Turn what `select` finds about a scene into the model and the rates of its training."""
+"""The model and the rates of training for the selected endmembers of a scene."""
 
 from dataclasses import replace
 
