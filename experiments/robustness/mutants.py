@@ -639,7 +639,7 @@ training/stages: training/stages::pixels_without_data_say_nothing
 + cube = cube
 training/stages: training/stages::the_prior_smooths_noise_and_leaves_texture
 - jnp.square(SD) - removed[0] * removed[1]
-+ jnp.square(SD) - 0 * moved[1]
++ jnp.square(SD) - 0 * removed[1]
 training/stages: training/stages::errors_of_spectra_that_vary_are_no_texture
 - decrease + jnp.minimum(errors, most) * taken
 + decrease + 0 * taken

@@ -1,8 +1,7 @@
-"""Say what is wrong with an input, in one sentence, before anything is compiled.
+"""Checks of inputs before anything is compiled; each error is one sentence.
 
-Shapes are known under every transformation, so they are always checked. Values are
-known only outside jit, vmap and grad: there they are checked, under a trace they are
-the caller's affair (`Trace.converged` will be false on NaN).
+Shapes are known under every transformation and always checked. Values are known, and checked, only outside jit, vmap
+and grad (under a trace `Trace.converged` is False for NaN).
 """
 
 import os
@@ -16,13 +15,13 @@ import numpy as np
 
 
 class Choice:
-    """One of the values that a field may hold; `word` is its name in files."""
+    """Base of the values of a field that is a choice; `word` is the name in files."""
 
     word: ClassVar[str]
 
 
 def check_choices(config: Any) -> None:
-    """Raise InputError where a field is not one of the words or of the values that its type allows."""
+    """Raise InputError if a field is not one of the words or values that its type allows."""
     hints = get_type_hints(type(config))
     owner = type(config).__name__
     for item in fields(config):
@@ -42,7 +41,7 @@ def check_choices(config: Any) -> None:
 
 
 def _to_write(name: str, value: Any, kinds: Sequence[type[Choice]], allowed: Sequence[type]) -> str:
-    """Return what to write in the place of something that is no value of a choice."""
+    """Return advice for a value that is not one of a choice."""
     for kind in kinds:
         if value is kind or value == kind.word:
             return f"write {name}={kind()!r}"
@@ -74,22 +73,22 @@ class InputError(ValueError):
 
 
 def concrete(*arrays: Array) -> bool:
-    """Return whether the values of all arrays can be looked at (False under a trace)."""
-    jax = sys.modules.get("jax")  # without it nothing can be traced
+    """Return whether the values of all arrays are known (False under a trace)."""
+    jax = sys.modules.get("jax")  # without jax nothing is traced
     return jax is None or not any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
 _INSIDE = {"endmembers": ("endmembers", "spectra"), "values": ("abundances",)}
-"""Where one of our records holds what an argument of this name asks for; else under the name itself."""
+"""The attributes of our records for an argument of this name; by default the name itself."""
 
 
 def pip_hint(extra: str) -> str:
-    """Return the command that installs what an extra names, beside the package that is installed."""
+    """Return the command that installs an extra."""
     return f"pip install 'dequnmix-jax[{extra}]'"
 
 
 def described(value: Any) -> str:
-    """Return what a value is, in a few words."""
+    """Return a short description of a value."""
     if value is None or isinstance(value, bool | int | float | complex | np.generic):
         return repr(value)
     if isinstance(value, type):
@@ -104,13 +103,13 @@ def _one(kind: str) -> str:
 
 
 def check_array(value: Any, name: str) -> None:
-    """Raise InputError where something else stands in the place of an array.
+    """Raise InputError unless a value is an array.
 
     Arrays of numpy and jax, traced ones too, pass, and so do lists of numbers. An array of another library (xarray,
-    h5py, dask, torch) does not, though numpy could convert it: the axes of a DataArray have names and any order (band
-    first, as many readers give them), which `read` looks at and numpy does not.
+    h5py, dask, torch) does not, though numpy could convert it: the axes of a DataArray have names and any order (often
+    band first), which `read` handles and numpy ignores.
     """
-    jax = sys.modules.get("jax")  # without it there is no array of it
+    jax = sys.modules.get("jax")  # without jax there is no array of jax
     arrays: Any = np.ndarray | np.generic | (np.ndarray if jax is None else jax.Array)
     if isinstance(value, arrays) or hasattr(value, "__jax_array__"):
         return
@@ -140,7 +139,7 @@ def check_array(value: Any, name: str) -> None:
 
 
 def check_kind(value: Any, kind: type, name: str, cure: str = "") -> None:
-    """Raise InputError unless a choice or a record is of its class; `cure` says what makes one, if not the class."""
+    """Raise InputError unless a value is of its class; `cure` is the advice, if it is not to call the class."""
     if isinstance(value, kind):
         return
     word = kind.__name__
@@ -169,8 +168,8 @@ def check_params(params: Any) -> None:
 
 
 def check_key(key: Any, name: str = "key") -> None:
-    """Raise InputError unless `key` is one random key of jax: typed, or the two or four uint32 of the older kind."""
-    jax = sys.modules.get("jax")  # without it there is no key of it
+    """Raise InputError unless `key` is one random key of jax: typed, or two or four uint32."""
+    jax = sys.modules.get("jax")  # without jax there is no key
     dtype, shape = getattr(key, "dtype", None), np.shape(key) if hasattr(key, "dtype") else ()
     typed = jax is not None and dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
     if (typed and shape == ()) or (dtype == np.uint32 and len(shape) == 1):
@@ -264,7 +263,7 @@ def check_count(count: int, cube: Array, mask: Array | None = None) -> None:
 
 
 def bands_named(bands: Array, most: int = 5) -> str:
-    """Return the numbers of some bands, for a message."""
+    """Return a list of band numbers for a message."""
     listed = ", ".join(str(int(band)) for band in bands[:most])
     more = f" and {len(bands) - most} more" if len(bands) > most else ""
     return f"band{'s' if len(bands) > 1 else ''} {listed}{more} (counted from 0)"

@@ -135,11 +135,13 @@ class Adjoint:
     """How the linear system (I - J^T) u = w of the gradient is solved.
 
     Attributes:
-        method: BiCGSTAB() or Anderson(), which go on to the tolerance, or Neumann(), OneStep() or Phantom(), sums of a
-            number of terms.
-        tolerance: on RMS(w + J^T u - u) / RMS(w); a sum is only judged by it. None: that of the forward solve, its
-            schedule included; the error of the gradient is the sum of both, and the tighter of two would be wasted.
-        max_steps: most products with J^T of BiCGSTAB() and Anderson(); None: 200. A sum has its terms and takes none.
+        method: BiCGSTAB() or Anderson(), which iterate to the tolerance, or Neumann(), OneStep() or Phantom(), sums of
+            a fixed number of terms.
+        tolerance: on RMS(w + J^T u - u) / RMS(w); for a sum it decides `converged` only. None: that of the forward
+            solve, its schedule included; the error of the gradient is the sum of both errors, and a tighter tolerance
+            of one of them has no benefit.
+        max_steps: largest number of products with J^T of BiCGSTAB() and Anderson(); None: 200. None for a sum, which
+            has `terms`.
     """
 
     method: BiCGSTAB | Anderson | Neumann | OneStep | Phantom = field(default_factory=BiCGSTAB)
