@@ -45,7 +45,7 @@ def over_scenes(function: Callable[..., T], mesh: Mesh) -> Callable[..., T]:
     """Map a function of one scene over stacked scenes, divided among the devices of a mesh.
 
     On each device `jax.vmap` runs over its share. No device waits for another: the loops of the solvers have no
-    collectives, unless the function itself does (`fit(..., shared=dq.shared(mesh))`).
+    collectives, unless the function itself does (`fit(..., shared=shared(mesh))`).
 
     Args:
         function: of arrays or pytrees of one scene, such as `lambda key, cube: dq.fit(key, cube, config, count=4)`.

@@ -1,4 +1,4 @@
-"""The model and the rates of training for the selected endmembers of a scene."""
+"""Turn what `select` finds about a scene into the model and the rates of its training."""
 
 from dataclasses import replace
 

@@ -210,7 +210,7 @@ def from_older(words: Words) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return numbers, arrays and mappings as JSON can hold them; NaN and infinity become None."""
+    """Return numbers, arrays and mappings as JSON can hold them; a number that is not finite becomes None."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):
