@@ -189,7 +189,7 @@ def test_a_training_that_harms_leaves_the_start(sample):
 def test_pixels_set_aside_teach_nothing(sample):
     config = Model(gradient=Energy(width=4), constraint=Simplex())
     state = fitting.begin(jax.random.key(0), sample.cube, config, endmembers=sample.endmembers)
-    spoiled = jnp.where(state.aside[..., None], 0.7, sample.cube)
+    spoiled = jnp.where(state.held_out_pixels[..., None], 0.7, sample.cube)
 
     @jax.jit
     def run(state, cube):
