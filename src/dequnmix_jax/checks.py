@@ -31,11 +31,11 @@ def check_choices(config: Any) -> None:
             words = ", ".join(repr(word) for word in allowed)
             raise InputError(f"{owner}.{item.name} is {value!r}; expected one of {words}.")
         if kinds and not isinstance(value, allowed):
-            found = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
-            raise InputError(f"{owner}.{item.name} is {found}; {_to_write(item.name, value, kinds, allowed)}.")
+            given = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+            raise InputError(f"{owner}.{item.name} is {given}; {_to_write(item.name, value, kinds, allowed)}.")
         if is_dataclass(hints[item.name]) and not isinstance(value, hints[item.name]):
-            kind, given = hints[item.name].__name__, f"{value!r}" if isinstance(value, Choice) else ""
-            raise InputError(f"{owner}.{item.name} is {value!r}; write {item.name}={kind}({given}).")
+            kind, inside = hints[item.name].__name__, f"{value!r}" if isinstance(value, Choice) else ""
+            raise InputError(f"{owner}.{item.name} is {value!r}; write {item.name}={kind}({inside}).")
         if hints[item.name] is bool and not isinstance(value, bool):
             raise InputError(f"{owner}.{item.name} is {value!r}; expected True or False.")
 
@@ -113,21 +113,21 @@ def check_array(value: Any, name: str) -> None:
     arrays: Any = np.ndarray | np.generic | (np.ndarray if jax is None else jax.Array)
     if isinstance(value, arrays) or hasattr(value, "__jax_array__"):
         return
-    found = f"{name} is {described(value)}"
+    problem = f"{name} is {described(value)}"
     kind = type(value).__name__.lower()
-    held = [part for part in _INSIDE.get(name, (name,)) if not isinstance(value, type) and hasattr(value, part)]
-    if held:
-        raise InputError(f"{found}; expected an array. Pass {kind}.{held[0]}.")
+    attributes = [part for part in _INSIDE.get(name, (name,)) if not isinstance(value, type) and hasattr(value, part)]
+    if attributes:
+        raise InputError(f"{problem}; expected an array. Pass {kind}.{attributes[0]}.")
     if hasattr(value, "__array__"):
         named = f" Its axes have names and may stand in another order: read({name}).cube brings them into this one."
         raise InputError(
-            f"{found}; expected an array of numpy or jax. Pass numpy.asarray({name})."
+            f"{problem}; expected an array of numpy or jax. Pass numpy.asarray({name})."
             + (named if hasattr(value, "dims") and name == "cube" else "")
         )
     if name == "cube" and isinstance(value, str | os.PathLike):
-        raise InputError(f"{found}; expected an array (rows, columns, bands). Pass read(path).cube.")
+        raise InputError(f"{problem}; expected an array (rows, columns, bands). Pass read(path).cube.")
     if name == "cube" and hasattr(value, "scene"):
-        raise InputError(f"{found}; expected an array (rows, columns, bands). Pass {kind}.scene().cube.")
+        raise InputError(f"{problem}; expected an array (rows, columns, bands). Pass {kind}.scene().cube.")
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         try:
             if np.asarray(value).dtype.kind in "biuf":
@@ -135,7 +135,7 @@ def check_array(value: Any, name: str) -> None:
         except (ValueError, TypeError):  # ragged, or of records
             pass
     mixed = " reconstruct(estimate) mixes one back." if hasattr(value, "brightness") and name == "cube" else ""
-    raise InputError(f"{found}; expected an array of numbers.{mixed}")
+    raise InputError(f"{problem}; expected an array of numbers.{mixed}")
 
 
 def check_kind(value: Any, kind: type, name: str, cure: str = "") -> None:
@@ -180,8 +180,8 @@ def check_key(key: Any, name: str = "key") -> None:
             "jax.vmap."
         )
     if isinstance(key, int) or (dtype is not None and shape == () and np.issubdtype(dtype, np.integer)):
-        found = key if isinstance(key, int) else int(key) if concrete(key) else name
-        raise InputError(f"{name} is {found}; expected a random key of jax. Pass jax.random.key({found}).")
+        number = key if isinstance(key, int) else int(key) if concrete(key) else name
+        raise InputError(f"{name} is {number}; expected a random key of jax. Pass jax.random.key({number}).")
     raise InputError(f"{name} is {described(key)}; expected a random key of jax. Pass jax.random.key(0).")
 
 
@@ -265,8 +265,8 @@ def check_count(count: int, cube: Array, mask: Array | None = None) -> None:
 def bands_named(bands: Array, most: int = 5) -> str:
     """Return a list of band numbers for a message."""
     listed = ", ".join(str(int(band)) for band in bands[:most])
-    more = f" and {len(bands) - most} more" if len(bands) > most else ""
-    return f"band{'s' if len(bands) > 1 else ''} {listed}{more} (counted from 0)"
+    rest = f" and {len(bands) - most} more" if len(bands) > most else ""
+    return f"band{'s' if len(bands) > 1 else ''} {listed}{rest} (counted from 0)"
 
 
 def check_finite(cube: Array, mask: Array | None = None, name: str = "cube") -> None:

@@ -1,8 +1,8 @@
 """Solve least squares on the cone or on the simplex, in every pixel at once, by the active-set method.
 
-Small and dense: R points in at most R coordinates. Nothing is squared; every step solves least squares by
-orthogonalisation, because in float32 the normal equations of endmembers with cond(E) = 100 keep three digits and those
-with cond(E) = 3000 none.
+Small and dense: R points in at most R coordinates. Normal equations are never formed; every step solves least squares
+by orthogonalisation, because in float32 the normal equations of endmembers with cond(E) = 100 keep three digits and
+those with cond(E) = 3000 none.
 """
 
 from functools import partial
@@ -87,8 +87,8 @@ def active_set(points: jax.Array, targets: jax.Array, sum_to_one: bool) -> jax.A
         x, inside, barred = (jnp.where(busy[None], a, b) for a, b in zip(new, (x, inside, barred), strict=True))
         return x, inside, barred, busy & (infeasible | descends | first), step + 1
 
-    none, every = jnp.zeros((R, N), jnp.bool_), jnp.ones((R, N), jnp.bool_)
-    start = (jnp.zeros((R, N), P.dtype), every, none, jnp.ones(N, jnp.bool_), jnp.int32(0))
+    none, all_points = jnp.zeros((R, N), jnp.bool_), jnp.ones((R, N), jnp.bool_)
+    start = (jnp.zeros((R, N), P.dtype), all_points, none, jnp.ones(N, jnp.bool_), jnp.int32(0))
     x = lax.while_loop(unfinished, advance, start)[0]
     if sum_to_one:
         x = x / jnp.sum(x, axis=0, keepdims=True)

@@ -156,9 +156,9 @@ class Adjoint:
             return
         check_range(self, "max_steps", 0, 1_000_000)
         if not isinstance(self.method, BiCGSTAB | Anderson):
-            more = "" if isinstance(self.method, OneStep) else f" of {self.method.terms} terms"
+            terms = "" if isinstance(self.method, OneStep) else f" of {self.method.terms} terms"
             raise InputError(
-                f"Adjoint.max_steps is {self.max_steps} with {self.method!r}, a sum{more}; expected None. Leave "
+                f"Adjoint.max_steps is {self.max_steps} with {self.method!r}, a sum{terms}; expected None. Leave "
                 "max_steps out, or write Adjoint(BiCGSTAB(), max_steps=...)."
             )
 

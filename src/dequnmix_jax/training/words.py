@@ -47,12 +47,11 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "model.backward": {"method": BiCGSTAB.word},
 }
 
-# Words with another name in `Model` or in `Conv`.
-_START = "start"  # Model.init
+# Words with another name in `Conv`.
 _OF_PROX = {"prox_width": "width", "prox_kernel": "kernel"}
 
 _PLAIN = {
-    "model": {_START: "init", **{name: name for name in ("metric", "proximity", "step", "prior")}},
+    "model": {name: name for name in ("init", "metric", "proximity", "step", "prior")},
     "model.forward": {name: name for name in ("tolerance", "max_steps")},
     "model.backward": {"tolerance": "tolerance"},
 }
@@ -193,9 +192,10 @@ def words_of(config: Model | Solver | Adjoint) -> dict[str, Any]:
 
 
 def from_older(words: Words) -> dict[str, Any]:
-    """Return the words of an older model file, which held the numbers of every choice; those of other choices are
-    dropped, because they were never used.
+    """Return the words of an older model file: `start` is now `init`, and the numbers of choices that were not made,
+    which older files hold too, are dropped.
     """
+    words = {"init" if word == "start" else word: value for word, value in words.items()}
     if not {"slack", "gamma"} <= set(words):
         return dict(words)
     result = {
