@@ -19,11 +19,8 @@ def _reason(name: Any, verdict: Verdict) -> str:
     first, second = (float(x) for x in verdict.bands)
     risk, misfit = min(float(x) for x in verdict.risk), float(verdict.misfit)
     if math.isnan(first):
-        return (
-            ""
-            if kept
-            else (f"{name}: left out, because its noise cannot be estimated without more valid pixels than bands.")
-        )
+        reason = "the noise of the scene cannot be estimated without more valid pixels than bands"
+        return "" if kept else f"{name}: left out, because {reason}."
     if name == _NAMES.prior:
         text = f"{name}: {{}}; by even and odd bands it makes the maps {_change(first)}"
     else:
