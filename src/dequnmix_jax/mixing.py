@@ -111,6 +111,11 @@ def wide(cube: Array) -> jax.Array:
     return Y.astype(jnp.float32) if Y.dtype.itemsize < 4 or jnp.issubdtype(Y.dtype, jnp.integer) else Y
 
 
+def valid_pixels(cube: Array, mask: Array | None) -> jax.Array:
+    """Return the mask of valid pixels (H, W) bool of a cube (H, W, B): all of them if the mask is None."""
+    return jnp.ones(np.shape(cube)[:2], bool) if mask is None else jnp.asarray(mask)
+
+
 def correlate(cube: Array, endmembers: Array) -> jax.Array:
     """Return the inner products of every pixel with the endmembers, Y E^T.
 

@@ -110,8 +110,8 @@ def test_without_the_noise_nothing_is_kept(aside):
     assert not bool(verdict.kept) and np.isnan(np.asarray(verdict.bands)).all()
     found = Stages(verdict, verdict, stages.undecided())
     assert sentences(found)[0] == (
-        "Trained endmembers: left out, because the noise of the scene cannot be estimated without more valid pixels than "
-        "bands."
+        "Trained endmembers: left out, because the noise of the scene cannot be estimated without more valid pixels "
+        "than bands."
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_kind, check_mask
-from dequnmix_jax.mixing import project_simplex, wide
+from dequnmix_jax.mixing import project_simplex, valid_pixels, wide
 from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.guards import positive
 
@@ -120,7 +120,7 @@ def _checked(abundances: Array, mask: Array | None) -> tuple[jax.Array, jax.Arra
     check_mask(mask, abundances)
     check_finite(abundances, mask, name="abundances")
     A = wide(jnp.asarray(abundances))
-    valid = jnp.ones(A.shape[:2], bool) if mask is None else jnp.asarray(mask)
+    valid = valid_pixels(A, mask)
     return jnp.where(valid[..., None], A, 0), valid
 
 

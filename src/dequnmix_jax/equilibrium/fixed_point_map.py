@@ -144,7 +144,7 @@ def factor(
     """
     E = params["endmembers"]
     weights = params["network"]
-    valid = (jnp.ones(cube.shape[:2], bool) if mask is None else mask)[..., None]
+    valid = mixing.valid_pixels(cube, mask)[..., None]
     m, Y = valid.astype(cube.dtype), jnp.where(valid, cube, 0)
     whole = Scenewide(unit(cube, mask)) if whole is None else whole
     scale = whole.scale

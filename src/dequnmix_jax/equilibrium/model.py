@@ -63,7 +63,7 @@ def read_state(
 ) -> Estimate:
     """Turn a state of the map into abundances, endmembers and brightness, smoothed by the prior of the parameters."""
     E = params["endmembers"]
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    valid = mixing.valid_pixels(cube, mask)
     brightness = valid.astype(cube.dtype)
     if config.free_brightness:
         A, brightness = mixing.normalise_abundances(state, mask)

@@ -31,7 +31,7 @@ class Scenewide(NamedTuple):
 
 def unit(cube: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Return the RMS of the valid pixels, one for an empty scene: the unit in which the map works."""
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    valid = mixing.valid_pixels(cube, mask)
     Y = jnp.where(valid[..., None], cube, 0)
     return unit_of_sums(jnp.sum(jnp.square(Y)), jnp.sum(valid.astype(Y.dtype)), Y.shape[-1])
 

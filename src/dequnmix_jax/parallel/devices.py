@@ -115,7 +115,7 @@ def unmix_in_strips(
             f"halo is {halo}; expected between {least} and the {rows} rows of a strip ({height} rows on {mesh.size} "
             "devices)."
         )
-    valid = jnp.ones(np.shape(cube)[:2], bool) if mask is None else jnp.asarray(mask)
+    valid = mixing.valid_pixels(cube, mask)
     padding = ((0, rows * mesh.size - height), (0, 0))
     whole_cube, whole_mask = jnp.pad(mixing.wide(cube), (*padding, (0, 0))), jnp.pad(valid, padding)
 

@@ -84,7 +84,7 @@ def misfit(
     Returns:
         (their sum, {"angle", "error"}), as in `loss`.
     """
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    valid = mixing.valid_pixels(cube, mask)
     valid_cube = jnp.where(valid[..., None], cube, 0)
     weight = jnp.ones(cube.shape[-1], cube.dtype) if held_out is None else held_out.astype(cube.dtype)
     target = valid_cube * weight[None, None]

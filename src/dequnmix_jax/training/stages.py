@@ -50,7 +50,7 @@ from dequnmix_jax.equilibrium import model
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.model import reconstruct
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, unit
-from dequnmix_jax.mixing import wide
+from dequnmix_jax.mixing import valid_pixels, wide
 from dequnmix_jax.ops import lapack
 from dequnmix_jax.training.config import Training
 from dequnmix_jax.types import ADEQUATE, NEEDED, Params, Stages, Verdict
@@ -257,7 +257,7 @@ def settle(
 
     The network is then trained with the endmembers that are kept. Arguments as for `advance`.
     """
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    valid = valid_pixels(cube, mask)
     after = state.initial | {"endmembers": state.params["endmembers"]}
     verdict, kept, _ = judge(state.initial, after, wide(cube), config, True, valid, state.held_out_pixels, whole)
     return state._replace(params=state.params | {"endmembers": kept["endmembers"]}, verdict=verdict)
@@ -278,7 +278,7 @@ def finish(
     for `advance`.
     """
     cube = wide(cube)
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    valid = valid_pixels(cube, mask)
     if training is None or not training.judged:
         if not config.smooths:
             return state.params, None
