@@ -152,7 +152,7 @@ def test_a_damaged_training_begins_anew_with_a_sentence(kept, how, pieces, capsy
 
 def test_one_byte_changed_anywhere_never_goes_on_from_other_numbers(kept, capsys):
     key, cube = jax.random.key(0), jax.numpy.asarray(scene())
-    marks = resume.fingerprint(key, cube, CONFIG, CHOICES, dq.Rates(), count=R)
+    marks = resume.fingerprint(key, cube, CONFIG, CHOICES, dq.RECOMMENDED[1], count=R)
 
     def shapes():
         return jax.eval_shape(lambda k, c: dq.training.fitting.begin(k, c, CONFIG, count=R), key, cube)
