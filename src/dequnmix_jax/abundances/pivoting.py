@@ -18,7 +18,7 @@ with noise, from all and from none: 4.2 and 7.0 at R = 6, 5.4 and 10 at R = 9, 1
 at R = 40; the smaller support is the better conditioned one."""
 
 _DEPENDENT = 32.0
-"""Tolerance, in units of R eps, on the squared distance of a unit point from those inside: below it is dependent."""
+"""Tolerance, in units of R eps, on the squared distance of a unit point from the span of those inside."""
 
 _STEPS = 3
 """Steps allowed for each endmember, and ten more. The rule is not proved to end; `exact` repairs unfinished pixels."""
