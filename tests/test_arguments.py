@@ -135,6 +135,8 @@ def test_choices_of_another_kind_are_named(tmp_path):
         assert "is a tuple of Training and Rates" in text and advice in text
     assert "training is a Rates; expected a Training" in said(dq.fit, KEY, Y, MODEL, *whole[::-1], count=3)
     assert "rates is a dict; expected a Rates" in said(dq.fit, KEY, Y, MODEL, TRAINING, {}, count=3)
+    kept = said(dq.training.resumable_fit, KEY, Y, MODEL, TRAINING, count=3, keep="m.npz")
+    assert "keep is a str; expected a Keep. Write Keep(path)." in kept
     assert said(dq.unmix, PARAMS, Y, dq.Model).endswith("Write Model().")
     assert "solver is a Solver; expected an Admm" in said(dq.abundances.sunsal, Y, E, 1e-3, solver=dq.Solver())
     for factor in (dq.endmembers.mvc_nmf, dq.endmembers.l_half_nmf, dq.endmembers.sgs_nmf):
