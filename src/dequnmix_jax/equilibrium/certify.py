@@ -75,8 +75,8 @@ def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Arr
     alpha N <= S <= beta N. I - step N^-1 S is self-adjoint in the inner product of N, with eigenvalues between
     1 - step beta and 1 - step alpha. C_N does not expand in the norm of N. QED. The equilibrium is therefore unique,
     and the plain iteration converges to it from any state at the rate q, damped by theta at 1 - theta + theta q
-    (triangle inequality: damping never improves the bound), and q is least, (beta - alpha) / (beta + alpha), at step =
-    2 / (alpha + beta).
+    (triangle inequality: damping never improves the bound), and q is least, (beta - alpha) / (beta + alpha), at
+    step = 2 / (alpha + beta).
 
     *On the simplex* all states have the same sum, so that only differences of sum zero count. The model subtracts the
     mean endmember from E there, H 1 = 0: H and N leave the differences of sum zero invariant. C_N first projects on
@@ -85,9 +85,9 @@ def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Arr
 
     *With a learned prox* P, nonexpansive in the Euclidean norm: on the cone (3) holds in the metric "euclidean". On the
     simplex P acts on the part of G that Q removes. There 0 <= S <= beta N on all of space and alpha N <= S on
-    differences of sum zero; |(I - t N^-1 S) d|^2 <= |d|^2 - t (2 - t beta) <d, S d> gives q = (1 - t alpha (2 - t
-    beta))^(1/2), least at 1 / beta. In the metric "data" nothing is proved: P may expand the norm of N by up to
-    cond(N)^(1/2).
+    differences of sum zero; |(I - t N^-1 S) d|^2 <= |d|^2 - t (2 - t beta) <d, S d> gives
+    q = (1 - t alpha (2 - t beta))^(1/2), least at 1 / beta. In the metric "data" nothing is proved: P may expand the
+    norm of N by up to cond(N)^(1/2).
 
     *softmax on logits* is mirror descent on F = energy + entropy / gamma. Relative to the entropy F is
     1-strongly convex, and (1 + gamma L / 2)-smooth on the simplex since d^T diag(1 / a) d >= |d|_1^2 >= 2 |d|^2 for

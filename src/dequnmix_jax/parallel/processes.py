@@ -126,7 +126,7 @@ def together(team: Team, target: Path, stage: str) -> Iterator[None]:
             if (folder / f"{stage}-{rank}-failed").exists():
                 raise InputError(
                     f"Process {rank} of {team.size} failed; expected all to be {stage}. Its own message says why; "
-                    "finished tiles are kept, and the same command goes on with them."
+                    "finished tiles are kept, and the same command continues with them."
                 )
             if (folder / f"{stage}-{rank}-done").exists():
                 missing.discard(rank)
