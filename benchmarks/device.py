@@ -85,7 +85,7 @@ def gradients(params: Any, cube: jax.Array) -> dict[str, float]:
         from dequnmix_jax.equilibrium import fixed_point_map, model
 
         theta = fixed_point_map.factor(params, cube, tight)
-        start = fixed_point_map.start_state(params, cube, tight)
+        start = fixed_point_map.initial_state(params, cube, tight)
         state = dq.solvers.unrolled(fixed_point_map.state_map(tight), 60, theta, start)
         return jnp.mean(weight * model.read_state(params, state, cube, tight).abundances)
 

@@ -88,7 +88,7 @@ def independence_of_bands(settings: Settings, config: dq.Model) -> list[dict[str
         E = synthetic.spectra(jax.random.key(0), COUNT, bands)
         params = alive(dq.init(jax.random.key(2), cube, config, endmembers=E))
         theta = fixed_point_map.factor(params, cube, config)
-        start = fixed_point_map.start_state(params, cube, config)
+        start = fixed_point_map.initial_state(params, cube, config)
         f = fixed_point_map.state_map(config)
         name = f"{bands} bands"
         ways[name] = compiled(lambda theta, start, f=f: implicit.solve(f, endless, theta, start), theta, start)
@@ -130,11 +130,14 @@ def profile(
     z, trace = jax.jit(lambda t, z: implicit.solve(f, config.forward, t, z))(theta, state.equilibrium)
     w = jax.random.normal(jax.random.key(0), z.shape)
     u, back = jax.jit(lambda t, z, w: implicit.adjoint_trace(f, config.backward, t, z, w))(theta, z, w)
-    learned = {name: part for name, part in theta.items() if name != "faces"}
 
-    def factor(cube: jax.Array, params: Any) -> dict[str, Any]:
-        full = fixed_point_map.factor(params, cube, config, None, (~held).astype(cube.dtype))
-        return {name: part for name, part in full.items() if name in learned}
+    def without_faces(factors: fixed_point_map.Factors) -> fixed_point_map.Factors:
+        return factors._replace(metric=factors.metric and factors.metric._replace(faces=None))
+
+    learned = without_faces(theta)
+
+    def factor(cube: jax.Array, params: Any) -> fixed_point_map.Factors:
+        return without_faces(fixed_point_map.factor(params, cube, config, None, (~held).astype(cube.dtype)))
 
     def map_gradient(theta: Any, z: jax.Array, u: jax.Array) -> Any:
         return jax.vjp(lambda t: f(t, z), theta)[1](u)
@@ -239,7 +242,7 @@ def against_unrolled(
     ways = {"equilibrium": equilibrium(config.forward, config.backward)}
     ways |= {f"unrolled, K = {k}": partial(implicit.unrolled, f, k) for k in settings.unrolled}
     # From a cold start, where an unrolled network always stands.
-    start = fixed_point_map.start_state(state.params, cube, config)
+    start = fixed_point_map.initial_state(state.params, cube, config)
     ready = {name: compiled(partial(gradient, way), state.params, cube, start) for name, way in ways.items()}
     tight = equilibrium(replace(config.forward, tolerance=1e-6), replace(config.backward, tolerance=1e-6))
     exact = compiled(partial(gradient, tight), state.params, cube, start)()[1]

@@ -31,7 +31,7 @@ FOUND = dq.Estimate(jnp.asarray(A), jnp.asarray(E), jnp.ones((8, 8)), jnp.asarra
 
 OF_A_CUBE = {
     "fit": lambda cube: dq.fit(KEY, cube, MODEL, TRAINING, count=3),
-    "resumable_fit": lambda cube: dq.training.resumable_fit(None, KEY, cube, MODEL, TRAINING, count=3),
+    "resumable_fit": lambda cube: dq.training.resumable_fit(KEY, cube, MODEL, TRAINING, count=3),
     "unmix": lambda cube: dq.unmix(PARAMS, cube, MODEL),
     "equilibrium_map": lambda cube: dq.equilibrium_map(PARAMS, A, cube, MODEL),
     "certificate": lambda cube: dq.equilibrium.certificate(PARAMS, cube, MODEL),
@@ -121,7 +121,7 @@ def test_choices_of_another_kind_are_named(tmp_path):
     for text in (
         said(dq.fit, KEY, Y, MODEL, whole, count=3),
         said(dq.fit, KEY, Y, whole, count=3),
-        said(dq.training.resumable_fit, None, KEY, Y, MODEL, whole, count=3),
+        said(dq.training.resumable_fit, KEY, Y, MODEL, whole, count=3),
         said(dq.tiles.fit_patches, KEY, SCENE, MODEL, whole, patches=1, size=8, count=3),
         said(dq.init, KEY, Y, whole, endmembers=E),
         said(dq.unmix, PARAMS, Y, whole),
@@ -135,6 +135,8 @@ def test_choices_of_another_kind_are_named(tmp_path):
         assert "is a tuple of Training and Rates" in text and advice in text
     assert "training is a Rates; expected a Training" in said(dq.fit, KEY, Y, MODEL, *whole[::-1], count=3)
     assert "rates is a dict; expected a Rates" in said(dq.fit, KEY, Y, MODEL, TRAINING, {}, count=3)
+    kept = said(dq.training.resumable_fit, KEY, Y, MODEL, TRAINING, count=3, keep="m.npz")
+    assert "keep is a str; expected a Keep. Write Keep(path)." in kept
     assert said(dq.unmix, PARAMS, Y, dq.Model).endswith("Write Model().")
     assert "solver is a Solver; expected an Admm" in said(dq.abundances.sunsal, Y, E, 1e-3, solver=dq.Solver())
     for factor in (dq.endmembers.mvc_nmf, dq.endmembers.l_half_nmf, dq.endmembers.sgs_nmf):
@@ -160,7 +162,7 @@ OF_A_KEY = {
     "vca": lambda key: dq.endmembers.vca(key, Y, 3),
     "init": lambda key: dq.init(key, Y, MODEL, endmembers=E),
     "fit": lambda key: dq.fit(key, Y, MODEL, TRAINING, count=3),
-    "resumable_fit": lambda key: dq.training.resumable_fit(None, key, Y, MODEL, TRAINING, count=3),
+    "resumable_fit": lambda key: dq.training.resumable_fit(key, Y, MODEL, TRAINING, count=3),
     "fit_patches": lambda key: dq.tiles.fit_patches(key, SCENE, MODEL, TRAINING, patches=1, size=8, count=3),
     "draw": lambda key: patches.draw(key, SCENE, 1, 8, MODEL),
     "start": lambda key: dq.endmembers.start(key, Y, 3),

@@ -179,6 +179,9 @@ def test_an_older_checkpoint_is_the_model_that_it_was():
     ]  # fmt: skip
     for config, words in cases:
         assert checkpoint.model_from({"model": words}, Path("m.npz")) == config
+    words = training_words.words_of(config)  # of the time between: the numbers of the choices alone, but `start`
+    words["start"] = words.pop("init")
+    assert checkpoint.model_from({"model": words}, Path("m.npz")) == config
 
 
 @pytest.mark.parametrize("metadata", [{}, {"model": 3}, {"model": {"gradient": []}}, {"model": older(forward=3)},

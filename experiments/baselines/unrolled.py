@@ -31,7 +31,7 @@ def forward(
 ) -> tuple[jax.Array, dq.Trace]:
     """Return the state A_K and how far the last layer still moved it, relative."""
     f = fixed_point_map.state_map(config)
-    start = fixed_point_map.start_state(params, cube, config)
+    start = fixed_point_map.initial_state(params, cube, config)
     if tied:
         theta = fixed_point_map.factor(params, cube, config, None, seen)
         before, after = lax.scan(lambda z, _: (f(theta, z), z), start, None, length=layers)
@@ -54,12 +54,12 @@ def loss(
     rates: dq.Rates,
     layers: int,
     tied: bool,
-    held: jax.Array | None = None,
+    held_out: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, Any]]:
     """Return the objective of `fit` at the K-th state in the place of the equilibrium."""
-    seen = None if held is None else (~held).astype(cube.dtype)
+    seen = None if held_out is None else (~held_out).astype(cube.dtype)
     state, trace = forward(params, cube, config, layers, tied, seen)
-    total, parts = objective.misfit(model.read_state(params, state, cube, config), cube, rates, held=held)
+    total, parts = objective.misfit(model.read_state(params, state, cube, config), cube, rates, held_out=held_out)
     return total, parts | {"trace": trace, "state": state}
 
 
@@ -76,10 +76,10 @@ def unrolled(
 
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
         def value(
-            params: Any, cube: jax.Array, config: dq.Model, rates: dq.Rates, *, initial: Any, mask: Any, held: Any,
+            params: Any, cube: jax.Array, config: dq.Model, rates: dq.Rates, *, initial: Any, mask: Any, held_out: Any,
             probes: Any, tolerance: Any,
         ) -> tuple[jax.Array, dict[str, Any]]:  # fmt: skip
-            return loss(params, cube, config, rates, layers, tied, held)  # the others belong to an equilibrium
+            return loss(params, cube, config, rates, layers, tied, held_out)  # the others belong to an equilibrium
 
         state = fitting.begin(key, cube, config, endmembers=start)
         if not tied:

@@ -27,7 +27,7 @@ import numpy as np
 import dequnmix_jax as dq
 from dequnmix_jax import InputError
 from dequnmix_jax.datasets import registry
-from dequnmix_jax.equilibrium import fixed_point_map, model
+from dequnmix_jax.equilibrium import model
 from dequnmix_jax.training import fitting, stages
 from experiments.defaults.training import geometric_mean
 from experiments.shared import families, results_table, scenes
@@ -146,7 +146,7 @@ def run(
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *steps_of)
 
     def one(p: Any) -> tuple[jax.Array, jax.Array]:
-        found, _ = model.equilibrium(p, cube, config, fixed_point_map.start_state(p, cube, config))
+        found = model.equilibrium(p, cube, config).estimate
         return found.abundances, found.endmembers
 
     A, spectra = jax.lax.map(one, stacked)

@@ -189,7 +189,7 @@ def main(settings: Settings, folder: Path) -> Path:
     ]
     note = (
         "Figures are ratios: error after training over error of the untrained start. The weight of the spread is "
-        f"multiplied by `objective.reach` of the scene. {settings}"
+        f"multiplied by `objective.variability_ratio` of the scene. {settings}"
     )
     return results_table.write(folder, "choose_training", rows, "python -m experiments.defaults.training", note)
 

@@ -65,7 +65,7 @@ def at_tolerance(
 
     gradient = jax.grad(trained_maps.objective)(params, cube, config, solve)
     theta = fixed_point_map.factor(params, cube, config)
-    state, trace = dq.solvers.solve(f, forward, theta, fixed_point_map.start_state(params, cube, config), tolerance)
+    state, trace = dq.solvers.solve(f, forward, theta, fixed_point_map.initial_state(params, cube, config), tolerance)
     cotangent = jax.grad(lambda z: trained_maps.head(params, z, cube, config))(state)
     _, back = implicit.adjoint_trace(f, adjoint, theta, state, cotangent, tolerance)
     return gradient, trace.steps, back.steps - 1  # one product measures the residual

@@ -87,7 +87,7 @@ def measure(params: Any, cube: jax.Array, config: dq.Model, steps: int, low: boo
     def solve(theta: Any, start: jax.Array) -> jax.Array:
         return dq.fixed_point(f, forward, backward, lower(theta), lower(start))[0].astype(jnp.float32)
 
-    theta, start = fixed_point_map.factor(params, cube, config), fixed_point_map.start_state(params, cube, config)
+    theta, start = fixed_point_map.factor(params, cube, config), fixed_point_map.initial_state(params, cube, config)
     gradient = jax.grad(trained_maps.objective)(params, cube, config, solve)
     return gradient, solvers_forward.residuals(f, forward, lower(theta), lower(start), steps), solve(theta, start)
 

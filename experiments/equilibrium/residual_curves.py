@@ -69,7 +69,7 @@ def absolute(f: forward.Map, theta: Any, start: jax.Array, steps: int) -> jax.Ar
 def curves(params: Any, cube: jax.Array, config: dq.Model, steps: int) -> dict[str, jax.Array]:
     """Return the residuals of every method, (steps,) each."""
     theta = fixed_point_map.factor(params, cube, config)
-    start = fixed_point_map.start_state(params, cube, config)
+    start = fixed_point_map.initial_state(params, cube, config)
     f = fixed_point_map.state_map(config)
     return {
         name: absolute(f, theta, start, steps) if solver is None else forward.residuals(f, solver, theta, start, steps)

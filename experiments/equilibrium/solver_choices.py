@@ -78,7 +78,11 @@ def problems(settings: Settings) -> dict[str, Problem]:
         for label, config in configs.items():
             params = trained if "trained" in label else untrained
             theta = jax.jit(functools.partial(fixed_point_map.factor, config=config))(params, cube)
-            found[label] = (fixed_point_map.state_map(config), theta, fixed_point_map.start_state(params, cube, config))
+            found[label] = (
+                fixed_point_map.state_map(config),
+                theta,
+                fixed_point_map.initial_state(params, cube, config),
+            )
     return found
 
 

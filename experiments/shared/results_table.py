@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 import dequnmix_jax
-from dequnmix_jax.parallel.processes import part, together
+from dequnmix_jax.parallel.processes import leave, together
 from dequnmix_jax.report import style
 
 
@@ -172,7 +172,7 @@ def run_together(
         main(mine, target.with_suffix(f".{team.rank}"))
     parts = [target.with_suffix(f".{rank}") for rank in range(team.size)]
     made = put_together(parts, folder) if team.rank == 0 else None
-    part(team, target)
+    leave(team, target)
     if team.rank == 0:
         for each in parts:
             shutil.rmtree(each)

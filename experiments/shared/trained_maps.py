@@ -60,7 +60,7 @@ def objective(
     The same number as `objective.loss` with `Rates()` where solve is `fixed_point`; a test says so.
     """
     theta = fixed_point_map.factor(params, cube, config)
-    state = solve(theta, fixed_point_map.start_state(params, cube, config))
+    state = solve(theta, fixed_point_map.initial_state(params, cube, config))
     return head(params, state, cube, config)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from optax.assignment import hungarian_algorithm
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.xla import largest
 
 
@@ -192,7 +193,7 @@ def in_unit(abundances: Array, factors: Array) -> jax.Array:
     x = jnp.asarray(abundances)
     x = x * jnp.asarray(factors, x.dtype)[None, None]
     total = jnp.sum(x, axis=-1, keepdims=True)
-    return x / jnp.where(total > 0.0, total, 1.0)
+    return x / positive(total)
 
 
 def psnr(estimate: Array, cube: Array, mask: Array | None = None) -> jax.Array:

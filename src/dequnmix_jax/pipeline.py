@@ -130,7 +130,7 @@ def run(
 
     mask = None if read_scene.mask is None else jnp.asarray(read_scene.mask)
     cube = jnp.asarray(read_scene.cube)
-    params, history = resumable_fit(None, key, cube, model, training, rates, mask=mask, told=said, **more)
+    params, history = resumable_fit(key, cube, model, training, rates, mask=mask, on_progress=said, **more)
     params = jax.tree.map(np.asarray, params)
     estimate, trace, change = unmix_scene(params, read_scene, model)
     if not trace.converged:

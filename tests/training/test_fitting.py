@@ -125,7 +125,7 @@ def test_the_held_bands_are_not_seen_by_the_equilibrium(sample):
     params = model.init(jax.random.key(0), sample.cube, CONFIG, endmembers=sample.endmembers)
     held = jnp.arange(30) % 5 == 0
     other = jnp.where(held[None, None], sample.cube + 0.3, sample.cube)
-    state = [objective.loss(params, cube, CONFIG, held=held)[1]["state"] for cube in (sample.cube, other)]
+    state = [objective.loss(params, cube, CONFIG, held_out=held)[1]["state"] for cube in (sample.cube, other)]
     scale = [jnp.sqrt(jnp.mean(cube**2)) for cube in (sample.cube, other)]  # the unit of the state
     np.testing.assert_allclose(state[0] * scale[0], state[1] * scale[1], atol=1e-4)
 
@@ -139,7 +139,7 @@ def test_held_out_bands_tell_a_noisy_answer_from_a_smooth_one(sample):
     def judge(gain):
         energy = base["network"]["energy"] | {"gain": gain * jnp.asarray([0.0, 0.0, 1.0, 1.0])}
         params = base | {"network": base["network"] | {"energy": energy}}
-        blind = objective.loss(params, sample.cube, CONFIG, held=held)[0]
+        blind = objective.loss(params, sample.cube, CONFIG, held_out=held)[0]
         plain = objective.loss(params, sample.cube, CONFIG)[0]
         return blind, plain
 

@@ -3,7 +3,6 @@
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from dequnmix_jax.equilibrium.config import Model
     from dequnmix_jax.equilibrium.scene_statistics import Scenewide
     from dequnmix_jax.training.config import Rates, Training
+    from dequnmix_jax.training.resume import Keep
     from dequnmix_jax.types import History, Params
 
 
@@ -79,9 +79,7 @@ def fit_scene(
     endmembers: Any = None,
     count: int | None = None,
     whole: "Scenewide | None" = None,
-    keep: Path | None = None,
-    every: float = 60.0,
-    anew: bool = False,
+    keep: "Keep | None" = None,
 ) -> Fitted:
     """Train as `fitting.fit` does, with a progress line; the result is the same.
 
@@ -92,7 +90,7 @@ def fit_scene(
         endmembers: (R, B), where E starts; or
         count: R, found by VCA.
         whole: what a larger scene decides, of which this one holds patches, or None.
-        keep, every, anew: where the training is kept, if at all, as for `resume.resumable_fit`.
+        keep: as for `resume.resumable_fit`.
 
     Returns:
         The parameters and how they came about.
@@ -109,11 +107,12 @@ def fit_scene(
     line.show("compiling ...")
     seen: list[tuple[int, float]] = []
 
-    def told(history: "History") -> None:
+    def on_progress(history: "History") -> None:
         done, now = history.loss.size, time.perf_counter()
         if not seen and done:
             line.clear()
-            print(f"note: Training goes on from step {done} of {training.epochs}, kept in {keep}.", file=sys.stderr)
+            where = "" if keep is None else f", kept in {keep.path}"
+            print(f"note: Training continues from step {done} of {training.epochs}{where}.", file=sys.stderr)
         seen.append((done, now))
         if len(seen) > 2:  # the first piece waited for the compiler and tells nothing about the speed
             rate = (done - seen[1][0]) / max(now - seen[1][1], 1e-9)
@@ -123,7 +122,6 @@ def fit_scene(
 
     try:
         params, history = resumable_fit(
-            keep,
             key,
             jnp.asarray(scene.cube),
             config,
@@ -133,9 +131,8 @@ def fit_scene(
             count=count,
             mask=None if scene.mask is None else jnp.asarray(scene.mask),
             whole=whole,
-            every=every,
-            anew=anew,
-            told=told,
+            keep=keep,
+            on_progress=on_progress,
         )
     finally:
         line.clear()

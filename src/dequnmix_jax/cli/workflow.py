@@ -57,9 +57,10 @@ def train(
     import jax
 
     from dequnmix_jax.tiles import patches
+    from dequnmix_jax.training.resume import Keep
 
     config, training, rates = choices(args)
-    more: dict[str, Any] = {} if keep is None else {"keep": keep, "every": args.checkpoint, "anew": args.force}
+    more: dict[str, Any] = {"keep": None if keep is None else Keep(keep, args.checkpoint, replace=args.force)}
     key = jax.random.key(args.seed)
     why = None
     if drawn is None and _compares(args, scene, count, config):

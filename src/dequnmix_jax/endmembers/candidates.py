@@ -17,6 +17,7 @@ from dequnmix_jax.endmembers.subspace import frame, pixels
 from dequnmix_jax.mixing import normalise_abundances
 from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.convolution import convolve
+from dequnmix_jax.ops.guards import positive, unit_rows
 
 
 class Candidate(NamedTuple):
@@ -159,8 +160,7 @@ def _measure(
         shared = _relative(around * jnp.where(even[None, None], halves[0], halves[1]), cube)
     a = jnp.where(valid[..., None], x, -1).reshape(-1, E.shape[0])
     rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
-    lengths = jnp.sqrt(jnp.sum(E * E, axis=1, keepdims=True))
-    U = E / jnp.where(lengths > 0, lengths, 1)
+    U = unit_rows(E)
     return Scores(
         error=error,
         angle=metrics.mean_spectral_angle(cube, rebuilt, valid),
@@ -173,7 +173,7 @@ def _measure(
 
 def _relative(rebuilt: jax.Array, cube: jax.Array) -> jax.Array:
     energy = jnp.sum(jnp.square(cube))
-    return jnp.sqrt(jnp.sum(jnp.square(rebuilt - cube)) / jnp.where(energy > 0, energy, 1))
+    return jnp.sqrt(jnp.sum(jnp.square(rebuilt - cube)) / positive(energy))
 
 
 def _around(x: jax.Array, valid: jax.Array) -> jax.Array:

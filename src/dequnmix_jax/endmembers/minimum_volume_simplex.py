@@ -13,6 +13,7 @@ from dequnmix_jax.endmembers.pure_pixel import vca
 from dequnmix_jax.endmembers.subspace import Frame, checked, frame
 from dequnmix_jax.metrics import align
 from dequnmix_jax.ops import lapack, small_systems
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.types import Trace
 
 RUNS = 8
@@ -119,7 +120,7 @@ def enclosing(
     back = lapack.pinv(view.lift)
     E = jnp.matmul(lax.stop_gradient(start), back, precision="highest")
     # All endmembers have the brightness one; a start that has none is left where it is.
-    E = (E / jnp.where(E[:, :1] > 0, E[:, :1], 1)).at[:, 0].set(1) / view.height
+    E = (E / positive(E[:, :1])).at[:, 0].set(1) / view.height
     if not scaled:
         back = back.at[:, 0].set(0)  # noise cannot leave the plane: the first coordinate is one
     N = jnp.matmul(back.T * lax.stop_gradient(noise)[None], back, precision="highest")

@@ -30,6 +30,7 @@ from dequnmix_jax.endmembers.nmf_descent import (
 )
 from dequnmix_jax.endmembers.slic import Superpixels, superpixels
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import nonzero
 
 _DEFAULT = Factoring()
 _FEW = Factoring(max_steps=100)
@@ -238,7 +239,7 @@ def _sparseness(problem: Problem) -> jax.Array:
     Y = problem.Y
     root = jnp.sqrt(jnp.sum(problem.valid).astype(Y.dtype))
     length = jnp.sqrt(jnp.sum(Y * Y, axis=0))
-    ratio = jnp.sum(jnp.abs(Y), axis=0) / jnp.where(length == 0, 1, length)
+    ratio = jnp.sum(jnp.abs(Y), axis=0) / nonzero(length)
     sparse = (root - jnp.where(length == 0, root, ratio)) / jnp.sqrt(jnp.maximum(root * root - 1, 1))
     return jnp.sum(sparse) / np.sqrt(Y.shape[1])
 

@@ -14,6 +14,7 @@ from dequnmix_jax.checks import Array, InputError, check_count, check_cube, chec
 from dequnmix_jax.endmembers.pure_pixel import vca
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.types import Descent
 
 _BISECTIONS = 40
@@ -73,7 +74,7 @@ def endmember_sweep(E: jax.Array, A: jax.Array, Y: jax.Array, volume: Volume | N
 
     def one(E: jax.Array, r: jax.Array) -> tuple[jax.Array, None]:
         g = G[r, r]
-        safe = jnp.where(g > 0, g, 1)
+        safe = positive(g)
         b = F[r] - jnp.matmul(G[r], E, precision="highest") + g * E[r]
         e = jnp.maximum(b / safe, 0)
         if volume is not None:
@@ -230,7 +231,7 @@ def prepare(cube: jax.Array, mask: jax.Array, E: jax.Array, solver: Factoring) -
     Y = jnp.where(valid[:, None], cube.reshape(-1, cube.shape[2]), 0)
     E = jnp.maximum(E, 0)
     top = jnp.max(E)
-    unit = jnp.where(top > 0, top, 1)
+    unit = positive(top)
     sums = jnp.where(valid, solver.sum_weight**2, 0.0).astype(Y.dtype)[:, None]
     return Problem(Y / unit, unit, valid, sums), E / unit
 

@@ -7,6 +7,7 @@ import numpy as np
 from dequnmix_jax.checks import Array, check_cube, check_finite, check_mask
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import nonzero, positive
 
 _FLOOR = 4.0
 """Roundings of the largest singular value below which another one is not known."""
@@ -62,7 +63,7 @@ def variability(cube: Array, count: int, *, mask: Array | None = None) -> jax.Ar
     """
     energies, axes, valid = _principal(cube, mask)
     unexplained = jnp.sum(energies[count:])
-    share = 1 - jnp.sum(_noise_energy(energies, axes, valid)) / jnp.where(unexplained > 0, unexplained, 1)
+    share = 1 - jnp.sum(_noise_energy(energies, axes, valid)) / positive(unexplained)
     return jnp.where(jnp.isnan(share), 1, jnp.clip(share, 0, 1))
 
 
@@ -85,7 +86,7 @@ def unexplained(cube: Array, count: int, *, mask: Array | None = None) -> jax.Ar
     """
     energies, _, _ = _principal(cube, mask)
     total = jnp.sum(energies)
-    return jnp.sum(energies[count:]) / jnp.where(total > 0, total, 1)
+    return jnp.sum(energies[count:]) / positive(total)
 
 
 def signal_subspace(cube: Array, count: int, *, mask: Array | None = None) -> jax.Array:
@@ -187,7 +188,7 @@ def noise_moments(cube: Array, mask: Array | None) -> tuple[jax.Array, jax.Array
     large numbers is taken.
     """
     energies, axes, valid = _principal(cube, mask)
-    size = jnp.sqrt(jnp.where(energies > 0, energies, 1))[:, None]
+    size = jnp.sqrt(positive(energies))[:, None]
     precision = jnp.matmul(jnp.square(axes), 1 / jnp.square(size[:, 0]), precision="highest")
     noise_root = axes.T / size / precision[None]
     root = axes.T * jnp.sqrt(energies)[:, None]
@@ -208,7 +209,7 @@ def moments(cube: Array, mask: Array | None, whitened: bool) -> tuple[jax.Array,
     """
     if whitened:
         sigma = band_noise(cube, mask=mask)
-        Y = wide(cube) / jnp.where(sigma == 0, 1, sigma)[None, None]  # NaN stays NaN
+        Y = wide(cube) / nonzero(sigma)[None, None]  # NaN stays NaN
         return _two_moments(Y, mask)
     check_cube(cube)
     check_mask(mask, cube)
@@ -258,7 +259,7 @@ def _principal(cube: Array, mask: Array | None) -> tuple[jax.Array, jax.Array, j
 
 def _noise_energy(energies: jax.Array, axes: jax.Array, valid: jax.Array) -> jax.Array:
     """Return the mean square of the noise in each band, (B,)."""
-    precision = jnp.matmul(jnp.square(axes), 1 / jnp.where(energies > 0, energies, 1), precision="highest")
+    precision = jnp.matmul(jnp.square(axes), 1 / positive(energies), precision="highest")
     freedom = valid - (energies.size - 1)
     left = valid / jnp.where(freedom > 1, freedom, 1) / precision
     return jnp.where(freedom > 1, jnp.where(energies[0] > 0, left, 0), jnp.nan)

@@ -12,6 +12,7 @@ from dequnmix_jax.endmembers.subspace import Frame, checked, frame, on_plane, pr
 from dequnmix_jax.endmembers.subspace import pixels as pixels_of
 from dequnmix_jax.mixing import check_abundances
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import nonzero, positive, unit_rows
 from dequnmix_jax.ops.xla import alongside
 
 
@@ -52,8 +53,7 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs:
     if runs == 1:
         return _vca(key, Y, valid, count)
     found = jax.vmap(lambda k: _vca(k, Y, valid, count))(jax.random.split(key, runs))
-    lengths = jnp.sqrt(jnp.sum(found * found, axis=2, keepdims=True))
-    U = found / jnp.where(lengths == 0.0, 1.0, lengths)
+    U = unit_rows(found)
     volumes = jax.vmap(lapack.log_determinant)(jnp.matmul(U, jnp.swapaxes(U, 1, 2), precision="highest"))
     # Draws that find the same spectra in another order differ by rounding: the first of them, on every machine.
     alike = count * jnp.finfo(found.dtype).eps ** 0.5
@@ -96,8 +96,8 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
         scale = jnp.sum(x * middle[None, :], axis=-1, keepdims=True)
         length = jnp.sqrt(jnp.sum(middle * middle))
         # A pixel without light has no direction: it stays at the origin and is never extreme.
-        y = x / jnp.where(scale == 0.0, 1.0, scale)
-        return y, axis, middle / jnp.where(length == 0.0, 1.0, length), jnp.zeros_like(length)
+        y = x / nonzero(scale)
+        return y, axis, middle / nonzero(length), jnp.zeros_like(length)
 
     y, U, alike, affine = lax.cond(snr < threshold, centred, projective)
 
@@ -244,7 +244,7 @@ def _farthest(x: jax.Array, valid: jax.Array, count: int) -> jax.Array:
         square = jnp.where(valid, jnp.sum(x * x, axis=1), -1)
         point = jnp.argmax(square).astype(jnp.int32)
         length = jnp.sqrt(jnp.maximum(square[point], 0))
-        u = x[point] / jnp.where(length > 0, length, 1)
+        u = x[point] / positive(length)
         # Twice, because what one subtraction leaves along u is a rounding of the whole.
         x = x - jnp.matmul(x, u, precision="highest")[:, None] * u[None]
         return x - jnp.matmul(x, u, precision="highest")[:, None] * u[None], point

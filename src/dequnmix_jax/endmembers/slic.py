@@ -10,6 +10,7 @@ from jax import lax
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_mask
 from dequnmix_jax.mixing import wide
+from dequnmix_jax.ops.guards import unit_rows
 
 
 class Superpixels(NamedTuple):
@@ -80,7 +81,7 @@ def _cluster(cube: jax.Array, mask: jax.Array, weight: jax.Array, width: int, st
     y, x = np.divmod(np.arange(H * W), W)
     home = np.stack([y * rows // H, x * columns // W], axis=1)  # the cell that a pixel lies in
     place = jnp.asarray(np.stack([y, x], axis=1) / spacing, Y.dtype)
-    unit = _unit(Y)
+    unit = unit_rows(Y)
     grid = np.stack(np.divmod(np.arange(patches), columns), axis=1) + 0.5
     middle = jnp.asarray(grid * [H / rows, W / columns] / spacing - 0.5 / spacing, Y.dtype)
 
@@ -94,7 +95,7 @@ def _cluster(cube: jax.Array, mask: jax.Array, weight: jax.Array, width: int, st
         return mean(Y, old[0]), mean(place, old[1])
 
     def square(labels: jax.Array, centres: tuple[jax.Array, jax.Array]) -> jax.Array:
-        apart = jnp.sum(jnp.square(unit - _unit(centres[0])[labels]), axis=1)
+        apart = jnp.sum(jnp.square(unit - unit_rows(centres[0])[labels]), axis=1)
         angle = 2 * jnp.arcsin(jnp.clip(jnp.sqrt(apart) / 2, 0, 1))  # and not arccos, which rounds small angles away
         return angle + weight * jnp.sum(jnp.square(place - centres[1][labels]), axis=1)
 
@@ -127,8 +128,3 @@ def _cluster(cube: jax.Array, mask: jax.Array, weight: jax.Array, width: int, st
     floor = weight * (0.5 / spacing) ** 2 + jnp.finfo(Y.dtype).eps
     confidence = valid / jnp.sqrt(jnp.maximum(square(labels, centres), floor))
     return Superpixels(labels.reshape(H, W), centres[0], confidence.reshape(H, W))
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    length = jnp.sqrt(jnp.sum(x * x, axis=-1, keepdims=True))
-    return x / jnp.where(length == 0, 1, length)

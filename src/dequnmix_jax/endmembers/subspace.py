@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from dequnmix_jax.checks import Array, check_count, check_cube, check_finite, check_mask
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import nonzero
 
 _DARK = 0.05
 """Brightness, relative to the mean, below which a pixel has no direction: 20 times the noise of the others."""
@@ -87,9 +88,9 @@ def frame(Y: jax.Array, valid: jax.Array, count: int, scaled: bool) -> Frame:
     values, axes = principal(Y, pixels)
     sizes = _sizes(values[:count])
     inside = jnp.matmul(mean, axes[:, :count], precision="highest")
-    u = inside * sizes / _not_zero(jnp.sum(inside * inside))
+    u = inside * sizes / nonzero(jnp.sum(inside * inside))
     height = jnp.sqrt(jnp.sum(u * u))
-    turn = _reflection(u / _not_zero(height))
+    turn = _reflection(u / nonzero(height))
     g = jnp.matmul(Y, axes[:, :count], precision="highest") / sizes[None]
     lift = jnp.matmul(turn, (axes[:, :count] * sizes[None]).T, precision="highest")
     return Frame(jnp.matmul(g, turn, precision="highest"), lift, height)
@@ -111,8 +112,4 @@ def _reflection(e: jax.Array) -> jax.Array:
 def _sizes(values: jax.Array) -> jax.Array:
     """Return roots of eigenvalues; those that are rounding count as one rounding of the largest."""
     largest = jnp.maximum(values[0], 0)
-    return _not_zero(jnp.sqrt(jnp.maximum(values, jnp.finfo(values.dtype).eps * largest)))
-
-
-def _not_zero(x: jax.Array) -> jax.Array:
-    return jnp.where(x == 0, jnp.ones_like(x), x)
+    return nonzero(jnp.sqrt(jnp.maximum(values, jnp.finfo(values.dtype).eps * largest)))

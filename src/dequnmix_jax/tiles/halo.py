@@ -69,7 +69,7 @@ def _solved(
     params: Params, cube: jax.Array, mask: jax.Array, whole: Scenewide, start: jax.Array, config: Model
 ) -> tuple[jax.Array, jax.Array]:
     """Return state and abundances."""
-    found, _ = model.equilibrium(params, cube, config, start, mask, whole)
+    found = model.equilibrium(params, cube, config, initial=start, mask=mask, whole=whole).estimate
     return found.state, found.abundances
 
 
@@ -126,7 +126,7 @@ def _profile(params: Params, seen: View, config: Model, whole: Scenewide) -> tup
         if not apart.any():
             continue
         cube = jnp.asarray(values)
-        start = fixed_point_map.start_state(params, cube, config)
+        start = fixed_point_map.initial_state(params, cube, config)
         _, full = _solved(params, cube, mask, whole, start, tight)
         state, cut = _solved(params, jnp.where(apart[..., None], cube, 0), apart, whole, start, tight)
         _, again = _solved(params, cube, mask, whole, state, tight)

@@ -6,7 +6,6 @@ pixels from everywhere, in which VCA looks for the start.
 """
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +23,7 @@ from dequnmix_jax.scenes.source import Source, Window, source_of
 from dequnmix_jax.tiles import survey
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.fitting import STARTS
-from dequnmix_jax.training.resume import resumable_fit
+from dequnmix_jax.training.resume import Keep, OnProgress, resumable_fit
 from dequnmix_jax.types import History, Params
 
 _SAMPLE = 20_000
@@ -201,8 +200,8 @@ def fit_patches(
     endmembers: jax.Array | None = None,
     count: int | None = None,
     drop_invalid: bool = False,
-    keep: str | os.PathLike[str] | None = None,
-    **keeping: Any,
+    keep: Keep | None = None,
+    on_progress: OnProgress | None = None,
 ) -> tuple[Params, History]:
     """Train an equilibrium model on patches of a scene, as `fit` does on all of it.
 
@@ -219,8 +218,7 @@ def fit_patches(
         endmembers: (R, B), where E starts; or
         count: R, how many VCA is to find in pixels from all over the scene.
         drop_invalid: mask pixels that are zero in every band, NaN or infinite.
-        keep: a file that keeps the training, as for `resumable_fit`, or None.
-        keeping: every, anew and told of `resumable_fit`.
+        keep, on_progress: as for `resumable_fit`.
 
     Returns:
         (params, History), as `fit` does.
@@ -241,7 +239,6 @@ def fit_patches(
     E = start(first, drawn, int(count or 0)) if endmembers is None else endmembers
     mask = None if drawn.scene.mask is None else jnp.asarray(drawn.scene.mask)
     return resumable_fit(
-        keep,
         rest,
         jnp.asarray(drawn.scene.cube),
         config,
@@ -250,5 +247,6 @@ def fit_patches(
         endmembers=E,
         mask=mask,
         whole=drawn.whole,
-        **keeping,
+        keep=keep,
+        on_progress=on_progress,
     )

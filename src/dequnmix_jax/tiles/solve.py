@@ -17,9 +17,9 @@ from dequnmix_jax import mixing
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.equilibrium.convergence import change_of
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, pool_tile, pooling_reach, pools_channels
 from dequnmix_jax.scenes.scene import Array
-from dequnmix_jax.solvers.implicit import fixed_point
 from dequnmix_jax.tiles.grid import Plan, Tile, plan
 from dequnmix_jax.tiles.survey import View
 from dequnmix_jax.types import Params, Trace
@@ -66,18 +66,16 @@ def solve_tile(params: Params, cube: jax.Array, mask: jax.Array, whole: Scenewid
         whole: of the scene.
         config: the parts of the map.
     """
-    theta = fixed_point_map.factor(params, cube, config, mask, whole=whole)
-    f, start = fixed_point_map.state_map(config), fixed_point_map.start_state(params, cube, config)
-    state, trace = fixed_point(f, config.forward, config.backward, theta, start)
-    found = model.read_state(params, state, cube, config, mask, whole=whole)
-    after, valid = f(theta, state), mask.astype(cube.dtype)
+    found, trace, factors = model.equilibrium(params, cube, config, mask=mask, whole=whole)
+    change, size = change_of(found.state, fixed_point_map.state_map(config)(factors, found.state))
+    valid = mask.astype(cube.dtype)
     apart = cube - mixing.scaled_mix(found.abundances, found.endmembers, found.brightness)
     return Solved(
         abundances=found.abundances,
         brightness=found.brightness,
         residual=jnp.sqrt(jnp.mean(jnp.square(apart), axis=-1)) * valid,
-        change=jnp.sqrt(jnp.mean(jnp.square(after - state), axis=-1)) * valid,
-        size=jnp.mean(jnp.square(after), axis=-1) * valid,
+        change=change * valid,
+        size=size * valid,
         trace=trace,
     )
 

@@ -14,7 +14,7 @@ from dequnmix_jax.checks import InputError, check_endmembers, check_kind, check_
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io import formats, georaster
 from dequnmix_jax.io.atomic import Reserved, check_folder, check_target_now, reserved
-from dequnmix_jax.parallel.processes import ALONE, Team, part, together
+from dequnmix_jax.parallel.processes import ALONE, Team, leave, together
 from dequnmix_jax.results.maps import composite_words, endmember_names
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.summary import summary_of
@@ -195,7 +195,7 @@ def unmix_tiled(
                 )
                 written += also(folder, small)
             outputs.place(spent=[*work.files(), work.folder])
-    part(team, target)
+    leave(team, target)
     return Tiled([target / file.name for file in written], trace, len(tiles.tiles), resumed, summary)
 
 
@@ -213,7 +213,7 @@ def _help(run: Run, target: Path, channels: output.Channels) -> Tiled:
         trace, _ = traced(run.kept(work, tiles), found.valid)
     with together(run.team, target, "written"):
         pass
-    part(run.team, target)
+    leave(run.team, target)
     return Tiled([], trace, len(tiles.tiles), resumed, {})
 
 
