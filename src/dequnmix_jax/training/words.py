@@ -10,7 +10,7 @@ A word for a number of one choice is an error beside another choice.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
