@@ -188,7 +188,7 @@ def choose(key: Any, scene: Scene, count: int, config: Model, rates: Rates, aske
     from dequnmix_jax.training.recipe import model_for, rates_for
 
     found = start(key, scene.cube, count, mask=scene.mask)
-    why = reason(found)
+    why = reason(found, config.constraint.word if "model.constraint" in asked else None)
     if "model.constraint" in asked:  # then the rates are those of that mixing
         scaled, soft = (jnp.asarray(isinstance(config.constraint, kind)) for kind in (Cone, Soft))
         found = found._replace(scaled=scaled, soft=soft)

@@ -131,7 +131,7 @@ def test_a_result_with_its_scene(place, tmp_path, capsys):
     assert run("report", old, "-o", tmp_path / "a.html") == 0
     assert run("report", old, place / "scene.npz", "-o", tmp_path / "b.html") == 0
     a, b = ((tmp_path / name).read_text() for name in ("a.html", "b.html"))
-    assert "Colour composite" not in a and "holds no residual" not in b
+    assert "Colour composite" not in a and "holds no residual map" in a and "holds no residual map" not in b
     assert "Colour composite" in b and ">Residual<" in b and ">Residual<" not in a
     capsys.readouterr()
     np.save(tmp_path / "c.npy", np.ones((3, 3, 4), np.float32))
@@ -279,10 +279,10 @@ def test_a_start_that_is_chosen(place, tmp_path, capsys):
     words = ["fit", place / "scene.npz", *SMALL[:-2], "-o", tmp_path / "m.npz"]
     assert main.main([str(word) for word in words]) == 0
     told = capsys.readouterr().err
-    assert "note: the start is" in told and "mixing, because" in told
+    assert "note: Endmembers: " in told and "Mixing: " in told
     _, metadata = checkpoint.load(tmp_path / "m.npz")
-    mixing = next(word for word in ("linear", "soft", "scaled") if f"{word} mixing" in metadata["start"])
-    assert metadata["model"]["constraint"] == {"linear": "simplex", "soft": "soft", "scaled": "cone"}[mixing]
+    mixing = next(word for word in ("(linear model)", "(soft", "(scaled") if word in metadata["start"])
+    assert metadata["model"]["constraint"] == {"(linear model)": "simplex", "(soft": "soft", "(scaled": "cone"}[mixing]
     params, _ = checkpoint.load(tmp_path / "m.npz")
     assert metadata["model"]["prior"] == "neighbours" and set(params["prior"]) == {"directions", "strength"}
     (tmp_path / "c.toml").write_text('[model]\nconstraint = "softmax"\nprior = "none"\n[rates]\nendmembers = 0.5')
@@ -290,6 +290,7 @@ def test_a_start_that_is_chosen(place, tmp_path, capsys):
     assert main.main([*map(str, words[:-1]), str(tmp_path / "n.npz"), *more]) == 0
     params, metadata = checkpoint.load(tmp_path / "n.npz")  # what is asked for stays, and options go before the file
     assert metadata["model"]["constraint"] == "cone" and "prior" not in params
+    assert "Mixing: brightness varies per pixel (cone), as asked for." in metadata["start"]
     assert metadata["rates"]["endmembers"] == 0.5
     capsys.readouterr()
     out = tmp_path / "out"

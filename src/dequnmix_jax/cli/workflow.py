@@ -65,7 +65,7 @@ def train(
     if drawn is None and _compares(args, scene, count, config):
         first, key = jax.random.split(key)
         more["endmembers"], config, rates, why = choose(first, scene, count, config, rates, _asked(args))
-        warn(f"note: the start is {why}")
+        warn(f"note: {why}")
     elif drawn is None:
         more["count"] = count
     else:

@@ -123,10 +123,12 @@ def fit_part(result: Result) -> str:
         said = KINDS["brightness"].meaning
     else:
         said = "The model of mixing has no brightness: it is 1 in every pixel."
-    without = "" if result.residual is not None else " The output holds no residual map: name its scene to have one."
-    without = "" if result.residual is not None else " The output holds none: name its scene to have one."
-    hint = " Where it stands out, a material is missing, or its spectrum varies." if not without else ""
-    texts = [f"Residual: {KINDS['residual'].meaning}{hint}{without}", f"Brightness: {said}"]
+    comment = (
+        " The output holds no residual map: name its scene to get one."
+        if result.residual is None
+        else " Where it stands out, a material is missing, or its spectrum varies."
+    )
+    texts = [f"Residual: {KINDS['residual'].meaning}{comment}", f"Brightness: {said}"]
     return html.section("fit", "How well it fits", html.bullets(texts), f'<div class="maps">{"".join(figures)}</div>')
 
 
@@ -158,7 +160,7 @@ def convergence_part(result: Result) -> str:
         parts += [html.paragraph(KINDS["convergence"].meaning), f'<div class="maps">{figure}</div>']
     start = summary.get("start")
     if isinstance(start, str):
-        parts.append(html.paragraph(f"Training started from {start}"))
+        parts.append(html.paragraph(start))
     said = summary.get("stages")
     if isinstance(said, list):
         parts += [html.paragraph(text) for text in said if isinstance(text, str)]

@@ -93,10 +93,10 @@ def _cautions(result: Result) -> str:
     texts = _texts(result.summary.get("warnings"))
     if trace and trace.get("converged") is not True and not any("was not reached" in text for text in texts):
         texts.append(f"The equilibrium was not reached (relative residual {trace.get('residual')}).")
-    if "(unsure)" in str(result.summary.get("start")):
+    if "Confidence: low" in str(result.summary.get("start")):
         texts.append(
-            "The choice of where training started is unsure: other endmembers, or another model of mixing, explain the "
-            "scene nearly as well. Compare with --start vca or another --constraint."
+            "The choice of endmembers and mixing is unsure: others may explain the scene as well. Compare with "
+            "--start vca or another --constraint."
         )
     if not texts:
         return ""
