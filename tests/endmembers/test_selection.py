@@ -209,8 +209,9 @@ def test_the_reason_is_three_short_sentences():
         "held-out bands fit 29 % better than with sum-to-one. Confidence: high."
     )
     # The runner-up of another kind has an error of 0.08 and lacks the bonus of a purified one, 1 %.
-    assert "Confidence: low, the runner-up is within 14 %: signal exceeds noise in more directions than 3 spectra" in say(
-        scaled, whole=quiet._replace(beyond=jnp.asarray(1.0))
+    assert (
+        "Confidence: low, the runner-up is within 14 %: signal exceeds noise in more directions than 3 spectra"
+        in say(scaled, whole=quiet._replace(beyond=jnp.asarray(1.0)))
     )
     linear = "Mixing: abundances sum to one (linear model); with a brightness per pixel, held-out bands fit "
     assert linear + "no better. " in say(scores.error)

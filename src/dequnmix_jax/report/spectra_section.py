@@ -1,4 +1,4 @@
-"""The part of a report about spectra: the endmembers beside the nearest ones of a library."""
+"""Section of a report about spectra: the endmembers beside the nearest spectra of a library."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,13 +19,13 @@ _NEAREST = 3
 
 
 class Matched(NamedTuple):
-    """Endmembers beside the library spectra that are nearest to them.
+    """Library spectra nearest to the endmembers.
 
     Attributes:
         matches: names and angles, the nearest first.
         spectra: (R, B), the nearest library spectrum of each, scaled to its endmember; NaN where unknown.
         library: its name.
-        notes: what was assumed of it.
+        notes: assumptions about it.
     """
 
     matches: Matches
@@ -46,14 +46,14 @@ def matched(result: Result, library: Library) -> Matched:
             "in the file. Report without a library."
         )
     here = resample(library, result.wavelengths_nm, result.fwhm_nm)
-    found = match(result.endmembers, here, count=min(_NEAREST, len(here.names)))
-    spectra = here.spectra[found.rows[:, 0]].astype(np.float64)
+    matches = match(result.endmembers, here, count=min(_NEAREST, len(here.names)))
+    spectra = here.spectra[matches.rows[:, 0]].astype(np.float64)
     known = np.isfinite(spectra)
-    # An angle does not see brightness: each library spectrum is drawn at the height that fits best.
+    # The spectral angle ignores brightness, so each library spectrum is drawn at the height that fits best.
     products = [np.where(known, a * spectra, 0).sum(axis=1) for a in (result.endmembers, spectra)]
     spectra = spectra * (products[0] / np.where(products[1] > 0, products[1], 1))[:, None]
     name = "the library" if library.source is None else library.source.name
-    return Matched(found, spectra, name, here.notes)
+    return Matched(matches, spectra, name, here.notes)
 
 
 def degrees(found: Matched, row: int, rank: int = 0) -> str:
@@ -71,7 +71,7 @@ def spectra_part(result: Result, found: Matched | None) -> str:
     if found is None:
         detail = "one line for each endmember"
         table = html.paragraph(
-            "No library was given; with --library FILE (ENVI, CSV or USGS text) the nearest spectra are named here."
+            "No library was given; with --library FILE (ENVI, CSV or USGS text) this section names the nearest spectra."
         )
     else:
         detail = f"dashed: the nearest spectrum of {found.library}, scaled to the height of its match"
