@@ -292,7 +292,7 @@ def test_a_start_that_is_chosen(place, tmp_path, capsys):
     assert main.main([*map(str, words[:-1]), str(tmp_path / "n.npz"), *more]) == 0
     params, metadata = checkpoint.load(tmp_path / "n.npz")  # what is asked for stays, and options go before the file
     assert metadata["model"]["constraint"] == "cone" and "prior" not in params
-    assert "Mixing: brightness varies per pixel (cone), as asked for." in metadata["start"]
+    assert "Mixing: brightness varies per pixel (cone), as asked for; with" in metadata["start"]
     assert metadata["rates"]["endmembers"] == 0.5
     capsys.readouterr()
     out = tmp_path / "out"

@@ -218,15 +218,16 @@ def test_the_reason_is_three_short_sentences():
     assert linear + "5 % better. " in say(scores.error.at[half:].set(0.095))
     assert linear + "100 % worse. " in say(scores.error.at[half:].set(0.2))
     soft = say(scaled, shared=0.1 * flat)
-    assert "29 % better than with sum-to-one, but with that of its neighbours no better. Confidence: low: each" in soft
+    assert "29 % better, but with that of the neighbours no better. Confidence: low: each" in soft
     # A model without any error is better without bound.
     assert "more than 99 % better than" in say(scores.error.at[half:].set(0.0))
     # What the caller asks for is not said to be found.
     for word, text in (("simplex", "abundances sum to one (simplex)"), ("softmax", "abundances sum to one (softmax)")):
         said = say(scaled, constraint=word)
-        assert f"Mixing: {text}, as asked for. Confidence" in said and "scaled" not in said
+        assert f"Mixing: {text}, as asked for; with a brightness per pixel, held-out bands fit 29 % better. Con" in said
+        assert "scaled" not in said
     for word in ("cone", "soft"):
-        assert f"({word}), as asked for." in say(scores.error, constraint=word)
+        assert f"({word}), as asked for; with" in say(scores.error, constraint=word)
 
 
 @pytest.mark.parametrize(("known", "noisy"), [(1, 0.0), (1, 1e-5), (1, 1e-2), (2, 0.0), (2, 1e-3), (0, 0.0), (0, 1e-3)])

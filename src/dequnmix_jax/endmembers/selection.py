@@ -243,17 +243,15 @@ def reason(found: Start, constraint: str | None = None) -> str:
     """
     chosen, count = CANDIDATES[int(found.chosen)], found.endmembers.shape[0]
     refined = ", refined on the purest pixels" if chosen.purified else ""
+    per_pixel = f"with a brightness per pixel, held-out bands fit {_better(found.brightness)}"
     if constraint is not None:
-        mixing = f"{_ASKED[constraint]}, as asked for"
+        mixing = f"{_ASKED[constraint]}, as asked for; {per_pixel}"
     elif bool(found.scaled):
         mixing = f"{_MIXING['scaled']}; held-out bands fit {_better(found.brightness)} than with sum-to-one"
     elif bool(found.soft):
-        mixing = (
-            f"{_MIXING['soft']}; with a brightness per pixel, held-out bands fit {_better(found.brightness)} than with "
-            f"sum-to-one, but with that of its neighbours {_better(found.shared)}"
-        )
+        mixing = f"{_MIXING['soft']}; {per_pixel}, but with that of the neighbours {_better(found.shared)}"
     else:
-        mixing = f"{_MIXING['linear']}; with a brightness per pixel, held-out bands fit {_better(found.brightness)}"
+        mixing = f"{_MIXING['linear']}; {per_pixel}"
     doubts = [
         text.format(count=count, known=count - int(found.lacking))
         for text, there in zip(DOUBTS, found.doubts, strict=True)
