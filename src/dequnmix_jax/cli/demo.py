@@ -41,14 +41,14 @@ def _table(naming: dict[str, Naming], areas: dict[str, Array], true: Array) -> l
     """Return the table of areas as text, one row per material and method."""
     lines = [f"{'':<14}{'':<11}{'angle':>7}" + "".join(f"{area:>9.4g}" for area in true) + "   m2, true"]
     for i, material in enumerate(hysu.MATERIALS):
-        for method, found in areas.items():
+        for method, estimates in areas.items():
             label = material if method == next(iter(areas)) else ""
             names = naming[method].names
             if material not in names:
                 lines.append(f"{label:<14}{method:<11}  not found")
                 continue
             angle = naming[method].angles[names.index(material)]
-            lines.append(f"{label:<14}{method:<11}{angle:>7.3f}" + "".join(f"{area:>9.3f}" for area in found[i]))
+            lines.append(f"{label:<14}{method:<11}{angle:>7.3f}" + "".join(f"{area:>9.3f}" for area in estimates[i]))
     return lines
 
 
@@ -152,8 +152,8 @@ def _sidecar(folder: Path, naming: dict[str, Naming], areas: dict[str, Array], t
     with (folder / "targets.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["method", "material", "true_m2", "found_m2"])
-        for method, found in areas.items():
-            for material, row in zip(hysu.MATERIALS, found, strict=True):
+        for method, estimates in areas.items():
+            for material, row in zip(hysu.MATERIALS, estimates, strict=True):
                 # An empty field for a material that was not found: zero would be a measurement.
                 cells = ["" if np.isnan(area) else f"{area:.6g}" for area in row]
                 table.writerows([method, material, f"{t:g}", cell] for t, cell in zip(true, cells, strict=True))

@@ -15,7 +15,7 @@ from dequnmix_jax.libraries.resampling import resample
 from dequnmix_jax.training.words import plain
 
 
-def found_spectra(path: Path) -> Library:
+def read_spectra(path: Path) -> Library:
     """Return the endmembers of a folder that `dequnmix unmix` made, of a .npz, or of any spectral library.
 
     Raises:
@@ -45,7 +45,7 @@ def found_spectra(path: Path) -> Library:
 
 def print_matches(options: MatchOptions) -> None:
     """Print the nearest library spectra of each spectrum of a result."""
-    found = found_spectra(options.found)
+    estimate = read_spectra(options.spectra)
     library = read_library(
         options.library,
         wavelengths=options.wavelengths,
@@ -55,15 +55,15 @@ def print_matches(options: MatchOptions) -> None:
         scale=options.scale,
         sort=options.sort,
     )
-    library = resample(library, found.wavelengths_nm, found.fwhm_nm if options.fwhm is None else options.fwhm)
-    matches = match(found.spectra, library, count=min(options.count, len(library.names)))
+    library = resample(library, estimate.wavelengths_nm, estimate.fwhm_nm if options.fwhm is None else options.fwhm)
+    matches = match(estimate.spectra, library, count=min(options.count, len(library.names)))
     rows: list[dict[str, Any]] = [
         {"found": name, "rank": rank + 1, "library": named, "angle": float(angle), "bands": int(bands)}
-        for name, *columns in zip(found.names, matches.names, matches.angles, matches.bands, strict=True)
+        for name, *columns in zip(estimate.names, matches.names, matches.angles, matches.bands, strict=True)
         for rank, (named, angle, bands) in enumerate(zip(*columns, strict=True))
         if named
     ]
-    ties = {name: int(ties) for name, ties in zip(found.names, matches.ties, strict=True) if ties > 1}
+    ties = {name: int(ties) for name, ties in zip(estimate.names, matches.ties, strict=True) if ties > 1}
     if options.json:
         print(json.dumps(plain({"matches": rows, "ties": ties, "notes": list(library.notes)}), indent=2))
         return

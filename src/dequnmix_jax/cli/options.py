@@ -155,7 +155,7 @@ class ScoreOptions:
 class MatchOptions:
     """Of `dequnmix match`."""
 
-    found: Path
+    spectra: Path
     library: Path
     count: int
     fwhm: float | None

@@ -305,7 +305,7 @@ def _score(commands: Any) -> None:
 def _match(commands: Any) -> None:
     text = "name the spectra of a result by the nearest ones of a spectral library"
     match = _command(commands, "match", text, "out library.sli", "endmembers.csv library.csv --units um --count 5")
-    match.add_argument("found", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
+    match.add_argument("spectra", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
     match.add_argument("library", type=Path, metavar="LIBRARY", help="ENVI, CSV, USGS text or a folder of it")
     text = "library spectra named for each spectrum (default: 3)"
     match.add_argument("--count", type=positive, default=3, metavar="N", help=text)

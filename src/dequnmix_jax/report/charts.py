@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dequnmix_jax.report.plots import with_gaps
 from dequnmix_jax.report.style import COLOURS, new_figure, wrapped, write_figure
 from dequnmix_jax.scenes.scene import Array
 
@@ -162,9 +163,8 @@ def spectra_chart(
     """
     places = np.arange(spectra.shape[1], dtype=float) if wavelengths is None else np.asarray(wavelengths, float)
     order = np.argsort(places)
-    steps = np.diff(places[order])
-    gaps = np.flatnonzero(steps > 3 * np.median(steps)) + 1 if steps.size else np.empty(0, int)
-    x = np.insert(places[order], gaps, np.nan)  # no line crosses missing bands
+    x, curves = with_gaps(places[order], np.asarray(spectra, float)[:, order])
+    dashed = None if matched is None else with_gaps(places[order], np.asarray(matched, float)[:, order])[1]
 
     def draw(theme: Theme) -> Any:
         wide = theme.inches > 6
@@ -172,13 +172,11 @@ def spectra_chart(
         figure = new_figure(theme.inches, 4.0 + 0.24 * lines)
         axes = figure.add_subplot()
         handles = []
-        for i, values in enumerate(spectra):
+        for i, y in enumerate(curves):
             colour, style = theme.colours[i % 7], "-" if i < 7 else (0, (1, 1))
-            y = np.insert(np.asarray(values, float)[order], gaps, np.nan)
             handles += axes.plot(x, y, color=colour, linewidth=1.8, linestyle=style)
-            if matched is not None:
-                y = np.insert(np.asarray(matched[i], float)[order], gaps, np.nan)
-                axes.plot(x, y, color=colour, linewidth=1.1, linestyle=(0, (4, 2)))
+            if dashed is not None:
+                axes.plot(x, dashed[i], color=colour, linewidth=1.1, linestyle=(0, (4, 2)))
         axes.set_xlabel("band (counted from 0)" if wavelengths is None else "wavelength (nm)")
         axes.set_ylabel(wrapped(unit, 3.5, 2), parse_math=False)
         axes.margins(x=0.01)

@@ -68,7 +68,7 @@ def _map(title: str, values: Array, valid: Array, scale: charts.Scale, unit: str
     return html.map_figure(title, detail, picture, words, bar)
 
 
-def abundance_part(result: Result, matches: Matched | None) -> str:
+def abundance_part(result: Result, nearest: Matched | None) -> str:
     """Return the section with the abundance maps and their means."""
     scale, valid = charts.Scale(0.0, 1.0, "viridis"), result.valid
     area = result.summary.get("pixel_area_m2")
@@ -77,8 +77,8 @@ def abundance_part(result: Result, matches: Matched | None) -> str:
     for i, name in enumerate(result.names):
         values = result.abundances[:, :, i]
         seen = values[valid].astype(np.float64)
-        nearest = "" if matches is None else f"; nearest: {matches.matches.names[i][0]}, {degrees(matches, i)} away"
-        detail = f"mean {seen.mean():.3f}{nearest}"
+        match = "" if nearest is None else f"; nearest: {nearest.matches.names[i][0]}, {degrees(nearest, i)} away"
+        detail = f"mean {seen.mean():.3f}{match}"
         figures.append(_map(name, values, valid, scale, KINDS["abundances"].unit, detail))
         row: Row = [
             name,

@@ -30,7 +30,7 @@ def report(result: Result, library: Library | None = None) -> str:
         InputError: matplotlib is not installed, or the library cannot be compared.
     """
     require()
-    matches = None if library is None else matched(result, library)
+    nearest = None if library is None else matched(result, library)
     summary = result.summary
     name = str(summary.get("scene") or "a scene")
     parts = [
@@ -40,11 +40,11 @@ def report(result: Result, library: Library | None = None) -> str:
         "</header>",
         _warnings(result),
         scene_part(result),
-        abundance_part(result, matches),
-        spectra_part(result, matches),
+        abundance_part(result, nearest),
+        spectra_part(result, nearest),
         fit_part(result),
         convergence_part(result),
-        html.section("assumed", "Assumptions about the file", *_assumptions(summary, matches)),
+        html.section("assumed", "Assumptions about the file", *_assumptions(summary, nearest)),
         _record(summary),
     ]
     return html.document(f"Unmixing of {name}", [part for part in parts if part])
@@ -103,7 +103,7 @@ def _warnings(result: Result) -> str:
     return html.section("cautions", "Warnings", *(html.paragraph(text, "alert") for text in texts))
 
 
-def _assumptions(summary: Mapping[str, Any], matches: Matched | None) -> list[str]:
+def _assumptions(summary: Mapping[str, Any], nearest: Matched | None) -> list[str]:
     parts = []
     notes = _texts(summary.get("notes"))
     parts.append(html.bullets(notes) if notes else html.paragraph("None: the file is complete."))
@@ -111,8 +111,8 @@ def _assumptions(summary: Mapping[str, Any], matches: Matched | None) -> list[st
     if options:
         listed = ", ".join(f"--{name} {_words(value)}" for name, value in options.items())
         parts.append(html.paragraph(f"Options of reading: {listed}."))
-    if matches is not None and matches.notes:
-        parts += [f"<h3>{html.escape('About the library')}</h3>", html.bullets(matches.notes)]
+    if nearest is not None and nearest.notes:
+        parts += [f"<h3>{html.escape('About the library')}</h3>", html.bullets(nearest.notes)]
     return parts
 
 

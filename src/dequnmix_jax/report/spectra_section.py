@@ -56,44 +56,44 @@ def matched(result: Result, library: Library) -> Matched:
     return Matched(matches, spectra, name, here.notes)
 
 
-def degrees(found: Matched, row: int, rank: int = 0) -> str:
+def degrees(nearest: Matched, row: int, rank: int = 0) -> str:
     """Return the angle between an endmember and a match of it, in degrees."""
-    return f"{np.degrees(found.matches.angles[row, rank]):.1f}°"
+    return f"{np.degrees(nearest.matches.angles[row, rank]):.1f}°"
 
 
-def spectra_part(result: Result, found: Matched | None) -> str:
+def spectra_part(result: Result, nearest: Matched | None) -> str:
     """Return the section with the curves and the table of matches."""
     unit = str(result.summary.get("unit") or "units of the scene")
     drawn = charts.spectra_chart(
-        result.endmembers, result.names, result.wavelengths_nm, unit, None if found is None else found.spectra
+        result.endmembers, result.names, result.wavelengths_nm, unit, None if nearest is None else nearest.spectra
     )
     words = "Spectra of " + ", ".join(result.names) + f", {unit}."
-    if found is None:
+    if nearest is None:
         detail = "one line for each endmember"
         table = html.paragraph(
             "No library was given; with --library FILE (ENVI, CSV or USGS text) this section names the nearest spectra."
         )
     else:
-        detail = f"dashed: the nearest spectrum of {found.library}, scaled to the height of its match"
-        nearest = [
+        detail = f"dashed: the nearest spectrum of {nearest.library}, scaled to the height of its match"
+        phrases = [
             f"{name}: {names[0]} at {angles[0]:.3f} radians"
-            for name, names, angles in zip(result.names, found.matches.names, found.matches.angles, strict=True)
+            for name, names, angles in zip(result.names, nearest.matches.names, nearest.matches.angles, strict=True)
         ]
-        words += " Nearest in the library: " + "; ".join(nearest) + "."
-        table = _nearest(result.names, found)
+        words += " Nearest in the library: " + "; ".join(phrases) + "."
+        table = _match_table(result.names, nearest)
     return html.section(
         "spectra", "Spectra of the endmembers", html.themed_figure("Spectra", detail, drawn, words), table
     )
 
 
-def _nearest(names: Sequence[str], found: Matched) -> str:
-    matches = found.matches
+def _match_table(names: Sequence[str], nearest: Matched) -> str:
+    matches = nearest.matches
     rows: list[Row] = [
         [name if rank == 0 else "", matches.names[i][rank], Number(f"{matches.angles[i, rank]:.4f}"),
-         Number(degrees(found, i, rank)), Number(f"{matches.bands[i, rank]}")]
+         Number(degrees(nearest, i, rank)), Number(f"{matches.bands[i, rank]}")]
         for i, name in enumerate(names)
         for rank in range(len(matches.names[i]))
         if matches.names[i][rank]
     ]  # fmt: skip
     heads: Row = ["endmember", "library spectrum", Number("angle (rad)"), Number("degrees"), Number("bands compared")]
-    return html.table(f"The nearest spectra of {found.library}, by spectral angle", heads, rows)
+    return html.table(f"The nearest spectra of {nearest.library}, by spectral angle", heads, rows)
