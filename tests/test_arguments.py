@@ -254,7 +254,7 @@ def test_a_scene_with_a_dead_band_says_how_to_leave_it_out(tmp_path, known, caps
     more = {"wavelengths": np.linspace(400.04, 2400.0, 12), "good_bands": np.arange(12) != 7} if known else {}
     scene = dq.Scene(cube, **more)
     texts = [
-        said(survey.look, survey.view(source_of(scene))),
+        said(survey.scan, survey.view(source_of(scene))),
         said(check_scene, scene),
         said(mask_invalid, scene),
     ]

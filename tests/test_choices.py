@@ -217,14 +217,14 @@ def test_an_option_replaces_a_choice_of_the_file_with_its_numbers(tmp_path):
     path.write_text(
         '[model]\nconstraint = "soft"\nslack = 0.9\nwidth = 8\n[model.backward]\nmethod = "neumann"\nmax_steps = 9'
     )
-    found, _, _ = read_configuration(path)
+    found = read_configuration(path).model
     expected = dq.Model(
         gradient=dq.equilibrium.Energy(width=8),
         constraint=dq.equilibrium.Soft(0.9),
         backward=dq.Adjoint(dq.solvers.Neumann(9)),
     )
     assert found == expected
-    found, _, _ = read_configuration(path, {"constraint": "simplex", "gradient": "residual"})
+    found = read_configuration(path, {"constraint": "simplex", "gradient": "residual"}).model
     assert found == replace(expected, constraint=dq.equilibrium.Simplex(), gradient=dq.equilibrium.Residual(width=8))
     path.write_text("[model]\nslack = 0.9")  # a number for the choice that the option makes
     assert read_configuration(path, {"constraint": "soft"})[0] == dq.Model(constraint=dq.equilibrium.Soft(0.9))
@@ -262,13 +262,13 @@ def commands():
 @pytest.mark.parametrize("command", commands())
 def test_help_states_every_default(command):
     for action in commands()[command]._actions:
-        if not action.option_strings or action.required or isinstance(action, argparse._StoreTrueAction):
+        if not action.option_strings or isinstance(action, argparse._HelpAction):
             continue
-        if not isinstance(action, argparse._HelpAction):
-            assert re.search(r"\(.+\)", action.help), action.option_strings
-            if action.default is not None:
-                shown = f"{action.default:g}" if isinstance(action.default, float) else action.default
-                assert f"({shown}" in action.help, action.option_strings
+        said = re.search(r"\((required|default: .+)\)$", action.help)
+        assert said and action.required == (said.group(1) == "required"), action.option_strings
+        if action.default not in (None, False):
+            default = f"{action.default:g}" if isinstance(action.default, float) else action.default
+            assert said.group(1) == f"default: {default}", action.option_strings
 
 
 def test_help_states_the_defaults_of_the_file_of_choices():
@@ -284,4 +284,4 @@ def test_help_states_the_defaults_of_the_file_of_choices():
         'method = "phantom", max',
     ):
         assert words in text
-    assert f"({parser.DEMO_EPOCHS})" in next(a.help for a in commands()["demo"]._actions if a.dest == "epochs")
+    assert f"(default: {parser.DEMO_EPOCHS})" in next(a.help for a in commands()["demo"]._actions if a.dest == "epochs")

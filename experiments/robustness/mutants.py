@@ -924,8 +924,8 @@ libraries/matching: libraries/library::matching_by_angle_over_common_bands
 + ties=(angles <= nearest[:, -1:] + _SAME).sum(axis=1),
 # tiles and what is kept
 tiles/unmix: tiles/unmix_tiled::the_output_is_that_of_write
-- hidden = seen.source.shape[0] * seen.source.shape[1] - found.valid
-+ hidden = 0 * found.valid
+- masked = source.shape[0] * source.shape[1] - valid
++ masked = 0 * valid
 tiles/records: tiles/unmix_tiled::the_worst_tile_speaks_for_all
 - max(entry["residual"] for entry in solved)),
 + min(entry["residual"] for entry in solved)),
@@ -1074,17 +1074,17 @@ cli/main: cli/cli::bad_input_is_one_sentence cli/cli::other_failures
 - print(f"dequnmix: {_sentence(error)}", file=sys.stderr)
 + print(f"dequnmix: {_sentence(error)}")
 cli/main: io/leftovers::signals_that_ask_to_end_are_one cli/cli::other_failures
-- return 128 + asked.number
-+ return asked.number
+- return 128 + end.number
++ return end.number
 cli/parser: cli/cli::ranges_that_are_none
 - if not low <= high:
 + if not low <= high + 1e9:
 cli/unmix_tiles: tiles/unmix_tiled::a_scene_that_does_not_fit_is_unmixed_in_tiles
-- if size <= _SHARE * room:
-+ if size >= _SHARE * room:
+- if size <= _SHARE * free:
++ if size >= _SHARE * free:
 cli/fit: cli/cli::nothing_is_overwritten_unasked
-- with reserved(args.output, overwrite=args.force) as outputs:
-+ with reserved(args.output, overwrite=True) as outputs:
+- with reserved(options.output, overwrite=options.force) as outputs:
++ with reserved(options.output, overwrite=True) as outputs:
 results/writer: results/placed_outputs results/writer
 - np.where(scene.valid[:, :, None], picture, NODATA) if masked else picture
 + picture

@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dequnmix_jax.cli import demo, main, progress
+from dequnmix_jax.cli import demo, main, options, progress
 from dequnmix_jax.datasets import hysu
 from dequnmix_jax.equilibrium.config import Analytic
 from dequnmix_jax.io import formats
@@ -117,6 +119,19 @@ def test_the_checkpoint_says_how_it_was_made(trained):
     assert metadata["scene"]["shape"] == [H, W, B]
     assert len(metadata["history"]["loss"]) == 2
     assert metadata["wavelengths_nm"][-1] == 400 + 20 * (B - 1)
+
+
+def test_commands_get_frozen_options_and_no_namespace():
+    """The namespace of argparse ends where the options are made of it."""
+    folder = Path(main.__file__).parent
+    assert {path.stem for path in folder.glob("*.py") if "Namespace" in path.read_text()} == {"main", "options"}
+    words = ["report", "s.img", "--shape", "2", "3", "--ignore", "1:2", "--ignore", "3:4", "--start", "vca", "-o", "r"]
+    made = options.options_of(options.ReportOptions, main.parser("0").parse_args(words))
+    assert made.scene.given() == {"shape": (2, 3), "ignore": ((1.0, 2.0), (3.0, 4.0))}
+    assert (made.scene.file, made.output, made.training.start) == (Path("s.img"), Path("r"), "vca")
+    assert hash(made) == hash(options.options_of(options.ReportOptions, main.parser("0").parse_args(words)))
+    with pytest.raises(FrozenInstanceError):
+        made.scene.nodata = 0.0
 
 
 @pytest.mark.slow

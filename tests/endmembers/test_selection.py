@@ -108,7 +108,9 @@ def test_a_start_is_chosen_and_said(begin):
         order = dq.metrics.align(found.endmembers, scene.endmembers)
         assert float(dq.metrics.msad(found.endmembers[order], scene.endmembers)) < 0.06
         text = dq.endmembers.reason(found)
-        assert str(row) in text and ("Unsure" in text) == bool(found.unsure) and "inf " not in text
+        assert text.startswith(f"Endmembers: {row.method}") and ("refined" in text) == row.purified
+        assert ("scaled linear model" in text) == bool(found.scaled)
+        assert ("Confidence: low" in text) == bool(found.unsure) and "inf" not in text
 
 
 def test_the_decision_follows_the_scores():
@@ -184,11 +186,48 @@ def test_each_doubt_has_its_reason():
         found = DECIDE(one, whole)._replace(endmembers=jnp.ones((3, 8)))
         assert np.flatnonzero(found.doubts).tolist() == doubts and bool(found.unsure) == bool(doubts)
         text = dq.endmembers.reason(found)
-        assert ("Unsure" in text) == bool(doubts) and "inf " not in text
+        assert ("Confidence: low" in text) == bool(doubts) and "inf" not in text
         if doubts == [0]:
             assert "signal exceeds noise in 2 of the 3 directions" in text
         if doubts == [2]:  # soft mixing asks for purified spectra alone: there is no other kind
             assert jnp.isinf(found.margin)
+
+
+def test_the_reason_is_three_short_sentences():
+    half = len(candidates.CANDIDATES) // 2
+    flat = jnp.ones(2 * half)
+    scores = candidates.Scores(0.1 * flat, 0.1 * flat, -flat, 0.01 * flat, 0.9 * flat, 0.05 * flat)
+    quiet = candidates.Whole(jnp.zeros(()), jnp.zeros(()), *jnp.zeros((2, 2)))
+
+    def say(error, shared=scores.shared, whole=quiet, constraint=None):
+        found = DECIDE(scores._replace(error=error, shared=shared), whole)._replace(endmembers=jnp.ones((3, 8)))
+        return dq.endmembers.reason(found, constraint)
+
+    scaled = scores.error.at[half:].set(0.08).at[half + 5].set(0.071)
+    assert say(scaled) == (
+        "Endmembers: SiVM, refined on the purest pixels. Mixing: brightness varies per pixel (scaled linear model); "
+        "held-out bands fit 29 % better than with sum-to-one. Confidence: high."
+    )
+    # The runner-up of another kind has an error of 0.08 and lacks the bonus of a purified one, 1 %.
+    assert (
+        "Confidence: low, the runner-up is within 14 %: signal exceeds noise in more directions than 3 spectra"
+        in say(scaled, whole=quiet._replace(beyond=jnp.asarray(1.0)))
+    )
+    linear = "Mixing: abundances sum to one (linear model); with a brightness per pixel, held-out bands fit "
+    assert linear + "no better. " in say(scores.error)
+    assert linear + "5 % better. " in say(scores.error.at[half:].set(0.095))
+    assert linear + "100 % worse. " in say(scores.error.at[half:].set(0.2))
+    soft = say(scaled, shared=0.1 * flat)
+    assert "29 % better, but with that of the neighbours no better. Confidence: low: each" in soft
+    # A model without any error is better without bound.
+    assert "more than 99 % better than" in say(scores.error.at[half:].set(0.0))
+    # What the caller asks for is not said to be found.
+    for word, text in (("simplex", "abundances sum to one (simplex)"), ("softmax", "abundances sum to one (softmax)")):
+        said = say(scaled, constraint=word)
+        assert f"Mixing: {text}, as asked for; with a brightness per pixel, held-out bands fit 29 % better. Con" in said
+        assert "scaled" not in said
+    for word in ("cone", "soft"):
+        assert f"({word}), as asked for; with" in say(scores.error, constraint=word)
 
 
 @pytest.mark.parametrize(("known", "noisy"), [(1, 0.0), (1, 1e-5), (1, 1e-2), (2, 0.0), (2, 1e-3), (0, 0.0), (0, 1e-3)])
@@ -340,7 +379,7 @@ def test_brightness_that_each_material_has_by_itself_is_not_left_to_linear_mixin
     cube = jnp.sum(scene.abundances[..., None] * own * scene.endmembers[None, None], axis=2)
     found = begin(jax.random.key(0), cube, jnp.ones((16, 16), bool))
     assert float(found.shared) < 0.15 * float(found.brightness)
-    assert bool(found.scaled) and not bool(found.soft) and "scaled mixing" in dq.endmembers.reason(found)
+    assert bool(found.scaled) and not bool(found.soft) and "scaled linear model" in dq.endmembers.reason(found)
     assert dq.training.model_for(found).constraint == dq.equilibrium.Cone()
     order = dq.metrics.align(found.endmembers, scene.endmembers)
     truth = scene.abundances * jnp.max(scene.endmembers, axis=1)[None, None]

@@ -151,8 +151,8 @@ def test_tiles_over_devices():
     params, config = trained(key, cube, ENERGY, dq.equilibrium.Cone())
     config = replace(config, forward=dq.Solver(tolerance=2e-6, max_steps=1000))
     seen = survey.view(formats.open_source(np.asarray(cube)))
-    found = survey.look(seen)
-    whole = tiles_solve.statistics(params, seen, found.scale, found.valid, config, (12, 10))
+    found = survey.scan(seen)
+    whole = tiles_solve.statistics(params, seen, found, config, (12, 10))
     plan = grid.plan(24, 20, 12, 10, 10)
     tiles, cubes, masks = zip(*tiles_solve.read_ahead(seen, plan.tiles, plan.shape), strict=True)
     solve = dq.parallel.over_scenes(

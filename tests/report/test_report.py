@@ -10,10 +10,13 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.endmembers.candidates import CANDIDATES, Scores, Whole
+from dequnmix_jax.endmembers.selection import Weights, decide, reason
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report import charts, html
 from dequnmix_jax.report.page import report, write_report
@@ -180,10 +183,20 @@ def test_what_went_wrong_stands_first():
     assert "The equilibrium was not reached (relative residual" in text
     assert text.index("not reached") < text.index("Abundances")
     assert "No library was given" in text
-    assert "To be careful about" not in report(result()[0])
-    sure, unsure = (report(result(start=f"SiVM + FCLS: linear mixing{end}.")[0]) for end in ("", " (unsure)"))
-    assert "Training started from SiVM + FCLS: linear mixing." in sure and "To be careful about" not in sure
-    assert unsure.index("To be careful about") < unsure.index("where training started is unsure")
+    assert ">Warnings<" not in report(result()[0])
+
+
+def test_an_unsure_choice_stands_first():
+    flat = jnp.ones(len(CANDIDATES))
+    scores = Scores(0.1 * flat, 0.1 * flat, -flat, 0.01 * flat, 0.9 * flat, 0.1 * flat)
+    quiet = Whole(jnp.zeros(()), jnp.zeros(()), *jnp.zeros((2, 2)))
+    certain, doubtful = (
+        reason(decide(scores, whole, Weights())._replace(endmembers=jnp.ones((3, 8))))
+        for whole in (quiet, quiet._replace(beyond=jnp.ones(())))
+    )
+    sure, unsure = (report(result(start=text)[0]) for text in (certain, doubtful))
+    assert "Endmembers: VCA, refined" in sure and ">Warnings<" not in sure
+    assert unsure.index(">Warnings<") < unsure.index("endmembers and mixing is unsure")
 
 
 def test_a_result_is_read_back_and_reported_alike(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.cli.match import found_spectra
+from dequnmix_jax.cli.match import read_spectra
 from dequnmix_jax.io.atomic import replacing_file, replacing_folder
 from dequnmix_jax.io.envi.image import read_library
 from dequnmix_jax.io.formats import read, read_truth
@@ -190,7 +190,7 @@ def test_atomic_file(tmp_path):
 def test_widths_of_the_bands_reach_the_match(tmp_path):
     centres, widths = 400.0 + 50 * np.arange(B), np.full(B, 9.5)
     write(tmp_path / "out", estimate(), scene(wavelengths=centres, fwhm=widths))
-    np.testing.assert_array_equal(found_spectra(tmp_path / "out").fwhm_nm, widths)
+    np.testing.assert_array_equal(read_spectra(tmp_path / "out").fwhm_nm, widths)
 
 
 def test_a_folder_is_hashed_whole(tmp_path):

@@ -110,15 +110,15 @@ def test_masked_scenes_small_scenes_and_what_cannot_be_drawn():
 def test_a_scene_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "s.npy"
     np.save(path, scene().cube)
-    look = survey.look
+    scan = survey.scan
 
     def grows(seen):
-        found = look(seen)
+        found = scan(seen)
         with path.open("ab") as file:
             file.write(b"more")
         return found
 
-    monkeypatch.setattr(patches.survey, "look", grows)
+    monkeypatch.setattr(patches.survey, "scan", grows)
     with pytest.raises(InputError, match="was changed while it was read"):
         patches.draw(jax.random.key(0), dq.io.open_source(path), 2, S, CONFIG)
 

@@ -243,7 +243,7 @@ def test_killed_at_random_moments_it_gives_the_same_bits(tmp_path, typed):
         kills += end(process)[0] == -signal.SIGKILL
     assert kills and not (tmp_path / "m.npz").exists()
     status, _, said = end(start(typed))
-    assert status == 0 and "note: Training continues from step" in said
+    assert status == 0 and "note: Training resumes at step" in said
     whole = [*typed[:-1], str(tmp_path / "w.npz")]
     assert end(start(whole))[0] == 0
     same(checkpoint.load(tmp_path / "m.npz")[0], checkpoint.load(tmp_path / "w.npz")[0])

@@ -17,13 +17,13 @@ _ALIKE = 1e-4
 """Costs, logarithms of an error, that differ by less are taken as equal."""
 
 DOUBTS = (
-    "signal exceeds noise in {known} of the {count} directions that {count} spectra span, so that not every material "
-    "can be distinguished",
-    "signal exceeds noise in more directions than {count} spectra span (spectra vary, mix nonlinearly or are more), or "
-    "the noise is unknown",
+    "signal exceeds noise in {known} of the {count} directions that {count} spectra span, so not every material can be "
+    "distinguished",
+    "signal exceeds noise in more directions than {count} spectra span (spectra vary, mix nonlinearly, or there are "
+    "more materials), or the noise is unknown",
     "each material has a brightness of its own",
-    "the pixels are far from pure, and the spectra lie beyond them",
-    "random halves of the pixels give other spectra",
+    "no pixel is nearly pure, so the spectra lie beyond the pixels",
+    "random halves of the pixels give different spectra",
 )
 """Why a choice is unsure: the rows of `Start.doubts`, in their order."""
 
@@ -135,7 +135,7 @@ def start(key: Array, cube: Array, count: int, *, mask: Array | None = None, wei
         weights: static numbers; None: the defaults.
 
     Returns:
-        A Start. `reason` says it in a sentence.
+        A Start. `reason` explains it in three sentences.
 
     Raises:
         InputError: if the shapes do not fit, the count is out of range, the bands are fewer than 2 R, or outside jit if
@@ -212,23 +212,62 @@ def decide(scores: Scores, whole: Whole, weights: Weights) -> Start:
     return Start(empty, empty, scaled, soft, chosen, cost, scores, *measured, brightness, shared, margin, *unsure)
 
 
-def reason(found: Start) -> str:
-    """Say in a few words what was chosen and why, and what there is to doubt (host side: arrays must be concrete)."""
-    chosen, scores, count = int(found.chosen), found.scores, found.endmembers.shape[0]
-    mixing = "scaled" if bool(found.scaled) else "soft" if bool(found.soft) else "linear"
-    margin = float(found.margin)
-    ahead = f", {margin:.2g} less than the next kind" if np.isfinite(margin) else ""
-    volume = float(scores.volume[chosen])
-    size = f"log volume {volume:.2f}" if np.isfinite(volume) else "no volume"
-    known = count - int(found.lacking)
+_MIXING = {
+    "linear": "abundances sum to one (linear model)",
+    "scaled": "brightness varies per pixel (scaled linear model)",
+    "soft": "brightness varies per pixel and material (soft sum-to-one)",
+}
+_ASKED = {
+    "simplex": "abundances sum to one (simplex)",
+    "softmax": "abundances sum to one (softmax)",
+    "cone": "brightness varies per pixel (cone)",
+    "soft": "the sum of abundances stays near one (soft)",
+}
+_NEAR = 0.5
+"""Relative distance in cost up to which the runner-up is mentioned."""
+
+
+def reason(found: Start, constraint: str | None = None) -> str:
+    """Say in short sentences what was chosen, why, and how sure the choice is (host side: arrays must be concrete).
+
+    "Better" compares the least held-out errors above noise (`Start.brightness`, `Start.shared`); the runner-up is the
+    best candidate of another kind (`Start.margin`); confidence is low where there is a doubt (`Start.doubts`).
+
+    Args:
+        found: from `start`.
+        constraint: "simplex", "cone", "soft" or "softmax" where the caller keeps that constraint whatever the scene
+            says; None where mixing is as `found` has it.
+
+    Returns:
+        Three sentences: endmembers, mixing, confidence.
+    """
+    chosen, count = CANDIDATES[int(found.chosen)], found.endmembers.shape[0]
+    refined = ", refined on the purest pixels" if chosen.purified else ""
+    per_pixel = f"with a brightness per pixel, held-out bands fit {_better(found.brightness)}"
+    if constraint is not None:
+        mixing = f"{_ASKED[constraint]}, as asked for; {per_pixel}"
+    elif bool(found.scaled):
+        mixing = f"{_MIXING['scaled']}; held-out bands fit {_better(found.brightness)} than with sum-to-one"
+    elif bool(found.soft):
+        mixing = f"{_MIXING['soft']}; {per_pixel}, but with that of the neighbours {_better(found.shared)}"
+    else:
+        mixing = f"{_MIXING['linear']}; {per_pixel}"
     doubts = [
-        text.format(count=count, known=known) for text, there in zip(DOUBTS, found.doubts, strict=True) if bool(there)
+        text.format(count=count, known=count - int(found.lacking))
+        for text, there in zip(DOUBTS, found.doubts, strict=True)
+        if bool(there)
     ]
-    return (
-        f"{CANDIDATES[chosen]}: {mixing} mixing, because a brightness of each pixel changes the error of held-out "
-        f"bands above noise by a factor of {float(jnp.exp(-found.brightness)):.3g} and that of its neighbours by one "
-        f"of {float(jnp.exp(-found.shared)):.3g}; of that mixing it has the least cost{ahead}: held-out error "
-        f"{float(scores.error[chosen]):.2g}, {size}, purity "
-        f"{float(scores.purity[chosen]):.2f}, {float(scores.instability[chosen]):.2g} rad between halves of the "
-        f"pixels.{' Unsure: ' + '; '.join(doubts) + '.' if doubts else ''}"
-    )
+    distance = float(np.expm1(np.float64(found.margin)))
+    near = f", the runner-up is within {max(100 * distance, 0.1):.2g} %" if distance < _NEAR else ""
+    confidence = f"low{near}: {'; '.join(doubts)}" if doubts else "high"
+    return f"Endmembers: {chosen.method}{refined}. Mixing: {mixing}. Confidence: {confidence}."
+
+
+def _better(log_ratio: Array) -> str:
+    """Return a log ratio of errors in words: "29 % better"."""
+    gain = -np.expm1(-np.float64(log_ratio))
+    if round(100 * gain) == 0:
+        return "no better"
+    if gain > 0:
+        return "more than 99 % better" if gain > 0.99 else f"{100 * gain:.0f} % better"
+    return f"{min(100 * np.expm1(-np.float64(log_ratio)), 999):.0f} % worse"
