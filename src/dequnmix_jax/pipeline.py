@@ -137,7 +137,7 @@ def run(
         warnings = [*warnings, not_reached(trace, model)]
     metadata = model_metadata(read_scene, model, training, rates, None, history)
     configuration = {name: metadata.get(name) for name in ("model", "training", "rates")}
-    record = {"warnings": warnings, "reading": ReadOptions.of(reading).given()}
+    record: dict[str, Any] = {"warnings": warnings, "reading": ReadOptions.of(reading).given()}
     record |= {"start": explanation, "unit": unit_of(model)}
     record |= {name: metadata.get(name) for name in ("history", "stages")}
     result = result_of(
