@@ -236,7 +236,7 @@ def test_the_usual_weights_of_the_sum_agree():
 
 
 def test_model_for_keeps_the_weight_that_was_asked_for():
-    found = dq.endmembers.Start(*[0] * len(dq.endmembers.Start._fields))._replace(scaled=False, soft=True)
+    found = dq.endmembers.Selection(*[0] * len(dq.endmembers.Selection._fields)).with_constraint("soft")
     assert dq.training.model_for(found).constraint == dq.equilibrium.Soft()
     assert dq.training.model_for(
         found, dq.Model(constraint=dq.equilibrium.Soft(0.9))

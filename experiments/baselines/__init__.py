@@ -10,22 +10,26 @@ from typing import NamedTuple
 
 import jax
 
+from dequnmix_jax.endmembers import selection
 
-class Found(NamedTuple):
-    """What a method finds: abundances (H, W, R), >= 0 and summing to one, and endmembers (R, B).
 
-    `scaled` () bool: what `Method.scaled` says, where the method finds that out from the scene; `bright` () bool:
-    whether a pixel has a brightness of its own, where that is not the same (soft mixing, on spectra as they are).
+class MethodResult(NamedTuple):
+    """What a method finds.
+
+    Attributes:
+        abundances: (H, W, R), >= 0 and summing to one.
+        endmembers: (R, B), units of the cube.
+        constraint_index: () int32, index into `selection.CONSTRAINTS`, if the method finds it from the scene; None:
+            `Method.constraint`.
     """
 
     abundances: jax.Array
     endmembers: jax.Array
-    scaled: jax.Array | None = None
-    bright: jax.Array | None = None
+    constraint_index: jax.Array | None = None
 
 
-Estimate = Callable[[jax.Array, jax.Array, jax.Array], Found]
-"""(key, cube (H, W, B), start (R, B) in the units of the cube) -> Found."""
+Estimate = Callable[[jax.Array, jax.Array, jax.Array], MethodResult]
+"""(key, cube (H, W, B), start (R, B) in the units of the cube) -> MethodResult."""
 
 
 class Method(NamedTuple):
@@ -34,13 +38,20 @@ class Method(NamedTuple):
     Attributes:
         name: as in the tables.
         estimate: safe under jit and vmap where `pure`.
-        scaled: whether abundances are those of spectra of maximum one (each pixel has a brightness), or linear.
+        constraint: "simplex"; "cone": abundances refer to spectra of maximum one, and each pixel has a brightness; or
+            "soft": each pixel has a brightness, and spectra count as they are.
         pure: whether all of it is JAX under one jit; one that calls another package, or looks at values, is not.
         draws: whether one that is not pure depends on the key, and so is run for each of several equal starts.
     """
 
     name: str
     estimate: Estimate
-    scaled: bool = False
+    constraint: str = "simplex"
     pure: bool = True
     draws: bool = False
+
+    def constraint_of(self, result: MethodResult) -> str:
+        """Return the constraint of a result."""
+        if result.constraint_index is None:
+            return self.constraint
+        return selection.CONSTRAINTS[int(result.constraint_index)]

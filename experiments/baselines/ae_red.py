@@ -27,7 +27,7 @@ from jax import lax
 
 import dequnmix_jax as dq
 from dequnmix_jax.ops.convolution import convolve
-from experiments.baselines import Found, Method, denoisers
+from experiments.baselines import Method, MethodResult, denoisers
 from experiments.baselines.plug_and_play import Denoiser, abundance_noise
 
 
@@ -80,7 +80,7 @@ def ae_red(settings: Settings | None = None, denoise: Denoiser = denoisers.non_l
     settings = Settings() if settings is None else settings
     optimiser = optax.adam(settings.rate)
 
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         peak = jnp.max(jnp.abs(cube))
         Y, E = cube / peak, start / peak
         v, sigma = abundance_noise(Y, E)
@@ -108,6 +108,6 @@ def ae_red(settings: Settings | None = None, denoise: Denoiser = denoisers.non_l
         Z = dq.abundances.fcls(Y, E)
         carry = ((weights, optimiser.init(weights)), Z, jnp.zeros_like(Z))
         (state, _, _), _ = lax.scan(turn, carry, None, length=settings.rounds)
-        return Found(encode(state[0], Y), state[0]["endmembers"] * peak)
+        return MethodResult(encode(state[0], Y), state[0]["endmembers"] * peak)
 
     return Method("AE-RED", estimate)

@@ -28,7 +28,7 @@ from jax import lax
 
 from dequnmix_jax import metrics
 from dequnmix_jax.ops.convolution import convolve
-from experiments.baselines import Found, Method
+from experiments.baselines import Method, MethodResult
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def deeptrans(settings: Settings | None = None) -> Method:
         factor = jnp.minimum(settings.clip / (norm + 1e-6), 1)
         return jax.tree.map(lambda g: factor * g, gradient)
 
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         draw, rest = jax.random.split(key)
         peak = jnp.max(jnp.abs(cube))
         rows, columns, _ = cube.shape
@@ -205,6 +205,6 @@ def deeptrans(settings: Settings | None = None) -> Method:
         state = (weights, running, optimiser.init(weights))
         (weights, running, _), _ = lax.scan(step, state, jax.random.split(rest, settings.epochs))
         A, _ = abundances(weights, Y, settings, running)
-        return Found(A[:rows, :columns], weights["endmembers"] * peak)
+        return MethodResult(A[:rows, :columns], weights["endmembers"] * peak)
 
     return Method("DeepTrans", estimate)

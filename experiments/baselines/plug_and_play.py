@@ -26,7 +26,7 @@ from jax import lax
 
 import dequnmix_jax as dq
 from dequnmix_jax.endmembers import noise
-from experiments.baselines import Found, Method
+from experiments.baselines import Method, MethodResult
 
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 """(maps (H, W, R), sigma ()) -> maps (H, W, R)."""
@@ -78,7 +78,7 @@ def plug_and_play(name: str, denoise: Denoiser, penalty: Penalty = PAPER, *, pur
     The estimate is the last a, which obeys the constraints.
     """
 
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         peak = jnp.max(jnp.abs(cube))
         Y, E = cube / peak, start / peak
         weight, rho = constants(Y, E, penalty)
@@ -97,6 +97,6 @@ def plug_and_play(name: str, denoise: Denoiser, penalty: Penalty = PAPER, *, pur
         else:
             for _ in range(penalty.iterations):
                 carry, _ = step(carry, None)
-        return Found(carry[0], start)
+        return MethodResult(carry[0], start)
 
     return Method(name, estimate, pure=pure)

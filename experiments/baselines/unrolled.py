@@ -22,7 +22,7 @@ from jax import lax
 import dequnmix_jax as dq
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.training import fitting, objective
-from experiments.baselines import Found, Method
+from experiments.baselines import Method, MethodResult
 from experiments.shared.plans import EVERY_STAGE
 
 
@@ -74,7 +74,7 @@ def unrolled(
     config = dq.Model() if config is None else config
     schedule = replace(schedule, warm_start=False)
 
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         def value(
             params: Any, cube: jax.Array, config: dq.Model, rates: dq.Rates, *, initial: Any, mask: Any, held: Any,
             probes: Any, tolerance: Any,
@@ -89,7 +89,7 @@ def unrolled(
         state, _ = fitting.advance(state, cube, config, schedule, rates, schedule.epochs, objective=value)
         final, _ = forward(state.params, cube, config, layers, tied)
         found = model.read_state(state.params, final, cube, config)
-        return Found(found.abundances, found.endmembers)
+        return MethodResult(found.abundances, found.endmembers)
 
     name = f"unrolled, {layers} layers, {'tied' if tied else 'untied'}"
-    return Method(name, estimate, scaled=config.scales_endmembers)
+    return Method(name, estimate, config.constraint.word)

@@ -18,14 +18,14 @@ import numpy as np
 import dequnmix_jax as dq
 from dequnmix_jax.datasets import hysu
 from dequnmix_jax.scenes.truth import Truth
-from experiments.baselines import Found
+from experiments.baselines import MethodResult
 from experiments.shared import methods, results_table, side_by_side
 
 SETTINGS = methods.Settings(scenes=("hysu",), short=("hysu",), angles=6)
 QUICK = methods.quick("hysu", crop=None, only=("VCA",))
 
 
-def areas(found: Found, scaled: bool, cube: jax.Array, truth: Truth, exact: bool) -> side_by_side.Figures:
+def areas(found: MethodResult, constraint: str, cube: jax.Array, truth: Truth, exact: bool) -> side_by_side.Figures:
     """Return the errors of the areas."""
     targets = hysu.hysu_targets()
     naming = hysu.name_endmembers(found.endmembers, truth.endmembers, truth.names)

@@ -20,9 +20,10 @@ import numpy as np
 import dequnmix_jax as dq
 from dequnmix_jax import mixing
 from dequnmix_jax.datasets import hysu, registry
+from dequnmix_jax.endmembers.selection import CONSTRAINTS
 from dequnmix_jax.report import plots, style
 from dequnmix_jax.scenes.truth import Truth
-from experiments.baselines import Found, Method, closed_forms, deeptrans
+from experiments.baselines import Method, MethodResult, closed_forms, deeptrans
 from experiments.shared import methods as shared_methods
 from experiments.shared import results_table, scenes, side_by_side, variability
 
@@ -39,7 +40,7 @@ class Settings:
     only: tuple[str, ...] = ("",)
 
 
-QUICK = Settings(of=("varied, 30 dB",), epochs=2, crop=12, only=("VCA + FCLS", "DEQ-Unmix, scaled"))
+QUICK = Settings(of=("varied, 30 dB",), epochs=2, crop=12, only=("VCA + FCLS", "DEQ-Unmix, cone"))
 
 
 References = tuple[tuple[Truth, bool], ...]
@@ -54,21 +55,21 @@ class Target(NamedTuple):
         after: the errors against it, "" where there is nothing to tell apart.
         reference: whose it is, in words.
         abundances: (H, W, R).
-        kinds: what is held against it, scaled methods (True), others (False), both, or none: it is shown alone.
+        constraints: methods under these are compared with it; empty: it is shown alone.
     """
 
     label: str
     after: str
     reference: str
     abundances: jax.Array
-    kinds: tuple[bool, ...]
+    constraints: tuple[str, ...]
 
 
 class Shown(NamedTuple):
     """What is drawn of a method, in the order of the reference: with its angles (R,) and its error to each target."""
 
     name: str
-    found: Found
+    found: MethodResult
     angles: jax.Array
     errors: tuple[tuple[Target, float], ...]
 
@@ -81,7 +82,7 @@ def methods(settings: Settings) -> list[Method]:
         deeptrans.deeptrans(settings.transformer),
         shared_methods.equilibrium(dq.Model(constraint=dq.equilibrium.Simplex()), settings.epochs),
         shared_methods.equilibrium(dq.Model(), settings.epochs),
-        shared_methods.started(settings.epochs),
+        shared_methods.selected(settings.epochs),
     ]
     return [method for method in every if method.name.startswith(settings.only)]
 
@@ -98,13 +99,13 @@ def targets(name: str, references: References) -> list[Target]:
         letter = letter if len(references) > 1 else ""
         A = jnp.asarray(truth.abundances, jnp.float32)
         label, after = (f"reference {letter}", f" to {letter}") if letter else ("reference", "")
-        found.append(Target(label, after, truth.reference, A, (False, True)))
+        found.append(Target(label, after, truth.reference, A, CONSTRAINTS))
         if exact:
             peaks = jnp.max(jnp.asarray(truth.endmembers, jnp.float32), axis=1)
-            scaled, _ = mixing.normalise_abundances(A * peaks[None, None])
+            at_one, _ = mixing.normalise_abundances(A * peaks[None, None])
             label = f"{label}, for\nspectra at\nmaximum one"
             after = f"{after} in its unit"
-            found.append(Target(label, after, f"{truth.reference}; spectra at maximum one", scaled, (True,)))
+            found.append(Target(label, after, f"{truth.reference}; spectra at maximum one", at_one, ("cone",)))
     return found
 
 
@@ -112,13 +113,13 @@ def compare(method: Method, inputs: tuple[jax.Array, ...], truth: Truth, held: l
     """Run a method on (key, cube, start) and bring what it finds into the order of the first reference."""
     E = jnp.asarray(truth.endmembers, jnp.float32)
     found = (jax.jit(method.estimate) if method.pure else method.estimate)(*inputs)
-    scaled = method.scaled if found.scaled is None else bool(found.scaled)
+    constraint = method.constraint_of(found)
     order = dq.metrics.align(found.endmembers, E)
-    found = Found(found.abundances[..., order], found.endmembers[order])
+    found = MethodResult(found.abundances[..., order], found.endmembers[order])
     errors = [
         (target, float(dq.metrics.armse(found.abundances, target.abundances)))
         for target in held
-        if scaled in target.kinds
+        if constraint in target.constraints
     ]
     return Shown(method.name, found, dq.metrics.spectral_angle(found.endmembers, E), tuple(errors))
 
@@ -208,8 +209,8 @@ def draw_spectra(
 def draw(name: str, seed: int, truth: Truth, held: list[Target], shown: list[Shown]) -> dict[str, Any]:
     """Return the two figures of a scene by their names."""
     names = truth.names or tuple(f"material {r + 1}" for r in range(truth.endmembers.shape[0]))
-    labels = [each.label if each.kinds else "reference" for each in held]
-    whose = [f"{x}: {each.reference}" for x, each in zip(labels, held, strict=True) if each.kinds != (True,)]
+    labels = [each.label if each.constraints else "reference" for each in held]
+    whose = [f"{x}: {each.reference}" for x, each in zip(labels, held, strict=True) if each.constraints != ("cone",)]
     title = [f"{name}, seed {seed}", *whose]
     spectra = (labels[0], np.asarray(truth.endmembers))
     return {

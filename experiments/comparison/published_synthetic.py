@@ -16,7 +16,7 @@ SETTINGS = methods.Settings(
     scenes=SCENES,
     short=SCENES,
     angles=6,
-    only=("VCA", "purified", "dq.start", "PnP-TV", "DeepTrans", "DEQ-Unmix, from"),
+    only=("VCA", "purified", "select_endmembers", "PnP-TV", "DeepTrans", "DEQ-Unmix, from"),
 )
 QUICK = methods.quick("dc1, 30 dB", short=SCENES, only=("VCA",))
 

@@ -32,7 +32,7 @@ SETTINGS = methods.Settings(
     packages=("recipe, 15 dB", "recipe, 30 dB"),
     angles=4,
 )
-QUICK = methods.quick("varied, 15 dB", only=("VCA", "purified", "PnP-NLM, paper", "DEQ-Unmix, scaled"))
+QUICK = methods.quick("varied, 15 dB", only=("VCA", "purified", "PnP-NLM, paper", "DEQ-Unmix, cone"))
 
 
 def main(settings: methods.Settings, folder: Path) -> Path:

@@ -2,10 +2,10 @@
 
     python -m experiments.defaults.stages [--quick] [-o results]
 
-Stages: the start that `dq.start` chooses; trained endmembers; the trained network; the prior over neighbours. Each
-scene is trained twice by `dq.RECOMMENDED`: "kept" keeps every stage (`Training(judged=False)`), "judged" keeps a stage
-only where the scene itself shows that it helps (`dequnmix_jax.stages`). A ratio is the aRMSE after a stage over that
-before it; below 1 the stage helps.
+Stages: the start that `select_endmembers` chooses; trained endmembers; the trained network; the prior over neighbours.
+Each scene is trained twice by `dq.RECOMMENDED`: "kept" keeps every stage (`Training(judged=False)`), "judged" keeps a
+stage only where the scene itself shows that it helps (`dequnmix_jax.stages`). A ratio is the aRMSE after a stage over
+that before it; below 1 the stage helps.
 
 Scenes: those of `experiments.shared.families` from draw 10 on. The rule was designed while draws 0 to 7 of the same
 families were looked at; two groups took no part in that: abundance fields that others published (folder `raw/fields` of
@@ -117,7 +117,7 @@ def _field(field: str, snr: float, seed: int) -> Given | None:
     return Given(field, f"{field}, {snr:g} dB", cube, {"": (A.astype(np.float32), E.astype(np.float32))}, seed)
 
 
-_start = jax.jit(dq.endmembers.start, static_argnums=2)
+_select = jax.jit(dq.endmembers.select_endmembers, static_argnums=2)
 
 
 @partial(jax.jit, static_argnums=(3, 4))
@@ -171,10 +171,10 @@ def main(settings: Settings, folder: Path) -> Path:
         cube = jnp.asarray(scene.cube)
         count = next(iter(scene.references.values()))[1].shape[0]
         seek, key = jax.random.split(jax.random.key(scene.seed))
-        found = _start(seek, cube, count)
-        config = dq.training.model_for(found)
-        rates = jax.tree.map(jnp.float32, dq.training.rates_for(found))
-        E = jnp.maximum(found.endmembers, 1e-5)
+        selection = _select(seek, cube, count)
+        config = dq.training.model_for(selection)
+        rates = jax.tree.map(jnp.float32, dq.training.rates_for(selection))
+        E = jnp.maximum(selection.endmembers, 1e-5)
         for way in ("kept", "judged"):
             A, spectra, verdicts = run(key, cube, E, config, replace(plan, judged=way == "judged"), rates)
             for reference, (truth, true) in scene.references.items():

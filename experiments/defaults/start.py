@@ -100,20 +100,20 @@ class Decided(NamedTuple):
 
 
 @jax.jit
-def pick(scores: candidates.Scores, whole: candidates.Whole, weights: selection.Weights) -> Decided:
+def pick(scores: candidates.Scores, whole: candidates.SceneScores, weights: selection.Weights) -> Decided:
     """Return what `start` decides for scenes with scores (S, C)."""
 
-    def one(scores: candidates.Scores, whole: candidates.Whole) -> Decided:
+    def one(scores: candidates.Scores, whole: candidates.SceneScores) -> Decided:
         found = selection.decide(scores, whole, weights)
-        at = found.chosen
+        at, soft = found.chosen, found.constraint_index == selection.SOFT
         # The rule before: kinds of nearly equal cost, figures near a threshold, spectra that depend on the pixels.
         enough = weights.shared * jnp.minimum(found.brightness, 1)
         differ = found.brightness > weights.bright
         before = ~(found.margin >= 0.1) | ~(scores.instability[at] <= 0.05)
         before = before | (jnp.abs(found.brightness - weights.bright) < 0.04)
         before = before | (differ & (jnp.abs(found.shared - enough) < 0.04))
-        entry = at + len(candidates.CANDIDATES) // 2 * found.soft.astype(jnp.int32)
-        certain = (found.lacking < 1) & (found.beyond < 1) & ~found.soft
+        entry = at + len(candidates.CANDIDATES) // 2 * soft.astype(jnp.int32)
+        certain = (found.lacking < 1) & (found.beyond < 1) & ~soft
         return Decided(entry, found.unsure, before, certain, scores.purity[at], scores.instability[at])
 
     return jax.vmap(one)(scores, whole)
@@ -143,7 +143,7 @@ def cost(regret: Array) -> Array:
     return regret.mean(axis=-1) + 0.25 * np.sort(regret, axis=-1)[..., -most:].mean(axis=-1)
 
 
-def measure(settings: Settings) -> tuple[Array, Array, candidates.Scores, candidates.Whole]:
+def measure(settings: Settings) -> tuple[Array, Array, candidates.Scores, candidates.SceneScores]:
     """Return the family of each scene (S,), log ratios (S, ways), and what is measured without the truth."""
     names, ratios, scores, scenes = [], [], [], []
     for draw, (number, family) in itertools.product(range(settings.draws), enumerate(settings.families)):

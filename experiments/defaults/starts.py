@@ -75,13 +75,13 @@ def unmixed(cube: jax.Array, E: jax.Array) -> jax.Array:
     return jnp.concatenate([linear, jax.lax.map(lambda e: dq.abundances.scaled_nnls(cube, e)[0], E[half:])])
 
 
-def everything(key: jax.Array, cube: jax.Array, count: int) -> tuple[jax.Array, jax.Array, dq.endmembers.Start]:
+def everything(key: jax.Array, cube: jax.Array, count: int) -> tuple[jax.Array, jax.Array, dq.endmembers.Selection]:
     """Return spectra (C, R, B) and abundances (C, H, W, R) of all candidates, and what `start` makes of them."""
     E, scores, whole = candidates.candidates(key, cube, jnp.ones(cube.shape[:2], bool), count)
     A = unmixed(cube, E)
     found = selection.decide(scores, whole, dq.endmembers.Weights())
     best = E[found.chosen]
-    a = dq.abundances.soft_nnls(cube, best)[0] if bool(found.soft) else A[found.chosen]
+    a = dq.abundances.soft_nnls(cube, best)[0] if found.constraint == "soft" else A[found.chosen]
     return E, A, found._replace(endmembers=best, abundances=a)
 
 
@@ -146,7 +146,7 @@ def one_scene(name: str, snr: float | None, settings: Settings) -> Part:
         for method, e, a in single:
             runs[method].append(figures(e, a, truth, name, float("nan")))
         runs["start"].append(figures(chosen.endmembers, chosen.abundances, truth, name, float(chosen.unsure)))
-        said = [word for word in ("soft", "unsure") if bool(getattr(chosen, word))]
+        said = [word for word, true in (("soft", chosen.constraint == "soft"), ("unsure", chosen.unsure)) if bool(true)]
         landed.append(str(candidates.CANDIDATES[int(chosen.chosen)]) + (f" ({', '.join(said)})" if said else ""))
         if seed == 0:
             print(label, dq.endmembers.reason(chosen), flush=True)

@@ -583,29 +583,29 @@ endmembers/selection::whitening_sees_what_coloured_noise_hides
 + return _counted(second, sigma *
 # start
 endmembers/selection: endmembers/selection::each_doubt_alone_makes_a_choice_unsure
-- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
-+ doubts = jnp.stack([lacking >= 9, whole.beyond >= 1, soft, ~pure, ~stable])
+- doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 9, scene.beyond >= 1, soft, ~pure, ~stable])
 endmembers/selection: endmembers/selection::each_doubt_alone_makes_a_choice_unsure
-- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
-+ doubts = jnp.stack([lacking >= 1, whole.beyond >= 9, soft, ~pure, ~stable])
+- doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 1, scene.beyond >= 9, soft, ~pure, ~stable])
 endmembers/selection: endmembers/selection::each_doubt_alone_makes_a_choice_unsure
-- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
-+ doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~stable, ~stable])
+- doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~stable, ~stable])
 endmembers/selection: endmembers/selection::the_decision_follows_the_scores
-- scaled = differ & ((shared > enough) | (brightness > weights.whole))
-+ scaled = differ & (brightness > weights.whole)
+- cone = differ & ((shared > enough) | (brightness > weights.whole))
++ cone = differ & (brightness > weights.whole)
 endmembers/selection: endmembers/selection::a_purified_candidate_may_fit_worse_where_spectra_vary
-- - jnp.where(purified, weights.purified + weights.varied * whole.variability, 0)
+- - jnp.where(purified, weights.purified + weights.varied * scene.variability, 0)
 + - jnp.where(purified, weights.purified, 0)
 endmembers/selection: endmembers/selection::the_decision_follows_the_scores
-- + jnp.where(wrapped, weights.varied * whole.variability, 0)
+- + jnp.where(smallest, weights.varied * scene.variability, 0)
 + + 0
 endmembers/selection: endmembers/selection::each_doubt_alone_makes_a_choice_unsure
-- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
-+ doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~pure])
+- doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~pure])
 training/recipe: endmembers/selection::spectra_rest_where_they_vary_and_brightness_is_not_free
-- found.scaled | (found.beyond < 1)
-+ found.beyond < 1
+- (selection.constraint_index == CONE) | (selection.beyond < 1)
++ selection.beyond < 1
 endmembers/selection: endmembers/selection::the_decision_follows_the_scores
 - jnp.maximum(least**2 - floor, 0) + 0.02 * floor
 + least**2 + 0.02 * floor
@@ -613,8 +613,8 @@ endmembers/candidates: endmembers/selection::bands_are_judged_by_the_half_that_h
 - jnp.matmul(from_odd, E, precision="highest"),
 + jnp.matmul(from_even, E, precision="highest"),
 endmembers/candidates: endmembers/selection::bands_are_judged_by_the_half_that_has_not_seen_them
-- halves = [jnp.matmul(part, E, precision="highest") for part in (from_odd, from_even)]
-+ halves = [jnp.matmul(part, E, precision="highest") for part in (from_even, from_odd)]
+- halves = [jnp.matmul(a, E, precision="highest") for a in (from_odd, from_even)]
++ halves = [jnp.matmul(a, E, precision="highest") for a in (from_even, from_odd)]
 endmembers/candidates: endmembers/selection::purity_is_what_one_pixel_in_a_hundred_exceeds
 - rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
 + rank = jnp.maximum(jnp.sum(valid) // 10, 1) - 1

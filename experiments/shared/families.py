@@ -58,12 +58,12 @@ class Made:
     Attributes:
         family: its name; `draw` the number of the scene in it.
         cube: (H, W, B) float32, reflectance with noise.
-        abundances: (H, W, R), in the unit of the reference: with endmembers scaled to maximum one where the brightness
-            of pixels is free (`scaled`), else the fractions that mixed the cube.
+        abundances: (H, W, R), in the unit of the reference: with endmembers scaled to maximum one if the brightness
+            of pixels is free, else the fractions that mixed the cube.
         endmembers: (R, B); the mean of each material where it varies.
         snr: dB.
         spectra: "library" or "random".
-        scaled: whether the brightness of pixels is free.
+        free_brightness: whether the brightness of pixels is free.
     """
 
     family: str
@@ -73,7 +73,7 @@ class Made:
     endmembers: np.ndarray
     snr: float
     spectra: str
-    scaled: bool
+    free_brightness: bool
 
 
 def field(draw: Random, shape: tuple[int, int], count: int, length: float, smoothness: float | None) -> np.ndarray:
@@ -259,8 +259,8 @@ def load(family: str, draw: int, side: int = 48, bands: int = 96, count: int | N
     shape = (side, side)
     space = family if family in _SPACE else ("smooth", "matern", "blocks", "farmland")[draw % 4]
     A = _SPACE[space](rng, shape, R)
-    scaled = family in ("topography", "shade")
-    if scaled:
+    free_brightness = family in ("topography", "shade")
+    if free_brightness:
         log = field(rng, shape, 1, 6.0, None) if family == "topography" else rng.standard_normal((*shape, 1))
         clean = np.exp(rng.uniform(0.15, 0.35) * log) * (A @ E)
     elif family == "bundles":
@@ -289,7 +289,7 @@ def load(family: str, draw: int, side: int = 48, bands: int = 96, count: int | N
     elif family == "striped":
         noise = 0.8 * noise + 0.6 * rng.standard_normal((1, side, bands))
     reference = A
-    if scaled:
+    if free_brightness:
         reference = A * E.max(axis=1)
         reference = reference / reference.sum(axis=-1, keepdims=True)
     return Made(
@@ -300,5 +300,5 @@ def load(family: str, draw: int, side: int = 48, bands: int = 96, count: int | N
         E.astype(np.float32),
         snr,
         "random" if known is None else "library",
-        scaled,
+        free_brightness,
     )

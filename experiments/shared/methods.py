@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 import dequnmix_jax as dq
 from experiments.baselines import (
-    Found,
     Method,
+    MethodResult,
     ae_red,
     bm3d_bm4d,
     closed_forms,
@@ -79,7 +79,7 @@ def quick(*scenes: str, **changes: Any) -> Settings:
         autoencoder=ae_red.Settings(widths=(6, 4), rounds=2, steps=2),
         factorisation=snmf_net.Settings(layers=2, steps=2, pixels=50),
         denoiser=dncnn.Settings(layers=3, width=4, steps=5, patches=2, side=12),
-        only=("VCA", "purified", "DEQ-Unmix, scaled"),
+        only=("VCA", "purified", "DEQ-Unmix, cone"),
     )  # fmt: skip
     return replace(small, **changes)
 
@@ -88,36 +88,35 @@ def equilibrium(config: dq.Model, epochs: int) -> Method:
     """Return DEQ-Unmix, trained on the scene itself."""
     schedule = replace(EVERY_STAGE, epochs=epochs)
 
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         return _trained(key, cube, start, config, schedule, dq.RECOMMENDED[1])
 
-    scaled = config.scales_endmembers
-    return Method(f"DEQ-Unmix, {'scaled' if scaled else 'sum to one'}", estimate, scaled)
+    word = config.constraint.word
+    return Method(f"DEQ-Unmix, {word}", estimate, word)
 
 
-def started(epochs: int) -> Method:
-    """Return DEQ-Unmix as `dequnmix fit` trains it: spectra and mixing model are those of `dq.start`."""
+def selected(epochs: int) -> Method:
+    """Return DEQ-Unmix as `dequnmix fit` trains it: spectra and mixing model are those of `select_endmembers`."""
     schedule = replace(dq.RECOMMENDED[0], epochs=epochs)
 
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
-        found = _start(key, cube, start.shape[0])
-        config = dq.training.model_for(found)
-        E, scaled = jnp.maximum(found.endmembers, 1e-5), config.scales_endmembers
-        done = _trained_at_once(key, cube, E, config, schedule, dq.training.rates_for(found))
-        return done._replace(scaled=jnp.asarray(scaled), bright=found.scaled | found.soft)
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
+        selection = _select(key, cube, start.shape[0])
+        config, E = dq.training.model_for(selection), jnp.maximum(selection.endmembers, 1e-5)
+        result = _trained_at_once(key, cube, E, config, schedule, dq.training.rates_for(selection))
+        return result._replace(constraint_index=selection.constraint_index)
 
-    return Method("DEQ-Unmix, from dq.start", estimate, pure=False, draws=True)
+    return Method("DEQ-Unmix, from select_endmembers", estimate, pure=False, draws=True)
 
 
 def _trained(
     key: jax.Array, cube: jax.Array, E: jax.Array, config: dq.Model, schedule: dq.Training, rates: dq.Rates
-) -> Found:
+) -> MethodResult:
     params, _ = dq.fit(key, cube, config, schedule, rates, endmembers=E)
     result, _ = dq.unmix(params, cube, config)
-    return Found(result.abundances, result.endmembers)
+    return MethodResult(result.abundances, result.endmembers)
 
 
-_start = jax.jit(dq.endmembers.start, static_argnums=2)
+_select = jax.jit(dq.endmembers.select_endmembers, static_argnums=2)
 _trained_at_once = jax.jit(_trained, static_argnums=(3, 4))
 
 
@@ -132,13 +131,13 @@ def methods(settings: Settings, scene: str) -> list[Method]:
     plug, level = plug_and_play.plug_and_play, plug_and_play.ESTIMATED
     chosen = [
         *closed_forms.FOUR,
-        closed_forms.START,
+        closed_forms.SELECTED,
         closed_forms.SMOOTHED,
         plug("PnP-TV, estimated level", denoisers.total_variation, level),
         deeptrans.deeptrans(settings.transformer),
         equilibrium(dq.Model(), settings.epochs),
         equilibrium(dq.Model(constraint=dq.equilibrium.Simplex()), settings.epochs),
-        started(settings.epochs),
+        selected(settings.epochs),
     ]
     if scene not in settings.short:
         schedule = replace(EVERY_STAGE, epochs=settings.epochs)

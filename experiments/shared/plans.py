@@ -1,7 +1,7 @@
 """The training of most tables: as recommended, with every stage kept, so that they show what training does.
 
 `dq.RECOMMENDED` itself undoes a stage that does not show that it helps (`Training.judged`); what that changes is the
-subject of `experiments.defaults.stages`, and the rows "from dq.start" of the tables are trained so.
+subject of `experiments.defaults.stages`, and the rows "from select_endmembers" of the tables are trained so.
 """
 
 from dataclasses import replace

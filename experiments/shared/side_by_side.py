@@ -8,8 +8,8 @@ seeds run together, vmapped; a measured scene is one cube with a start for each 
     armse_unit        a method whose abundances are those of spectra at maximum one, and a reference that is exact:
                       against that reference in that unit; otherwise the same as armse
     msad, sad_1 ..    angle to the spectra of the reference, in radians: the mean, and each in the reference's order
-    psnr, sad         of the reconstruction (dB, radians); where a method has a brightness for each pixel (scaled and
-                      soft mixing), at the best one
+    psnr, sad         of the reconstruction (dB, radians); if a method has a brightness for each pixel (cone and
+                      soft), at the best one
     seconds, memory   CPU seconds and MB for one seed, of all seeds together by their number: without compilation;
                       arguments, results and temporaries of the compiled program (blank where a method is no single one)
     commit, date      of the run of the row: `--only` runs some methods again and keeps the others
@@ -33,23 +33,24 @@ import numpy as np
 import dequnmix_jax as dq
 from dequnmix_jax import InputError, metrics, mixing
 from dequnmix_jax.datasets import registry
+from dequnmix_jax.endmembers.selection import CONE, SIMPLEX, constraint_index
 from dequnmix_jax.scenes.truth import Truth
-from experiments.baselines import Found, Method, closed_forms
+from experiments.baselines import Method, MethodResult, closed_forms
 from experiments.shared import methods, results_table, scenes
 
 NOTE = (
-    "`armse` and `pooled` take the reference as given; `armse_unit` takes it in the unit of a scaled method's spectra "
-    "(maximum one) where the reference is exact. `sad_1` and so on: the endmembers, in the order given here. "
-    "Reconstructions of scaled and of soft mixing: at the best brightness of each pixel. `seconds` and `memory` (MB): "
+    "`armse` and `pooled` take the reference as given; `armse_unit` takes it in the unit of the spectra of a method "
+    "under the cone (maximum one) if the reference is exact. `sad_1` and so on: the endmembers, in the order given. "
+    "Reconstructions under the cone and soft: at the best brightness of each pixel. `seconds` and `memory` (MB): "
     "all seeds vmapped, by their number. The oracle picks the best of the four closed forms for each seed with the "
-    "truth, which nobody has. The unrolled twins are those of DEQ-Unmix, scaled."
+    "truth, which nobody has. The unrolled twins are those of DEQ-Unmix, cone."
 )
 
 ORACLE = "best of four closed forms, picked with the truth (oracle)"
 
 Figures = dict[str, float]
-Measure = Callable[[Found, bool, jax.Array, Truth, bool], Figures]
-"""(found, scaled, cube, reference, whether it is exact) -> figures of one run."""
+Measure = Callable[[MethodResult, str, jax.Array, Truth, bool], Figures]
+"""(result, constraint, cube, reference, whether it is exact) -> figures of one run."""
 
 
 class Drawn:
@@ -84,7 +85,7 @@ def _start(keys: jax.Array, cubes: jax.Array, count: int, shared: bool) -> jax.A
     return jax.vmap(one, in_axes=(0, None if shared else 0))(keys, cubes)
 
 
-def run(method: Method, drawn: Drawn, seeds: int) -> tuple[list[Found], float, float]:
+def run(method: Method, drawn: Drawn, seeds: int) -> tuple[list[MethodResult], float, float]:
     """Return what a method finds for each seed, and seconds and MB for one."""
     keys, starts = drawn.keys[:seeds], drawn.starts[:seeds]
     cubes = drawn.cubes if drawn.shared else drawn.cubes[:seeds]
@@ -113,38 +114,44 @@ def run(method: Method, drawn: Drawn, seeds: int) -> tuple[list[Found], float, f
     return [alone[i] for i in first], (time.process_time() - began) / len(alone), math.nan
 
 
-def _at(found: Found, seed: int) -> Found:
+def _at(found: MethodResult, seed: int) -> MethodResult:
     return jax.tree.map(lambda x: x[seed], found)
 
 
-@jax.jit
-def reconstruction(found: Found, scaled: jax.Array, bright: jax.Array, cube: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return PSNR and mean spectral angle of y = s a E, s = 1 or, where bright, the best for each pixel.
+def _index(constraint: str) -> jax.Array:
+    return jnp.asarray(constraint_index(constraint), jnp.int32)
 
-    E is at maximum one where scaled.
+
+@jax.jit
+def reconstruction(result: MethodResult, constraint: jax.Array, cube: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return PSNR and mean spectral angle of y = s a E: s = 1 under the simplex, else the best for each pixel.
+
+    `constraint` is an index into `selection.CONSTRAINTS`; E is at maximum one under the cone.
     """
-    E = jnp.where(scaled, mixing.scale_to_unit_maximum(found.endmembers), found.endmembers)
-    Y = mixing.linear_mix(found.abundances, E)
+    E = jnp.where(constraint == CONE, mixing.scale_to_unit_maximum(result.endmembers), result.endmembers)
+    Y = mixing.linear_mix(result.abundances, E)
     power = jnp.sum(Y * Y, axis=-1)
     s = jnp.maximum(jnp.sum(cube * Y, axis=-1), 0) / jnp.where(power > 0, power, 1)
-    Y = jnp.where(bright, s[..., None], 1) * Y
+    Y = jnp.where(constraint == SIMPLEX, 1, s[..., None]) * Y
     return dq.metrics.psnr(Y, cube), metrics.mean_spectral_angle(cube, Y)
 
 
 @functools.partial(jax.jit, static_argnames="exact")
-def _errors(found: Found, scaled: jax.Array, A: jax.Array, E: jax.Array, *, exact: bool) -> tuple[jax.Array, ...]:
-    order = dq.metrics.align(found.endmembers, E)
-    maps = found.abundances[..., order]
+def _errors(
+    result: MethodResult, constraint: jax.Array, A: jax.Array, E: jax.Array, *, exact: bool
+) -> tuple[jax.Array, ...]:
+    order = dq.metrics.align(result.endmembers, E)
+    maps = result.abundances[..., order]
     given = dq.metrics.armse(maps, A)
     unit, _ = mixing.normalise_abundances(A * jnp.max(E, axis=1)[None, None])
-    converted = jnp.where(scaled, dq.metrics.armse(maps, unit), given) if exact else given
-    return given, converted, dq.metrics.pooled_rmse(maps, A), metrics.spectral_angle(found.endmembers[order], E)
+    converted = jnp.where(constraint == CONE, dq.metrics.armse(maps, unit), given) if exact else given
+    return given, converted, dq.metrics.pooled_rmse(maps, A), metrics.spectral_angle(result.endmembers[order], E)
 
 
-def errors(found: Found, scaled: bool, cube: jax.Array, truth: Truth, exact: bool) -> Figures:
+def errors(result: MethodResult, constraint: str, cube: jax.Array, truth: Truth, exact: bool) -> Figures:
     """Return the errors against a reference that has abundances; the first decides for the oracle."""
     A, E = jnp.asarray(truth.abundances), jnp.asarray(truth.endmembers)
-    given, converted, pooled, angles = _errors(found, jnp.asarray(scaled), A, E, exact=exact)
+    given, converted, pooled, angles = _errors(result, _index(constraint), A, E, exact=exact)
     whole = {"armse": given, "armse_unit": converted, "pooled": pooled, "msad": jnp.mean(angles)}
     return {name: float(value) for name, value in whole.items()} | {
         f"sad_{r + 1}": float(angle) for r, angle in enumerate(angles)
@@ -157,15 +164,14 @@ def one_scene(name: str, drawn: Drawn, settings: methods.Settings, measure: Meas
     figures: dict[tuple[str, str], list[Figures]] = {}
     for method in methods.methods(settings, name):
         each, seconds, memory = run(method, drawn, settings.seeds)
-        for s, found in enumerate(each):
-            scaled = method.scaled if found.scaled is None else bool(found.scaled)
-            kept = not scaled and bool(jnp.all(found.endmembers == drawn.starts[s]))
-            moved = float(jnp.sqrt(jnp.mean(jnp.square(found.abundances - plain[s].abundances)))) if kept else math.nan
-            bright = jnp.asarray(scaled) if found.bright is None else found.bright
-            psnr, sad = map(float, reconstruction(found, jnp.asarray(scaled), bright, drawn.cube(s)))
+        for s, result in enumerate(each):
+            constraint = method.constraint_of(result)
+            kept = constraint != "cone" and bool(jnp.all(result.endmembers == drawn.starts[s]))
+            moved = float(jnp.sqrt(jnp.mean(jnp.square(result.abundances - plain[s].abundances)))) if kept else math.nan
+            psnr, sad = map(float, reconstruction(result, _index(constraint), drawn.cube(s)))
             rest = {"psnr": psnr, "sad": sad, "seconds": seconds, "memory": memory, "moved": moved}
             for truth, exact in drawn.references[s]:
-                one = measure(found, scaled, drawn.cube(s), truth, exact) | rest
+                one = measure(result, constraint, drawn.cube(s), truth, exact) | rest
                 figures.setdefault((truth.reference, method.name), []).append(one)
         print(name, method.name, f"{seconds:.3g} s", flush=True)
     rows = []

@@ -2,7 +2,7 @@
 
 * `fit(key, cube, config, training, rates, count=R)`: minimise the loss of reconstruction on held-out bands.
 * `resumable_fit`: the same in pieces that survive the end of the process.
-* `model_for`, `rates_for`: the model and the rates that fit what `endmembers.start` finds.
+* `model_for`, `rates_for`: the model and the rates that fit what `endmembers.select_endmembers` finds.
 * `loss`: the loss as a pure function, for loops of your own.
 
 `RECOMMENDED` is a pair (Training, Rates).
