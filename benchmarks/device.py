@@ -20,13 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
-from benchmarks.many_scenes import Settings as Scenes
-from benchmarks.many_scenes import in_turn, made_up
+from benchmarks import small_scenes
 from benchmarks.timing import compiled, race
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.io.atomic import replacing_file
+from experiments.plans import EVERY_STAGE, EVERY_STAGE_AND_RATES
 from experiments.shared import results_table
-from experiments.shared.plans import EVERY_STAGE, EVERY_STAGE_AND_RATES
 
 
 @dataclass(frozen=True)
@@ -128,18 +127,18 @@ def throughput(settings: Settings) -> dict[str, float]:
 
 def many(settings: Settings) -> dict[str, float]:
     """Return how much faster many small scenes are in one program than in a loop."""
-    scenes = Scenes()
+    size = small_scenes.Size()
     keys = jax.random.split(jax.random.key(0), settings.scenes)
-    cubes = jax.vmap(lambda key: made_up(key, scenes))(keys)
+    cubes = jax.vmap(lambda key: small_scenes.draw_cube(key, size))(keys)
     training = replace(EVERY_STAGE, epochs=min(settings.epochs, 20))
 
     def fit(key: jax.Array, cube: jax.Array) -> Any:
-        return dq.fit(key, cube, dq.Model(), training, dq.RECOMMENDED[1], count=scenes.count)
+        return dq.fit(key, cube, dq.Model(), training, dq.RECOMMENDED[1], count=size.count)
 
     alone, together = jax.jit(fit), jax.jit(jax.vmap(fit))
     spent = race(
         {
-            "loop": lambda: in_turn(alone, keys, cubes),
+            "loop": lambda: small_scenes.in_turn(alone, keys, cubes),
             "vmap": lambda: together(keys, cubes),
         },
         1,

@@ -25,8 +25,8 @@ from dequnmix_jax.ops import convolution
 from dequnmix_jax.solvers import implicit
 from dequnmix_jax.training import fitting
 from dequnmix_jax.training.objective import spread
+from experiments.plans import EVERY_STAGE_AND_RATES
 from experiments.shared import results_table
-from experiments.shared.plans import EVERY_STAGE_AND_RATES
 
 COUNT = 3  # endmembers
 

@@ -23,7 +23,7 @@ import dequnmix_jax as dq
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.training import fitting, objective
 from experiments.baselines import Method, MethodResult
-from experiments.shared.plans import EVERY_STAGE
+from experiments.plans import EVERY_STAGE
 
 
 def forward(

@@ -24,8 +24,8 @@ import jax.numpy as jnp
 
 import dequnmix_jax as dq
 from dequnmix_jax import metrics
+from experiments.plans import EVERY_STAGE
 from experiments.shared import results_table
-from experiments.shared.plans import EVERY_STAGE
 from experiments.shared.scenes import scene
 from experiments.shared.trained_maps import LITERAL
 

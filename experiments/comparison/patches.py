@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import dequnmix_jax as dq
 from dequnmix_jax.datasets import registry
 from dequnmix_jax.scenes.source import held
+from experiments.plans import EVERY_STAGE_AND_RATES
 from experiments.shared import results_table
-from experiments.shared.plans import EVERY_STAGE_AND_RATES
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
-from experiments.defaults.training import geometric_mean
+from experiments.plans import EVERY_STAGE
 from experiments.shared import kinds, results_table
-from experiments.shared.plans import EVERY_STAGE
+from experiments.shared.results_table import geometric_mean
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from dequnmix_jax import InputError
 from dequnmix_jax.datasets import registry
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.training import fitting, stages
-from experiments.defaults.training import geometric_mean
 from experiments.shared import families, results_table, scenes
+from experiments.shared.results_table import geometric_mean
 
 FIELDS = {
     "field, Matern": "AbundancesMatternGaussian64.mat",

@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
-from dequnmix_jax.datasets import hysu, registry, synthetic
+from dequnmix_jax.datasets import hysu, registry
 from dequnmix_jax.endmembers import candidates, selection
 from experiments.shared import results_table
+from experiments.shared.scenes import scene
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,6 @@ class Row(NamedTuple):
     area_error: float = float("nan")
     found: float = float("nan")
     unsure: float = float("nan")
-
-
-def scene(name: str, snr: float | None, crop: int | None) -> tuple[jax.Array, registry.Truth]:
-    """Load a scene; noise is drawn from a fixed key, the same for all methods and seeds."""
-    loaded, truth = registry.load(name)
-    cube = jnp.asarray(loaded.cube)
-    if snr is not None:
-        cube = synthetic.add_noise(jax.random.key(2604), cube, snr)
-    return (cube if crop is None else cube[:crop, :crop]), truth
 
 
 @jax.jit

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
+from experiments.plans import EVERY_STAGE
 from experiments.shared import results_table
 from experiments.shared import scenes as shared_scenes
-from experiments.shared.plans import EVERY_STAGE
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,7 @@ weights, with the solver around it in float32. Floor: the smallest relative resi
 state and gradient: against float64, as in `gradient_error`.
 """
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,8 @@ import dequnmix_jax as dq
 from dequnmix_jax.equilibrium import fixed_point_map
 from dequnmix_jax.ops import convolution
 from dequnmix_jax.solvers import forward as solvers_forward
-from experiments.equilibrium.gradient_error import compare, truth_of
 from experiments.shared import results_table, trained_maps
+from experiments.shared.gradients import compare, true_gradient
 
 
 @dataclass(frozen=True)
@@ -54,24 +52,6 @@ def rounded(x: jax.Array, bits: int) -> jax.Array:
     half = jnp.uint32((1 << (drop - 1)) - 1) + ((whole >> drop) & jnp.uint32(1))
     near = lax.bitcast_convert_type((whole + half) & jnp.uint32(~((1 << drop) - 1) & 0xFFFFFFFF), jnp.float32)
     return jnp.where(jnp.isfinite(x), near, x)
-
-
-@contextlib.contextmanager
-def convolutions(bits: int) -> Iterator[None]:
-    """Round the operands of every convolution traced meanwhile."""
-    exact, narrow = convolution._canonical, convolution._narrow
-
-    def coarse(rows: int, columns: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
-        return lambda images, w: exact(rows, columns)(rounded(images, bits), rounded(w, bits))
-
-    jax.clear_caches()  # what was traced before knows nothing of the change
-    convolution._canonical = coarse
-    convolution._narrow = lambda x, w: narrow(rounded(x, bits), rounded(w, bits))
-    try:
-        yield
-    finally:
-        convolution._canonical, convolution._narrow = exact, narrow
-        jax.clear_caches()
 
 
 def measure(params: Any, cube: jax.Array, config: dq.Model, steps: int, low: bool) -> tuple[Any, jax.Array, jax.Array]:
@@ -109,10 +89,10 @@ def main(settings: Settings, folder: Path) -> Path:
         plan = trained_maps.MAPS[name]
         config = plan[0]
         (params,) = trained_maps.snapshots(cube, plan, (settings.epochs,), seed=settings.seed)
-        truth, exact = truth_of(params, cube, config), true_state(params, cube, config)
+        truth, exact = true_gradient(params, cube, config), true_state(params, cube, config)
         cases = [(bits, False) for bits in settings.bits] + ([(23, True)] if settings.state else [])
         for bits, low in cases:
-            with convolutions(bits):
+            with convolution.rounded_operands(functools.partial(rounded, bits=bits)):
                 run = jax.jit(functools.partial(measure, config=config, steps=settings.steps, low=low))
                 gradient, curve, state = run(params, cube)
             found = compare(gradient, truth)

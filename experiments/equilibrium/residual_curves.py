@@ -22,6 +22,7 @@ from dequnmix_jax.equilibrium import fixed_point_map
 from dequnmix_jax.report import style as report_style
 from dequnmix_jax.solvers import anderson, forward
 from experiments.shared import results_table, trained_maps
+from experiments.shared.trained_maps import LEVELS, reached
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,6 @@ METHODS: dict[str, dq.Solver | None] = {
     "Anderson m=10": dq.Solver(dq.solvers.Anderson(memory=10)),
     "absolute ridge m=5": None,
 }
-LEVELS = (1e-2, 1e-4, 1e-6)
 
 
 def absolute(f: forward.Map, theta: Any, start: jax.Array, steps: int) -> jax.Array:
@@ -75,12 +75,6 @@ def curves(params: Any, cube: jax.Array, config: dq.Model, steps: int) -> dict[s
         name: absolute(f, theta, start, steps) if solver is None else forward.residuals(f, solver, theta, start, steps)
         for name, solver in METHODS.items()
     }
-
-
-def reached(curve: np.ndarray, level: float) -> int | None:
-    """Return after how many applications of the map a curve first lies at or below a level."""
-    below = np.flatnonzero(curve <= level)
-    return int(below[0]) + 1 if below.size else None
 
 
 def main(settings: Settings, folder: Path) -> Path:

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 
 import dequnmix_jax as dq
 from dequnmix_jax.training import fitting
+from experiments.plans import EVERY_STAGE
 from experiments.shared import results_table
-from experiments.shared.plans import EVERY_STAGE
 from experiments.shared.scenes import scene
 
 

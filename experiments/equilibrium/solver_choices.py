@@ -19,9 +19,9 @@ import numpy as np
 import dequnmix_jax as dq
 from dequnmix_jax.equilibrium import fixed_point_map
 from dequnmix_jax.solvers import forward
-from experiments.equilibrium.residual_curves import LEVELS, reached
 from experiments.shared import results_table, trained_maps
 from experiments.shared.scenes import scene
+from experiments.shared.trained_maps import LEVELS, reached
 
 
 @dataclass(frozen=True)

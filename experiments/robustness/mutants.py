@@ -532,8 +532,8 @@ endmembers/pure_pixel: endmembers/pure_pixel::purify_does_not_see_masked_pixels_
 - a = jnp.where(valid[:, None], a, -jnp.inf)
 + a = jnp.where(valid[:, None], a, jnp.inf)
 endmembers/pure_pixel: endmembers/extreme::pure_pixels_are_found_among_duplicates_dark_and_masked_ones
-- rest = _farthest(x - x[first][None], lit, count - 1)
-+ rest = _farthest(x, lit, count - 1)
+- rest = _farthest(x - x[first][None], bright, count - 1)
++ rest = _farthest(x, bright, count - 1)
 endmembers/pure_pixel: endmembers/extreme::pure_pixels_are_found_among_duplicates_dark_and_masked_ones
 - u = x[point] / jnp.where(length > 0, length, 1)
 + u = x[point]
@@ -544,8 +544,8 @@ endmembers/pure_pixel: endmembers/extreme::no_exchange_of_a_pixel_makes_the_simp
 - (carry[1] > 1 + _GAIN) & (carry[3] < _EXCHANGES * R)
 + (carry[1] > 1.5 + _GAIN) & (carry[3] < _EXCHANGES * R)
 endmembers/minimum_volume_simplex: endmembers/extreme::no_pure_pixels_and_the_minimum_volume_beats_vca_clearly
-- curved = ((u < 0) & (u > -_FAR))
-+ curved = ((u > 0) & (u > -_FAR))
+- curved = ((u < 0) & (u > -far))
++ curved = ((u > 0) & (u > -far))
 endmembers/minimum_volume_simplex: endmembers/extreme::no_pure_pixels_and_the_minimum_volume_beats_vca_clearly
 - e = e - jnp.einsum("rij,j->ri", inverse, price
 + e = e + jnp.einsum("rij,j->ri", inverse, price

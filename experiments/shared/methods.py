@@ -22,7 +22,7 @@ from experiments.baselines import (
     snmf_net,
     unrolled,
 )
-from experiments.shared.plans import EVERY_STAGE
+from experiments.plans import EVERY_STAGE
 
 
 @dataclass(frozen=True)

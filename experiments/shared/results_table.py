@@ -195,3 +195,8 @@ def put_together(parts: Sequence[Path], folder: Path) -> Path:
         head = "\n\n".join(heads[0].split("\n\n", 3)[:3])
         (folder / path.name).write_text(f"{head}\n\n{said}\n\n|{top}\n{''.join(rows)}", encoding="utf-8")
     return folder / sorted(parts[0].glob("*.md"))[0].name
+
+
+def geometric_mean(values: list[float]) -> float:
+    """Return exp(mean(log x))."""
+    return float(np.exp(np.mean(np.log(values))))

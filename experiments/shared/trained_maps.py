@@ -7,13 +7,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import dequnmix_jax as dq
 from dequnmix_jax import metrics
 from dequnmix_jax.datasets import registry
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.training import fitting
-from experiments.shared.plans import EVERY_STAGE_AND_RATES
+from experiments.plans import EVERY_STAGE_AND_RATES
 
 LITERAL = dq.Model(
     gradient=dq.equilibrium.Residual(), init="random", constraint=dq.equilibrium.Softmax(gamma=1.0), step=0.01,
@@ -85,3 +86,13 @@ def distance(gradient: Any, truth: Any) -> float:
 def norm(tree: Any) -> float:
     """Return the Euclidean norm of all leaves together."""
     return float(sum(float(jnp.sum(jnp.square(x))) for x in jax.tree.leaves(tree)) ** 0.5)
+
+
+LEVELS = (1e-2, 1e-4, 1e-6)
+"""Relative residuals to which the tables count the applications of the map."""
+
+
+def reached(curve: np.ndarray, level: float) -> int | None:
+    """Return after how many applications of the map a curve first lies at or below a level."""
+    below = np.flatnonzero(curve <= level)
+    return int(below[0]) + 1 if below.size else None

@@ -9,8 +9,8 @@ import pytest
 import dequnmix_jax as dq
 from experiments.baselines import MethodResult
 from experiments.comparison import ablations
+from experiments.plans import EVERY_STAGE_AND_RATES
 from experiments.shared import methods, scenes, side_by_side
-from experiments.shared.plans import EVERY_STAGE_AND_RATES
 
 
 @pytest.fixture(scope="module")
