@@ -2,9 +2,9 @@
 
     python -m benchmarks.device [--quick] [-o results]
 
-Runs on whatever device JAX finds first; nothing here or in the package assumes a CPU. Figures stand beside what the
-device can do: a product of square matrices (arithmetic, in float32 as asked and at the default precision, which is
-TF32 on newer GPUs) and a copy of a large array (memory).
+Runs on whatever device JAX finds first; nothing here or in the package assumes a CPU. Figures are shown beside the peak
+of the device: a product of square matrices (arithmetic, in float32 as asked and at the default precision, which is TF32
+on newer GPUs) and a copy of a large array (memory).
 """
 
 import json

@@ -2,10 +2,10 @@
 
     python -m benchmarks.many_scenes [--quick] [-o results]
 
-Scenes of 32 x 32 x 100 with four endmembers, 20 steps of the recommended training each. Ratios of one process, fastest
-of several runs, without compilation, whose seconds stand beside them. On a CPU jax.vmap makes every scene wait for the
-slowest solve of each step and has no more arithmetic units than a loop; on an accelerator, where a scene this small
-leaves most of it idle, it is what fills it.
+Scenes of 32 x 32 x 100 with four endmembers, 20 steps of the recommended training each. Ratios within one
+process, fastest of several runs, without compilation, whose seconds are listed. On a CPU jax.vmap makes every scene
+wait for the slowest solve of each step without using more arithmetic units than a loop; on an accelerator, which a
+small scene leaves mostly idle, it fills the device.
 """
 
 import os

@@ -1,9 +1,9 @@
-"""The two maps on which the rivals are measured, and our way of solving them.
+"""The two maps of the comparisons, and our way of solving them.
 
 "network": z = W2 tanh(W1 z + x), norms of W1 and W2 below one. "energy": ours in the Euclidean metric on the cone,
 A = max(A - eta (A H - b + W^T s d tanh((W A - v) / d)), 0), with a data term as stiff as that of a real scene.
 
-jax starts inside the functions: a process that keeps to some cores has to say so before.
+jax is imported inside the functions, because a process must restrict its cores before.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]
     def energy_map(theta: dict[str, Any], A: jax.Array) -> jax.Array:
         whole = {"H": theta["H"], "b": theta["b"], "drive": theta["v"], "eta": theta["eta"]}
         energy = {"filters": theta["W"], "gain": theta["s"], "scale": theta["d"]}
-        # Every window counts here, so that it makes no difference which filters see one pixel only.
+        # Every window counts here, so that filters that see one pixel make no difference.
         whole["energy"] = energy | {"pointwise": jnp.zeros(width)}
         ones = jnp.ones((side, side, 1))
         return literal(whole | {"mask": ones, "windows": ones}, A)

@@ -4,8 +4,8 @@
 
 Scenes of 500 columns and 285 bands on disk (`experiments.shared.large_scenes`), float32 BIP, and a model trained on
 a crop. Each process may use one core. The rate is that between two scenes, (pixels of the larger - of the smaller) /
-(seconds of the larger - of the smaller): starting, meeting and compiling cancel, and are told apart as the seconds of
-no pixels. The seconds in which process 0 looks through the scene alone, before the others begin, are in it.
+(seconds of the larger - of the smaller): startup, meeting and compilation cancel, and are listed as the seconds of no
+pixels. The seconds in which process 0 scans the scene alone, before the others start, are included.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def job(folder: Path, scene: Path, model: Path, size: int, settings: Settings) -
         )
     failed = [process.wait() for process in running]
     if any(failed):
-        raise SystemExit("A process failed; its message stands above.")
+        raise SystemExit("A process failed; see its message above.")
     seconds = time.perf_counter() - began
     written = sum(file.stat().st_size for file in out.iterdir())
     shutil.rmtree(out)
@@ -122,8 +122,8 @@ def main(settings: Settings, folder: Path, where: Path | None = None) -> Path:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a small run that only shows that all works")
+    parser.add_argument("--quick", action="store_true", help="a small run to check that everything works")
     parser.add_argument("-o", "--output", type=Path, default=Path("results"))
-    parser.add_argument("--folder", type=Path, help="where there is room for 3 GB, for a while")
+    parser.add_argument("--folder", type=Path, help="folder with 3 GB of free space")
     asked = parser.parse_args()
     print(main(QUICK if asked.quick else Settings(), asked.output, asked.folder))

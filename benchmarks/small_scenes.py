@@ -27,5 +27,5 @@ def draw_cube(key: jax.Array, size: Size) -> jax.Array:
 
 
 def in_turn(run: Callable[..., Any], keys: jax.Array, cubes: jax.Array) -> list[Any]:
-    """Run scene after scene, each waited for, as a script that looks at its results does."""
+    """Run scene after scene, waiting for each, as a script that inspects its results does."""
     return [jax.block_until_ready(run(*each)) for each in zip(keys, cubes, strict=True)]

@@ -1,7 +1,7 @@
-"""The training of most tables: as recommended, with every stage kept, so that they show what training does.
+"""The training plan of most tables: the recommended one with every stage kept, to show the effect of training.
 
-`dq.RECOMMENDED` itself undoes a stage that does not show that it helps (`Training.judged`); what that changes is the
-subject of `experiments.defaults.stages`, and the rows "from select_endmembers" of the tables are trained so.
+`dq.RECOMMENDED` itself undoes a stage that does not demonstrably help (`Training.judged`);
+`experiments.defaults.stages` measures the difference, and the rows "from select_endmembers" of the tables use it.
 """
 
 from dataclasses import replace

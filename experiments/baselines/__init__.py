@@ -1,8 +1,8 @@
-"""The competitors, one file each, written anew from their papers; experiments only, not part of the package.
+"""The competitors, one file each, reimplemented from their papers for the experiments; not part of the package.
 
-Each file makes values `Method(name, estimate)`. All get the same cube and the same start (endmembers, from VCA), and no
-reference: none takes part in training, stopping or constants. Where a paper leaves something open, or its constants
-cannot be taken over, the docstring of the file says what was put in their place.
+Each file defines values `Method(name, estimate)`. All get the same cube and the same initial endmembers (from VCA). No
+reference is used in training, stopping or constants. If a paper leaves something open, or its constants cannot be used,
+the docstring of the file says what replaces them ("Guessed").
 """
 
 from collections.abc import Callable
@@ -40,8 +40,8 @@ class Method(NamedTuple):
         estimate: safe under jit and vmap where `pure`.
         constraint: "simplex"; "cone": abundances refer to spectra of maximum one, and each pixel has a brightness; or
             "soft": each pixel has a brightness, and spectra count as they are.
-        pure: whether all of it is JAX under one jit; one that calls another package, or looks at values, is not.
-        draws: whether one that is not pure depends on the key, and so is run for each of several equal starts.
+        pure: whether it runs in JAX under one jit; not if it calls another package or inspects values.
+        draws: whether a method that is not pure depends on the key and must run for each of several equal starts.
     """
 
     name: str

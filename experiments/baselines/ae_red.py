@@ -8,13 +8,13 @@
 
 Zhao, Chen and Dobigeon, AE-RED, IEEE TGRS 62, 2024 (arXiv 2307.00269); regularisation by denoising: Romano, Elad and
 Milanfar, SIAM Journal on Imaging Sciences 10(4), 2017. The abundances are the last a_theta(Y), the endmembers the
-weights of the decoder, started at VCA's spectra and kept above zero.
+weights of the decoder, initialised with VCA's spectra and kept above zero.
 
-The paper is at hand only in outline, so that guessed are: the encoder (B -> 64 by 1 x 1, 64 -> 32 by 3 x 3, 32 -> R by
+Only an outline of the paper was available. Guessed: the encoder (B -> 64 by 1 x 1, 64 -> 32 by 3 x 3, 32 -> R by
 1 x 1 convolutions, leaky ReLU, softmax), non-local means as D, 30 rounds of 10 steps at a rate of 1e-3, one step of the
-fixed point a round, and the constants. These follow from the noise that is estimated from the cube, as in
-`plug_and_play.ESTIMATED`: sigma the noise of the abundances, rho the ratio of variances, lambda = rho. Cubes at maximum
-one.
+fixed point per round, and the constants. These follow from the noise estimated from the cube, as in
+`plug_and_play.ESTIMATED`: sigma is the noise of the abundances, rho the ratio of variances, lambda = rho. Cubes have
+maximum one.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def encode(weights: dict[str, Any], cube: jax.Array) -> jax.Array:
 
 
 def augmented(weights: dict[str, Any], cube: jax.Array, target: jax.Array, rho: jax.Array) -> jax.Array:
-    """Return the first problem's objective, a pixel: (|y - a E|^2 + rho |a - target|^2) / 2, target = Z - U."""
+    """Return the objective of the first problem per pixel: (|y - a E|^2 + rho |a - target|^2) / 2, target = Z - U."""
     A = encode(weights, cube)
     data = jnp.sum(jnp.square(cube - jnp.matmul(A, weights["endmembers"])), axis=-1)
     return jnp.mean(data + rho * jnp.sum(jnp.square(A - target), axis=-1)) / 2

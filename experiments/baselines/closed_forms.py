@@ -1,4 +1,4 @@
-"""The trivial competitors: the start's spectra, and the abundances that follow from them in closed form.
+"""Closed forms: the initial spectra, and the abundances that follow from them.
 
     VCA + FCLS          min |y - a E|^2 over a >= 0, sum a = 1
     VCA + scaled NNLS   min |y - x E'|^2 over x >= 0, E' at maximum one; a = x / sum x
@@ -7,7 +7,7 @@
     ..., smoothed       the same after `dq.abundances.smooth`, whose strength is estimated from the maps
 
 Nascimento and Bioucas-Dias, Vertex component analysis, IEEE TGRS 43(4), 2005; Heinz and Chang, Fully constrained least
-squares, IEEE TGRS 39(3), 2001. Nothing was guessed: all are solved exactly, by `dq.abundances`.
+squares, IEEE TGRS 39(3), 2001. Nothing guessed: all are solved exactly, by `dq.abundances`.
 """
 
 import jax

@@ -1,14 +1,14 @@
-"""The unrolled twin: the map of DEQ-Unmix applied K times, and the derivative of just that.
+"""The unrolled twin: the map of DEQ-Unmix applied K times and differentiated through all K applications.
 
     A_0 = start,  A_k = f_k(A_(k-1); Y),  k = 1 .. K,  the answer is A_K
 
 f_k is `dequnmix_jax.equilibrium.fixed_point_map.state_map`. Tied: the same weights in all layers, as in the
 equilibrium. Untied: a network for each layer, as in deep unrolling (Monga, Li and Eldar, Algorithm unrolling, IEEE SPM
 38(2), 2021); E is one for all. Loss, optimiser, schedule and start are those of `fit`; reverse mode goes through all
-layers, whose states it keeps.
+layers and keeps their states.
 
-Guessed: that a fair twin starts each pass from the same state (`warm_start` off), since a network that goes on from its
-last output has no depth; and that the untied layers draw their weights independently.
+Guessed: a fair twin starts each pass from the same state (`warm_start` off), because a network that continues from its
+last output has no defined depth; and the untied layers draw their weights independently.
 """
 
 from dataclasses import replace
@@ -29,7 +29,7 @@ from experiments.plans import EVERY_STAGE
 def forward(
     params: Any, cube: jax.Array, config: dq.Model, layers: int, tied: bool, seen: jax.Array | None = None
 ) -> tuple[jax.Array, dq.Trace]:
-    """Return the state A_K and how far the last layer still moved it, relative."""
+    """Return the state A_K and the relative change by the last layer."""
     f = fixed_point_map.state_map(config)
     start = fixed_point_map.start_state(params, cube, config)
     if tied:
@@ -56,7 +56,7 @@ def loss(
     tied: bool,
     held: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, Any]]:
-    """Return the objective of `fit` at the K-th state in the place of the equilibrium."""
+    """Return the objective of `fit` at the K-th state instead of the equilibrium."""
     seen = None if held is None else (~held).astype(cube.dtype)
     state, trace = forward(params, cube, config, layers, tied, seen)
     total, parts = objective.misfit(model.read_state(params, state, cube, config), cube, rates, held=held)
@@ -70,7 +70,7 @@ def unrolled(
     schedule: dq.Training = EVERY_STAGE,
     rates: dq.Rates = dq.RECOMMENDED[1],
 ) -> Method:
-    """Return the twin with so many layers."""
+    """Return the twin with `layers` layers."""
     config = dq.Model() if config is None else config
     schedule = replace(schedule, warm_start=False)
 
@@ -79,7 +79,7 @@ def unrolled(
             params: Any, cube: jax.Array, config: dq.Model, rates: dq.Rates, *, initial: Any, mask: Any, held: Any,
             probes: Any, tolerance: Any,
         ) -> tuple[jax.Array, dict[str, Any]]:  # fmt: skip
-            return loss(params, cube, config, rates, layers, tied, held)  # the others belong to an equilibrium
+            return loss(params, cube, config, rates, layers, tied, held)  # the others concern an equilibrium
 
         state = fitting.begin(key, cube, config, endmembers=start)
         if not tied:

@@ -1,14 +1,14 @@
-"""What each choice of the recommended configuration is worth: one thing changed at a time.
+"""Ablations of the recommended configuration: one choice changed at a time.
 
     python -m experiments.comparison.ablations [--quick] [-o results]
 
 Every row starts from the spectra of `select_endmembers`; "recommended" is what `dequnmix fit` does with them, the
 constraint of `dq.training.model_for`, the rates of `dq.training.rates_for` and the prior over neighbours. Each is
-trained on the scene alone, and has its errors against the first reference as in `experiments.shared.side_by_side`; the
-seeds are mapped over. Steps are the mean of the solves of training; residual is the largest relative residual of any
-solve, that of the answer included, and failed counts those above 1e-3; seconds are CPU seconds for each seed, without
-compilation. The unrolled twin applies the map as many times as the recommended configuration needed steps on the scene,
-and differentiates through all of them: equal compute forward; it has no prior.
+trained on the scene alone and compared with the first reference as in `experiments.shared.side_by_side`; the seeds are
+vmapped. Steps are the mean over the solves of training; residual is the largest relative residual of any solve,
+including the final one, and failed counts those above 1e-3; seconds are CPU seconds for each seed, without compilation.
+The unrolled twin applies the map as many times as the recommended configuration needed steps on the scene, and
+differentiates through all of them: equal compute forward; it has no prior.
 """
 
 import functools
@@ -30,7 +30,7 @@ from experiments.shared.trained_maps import LITERAL
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run. `only`: names begin with one of these. `left_out`: (scene, name) of rows that take too long."""
+    """Settings. `only`: names start with one of these. `left_out`: (scene, name) of rows that take too long."""
 
     scenes: tuple[str, ...] = ("samson", "recipe, 30 dB")
     seeds: int = 3
@@ -38,7 +38,7 @@ class Settings:
     crop: int | None = None
     only: tuple[str, ...] = ("",)
     left_out: tuple[tuple[str, str], ...] = tuple(
-        # None of its solves converges: each takes 200 steps. Ten epochs took a seed 9 to 10 CPU seconds.
+        # None of its solves converges: each takes 200 steps. Ten epochs take 9 to 10 CPU seconds per seed.
         (scene, "residual network, random start")
         for scene in ("samson", "recipe, 30 dB", "dc1, 30 dB", "hapke_relab")
     )
@@ -50,7 +50,7 @@ QUICK = Settings(
 
 
 class Change(NamedTuple):
-    """A row: its name, and all that it is run with; `twin`: unrolled."""
+    """A row: its name and configuration; `twin`: unrolled."""
 
     name: str
     config: dq.Model
@@ -73,7 +73,7 @@ class Row(NamedTuple):
 
 
 def changes(epochs: int, config: dq.Model, rates: dq.Rates) -> tuple[Change, ...]:
-    """Return the rows, the recommended configuration first; what would be the same is left out."""
+    """Return the rows, the recommended configuration first, without duplicates of it."""
     plan = EVERY_STAGE
     base = Change("recommended", config, replace(plan, epochs=epochs), rates)
 
@@ -119,7 +119,7 @@ def changes(epochs: int, config: dq.Model, rates: dq.Rates) -> tuple[Change, ...
 
 
 def solved(config: dq.Model, plan: dq.Training, *inputs: Any) -> tuple[MethodResult, tuple[jax.Array, ...]]:
-    """Train and unmix from (key, cube, start, rates); return what was found, and steps, residual and failures."""
+    """Train and unmix from (key, cube, start, rates); return the result, and steps, residual and failures."""
     key, cube, start, rates = inputs
     params, history = dq.fit(key, cube, config, plan, rates, endmembers=start)
     result, trace = dq.unmix(params, cube, config)
@@ -148,9 +148,9 @@ def main(settings: Settings, folder: Path) -> Path:
     select, said = jax.jit(dq.endmembers.select_endmembers, static_argnums=2), list[str]()
     for name in there:
         if rows:
-            jax.clear_caches()  # scenes differ in shape, and a process can hold only so many compiled programs
+            jax.clear_caches()  # scenes differ in shape, and a process can hold a limited number of compiled programs
         drawn = side_by_side.Drawn(name, methods.Settings((name,), seeds=settings.seeds, crop=settings.crop))
-        programs: dict[Any, Any] = {}  # rates and weights are numbers that one program takes
+        programs: dict[Any, Any] = {}  # rates and weights are arguments of one program
         layers = 1
         selections = [select(key, drawn.cube(s), drawn.starts.shape[1]) for s, key in enumerate(drawn.keys)]
         starts = jnp.stack([jnp.maximum(each.endmembers, 1e-5) for each in selections])
@@ -184,7 +184,7 @@ def main(settings: Settings, folder: Path) -> Path:
 
 
 def note(settings: Settings, said: Sequence[str]) -> str:
-    """Say what was run and what was not."""
+    """Return a note on what was run and what was not."""
     left = "; ".join(f"{change} ({scene})" for scene, change in settings.left_out if scene in settings.scenes)
     why = f"Left out, because all seeds would take more than 3 minutes of CPU time: {left}. " if left else ""
     found = f"Found by the first seed: {'; '.join(said)}."

@@ -2,10 +2,10 @@
 
     python -m experiments.comparison.closed_forms [--quick] [-o results]
 
-Every method gets the endmembers that VCA found with the seed, clipped at zero. No method sees a reference; the
-references are used for the columns of errors alone. A method that takes spectra at maximum one (under the cone)
-measures abundances in that unit: where the reference is exact in the units of the scene itself (DC1, misicnet_sim1), it
-is scored against that reference in its own unit. The closed forms are those of the literature: FCLS, and NNLS on
+Every method gets the endmembers that VCA found with the seed, clipped at zero. No method sees a reference; references
+are used for the columns of errors only. A method that takes spectra at maximum one (under the cone)
+measures abundances in that unit: if the reference is exact in the units of the scene (DC1, misicnet_sim1), the method
+is scored against the reference converted to its unit. The closed forms are those of the literature: FCLS, and NNLS on
 spectra of maximum one divided by its sum, each with VCA's spectra or with the mean of the purest 3 % of pixels. `as
 found`: constraint, rates and prior are those that `select_endmembers` finds for the scene (`dq.training.model_for`,
 `dq.training.rates_for`), with the spectra still those of VCA; the closed form of that mixing is the start of DEQ-Unmix
@@ -32,7 +32,7 @@ from experiments.shared.trained_maps import LITERAL
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run. `scenes`: (data set, SNR in dB of the white noise that is added, or None)."""
+    """Settings of the experiment. `scenes`: (data set, SNR in dB of the white noise that is added, or None)."""
 
     scenes: tuple[tuple[str, float | None], ...] = (
         ("samson_zhu", None),
@@ -48,13 +48,11 @@ class Settings:
 
 QUICK = Settings(scenes=(("hapke_relab", None),), seeds=2, ablation_seeds=1, epochs=3, crop=24)
 
-# The paper's map to the letter, as far as it is known: a free network with CBAM in place of the gradient, softmax on
-# abundances, eta 0.01, ten iterations, memory 5 (numbers of the first author's script for the sibling paper).
 Constraint = dq.equilibrium.Simplex | dq.equilibrium.Cone | dq.equilibrium.Soft | dq.equilibrium.Softmax
 
 
 ABLATIONS = ("DEQ-Unmix, paper's loss", "literal map")
-"""Methods that show what a choice does, with fewer seeds."""
+"""Methods that show the effect of a choice, with fewer seeds."""
 
 
 class Row(NamedTuple):
@@ -116,7 +114,7 @@ def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates) -> Met
         result, trace, history = estimate(key, cube, start, jax.tree.map(jnp.float32, rates))
         steps = jnp.concatenate([history.steps, trace.steps[None]])
         residual = jnp.concatenate([history.residual, trace.residual[None]])
-        # The promise is a relative residual of 1e-3 at every training step; NaN counts as broken.
+        # The requirement is a relative residual of 1e-3 at every training step; NaN counts as a failure.
         return Estimate(result.abundances, result.endmembers, config.constraint.word, (
             float(jnp.mean(steps.astype(jnp.float32))), float(jnp.max(residual)), int(jnp.sum(~(residual <= 1e-3))),
         ))  # fmt: skip

@@ -2,10 +2,10 @@
 
     python -m experiments.comparison.patches [--quick] [-o results]
 
-Samson, the recommended training, several seeds. With a seed, the whole scene is trained from the spectra that VCA
-finds in all of its pixels; the patches, drawn with the same seed, from those that it finds in a sample of the pixels.
-Both models then unmix the whole scene. `pixels` is the share that training sees; the reference is used for the errors
-alone.
+Samson, the recommended training, several seeds. For each seed, the whole scene is trained from the spectra that VCA
+finds in all of its pixels, and the patches, drawn with the same seed, from those that VCA finds in a sample of the
+pixels. Both models then unmix the whole scene. `pixels` is the share of pixels that training sees; the reference is
+used for the errors only.
 """
 
 import time
@@ -25,7 +25,7 @@ from experiments.shared import results_table
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run. `patches`: (how many, rows and columns of each)."""
+    """Settings of the experiment. `patches`: (how many, rows and columns of each)."""
 
     name: str = "samson_zhu"
     seeds: int = 5

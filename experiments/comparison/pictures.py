@@ -1,10 +1,10 @@
-"""Abundance maps beside the truth, and the spectra found beside those of the reference: one picture of each per scene.
+"""Abundance maps beside the truth, and estimated spectra beside those of the reference: one picture of each per scene.
 
     python -m experiments.comparison.pictures [--quick] [-o results]
 
-One seed, the same start for all methods. Row 0 of a map is at the top and column 0 at the left, as the arrays are
-stored; all maps share one scale from 0 to 1. Endmembers are matched to the reference by their angles. Methods that take
-spectra at maximum one are held against an exact reference as it is given and in their unit, as are those of
+One seed, the same start for all methods. Row 0 of a map is at the top and column 0 at the left; all maps share one
+scale from 0 to 1. Endmembers are matched to the reference by their angles. Methods under the cone, which take spectra
+at maximum one, are compared with an exact reference as it is given and in their unit, as in
 `experiments.shared.side_by_side`; the reference in that unit is then drawn too.
 """
 
@@ -30,7 +30,7 @@ from experiments.shared import results_table, scenes, side_by_side, variability
 
 @dataclass(frozen=True)
 class Settings:
-    """What is drawn, `of` which scenes. `only`: methods whose names begin with one of these."""
+    """What is drawn, of which scenes (`of`). `only`: methods whose names begin with one of these."""
 
     of: tuple[str, ...] = ("samson", "recipe, 30 dB", "hapke_relab", "hysu")
     seed: int = 0
@@ -48,12 +48,12 @@ References = tuple[tuple[Truth, bool], ...]
 
 
 class Target(NamedTuple):
-    """What methods are held against.
+    """A reference to compare methods with.
 
     Attributes:
         label: of its row of maps.
-        after: the errors against it, "" where there is nothing to tell apart.
-        reference: whose it is, in words.
+        after: text after the errors against it, "" if there is one reference only.
+        reference: its source in words.
         abundances: (H, W, R).
         constraints: methods under these are compared with it; empty: it is shown alone.
     """
@@ -66,7 +66,7 @@ class Target(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What is drawn of a method, in the order of the reference: with its angles (R,) and its error to each target."""
+    """A method's result in the order of the reference, with its angles (R,) and its error for each target."""
 
     name: str
     found: MethodResult
@@ -88,10 +88,10 @@ def methods(settings: Settings) -> list[Method]:
 
 
 def targets(name: str, references: References) -> list[Target]:
-    """Return the references, an exact one in both units of abundance; of hysu the regions of its targets."""
+    """Return the references, an exact one in both units of abundance; for hysu the regions of its targets."""
     if name == "hysu":
         regions = jnp.asarray(hysu.hysu_targets().roi_material, jnp.float32)
-        # The sixth material is the grass that they lie on.
+        # The sixth material is the surrounding grass.
         maps = jnp.concatenate([regions, 1 - jnp.max(regions, axis=2, keepdims=True)], axis=2)
         return [Target("regions around the\ntargets, no fractions", "", references[0][0].reference, maps, ())]
     found = []
@@ -110,7 +110,7 @@ def targets(name: str, references: References) -> list[Target]:
 
 
 def compare(method: Method, inputs: tuple[jax.Array, ...], truth: Truth, held: list[Target]) -> Shown:
-    """Run a method on (key, cube, start) and bring what it finds into the order of the first reference."""
+    """Run a method on (key, cube, start) and order its result as the first reference."""
     E = jnp.asarray(truth.endmembers, jnp.float32)
     found = (jax.jit(method.estimate) if method.pure else method.estimate)(*inputs)
     constraint = method.constraint_of(found)
@@ -125,7 +125,7 @@ def compare(method: Method, inputs: tuple[jax.Array, ...], truth: Truth, held: l
 
 
 def wavelengths(name: str) -> np.ndarray | None:
-    """Return the wavelengths of a scene in nm, or None where they are not known."""
+    """Return the wavelengths of a scene in nm, or None if they are unknown."""
     kind = name.partition(", ")[0]
     if kind.startswith("recipe"):
         return variability.bundles(np.random.default_rng(0))[2]

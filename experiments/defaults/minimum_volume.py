@@ -3,7 +3,7 @@
     python -m experiments.defaults.minimum_volume [--quick] [-o results]
 
 Scenes differ in the number of endmembers, purity and noise, and some have spectra that vary from pixel to pixel. Each
-row changes one constant and holds the angles between found and true spectra against those of the constants as they are.
+row changes one constant and compares the angles between estimated and true spectra with those of the defaults.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from experiments.shared.kinds import Kind, draw_scene
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run: `draws` scenes of each kind, for each change of one constant."""
+    """Settings of the experiment: `draws` scenes of each kind, for each change of one constant."""
 
     kinds: tuple[Kind, ...] = (
         *(

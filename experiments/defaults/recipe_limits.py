@@ -1,10 +1,10 @@
-"""What can be had on the paper's synthetic scenes: the true mean spectra, a soft sum and smooth maps, one by one.
+"""Limits on the paper's synthetic scenes: the true mean spectra, a soft sum and smooth maps, one by one.
 
     python -m experiments.defaults.recipe_limits [--quick] [-o results]
 
-Rows with the true mean of each bundle see the truth: no method has them. `smoothed` filters each map with a Gaussian of
-half a pixel, which the truth chose among 0.5, 1 and 2. `purified` are the blind spectra of the table's closed form, the
-mean of the pixels that scaled NNLS finds purest. Five draws of the scene.
+Rows with the true mean of each bundle use the truth, which no method has. `smoothed` filters each map with a Gaussian
+of half a pixel, chosen with the truth among 0.5, 1 and 2. `purified` are the blind spectra of the table's closed form,
+the mean of the purest pixels of scaled NNLS. Five draws of the scene.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from experiments.shared import results_table, scenes
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run."""
+    """Settings of the experiment."""
 
     scenes: tuple[str, ...] = ("recipe, 15 dB", "recipe, 30 dB")
     seeds: int = 5

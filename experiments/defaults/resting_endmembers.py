@@ -1,10 +1,10 @@
-"""When spectra that `select_endmembers` found should still be trained, and what its prior over neighbours brings.
+"""When to train the spectra that `select_endmembers` found, and the effect of the prior over neighbours.
 
     python -m experiments.defaults.resting_endmembers [--quick] [-o results]
 
 On the generated scenes of `experiments.shared.kinds`, none of which is in any table of results: from what
 `select_endmembers` found (constraint as it decides), E trained or at rest, and each abundance map before and after
-`smooth`. The scenes fall into three groups, which can be told without the truth: brightness free (mixing is scaled);
+`smooth`. The scenes fall into three groups, identified without the truth: brightness free (the cone);
 not free, and more than R directions hold more signal than noise (`Selection.beyond`: spectra vary); not free, and no
 more than R.
 """
@@ -26,7 +26,7 @@ from experiments.shared.results_table import geometric_mean
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run: so many draws of each kind of scene."""
+    """Settings of the experiment: so many draws of each kind of scene."""
 
     draws: int = 2
     epochs: int = 100

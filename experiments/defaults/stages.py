@@ -1,14 +1,14 @@
-"""What each stage of an unmixing does to the one before it, and whether judging the stages keeps them from harm.
+"""The effect of each stage of unmixing on the one before it, and whether judging the stages prevents harm.
 
     python -m experiments.defaults.stages [--quick] [-o results]
 
 Stages: the start that `select_endmembers` chooses; trained endmembers; the trained network; the prior over neighbours.
 Each scene is trained twice by `dq.RECOMMENDED`: "kept" keeps every stage (`Training(judged=False)`), "judged" keeps a
-stage only where the scene itself shows that it helps (`dequnmix_jax.stages`). A ratio is the aRMSE after a stage over
-that before it; below 1 the stage helps.
+stage only if the scene itself shows that it helps (`dequnmix_jax.training.stages`). A ratio is the aRMSE after a stage
+over that before it; below 1 the stage helps.
 
-Scenes: those of `experiments.shared.families` from draw 10 on. The rule was designed while draws 0 to 7 of the same
-families were looked at; two groups took no part in that: abundance fields that others published (folder `raw/fields` of
+Scenes: those of `experiments.shared.families` from draw 10 on. The rule was designed on draws 0 to 7 of the same
+families. Two groups took no part in the design: published abundance fields (folder `raw/fields` of
 `DEQUNMIX_DATA`: Matern, Legendre and spherical covariance) mixed from four library spectra at 20, 30 and 40 dB, and the
 scenes of the tables, which come last.
 """
@@ -47,7 +47,7 @@ STAGES = ("endmembers", "network", "prior")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run: draws of each family, noise of the fields, scenes of the tables with so many seeds."""
+    """Settings: draws of each family, noise of the fields, scenes of the tables and their number of seeds."""
 
     families: tuple[str, ...] = families.FAMILIES
     draws: tuple[int, ...] = (10, 11, 12, 13)
@@ -101,7 +101,7 @@ def given(settings: Settings) -> Iterator[Given]:
 
 
 def _field(field: str, snr: float, seed: int) -> Given | None:
-    """Return a published abundance field mixed from spectra of the library, or None where it is not at hand."""
+    """Return a published abundance field mixed from spectra of the library, or None if it is missing."""
     from scipy.io import loadmat
 
     known = families.library()
@@ -166,7 +166,7 @@ def main(settings: Settings, folder: Path) -> Path:
     last = ""
     for scene in given(settings):
         if scene.group != last and scene.group not in settings.families:
-            jax.clear_caches()  # scenes of other sizes: a process may hold so many compiled programs and no more
+            jax.clear_caches()  # scenes of other sizes: a process can hold a limited number of compiled programs
         last = scene.group
         cube = jnp.asarray(scene.cube)
         count = next(iter(scene.references.values()))[1].shape[0]

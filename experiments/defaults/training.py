@@ -1,9 +1,9 @@
-"""How the defaults of training were chosen: on synthetic scenes alone, none of which is in any table of results.
+"""How the defaults of training were chosen: on synthetic scenes only, none of which is in any table of results.
 
     python -m experiments.defaults.training [--quick] [-o results]
 
-Scenes differ in the number of endmembers, in purity, noise and brightness, in how far the spectra vary from pixel to
-pixel and in how far they differ. The spectra are drawn, not measured ones. For each choice: the ratio of the errors
+Scenes differ in the number of endmembers, purity, noise, brightness, the variation of spectra from pixel to pixel and
+the contrast between spectra. The spectra are random, not measured. For each choice: the ratio of the errors
 after training to those of the untrained start, and its worst case. References are in the cone's convention (endmembers
 at maximum one).
 """
@@ -39,7 +39,7 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run: every choice on every kind of scene, with so many draws of each."""
+    """Settings of the experiment: every choice on every kind of scene, with so many draws of each."""
 
     kinds: tuple[Kind, ...] = (
         Kind(3, 1.0, 20.0),
@@ -52,7 +52,7 @@ class Settings:
         Kind(6, 0.8, 30.0, contrast=0.3),
         Kind(4, 1.0, 30.0, brightness=0.2, varied=0.1, contrast=0.3),
     )
-    # The first is the paper's, the second what is recommended; then one thing of it is changed at a time.
+    # The first is the paper's, the second the recommended one; the others change one thing of it.
     choices: tuple[Choice, ...] = (
         Choice(0.0, "all", spread=0.0, first=0.0, network=0.01),
         Choice(),

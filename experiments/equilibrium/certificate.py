@@ -22,7 +22,7 @@ from experiments.shared import scenes as shared_scenes
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run. `plain`: most steps of the plain iteration."""
+    """Settings of the experiment. `plain`: most steps of the plain iteration."""
 
     scenes: tuple[tuple[str, float | None], ...] = (("samson_zhu", None), ("dc1", 30.0), ("misicnet_sim1", 30.0))
     constraints: tuple[dq.equilibrium.Cone | dq.equilibrium.Simplex, ...] = (
@@ -60,7 +60,7 @@ def train(
 
 
 def count_in_float64(params: dict, cube: jax.Array, config: dq.Model) -> dq.Trace:
-    """Return how a solve goes in double precision: what the certificate promises holds there to rounding."""
+    """Return the trace of a solve in double precision, where the certificate holds up to rounding."""
 
     def doubled(x: jax.Array) -> np.ndarray:
         held = np.asarray(x)

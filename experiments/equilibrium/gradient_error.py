@@ -1,4 +1,4 @@
-"""How wrong is the gradient of training? Against float64: by iterations, by tolerance, and by way of the adjoint.
+"""Error of the training gradient against float64: by iterations, by tolerance, and by adjoint method.
 
     python -m experiments.equilibrium.gradient_error [--quick] [-o results]
 
@@ -26,7 +26,7 @@ from experiments.shared.gradients import at_tolerance, compare, true_gradient
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run."""
+    """Settings of the experiment."""
 
     maps: tuple[str, ...] = ("energy, data metric", "energy, euclidean metric")
     iterations: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500)
@@ -95,7 +95,7 @@ def main(settings: Settings, folder: Path) -> Path:
 
 
 def finding(rows: list[dict[str, Any]], settings: Settings) -> str:
-    """Say what the figure shows, for each map."""
+    """Return a text on what the figure shows, for each map."""
     sentences = []
     for name in settings.maps:
         own = {(row["method"], row["at"]): row for row in rows if row["map"] == name}

@@ -1,12 +1,13 @@
-"""How far does the equilibrium converge, and how right is its gradient, when products are rounded?
+"""Convergence of the equilibrium and error of its gradient when products are rounded.
 
     python -m experiments.equilibrium.precision [--quick] [-o results]
 
 A GPU may round the operands of a float32 product to 10 bits of mantissa (TF32), a TPU to 7 (bfloat16). Here the CPU
-does the same to both operands of every convolution, sums staying in float32; the products with H, the projection and
-the solvers' own ask for full precision everywhere and keep it. "state" has the whole map in bfloat16: state, data and
-weights, with the solver around it in float32. Floor: the smallest relative residual within the limit of steps. Error of
-state and gradient: against float64, as in `gradient_error`.
+does the same to both operands of every convolution, with sums in float32 (`convolution.rounded_operands`); the products
+with H, the projection and the products of the solvers request full precision and
+keep it. "state" has the whole map in bfloat16: state, data and weights, with the solver around it in float32. Floor:
+the smallest relative residual within the limit of steps. Error of state and gradient: against float64, as in
+`gradient_error`.
 """
 
 import functools
@@ -29,7 +30,7 @@ from experiments.shared.gradients import compare, true_gradient
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run. `bits`: of the mantissa of the operands of a convolution, 23 for float32."""
+    """Settings of the experiment. `bits` of the mantissa of the operands of a convolution; 23: float32."""
 
     maps: tuple[str, ...] = ("energy, data metric", "energy, euclidean metric")
     bits: tuple[int, ...] = (23, 10, 7)
@@ -44,7 +45,7 @@ QUICK = Settings(maps=("energy, data metric",), bits=(10,), state=False, steps=5
 
 
 def rounded(x: jax.Array, bits: int) -> jax.Array:
-    """Round float32 to so many bits of mantissa, to nearest, ties to even; NaN and infinity stay."""
+    """Round float32 to `bits` bits of mantissa, to nearest, ties to even; NaN and infinity are unchanged."""
     drop = 23 - bits
     if drop == 0 or x.dtype != jnp.float32:
         return x
@@ -57,7 +58,7 @@ def rounded(x: jax.Array, bits: int) -> jax.Array:
 def measure(params: Any, cube: jax.Array, config: dq.Model, steps: int, low: bool) -> tuple[Any, jax.Array, jax.Array]:
     """Return gradient, residuals and state; `low`: the map in bfloat16."""
     f = fixed_point_map.state_map(config)
-    # The best that there is: the tolerance cannot be met, and stagnation or the limit ends the solve.
+    # The smallest residual: the tolerance cannot be met, and stagnation or the step limit ends the solve.
     forward = replace(config.forward, tolerance=0.0, max_steps=steps)
     backward = dq.Adjoint(tolerance=1e-7, max_steps=steps)
 

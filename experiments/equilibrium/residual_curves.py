@@ -1,10 +1,10 @@
-"""Does the trained operator still have an equilibrium that is reached? The relative residual against the iterations.
+"""Does the trained operator still have a reachable equilibrium? The relative residual against the iterations.
 
     python -m experiments.equilibrium.residual_curves [--quick] [-o results]
 
-Plain, damped and Anderson iteration from the usual start, at four ages of training, for three maps on Samson. Anderson
-keeps its least-squares ridge relative; the absolute ridge is that of jaxopt, with its default of 1e-5. No stopping
-rule: every curve runs to its end, past convergence and past failure.
+Plain, damped and Anderson iteration from the usual start, at four stages of training, for three maps on Samson. Our
+Anderson has a relative least-squares ridge; the absolute ridge is that of jaxopt, with its default of 1e-5. There is no
+stopping rule: every curve has all steps, also after convergence or failure.
 """
 
 import functools
@@ -27,7 +27,7 @@ from experiments.shared.trained_maps import LEVELS, reached
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run; `epochs` in ascending order."""
+    """Settings of the experiment; `epochs` in ascending order."""
 
     maps: tuple[str, ...] = tuple(trained_maps.MAPS)
     epochs: tuple[int, ...] = (0, 10, 100, 300)
@@ -78,7 +78,7 @@ def curves(params: Any, cube: jax.Array, config: dq.Model, steps: int) -> dict[s
 
 
 def main(settings: Settings, folder: Path) -> Path:
-    """Train, follow every method at every age, and write figure and tables."""
+    """Train, run every method at every stage of training, and write figure and tables."""
     cube = trained_maps.samson(settings.crop)
     found: dict[tuple[str, int, str], np.ndarray] = {}
     for name in settings.maps:
@@ -111,7 +111,7 @@ def main(settings: Settings, folder: Path) -> Path:
 
 
 def finding(found: dict[tuple[str, int, str], np.ndarray], settings: Settings) -> str:
-    """Say in a sentence for each map what the curves show."""
+    """Return a sentence on the curves of each map."""
     sentences = []
     for name in settings.maps:
         parts = []
@@ -129,7 +129,7 @@ def finding(found: dict[tuple[str, int, str], np.ndarray], settings: Settings) -
 
 
 def draw(found: dict[tuple[str, int, str], np.ndarray], settings: Settings) -> Any:
-    """Draw a panel for each map (rows) and age (columns)."""
+    """Draw a panel for each map (rows) and stage of training (columns)."""
     figure = report_style.new_figure(2.9 * len(settings.epochs) + 0.6, 2.5 * len(settings.maps) + 0.8)
     panels = figure.subplots(len(settings.maps), len(settings.epochs), sharex=True, sharey=True, squeeze=False)
     for row, name in zip(panels, settings.maps, strict=True):

@@ -1,10 +1,10 @@
-"""How the numbers of Anderson's iteration were chosen: applications of the map for each, on stiff maps.
+"""How the parameters of Anderson's iteration were chosen: applications of the map for each, on stiff maps.
 
     python -m experiments.equilibrium.solver_choices [--quick] [-o results]
 
 Maps: the data term alone on Samson (simplex and cone, euclidean metric: condition numbers in the hundreds), the default
-model after 30 steps of training on Samson and on misicnet_sim1, and linear maps in float32 with spectra evenly spread
-up to 0.99 or piled up below 1. No reference is looked at: the figures are numbers of steps.
+model after 30 steps of training on Samson and on misicnet_sim1, and linear maps in float32 with eigenvalues spread
+evenly up to 0.99 or clustered below 1. No reference is used: the figures are numbers of steps.
 """
 
 import functools
@@ -26,7 +26,7 @@ from experiments.shared.trained_maps import LEVELS, reached
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run."""
+    """Settings of the experiment."""
 
     scenes: tuple[tuple[str, float | None, int], ...] = (("samson_zhu", None, 3), ("misicnet_sim1", 30.0, 6))
     steps: int = 250

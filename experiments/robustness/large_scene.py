@@ -3,12 +3,12 @@
     python -m experiments.robustness.large_scene [--quick] [-o results] [--folder /tmp]
 
 A scene of 20,000 x 500 pixels and 285 bands (float32 BIP, 11.4 GB) is written strip by strip into a temporary folder:
-linear mixtures of four spectra, whose abundances vary smoothly, with noise of 30 dB and a masked margin, of which 2,000
-rows are drawn and then repeated. A model is
-trained on a crop of it by `dequnmix fit`. Then `dequnmix unmix` runs in processes of its own: on the whole scene in
-tiles, and on pieces that fit into memory, in tiles and whole. `resident` is the greatest resident memory of the process
-(Python, JAX, its compiler and all else). Throughput is that between two pieces, (pixels of the larger - of the
-smaller) / (seconds of the larger - of the smaller): starting and compiling cancel. The folder is removed at the end.
+linear mixtures of four spectra with smooth abundances, noise of 30 dB and a masked margin; 2,000 rows are drawn and
+then repeated. A model is trained on a crop of it by `dequnmix fit`. Then `dequnmix unmix` runs in separate processes:
+on the whole scene in tiles, and on pieces that fit into memory, in tiles and whole. `resident` is the peak resident
+memory of the process (Python, JAX, its compiler and everything else). Throughput is that between two pieces, (pixels of
+the larger - of the smaller) / (seconds of the larger - of the smaller): startup and compilation cancel. The folder is
+removed at the end.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from experiments.shared.large_scenes import COUNT, Finished, Size, generate, pie
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run."""
+    """Settings of the experiment."""
 
     rows: int = 20_000
     columns: int = 500
@@ -106,8 +106,8 @@ def _rate(rows: list[dict[str, Any]]) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a small run that only shows that all works")
+    parser.add_argument("--quick", action="store_true", help="a small run to check that everything works")
     parser.add_argument("-o", "--output", type=Path, default=Path("results"))
-    parser.add_argument("--folder", type=Path, help="where there is room for 15 GB, for a while")
+    parser.add_argument("--folder", type=Path, help="folder with 15 GB of free space")
     asked = parser.parse_args()
     print(main(QUICK if asked.quick else Settings(), asked.output, asked.folder))

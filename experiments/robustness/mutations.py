@@ -1,6 +1,6 @@
-"""Ways to spoil a file: what mistakes, truncated copies and ill will do to bytes, text, JSON and named arrays.
+"""Ways to damage a file, by mistake, truncation or intent: bytes, text, JSON and named arrays.
 
-Every function takes a numpy Generator first, so that a seed gives the same files again.
+Every function takes a numpy Generator first, so that a seed reproduces the files.
 """
 
 import json
@@ -36,13 +36,13 @@ def pick(draw: Random, choices: Any) -> Any:
 
 
 def spoil_bytes(draw: Random, data: bytes) -> bytes:
-    """Flip, cut, repeat or overwrite some bytes, the first of a file more often than the rest."""
+    """Flip, cut, repeat or overwrite some bytes, mostly at the beginning of a file."""
     found = bytearray(data)
     for _ in range(int(pick(draw, (1, 1, 1, 2, 3, 8)))):
         size = len(found)
         if not size:
             break
-        end = size if draw.random() < 0.5 else min(size, 512)  # headers stand at the front
+        end = size if draw.random() < 0.5 else min(size, 512)  # headers are at the front
         at = int(draw.integers(end))
         way = int(draw.integers(8))
         if way == 0:
@@ -104,7 +104,7 @@ def spoil_text(draw: Random, text: str) -> bytes:
 
 
 def spoil_json(draw: Random, value: Any) -> Any:
-    """Return a copy of what JSON holds with one entry replaced, dropped or wrapped."""
+    """Return a copy of a JSON value with one entry replaced, dropped or wrapped."""
     if isinstance(value, dict) and value and draw.random() < 0.85:
         key = pick(draw, list(value))
         if draw.random() < 0.12:
@@ -117,7 +117,7 @@ def spoil_json(draw: Random, value: Any) -> Any:
 
 
 def spoil_json_text(draw: Random, data: bytes) -> bytes:
-    """Spoil a JSON file by its entries; nest it deep now and then."""
+    """Spoil the entries of a JSON file; sometimes nest it deeply."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -128,7 +128,7 @@ def spoil_json_text(draw: Random, data: bytes) -> bytes:
 
 
 class Trap:
-    """What makes a folder when it is unpickled: nothing that is read may do so."""
+    """An object that creates a folder when it is unpickled, which no reader may do."""
 
     folder = "unpickled"
 
@@ -192,7 +192,7 @@ _CHANGES: tuple[Callable[[Any], Any], ...] = (
 
 
 def spoil_tree(draw: Random, tree: Tree) -> Tree:
-    """Return named arrays of which some were dropped, renamed, exchanged or changed in shape, type or value."""
+    """Return named arrays, some of them dropped, renamed, exchanged or changed in shape, type or value."""
     found = dict(tree)
     for _ in range(int(pick(draw, (1, 1, 1, 2, 3)))):
         if not found:

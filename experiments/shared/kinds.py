@@ -1,6 +1,6 @@
-"""Generated scenes of few kinds: endmembers, purity, noise, brightness, variability and contrast of the spectra differ.
+"""Generated scenes of a few kinds: number of endmembers, purity, noise, brightness, and variability of the spectra.
 
-Older and narrower than `experiments.shared.families`; choices that were made on them are judged on them still.
+Older and narrower than `experiments.shared.families`; the choices that were made on them are still judged on them.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Kind(NamedTuple):
         snr: dB.
         brightness: standard deviation of the logarithm of the brightness.
         varied: relative standard deviation of the spectra from pixel to pixel.
-        contrast: of the spectra around their common mean; 1 as drawn, less for similar materials.
+        contrast: of the spectra about their common mean; 1: as drawn, less: similar materials.
         uneven: standard deviation of the logarithm of each material's own brightness, from pixel to pixel.
     """
 
@@ -81,9 +81,9 @@ class Size(Protocol):
 
 
 def vary(key: jax.Array, sample: synthetic.Sample, amount: float, snr: float, uneven: float = 0) -> synthetic.Sample:
-    """Give every pixel spectra of its own: e exp(uneven n) (1 + amount * a random smooth function of the band).
+    """Vary the spectra from pixel to pixel: e exp(uneven n) (1 + amount * a random smooth function of the band).
 
-    n is standard normal, one number for each pixel and material. Then the noise.
+    n is standard normal, one number for each pixel and material. Then noise is added.
     """
     height, width, bands = sample.cube.shape
     draw, noise = jax.random.split(key)

@@ -1,4 +1,4 @@
-"""Scenes on disk that are larger than memory, and the command line in a process of its own."""
+"""Scenes on disk that are larger than memory, and the command line in a separate process."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from dequnmix_jax.io.envi import header
 
 @dataclass(frozen=True)
 class Size:
-    """Size of a scene on disk; `block`: how many rows are drawn, of which the others are copies."""
+    """Size of a scene on disk; `block`: number of rows that are drawn; the others are copies."""
 
     rows: int
     columns: int
@@ -34,12 +34,12 @@ import resource, subprocess, sys
 subprocess.run(sys.argv[1:], check=True)
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
-"""A small process between this one and the one that is measured: Linux counts the memory of a process that starts
-another as that of the other."""
+"""A small process between this one and the measured one: Linux counts the memory of a starting process as that of its
+child."""
 
 
 class Finished(NamedTuple):
-    """How a process went."""
+    """Seconds, peak resident bytes and JSON output of a process."""
 
     seconds: float
     resident: int
@@ -83,7 +83,7 @@ def _header(path: Path, fields: dict[str, Any], rows: int) -> None:
 
 
 def piece(scene: Path, rows: int, size: Size, columns: int | None = None) -> Path:
-    """Write the first rows of the scene to a file of their own."""
+    """Write the first rows of the scene to a separate file."""
     target = scene.with_name(f"piece_{rows}.img")
     row = 4 * size.columns * size.bands
     width = size.columns if columns is None else columns
@@ -96,7 +96,7 @@ def piece(scene: Path, rows: int, size: Size, columns: int | None = None) -> Pat
 
 
 def run(*words: Any) -> Finished:
-    """Run the command line in a process of its own."""
+    """Run the command line in a separate process."""
     command = [sys.executable, "-W", "ignore", "-m", "dequnmix_jax", *map(str, words), "--json"]
     began = time.perf_counter()
     answer = subprocess.run(

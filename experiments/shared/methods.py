@@ -1,4 +1,4 @@
-"""Who takes part in the tables, and with which settings: the competitors (`experiments.baselines`) and DEQ-Unmix."""
+"""The methods of the tables and their settings: the competitors (`experiments.baselines`) and DEQ-Unmix."""
 
 import functools
 import importlib.util
@@ -27,19 +27,19 @@ from experiments.plans import EVERY_STAGE
 
 @dataclass(frozen=True)
 class Settings:
-    """What a table runs.
+    """Settings of a table.
 
     Attributes:
         scenes: names of `experiments.shared.scenes`.
-        short: those on which the short list of methods runs.
-        packages: those on which BM3D and BM4D run, where they are installed; they take minutes each.
-        seeds: of every method.
+        short: scenes with the short list of methods.
+        packages: scenes with BM3D and BM4D, if installed; they take minutes each.
+        seeds: number for every method.
         layers: of the unrolled twins.
         epochs: of DEQ-Unmix and of its twins.
         crop: rows and columns kept of each scene; None: all.
-        angles: columns for the angles of the endmembers, the same in the parts of a table that processes divide.
-        only: names of methods begin with one of these.
-        update: keep the other rows of the table that is there, as they are.
+        angles: number of columns for the angles of endmembers, the same in the parts of a divided table.
+        only: run methods whose names start with one of these.
+        update: keep the other rows of the existing table.
         transformer, autoencoder, factorisation, denoiser: constants of the competitors.
     """
 
@@ -63,7 +63,7 @@ PACKAGES = ("bm3d", "bm4d")
 
 
 def absent(settings: Settings) -> list[str]:
-    """Return a sentence for each package that the settings ask for and that is not installed."""
+    """Return a sentence for each requested package that is not installed."""
     return [
         f"PnP-{name.upper()} is missing: the package {name} is not installed (extra noncommercial)."
         for name in PACKAGES
@@ -72,7 +72,7 @@ def absent(settings: Settings) -> list[str]:
 
 
 def quick(*scenes: str, **changes: Any) -> Settings:
-    """Return settings that only show that all works."""
+    """Return settings of a small run to check that everything works."""
     small = Settings(
         scenes, seeds=2, layers=(2,), epochs=3, crop=16,
         transformer=deeptrans.Settings(width=200, epochs=2),
@@ -122,7 +122,7 @@ _trained_at_once = jax.jit(_trained, static_argnums=(3, 4))
 
 @functools.cache
 def _weights(settings: dncnn.Settings) -> Any:
-    # Waited for: what still runs would be counted as the CPU seconds of the first method.
+    # Wait: unfinished work would count as CPU seconds of the first method.
     return jax.block_until_ready(dncnn.train(jax.random.key(2017), settings)[0])
 
 

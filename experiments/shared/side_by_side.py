@@ -1,19 +1,19 @@
-"""What the tables of the competitors share: one start for all, blind, the reference only in the columns of errors.
+"""Shared by the tables of competitors: one blind start for all, references only in the columns of errors.
 
 Every method (`experiments.shared.methods`) gets the endmembers that VCA found with the seed, clipped at zero, the
-brightest first; its constants are the same on all scenes. Scenes that the seed draws are drawn once a seed, and all
-seeds run together, vmapped; a measured scene is one cube with a start for each seed.
+brightest first; its constants are the same on all scenes. Generated scenes are drawn once per seed, and all seeds
+run together, vmapped; a measured scene is one cube with a start for each seed.
 
-    armse, pooled     against the abundances of the reference exactly as given, in whatever unit the method measures
-    armse_unit        a method whose abundances are those of spectra at maximum one, and a reference that is exact:
-                      against that reference in that unit; otherwise the same as armse
+    armse, pooled     against the abundances of the reference as given, regardless of the unit of the method
+    armse_unit        for a method under the cone (spectra at maximum one) and an exact reference: against that
+                      reference in that unit; otherwise the same as armse
     msad, sad_1 ..    angle to the spectra of the reference, in radians: the mean, and each in the reference's order
     psnr, sad         of the reconstruction (dB, radians); if a method has a brightness for each pixel (cone and
                       soft), at the best one
     seconds, memory   CPU seconds and MB for one seed, of all seeds together by their number: without compilation;
-                      arguments, results and temporaries of the compiled program (blank where a method is no single one)
+                      arguments, results and temporaries of the compiled program (blank if a method is not one program)
     commit, date      of the run of the row: `--only` runs some methods again and keeps the others
-    moved             RMS distance from VCA + FCLS, where the method keeps VCA's spectra: what its prior has done at all
+    moved             RMS distance from VCA + FCLS, if the method keeps VCA's spectra: the effect of its prior
 """
 
 import csv
@@ -43,7 +43,7 @@ NOTE = (
     "under the cone (maximum one) if the reference is exact. `sad_1` and so on: the endmembers, in the order given. "
     "Reconstructions under the cone and soft: at the best brightness of each pixel. `seconds` and `memory` (MB): "
     "all seeds vmapped, by their number. The oracle picks the best of the four closed forms for each seed with the "
-    "truth, which nobody has. The unrolled twins are those of DEQ-Unmix, cone."
+    "truth, which is unavailable in practice. The unrolled twins are those of DEQ-Unmix, cone."
 )
 
 ORACLE = "best of four closed forms, picked with the truth (oracle)"
@@ -54,7 +54,7 @@ Measure = Callable[[MethodResult, str, jax.Array, Truth, bool], Figures]
 
 
 class Drawn:
-    """The seeds of one scene: cubes, starts and references; `shared`: it is one cube for all."""
+    """The seeds of one scene: cubes, starts and references; `shared`: one cube for all."""
 
     def __init__(self, name: str, settings: methods.Settings) -> None:
         """Load the scene for each seed, and find the start."""
@@ -62,7 +62,7 @@ class Drawn:
         seeds = range(1 if self.shared else settings.seeds)
         loaded = [scenes.load(name, seed, settings.crop) for seed in seeds]
         if any(each.mask is not None for each in loaded):
-            raise InputError(f"{name} has masked pixels, of which the methods know nothing; expected none.")
+            raise InputError(f"{name} has masked pixels, which the methods do not support; expected none.")
         self.cubes = loaded[0].cube if self.shared else jnp.stack([each.cube for each in loaded])
         self.references = [each.references for each in loaded] * (settings.seeds if self.shared else 1)
         self.keys = jnp.stack([jax.random.key(seed) for seed in range(settings.seeds)])
@@ -76,7 +76,7 @@ class Drawn:
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
 def _start(keys: jax.Array, cubes: jax.Array, count: int, shared: bool) -> jax.Array:
-    """Return (seeds, R, B): VCA's spectra; the order, which VCA draws too, is made the same wherever they are."""
+    """Return VCA's spectra (seeds, R, B), sorted by brightness, because VCA's order is random."""
 
     def one(key: jax.Array, cube: jax.Array) -> jax.Array:
         E = jnp.maximum(dq.endmembers.vca(key, cube, count), 1e-5)
@@ -98,7 +98,7 @@ def run(method: Method, drawn: Drawn, seeds: int) -> tuple[list[MethodResult], f
         size = program.memory_analysis()
         held = size.argument_size_in_bytes + size.output_size_in_bytes + size.temp_size_in_bytes if size else math.nan
         return [_at(found, i) for i in range(seeds)], seconds, held / seeds / 1e6
-    # What draws nothing needs one run for all starts that agree to rounding.
+    # A deterministic method needs one run for all starts that agree to rounding.
     first = [
         next(
             j
@@ -107,7 +107,7 @@ def run(method: Method, drawn: Drawn, seeds: int) -> tuple[list[MethodResult], f
         )
         for i in range(seeds)
     ]
-    if method.draws:  # JAX outside one jit: the first run compiles
+    if method.draws:  # not under one jit: the first run compiles
         jax.block_until_ready(method.estimate(keys[0], drawn.cube(0), starts[0]))
     began = time.process_time()
     alone = {i: jax.block_until_ready(method.estimate(keys[i], drawn.cube(i), starts[i])) for i in set(first)}
@@ -149,7 +149,7 @@ def _errors(
 
 
 def errors(result: MethodResult, constraint: str, cube: jax.Array, truth: Truth, exact: bool) -> Figures:
-    """Return the errors against a reference that has abundances; the first decides for the oracle."""
+    """Return the errors against a reference that has abundances; the oracle decides by the first."""
     A, E = jnp.asarray(truth.abundances), jnp.asarray(truth.endmembers)
     given, converted, pooled, angles = _errors(result, _index(constraint), A, E, exact=exact)
     whole = {"armse": given, "armse_unit": converted, "pooled": pooled, "msad": jnp.mean(angles)}
@@ -188,21 +188,21 @@ def one_scene(name: str, drawn: Drawn, settings: methods.Settings, measure: Meas
 
 
 def _best(runs: Sequence[Figures]) -> Figures:
-    """Return the run with the least of the first figure; what the pick costs is no method's."""
+    """Return the run with the lowest first figure, without the figures of cost."""
     best = min(runs, key=lambda run: next(iter(run.values())))
     return best | dict.fromkeys(("seconds", "memory", "moved"), math.nan)
 
 
 def write(settings: methods.Settings, folder: Path, name: str, about: str = "", measure: Measure = errors) -> Path:
-    """Run all scenes and write the table, anew after each: a run that is killed keeps its rows.
+    """Run all scenes and write the table after each, so that a killed run keeps its rows.
 
-    A scene whose files or extra are missing is left out, as is a method whose package is, and the note says so.
+    Scenes without their files or extras and methods without their packages are skipped; the note says so.
 
     Raises:
-        InputError: a name of no scene, no scene could be had, or no table is there to be updated.
+        InputError: if a name is unknown, no scene is available, or there is no table to update.
     """
     for scene in settings.scenes:
-        scenes.drawn(scene)  # refuses a wrong name now and not in an hour
+        scenes.drawn(scene)  # reject a wrong name now, not in an hour
     rows: list[dict[str, Any]] = []
     earlier, said = _earlier(folder, name) if settings.update else ([], {})
     only = " ".join(f'"{method}"' for method in settings.only)
@@ -215,13 +215,13 @@ def write(settings: methods.Settings, folder: Path, name: str, about: str = "", 
         try:
             drawn = Drawn(scene, settings)
         except InputError as error:
-            # A path of this machine says nothing to others.
+            # A local path means nothing to others.
             said_why = str(error).replace(f"the folder {os.environ.get(registry.FOLDER)}", "the folder")
             missing.append(f"{scene} is missing: {said_why}")
             print(missing[-1], flush=True)
         else:
             if rows:
-                jax.clear_caches()  # scenes differ in shape, and a process can hold only so many compiled programs
+                jax.clear_caches()  # scenes differ in shape, and a process can hold few compiled programs
             rows += [row | run_of for row in one_scene(scene, drawn, settings, measure)]
             said[scene] = ", ".join(drawn.references[0][0][0].names or ("without names",))
         if rows:
@@ -236,9 +236,9 @@ def write(settings: methods.Settings, folder: Path, name: str, about: str = "", 
 
 
 def _earlier(folder: Path, name: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Return the rows of a table that is there, and the names of the endmembers of each scene.
+    """Return the rows of an existing table, and the names of the endmembers of each scene.
 
-    Commit and date are those of its head where rows do not say.
+    Commit and date come from its head if the rows have none.
     """
     path = folder / f"{name}.csv"
     if not path.exists():
@@ -261,7 +261,7 @@ def _number(text: str) -> float:
 
 
 def _updated(earlier: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return earlier rows, each replaced by its namesake; a new one follows those of its scene and reference."""
+    """Return earlier rows, replaced by new ones of the same name; others follow those of their scene and reference."""
     found = list(earlier)
     for row in rows:
         same = [[other[key] == row[key] for key in ("scene", "reference", "method")] for other in found]
@@ -274,7 +274,7 @@ def _updated(earlier: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) 
 
 
 def _same_fields(rows: Sequence[dict[str, Any]], angles: int) -> list[dict[str, Any]]:
-    """Return rows with the fields of all of them, the endmembers' last (so many at least), blank where one has none."""
+    """Return rows with the union of their fields, those of at least `angles` endmembers last, blank if missing."""
     fields = list(dict.fromkeys(field for row in rows for field in row))
     fields = list(dict.fromkeys([*fields, *(f"sad_{r + 1}{end}" for r in range(angles) for end in ("", "_sd"))]))
     fields.sort(key=lambda field: int(field.split("_")[1]) if field.startswith("sad_") and field != "sad_sd" else 0)

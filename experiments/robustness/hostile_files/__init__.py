@@ -1,4 +1,4 @@
-"""Files of every kind that the package reads: small good ones, and the same spoiled.
+"""Files of every kind that the package reads: small valid ones, and damaged copies.
 
 `KINDS` holds for each kind how a case is made, by a numpy Generator in an empty folder, and how it is read: by the
 functions of the command line.
@@ -31,8 +31,8 @@ class Kind(NamedTuple):
     """A kind of file.
 
     Attributes:
-        make: writes a spoiled file into an empty folder and returns what is to be read.
-        read: reads it, and raises InputError where it cannot.
+        make: writes a damaged file into an empty folder and returns the path to read.
+        read: reads it, and raises InputError if it cannot.
     """
 
     make: Callable[[Random, Path], Path]
@@ -59,7 +59,7 @@ KINDS: dict[str, Kind] = {
 
 
 def outcome(kind: Kind, path: Path) -> str:
-    """Return "read" or "refused"; whatever else is raised is a fault."""
+    """Return "read" or "refused"; any other exception is a fault."""
     try:
         kind.read(path)
     except InputError as error:

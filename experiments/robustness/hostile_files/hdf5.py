@@ -1,4 +1,4 @@
-"""What the kinds of HDF5 files share."""
+"""Shared by the kinds of HDF5 files."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ def dataset(file: Any, name: str, values: Any) -> None:
         array = np.bytes_(str(array).encode())
     try:
         file[name] = array
-    except (TypeError, ValueError, OSError):  # dates and names that HDF5 does not know
+    except (TypeError, ValueError, OSError):  # types and names that HDF5 does not support
         file.require_group("aside")
 
 
 def huge(draw: Random, file: Any, names: tuple[str, ...]) -> None:
-    """Declare, now and then, far more values than are stored."""
+    """Sometimes declare far more values than are stored."""
     if draw.random() < 0.06:
         name = pick(draw, names)
         if name in file:

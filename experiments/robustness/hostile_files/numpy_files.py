@@ -59,7 +59,7 @@ _TYPES = (
 
 
 def _lying_array(draw: Random, values: Any) -> bytes:
-    """Return a .npy whose header says something else than what follows."""
+    """Return a .npy whose header does not describe its content."""
     header = pick(draw, _HEADERS) % (pick(draw, _TYPES), pick(draw, ("False", "True", "2", "x")), pick(draw, _SHAPES))
     version = pick(draw, (1, 1, 1, 2, 3, 4, 255))
     text = (header + " " * int(draw.integers(64)) + "\n").encode()
@@ -80,7 +80,7 @@ def _array(draw: Random, values: Any) -> bytes:
 
 
 def _archive(draw: Random, tree: Tree) -> bytes:
-    """Return a .npz of arrays of which some lie, with members that are none, doubled, empty or bombs."""
+    """Return a .npz with false headers, missing, doubled or foreign members, or bombs."""
     file = io.BytesIO()
     method = pick(
         draw, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
@@ -106,7 +106,7 @@ def _archive(draw: Random, tree: Tree) -> bytes:
 
 
 def archive(draw: Random, tree: Tree) -> bytes:
-    """Return a .npz of arrays of which some lie; zipfile's warning on doubled names is ignored."""
+    """Return a damaged .npz, ignoring zipfile's warning on doubled names."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return _archive(draw, tree)

@@ -1,4 +1,4 @@
-"""The good files' content, and how often it is spoiled."""
+"""The content of valid files, and how often it is damaged."""
 
 import numpy as np
 
