@@ -1,4 +1,4 @@
-"""What is not the argument a function asks for is named in a sentence that says what to write instead."""
+"""Arguments of the wrong kind are named in a message that says what to write instead."""
 
 import dataclasses
 import re

@@ -1,4 +1,4 @@
-"""Names from files are shown and do nothing: neither on the terminal, nor on the page, nor in a spreadsheet."""
+"""Names from files are displayed without effect on the terminal, on the page and in a spreadsheet."""
 
 import base64
 import csv

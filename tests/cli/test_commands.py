@@ -311,7 +311,7 @@ def test_a_start_where_nothing_can_be_compared(place, tmp_path, capsys):
 
 
 def test_rates_are_those_of_the_mixing_asked_for(monkeypatch):
-    """Spectra that vary rest where mixing is linear, and move where scaled mixing is asked for."""
+    """Spectra that vary are fixed under the simplex, and trained if the cone is requested."""
     blank = selection.Selection(*[jnp.zeros(())] * len(selection.Selection._fields))
     found = blank.with_constraint("simplex")._replace(beyond=jnp.asarray(2.0))
     monkeypatch.setattr(selection, "select_endmembers", lambda *_, **__: found)
@@ -378,7 +378,7 @@ def test_the_examples_of_the_help_are_understood():
 
 
 def test_as_a_user(place, tmp_path):
-    """Exit codes, and pipes whose reader leaves."""
+    """Exit codes, and pipes whose reader closes."""
     wrong = process(tmp_path, "info", place / "scene.npz", "--ignore", "1490:1310")
     assert (wrong.returncode, wrong.stdout) == (2, "") and len(wrong.stderr.splitlines()) == 1
     assert "write the shorter wavelength first" in wrong.stderr

@@ -1,4 +1,4 @@
-"""How many endmembers, and which start, without the truth."""
+"""The number of endmembers and their selection without the truth."""
 
 import jax
 import jax.numpy as jnp
@@ -245,7 +245,7 @@ QUIET = candidates.SceneScores(
 
 
 def test_a_purified_candidate_may_fit_worse_where_spectra_vary():
-    """Against another extreme pixel, so that nothing but its own allowance decides: log 1.2 = 0.18 < 0.02 + 0.35 v."""
+    """Compared with an extreme pixel, so that only its own allowance decides: log 1.2 = 0.18 < 0.02 + 0.35 v."""
     half = len(candidates.CANDIDATES) // 2
     flat = jnp.ones(2 * half)
     error = flat.at[half + 1].set(0.05).at[half + 5].set(0.06)
@@ -285,7 +285,7 @@ TWICE = jnp.asarray([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
 
 
 def measured(abundances, others, scaled):
-    """Measure a scene whose even bands hold some abundances (H, W, 2) and whose odd bands others."""
+    """Score a scene with different abundances (H, W, 2) in its even and odd bands."""
     cube = jnp.stack([abundances, others], axis=-1).reshape(*abundances.shape[:2], 4)
     return MEASURE((TWICE, TWICE, TWICE[::-1]), cube, jnp.ones(cube.shape[:2], bool), scaled)
 
@@ -333,7 +333,7 @@ def test_spectra_rest_where_they_vary_and_brightness_is_not_free():
 
 
 def test_brightness_that_each_material_has_by_itself_is_not_left_to_linear_mixing(begin):
-    """One brightness of each pixel explains it to the last digit, which neighbours do not share: mixing is scaled."""
+    """One brightness for each pixel, independent of its neighbours, explains it exactly: the constraint is the cone."""
     key = jax.random.key(3)
     scene = sample(1.0, 0.0)
     own = jnp.exp(0.15 * jax.random.normal(key, (*scene.abundances.shape, 1)))

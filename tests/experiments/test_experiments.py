@@ -82,7 +82,7 @@ COLUMNS = {
 }
 """Experiments, and a column of each that must be positive."""
 SLOW = {large_scene, stages}
-"""Six processes, each of which compiles: a minute; and two trainings with every stage, compiled: another."""
+"""Six processes that compile take a minute, and two compiled trainings with every stage another."""
 FIGURES = (gradient_error, memory, residual_curves)
 
 

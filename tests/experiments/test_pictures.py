@@ -1,4 +1,4 @@
-"""The pictures show the arrays as they are stored, each map beside what it is held against."""
+"""The pictures show the arrays as they are stored, each map beside its reference."""
 
 import csv
 from dataclasses import replace
@@ -28,7 +28,7 @@ def loaded(exact=True):
 
 
 def answer(A, E, constraint="simplex"):
-    """Return a method that gives an answer in another order."""
+    """Return a method that gives its result in another order."""
     shuffled = np.asarray([2, 0, 1])
     return Method(
         "known",

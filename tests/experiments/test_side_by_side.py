@@ -1,4 +1,4 @@
-"""What the tables of the competitors share: figures in both units, reconstructions, the oracle, what is missing."""
+"""Shared by the tables of competitors: figures in both units, reconstructions, the oracle, missing data."""
 
 import csv
 import math

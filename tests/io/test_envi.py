@@ -1,4 +1,4 @@
-"""ENVI files: every layout against bytes laid out by hand, every disagreement answered in words."""
+"""ENVI files: every layout against bytes written by hand, every inconsistency reported in a message."""
 
 import gzip
 import os
@@ -91,7 +91,7 @@ def test_wavelengths_come_in_nanometres(tmp_path, values, unit, note):
 
 
 def test_micrometres_beyond_one_hundred(tmp_path):
-    """Libraries of minerals reach 216 micrometres; nanometres under the name of micrometres are still told apart."""
+    """Libraries of minerals reach 216 micrometres; nanometres labelled as micrometres are still detected."""
     far = "{0.4, 1.0, 2.5, 25.0, 216.0}"
     scene = read_image(image(tmp_path, wavelength=far, wavelength_units="Micrometers", fwhm="{0.01, 0.01, 0.02, 1, 2}"))
     np.testing.assert_allclose(scene.wavelengths, [400, 1000, 2500, 25000, 216000])

@@ -1,4 +1,4 @@
-"""Numpy files, and what is no scene at all."""
+"""Numpy files, and files that are not scenes."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""GeoTIFF in: bands, masks, scales, wavelengths from every place where programs put them, and the ground."""
+"""Reading GeoTIFF: bands, masks, scales, wavelengths from all usual tags, and the georeference."""
 
 import shutil
 import warnings
@@ -200,7 +200,7 @@ def test_truncated(tmp_path, keep):
 
 
 def test_more_declared_than_a_file_can_hold(tmp_path):
-    """A sparse file of a few kilobytes that declares 400 GB is refused before memory is asked for."""
+    """A sparse file of a few kilobytes that declares 400 GB is refused before memory is allocated."""
     profile = {"driver": "GTiff", "height": 100_000, "width": 1_000_000, "count": 2, "dtype": "int16"}
     with rasterio.open(tmp_path / "s.tif", "w", SPARSE_OK=True, BIGTIFF="YES", tiled=True,
                        blockxsize=16384, blockysize=16384, **PLACE, **profile):  # fmt: skip
@@ -247,7 +247,7 @@ def test_fields_that_describe_no_place():
 
 @pytest.mark.parametrize("name", ["all_targets", "full"])
 def test_real_hysu_tiff_without_its_header(data_dir, tmp_path, name):
-    """The TIFF of HySU alone has the values and the place; its header adds wavelengths, scale and nodata."""
+    """The TIFF of HySU has values and georeference; its header adds wavelengths, scale and nodata."""
     path = data_dir / "raw" / "hysu" / "HySpex" / name / f"DLR_HySU_HS_{name}.tif"
     if not path.is_file():
         pytest.skip(f"{path} is not there")

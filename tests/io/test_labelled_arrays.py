@@ -143,7 +143,7 @@ def test_without_zarr_the_extra_is_named(tmp_path, monkeypatch):
 
 
 class Named:
-    """What the reader asks of an xarray DataArray."""
+    """The part of an xarray DataArray that the reader uses."""
 
     def __init__(self, values, dims, coords=None, attrs=None, encoding=None, name=None):
         self.values, self.dims, self.coords = np.asarray(values), dims, coords or {}
@@ -207,7 +207,7 @@ def test_ignored_ranges_of_a_data_array():
 
 
 class DataSet(dict):
-    """What the reader asks of an xarray Dataset."""
+    """The part of an xarray Dataset that the reader uses."""
 
     data_vars = property(lambda self: self)
 

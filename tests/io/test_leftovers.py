@@ -1,4 +1,4 @@
-"""A process that is ended at any moment, by any signal, loses nothing, leaves nothing for ever, and holds up nobody."""
+"""A process that is killed at any moment by any signal loses nothing, leaves no permanent files and blocks no other."""
 
 import json
 import os
@@ -89,7 +89,7 @@ with placed_together(here / "out", here / "page.html", "force" in sys.argv) as (
 
 
 def moments(**calls):
-    """Return where a process can be ended: around every call that changes what lies on the disk."""
+    """Return the points at which a process can be killed: around every call that changes the disk."""
     return [
         f"{when} {call} {n + 1}" for call, count in calls.items() for n in range(count) for when in ("before", "after")
     ]
@@ -111,7 +111,7 @@ class Server:
         return self.ask(program=program, words=[str(word) for word in words], said=str(self.said))
 
     def end(self, child):
-        """Wait for a program, and return its status and what it said."""
+        """Wait for a program, and return its status and output."""
         return self.ask(wait=child), self.said.read_text()
 
     def run(self, program, folder, kill_at="", *words):
@@ -191,7 +191,7 @@ def test_killed_anywhere_two_outputs_can_be_made_again(server, tmp_path, moment,
 
 @posix
 def test_half_of_two_outputs_is_only_taken_back_by_who_makes_both(server, tmp_path):
-    """Somebody may have gone on to use it, or to change it."""
+    """It may have been used or changed in the meantime."""
     killed = "after replace 1"
     assert server.run(PAIR, tmp_path, killed)[0] == -signal.SIGKILL
     assert (tmp_path / "out").exists() and not (tmp_path / "page.html").exists()
@@ -273,7 +273,7 @@ def test_a_file_that_is_no_lock_is_nobodys_to_remove(tmp_path):
 
 
 def test_an_earlier_output_whose_place_was_taken_is_kept(tmp_path, capsys):
-    """A process is ended between two renamings, and somebody makes a folder of that name."""
+    """A process is killed between two renames, and another creates a folder of that name."""
     target = tmp_path / "out"
     aside = leftovers.aside_of(target, "abc")
     aside.mkdir()
@@ -321,7 +321,7 @@ def test_of_two_outputs_that_cannot_both_be_placed_neither_is(tmp_path, monkeypa
 
 
 def test_outputs_are_renamed_and_not_copied(tmp_path):
-    """So that nobody ever sees half of one."""
+    """No partial output is ever visible."""
     with replacing_file(tmp_path / "file") as part:
         part.write_text("new")
         number = part.stat().st_ino
@@ -415,7 +415,7 @@ DISTRIBUTED = BLOCKED.replace(
 
 @posix
 def test_jax_does_not_take_a_signal_for_itself(server, tmp_path):
-    """Of several processes, it would take SIGTERM to say so when it is asked, and the process would go on."""
+    """With several processes, jax's handler would only record SIGTERM, and the process would continue."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -490,7 +490,7 @@ def test_other_errors_are_not_about_the_output(tmp_path):
 @posix
 @pytest.mark.parametrize("limit", [400, 6_000, 40_000])
 def test_a_disk_that_fills_on_the_way_is_one_sentence(server, tmp_path, limit):
-    """A limit on the size of files stands in for it: every file that is written may be the one."""
+    """A limit on file sizes simulates it: every written file may be affected."""
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "s.npz", cube=rng.uniform(0.1, 0.9, (40, 30, 10)).astype(np.float32))
     program = f"""

@@ -1,4 +1,4 @@
-"""MATLAB files: each author's layout gives the same scene, upside down or not; what cannot be told is asked for."""
+"""MATLAB files: each author's layout gives the same scene; ambiguous layouts need an option."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ H, W, B, R = 6, 4, 7, 3
 
 
 def truth(height=H, width=W):
-    """A cube that is exactly A @ E, with nothing symmetric about it."""
+    """A cube that is exactly A @ E, without symmetry."""
     generator = np.random.default_rng(4)
     abundances = generator.dirichlet(np.ones(R), (height, width))
     endmembers = generator.uniform(0.1, 0.9, (R, B))
@@ -23,7 +23,7 @@ def truth(height=H, width=W):
 
 
 def matrix(picture, order):
-    """Lay (H, W, K) out as (K, N), counting pixels as said, one by one."""
+    """Lay (H, W, K) out as (K, N), in the given pixel order, one by one."""
     height, width, _ = picture.shape
     places = [(i, j) for j in range(width) for i in range(height)]
     if order == "C":

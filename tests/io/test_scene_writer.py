@@ -38,7 +38,7 @@ def scene(**fields):
 
 
 def placed(made):
-    """Give a scene the header fields that its reader would have made of its place."""
+    """Give a scene the header fields that its reader would derive from its georeference."""
     from dequnmix_jax.io.georaster import header_fields
 
     return replace(made, crs=header_fields(made.ground, []))

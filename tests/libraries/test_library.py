@@ -1,4 +1,4 @@
-"""Spectral libraries: every format reads to the same numbers, every fault of a file is one sentence."""
+"""Spectral libraries: every format gives the same numbers, every fault of a file is one sentence."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Maps that another program opens in the right place: written here, read back by rasterio and by spectral."""
+"""Other programs open maps at the right place: written here, read back by rasterio and spectral."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ def tiff(path):
 
 
 def envi(path):
-    """Write an ENVI scene whose header has its place in ENVI's own words alone."""
+    """Write an ENVI scene that is georeferenced by ENVI's own header fields only."""
     fields = {"map info": "{UTM, 1.000, 1.000, 600000.000, 5300000.000, 3.0e+001, 3.0e+001, 32, North, WGS-84}"}
     return write_image(path, cube(), ground=fields)[0]
 
@@ -169,7 +169,7 @@ def test_areas_of_envi_fields():
 
 
 def swath():
-    """Return a scene in the sensor's pixels, mirrored and turned by its table, with one pixel nobody sees."""
+    """Return a scene in sensor geometry, mirrored and rotated by its lookup table, with one unused pixel."""
     lookup = np.full((W + 1, H, 2), -1)
     for row in range(H):
         for column in range(W):
@@ -228,7 +228,7 @@ def test_refusals(tmp_path, monkeypatch):
 @pytest.mark.skipif(resource is None, reason="no limits on the size of files here")
 @pytest.mark.parametrize("short", [1, 300, 10000])
 def test_a_full_disk_is_an_error(tmp_path, short):
-    """A disk that is full near the end: GDAL alone would close a truncated file and say nothing."""
+    """A disk that is full near the end: GDAL alone would close a truncated file silently."""
     values = np.random.default_rng(0).random((50, 50, 3)).astype(np.float32)
     write_maps(tmp_path / "whole.tif", values, NAMES, None, None, "")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

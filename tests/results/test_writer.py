@@ -1,4 +1,4 @@
-"""The folder that `write` makes, whole or not at all."""
+"""The folder that `write` creates, complete or not at all."""
 
 import csv
 import hashlib
@@ -139,7 +139,7 @@ def test_estimate_that_does_not_fit(tmp_path, change, names, message):
 
 
 def test_means_and_areas_count_valid_pixels_alone(tmp_path):
-    """By hand: 19 valid pixels hold 0.5, 0.3 and 0.2; the masked one holds other values, which count nowhere."""
+    """By hand: 19 valid pixels hold 0.5, 0.3 and 0.2; the masked one holds other values, which do not count."""
     shares = np.broadcast_to([0.5, 0.3, 0.2], (H, W, R)).copy()
     shares[1, 2] = [0.0, 0.0, 1.0]
     mask, light = np.ones((H, W), bool), np.full((H, W), 2.0)

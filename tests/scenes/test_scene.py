@@ -1,4 +1,4 @@
-"""Scenes hold what they say; what makes one useless or odd is told in a sentence."""
+"""Scenes hold consistent values; problems are reported in a sentence."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Windows of a scene on disk hold what the scene in memory holds there, whatever the format."""
+"""Windows of a scene on disk equal those of the scene in memory, in every format."""
 
 import numpy as np
 import pytest

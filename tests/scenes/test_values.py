@@ -1,4 +1,4 @@
-"""What a file says of its values: masks, missing ones, gains, wavelengths, and the place of a part of a raster."""
+"""The values of a file: masks, missing values, gains, wavelengths, and the position of a part of a raster."""
 
 import h5py
 import numpy as np
@@ -41,7 +41,7 @@ def windows_agree(held, **options):
 
 
 def masked():
-    """Return a cube with a whole pixel, one value, and one value of band 5 masked; what lies beneath is no value."""
+    """Return a cube with a whole pixel, one value, and one value of band 5 masked."""
     hidden = np.zeros((H, W, B), bool)
     hidden[1, 2], hidden[2, 4, 0], hidden[3, 0, 5] = True, True, True
     return np.ma.masked_array(np.where(hidden, np.float32(np.nan), cube()), hidden, fill_value=1e20)
@@ -194,7 +194,7 @@ def test_a_number_asked_for_replaces_the_declared_one(tmp_path):
 
 
 def test_the_advice_of_the_error_works(tmp_path, capsys):
-    """A file that declares -9999 and holds NaN is read as it is, and `--nodata nan` makes no measurement of -9999."""
+    """A file that declares -9999 and holds NaN masks both, also with `--nodata nan`."""
     for words in ([], ["--nodata", "nan"]):
         assert main.main(["info", str(of_tiff(tmp_path)), *words]) == 0
         out = capsys.readouterr().out
@@ -346,7 +346,7 @@ WHOLE = {"crs_wkt": "EPSG:32632", "GeoTransform": "500000 30 0 5000000 0 -30"}
 
 
 def placed(x, y, kind=np.float64, **attributes):
-    """Return a cube with coordinates beside the transform of the whole raster."""
+    """Return a cube with its own coordinates and the transform of the whole raster."""
     values = cube()[: len(y), : len(x)]
     coords = {
         "x": Named(np.asarray(x, kind), ("x",)),
