@@ -78,10 +78,10 @@ def by_cvxopt(Y: np.ndarray, E: np.ndarray) -> Callable[[], Any]:
     ones, one = cvxopt.matrix(np.ones((1, R))), cvxopt.matrix(1.0)
 
     def run() -> np.ndarray:
-        found = [
+        solutions = [
             cvxopt.solvers.qp(G, cvxopt.matrix(-(E @ y)[:, None]), lower, zero, ones, one)["x"] for y in Y.astype(float)
         ]
-        return np.concatenate([np.asarray(x).T for x in found])
+        return np.concatenate([np.asarray(x).T for x in solutions])
 
     return run
 

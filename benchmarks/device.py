@@ -121,8 +121,8 @@ def throughput(settings: Settings) -> dict[str, float]:
         "unmix_bfloat16_cube": compiled(lambda c: dq.unmix(params, c, config), cube.astype(jnp.bfloat16)),
     }
     spent = race(ways, settings.rounds)
-    found = {f"{name}_pixels_per_s": rows * columns / each.wall for name, each in spent.items()}
-    return found | {"fcls_cube_gb_per_s": cube.nbytes / spent["fcls"].wall / 1e9}
+    rates = {f"{name}_pixels_per_s": rows * columns / each.wall for name, each in spent.items()}
+    return rates | {"fcls_cube_gb_per_s": cube.nbytes / spent["fcls"].wall / 1e9}
 
 
 def many(settings: Settings) -> dict[str, float]:
@@ -182,7 +182,7 @@ def main(settings: Settings, folder: Path) -> Path:
     """Run all checks and write one JSON file, named after the device."""
     device = jax.devices()[0]
     params, cube, errors = accuracy(settings)
-    found = {
+    figures = {
         "device": f"{device.platform} {device.device_kind}",
         "devices": len(jax.devices()),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -200,8 +200,8 @@ def main(settings: Settings, folder: Path) -> Path:
     target = folder / f"device_{name}.json"
     folder.mkdir(parents=True, exist_ok=True)
     with replacing_file(target, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=2))
+        temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=2))
     return target
 
 

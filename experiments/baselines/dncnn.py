@@ -91,8 +91,8 @@ def train(key: jax.Array, settings: Settings) -> tuple[Any, jax.Array]:
 
     def loss(weights: Any, k: jax.Array) -> jax.Array:
         clean, noise, sigma = sample(k, settings)
-        found = jax.vmap(partial(noise_of, weights))(clean + sigma[:, None, None] * noise, sigma)
-        return jnp.mean(jnp.square(found / sigma[:, None, None] - noise))
+        predicted = jax.vmap(partial(noise_of, weights))(clean + sigma[:, None, None] * noise, sigma)
+        return jnp.mean(jnp.square(predicted / sigma[:, None, None] - noise))
 
     def step(state: tuple[Any, Any], k: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
         weights, moments = state

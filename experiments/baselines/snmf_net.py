@@ -109,7 +109,7 @@ def snmf_net(settings: Settings | None = None) -> Method:
             return ({name: w - rates[name] * change[name] for name, w in weights.items()}, moments), None
 
         (weights, _), _ = lax.scan(step, (weights, adam.init(weights)), None, length=settings.steps)
-        found, spectra, _ = forward(weights, Y, E, A)
-        return MethodResult(found, spectra * peak)
+        shares, spectra, _ = forward(weights, Y, E, A)
+        return MethodResult(shares, spectra * peak)
 
     return Method("SNMF-Net", estimate)

@@ -88,8 +88,8 @@ def unrolled(
             state = state._replace(params=params, moments=optax.scale_by_adam().init(params))
         state, _ = fitting.advance(state, cube, config, schedule, rates, schedule.epochs, objective=value)
         final, _ = forward(state.params, cube, config, layers, tied)
-        found = model.read_state(state.params, final, cube, config)
-        return MethodResult(found.abundances, found.endmembers)
+        estimated = model.read_state(state.params, final, cube, config)
+        return MethodResult(estimated.abundances, estimated.endmembers)
 
     name = f"unrolled, {layers} layers, {'tied' if tied else 'untied'}"
     return Method(name, estimate, config.constraint.word)

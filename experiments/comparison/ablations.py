@@ -187,8 +187,8 @@ def note(settings: Settings, said: Sequence[str]) -> str:
     """Return a note on what was run and what was not."""
     left = "; ".join(f"{change} ({scene})" for scene, change in settings.left_out if scene in settings.scenes)
     why = f"Left out, because all seeds would take more than 3 minutes of CPU time: {left}. " if left else ""
-    found = f"Found by the first seed: {'; '.join(said)}."
-    return f"Seeds mapped over. {why}{found} The rest is the same for all: {dq.Model()}; {dq.RECOMMENDED}; {settings}"
+    choices = f"Found by the first seed: {'; '.join(said)}."
+    return f"Seeds mapped over. {why}{choices} The rest is the same for all: {dq.Model()}; {dq.RECOMMENDED}; {settings}"
 
 
 if __name__ == "__main__":

@@ -25,14 +25,14 @@ SETTINGS = methods.Settings(scenes=("hysu",), short=("hysu",), angles=6)
 QUICK = methods.quick("hysu", crop=None, only=("VCA",))
 
 
-def areas(found: MethodResult, constraint: str, cube: jax.Array, truth: Truth, exact: bool) -> side_by_side.Figures:
+def areas(result: MethodResult, constraint: str, cube: jax.Array, truth: Truth, exact: bool) -> side_by_side.Figures:
     """Return the errors of the areas."""
     targets = hysu.hysu_targets()
-    naming = hysu.name_endmembers(found.endmembers, truth.endmembers, truth.names)
-    error = np.abs(hysu.areas_found(found.abundances, naming.names) / targets.area_m2[None] - 1)
+    naming = hysu.name_endmembers(result.endmembers, truth.endmembers, truth.names)
+    error = np.abs(hysu.areas_found(result.abundances, naming.names) / targets.area_m2[None] - 1)
     by_side = np.where(np.isfinite(error), error, 1.0).mean(axis=0)
     E = jnp.asarray(truth.endmembers)
-    angles = np.asarray(dq.metrics.spectral_angle(found.endmembers[dq.metrics.align(found.endmembers, E)], E))
+    angles = np.asarray(dq.metrics.spectral_angle(result.endmembers[dq.metrics.align(result.endmembers, E)], E))
     return (
         {"area_error": float(by_side[targets.area_m2 >= targets.pixel_size_m**2].mean())}
         | {f"{side:g} m": float(value) for side, value in zip(targets.side_m, by_side, strict=True)}

@@ -67,7 +67,7 @@ def methods(settings: Settings) -> dict[str, Run]:
         solver = dq.endmembers.Factoring(max_steps=steps)
         return jax.jit(lambda cube, E: method(None, cube, endmembers=E, solver=solver))
 
-    found: dict[str, Run] = {"VCA + FCLS (the start)": jax.jit(start)}
+    runs_of: dict[str, Run] = {"VCA + FCLS (the start)": jax.jit(start)}
     for name, method in (
         ("MVC-NMF", dq.endmembers.mvc_nmf),
         ("L1/2-NMF", dq.endmembers.l_half_nmf),
@@ -75,8 +75,8 @@ def methods(settings: Settings) -> dict[str, Run]:
     ):
         for steps in (settings.max_steps, settings.few_steps):
             if steps is not None:
-                found[f"{name}, at most {steps} steps"] = factored(method, steps)
-    return found
+                runs_of[f"{name}, at most {steps} steps"] = factored(method, steps)
+    return runs_of
 
 
 def measure(settings: Settings) -> list[dict[str, Any]]:

@@ -58,16 +58,16 @@ def main(settings: Settings, folder: Path) -> Path:
             "msad": msad,
         }
         for figure, value in published.items():
-            found, sd = (float(ours[method][key] or "nan") for key in (figure, f"{figure}_sd"))
+            mean, sd = (float(ours[method][key] or "nan") for key in (figure, f"{figure}_sd"))
             rows.append(
                 {
                     "method": method,
                     "figure": figure,
                     "published": value,
-                    "ours": found,
+                    "ours": mean,
                     "ours_sd": sd,
-                    "difference": found - value,
-                    "sds": abs(found - value) / sd if sd > 1e-6 else float("nan"),
+                    "difference": mean - value,
+                    "sds": abs(mean - value) / sd if sd > 1e-6 else float("nan"),
                 }
             )
             print(results_table.line(rows[-1]), flush=True)

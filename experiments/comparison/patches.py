@@ -66,10 +66,13 @@ def main(settings: Settings, folder: Path) -> Path:
                 params, history = dq.tiles.fit_patches(key, held(scene), config, training, rates, **many)
                 share = drawn[0] * drawn[1] ** 2 / scene.valid.sum()
             seconds = time.perf_counter() - began
-            found, _ = unmix(params, cube, config)
-            order = dq.metrics.align(found.endmembers, E)
+            estimate, _ = unmix(params, cube, config)
+            order = dq.metrics.align(estimate.endmembers, E)
             failed = float(jnp.sum(~(jnp.asarray(history.residual) <= 1e-3)))
-            errors = dq.metrics.armse(found.abundances[..., order], A), dq.metrics.msad(found.endmembers[order], E)
+            errors = (
+                dq.metrics.armse(estimate.abundances[..., order], A),
+                dq.metrics.msad(estimate.endmembers[order], E),
+            )
             runs.append(Row(*map(float, errors), seconds, failed))
         label = "whole scene" if drawn is None else f"{drawn[0]} patches of {drawn[1]} x {drawn[1]}"
         rows.append(results_table.summary({"training on": label, "pixels": float(share)}, runs))

@@ -94,34 +94,34 @@ def targets(name: str, references: References) -> list[Target]:
         # The sixth material is the surrounding grass.
         maps = jnp.concatenate([regions, 1 - jnp.max(regions, axis=2, keepdims=True)], axis=2)
         return [Target("regions around the\ntargets, no fractions", "", references[0][0].reference, maps, ())]
-    found = []
+    listed = []
     for letter, (truth, exact) in zip("abc", references, strict=False):
         letter = letter if len(references) > 1 else ""
         A = jnp.asarray(truth.abundances, jnp.float32)
         label, after = (f"reference {letter}", f" to {letter}") if letter else ("reference", "")
-        found.append(Target(label, after, truth.reference, A, CONSTRAINTS))
+        listed.append(Target(label, after, truth.reference, A, CONSTRAINTS))
         if exact:
             peaks = jnp.max(jnp.asarray(truth.endmembers, jnp.float32), axis=1)
             at_one, _ = mixing.normalise_abundances(A * peaks[None, None])
             label = f"{label}, for\nspectra at\nmaximum one"
             after = f"{after} in its unit"
-            found.append(Target(label, after, f"{truth.reference}; spectra at maximum one", at_one, ("cone",)))
-    return found
+            listed.append(Target(label, after, f"{truth.reference}; spectra at maximum one", at_one, ("cone",)))
+    return listed
 
 
 def compare(method: Method, inputs: tuple[jax.Array, ...], truth: Truth, held: list[Target]) -> Shown:
     """Run a method on (key, cube, start) and order its result as the first reference."""
     E = jnp.asarray(truth.endmembers, jnp.float32)
-    found = (jax.jit(method.estimate) if method.pure else method.estimate)(*inputs)
-    constraint = method.constraint_of(found)
-    order = dq.metrics.align(found.endmembers, E)
-    found = MethodResult(found.abundances[..., order], found.endmembers[order])
+    result = (jax.jit(method.estimate) if method.pure else method.estimate)(*inputs)
+    constraint = method.constraint_of(result)
+    order = dq.metrics.align(result.endmembers, E)
+    result = MethodResult(result.abundances[..., order], result.endmembers[order])
     errors = [
-        (target, float(dq.metrics.armse(found.abundances, target.abundances)))
+        (target, float(dq.metrics.armse(result.abundances, target.abundances)))
         for target in held
         if constraint in target.constraints
     ]
-    return Shown(method.name, found, dq.metrics.spectral_angle(found.endmembers, E), tuple(errors))
+    return Shown(method.name, result, dq.metrics.spectral_angle(result.endmembers, E), tuple(errors))
 
 
 def wavelengths(name: str) -> np.ndarray | None:

@@ -76,10 +76,10 @@ def main(settings: Settings, folder: Path) -> Path:
                     key = jax.random.key(seed)
                     start = jnp.maximum(dq.endmembers.vca(key, cube, E.shape[0]), 1e-5)
                     order = dq.metrics.align(start, E)
-                    plain, found = dq.abundances.fcls(cube, start), run(key, cube, start).abundances
-                    moved = jnp.sqrt(jnp.mean(jnp.square(found - plain)))
+                    plain, abundances = dq.abundances.fcls(cube, start), run(key, cube, start).abundances
+                    moved = jnp.sqrt(jnp.mean(jnp.square(abundances - plain)))
                     errors = (
-                        dq.metrics.armse(found[..., order], A),
+                        dq.metrics.armse(abundances[..., order], A),
                         moved,
                         dq.metrics.pooled_rmse(plain[..., order], A),
                     )

@@ -57,8 +57,8 @@ def main(settings: Settings, folder: Path) -> Path:
         cube = synthetic.add_noise(jax.random.key(settings.seed), clean, snr)
         for weight, variation in pairs:
             began = time.process_time()
-            found = smooth(cube, library, weight, variation) if variation else plain(cube, library, weight)
-            x, trace = jax.block_until_ready(found)
+            result = smooth(cube, library, weight, variation) if variation else plain(cube, library, weight)
+            x, trace = jax.block_until_ready(result)
             rows.append(
                 {
                     "noise dB": snr,

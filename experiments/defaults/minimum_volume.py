@@ -73,8 +73,8 @@ def angles(scenes: list[Scene], constant: str, value: float | tuple[float, ...])
         E = jnp.maximum(E, 0)
         return dq.metrics.msad(E[dq.metrics.align(E, truth)], truth), trace.steps
 
-    found = [one(key, sample.cube, sample.endmembers) for key, sample in scenes]
-    return np.asarray([angle for angle, _ in found]), np.asarray([steps for _, steps in found])
+    results = [one(key, sample.cube, sample.endmembers) for key, sample in scenes]
+    return np.asarray([angle for angle, _ in results]), np.asarray([steps for _, steps in results])
 
 
 def main(settings: Settings, folder: Path) -> Path:
@@ -86,19 +86,19 @@ def main(settings: Settings, folder: Path) -> Path:
             key, seek = jax.random.split(jax.random.key(7000 * (draw + 1) + number))
             scenes.append((seek, draw_scene(key, kind, settings)[0]))
     for constant, value in changes:
-        found, steps = angles(scenes, constant, value)
-        reference = found if reference is None else reference
-        ratio = found / reference
+        errors, steps = angles(scenes, constant, value)
+        reference = errors if reference is None else reference
+        ratio = errors / reference
         rows.append({
             "constant": "as they are" if not rows else constant,
             "value": "" if not rows else str(value),
-            "scenes": len(found),
-            "geometric mean of mSAD, rad": float(np.exp(np.log(found).mean())),
+            "scenes": len(errors),
+            "geometric mean of mSAD, rad": float(np.exp(np.log(errors).mean())),
             "over that of the constants as they are": float(np.exp(np.log(ratio).mean())),
             "worst ratio": float(ratio.max()),
             "worse by a tenth": int((ratio > 1.1).sum()),
             "better by a tenth": int((ratio < 0.9).sum()),
-            "largest mSAD, rad": float(found.max()),
+            "largest mSAD, rad": float(errors.max()),
             "most steps": int(steps.max()),
         })  # fmt: skip
         print(results_table.line(rows[-1]), flush=True)

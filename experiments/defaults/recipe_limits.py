@@ -52,8 +52,8 @@ def spectra(key: jax.Array, cube: jax.Array, means: jax.Array) -> tuple[jax.Arra
 def maps(cube: jax.Array, E: jax.Array, means: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the maps of FCLS and of a soft sum in the order of the reference, and the mean angle."""
     order = dq.metrics.align(E, means)
-    found = dq.abundances.fcls(cube, E)[..., order], dq.abundances.soft_nnls(cube, E)[0][..., order]
-    return *found, dq.metrics.msad(E[order], means)
+    abundances = dq.abundances.fcls(cube, E)[..., order], dq.abundances.soft_nnls(cube, E)[0][..., order]
+    return *abundances, dq.metrics.msad(E[order], means)
 
 
 def main(settings: Settings, folder: Path) -> Path:
@@ -70,11 +70,11 @@ def main(settings: Settings, folder: Path) -> Path:
             three = spectra(jax.random.key(seed), loaded.cube, means)
             for label, E in zip(("true means (oracle)", "VCA, largest of 10", "purified"), three, strict=True):
                 *both, angle = maps(loaded.cube, E, means)
-                found = []
+                errors = []
                 for one in both:
                     smooth = gaussian_filter(np.asarray(one), (0.5, 0.5, 0), mode="nearest")
-                    found += [float(dq.metrics.armse(each, jnp.asarray(A))) for each in (one, jnp.asarray(smooth))]
-                runs.setdefault(label, []).append(Row(*found, float(angle)))
+                    errors += [float(dq.metrics.armse(each, jnp.asarray(A))) for each in (one, jnp.asarray(smooth))]
+                runs.setdefault(label, []).append(Row(*errors, float(angle)))
         rows += [results_table.summary({"scene": name, "spectra": label}, each) for label, each in runs.items()]
     note = f"aRMSE against the exact abundances, as given. {settings}"
     return results_table.write(folder, "recipe_limits", rows, "python -m experiments.defaults.recipe_limits", note)

@@ -44,8 +44,8 @@ def trained(
 ) -> tuple[jax.Array, jax.Array]:
     """Return abundances and endmembers after training, not smoothed."""
     params, _ = dq.fit(key, cube, config, schedule, rates, endmembers=E)
-    found, _ = dq.unmix(params, cube, config)
-    return found.abundances, found.endmembers
+    estimate, _ = dq.unmix(params, cube, config)
+    return estimate.abundances, estimate.endmembers
 
 
 @jax.jit

@@ -59,8 +59,8 @@ def main(settings: Settings, folder: Path) -> Path:
             sample, truth = kinds.draw_scene(key, kind, settings.scenes)
             E, _, _ = candidates.candidates(seek, sample.cube, jnp.ones(sample.cube.shape[:2], bool), kind.count)
             half = E[: len(candidates.CANDIDATES) // 2]
-            fcls, found = ratios(half, sample.cube, truth, sample.endmembers, jnp.asarray(settings.weights))
-            rows.append((group, float(fcls), np.log(np.asarray(found))))
+            fcls, relative = ratios(half, sample.cube, truth, sample.endmembers, jnp.asarray(settings.weights))
+            rows.append((group, float(fcls), np.log(np.asarray(relative))))
             print(group, kind, float(fcls), np.exp(rows[-1][2]).round(3), flush=True)
     table = []
     for group in dict.fromkeys(row[0] for row in rows):

@@ -146,8 +146,8 @@ def run(
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *steps_of)
 
     def one(p: Any) -> tuple[jax.Array, jax.Array]:
-        found, _ = model.equilibrium(p, cube, config, fixed_point_map.start_state(p, cube, config))
-        return found.abundances, found.endmembers
+        estimate, _ = model.equilibrium(p, cube, config, fixed_point_map.start_state(p, cube, config))
+        return estimate.abundances, estimate.endmembers
 
     A, spectra = jax.lax.map(one, stacked)
     return A, spectra, verdicts
@@ -204,7 +204,7 @@ def summary(rows: Sequence[dict[str, Any]], settings: Settings) -> list[dict[str
     groups["all families"] = set(settings.families)
     groups["all fields"] = set(settings.fields)
     groups["scenes of the tables"] = set(settings.known)
-    found = []
+    lines = []
     for (name, members), way in itertools.product(groups.items(), ("kept", "judged")):
         some = [row for row in rows if row["group"] in members and row["way"] == way]
         if not some:
@@ -216,8 +216,8 @@ def summary(rows: Sequence[dict[str, Any]], settings: Settings) -> list[dict[str
             line |= {stage: geometric_mean(ratios), f"worst {stage}": max(ratios)}
             if stage != "all":
                 line[f"{stage} kept"] = sum(row[f"{stage} kept"] for row in some) / len(some)
-        found.append(line)
-    return found
+        lines.append(line)
+    return lines
 
 
 if __name__ == "__main__":

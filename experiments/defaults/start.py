@@ -105,17 +105,17 @@ def pick(scores: candidates.Scores, whole: candidates.SceneScores, weights: sele
     """Return the decisions of `select_endmembers` for scenes with scores (S, C)."""
 
     def one(scores: candidates.Scores, whole: candidates.SceneScores) -> Decided:
-        found = selection.decide(scores, whole, weights)
-        at, soft = found.chosen, found.constraint_index == selection.SOFT
+        selected = selection.decide(scores, whole, weights)
+        at, soft = selected.chosen, selected.constraint_index == selection.SOFT
         # The previous rule: kinds of nearly equal cost, figures near a threshold, spectra that depend on the pixels.
-        enough = weights.shared * jnp.minimum(found.brightness, 1)
-        differ = found.brightness > weights.bright
-        before = ~(found.margin >= 0.1) | ~(scores.instability[at] <= 0.05)
-        before = before | (jnp.abs(found.brightness - weights.bright) < 0.04)
-        before = before | (differ & (jnp.abs(found.shared - enough) < 0.04))
+        enough = weights.shared * jnp.minimum(selected.brightness, 1)
+        differ = selected.brightness > weights.bright
+        before = ~(selected.margin >= 0.1) | ~(scores.instability[at] <= 0.05)
+        before = before | (jnp.abs(selected.brightness - weights.bright) < 0.04)
+        before = before | (differ & (jnp.abs(selected.shared - enough) < 0.04))
         entry = at + len(candidates.CANDIDATES) // 2 * soft.astype(jnp.int32)
-        certain = (found.lacking < 1) & (found.beyond < 1) & ~soft
-        return Decided(entry, found.unsure, before, certain, scores.purity[at], scores.instability[at])
+        certain = (selected.lacking < 1) & (selected.beyond < 1) & ~soft
+        return Decided(entry, selected.unsure, before, certain, scores.purity[at], scores.instability[at])
 
     return jax.vmap(one)(scores, whole)
 
@@ -123,7 +123,7 @@ def pick(scores: candidates.Scores, whole: candidates.SceneScores, weights: sele
 def drawn(key: int, trials: int) -> list[selection.Weights]:
     """Return weights drawn at random."""
     draw = np.random.default_rng(key)
-    found = []
+    sets = []
     for _ in range(trials):
         # A weight of zero is a score that is not used. Small weights are as likely as large ones.
         size = draw.uniform(size=6) * (draw.uniform(size=6) < 0.5)
@@ -134,8 +134,8 @@ def drawn(key: int, trials: int) -> list[selection.Weights]:
             "shared": draw.uniform(0.0, 0.4),
             "whole": draw.uniform(0.2, 2),
         }
-        found.append(selection.Weights()._replace(**{k: float(v) for k, v in mixing_model.items()}, **some))
-    return found
+        sets.append(selection.Weights()._replace(**{k: float(v) for k, v in mixing_model.items()}, **some))
+    return sets
 
 
 def cost(regret: Array) -> Array:
@@ -165,10 +165,10 @@ def measure(settings: Settings) -> tuple[Array, Array, candidates.Scores, candid
 
 def left_out(family: Array, choose: Callable[[Array], int]) -> Array:
     """Return, for each scene, the entry that is chosen on the scenes of all other families, (S,)."""
-    found = np.zeros(family.size, int)
+    entries = np.zeros(family.size, int)
     for name in dict.fromkeys(family.tolist()):
-        found[family == name] = choose(family != name)
-    return found
+        entries[family == name] = choose(family != name)
+    return entries
 
 
 def correlation(unsure: Array, regret: Array) -> float:
@@ -184,8 +184,8 @@ def main(settings: Settings, folder: Path) -> Path:
     rows = []
 
     def of(sets: Sequence[selection.Weights]) -> tuple[Array, Decided]:
-        found = [jax.tree.map(np.asarray, pick(scores, scenes, weights)) for weights in sets]
-        all_of = Decided(*(np.stack(x) for x in zip(*found, strict=True)))
+        decisions = [jax.tree.map(np.asarray, pick(scores, scenes, weights)) for weights in sets]
+        all_of = Decided(*(np.stack(x) for x in zip(*decisions, strict=True)))
         return np.stack([regret[every, entry] for entry in all_of.entry]), all_of
 
     def add(rule: str, at: Array, unsure: Array | None = None, each: bool = True) -> None:
@@ -208,17 +208,17 @@ def main(settings: Settings, folder: Path) -> Path:
                 print(results_table.line(rows[-1]), flush=True)
 
     for word, weights in (("before", BEFORE), ("defaults", selection.Weights())):
-        at, found = of([weights])
-        add(f"{word}, unsure as before", at[0], found.before[0])
-        add(f"{word}, unsure as now" if word == "before" else word, at[0], found.unsure[0])
+        at, decisions = of([weights])
+        add(f"{word}, unsure as before", at[0], decisions.before[0])
+        add(f"{word}, unsure as now" if word == "before" else word, at[0], decisions.unsure[0])
     chosen = {}
     for word, sets in (("simple rules", list(GRID)), ("random weights", drawn(0, settings.trials))):
-        at, found = of(sets)
+        at, decisions = of(sets)
         best = left_out(family, lambda which, at=at: int(np.argmin(cost(at[:, which]))))
         mine = at[best, every]
         # The thresholds of "unsure", for the weights of each scene's fold.
         flags = np.stack([
-            ~(found.certain & (found.purity >= pure) & (found.instability <= unstable))[best, every]
+            ~(decisions.certain & (decisions.purity >= pure) & (decisions.instability <= unstable))[best, every]
             for pure, unstable in THRESHOLDS
         ])  # fmt: skip
         limits = left_out(

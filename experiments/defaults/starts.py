@@ -71,10 +71,10 @@ def everything(key: jax.Array, cube: jax.Array, count: int) -> tuple[jax.Array, 
     """Return spectra (C, R, B) and abundances (C, H, W, R) of all candidates, and the selection from them."""
     E, scores, whole = candidates.candidates(key, cube, jnp.ones(cube.shape[:2], bool), count)
     A = unmixed(cube, E)
-    found = selection.decide(scores, whole, dq.endmembers.Weights())
-    best = E[found.chosen]
-    a = dq.abundances.soft_nnls(cube, best)[0] if found.constraint == "soft" else A[found.chosen]
-    return E, A, found._replace(endmembers=best, abundances=a)
+    selected = selection.decide(scores, whole, dq.endmembers.Weights())
+    best = E[selected.chosen]
+    a = dq.abundances.soft_nnls(cube, best)[0] if selected.constraint == "soft" else A[selected.chosen]
+    return E, A, selected._replace(endmembers=best, abundances=a)
 
 
 def figures(E: jax.Array, A: jax.Array, truth: registry.Truth, name: str, unsure: float) -> Row:
@@ -85,10 +85,10 @@ def figures(E: jax.Array, A: jax.Array, truth: registry.Truth, name: str, unsure
         true = hysu.hysu_targets().area_m2
         large = true >= 0.49  # a pixel
         error = np.abs(areas - true[None])[:, large] / true[None, large]
-        found = np.isfinite(error).all(axis=1)
+        named = np.isfinite(error).all(axis=1)
         # A material that was not found has no area and an error of one.
         area = float(np.where(np.isfinite(error), error, 1.0).mean())
-        return Row(float("nan"), float("nan"), area, float(found.sum()), unsure)
+        return Row(float("nan"), float("nan"), area, float(named.sum()), unsure)
     reference = jnp.asarray(truth.endmembers)
     order = dq.metrics.align(E, reference)
     maps = jnp.asarray(truth.abundances)[: A.shape[0], : A.shape[1]]
@@ -106,12 +106,12 @@ ONE_DRAW = tuple(
 def one_draw(key: jax.Array, cube: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     """Return spectra (4, R, B) and abundances (4, H, W, R) of `ONE_DRAW`."""
     E = jnp.maximum(dq.endmembers.vca(key, cube, count), 0)
-    found = []
+    results = []
     for unmix in (dq.abundances.fcls, lambda cube, E: dq.abundances.scaled_nnls(cube, E)[0]):
         A = unmix(cube, E)
         purer = jnp.maximum(dq.endmembers.purify(cube, E, A), 0)
-        found += [(E, A), (purer, unmix(cube, purer))]
-    return jnp.stack([E for E, _ in found]), jnp.stack([A for _, A in found])
+        results += [(E, A), (purer, unmix(cube, purer))]
+    return jnp.stack([E for E, _ in results]), jnp.stack([A for _, A in results])
 
 
 class Part(NamedTuple):
@@ -148,10 +148,10 @@ def one_scene(name: str, snr: float | None, settings: Settings) -> Part:
             each = [*E, chosen.endmembers, *simple[0]], [*A, chosen.abundances, *simple[1]]
             for method, e, a in zip(names, *each, strict=True):
                 naming = hysu.name_endmembers(e, truth.endmembers, truth.names)
-                for material, found in zip(hysu.MATERIALS, hysu.areas_found(a, naming.names), strict=True):
+                for material, area in zip(hysu.MATERIALS, hysu.areas_found(a, naming.names), strict=True):
                     areas += [
                         {"method": method, "material": material, "true m2": float(t), "found m2": float(f)}
-                        for t, f in zip(hysu.hysu_targets().area_m2, found, strict=True)
+                        for t, f in zip(hysu.hysu_targets().area_m2, area, strict=True)
                     ]
     rows = [results_table.summary({"scene": label, "method": method}, runs[method]) for method in names]
     field = "area_error" if name == "hysu" else "armse"
@@ -175,8 +175,8 @@ def main(settings: Settings, folder: Path) -> Path:
     kept = folder / "starts_unfinished.json"
     state = {"of": f"{settings} {results_table.origin()}", "parts": {}}
     if kept.exists():
-        found = json.loads(kept.read_text(encoding="utf-8"))
-        state = found if found["of"] == state["of"] else state
+        earlier = json.loads(kept.read_text(encoding="utf-8"))
+        state = earlier if earlier["of"] == state["of"] else state
     for name, snr in settings.scenes:
         if f"{name} {snr}" not in state["parts"]:
             state["parts"][f"{name} {snr}"] = one_scene(name, snr, settings)._asdict()

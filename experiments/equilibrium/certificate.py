@@ -90,10 +90,10 @@ def main(settings: Settings, folder: Path) -> Path:
                     config = replace(base, metric=metric)
                     best = replace(config, step=None)
                     plain = dq.Solver(method=dq.solvers.Picard(), max_steps=settings.plain)
-                    found = certify(params, cube, config)
+                    bounds = certify(params, cube, config)
                     solves = {
                         "Picard": count(params, cube, replace(config, forward=plain)),
-                        "Anderson": found.trace,
+                        "Anderson": bounds.trace,
                         "Picard, float64": count_in_float64(params, cube, replace(config, forward=plain)),
                         "Picard, best step": count(params, cube, replace(best, forward=plain)),
                         "Anderson, best step": count(params, cube, best),
@@ -101,12 +101,12 @@ def main(settings: Settings, folder: Path) -> Path:
                     rows.append(
                         {"scene": name, "constraint": base.constraint.word, "weights": when, "metric": metric}
                         | {
-                            "certified rate": float(found.rate),
-                            "observed rate": float(found.observed_rate),
-                            "best step": float(found.best_step),
-                            "its certified rate": float(found.best_rate),
-                            "certified steps": float(found.bound_steps),
-                            "expected steps": float(found.expected_steps),
+                            "certified rate": float(bounds.rate),
+                            "observed rate": float(bounds.observed_rate),
+                            "best step": float(bounds.best_step),
+                            "its certified rate": float(bounds.best_rate),
+                            "certified steps": float(bounds.bound_steps),
+                            "expected steps": float(bounds.expected_steps),
                         }
                         | {key: f"{trace.steps}{'' if trace.converged else '+'}" for key, trace in solves.items()}
                         | in_training

@@ -96,12 +96,12 @@ def main(settings: Settings, folder: Path) -> Path:
             with convolution.rounded_operands(functools.partial(rounded, bits=bits)):
                 run = jax.jit(functools.partial(measure, config=config, steps=settings.steps, low=low))
                 gradient, curve, state = run(params, cube)
-            found = compare(gradient, truth)
+            errors = compare(gradient, truth)
             words = "state, data and weights bfloat16" if low else f"convolutions of {bits} bits"
             off = float(np.sqrt(np.mean((np.asarray(state, float) - exact) ** 2) / np.mean(exact**2)))
             floor = float(np.nanmin(np.asarray(curve)))
             rows.append({"map": name, "precision": words, "floor of the residual": floor, "error of the state": off})
-            rows[-1] |= {"error of the gradient": found["error"], "cosine": found["cosine"]}
+            rows[-1] |= {"error of the gradient": errors["error"], "cosine": errors["cosine"]}
             print(results_table.line(rows[-1]), flush=True)
     sentence = "; ".join(
         f"{row['map']}, {row['precision']}: floor {row['floor of the residual']:.1e}, gradient off by "

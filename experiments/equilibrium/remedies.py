@@ -112,14 +112,14 @@ def main(settings: Settings, folder: Path) -> Path:
                 for seed in range(settings.seeds):
                     key = jax.random.key(seed)
                     start = jnp.maximum(dq.endmembers.vca(key, cube, E.shape[0]), 1e-5)
-                    history, found, estimate = run(key, cube, start, config, training, rates)
+                    history, certified, estimate = run(key, cube, start, config, training, rates)
                     order = dq.metrics.align(estimate.endmembers, E)
                     figures = (
                         jnp.sum(~(history.residual <= 1e-3)),  # NaN counts as a failure
                         jnp.max(history.residual),
                         jnp.median(history.residual),
-                        found.observed_rate,
-                        found.trace.residual,
+                        certified.observed_rate,
+                        certified.trace.residual,
                         dq.metrics.armse(estimate.abundances[..., order], A),
                         dq.metrics.msad(estimate.endmembers[order], E),
                     )

@@ -60,7 +60,7 @@ def affine(theta: tuple[jax.Array, jax.Array], z: jax.Array) -> jax.Array:
 def problems(settings: Settings) -> dict[str, Problem]:
     """Return f, theta and a start for each map."""
     shift = jax.random.normal(jax.random.key(1), (500,))
-    found: dict[str, Problem] = {
+    maps: dict[str, Problem] = {
         "linear, -0.99 to 0.99": (affine, (jnp.linspace(-0.99, 0.99, 500), shift), jnp.zeros(500)),
         "linear, 1 - 1e-3 ... 0": (affine, (1 - jnp.logspace(-3, 0, 500), shift), jnp.zeros(500)),
     }
@@ -78,8 +78,8 @@ def problems(settings: Settings) -> dict[str, Problem]:
         for label, config in configs.items():
             params = trained if "trained" in label else untrained
             theta = jax.jit(functools.partial(fixed_point_map.factor, config=config))(params, cube)
-            found[label] = (fixed_point_map.state_map(config), theta, fixed_point_map.start_state(params, cube, config))
-    return found
+            maps[label] = (fixed_point_map.state_map(config), theta, fixed_point_map.start_state(params, cube, config))
+    return maps
 
 
 def main(settings: Settings, folder: Path) -> Path:

@@ -105,7 +105,7 @@ def work(name: str, seed: int, first: int, last: int) -> None:
 
 def _piece(name: str, settings: Settings, first: int) -> list[dict[str, Any]]:
     """Return how the cases of a piece ended; one that ends its process or hangs is recorded and skipped."""
-    found: list[dict[str, Any]] = []
+    ended: list[dict[str, Any]] = []
     last = min(first + settings.piece, settings.cases)
     while first < last:
         words = [
@@ -133,8 +133,8 @@ def _piece(name: str, settings: Settings, first: int) -> list[dict[str, Any]]:
                 if not line:
                     break
                 if line.startswith('{"index"'):  # libraries may print, too
-                    found.append(json.loads(line))
-                    first, patience = found[-1]["index"] + 1, 12 * _SECONDS  # writing a bomb takes seconds too
+                    ended.append(json.loads(line))
+                    first, patience = ended[-1]["index"] + 1, 12 * _SECONDS  # writing a bomb takes seconds too
             process.kill()
             process.wait()
             reader.join()
@@ -142,9 +142,9 @@ def _piece(name: str, settings: Settings, first: int) -> list[dict[str, Any]]:
                 said.seek(0)
                 detail = (said.read().strip().splitlines() or [""])[-1]
                 end = "hung" if hung else f"process ended ({process.returncode})"
-                found.append({"index": first, "end": end, "detail": detail[:200], "seconds": 0.0, "memory": 0})
+                ended.append({"index": first, "end": end, "detail": detail[:200], "seconds": 0.0, "memory": 0})
                 first += 1
-    return found
+    return ended
 
 
 def _follow(stream: Any, lines: "queue.Queue[str]") -> None:
@@ -162,7 +162,7 @@ def main(settings: Settings, folder: Path) -> Path:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         ends = list(pool.map(lambda piece: _piece(piece[0], settings, piece[1]), pieces))
     for name in settings.kinds:
-        cases = [case for piece, found in zip(pieces, ends, strict=True) if piece[0] == name for case in found]
+        cases = [case for piece, ended in zip(pieces, ends, strict=True) if piece[0] == name for case in ended]
         counted = Counter(case["end"] for case in cases)
         faults = [case for case in cases if case["end"] not in ("read", "refused")]
         for case in faults[:40]:

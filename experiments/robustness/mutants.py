@@ -76,7 +76,7 @@ def read_table(text: str) -> list[Mutant]:
     `metrics::errors_by_hand` stands for `tests/test_metrics.py::test_errors_by_hand`, `metrics` for its whole file. A
     line that ends in a backslash continues in the next.
     """
-    found, part, module, old = [], "", "", ""
+    mutants, part, module, old = [], "", "", ""
     tests: tuple[str, ...] = ()
     for line in text.strip().replace("\\\n", "").splitlines():
         if line.startswith("# "):
@@ -84,11 +84,11 @@ def read_table(text: str) -> list[Mutant]:
         elif line.startswith("- "):
             old = line[2:]
         elif line.startswith("+"):
-            found.append(Mutant(part, module, old, line[2:], tests))
+            mutants.append(Mutant(part, module, old, line[2:], tests))
         elif line.strip():
             module, named = line.split(":", 1)
             tests = tuple(_node(word) for word in named.split())
-    return found
+    return mutants
 
 
 def _node(word: str) -> str:

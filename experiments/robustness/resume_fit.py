@@ -65,10 +65,10 @@ def _same(first: Path, second: Path) -> bool:
 
 
 def _bits(tree: dict) -> list[tuple[str, bytes]]:  # type: ignore[type-arg]
-    found = []
+    bits = []
     for name, value in sorted(tree.items()):
-        found += [(f"{name}/{n}", b) for n, b in _bits(value)] if isinstance(value, dict) else [(name, value.tobytes())]
-    return found
+        bits += [(f"{name}/{n}", b) for n, b in _bits(value)] if isinstance(value, dict) else [(name, value.tobytes())]
+    return bits
 
 
 def main(settings: Settings, folder: Path) -> Path:

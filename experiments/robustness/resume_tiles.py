@@ -65,10 +65,10 @@ def start(folder: Path, out: str, settings: Settings) -> subprocess.Popen[bytes]
 
 def content(folder: Path) -> dict[str, Any]:
     """Return every file of an output, without its date."""
-    found: dict[str, Any] = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-    summary = json.loads(found["summary.json"])
+    files: dict[str, Any] = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    summary = json.loads(files["summary.json"])
     summary.pop("run")
-    return found | {"summary.json": summary}
+    return files | {"summary.json": summary}
 
 
 def finished(folder: Path) -> int:

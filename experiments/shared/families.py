@@ -87,9 +87,9 @@ def field(draw: Random, shape: tuple[int, int], count: int, length: float, smoot
     wave = (2 * np.pi * length) ** 2 * f2
     density = np.exp(-wave / 2) if smoothness is None else (1 + wave) ** -(smoothness + 1)
     white = draw.standard_normal((count, rows, columns))
-    found = np.fft.irfft2(np.fft.rfft2(white) * np.sqrt(density)[None], s=(rows, columns))
-    found = found / found.std(axis=(1, 2), keepdims=True)
-    return np.moveaxis(found[:, : shape[0], : shape[1]], 0, -1)
+    fields = np.fft.irfft2(np.fft.rfft2(white) * np.sqrt(density)[None], s=(rows, columns))
+    fields = fields / fields.std(axis=(1, 2), keepdims=True)
+    return np.moveaxis(fields[:, : shape[0], : shape[1]], 0, -1)
 
 
 def simplex(values: np.ndarray) -> np.ndarray:

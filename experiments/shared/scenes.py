@@ -230,17 +230,17 @@ def at_hand(names: Sequence[str]) -> tuple[list[str], str]:
     Raises:
         InputError: if none is available.
     """
-    found, missing = [], ""
+    available, missing = [], ""
     for name in names:
         try:
             load(name, 0)
         except InputError as error:
             missing += f" {name!r} left out: {error}"
         else:
-            found.append(name)
-    if not found:
+            available.append(name)
+    if not available:
         raise InputError(f"None of the scenes is there; expected at least one.{missing}")
-    return found, missing
+    return available, missing
 
 
 def _cropped(truth: Truth, crop: int) -> Truth:

@@ -93,11 +93,11 @@ def run(method: Method, drawn: Drawn, seeds: int) -> tuple[list[MethodResult], f
         axes = (0, None if drawn.shared else 0, 0)
         program = jax.jit(jax.vmap(method.estimate, in_axes=axes)).lower(keys, cubes, starts).compile()
         began = time.process_time()
-        found = jax.block_until_ready(program(keys, cubes, starts))
+        results = jax.block_until_ready(program(keys, cubes, starts))
         seconds = (time.process_time() - began) / seeds
         size = program.memory_analysis()
         held = size.argument_size_in_bytes + size.output_size_in_bytes + size.temp_size_in_bytes if size else math.nan
-        return [_at(found, i) for i in range(seeds)], seconds, held / seeds / 1e6
+        return [_at(results, i) for i in range(seeds)], seconds, held / seeds / 1e6
     # A deterministic method needs one run for all starts that agree to rounding.
     first = [
         next(
@@ -114,8 +114,8 @@ def run(method: Method, drawn: Drawn, seeds: int) -> tuple[list[MethodResult], f
     return [alone[i] for i in first], (time.process_time() - began) / len(alone), math.nan
 
 
-def _at(found: MethodResult, seed: int) -> MethodResult:
-    return jax.tree.map(lambda x: x[seed], found)
+def _at(results: MethodResult, seed: int) -> MethodResult:
+    return jax.tree.map(lambda x: x[seed], results)
 
 
 def _index(constraint: str) -> jax.Array:
@@ -262,15 +262,15 @@ def _number(text: str) -> float:
 
 def _updated(earlier: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return earlier rows, replaced by new ones of the same name; others follow those of their scene and reference."""
-    found = list(earlier)
+    updated = list(earlier)
     for row in rows:
-        same = [[other[key] == row[key] for key in ("scene", "reference", "method")] for other in found]
+        same = [[other[key] == row[key] for key in ("scene", "reference", "method")] for other in updated]
         if [True] * 3 in same:
-            found[same.index([True] * 3)] = row
+            updated[same.index([True] * 3)] = row
         else:
             beside = [i for i, (scene, reference, _) in enumerate(same) if scene and reference]
-            found.insert(beside[-1] + 1 if beside else len(found), row)
-    return found
+            updated.insert(beside[-1] + 1 if beside else len(updated), row)
+    return updated
 
 
 def _same_fields(rows: Sequence[dict[str, Any]], angles: int) -> list[dict[str, Any]]:

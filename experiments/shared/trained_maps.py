@@ -46,13 +46,13 @@ def snapshots(cube: jax.Array, plan: Plan, epochs: Sequence[int], count: int = 3
     begin = jax.jit(functools.partial(fitting.begin, config=config, count=count))
     advance = jax.jit(fitting.advance, static_argnums=(2, 3, 5))
     state = begin(jax.random.key(seed), cube)
-    found, done = [], 0
+    states, done = [], 0
     for epoch in epochs:
         if epoch > done:
             state, _ = advance(state, cube, config, schedule, rates, epoch - done)
             done = epoch
-        found.append(state.params)
-    return found
+        states.append(state.params)
+    return states
 
 
 def objective(

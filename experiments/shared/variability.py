@@ -51,14 +51,14 @@ def leaves(wavelengths: Array) -> Array:
         )
     from prosail import run_prospect
 
-    found = []
+    reflectances = []
     for name, values in SWEEPS.items():
         for value in values:
             leaf = LEAF | {name: float(value)}
             order = [leaf[key] for key in ("n", "cab", "car", "cbrown", "cw", "cm")]
             nm, reflectance, _ = run_prospect(*order, ant=leaf["ant"])
-            found.append(np.interp(wavelengths, nm, reflectance))
-    return np.stack(found)
+            reflectances.append(np.interp(wavelengths, nm, reflectance))
+    return np.stack(reflectances)
 
 
 def soils(spectrum: Array, angles: Array | None = None) -> Array:
@@ -109,8 +109,8 @@ def bundles(draw: np.random.Generator, folder: Path | None = None) -> tuple[list
         np.interp(nm, light["wavelength_nm"].ravel(), light[name].ravel())
         for name in ("Esun_direct_light", "Esky_diffuse_light")
     )
-    found = [leaves(nm), soils(pure[2]), waters(draw, pure[1], sun, sky)]
-    return found, loadmat(where / "abundance_spatial_3em.mat")["A_cube"], nm
+    materials = [leaves(nm), soils(pure[2]), waters(draw, pure[1], sun, sky)]
+    return materials, loadmat(where / "abundance_spatial_3em.mat")["A_cube"], nm
 
 
 def mix(draw: np.random.Generator, bundles: list[Array], abundances: Array) -> Array:

@@ -155,6 +155,10 @@ def test_the_decision_follows_the_scores():
     # Unless one brightness of each pixel leaves little of the error.
     rough = DECIDE(scores._replace(error=scores.error.at[half + 3].set(0.035), shared=0.1 * flat), quiet)  # fmt: skip
     assert rough.constraint == "cone" and not bool(rough.unsure)
+    # The word is that of an index, which survives vmap: of each scene its own.
+    shared = jnp.stack([scores.shared, 0.1 * flat])
+    both = jax.vmap(lambda shared: DECIDE(scores._replace(shared=shared), quiet))(shared)
+    assert [selection.CONSTRAINTS[i] for i in both.constraint_index] == ["cone", "soft"]
     # Above the noise a small difference is a large one.
     floor = 0.0975**2 * jnp.ones(2)
     small = scores._replace(error=0.1 * flat.at[half:].set(0.98), shared=0.1 * flat.at[:half].set(0.98))

@@ -30,8 +30,8 @@ _rounding: ContextVar[Callable[[jax.Array], jax.Array] | None] = ContextVar("_ro
 def rounded_operands(rounding: Callable[[jax.Array], jax.Array]) -> Iterator[None]:
     """Round both operands of every convolution, and of its derivatives, that is traced in this context.
 
-    Shows on any device what products of lower precision do. Programs traced before and in the context are discarded,
-    because a trace does not depend on it.
+    Simulates products of lower precision on any device. The gradient in a kernel of few channels is not rounded.
+    Compiled programs are discarded at both ends, because their caches do not depend on the context.
     """
     jax.clear_caches()
     token = _rounding.set(rounding)
