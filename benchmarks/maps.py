@@ -1,9 +1,9 @@
-"""The two maps on which the rivals are measured, and our way of solving them.
+"""The two maps of the comparisons, and our way of solving them.
 
 "network": z = W2 tanh(W1 z + x), norms of W1 and W2 below one. "energy": ours in the Euclidean metric on the cone,
 A = max(A - eta (A H - b + W^T s d tanh((W A - v) / d)), 0), with a data term as stiff as that of a real scene.
 
-jax starts inside the functions: a process that keeps to some cores has to say so before.
+jax is imported inside the functions, because a process must restrict its cores before.
 """
 
 from collections.abc import Callable

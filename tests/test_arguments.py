@@ -1,4 +1,4 @@
-"""What is not the argument a function asks for is named in a sentence that says what to write instead."""
+"""Arguments of the wrong kind are named in a message that says what to write instead."""
 
 import dataclasses
 import re
@@ -38,7 +38,7 @@ OF_A_CUBE = {
     "last_change": lambda cube: dq.equilibrium.last_change(PARAMS, A, cube, MODEL),
     "loss": lambda cube: dq.training.loss(PARAMS, cube, MODEL),
     "init": lambda cube: dq.init(KEY, cube, MODEL, endmembers=E),
-    "start": lambda cube: dq.endmembers.start(KEY, cube, 3),
+    "select_endmembers": lambda cube: dq.endmembers.select_endmembers(KEY, cube, 3),
     "vca": lambda cube: dq.endmembers.vca(KEY, cube, 3),
     "sivm": lambda cube: dq.endmembers.sivm(cube, 3),
     "atgp": lambda cube: dq.endmembers.atgp(cube, 3),
@@ -150,9 +150,9 @@ def test_choices_of_another_kind_are_named(tmp_path):
     assert "solver is a Model; expected a Solver" in said(dq.solvers.solve, lambda t, z: z, MODEL, 0.0, zero)
     backward = dq.Adjoint()
     assert "forward is an Adjoint" in said(dq.fixed_point, lambda t, z: z, backward, backward, 0.0, zero)
-    assert "weights is a tuple" in said(dq.endmembers.start, KEY, Y, 3, weights=whole)
-    assert "Pass what `start` returns" in said(dq.training.model_for, FOUND)
-    assert "Pass what `start` returns" in said(dq.training.rates_for, FOUND)
+    assert "weights is a tuple" in said(dq.endmembers.select_endmembers, KEY, Y, 3, weights=whole)
+    assert "Pass what `select_endmembers` returns" in said(dq.training.model_for, FOUND)
+    assert "Pass what `select_endmembers` returns" in said(dq.training.rates_for, FOUND)
     assert "Make it by smoother" in said(dq.abundances.smooth, A, FOUND)
     for count in (3.0, None, "3"):
         assert "count is" in said(dq.endmembers.sivm, Y, count) and "an integer" in said(dq.endmembers.sivm, Y, count)
@@ -165,7 +165,7 @@ OF_A_KEY = {
     "resumable_fit": lambda key: dq.training.resumable_fit(key, Y, MODEL, TRAINING, count=3),
     "fit_patches": lambda key: dq.tiles.fit_patches(key, SCENE, MODEL, TRAINING, patches=1, size=8, count=3),
     "draw": lambda key: patches.draw(key, SCENE, 1, 8, MODEL),
-    "start": lambda key: dq.endmembers.start(key, Y, 3),
+    "select_endmembers": lambda key: dq.endmembers.select_endmembers(key, Y, 3),
     "minimum_volume": lambda key: dq.endmembers.minimum_volume(key, Y, 3),
     "mvc_nmf": lambda key: dq.endmembers.mvc_nmf(key, Y, count=3),
     "l_half_nmf": lambda key: dq.endmembers.l_half_nmf(key, Y, count=3),

@@ -1,4 +1,4 @@
-"""Choices are values: what does not belong together cannot be written, and files keep their words."""
+"""Choices are values: invalid combinations cannot be written, and files keep their words."""
 
 import argparse
 import json
@@ -233,12 +233,12 @@ def test_an_option_replaces_a_choice_of_the_file_with_its_numbers(tmp_path):
 
 
 def test_the_usual_weights_of_the_sum_agree():
-    """The classical solver does not know the model; a start found by the one is handed to the other."""
+    """The classical solver does not know the model; the endmembers of one are passed to the other."""
     assert dq.equilibrium.Soft().slack == least_squares.SLACK
 
 
 def test_model_for_keeps_the_weight_that_was_asked_for():
-    found = dq.endmembers.Start(*[0] * len(dq.endmembers.Start._fields))._replace(scaled=False, soft=True)
+    found = dq.endmembers.Selection(*[0] * len(dq.endmembers.Selection._fields)).with_constraint("soft")
     assert dq.training.model_for(found).constraint == dq.equilibrium.Soft()
     assert dq.training.model_for(
         found, dq.Model(constraint=dq.equilibrium.Soft(0.9))

@@ -1,10 +1,10 @@
-"""Change one line of the package at a time, and see whether the tests notice: a table of mutants.
+"""Mutation tests: change one line of the package at a time, and check whether the tests fail.
 
-Each entry of `TABLE` is a fault that a hand could make: a sign, a bound, a mask, an axis, two arguments swapped, a
-check left out. The tests named in it run on a copy of the project with that one line changed. A mutant is *killed* when
-a test fails, *timed out* (which counts as killed) when one does not end, and has *survived* when all pass. Before, the
-same tests run once on the copy as it is: a mutant whose tests fail there says nothing, and is told as such. An entry
-whose text is not found once in its module is *stale*: the code has moved on, and the entry is to be written again.
+Each entry of `TABLE` is a plausible mistake: a sign, a bound, a mask, an axis, two arguments swapped, a missing check.
+The tests named in it run on a copy of the project with that one line changed. A mutant is *killed* if a test fails,
+*timed out* (which counts as killed) if a test does not end, and has *survived* if all pass. First the same tests run
+once on the unchanged copy: a mutant whose tests fail there is *unsound*. An entry whose text does not occur exactly
+once in its module is *stale* and must be rewritten.
 """
 
 import argparse
@@ -34,10 +34,10 @@ class Mutant(NamedTuple):
     """One changed line.
 
     Attributes:
-        part: of the package, the heading that it stands under.
+        part: heading of the table.
         module: of the package, `wing/name` without suffix.
-        old: text that stands once in the module.
-        new: what it is replaced by.
+        old: text that occurs once in the module.
+        new: its replacement.
         tests: files and tests of `tests/` in pytest's words.
     """
 
@@ -50,14 +50,14 @@ class Mutant(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """Which mutants run, and for how long.
+    """The mutants that run, and time limits.
 
     Attributes:
-        parts: beginnings of parts or modules; all where empty.
+        parts: beginnings of parts or modules; empty: all.
         shard: (i, n): every n-th mutant from the i-th, counted from 1.
-        limit: seconds of one test.
-        most: seconds of all tests of a mutant.
-        first: so many mutants at most.
+        limit: seconds for one test.
+        most: seconds for all tests of a mutant.
+        first: maximum number of mutants.
     """
 
     parts: tuple[str, ...] = ()
@@ -74,9 +74,9 @@ def read_table(text: str) -> list[Mutant]:
     """Return the entries of a table: `# part`, then `module: tests`, `- old` and `+ new` of each mutant.
 
     `metrics::errors_by_hand` stands for `tests/test_metrics.py::test_errors_by_hand`, `metrics` for its whole file. A
-    line that ends in a backslash goes on in the next.
+    line that ends in a backslash continues in the next.
     """
-    found, part, module, old = [], "", "", ""
+    mutants, part, module, old = [], "", "", ""
     tests: tuple[str, ...] = ()
     for line in text.strip().replace("\\\n", "").splitlines():
         if line.startswith("# "):
@@ -84,11 +84,11 @@ def read_table(text: str) -> list[Mutant]:
         elif line.startswith("- "):
             old = line[2:]
         elif line.startswith("+"):
-            found.append(Mutant(part, module, old, line[2:], tests))
+            mutants.append(Mutant(part, module, old, line[2:], tests))
         elif line.strip():
             module, named = line.split(":", 1)
             tests = tuple(_node(word) for word in named.split())
-    return found
+    return mutants
 
 
 def _node(word: str) -> str:
@@ -98,7 +98,7 @@ def _node(word: str) -> str:
 
 
 def main(settings: Settings, folder: Path) -> Path:
-    """Run the mutants asked for, and write `mutants.csv` and `mutants.md`."""
+    """Run the selected mutants, and write `mutants.csv` and `mutants.md`."""
     chosen = [m for m in read_table(TABLE) if not settings.parts or any(
         name.startswith(settings.parts) for name in (f"{m.part} {m.module}", m.module, m.module.rpartition("/")[2])
     )]  # fmt: skip
@@ -128,10 +128,10 @@ def _written(rows: Sequence[dict[str, Any]], folder: Path, settings: Settings, s
     left = [f"* `{row['module']}`: `{row['old']}` as `{row['new']}` ({row['outcome']}; {row['tests']})" for row in rows
             if row["outcome"] not in _KILLED]  # fmt: skip
     note = (
-        "Mutants of one line each, of hand-chosen meaning, and the tests that are to notice them. Killed: a test "
+        "Mutants of one line each, chosen by hand, and the tests that should detect them. Killed: a test "
         f"failed; timed out: a test had not ended after {settings.limit} s, which counts as killed. Share: of the "
-        "killed among those killed or survived. Stale: its line is not there any more; unsound: a test named for it "
-        "is not there, or fails without the mutant. Every mutant, the test that noticed it and its seconds: "
+        "killed among those killed or survived. Stale: its line does not exist any more; unsound: a test named for it "
+        "does not exist, or fails without the mutant. Every mutant, the test that detected it and its seconds: "
         f"`mutants.csv`. {seconds:.0f} s in all.\n\n"
         + ("Not killed:\n\n" + "\n".join(left) if left else "All were killed.")
     )
@@ -141,7 +141,7 @@ def _written(rows: Sequence[dict[str, Any]], folder: Path, settings: Settings, s
 
 
 def _markdown(folder: Path, words: str, note: str, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write the Markdown of the parts, and leave the CSV of the mutants as it is."""
+    """Write the Markdown of the parts, without changing the CSV of the mutants."""
     with tempfile.TemporaryDirectory() as temporary:
         made = results_table.write(Path(temporary), "mutants", rows, words, note, kind="Counts of mutants.")
         return Path(shutil.copy(made, folder / made.name))
@@ -186,7 +186,7 @@ for line in sys.stdin:
         time.sleep(0.02)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-"""Imports once what no mutant changes, and runs pytest in a copy of itself for each: an import takes seconds."""
+"""Imports the dependencies once and forks for each pytest run, because imports take seconds."""
 
 
 class _Runner:
@@ -194,7 +194,7 @@ class _Runner:
 
     def __init__(self, copy: Path, settings: Settings) -> None:
         self.copy, self.settings, self.said = copy, settings, copy.parent / "said.txt"
-        # Programs that the mutant leaves alone are compiled once; no module is run from an older one's bytecode.
+        # Programs that a mutant does not change are compiled once; stale bytecode is not used.
         known = {"PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
         known |= {"JAX_COMPILATION_CACHE_DIR": str(copy.parent / "compiled")}
         known |= {
@@ -215,7 +215,7 @@ class _Runner:
         return line.strip()
 
     def __call__(self, tests: Sequence[str], *more: str, most: float | None = None) -> tuple[int, str, float]:
-        """Run tests; return pytest's code, what it says and its seconds."""
+        """Run tests; return pytest's exit code, output and seconds."""
         words = ["-q", "-n0", "-p", "no:cacheprovider", "-rfE", "--no-header", "--tb=no"]
         words += [f"--timeout={self.settings.limit}", *more, *tests]
         assert self.server.stdin is not None
@@ -236,7 +236,7 @@ def _last(said: str) -> str:
 
 
 def _baseline(run: _Runner, tests: Sequence[str]) -> set[str]:
-    """Return those of some tests that exist and pass on the copy as it is."""
+    """Return those tests that exist and pass on the unchanged copy."""
     code, said, seconds = run(tests, most=3600)
     print(f"without a mutant: {seconds:.0f} s, {_last(said)}", flush=True)
     if code == 0:
@@ -246,7 +246,7 @@ def _baseline(run: _Runner, tests: Sequence[str]) -> set[str]:
         print("not sound: " + ", ".join(failed), flush=True)
         return {test for test in tests if not any(name.startswith(test) for name in failed)}
     sound = set()
-    for test in tests:  # one that does not exist keeps pytest from running the others
+    for test in tests:  # a missing test keeps pytest from running the others
         code, said, _ = run([test], most=3600)
         if code == 0:
             sound.add(test)
@@ -532,8 +532,8 @@ endmembers/pure_pixel: endmembers/pure_pixel::purify_does_not_see_masked_pixels_
 - a = jnp.where(valid[:, None], a, -jnp.inf)
 + a = jnp.where(valid[:, None], a, jnp.inf)
 endmembers/pure_pixel: endmembers/extreme::pure_pixels_are_found_among_duplicates_dark_and_masked_ones
-- rest = _farthest(x - x[first][None], lit, count - 1)
-+ rest = _farthest(x, lit, count - 1)
+- rest = _farthest(x - x[first][None], bright, count - 1)
++ rest = _farthest(x, bright, count - 1)
 endmembers/pure_pixel: endmembers/extreme::pure_pixels_are_found_among_duplicates_dark_and_masked_ones
 - u = x[point] / positive(length)
 + u = x[point]
@@ -544,8 +544,8 @@ endmembers/pure_pixel: endmembers/extreme::no_exchange_of_a_pixel_makes_the_simp
 - (carry[1] > 1 + _GAIN) & (carry[3] < _EXCHANGES * R)
 + (carry[1] > 1.5 + _GAIN) & (carry[3] < _EXCHANGES * R)
 endmembers/minimum_volume_simplex: endmembers/extreme::no_pure_pixels_and_the_minimum_volume_beats_vca_clearly
-- curved = ((u < 0) & (u > -_FAR))
-+ curved = ((u > 0) & (u > -_FAR))
+- curved = ((u < 0) & (u > -far))
++ curved = ((u > 0) & (u > -far))
 endmembers/minimum_volume_simplex: endmembers/extreme::no_pure_pixels_and_the_minimum_volume_beats_vca_clearly
 - e = e - jnp.einsum("rij,j->ri", inverse, price
 + e = e + jnp.einsum("rij,j->ri", inverse, price
@@ -583,29 +583,29 @@ endmembers/selection::whitening_sees_what_coloured_noise_hides
 + return _counted(second, sigma *
 # start
 endmembers/selection: endmembers/selection::each_doubt_alone_makes_a_choice_unsure
-- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
-+ doubts = jnp.stack([lacking >= 9, whole.beyond >= 1, soft, ~pure, ~stable])
+- doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 9, scene.beyond >= 1, soft, ~pure, ~stable])
 endmembers/selection: endmembers/selection::each_doubt_alone_makes_a_choice_unsure
-- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
-+ doubts = jnp.stack([lacking >= 1, whole.beyond >= 9, soft, ~pure, ~stable])
+- doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 1, scene.beyond >= 9, soft, ~pure, ~stable])
 endmembers/selection: endmembers/selection::each_doubt_alone_makes_a_choice_unsure
-- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
-+ doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~stable, ~stable])
+- doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~stable, ~stable])
 endmembers/selection: endmembers/selection::the_decision_follows_the_scores
-- scaled = differ & ((shared > enough) | (brightness > weights.whole))
-+ scaled = differ & (brightness > weights.whole)
+- cone = differ & ((shared > enough) | (brightness > weights.whole))
++ cone = differ & (brightness > weights.whole)
 endmembers/selection: endmembers/selection::a_purified_candidate_may_fit_worse_where_spectra_vary
-- - jnp.where(purified, weights.purified + weights.varied * whole.variability, 0)
+- - jnp.where(purified, weights.purified + weights.varied * scene.variability, 0)
 + - jnp.where(purified, weights.purified, 0)
 endmembers/selection: endmembers/selection::the_decision_follows_the_scores
-- + jnp.where(wrapped, weights.varied * whole.variability, 0)
+- + jnp.where(smallest, weights.varied * scene.variability, 0)
 + + 0
 endmembers/selection: endmembers/selection::each_doubt_alone_makes_a_choice_unsure
-- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
-+ doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~pure])
+- doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~pure])
 training/recipe: endmembers/selection::spectra_rest_where_they_vary_and_brightness_is_not_free
-- found.scaled | (found.beyond < 1)
-+ found.beyond < 1
+- (selection.constraint_index == CONE) | (selection.beyond < 1)
++ selection.beyond < 1
 endmembers/selection: endmembers/selection::the_decision_follows_the_scores
 - jnp.maximum(least**2 - floor, 0) + 0.02 * floor
 + least**2 + 0.02 * floor
@@ -613,8 +613,8 @@ endmembers/candidates: endmembers/selection::bands_are_judged_by_the_half_that_h
 - jnp.matmul(from_odd, E, precision="highest"),
 + jnp.matmul(from_even, E, precision="highest"),
 endmembers/candidates: endmembers/selection::bands_are_judged_by_the_half_that_has_not_seen_them
-- halves = [jnp.matmul(part, E, precision="highest") for part in (from_odd, from_even)]
-+ halves = [jnp.matmul(part, E, precision="highest") for part in (from_even, from_odd)]
+- halves = [jnp.matmul(a, E, precision="highest") for a in (from_odd, from_even)]
++ halves = [jnp.matmul(a, E, precision="highest") for a in (from_even, from_odd)]
 endmembers/candidates: endmembers/selection::purity_is_what_one_pixel_in_a_hundred_exceeds
 - rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
 + rank = jnp.maximum(jnp.sum(valid) // 10, 1) - 1
@@ -1095,7 +1095,7 @@ results/writer: results/writer::foreign_folder_is_not_replaced
 
 
 def merged(files: Sequence[Path], folder: Path) -> Path:
-    """Put the tables of several shards together, in the order of the table."""
+    """Merge the tables of several shards, in the order of `TABLE`."""
     rows: list[dict[str, Any]] = []
     for path in files:
         with path.open(encoding="utf-8", newline="") as file:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError, check_key, check_kind
-from dequnmix_jax.equilibrium.config import Cone, Model, Soft
+from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report.page import write_report
 from dequnmix_jax.results.result import Result, result_of
@@ -185,21 +185,19 @@ def choose(key: Any, scene: Scene, count: int, config: Model, rates: Rates, stat
         stated: names that keep their value: "model.constraint", "model.prior", "rates.endmembers"; others are ignored.
     """
     import jax
-    import jax.numpy as jnp
 
-    from dequnmix_jax.endmembers.selection import reason, start
+    from dequnmix_jax.endmembers.selection import reason, select_endmembers
     from dequnmix_jax.training.recipe import model_for, rates_for
 
-    found = start(key, scene.cube, count, mask=scene.mask)
-    explanation = reason(found, config.constraint.word if "model.constraint" in stated else None)
+    selection = select_endmembers(key, scene.cube, count, mask=scene.mask)
+    explanation = reason(selection, config.constraint.word if "model.constraint" in stated else None)
     if "model.constraint" in stated:  # then the rates are those of the stated constraint
-        scaled, soft = (jnp.asarray(isinstance(config.constraint, kind)) for kind in (Cone, Soft))
-        found = found._replace(scaled=scaled, soft=soft)
+        selection = selection.with_constraint(config.constraint.word)
     kept = {name: getattr(config, name) for name in ("constraint", "prior") if f"model.{name}" in stated}
-    config = replace(model_for(found, config), **kept)
+    config = replace(model_for(selection, config), **kept)
     if "rates.endmembers" not in stated:
-        rates = jax.tree.map(float, rates_for(found, rates))
-    return Choice(found.endmembers, config, rates, explanation)
+        rates = jax.tree.map(float, rates_for(selection, rates))
+    return Choice(selection.endmembers, config, rates, explanation)
 
 
 def unmix_scene(params: "Params", scene: Scene, config: Model) -> tuple["Estimate", "Trace", Any]:

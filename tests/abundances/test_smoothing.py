@@ -1,4 +1,4 @@
-"""The prior over neighbours: what it finds, what it leaves alone, and that it is what its docstring says."""
+"""The prior over neighbours: what it smooths, what it does not change, and that it fits its docstring."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from dequnmix_jax.datasets import synthetic
 
 @pytest.fixture(scope="module")
 def maps():
-    """Smooth maps (40, 44, 3), and the same with errors of 0.1, put back on the simplex."""
+    """Smooth maps (40, 44, 3), and the same with errors of 0.1, projected to the simplex."""
     A = synthetic.abundance_field(jax.random.key(3), (40, 44), 3, length=6.0, contrast=0.6)
     noise = 0.1 * jax.random.normal(jax.random.key(4), A.shape)
     return A, dq.abundances.fcls(A + noise, jnp.eye(3))
@@ -95,7 +95,7 @@ def test_constant_maps_and_one_map_are_left_alone():
 
 
 def test_it_is_the_posterior_mean_of_its_docstring(x64):
-    """On a small grid with a hole, against the normal equations written out, with matrices in the place of L."""
+    """On a small grid with a hole, against the normal equations written out, with matrices instead of L."""
     rows, columns, count = 5, 6, 3
     key = jax.random.key(11)
     B = 1 / 3 + 0.02 * jax.random.normal(key, (rows, columns, count), jnp.float64)

@@ -174,7 +174,7 @@ def test_masked_pixels_stay_out(trained, tmp_path, capsys):
 
 
 def test_ignored_bands_saturation_and_geotiff(trained, tmp_path, capsys):
-    """What `fit` ignores `unmix` ignores too, unless told otherwise."""
+    """`unmix` ignores what `fit` ignored, unless an option says otherwise."""
     rasterio = pytest.importorskip("rasterio")
     cube = ((abundances() @ spectra()) * 10000).astype(np.uint16)
     cube[5, 5, 0] = 65535  # saturated

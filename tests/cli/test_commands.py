@@ -314,10 +314,10 @@ def test_a_start_where_nothing_can_be_compared(place, tmp_path, capsys):
 
 
 def test_rates_are_those_of_the_mixing_asked_for(monkeypatch):
-    """Spectra that vary rest where mixing is linear, and move where scaled mixing is asked for."""
-    blank = selection.Start(*[jnp.zeros(())] * len(selection.Start._fields))
-    found = blank._replace(scaled=jnp.asarray(False), soft=jnp.asarray(False), beyond=jnp.asarray(2.0))
-    monkeypatch.setattr(selection, "start", lambda *_, **__: found)
+    """Spectra that vary are fixed under the simplex, and trained if the cone is requested."""
+    blank = selection.Selection(*[jnp.zeros(())] * len(selection.Selection._fields))
+    found = blank.with_constraint("simplex")._replace(beyond=jnp.asarray(2.0))
+    monkeypatch.setattr(selection, "select_endmembers", lambda *_, **__: found)
     monkeypatch.setattr(selection, "reason", lambda *_: "of no account")
     scene = formats.read(np.ones((4, 5, 6), np.float32))
 
@@ -381,7 +381,7 @@ def test_the_examples_of_the_help_are_understood():
 
 
 def test_as_a_user(place, tmp_path):
-    """Exit codes, and pipes whose reader leaves."""
+    """Exit codes, and pipes whose reader closes."""
     wrong = process(tmp_path, "info", place / "scene.npz", "--ignore", "1490:1310")
     assert (wrong.returncode, wrong.stdout) == (2, "") and len(wrong.stderr.splitlines()) == 1
     assert "write the shorter wavelength first" in wrong.stderr

@@ -1,4 +1,4 @@
-"""Noise and signal told apart without a reference, against scenes whose noise is known."""
+"""Estimates of noise and signal without a reference, on scenes with known noise."""
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +133,7 @@ def test_variability_of_samson(data_dir):
 
 @pytest.mark.parametrize("name, shape", [("eigh", (6, 6)), ("qr_root", (9, 6)), ("svd", (6, 6))])
 def test_decompositions_of_a_batch_come_one_by_one(name, shape):
-    """On a CPU two batches of LAPACK calls at once can wait for each other for ever."""
+    """On a CPU two simultaneous batches of LAPACK calls can deadlock."""
     function = getattr(lapack, name)
     x = jax.random.normal(jax.random.key(0), (3, *shape))
     x = x + jnp.swapaxes(x, 1, 2) if name == "eigh" else x

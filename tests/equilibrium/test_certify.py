@@ -1,4 +1,4 @@
-"""The certificate: its bounds are never below what is seen, and nothing is claimed where nothing is proven."""
+"""The certificate: its bounds are never below observed values, and it claims only what is proven."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def sample():
 
 
 def trained(key, config, sample):
-    """Return parameters as training could leave them: nothing is zero, gains up to one."""
+    """Return parameters as after training: none is zero, gains up to one."""
     params = model.init(key, sample.cube, config, endmembers=sample.endmembers)
     leaves, tree = jax.tree.flatten(params["network"])
     keys = jax.random.split(jax.random.fold_in(key, 1), len(leaves))
@@ -205,7 +205,7 @@ def test_nothing_is_claimed_where_nothing_is_proven(config, sample):
 
 
 def test_equal_endmembers_have_no_certificate(sample):
-    """The least curvature is then zero but for rounding: the step has a limit, the rate none."""
+    """The lowest curvature is then zero up to rounding: the step has a bound, the rate has none."""
     config = Model(gradient=Analytic(), forward=Solver(max_steps=30))
     E = sample.endmembers.at[1].set(sample.endmembers[0])
     found = certificate(model.init(jax.random.key(0), sample.cube, config, endmembers=E), sample.cube, config)

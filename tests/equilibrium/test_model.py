@@ -37,7 +37,7 @@ def fresh(config, sample, key=0):
 
 
 def trained(config, sample):
-    """Return parameters as training could leave them: nothing is zero."""
+    """Return parameters as after training: none is zero."""
     params = fresh(config, sample)
     leaves, tree = jax.tree.flatten(params["network"])
     keys = jax.random.split(jax.random.key(9), len(leaves))
@@ -139,7 +139,7 @@ def test_the_factored_map_is_the_equation_of_the_paper(gradient, prox, sample):
 
 
 def test_the_learned_energy_weighs_more_against_fewer_bands(sample):
-    """Against half of the bands it weighs twice as much: noise is stronger by as much."""
+    """With half of the bands its weight is doubled, because noise is stronger by that factor."""
     config = Model(gradient=Energy(width=8))
     params = trained(config, sample)
     seen = (jnp.arange(sample.cube.shape[2]) % 2 == 0).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Networks: the convolution is exact, the energy is convex for any weights, the mask leaves no trace."""
+"""Networks: the convolution is exact, the energy is convex for any weights, masked pixels have no influence."""
 
 import re
 
@@ -120,7 +120,7 @@ def test_spectral_bound():
 
 
 def test_the_bound_of_an_energy_has_a_finite_derivative_at_tiny_gains():
-    """Filters without response to a constant have a symbol of rounding size at the lowest frequency."""
+    """Filters without response to a constant have a symbol at rounding level at the lowest frequency."""
     weights = equilibrium_energy.energy_weights(equilibrium_energy.init_energy(jax.random.key(0), 3, 3, 4, 0.0))
     for gain in (0.0, 1e-30, 1e-6, 1.0):
         at = jnp.asarray([gain, 0.0, 0.0, gain])

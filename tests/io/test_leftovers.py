@@ -111,7 +111,7 @@ class Server:
         return self.ask(program=program, words=[str(word) for word in words], said=str(self.said))
 
     def end(self, child):
-        """Wait for a program, and return its status and what it said."""
+        """Wait for a program, and return its status and output."""
         return self.ask(wait=child), self.said.read_text()
 
     def run(self, program, folder, kill_at="", *words):

@@ -41,7 +41,7 @@ def spectra():
 
 
 def scene():
-    """Return a scene whose upper left corner alone is soil: mirrored or turned it would be another."""
+    """Return a scene with soil in the upper left corner only, so that a flip or rotation changes it."""
     maps = np.full((H, W, R), 1 / 3)
     maps[:3, :4] = [1, 0, 0]
     mask = np.ones((H, W), bool)
@@ -79,7 +79,7 @@ def library():
 
 
 class Page(HTMLParser):
-    """What stands on a page, without a browser."""
+    """Return the text of a page, without a browser."""
 
     def __init__(self, text):
         super().__init__()
@@ -144,7 +144,7 @@ def test_maps_and_composite_are_upright():
 
 
 def test_maps_say_where_they_are_largest_and_count_valid_pixels_alone():
-    """By hand: 2 in 124 pixels, 3 in one, and 50 in the masked one, which counts nowhere."""
+    """By hand: 2 in 124 pixels, 3 in one, and 50 in the masked one, which does not count."""
     found = result()[0]
     values = np.full((H, W), 2.0, np.float32)
     values[2, 11], values[8, 13] = 3, 50
@@ -337,7 +337,7 @@ def browser():
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [1200, 400])
 def test_in_a_browser(browser, tmp_path, width, dark):
-    """A browser decodes every picture, nothing runs out of the page, and the words stand out from it."""
+    """A browser decodes every picture, nothing overflows the page, and the text has enough contrast."""
     text = report(result(warnings=["Values reach 8141."])[0], library())
     # The page itself forbids scripts; the copy that measures itself may run one.
     (tmp_path / "probed.html").write_text(re.sub(r"<meta http-equiv.*?>", "", text).replace("</body>", _PROBE), "utf-8")

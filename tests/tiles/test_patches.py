@@ -1,4 +1,4 @@
-"""Patches of a scene train the model of the scene: no patch sees another, and the unit is that of the whole."""
+"""Training on patches: no patch sees another, and the unit is that of the whole scene."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A scene unmixed tile by tile is the scene unmixed whole; nothing of it is lost, whatever happens on the way."""
+"""Unmixing tile by tile equals unmixing the whole scene; interruptions lose nothing."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def cube():
 
 
 def learned(config, cube, strength=1.0):
-    """Return parameters of a network that has moved away from its start, and smooths."""
+    """Return parameters of a network that differs from its initialisation, and smooths."""
     E = np.asarray(synthetic.spectra(jax.random.key(1), R, B)) * 0.95
     params = dq.init(jax.random.key(2), jnp.asarray(cube), config, endmembers=jnp.asarray(E))
     leaves, tree = jax.tree.flatten(params["network"])
@@ -350,7 +350,7 @@ def finished(work):
 
 
 def content(folder):
-    """Return every file but the date."""
+    """Return every file, without the date."""
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
     summary = json.loads(found.pop("summary.json"))
     assert set(summary.pop("run")) == {"date"}
@@ -465,7 +465,7 @@ def test_a_geotiff_that_was_cut_is_noticed(tmp_path, monkeypatch):
 
 
 def test_solvers_are_told_apart(disk, tmp_path):
-    """What decides the result is in the fingerprint."""
+    """The fingerprint contains everything that determines the result."""
     from dequnmix_jax.tiles.run import Guard, Run
 
     source = formats.open_source(disk / "scene.img")
@@ -529,7 +529,7 @@ SMALL = dq.Model(gradient=dq.equilibrium.Analytic())
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Return a folder with a scene in which no tile is like another, the result, and what an ended run has kept."""
+    """Return a folder with a scene of different tiles, the result, and the state of an interrupted run."""
     folder = tmp_path_factory.mktemp("small")
     rng = np.random.default_rng(5)
     spectra = rng.uniform(0.1, 0.9, (R, 6)).astype(np.float32)
@@ -557,7 +557,7 @@ def small_tiles(folder, out, said=None, **options):
 
 
 def again(small, tmp_path, change):
-    """Go on with what an ended run has kept, changed; return how many tiles were kept, and what was said."""
+    """Continue from the changed state of an interrupted run; return how many tiles were kept, and the output."""
     kept = {path.name: path.read_bytes() for path in (small / ".out.tiles").iterdir()}
     work, said = tmp_path / ".out.tiles", []
     work.mkdir()
@@ -614,7 +614,7 @@ WRONG = [
 
 
 def test_a_wrong_field_of_a_tile_is_done_again(small, tmp_path):
-    """As another version might have written it: the line has the checksum that belongs to it."""
+    """As written by another version: the line has a valid checksum."""
     for wrong in WRONG:
 
         def changed(kept, wrong=wrong):
@@ -640,7 +640,7 @@ STATES = [
 
 @pytest.mark.parametrize("sealed", [False, True])
 def test_a_wrong_state_begins_anew_with_a_sentence(small, tmp_path, sealed):
-    """Whether somebody has changed it, or a program wrote it that had other ideas of it."""
+    """Whether it was edited, or written by a different program."""
     for wrong in [*STATES, *([] if sealed else [{"survey": {"scale": 0.25}}, {"reach": [2, None, None]}])]:
 
         def changed(kept, wrong=wrong):
@@ -735,7 +735,7 @@ def test_killed_between_two_renamings(small, tmp_path, capsys, call, after):
 
 
 def test_two_undisturbed_runs_write_the_same_bytes(disk, tmp_path, monkeypatch):
-    """In two folders, a day apart; the one entry that tells them apart stands alone in summary.json and on the page."""
+    """In two folders, a day apart; one entry of summary.json and the page differs."""
     monkeypatch.setenv("DEQUNMIX_NO_CACHE", "1")
     found = []
     for day in ("2031-01-01", "2031-01-02"):

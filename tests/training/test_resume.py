@@ -1,4 +1,4 @@
-"""Training that is ended and goes on gives the same bits; one process writes an output; a full disk loses nothing."""
+"""Training that is interrupted and continued has the same bits; only one process writes; a full disk loses nothing."""
 
 import itertools
 import os
@@ -43,7 +43,7 @@ def same(a, b):
 
 
 class Stop(Exception):  # noqa: N818
-    """What stands for the end of a process."""
+    """An exception that simulates the end of a process."""
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def kept(tmp_path, pieces):
 
 @pytest.mark.parametrize("how", ["text", "model", "folder"])
 def test_what_is_no_training_of_ours_is_refused(tmp_path, how, pieces):
-    """And stays as it is: somebody may want it."""
+    """The file is not changed, because it may be needed."""
     path = tmp_path / "kept"
     if how == "text":
         path.write_text("years of work")

@@ -1,4 +1,4 @@
-"""A stage of training stands only where the scene itself says that it helps."""
+"""A stage of training is kept only if the scene itself shows that it helps."""
 
 import jax
 import jax.numpy as jnp
@@ -143,7 +143,7 @@ def test_the_prior_smooths_noise_and_leaves_texture():
 
 
 def test_errors_of_spectra_that_vary_are_no_texture():
-    """Every pixel has a brightness of each material of its own: both halves of the bands show the same wrong maps."""
+    """Each material has its own brightness in every pixel: both halves of the bands give the same wrong maps."""
     E = synthetic.spectra(jax.random.key(3), 3, 40)
     A = synthetic.abundance_field(jax.random.key(5), (24, 24), 3, length=6.0, contrast=0.3)
     maps, valid = maps_of(A, E, jax.random.key(7), 40.0, texture=0.1)

@@ -54,8 +54,8 @@ def find(scene: "Scene", count: int, method: str, seed: int, scaled: bool) -> tu
         reached = "converged" if trace.converged else "not converged"
         text = f"minimum volume{division}; {int(trace.steps)} steps, {reached}"
     else:
-        start = jax.jit(selection.start, static_argnums=2)(key, cube, count, mask=mask)
-        spectra, text = start.endmembers, selection.reason(start)
+        selected = jax.jit(selection.select_endmembers, static_argnums=2)(key, cube, count, mask=mask)
+        spectra, text = selected.endmembers, selection.reason(selected)
     return np.asarray(spectra), text
 
 

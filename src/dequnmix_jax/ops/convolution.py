@@ -6,7 +6,9 @@ the derivative from jax took 82 to 122 ms, the canonical form takes 2 (3 x 3, 32
 derivatives are therefore written as canonical convolutions. On a GPU these are the ordinary forms too.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import cache, partial
 
 import jax
@@ -20,6 +22,29 @@ _NARROW = 4
 """Product of input and output channels up to which a convolution is written as matrix products: XLA's CPU convolution
 has no fast path there. 7 x 7, 2 -> 1 channels (the attention) at 95 x 95, CPU ms: 1.2 as a convolution, 0.2 as
 products; the kernel gradient 2.5 and 0.2."""
+
+_rounding: ContextVar[Callable[[jax.Array], jax.Array] | None] = ContextVar("_rounding", default=None)
+
+
+@contextlib.contextmanager
+def rounded_operands(rounding: Callable[[jax.Array], jax.Array]) -> Iterator[None]:
+    """Round both operands of every convolution, and of its derivatives, that is traced in this context.
+
+    Simulates products of lower precision on any device. The gradient in a kernel of few channels is not rounded.
+    Compiled programs are discarded at both ends, because their caches do not depend on the context.
+    """
+    jax.clear_caches()
+    token = _rounding.set(rounding)
+    try:
+        yield
+    finally:
+        _rounding.reset(token)
+        jax.clear_caches()
+
+
+def _rounded(x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rounding = _rounding.get()
+    return (x, w) if rounding is None else (rounding(x), rounding(w))
 
 
 @jax.custom_vjp
@@ -106,6 +131,7 @@ def _canonical(rows: int, columns: int) -> Callable[[jax.Array, jax.Array], jax.
         # 8e-7 and the gradient an error of 7e-4 (float32: 3e-7 and 6e-4); as on a TPU (bfloat16), 7e-6 and 7e-3, as
         # large as the default tolerance: `experiments.equilibrium.precision`. Products with H use the highest
         # precision, because they carry the data term.
+        images, w = _rounded(images, w)
         return lax.conv_general_dilated(images, w, (1, 1), padding, dimension_numbers=_LABELS)
 
     convolution = custom_vmap(plain)
@@ -138,6 +164,7 @@ def _columns(x: jax.Array, rows: int, columns: int) -> jax.Array:
 
 def _narrow(x: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve an image of few channels: all row kernels by one matrix product, then a sum of shifted rows."""
+    x, w = _rounded(x, w)
     rows, columns, _, out = w.shape
     matrix = jnp.transpose(w, (1, 2, 0, 3)).reshape(-1, rows * out)
     each = jnp.matmul(_columns(x, rows, columns), matrix)

@@ -2,7 +2,7 @@
 
 * `fit(key, cube, config, training, rates, count=R)`: minimise the loss of reconstruction on held-out bands.
 * `resumable_fit(..., keep=Keep(path))`: the same, kept in a file from which an ended training continues.
-* `model_for`, `rates_for`: the model and the rates that fit what `endmembers.start` finds.
+* `model_for`, `rates_for`: the model and the rates that fit what `endmembers.select_endmembers` finds.
 * `loss`: the loss as a pure function, for custom training loops.
 
 `RECOMMENDED` is a pair (Training, Rates).
