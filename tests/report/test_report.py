@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.endmembers.candidates import CANDIDATES, Scores, Whole
+from dequnmix_jax.endmembers.candidates import CANDIDATES, Scores, SceneScores
 from dequnmix_jax.endmembers.selection import Weights, decide, reason
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report import charts, html
@@ -189,7 +189,7 @@ def test_what_went_wrong_stands_first():
 def test_an_unsure_choice_stands_first():
     flat = jnp.ones(len(CANDIDATES))
     scores = Scores(0.1 * flat, 0.1 * flat, -flat, 0.01 * flat, 0.9 * flat, 0.1 * flat)
-    quiet = Whole(jnp.zeros(()), jnp.zeros(()), *jnp.zeros((2, 2)))
+    quiet = SceneScores(jnp.zeros(()), jnp.zeros(()), *jnp.zeros((2, 2)))
     certain, doubtful = (
         reason(decide(scores, whole, Weights())._replace(endmembers=jnp.ones((3, 8))))
         for whole in (quiet, quiet._replace(beyond=jnp.ones(())))
