@@ -1,9 +1,9 @@
-"""How many pixels a second are unmixed exactly, and how exactly: FCLS against scipy, SPAMS and cvxopt.
+"""Speed and accuracy of exact unmixing: FCLS against scipy, SPAMS and cvxopt.
 
     taskset -c 0 python -m benchmarks.abundances [--quick] [-o results]
 
-Scenes are synthetic: random smooth spectra, Dirichlet abundances, noise. All ways run in turn in one process, on the
-cores that the process may use; slow rivals get the first pixels only. Accuracy is the optimality residual of
+Scenes are synthetic: random smooth spectra, Dirichlet abundances, noise. All methods run in turn in one process, on
+the cores of the process; slow ones get the first pixels only. Accuracy is the optimality residual of
 `kkt_residual` in float32 and the largest difference from scipy's nnls in float64 (its sum-to-one a row of weight 1e3).
 """
 
@@ -24,7 +24,7 @@ from experiments.shared import results_table
 
 @dataclass(frozen=True)
 class Settings:
-    """Scenes (rows, columns, bands, endmembers), repetitions, and the pixels that slow rivals and checks get."""
+    """Scenes (rows, columns, bands, endmembers), repetitions, and the number of pixels for slow methods and checks."""
 
     scenes: tuple[tuple[int, int, int, int], ...] = (
         (95, 95, 156, 3), (307, 307, 162, 6), (1000, 1000, 224, 9), (100, 200, 224, 20), (50, 100, 224, 40),
@@ -39,7 +39,7 @@ class Settings:
 QUICK = Settings(scenes=((9, 11, 20, 3),), rounds=1, few=20, compared=30, rivals=())
 
 HEAVY = 1e3
-"""Weight of the row that stands for sum-to-one in scipy: the sum is then off by about its inverse squared."""
+"""Weight of the row for the sum to one in scipy: the error of the sum is about its inverse squared."""
 
 
 def scene(rows: int, columns: int, bands: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -78,10 +78,10 @@ def by_cvxopt(Y: np.ndarray, E: np.ndarray) -> Callable[[], Any]:
     ones, one = cvxopt.matrix(np.ones((1, R))), cvxopt.matrix(1.0)
 
     def run() -> np.ndarray:
-        found = [
+        solutions = [
             cvxopt.solvers.qp(G, cvxopt.matrix(-(E @ y)[:, None]), lower, zero, ones, one)["x"] for y in Y.astype(float)
         ]
-        return np.concatenate([np.asarray(x).T for x in found])
+        return np.concatenate([np.asarray(x).T for x in solutions])
 
     return run
 

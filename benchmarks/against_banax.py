@@ -4,9 +4,9 @@
 
 Needs banax in the same environment (`pip install banax`); the library itself does not.
 
-The maps (`benchmarks.maps`) with their convolution are ours on both sides, so that this measures the solvers and
-adjoints: Anderson acceleration over five differences and the implicit adjoint, which banax solves by the same method.
-The faster of banax's two ways of solving the small system is taken.
+Both sides use our maps (`benchmarks.maps`) and convolution, so that this compares the solvers and adjoints: Anderson
+acceleration over five differences and the implicit adjoint, which banax solves by the same method. Of banax's two ways
+of solving the small system, the faster one counts.
 """
 
 import os

@@ -5,12 +5,12 @@
 Needs PyTorch and torchdeq in the same environment (`pip install torch torchdeq`); the library itself does not.
 
 Two maps (`benchmarks.maps`). Both sides solve by Anderson acceleration over six iterates, to the same relative
-residual, and by their own kind of adjoint to the same tolerance; the gradient is that of a sum over all parameters of
-the map. For PyTorch the faster of two memory layouts and of two ridges of its Anderson step is taken, and its forward
-solve runs under no_grad. torch.compile is not used; XLA's compilation stands outside the timing.
+residual, and by their own adjoint to the same tolerance; the gradient is that of a sum over all parameters of the map.
+For PyTorch the faster of two memory layouts and of two ridges of its Anderson step counts, and its forward solve runs
+under no_grad. torch.compile is not used; XLA's compilation is not timed.
 
-One thread: where another program takes a core, the threads of PyTorch wait for each other, and the ratios of two
-threads say nothing.
+One thread: if another program occupies a core, the threads of PyTorch wait for each other, and ratios for two threads
+are meaningless.
 """
 
 import argparse
@@ -135,7 +135,7 @@ def torch_ways(
 
 
 def compare(settings: Settings, threads: int) -> list[dict[str, Any]]:
-    """Run everything on one number of threads, which the caller has arranged."""
+    """Run everything on one number of threads, which the caller has set."""
     import torch
 
     from benchmarks.timing import race
@@ -152,7 +152,7 @@ def compare(settings: Settings, threads: int) -> list[dict[str, Any]]:
                         name, theta, start, weights, tolerance, last, ridge
                     )
                     for last in (True, False)
-                    for ridge in (1e-4, 1e-8)  # torchdeq's own, absolute, and one that tight tolerances can bear
+                    for ridge in (1e-4, 1e-8)  # torchdeq's default, absolute, and one that allows tight tolerances
                 }
                 for kind in ours:
                     spent = race({"ours": ours[kind]} | {k: form[kind] for k, form in forms.items()}, settings.rounds)
@@ -176,7 +176,7 @@ def compare(settings: Settings, threads: int) -> list[dict[str, Any]]:
 
 
 def main(settings: Settings, folder: Path) -> Path:
-    """Run each number of threads in a process of its own, whose cores are as many, and write the table."""
+    """Run each number of threads in a separate process with as many cores, and write the table."""
     try:
         import torch  # noqa: F401
         import torchdeq  # noqa: F401
@@ -204,7 +204,7 @@ def main(settings: Settings, folder: Path) -> Path:
 
 
 def child(threads: int, settings: Settings) -> None:
-    """Keep to so many cores, before jax counts them, and print the rows."""
+    """Restrict the process to `cores` cores before jax counts them, and print the rows."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     print(json.dumps(compare(settings, threads)))

@@ -2,9 +2,9 @@
 
     python -m benchmarks.device [--quick] [-o results]
 
-Runs on whatever device JAX finds first; nothing here or in the package assumes a CPU. Figures stand beside what the
-device can do: a product of square matrices (arithmetic, in float32 as asked and at the default precision, which is
-TF32 on newer GPUs) and a copy of a large array (memory).
+Runs on whatever device JAX finds first; nothing here or in the package assumes a CPU. Figures are shown beside the peak
+of the device: a product of square matrices (arithmetic, in float32 as asked and at the default precision, which is TF32
+on newer GPUs) and a copy of a large array (memory).
 """
 
 import json
@@ -20,13 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
-from benchmarks.many_scenes import Settings as Scenes
-from benchmarks.many_scenes import in_turn, made_up
+from benchmarks import small_scenes
 from benchmarks.timing import compiled, race
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.io.atomic import replacing_file
+from experiments.plans import EVERY_STAGE, EVERY_STAGE_AND_RATES
 from experiments.shared import results_table
-from experiments.shared.plans import EVERY_STAGE, EVERY_STAGE_AND_RATES
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def gradients(params: Any, cube: jax.Array) -> dict[str, float]:
         from dequnmix_jax.equilibrium import fixed_point_map, model
 
         theta = fixed_point_map.factor(params, cube, tight)
-        start = fixed_point_map.start_state(params, cube, tight)
+        start = fixed_point_map.initial_state(params, cube, tight)
         state = dq.solvers.unrolled(fixed_point_map.state_map(tight), 60, theta, start)
         return jnp.mean(weight * model.read_state(params, state, cube, tight).abundances)
 
@@ -122,24 +121,24 @@ def throughput(settings: Settings) -> dict[str, float]:
         "unmix_bfloat16_cube": compiled(lambda c: dq.unmix(params, c, config), cube.astype(jnp.bfloat16)),
     }
     spent = race(ways, settings.rounds)
-    found = {f"{name}_pixels_per_s": rows * columns / each.wall for name, each in spent.items()}
-    return found | {"fcls_cube_gb_per_s": cube.nbytes / spent["fcls"].wall / 1e9}
+    rates = {f"{name}_pixels_per_s": rows * columns / each.wall for name, each in spent.items()}
+    return rates | {"fcls_cube_gb_per_s": cube.nbytes / spent["fcls"].wall / 1e9}
 
 
 def many(settings: Settings) -> dict[str, float]:
     """Return how much faster many small scenes are in one program than in a loop."""
-    scenes = Scenes()
+    size = small_scenes.Size()
     keys = jax.random.split(jax.random.key(0), settings.scenes)
-    cubes = jax.vmap(lambda key: made_up(key, scenes))(keys)
+    cubes = jax.vmap(lambda key: small_scenes.draw_cube(key, size))(keys)
     training = replace(EVERY_STAGE, epochs=min(settings.epochs, 20))
 
     def fit(key: jax.Array, cube: jax.Array) -> Any:
-        return dq.fit(key, cube, dq.Model(), training, dq.RECOMMENDED[1], count=scenes.count)
+        return dq.fit(key, cube, dq.Model(), training, dq.RECOMMENDED[1], count=size.count)
 
     alone, together = jax.jit(fit), jax.jit(jax.vmap(fit))
     spent = race(
         {
-            "loop": lambda: in_turn(alone, keys, cubes),
+            "loop": lambda: small_scenes.in_turn(alone, keys, cubes),
             "vmap": lambda: together(keys, cubes),
         },
         1,
@@ -183,7 +182,7 @@ def main(settings: Settings, folder: Path) -> Path:
     """Run all checks and write one JSON file, named after the device."""
     device = jax.devices()[0]
     params, cube, errors = accuracy(settings)
-    found = {
+    figures = {
         "device": f"{device.platform} {device.device_kind}",
         "devices": len(jax.devices()),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -201,8 +200,8 @@ def main(settings: Settings, folder: Path) -> Path:
     target = folder / f"device_{name}.json"
     folder.mkdir(parents=True, exist_ok=True)
     with replacing_file(target, overwrite=True) as temporary:
-        temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(found, indent=2))
+        temporary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(figures, indent=2))
     return target
 
 

@@ -2,10 +2,10 @@
 
     python -m benchmarks.many_scenes [--quick] [-o results]
 
-Scenes of 32 x 32 x 100 with four endmembers, 20 steps of the recommended training each. Ratios of one process, fastest
-of several runs, without compilation, whose seconds stand beside them. On a CPU jax.vmap makes every scene wait for the
-slowest solve of each step and has no more arithmetic units than a loop; on an accelerator, where a scene this small
-leaves most of it idle, it is what fills it.
+Scenes of 32 x 32 x 100 with four endmembers, 20 steps of the recommended training each. Ratios within one
+process, fastest of several runs, without compilation, whose seconds are listed. On a CPU jax.vmap makes every scene
+wait for the slowest solve of each step without using more arithmetic units than a loop; on an accelerator, which a
+small scene leaves mostly idle, it fills the device.
 """
 
 import os
@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 
 import dequnmix_jax as dq
+from benchmarks.small_scenes import Size, draw_cube, in_turn
 from benchmarks.timing import race
-from dequnmix_jax.datasets import synthetic
+from experiments.plans import EVERY_STAGE
 from experiments.shared import results_table
-from experiments.shared.plans import EVERY_STAGE
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,6 @@ class Settings:
 QUICK = Settings(scenes=(1, 2), side=8, bands=12, count=3, epochs=2, width=4, rounds=1)
 
 
-def made_up(key: jax.Array, settings: Settings) -> jax.Array:
-    """Return one noisy cube."""
-    spectra, mix, noise = jax.random.split(key, 3)
-    E = synthetic.spectra(spectra, settings.count, settings.bands)
-    sample = synthetic.linear_scene(mix, (settings.side, settings.side), E, brightness=0.1, contrast=2.0)
-    return synthetic.add_noise(noise, sample.cube, 30.0)
-
-
 def main(settings: Settings, folder: Path) -> Path:
     """Time all ways for all numbers of scenes and write the table."""
     training = replace(EVERY_STAGE, epochs=settings.epochs)
@@ -58,10 +50,10 @@ def main(settings: Settings, folder: Path) -> Path:
         return dq.fit(key, cube, config, training, dq.RECOMMENDED[1], count=settings.count)
 
     alone = jax.jit(fit)
-    rows = []
+    size, rows = Size(settings.side, settings.bands, settings.count), []
     for number in settings.scenes:
         keys = jax.random.split(jax.random.key(1), number)
-        cubes = jax.vmap(lambda key: made_up(key, settings))(jax.random.split(jax.random.key(0), number))
+        cubes = jax.vmap(lambda key: draw_cube(key, size))(jax.random.split(jax.random.key(0), number))
         ways: dict[str, Callable[[], Any]] = {"Python loop": lambda keys=keys, cubes=cubes: in_turn(alone, keys, cubes)}
         compiling = {"Python loop": seconds(lambda keys=keys, cubes=cubes: alone.lower(keys[0], cubes[0]).compile())}
         for name, together in (
@@ -74,7 +66,7 @@ def main(settings: Settings, folder: Path) -> Path:
             compiling[name] = time.perf_counter() - start
             ways[name] = lambda program=program, keys=keys, cubes=cubes: program(keys, cubes)
         spent = race(ways, settings.rounds)
-        told = ways["jit(vmap(fit))"]()[1].steps  # (scenes, epochs)
+        steps = ways["jit(vmap(fit))"]()[1].steps  # (scenes, epochs)
         for name, each in spent.items():
             rows.append({
                 "scenes": number,
@@ -83,19 +75,14 @@ def main(settings: Settings, folder: Path) -> Path:
                 "as fast as the loop, times": spent["Python loop"].wall / each.wall,
                 "in CPU time": spent["Python loop"].cpu / each.cpu,
                 "seconds to compile": compiling[name],
-                "solver steps, mean of scenes": float(jnp.mean(jnp.sum(told, axis=1))),
-                "solver steps, slowest at each": float(jnp.sum(jnp.max(told, axis=0))),
+                "solver steps, mean of scenes": float(jnp.mean(jnp.sum(steps, axis=1))),
+                "solver steps, slowest at each": float(jnp.sum(jnp.max(steps, axis=0))),
             })  # fmt: skip
             print(results_table.line(rows[-1]), flush=True)
     note = f"Load of the machine in the minute before: {os.getloadavg()[0]:.2f}. {settings}"
     return results_table.write(
         folder, "many_scenes", rows, "python -m benchmarks.many_scenes", note, "Fastest, in turn."
     )
-
-
-def in_turn(run: Callable[..., Any], keys: jax.Array, cubes: jax.Array) -> list[Any]:
-    """Run scene after scene, each waited for, as a script that looks at its results does."""
-    return [jax.block_until_ready(run(*each)) for each in zip(keys, cubes, strict=True)]
 
 
 def seconds(run: Callable[[], Any]) -> float:

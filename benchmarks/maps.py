@@ -1,9 +1,9 @@
-"""The two maps on which the rivals are measured, and our way of solving them.
+"""The two maps of the comparisons, and our way of solving them.
 
 "network": z = W2 tanh(W1 z + x), norms of W1 and W2 below one. "energy": ours in the Euclidean metric on the cone,
 A = max(A - eta (A H - b + W^T s d tanh((W A - v) / d)), 0), with a data term as stiff as that of a real scene.
 
-jax starts inside the functions: a process that keeps to some cores has to say so before.
+jax is imported inside the functions, because a process must restrict its cores before.
 """
 
 from collections.abc import Callable
@@ -23,6 +23,7 @@ def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]
     import dequnmix_jax as dq
     from dequnmix_jax.datasets import synthetic
     from dequnmix_jax.equilibrium import curvature, fixed_point_map
+    from dequnmix_jax.equilibrium.energy import EnergyWeights
     from dequnmix_jax.ops import convolution
 
     keys = iter(jax.random.split(jax.random.key(0), 10))
@@ -50,18 +51,20 @@ def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]
     last = params["network"]["net"]["last"]
     last["kernel"] = 0.1 * jax.random.normal(next(keys), last["kernel"].shape)
     full = fixed_point_map.factor(params, cube, config)
-    flat = {"H": full["H"], "b": full["b"], "v": full["drive"], "eta": full["eta"]} | {
-        ours: full["energy"][name] for name, ours in (("filters", "W"), ("gain", "s"), ("scale", "d"))
-    }
+    weights = full.energy.weights
+    flat = {
+        "H": full.data.H, "b": full.data.b, "v": full.energy.drive, "eta": full.eta,
+        "W": weights.filters, "s": weights.gain, "d": weights.scale,
+    }  # fmt: skip
     literal = fixed_point_map.state_map(config)
 
     def energy_map(theta: dict[str, Any], A: jax.Array) -> jax.Array:
-        whole = {"H": theta["H"], "b": theta["b"], "drive": theta["v"], "eta": theta["eta"]}
-        energy = {"filters": theta["W"], "gain": theta["s"], "scale": theta["d"]}
         # Every window counts here, so that it makes no difference which filters see one pixel only.
-        whole["energy"] = energy | {"pointwise": jnp.zeros(width)}
         ones = jnp.ones((side, side, 1))
-        return literal(whole | {"mask": ones, "windows": ones}, A)
+        weights = EnergyWeights(theta["W"], jnp.zeros(width), theta["s"], theta["d"])
+        energy = fixed_point_map.EnergyTerm(weights, theta["v"], ones)
+        data = fixed_point_map.DataTerm(theta["H"], theta["b"])
+        return literal(full._replace(mask=ones, eta=theta["eta"], data=data, energy=energy), A)
 
     return {
         "network": (contraction, theta, jnp.zeros((side, side, width))),

@@ -2,10 +2,10 @@
 
     python -m benchmarks.scaling [--quick] [-o results] [--folder /tmp]
 
-Scenes of 500 columns and 285 bands on disk (`experiments.robustness.large_scene`), float32 BIP, and a model trained on
+Scenes of 500 columns and 285 bands on disk (`experiments.shared.large_scenes`), float32 BIP, and a model trained on
 a crop. Each process may use one core. The rate is that between two scenes, (pixels of the larger - of the smaller) /
-(seconds of the larger - of the smaller): starting, meeting and compiling cancel, and are told apart as the seconds of
-no pixels. The seconds in which process 0 looks through the scene alone, before the others begin, are in it.
+(seconds of the larger - of the smaller): startup, meeting and compilation cancel, and are listed as the seconds of no
+pixels. The seconds in which process 0 scans the scene alone, before the others start, are included.
 """
 
 import argparse
@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.robustness import large_scene
-from experiments.shared import results_table
+from experiments.shared import large_scenes, results_table
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def job(folder: Path, scene: Path, model: Path, size: int, settings: Settings) -
         )
     failed = [process.wait() for process in running]
     if any(failed):
-        raise SystemExit("A process failed; its message stands above.")
+        raise SystemExit("A process failed; see its message above.")
     seconds = time.perf_counter() - began
     written = sum(file.stat().st_size for file in out.iterdir())
     shutil.rmtree(out)
@@ -85,23 +84,23 @@ def main(settings: Settings, folder: Path, where: Path | None = None) -> Path:
     with tempfile.TemporaryDirectory(prefix="scaling_", dir=where) as name:
         place = Path(name)
         scene, model = place / "scene.img", place / "model.npz"
-        made = large_scene.Settings(rows=settings.rows[1], columns=settings.columns, bands=settings.bands,
-                                    block=min(settings.rows[1], 2000))  # fmt: skip
-        large_scene.generate(scene, made)
-        crop = large_scene.piece(scene, settings.crop, made, settings.crop)
-        fitted = large_scene.run(
+        size = large_scenes.Size(settings.rows[1], settings.columns, settings.bands, min(settings.rows[1], 2000))
+        large_scenes.generate(scene, size)
+        crop = large_scenes.piece(scene, settings.crop, size, settings.crop)
+        fitted = large_scenes.run(
             "fit", crop, "--endmembers", 4, "--epochs", settings.epochs, "--start", "vca", "-o", model
         )
-        small = large_scene.piece(scene, settings.rows[0], made)
+        small = large_scenes.piece(scene, settings.rows[0], size)
         rows: list[dict[str, Any]] = []
-        for size in settings.processes:
+        for processes in settings.processes:
             both = [
-                min(job(place, file, model, size, settings) for _ in range(settings.rounds)) for file in (small, scene)
+                min(job(place, file, model, processes, settings) for _ in range(settings.rounds))
+                for file in (small, scene)
             ]
             pixels = (settings.rows[1] - settings.rows[0]) * settings.columns
             spent = both[1][0] - both[0][0]
             rows.append({
-                "processes": size,
+                "processes": processes,
                 "seconds, smaller scene": both[0][0],
                 "seconds, larger scene": both[1][0],
                 "pixels / s": pixels / spent,
@@ -123,8 +122,8 @@ def main(settings: Settings, folder: Path, where: Path | None = None) -> Path:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a small run that only shows that all works")
+    parser.add_argument("--quick", action="store_true", help="a small run to check that everything works")
     parser.add_argument("-o", "--output", type=Path, default=Path("results"))
-    parser.add_argument("--folder", type=Path, help="where there is room for 3 GB, for a while")
+    parser.add_argument("--folder", type=Path, help="folder with 3 GB of free space")
     asked = parser.parse_args()
     print(main(QUICK if asked.quick else Settings(), asked.output, asked.folder))

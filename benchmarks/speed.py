@@ -1,9 +1,10 @@
-"""Where the time goes: bands, a training step in parts, 300 epochs with compilation, against the unrolled network.
+"""Profile: bands, the parts of a training step, 300 epochs with compilation, and the unrolled network.
 
     python -m benchmarks.speed [--quick] [-o results]
 
 Scene: Samson (95 x 95 x 156, from the folder DEQUNMIX_DATA) with three endmembers, or a synthetic scene of that size.
-Every figure is the fastest of several runs, taken in turn; compare CPU times and ratios, for other programs may run.
+Every figure is the fastest of several runs, taken in turn; compare CPU times and ratios, because other programs may
+run.
 """
 
 import os
@@ -25,8 +26,8 @@ from dequnmix_jax.ops import convolution
 from dequnmix_jax.solvers import implicit
 from dequnmix_jax.training import fitting
 from dequnmix_jax.training.objective import spread
+from experiments.plans import EVERY_STAGE_AND_RATES
 from experiments.shared import results_table
-from experiments.shared.plans import EVERY_STAGE_AND_RATES
 
 COUNT = 3  # endmembers
 
@@ -46,7 +47,7 @@ class Settings:
     rounds: int = 20
     matmul: int = 2048
     attention: bool = True
-    real: bool = True  # Samson, where it can be found
+    real: bool = True  # Samson, if it is available
 
 
 QUICK = Settings(
@@ -80,7 +81,7 @@ def scene(settings: Settings) -> tuple[jax.Array, str]:
 
 
 def independence_of_bands(settings: Settings, config: dq.Model) -> list[dict[str, Any]]:
-    """Time one step of the solve at several numbers of bands; what comes before it, once a solve, is left out."""
+    """Time one step of the solve at several numbers of bands; the preparation, once per solve, is not counted."""
     endless = replace(config.forward, tolerance=0.0, max_steps=30)
     ways, steps, names = {}, {}, {}
     for bands in (settings.bands, *settings.other_bands):
@@ -88,7 +89,7 @@ def independence_of_bands(settings: Settings, config: dq.Model) -> list[dict[str
         E = synthetic.spectra(jax.random.key(0), COUNT, bands)
         params = alive(dq.init(jax.random.key(2), cube, config, endmembers=E))
         theta = fixed_point_map.factor(params, cube, config)
-        start = fixed_point_map.start_state(params, cube, config)
+        start = fixed_point_map.initial_state(params, cube, config)
         f = fixed_point_map.state_map(config)
         name = f"{bands} bands"
         ways[name] = compiled(lambda theta, start, f=f: implicit.solve(f, endless, theta, start), theta, start)
@@ -101,7 +102,7 @@ def independence_of_bands(settings: Settings, config: dq.Model) -> list[dict[str
 
 
 def alive(params: Any) -> Any:
-    """Give the energy of an untrained model a gain, without which the solve is over after two steps."""
+    """Give the energy of an untrained model a gain; without it the solve ends after two steps."""
     energy = params["network"]["energy"]
     return params | {"network": params["network"] | {"energy": energy | {"gain": jnp.full_like(energy["gain"], 0.5)}}}
 
@@ -130,11 +131,14 @@ def profile(
     z, trace = jax.jit(lambda t, z: implicit.solve(f, config.forward, t, z))(theta, state.equilibrium)
     w = jax.random.normal(jax.random.key(0), z.shape)
     u, back = jax.jit(lambda t, z, w: implicit.adjoint_trace(f, config.backward, t, z, w))(theta, z, w)
-    learned = {name: part for name, part in theta.items() if name != "faces"}
 
-    def factor(cube: jax.Array, params: Any) -> dict[str, Any]:
-        full = fixed_point_map.factor(params, cube, config, None, (~held).astype(cube.dtype))
-        return {name: part for name, part in full.items() if name in learned}
+    def without_faces(factors: fixed_point_map.Factors) -> fixed_point_map.Factors:
+        return factors._replace(metric=factors.metric and factors.metric._replace(faces=None))
+
+    learned = without_faces(theta)
+
+    def factor(cube: jax.Array, params: Any) -> fixed_point_map.Factors:
+        return without_faces(fixed_point_map.factor(params, cube, config, None, (~held).astype(cube.dtype)))
 
     def map_gradient(theta: Any, z: jax.Array, u: jax.Array) -> Any:
         return jax.vjp(lambda t: f(t, z), theta)[1](u)
@@ -205,7 +209,7 @@ def ten_times(f: Any, x: jax.Array, w: jax.Array, g: jax.Array) -> jax.Array:
 
 
 def epochs(settings: Settings, config: dq.Model, cube: jax.Array) -> list[dict[str, Any]]:
-    """Train as a user would, from nothing: compilation, VCA and all steps."""
+    """Train as a user would, including compilation and VCA."""
     rows = []
     for name in settings.trainings:
         plan, rates = TRAININGS[name]
@@ -239,7 +243,7 @@ def against_unrolled(
     ways = {"equilibrium": equilibrium(config.forward, config.backward)}
     ways |= {f"unrolled, K = {k}": partial(implicit.unrolled, f, k) for k in settings.unrolled}
     # From a cold start, where an unrolled network always stands.
-    start = fixed_point_map.start_state(state.params, cube, config)
+    start = fixed_point_map.initial_state(state.params, cube, config)
     ready = {name: compiled(partial(gradient, way), state.params, cube, start) for name, way in ways.items()}
     tight = equilibrium(replace(config.forward, tolerance=1e-6), replace(config.backward, tolerance=1e-6))
     exact = compiled(partial(gradient, tight), state.params, cube, start)()[1]
@@ -264,7 +268,7 @@ def distance(a: Any, b: Any) -> float:
 
 
 def shown(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Print rows as soon as they are there, and return them."""
+    """Print rows, and return them."""
     for entry in rows:
         print(results_table.line(entry), flush=True)
     return rows

@@ -1,4 +1,4 @@
-"""Time several ways of doing one thing in turn, so that whatever else the machine does falls on all of them."""
+"""Time several ways of doing one thing in turn, so that other load affects all of them equally."""
 
 import time
 from collections.abc import Callable
@@ -28,20 +28,20 @@ def race(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Timing]:
 
 
 def once(run: Callable[[], Any]) -> Timing:
-    """Time one run, until its arrays are there."""
+    """Time one run until its arrays are ready."""
     wall, cpu = time.perf_counter(), time.process_time()
     jax.block_until_ready(run())
     return Timing(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def compiled(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    """Compile a function for its arguments, and return it with them filled in."""
+    """Compile a function for its arguments, and return it with the arguments bound."""
     program = jax.jit(function).lower(*arguments).compile()
     return lambda: program(*arguments)
 
 
 def matmul_peak(size: int, rounds: int) -> Timing:
-    """Return the time of 1 GFLOP in a square float32 product: what this machine's best code reaches."""
+    """Return the time of 1 GFLOP in a square float32 product: the peak of this machine."""
     A = jax.random.normal(jax.random.key(0), (size, size))
     spent = race({"matmul": compiled(jnp.matmul, A, A)}, rounds)["matmul"]
     gflop = 2 * size**3 / 1e9

@@ -1,10 +1,12 @@
 """One module per table or figure: `python -m experiments.WING.NAME [--quick]`.
 
-* `comparison`: methods side by side on one scene; ablations; pictures.
-* `equilibrium`: what the fixed point costs, converges to and certifies.
+* `comparison`: methods side by side on the same scenes; ablations; pictures.
+* `equilibrium`: cost, convergence, gradients and certificates of the fixed point.
 * `defaults`: how the defaults were chosen, on generated scenes.
-* `robustness`: damaged files, ended processes, mutants, large scenes.
-* `shared`: scenes, methods and tables that the others use; `baselines`: published methods.
+* `robustness`: damaged files, killed processes, mutants, large scenes.
+* `shared`: scenes, methods and tables that the others use; `baselines`: published methods; `plans`: training plans.
+
+These four wings import `shared`, `shared` imports `baselines`, and no experiment imports another.
 """
 
 import os

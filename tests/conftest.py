@@ -1,4 +1,4 @@
-"""What every test runs under: strict types, no silent broadcasting, eight devices."""
+"""Settings of all tests: strict types, no silent broadcasting, eight devices."""
 
 import os
 
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Distribute files as `loadfile` does, but run a test that has ended its process no second time.
+    """Distribute files as `loadfile` does, but do not repeat a test that has ended its process.
 
     A limit of time ends the process. xdist's own scheduler hands the rest of the file to another process, the test that
     hangs first of all: with two processes it would hang nine times. And where one test is left for a new process, it
@@ -74,7 +74,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(scope="module", autouse=True)
 def few_programs() -> Iterator[None]:
-    """Forget the programs that earlier files of tests have compiled when they are many."""
+    """Clear the compiled programs of earlier test files if there are many."""
     yield
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > _MOST_MAPS:

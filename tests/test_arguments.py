@@ -1,4 +1,4 @@
-"""What is not the argument a function asks for is named in a sentence that says what to write instead."""
+"""Arguments of the wrong kind are named in a message that says what to write instead."""
 
 import dataclasses
 import re
@@ -15,7 +15,7 @@ from dequnmix_jax import checks
 from dequnmix_jax.cli import main
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.scenes.scene import check_scene, mask_invalid
-from dequnmix_jax.scenes.source import held
+from dequnmix_jax.scenes.source import source_of
 from dequnmix_jax.tiles import patches, survey
 
 rng = np.random.default_rng(0)
@@ -31,14 +31,14 @@ FOUND = dq.Estimate(jnp.asarray(A), jnp.asarray(E), jnp.ones((8, 8)), jnp.asarra
 
 OF_A_CUBE = {
     "fit": lambda cube: dq.fit(KEY, cube, MODEL, TRAINING, count=3),
-    "resumable_fit": lambda cube: dq.training.resumable_fit(None, KEY, cube, MODEL, TRAINING, count=3),
+    "resumable_fit": lambda cube: dq.training.resumable_fit(KEY, cube, MODEL, TRAINING, count=3),
     "unmix": lambda cube: dq.unmix(PARAMS, cube, MODEL),
     "equilibrium_map": lambda cube: dq.equilibrium_map(PARAMS, A, cube, MODEL),
     "certificate": lambda cube: dq.equilibrium.certificate(PARAMS, cube, MODEL),
     "last_change": lambda cube: dq.equilibrium.last_change(PARAMS, A, cube, MODEL),
     "loss": lambda cube: dq.training.loss(PARAMS, cube, MODEL),
     "init": lambda cube: dq.init(KEY, cube, MODEL, endmembers=E),
-    "start": lambda cube: dq.endmembers.start(KEY, cube, 3),
+    "select_endmembers": lambda cube: dq.endmembers.select_endmembers(KEY, cube, 3),
     "vca": lambda cube: dq.endmembers.vca(KEY, cube, 3),
     "sivm": lambda cube: dq.endmembers.sivm(cube, 3),
     "atgp": lambda cube: dq.endmembers.atgp(cube, 3),
@@ -121,7 +121,7 @@ def test_choices_of_another_kind_are_named(tmp_path):
     for text in (
         said(dq.fit, KEY, Y, MODEL, whole, count=3),
         said(dq.fit, KEY, Y, whole, count=3),
-        said(dq.training.resumable_fit, None, KEY, Y, MODEL, whole, count=3),
+        said(dq.training.resumable_fit, KEY, Y, MODEL, whole, count=3),
         said(dq.tiles.fit_patches, KEY, SCENE, MODEL, whole, patches=1, size=8, count=3),
         said(dq.init, KEY, Y, whole, endmembers=E),
         said(dq.unmix, PARAMS, Y, whole),
@@ -135,6 +135,8 @@ def test_choices_of_another_kind_are_named(tmp_path):
         assert "is a tuple of Training and Rates" in text and advice in text
     assert "training is a Rates; expected a Training" in said(dq.fit, KEY, Y, MODEL, *whole[::-1], count=3)
     assert "rates is a dict; expected a Rates" in said(dq.fit, KEY, Y, MODEL, TRAINING, {}, count=3)
+    kept = said(dq.training.resumable_fit, KEY, Y, MODEL, TRAINING, count=3, keep="m.npz")
+    assert "keep is a str; expected a Keep. Write Keep(path)." in kept
     assert said(dq.unmix, PARAMS, Y, dq.Model).endswith("Write Model().")
     assert "solver is a Solver; expected an Admm" in said(dq.abundances.sunsal, Y, E, 1e-3, solver=dq.Solver())
     for factor in (dq.endmembers.mvc_nmf, dq.endmembers.l_half_nmf, dq.endmembers.sgs_nmf):
@@ -148,9 +150,9 @@ def test_choices_of_another_kind_are_named(tmp_path):
     assert "solver is a Model; expected a Solver" in said(dq.solvers.solve, lambda t, z: z, MODEL, 0.0, zero)
     backward = dq.Adjoint()
     assert "forward is an Adjoint" in said(dq.fixed_point, lambda t, z: z, backward, backward, 0.0, zero)
-    assert "weights is a tuple" in said(dq.endmembers.start, KEY, Y, 3, weights=whole)
-    assert "Pass what `start` returns" in said(dq.training.model_for, FOUND)
-    assert "Pass what `start` returns" in said(dq.training.rates_for, FOUND)
+    assert "weights is a tuple" in said(dq.endmembers.select_endmembers, KEY, Y, 3, weights=whole)
+    assert "Pass what `select_endmembers` returns" in said(dq.training.model_for, FOUND)
+    assert "Pass what `select_endmembers` returns" in said(dq.training.rates_for, FOUND)
     assert "Make it by smoother" in said(dq.abundances.smooth, A, FOUND)
     for count in (3.0, None, "3"):
         assert "count is" in said(dq.endmembers.sivm, Y, count) and "an integer" in said(dq.endmembers.sivm, Y, count)
@@ -160,10 +162,10 @@ OF_A_KEY = {
     "vca": lambda key: dq.endmembers.vca(key, Y, 3),
     "init": lambda key: dq.init(key, Y, MODEL, endmembers=E),
     "fit": lambda key: dq.fit(key, Y, MODEL, TRAINING, count=3),
-    "resumable_fit": lambda key: dq.training.resumable_fit(None, key, Y, MODEL, TRAINING, count=3),
+    "resumable_fit": lambda key: dq.training.resumable_fit(key, Y, MODEL, TRAINING, count=3),
     "fit_patches": lambda key: dq.tiles.fit_patches(key, SCENE, MODEL, TRAINING, patches=1, size=8, count=3),
     "draw": lambda key: patches.draw(key, SCENE, 1, 8, MODEL),
-    "start": lambda key: dq.endmembers.start(key, Y, 3),
+    "select_endmembers": lambda key: dq.endmembers.select_endmembers(key, Y, 3),
     "minimum_volume": lambda key: dq.endmembers.minimum_volume(key, Y, 3),
     "mvc_nmf": lambda key: dq.endmembers.mvc_nmf(key, Y, count=3),
     "l_half_nmf": lambda key: dq.endmembers.l_half_nmf(key, Y, count=3),
@@ -252,7 +254,7 @@ def test_a_scene_with_a_dead_band_says_how_to_leave_it_out(tmp_path, known, caps
     more = {"wavelengths": np.linspace(400.04, 2400.0, 12), "good_bands": np.arange(12) != 7} if known else {}
     scene = dq.Scene(cube, **more)
     texts = [
-        said(survey.look, survey.view(held(scene))),
+        said(survey.scan, survey.view(source_of(scene))),
         said(check_scene, scene),
         said(mask_invalid, scene),
     ]

@@ -1,4 +1,4 @@
-"""Choices are values: what does not belong together cannot be written, and files keep their words."""
+"""Choices are values: invalid combinations cannot be written, and files keep their words."""
 
 import argparse
 import json
@@ -16,7 +16,6 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli import main, parser
 from dequnmix_jax.cli.config_file import read_configuration
 from dequnmix_jax.equilibrium import config as equilibrium_config
-from dequnmix_jax.results import summary
 from dequnmix_jax.solvers import config as solvers_config
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training import words as training_words
@@ -125,7 +124,7 @@ def test_words_give_the_model_back(config):
     assert training_words.model_of(json.loads(json.dumps(words))) == config
     assert training_words.from_older(words) == words
     assert checkpoint.model_from({"model": words}, Path("m.npz")) == config
-    assert summary.as_json({"model": config, "solver": config.forward})["model"] == words
+    assert training_words.plain({"model": config, "solver": config.forward})["model"] == words
 
 
 def older(**words):
@@ -180,6 +179,9 @@ def test_an_older_checkpoint_is_the_model_that_it_was():
     ]  # fmt: skip
     for config, words in cases:
         assert checkpoint.model_from({"model": words}, Path("m.npz")) == config
+    words = training_words.words_of(config)  # of the time between: the numbers of the choices alone, but `start`
+    words["start"] = words.pop("init")
+    assert checkpoint.model_from({"model": words}, Path("m.npz")) == config
 
 
 @pytest.mark.parametrize("metadata", [{}, {"model": 3}, {"model": {"gradient": []}}, {"model": older(forward=3)},
@@ -215,14 +217,14 @@ def test_an_option_replaces_a_choice_of_the_file_with_its_numbers(tmp_path):
     path.write_text(
         '[model]\nconstraint = "soft"\nslack = 0.9\nwidth = 8\n[model.backward]\nmethod = "neumann"\nmax_steps = 9'
     )
-    found, _, _ = read_configuration(path)
+    found = read_configuration(path).model
     expected = dq.Model(
         gradient=dq.equilibrium.Energy(width=8),
         constraint=dq.equilibrium.Soft(0.9),
         backward=dq.Adjoint(dq.solvers.Neumann(9)),
     )
     assert found == expected
-    found, _, _ = read_configuration(path, {"constraint": "simplex", "gradient": "residual"})
+    found = read_configuration(path, {"constraint": "simplex", "gradient": "residual"}).model
     assert found == replace(expected, constraint=dq.equilibrium.Simplex(), gradient=dq.equilibrium.Residual(width=8))
     path.write_text("[model]\nslack = 0.9")  # a number for the choice that the option makes
     assert read_configuration(path, {"constraint": "soft"})[0] == dq.Model(constraint=dq.equilibrium.Soft(0.9))
@@ -231,12 +233,12 @@ def test_an_option_replaces_a_choice_of_the_file_with_its_numbers(tmp_path):
 
 
 def test_the_usual_weights_of_the_sum_agree():
-    """The classical solver does not know the model; a start found by the one is handed to the other."""
+    """The classical solver does not know the model; the endmembers of one are passed to the other."""
     assert dq.equilibrium.Soft().slack == least_squares.SLACK
 
 
 def test_model_for_keeps_the_weight_that_was_asked_for():
-    found = dq.endmembers.Start(*[0] * len(dq.endmembers.Start._fields))._replace(scaled=False, soft=True)
+    found = dq.endmembers.Selection(*[0] * len(dq.endmembers.Selection._fields)).with_constraint("soft")
     assert dq.training.model_for(found).constraint == dq.equilibrium.Soft()
     assert dq.training.model_for(
         found, dq.Model(constraint=dq.equilibrium.Soft(0.9))
@@ -260,13 +262,13 @@ def commands():
 @pytest.mark.parametrize("command", commands())
 def test_help_states_every_default(command):
     for action in commands()[command]._actions:
-        if not action.option_strings or action.required or isinstance(action, argparse._StoreTrueAction):
+        if not action.option_strings or isinstance(action, argparse._HelpAction):
             continue
-        if not isinstance(action, argparse._HelpAction):
-            assert re.search(r"\(.+\)", action.help), action.option_strings
-            if action.default is not None:
-                shown = f"{action.default:g}" if isinstance(action.default, float) else action.default
-                assert f"({shown}" in action.help, action.option_strings
+        said = re.search(r"\((required|default: .+)\)$", action.help)
+        assert said and action.required == (said.group(1) == "required"), action.option_strings
+        if action.default not in (None, False):
+            default = f"{action.default:g}" if isinstance(action.default, float) else action.default
+            assert said.group(1) == f"default: {default}", action.option_strings
 
 
 def test_help_states_the_defaults_of_the_file_of_choices():
@@ -282,4 +284,4 @@ def test_help_states_the_defaults_of_the_file_of_choices():
         'method = "phantom", max',
     ):
         assert words in text
-    assert f"({parser.DEMO_EPOCHS})" in next(a.help for a in commands()["demo"]._actions if a.dest == "epochs")
+    assert f"(default: {parser.DEMO_EPOCHS})" in next(a.help for a in commands()["demo"]._actions if a.dest == "epochs")

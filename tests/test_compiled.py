@@ -1,4 +1,4 @@
-"""Compiled is eager: what XLA computes anew for each use, rounded differently, does not change an answer.
+"""Compiled equals eager: values that XLA recomputes with different rounding do not change a result.
 
 Under the optimiser that a user has, so in a process of its own: the tests otherwise run without, and then nothing is
 rounded differently.
@@ -26,7 +26,7 @@ def run(groups, counts, limit=300):
 
 
 def test_projection_and_purest_pixels():
-    """Where copies were once compared: two and three endmembers."""
+    """Cases in which copies of a value were once compared: two and three endmembers."""
     run("mixing,purest", "2,3")
 
 
@@ -34,12 +34,12 @@ def test_projection_and_purest_pixels():
 @pytest.mark.parametrize("groups", ["mixing", "exact", "purest", "search", "unmix"])
 @pytest.mark.parametrize("counts", ["1,2,3,4", "5,6,7,8"])
 def test_everything(groups, counts):
-    """Every public function of a device whose answer rests on comparisons, by value or by what makes it right."""
+    """Every public function whose result depends on comparisons, by value or by its defining property."""
     run(groups, counts, 1500)
 
 
 def test_comparators_sort():
-    """By the principle of zeros and ones (Knuth): what sorts these sorts everything."""
+    """By the zero-one principle (Knuth): a network that sorts these sorts everything."""
     from dequnmix_jax.mixing import _comparators
 
     rng = np.random.default_rng(0)

@@ -26,7 +26,7 @@ def scene():
 
 
 def model(scene):
-    """Return a model whose network does something."""
+    """Return a model whose network has an effect."""
     key = jax.random.key(1)
     params = dq.init(key, scene.cube, CONFIG, endmembers=scene.endmembers)
     last = params["network"]["net"]["last"]
@@ -36,7 +36,7 @@ def model(scene):
 
 
 def measured(cube, shift, gain):
-    """Return what a sensor sees whose bands are shifted (in bands) and whose gain is off."""
+    """Return the cube of a sensor with shifted bands (in bands) and a wrong gain."""
     positions = jnp.arange(BANDS, dtype=cube.dtype)
     moved = jax.vmap(lambda y: jnp.interp(positions + shift, positions, y))(cube.reshape(-1, BANDS))
     return gain * moved.reshape(cube.shape)

@@ -1,4 +1,4 @@
-"""What was begun ends, under the flags that a user has: on XLA's own threads batches of LAPACK calls meet."""
+"""Every job ends under default XLA flags, where batches of LAPACK calls could deadlock."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ def run(count, constraint, jobs, limit):
 
 
 def test_training_with_eight_endmembers():
-    """Above seven the map uses the exact solver, whose derivative once stood still."""
+    """Above seven endmembers the map uses the exact solver, whose derivative once did not end."""
     run(8, "simplex", ["fit"], 240)
 
 

@@ -1,4 +1,4 @@
-"""Names from files are shown and do nothing: neither on the terminal, nor on the page, nor in a spreadsheet."""
+"""Control characters in names from files have no effect in the terminal, on the page, or in a spreadsheet."""
 
 import base64
 import csv

@@ -1,4 +1,4 @@
-"""The house: wings import downward only, no circle inside a wing, and each foreign package has one adapter."""
+"""Import rules: wings import downward only, no circle inside a wing, one adapter for each foreign package."""
 
 import ast
 from pathlib import Path

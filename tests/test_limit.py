@@ -1,4 +1,4 @@
-"""A limit of time on every test: it ends a compiled call that never returns, and that test alone."""
+"""The time limit of a test ends a compiled call that never returns, and only that test."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Laws of the measures."""
+"""Properties of the error measures."""
 
 import jax
 import jax.numpy as jnp

@@ -14,7 +14,7 @@ def numbers(seed, *shape):
 
 
 def simplex_by_bisection(v):
-    """Solve sum max(v - tau, 0) = 1 for tau: an oracle that shares nothing with the closed form."""
+    """Solve sum max(v - tau, 0) = 1 for tau: an oracle independent of the closed form."""
     low, high = v.min(-1, keepdims=True) - 1.0, v.max(-1, keepdims=True)
     for _ in range(200):
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom as a reader runs them, without Jupyter, and end with a picture."""
+"""The notebooks run from top to bottom without Jupyter and end with a picture."""
 
 import ast
 import io
@@ -23,10 +23,10 @@ NAMES = (
 )  # fmt: skip
 
 SHORTER = {"epochs": 6, "steps": 40}
-"""Settings that the tests replace, in the second code cell of each notebook; everything else runs as it stands."""
+"""Settings that the tests replace, in the second code cell of each notebook; everything else runs unchanged."""
 
 MODULES = {"dequnmix_jax.datasets": {"registry", "synthetic"}, "dequnmix_jax.report": {"plots"}}
-"""Modules that a notebook may import beside `dq`."""
+"""Modules that a notebook may import besides `dq`."""
 
 
 def cells(name):
@@ -63,7 +63,11 @@ def check_inside_the_equilibrium(space):
 
 def check_your_own_scene(space):
     maps, mask = space["maps"], space["scene"].mask
-    assert maps.crs["map info"] == space["scene"].crs["map info"] and (maps.valid == mask).all() and not mask.all()
+    assert (
+        maps.envi_fields["map info"] == space["scene"].envi_fields["map info"]
+        and (maps.valid == mask).all()
+        and not mask.all()
+    )
     assert space["done"].tiles > 1
     np.testing.assert_allclose(maps.cube[mask], space["whole"].abundances[mask], atol=1e-2)  # what the halo leaves
 

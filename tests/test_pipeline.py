@@ -71,9 +71,9 @@ def test_progress_is_told(found, told):
     ("words", "options", "sentence"),
     [
         ((np.ones((4, 4, 9)), 3, 0), {}, "jax.random.key(0)"),
-        ((np.ones((4, 4, 9)), 1, KEY), {}, "count is 1; expected how many endmembers"),
+        ((np.ones((4, 4, 9)), 1, KEY), {}, "count is 1; expected the number of endmembers"),
         ((np.ones((4, 9)), 3, KEY), {}, "rows, columns, bands"),
-        ((jnp.ones((4, 4, 9)), 3, KEY), {"nodata": 0}, "options of reading a file"),
+        ((jnp.ones((4, 4, 9)), 3, KEY), {"nodata": 0}, "nodata: options for a file"),
         ((np.ones((4, 4, 9)), 3, KEY), {"training": dq.RECOMMENDED}, "training"),
         (("no such file.hdr", 3, KEY), {}, "no such file.hdr"),
     ],

@@ -1,8 +1,8 @@
-"""The competitors, one file each, written anew from their papers; experiments only, not part of the package.
+"""The competitors, one file each, reimplemented from their papers for the experiments; not part of the package.
 
-Each file makes values `Method(name, estimate)`. All get the same cube and the same start (endmembers, from VCA), and no
-reference: none takes part in training, stopping or constants. Where a paper leaves something open, or its constants
-cannot be taken over, the docstring of the file says what was put in their place.
+Each file defines values `Method(name, estimate)`. All get the same cube and the same initial endmembers (from VCA). No
+reference is used in training, stopping or constants. If a paper leaves something open, or its constants cannot be used,
+the docstring of the file says what replaces them ("Guessed").
 """
 
 from collections.abc import Callable
@@ -10,22 +10,26 @@ from typing import NamedTuple
 
 import jax
 
+from dequnmix_jax.endmembers import selection
 
-class Found(NamedTuple):
-    """What a method finds: abundances (H, W, R), >= 0 and summing to one, and endmembers (R, B).
 
-    `scaled` () bool: what `Method.scaled` says, where the method finds that out from the scene; `bright` () bool:
-    whether a pixel has a brightness of its own, where that is not the same (soft mixing, on spectra as they are).
+class MethodResult(NamedTuple):
+    """What a method finds.
+
+    Attributes:
+        abundances: (H, W, R), >= 0 and summing to one.
+        endmembers: (R, B), units of the cube.
+        constraint_index: () int32, index into `selection.CONSTRAINTS`, if the method finds it from the scene; None:
+            `Method.constraint`.
     """
 
     abundances: jax.Array
     endmembers: jax.Array
-    scaled: jax.Array | None = None
-    bright: jax.Array | None = None
+    constraint_index: jax.Array | None = None
 
 
-Estimate = Callable[[jax.Array, jax.Array, jax.Array], Found]
-"""(key, cube (H, W, B), start (R, B) in the units of the cube) -> Found."""
+Estimate = Callable[[jax.Array, jax.Array, jax.Array], MethodResult]
+"""(key, cube (H, W, B), start (R, B) in the units of the cube) -> MethodResult."""
 
 
 class Method(NamedTuple):
@@ -34,13 +38,20 @@ class Method(NamedTuple):
     Attributes:
         name: as in the tables.
         estimate: safe under jit and vmap where `pure`.
-        scaled: whether abundances are those of spectra of maximum one (each pixel has a brightness), or linear.
-        pure: whether all of it is JAX under one jit; one that calls another package, or looks at values, is not.
-        draws: whether one that is not pure depends on the key, and so is run for each of several equal starts.
+        constraint: "simplex"; "cone": abundances refer to spectra of maximum one, and each pixel has a brightness; or
+            "soft": each pixel has a brightness, and spectra count as they are.
+        pure: whether it runs in JAX under one jit; not if it calls another package or inspects values.
+        draws: whether a method that is not pure depends on the key and must run for each of several equal starts.
     """
 
     name: str
     estimate: Estimate
-    scaled: bool = False
+    constraint: str = "simplex"
     pure: bool = True
     draws: bool = False
+
+    def constraint_of(self, result: MethodResult) -> str:
+        """Return the constraint of a result."""
+        if result.constraint_index is None:
+            return self.constraint
+        return selection.CONSTRAINTS[int(result.constraint_index)]

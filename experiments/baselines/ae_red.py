@@ -8,13 +8,13 @@
 
 Zhao, Chen and Dobigeon, AE-RED, IEEE TGRS 62, 2024 (arXiv 2307.00269); regularisation by denoising: Romano, Elad and
 Milanfar, SIAM Journal on Imaging Sciences 10(4), 2017. The abundances are the last a_theta(Y), the endmembers the
-weights of the decoder, started at VCA's spectra and kept above zero.
+weights of the decoder, initialised with VCA's spectra and kept above zero.
 
-The paper is at hand only in outline, so that guessed are: the encoder (B -> 64 by 1 x 1, 64 -> 32 by 3 x 3, 32 -> R by
+Only an outline of the paper was available. Guessed: the encoder (B -> 64 by 1 x 1, 64 -> 32 by 3 x 3, 32 -> R by
 1 x 1 convolutions, leaky ReLU, softmax), non-local means as D, 30 rounds of 10 steps at a rate of 1e-3, one step of the
-fixed point a round, and the constants. These follow from the noise that is estimated from the cube, as in
-`plug_and_play.ESTIMATED`: sigma the noise of the abundances, rho the ratio of variances, lambda = rho. Cubes at maximum
-one.
+fixed point per round, and the constants. These follow from the noise estimated from the cube, as in
+`plug_and_play.ESTIMATED`: sigma is the noise of the abundances, rho the ratio of variances, lambda = rho. Cubes have
+maximum one.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from jax import lax
 
 import dequnmix_jax as dq
 from dequnmix_jax.ops.convolution import convolve
-from experiments.baselines import Found, Method, denoisers
+from experiments.baselines import Method, MethodResult, denoisers
 from experiments.baselines.plug_and_play import Denoiser, abundance_noise
 
 
@@ -69,7 +69,7 @@ def encode(weights: dict[str, Any], cube: jax.Array) -> jax.Array:
 
 
 def augmented(weights: dict[str, Any], cube: jax.Array, target: jax.Array, rho: jax.Array) -> jax.Array:
-    """Return the first problem's objective, a pixel: (|y - a E|^2 + rho |a - target|^2) / 2, target = Z - U."""
+    """Return the objective of the first problem per pixel: (|y - a E|^2 + rho |a - target|^2) / 2, target = Z - U."""
     A = encode(weights, cube)
     data = jnp.sum(jnp.square(cube - jnp.matmul(A, weights["endmembers"])), axis=-1)
     return jnp.mean(data + rho * jnp.sum(jnp.square(A - target), axis=-1)) / 2
@@ -80,7 +80,7 @@ def ae_red(settings: Settings | None = None, denoise: Denoiser = denoisers.non_l
     settings = Settings() if settings is None else settings
     optimiser = optax.adam(settings.rate)
 
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         peak = jnp.max(jnp.abs(cube))
         Y, E = cube / peak, start / peak
         v, sigma = abundance_noise(Y, E)
@@ -108,6 +108,6 @@ def ae_red(settings: Settings | None = None, denoise: Denoiser = denoisers.non_l
         Z = dq.abundances.fcls(Y, E)
         carry = ((weights, optimiser.init(weights)), Z, jnp.zeros_like(Z))
         (state, _, _), _ = lax.scan(turn, carry, None, length=settings.rounds)
-        return Found(encode(state[0], Y), state[0]["endmembers"] * peak)
+        return MethodResult(encode(state[0], Y), state[0]["endmembers"] * peak)
 
     return Method("AE-RED", estimate)

@@ -1,9 +1,9 @@
-"""Denoisers of abundance maps from the packages `bm3d` and `bm4d`, which plug-and-play unmixing was published with.
+"""Adapters for the packages `bm3d` and `bm4d`, the denoisers with which plug-and-play unmixing was published.
 
 Dabov, Foi, Katkovnik and Egiazarian, Image denoising by sparse 3-D transform-domain collaborative filtering, IEEE TIP
-16(8), 2007 (each map by itself); Maggioni, Katkovnik, Egiazarian and Foi, IEEE TIP 22(1), 2013 (BM4D: all maps as one
-volume). Both packages are free for non-commercial use only: nothing here depends on them, and the experiments alone use
-them where they are installed (extra `noncommercial`). Nothing was guessed: their default profiles.
+16(8), 2007 (each map separately); Maggioni, Katkovnik, Egiazarian and Foi, IEEE TIP 22(1), 2013 (BM4D: all maps as one
+volume). Both packages are free for non-commercial use only: the package does not depend on them, and the experiments
+use them if they are installed (extra `noncommercial`). Nothing guessed: their default profiles.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ def _package(name: str) -> Any:
         return __import__(name)
     except ImportError as error:
         raise InputError(
-            f"The package {name} is not installed; this denoiser is no more than a door to it. pip install "
+            f"The package {name} is not installed; this denoiser is an adapter for it. pip install "
             "'dequnmix-jax[noncommercial]' (free for non-commercial use only: read its licence), or use "
             "total_variation or non_local_means."
         ) from error

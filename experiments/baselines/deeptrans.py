@@ -2,19 +2,19 @@
 
     encoder   1 x 1 convolutions B -> 128 -> 64 -> d R / p^2, each with batch normalisation; dropout; leaky ReLU
     tokens    patches p x p, flattened: d R numbers each, and a class token before them; + a position for each
-    blocks    twice: x <- [c + attention(c; x), LN(rest)], x <- x + MLP(LN x), c the class token alone asking (8 heads)
-    head      the class token as R rows of d numbers, a linear layer d -> H W, a 3 x 3 convolution, softmax over R
-    decoder   y^ = relu(a E), E >= 1e-6, started at VCA's spectra
-    loss      beta mean (y^ - y)^2 + gamma sum of the spectral angles
+    blocks    twice: x <- [c + attention(c; x), LN(rest)], x <- x + MLP(LN x); the class token c is the only query (8
+    heads) head      the class token as R rows of d numbers, a linear layer d -> H W, a 3 x 3 convolution, softmax over
+    R decoder   y^ = relu(a E), E >= 1e-6, initialised with VCA's spectra loss      beta mean (y^ - y)^2 + gamma sum of
+    the spectral angles
 
 Ghosh, Roy, Koirala, Rasti and Scheunders, Hyperspectral unmixing using transformer network, IEEE TGRS 60, 2022.
 Constants of the authors' public script for Samson (`Settings`): p 5, d 200, beta 5000, gamma 0.03, Adam 6e-3 with
 weight decay 4e-5 (in the gradient), x0.8 every 15 epochs, 200 epochs, gradients clipped to an L1 norm of 10, stochastic
 depth 0.15.
 
-Guessed: the same constants for all scenes (the script tunes the rate and gamma to each by its reference); cubes are
-brought to maximum one, as the authors' files are; the scene is mirrored at its lower and right edge up to a multiple of
-p. Evaluation uses the running means of the batch normalisation, as the script does.
+Guessed: the same constants for all scenes (the script tunes the rate and gamma to each scene by its reference); cubes
+are scaled to maximum one, as the authors' files are; the scene is mirrored at its lower and right edges up to a
+multiple of p. Evaluation uses the running means of the batch normalisation, as the script does.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from jax import lax
 
 from dequnmix_jax import metrics
 from dequnmix_jax.ops.convolution import convolve
-from experiments.baselines import Found, Method
+from experiments.baselines import Method, MethodResult
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def init(key: jax.Array, shape: tuple[int, int, int], endmembers: jax.Array, set
         "encoder": [_linear(next(keys), i, o, he=True) | {"norm": _norm(o)} for i, o in pairwise(sizes)],
         "class": jax.random.normal(next(keys), (1, d * R)),
         "positions": jax.random.normal(next(keys), (rows * columns // p**2 + 1, d * R)),
-        "rest": _norm(d * R),  # the script has one for all blocks
+        "rest": _norm(d * R),  # the script shares it between the blocks
         "blocks": blocks,
         "upscale": _linear(next(keys), d, rows * columns),
         "smooth": {
@@ -115,7 +115,7 @@ def _layer_norm(weights: dict[str, jax.Array], x: jax.Array) -> jax.Array:
 
 
 def _attend(weights: dict[str, Any], x: jax.Array, heads: int) -> jax.Array:
-    """Return what the class token, the first row of (N, D), draws from all: (1, D)."""
+    """Return the attention of the class token, the first row of (N, D), to all: (1, D)."""
     size = x.shape[1] // heads
     q = _apply(weights["query"], x[:1]).reshape(heads, size)
     k, v = (_apply(weights[name], x).reshape(-1, heads, size) for name in ("key", "value"))
@@ -150,7 +150,7 @@ def abundances(
     for i, block in enumerate(weights["blocks"]):
         normed = _layer_norm(block["before"], x)
         drawn = _attend(block, normed, settings.heads)
-        if key is not None:  # stochastic depth (Huang et al. 2016): the branch is left out at random
+        if key is not None:  # stochastic depth (Huang et al. 2016): the branch is dropped at random
             keep = jax.random.bernoulli(jax.random.fold_in(key, 1 + i), 1 - settings.depth)
             drawn = jnp.where(keep, drawn / (1 - settings.depth), 0)
         x = jnp.concatenate([normed[:1] + drawn, _layer_norm(weights["rest"], x[1:])])
@@ -184,7 +184,7 @@ def deeptrans(settings: Settings | None = None) -> Method:
         factor = jnp.minimum(settings.clip / (norm + 1e-6), 1)
         return jax.tree.map(lambda g: factor * g, gradient)
 
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         draw, rest = jax.random.split(key)
         peak = jnp.max(jnp.abs(cube))
         rows, columns, _ = cube.shape
@@ -205,6 +205,6 @@ def deeptrans(settings: Settings | None = None) -> Method:
         state = (weights, running, optimiser.init(weights))
         (weights, running, _), _ = lax.scan(step, state, jax.random.split(rest, settings.epochs))
         A, _ = abundances(weights, Y, settings, running)
-        return Found(A[:rows, :columns], weights["endmembers"] * peak)
+        return MethodResult(A[:rows, :columns], weights["endmembers"] * peak)
 
     return Method("DeepTrans", estimate)

@@ -1,6 +1,6 @@
 """Denoisers of abundance maps that need no other package: (maps (H, W, R), sigma ()) -> maps (H, W, R).
 
-Each map by itself, noise white of standard deviation sigma, in the units of the maps. They are pure JAX.
+Each map is denoised separately, for white noise of standard deviation sigma in the units of the maps. Pure JAX.
 """
 
 import jax
@@ -14,8 +14,8 @@ def total_variation(maps: jax.Array, sigma: jax.Array, *, steps: int = 40) -> ja
     min over x of |x - v|^2 / 2 + sigma TV(x), TV isotropic: x = v - sigma div p,
     p <- (p + t g) / (1 + t |g|), g = grad(div p - v / sigma), t = 1/8.
 
-    Guessed: the weight is sigma itself, at which the pixels of white noise are about levelled; the paper asks for a
-    denoiser of a noise level and does not say how total variation is made one.
+    Guessed: the weight is sigma, which approximately flattens white noise; the paper needs a denoiser with a noise
+    level and does not say how total variation depends on it.
 
     Reference:
         Chambolle, An algorithm for total variation minimization and applications, Journal of Mathematical Imaging and

@@ -4,13 +4,13 @@
     trained on  mean of (N(a + sigma n, sigma) - n)^2,  a from `synthetic.abundance_field`, n ~ N(0, 1)
 
 Zhang, Zuo, Chen, Meng and Zhang, Beyond a Gaussian denoiser, IEEE TIP 26(7), 2017 (residual learning; one of the
-denoisers of the unmixing paper, there with weights learned from photographs). As in FFDNet (Zhang, Zuo and Zhang, IEEE
-TIP 27(9), 2018) the noise level is an input, so that one network serves all.
+denoisers of the unmixing paper, there trained on photographs). As in FFDNet (Zhang, Zuo and Zhang, IEEE TIP 27(9),
+2018) the noise level is an input, so that one network covers all levels.
 
 Guessed: 6 layers of 24 channels without batch normalisation (the original: 17 of 64), because maps are smoother than
-photographs and training takes half a minute on a CPU; levels from 0.002 to 0.2, even on a logarithmic scale, and for
-that the difference of a pixel from the mean around it, in units of the noise, as a further input; fields of lengths 2
-to 12 pixels and contrasts 0.7 to 3. No scene of the tables takes part.
+photographs and training takes half a minute on a CPU; levels from 0.002 to 0.2, uniform on a logarithmic scale, and
+therefore the difference of a pixel from the local mean, in units of the noise, as a further input; fields of lengths 2
+to 12 pixels and contrasts 0.7 to 3. No scene of the tables is used.
 """
 
 from dataclasses import dataclass
@@ -57,13 +57,13 @@ def init(key: jax.Array, settings: Settings) -> list[dict[str, jax.Array]]:
 
 def noise_of(weights: Any, image: jax.Array, sigma: jax.Array) -> jax.Array:
     """Return sigma N(x, sigma) of one map (H, W)."""
-    level = jnp.log10(jnp.maximum(sigma, 1e-6)) + 1.5  # about 0 at the middle of the levels
+    level = jnp.log10(jnp.maximum(sigma, 1e-6)) + 1.5  # about 0 for a medium level
     detail = (image - denoisers.box(image[..., None], 1)[..., 0]) / jnp.maximum(sigma, 1e-6)
     x = jnp.stack([jnp.clip(detail, -5, 5), 2 * image - 1, jnp.broadcast_to(level, image.shape)], axis=-1)
     for i, layer in enumerate(weights):
         x = convolve(x, layer["kernel"]) + layer["bias"][None, None]
         x = jax.nn.relu(x) if i < len(weights) - 1 else x
-    return sigma * x[..., 0]  # the network speaks in units of the noise
+    return sigma * x[..., 0]  # the output of the network is in units of the noise
 
 
 def sample(key: jax.Array, settings: Settings) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -91,8 +91,8 @@ def train(key: jax.Array, settings: Settings) -> tuple[Any, jax.Array]:
 
     def loss(weights: Any, k: jax.Array) -> jax.Array:
         clean, noise, sigma = sample(k, settings)
-        found = jax.vmap(partial(noise_of, weights))(clean + sigma[:, None, None] * noise, sigma)
-        return jnp.mean(jnp.square(found / sigma[:, None, None] - noise))
+        predicted = jax.vmap(partial(noise_of, weights))(clean + sigma[:, None, None] * noise, sigma)
+        return jnp.mean(jnp.square(predicted / sigma[:, None, None] - noise))
 
     def step(state: tuple[Any, Any], k: jax.Array) -> tuple[tuple[Any, Any], jax.Array]:
         weights, moments = state

@@ -5,16 +5,16 @@
     u <- u + a - z,  rho <- growth rho
 
 Zhao, Wang, Chen and Chen, A plug-and-play priors framework for hyperspectral unmixing, IEEE TGRS 60, 2022
-(arXiv 2012.13074), in the form that denoises abundances. The endmembers are VCA's and stay. Constants of the authors'
+(arXiv 2012.13074), in the form that denoises abundances. The endmembers are VCA's and fixed. Constants of the authors'
 script (`PAPER`): lambda 2e-4, rho 10, growth 1.1, 40 iterations, for cubes of maximum one. sigma is then 0.0045 and
-falls to 0.0007: far below the error of an abundance map, so that a denoiser that believes it has nothing to do
+falls to 0.0007: far below the error of an abundance map, so that a denoiser for this level changes nothing
 (`experiments.comparison.plug_and_play_noise`).
 
-The script puts rho times a matrix of ones where the paper has rho I, which under sum a = 1 is a constant: that is FCLS.
-Here it is as in the paper. Guessed: the other rule for the noise (`ESTIMATED`), which the paper lacks. The noise of a
-pixel, `noise.simplex_noise`, needs no reference; lambda is its mean variance v over the bands, as in the maximum a
-posteriori estimate, and rho = v / s^2, where s^2 is the mean variance of the abundances that this noise leaves in the
-least-squares estimate, so that sigma = s: the denoiser is told the noise that there is. It stays the same (growth 1).
+The script uses rho times a matrix of ones instead of rho I, which under sum a = 1 is a constant: that is FCLS. Here it
+is as in the paper. Guessed: the rule `ESTIMATED` for the noise, which is not in the paper. The noise of a pixel,
+`noise.simplex_noise`, needs no reference; lambda is its mean variance v over the bands, as in the maximum a posteriori
+estimate, and rho = v / s^2, where s^2 is the mean variance that this noise causes in the least-squares abundances, so
+that sigma = s: the denoiser gets the estimated noise level, which is constant (growth 1).
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from jax import lax
 
 import dequnmix_jax as dq
 from dequnmix_jax.endmembers import noise
-from experiments.baselines import Found, Method
+from experiments.baselines import Method, MethodResult
 
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 """(maps (H, W, R), sigma ()) -> maps (H, W, R)."""
@@ -47,10 +47,10 @@ ESTIMATED = Penalty(weight=None, growth=1.0)
 
 
 def abundance_noise(cube: jax.Array, endmembers: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return (v, s): mean variance of the noise over bands, and standard deviation it leaves in the abundances.
+    """Return (v, s): the mean variance of the noise over bands, and the standard deviation it causes in the abundances.
 
     Under sum a = 1 the least-squares abundances are 1/R + (y - m) P, m the mean endmember and P the pseudoinverse of
-    E - m, so that noise of covariance N has the covariance P^T N P in them; s^2 is the mean of its diagonal.
+    E - m, so that noise of covariance N causes the covariance P^T N P in them; s^2 is the mean of its diagonal.
     """
     variance = noise.simplex_noise(cube, endmembers.shape[0])
     P = jnp.linalg.pinv(endmembers - jnp.mean(endmembers, axis=0, keepdims=True))
@@ -66,7 +66,7 @@ def constants(cube: jax.Array, endmembers: jax.Array, penalty: Penalty) -> tuple
 
 
 def constrained_step(cube: jax.Array, endmembers: jax.Array, target: jax.Array, rho: jax.Array) -> jax.Array:
-    """Return argmin over the simplex of |y - a E|^2 + rho |a - target|^2: FCLS with R bands more."""
+    """Return argmin over the simplex of |y - a E|^2 + rho |a - target|^2: FCLS with R additional bands."""
     root = jnp.sqrt(rho)
     wider = jnp.concatenate([endmembers, root * jnp.eye(endmembers.shape[0], dtype=cube.dtype)], axis=1)
     return dq.abundances.fcls(jnp.concatenate([cube, root * target], axis=-1), wider)
@@ -78,7 +78,7 @@ def plug_and_play(name: str, denoise: Denoiser, penalty: Penalty = PAPER, *, pur
     The estimate is the last a, which obeys the constraints.
     """
 
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         peak = jnp.max(jnp.abs(cube))
         Y, E = cube / peak, start / peak
         weight, rho = constants(Y, E, penalty)
@@ -97,6 +97,6 @@ def plug_and_play(name: str, denoise: Denoiser, penalty: Penalty = PAPER, *, pur
         else:
             for _ in range(penalty.iterations):
                 carry, _ = step(carry, None)
-        return Found(carry[0], start)
+        return MethodResult(carry[0], start)
 
     return Method(name, estimate, pure=pure)

@@ -27,7 +27,7 @@ import optax
 from jax import lax
 
 import dequnmix_jax as dq
-from experiments.baselines import Found, Method
+from experiments.baselines import Method, MethodResult
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def snmf_net(settings: Settings | None = None) -> Method:
     """Return the method."""
     settings = Settings() if settings is None else settings
 
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         peak = jnp.max(jnp.abs(cube))
         Y, E = cube / peak, start / peak
         A = dq.abundances.fcls(Y, E)
@@ -109,7 +109,7 @@ def snmf_net(settings: Settings | None = None) -> Method:
             return ({name: w - rates[name] * change[name] for name, w in weights.items()}, moments), None
 
         (weights, _), _ = lax.scan(step, (weights, adam.init(weights)), None, length=settings.steps)
-        found, spectra, _ = forward(weights, Y, E, A)
-        return Found(found, spectra * peak)
+        shares, spectra, _ = forward(weights, Y, E, A)
+        return MethodResult(shares, spectra * peak)
 
     return Method("SNMF-Net", estimate)

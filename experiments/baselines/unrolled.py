@@ -1,14 +1,14 @@
-"""The unrolled twin: the map of DEQ-Unmix applied K times, and the derivative of just that.
+"""The unrolled twin: the map of DEQ-Unmix applied K times and differentiated through all K applications.
 
     A_0 = start,  A_k = f_k(A_(k-1); Y),  k = 1 .. K,  the answer is A_K
 
 f_k is `dequnmix_jax.equilibrium.fixed_point_map.state_map`. Tied: the same weights in all layers, as in the
 equilibrium. Untied: a network for each layer, as in deep unrolling (Monga, Li and Eldar, Algorithm unrolling, IEEE SPM
 38(2), 2021); E is one for all. Loss, optimiser, schedule and start are those of `fit`; reverse mode goes through all
-layers, whose states it keeps.
+layers and keeps their states.
 
-Guessed: that a fair twin starts each pass from the same state (`warm_start` off), since a network that goes on from its
-last output has no depth; and that the untied layers draw their weights independently.
+Guessed: a fair twin starts each pass from the same state (`warm_start` off), because a network that continues from its
+last output has no defined depth; and the untied layers draw their weights independently.
 """
 
 from dataclasses import replace
@@ -22,16 +22,16 @@ from jax import lax
 import dequnmix_jax as dq
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.training import fitting, objective
-from experiments.baselines import Found, Method
-from experiments.shared.plans import EVERY_STAGE
+from experiments.baselines import Method, MethodResult
+from experiments.plans import EVERY_STAGE
 
 
 def forward(
     params: Any, cube: jax.Array, config: dq.Model, layers: int, tied: bool, seen: jax.Array | None = None
 ) -> tuple[jax.Array, dq.Trace]:
-    """Return the state A_K and how far the last layer still moved it, relative."""
+    """Return the state A_K and the relative change by the last layer."""
     f = fixed_point_map.state_map(config)
-    start = fixed_point_map.start_state(params, cube, config)
+    start = fixed_point_map.initial_state(params, cube, config)
     if tied:
         theta = fixed_point_map.factor(params, cube, config, None, seen)
         before, after = lax.scan(lambda z, _: (f(theta, z), z), start, None, length=layers)
@@ -54,12 +54,12 @@ def loss(
     rates: dq.Rates,
     layers: int,
     tied: bool,
-    held: jax.Array | None = None,
+    held_out: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, Any]]:
     """Return the objective of `fit` at the K-th state in the place of the equilibrium."""
-    seen = None if held is None else (~held).astype(cube.dtype)
+    seen = None if held_out is None else (~held_out).astype(cube.dtype)
     state, trace = forward(params, cube, config, layers, tied, seen)
-    total, parts = objective.misfit(model.read_state(params, state, cube, config), cube, rates, held=held)
+    total, parts = objective.misfit(model.read_state(params, state, cube, config), cube, rates, held_out=held_out)
     return total, parts | {"trace": trace, "state": state}
 
 
@@ -70,16 +70,16 @@ def unrolled(
     schedule: dq.Training = EVERY_STAGE,
     rates: dq.Rates = dq.RECOMMENDED[1],
 ) -> Method:
-    """Return the twin with so many layers."""
+    """Return the twin with `layers` layers."""
     config = dq.Model() if config is None else config
     schedule = replace(schedule, warm_start=False)
 
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         def value(
-            params: Any, cube: jax.Array, config: dq.Model, rates: dq.Rates, *, initial: Any, mask: Any, held: Any,
+            params: Any, cube: jax.Array, config: dq.Model, rates: dq.Rates, *, initial: Any, mask: Any, held_out: Any,
             probes: Any, tolerance: Any,
         ) -> tuple[jax.Array, dict[str, Any]]:  # fmt: skip
-            return loss(params, cube, config, rates, layers, tied, held)  # the others belong to an equilibrium
+            return loss(params, cube, config, rates, layers, tied, held_out)  # the others belong to an equilibrium
 
         state = fitting.begin(key, cube, config, endmembers=start)
         if not tied:
@@ -88,8 +88,8 @@ def unrolled(
             state = state._replace(params=params, moments=optax.scale_by_adam().init(params))
         state, _ = fitting.advance(state, cube, config, schedule, rates, schedule.epochs, objective=value)
         final, _ = forward(state.params, cube, config, layers, tied)
-        found = model.read_state(state.params, final, cube, config)
-        return Found(found.abundances, found.endmembers)
+        estimated = model.read_state(state.params, final, cube, config)
+        return MethodResult(estimated.abundances, estimated.endmembers)
 
     name = f"unrolled, {layers} layers, {'tied' if tied else 'untied'}"
-    return Method(name, estimate, scaled=config.scales_endmembers)
+    return Method(name, estimate, config.constraint.word)

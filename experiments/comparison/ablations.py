@@ -1,13 +1,13 @@
-"""What each choice of the recommended configuration is worth: one thing changed at a time.
+"""Ablations of the recommended configuration: one choice changed at a time.
 
     python -m experiments.comparison.ablations [--quick] [-o results]
 
-Every row starts from the spectra of `dq.start`; "recommended" is what `dequnmix fit` does with them, the
-mixing of `dq.model_for`, the rates of `dq.rates_for` and the prior over neighbours. Each is trained on the scene
-alone, and has its errors against the first reference as in `experiments.shared.side_by_side`; the seeds are mapped
-over. Steps are the mean of the solves of training; residual is the largest relative residual of any solve, that of the
-answer included, and failed counts those above 1e-3; seconds are CPU seconds for each seed, without compilation. The
-unrolled twin applies the map as many times as the recommended configuration needed steps on the scene, and
+Every row starts from the spectra of `select_endmembers`; "recommended" is what `dequnmix fit` does with them, the
+constraint of `dq.training.model_for`, the rates of `dq.training.rates_for` and the prior over neighbours. Each is
+trained on the scene alone and compared with the first reference as in `experiments.shared.side_by_side`; the seeds are
+vmapped. Steps are the mean over the solves of training; residual is the largest relative residual of any solve,
+including the final one, and failed counts those above 1e-3; seconds are CPU seconds for each seed, without compilation.
+The unrolled twin applies the map as many times as the recommended configuration needed steps on the scene, and
 differentiates through all of them: equal compute forward; it has no prior.
 """
 
@@ -22,15 +22,15 @@ import jax
 import jax.numpy as jnp
 
 import dequnmix_jax as dq
-from experiments.baselines import Found, unrolled
+from experiments.baselines import MethodResult, unrolled
+from experiments.plans import EVERY_STAGE
 from experiments.shared import methods, results_table, scenes, side_by_side
-from experiments.shared.plans import EVERY_STAGE
 from experiments.shared.trained_maps import LITERAL
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run. `only`: names begin with one of these. `left_out`: (scene, name) of rows that take too long."""
+    """Settings. `only`: names start with one of these. `left_out`: (scene, name) of rows that take too long."""
 
     scenes: tuple[str, ...] = ("samson", "recipe, 30 dB")
     seeds: int = 3
@@ -38,7 +38,7 @@ class Settings:
     crop: int | None = None
     only: tuple[str, ...] = ("",)
     left_out: tuple[tuple[str, str], ...] = tuple(
-        # None of its solves converges: each takes 200 steps. Ten epochs took a seed 9 to 10 CPU seconds.
+        # None of its solves converges: each takes 200 steps. Ten epochs take 9 to 10 CPU seconds per seed.
         (scene, "residual network, random start")
         for scene in ("samson", "recipe, 30 dB", "dc1, 30 dB", "hapke_relab")
     )
@@ -50,7 +50,7 @@ QUICK = Settings(
 
 
 class Change(NamedTuple):
-    """A row: its name, and all that it is run with; `twin`: unrolled."""
+    """A row: its name and configuration; `twin`: unrolled."""
 
     name: str
     config: dq.Model
@@ -73,7 +73,7 @@ class Row(NamedTuple):
 
 
 def changes(epochs: int, config: dq.Model, rates: dq.Rates) -> tuple[Change, ...]:
-    """Return the rows, the recommended configuration first; what would be the same is left out."""
+    """Return the rows, the recommended configuration first, without duplicates of it."""
     plan = EVERY_STAGE
     base = Change("recommended", config, replace(plan, epochs=epochs), rates)
 
@@ -98,9 +98,9 @@ def changes(epochs: int, config: dq.Model, rates: dq.Rates) -> tuple[Change, ...
         model("8 channels", gradient=dq.equilibrium.Energy(width=8)),
         model("plain iteration", forward=replace(base.config.forward, method=dq.solvers.Picard())),
         model("euclidean metric", metric="euclidean"),
-        model("sum to one", constraint=dq.equilibrium.Simplex()),
-        model("soft sum", constraint=dq.equilibrium.Soft()),
-        model("scaled", constraint=dq.equilibrium.Cone()),
+        model("simplex", constraint=dq.equilibrium.Simplex()),
+        model("soft", constraint=dq.equilibrium.Soft()),
+        model("cone", constraint=dq.equilibrium.Cone()),
         *(
             model(f"softmax, gamma {gamma}", constraint=dq.equilibrium.Softmax(float(gamma)))
             for gamma in (10, 100, 1000)
@@ -118,15 +118,15 @@ def changes(epochs: int, config: dq.Model, rates: dq.Rates) -> tuple[Change, ...
     return (base, *(row for row in rows if row[1:] != base[1:]))
 
 
-def solved(config: dq.Model, plan: dq.Training, *inputs: Any) -> tuple[Found, tuple[jax.Array, ...]]:
-    """Train and unmix from (key, cube, start, rates); return what was found, and steps, residual and failures."""
+def solved(config: dq.Model, plan: dq.Training, *inputs: Any) -> tuple[MethodResult, tuple[jax.Array, ...]]:
+    """Train and unmix from (key, cube, start, rates); return the result, and steps, residual and failures."""
     key, cube, start, rates = inputs
     params, history = dq.fit(key, cube, config, plan, rates, endmembers=start)
     result, trace = dq.unmix(params, cube, config)
     residual = jnp.append(history.residual, trace.residual)
     # A NaN counts as a failure.
     how = (jnp.mean(history.steps.astype(jnp.float32)), jnp.nanmax(residual), jnp.sum(~(residual <= 1e-3)))
-    return Found(result.abundances, result.endmembers), how
+    return MethodResult(result.abundances, result.endmembers), how
 
 
 def compiled(change: Change, layers: int, shared: bool, *inputs: Any) -> Any:
@@ -134,7 +134,7 @@ def compiled(change: Change, layers: int, shared: bool, *inputs: Any) -> Any:
     if change.twin:
         twin = unrolled.unrolled(layers, True, change.config, change.plan, change.rates)
 
-        def run(key: jax.Array, cube: jax.Array, start: jax.Array, rates: dq.Rates) -> tuple[Found, tuple]:
+        def run(key: jax.Array, cube: jax.Array, start: jax.Array, rates: dq.Rates) -> tuple[MethodResult, tuple]:
             return twin.estimate(key, cube, start), (jnp.float32(layers), jnp.float32(jnp.nan), jnp.float32(jnp.nan))
     else:
         run = functools.partial(solved, change.config, change.plan)
@@ -145,16 +145,16 @@ def main(settings: Settings, folder: Path) -> Path:
     """Run all and write `ablations.csv` and `ablations.md`, anew after each scene."""
     rows: list[dict[str, object]] = []
     there, missing = scenes.at_hand(settings.scenes)
-    seek, said = jax.jit(dq.endmembers.start, static_argnums=2), list[str]()
+    select, said = jax.jit(dq.endmembers.select_endmembers, static_argnums=2), list[str]()
     for name in there:
         if rows:
-            jax.clear_caches()  # scenes differ in shape, and a process can hold only so many compiled programs
+            jax.clear_caches()  # scenes differ in shape, and a process can hold a limited number of compiled programs
         drawn = side_by_side.Drawn(name, methods.Settings((name,), seeds=settings.seeds, crop=settings.crop))
-        programs: dict[Any, Any] = {}  # rates and weights are numbers that one program takes
+        programs: dict[Any, Any] = {}  # rates and weights are arguments of one program
         layers = 1
-        found = [seek(key, drawn.cube(s), drawn.starts.shape[1]) for s, key in enumerate(drawn.keys)]
-        starts = jnp.stack([jnp.maximum(each.endmembers, 1e-5) for each in found])
-        config, rates = dq.training.model_for(found[0]), jax.tree.map(float, dq.training.rates_for(found[0]))
+        selections = [select(key, drawn.cube(s), drawn.starts.shape[1]) for s, key in enumerate(drawn.keys)]
+        starts = jnp.stack([jnp.maximum(each.endmembers, 1e-5) for each in selections])
+        config, rates = dq.training.model_for(selections[0]), jax.tree.map(float, dq.training.rates_for(selections[0]))
         said.append(f"{name}: {config.constraint.word}, rate of E {rates.endmembers:g}")
         for change in changes(settings.epochs, config, rates):
             if not change.name.startswith(settings.only) or (name, change.name) in settings.left_out:
@@ -166,11 +166,10 @@ def main(settings: Settings, folder: Path) -> Path:
             began = time.process_time()
             answers, how = jax.block_until_ready(programs[kind](*inputs))
             seconds = (time.process_time() - began) / settings.seeds
-            scaled = change.config.scales_endmembers
             runs = []
             for seed, references in enumerate(drawn.references):
                 one, went = jax.tree.map(lambda x, seed=seed: x[seed], (answers, how))
-                errors = side_by_side.errors(one, scaled, drawn.cube(seed), *references[0])
+                errors = side_by_side.errors(one, change.config.constraint.word, drawn.cube(seed), *references[0])
                 judged = [errors[field] for field in Row._fields if field in errors]
                 runs.append(Row(*judged, *map(float, went), seconds))
             if change.name == "recommended":
@@ -185,11 +184,11 @@ def main(settings: Settings, folder: Path) -> Path:
 
 
 def note(settings: Settings, said: Sequence[str]) -> str:
-    """Say what was run and what was not."""
+    """Return a note on what was run and what was not."""
     left = "; ".join(f"{change} ({scene})" for scene, change in settings.left_out if scene in settings.scenes)
     why = f"Left out, because all seeds would take more than 3 minutes of CPU time: {left}. " if left else ""
-    found = f"Found by the first seed: {'; '.join(said)}."
-    return f"Seeds mapped over. {why}{found} The rest is the same for all: {dq.Model()}; {dq.RECOMMENDED}; {settings}"
+    choices = f"Found by the first seed: {'; '.join(said)}."
+    return f"Seeds mapped over. {why}{choices} The rest is the same for all: {dq.Model()}; {dq.RECOMMENDED}; {settings}"
 
 
 if __name__ == "__main__":

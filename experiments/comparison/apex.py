@@ -3,10 +3,10 @@
     python -m experiments.comparison.apex [--quick] [-o results]
 
 The stand-in mixes the reference abundances and spectra of Apex again, with spectra that vary from pixel to pixel and
-noise of 25 dB: it is no measurement, and each of its rows says so. The measured scene follows where its file
-(`dequnmix_jax.datasets`: apex) is in the folder DEQUNMIX_DATA; where it is not, the note says so. Published on the
-measured one: DEQ-Unmix aRMSE 0.1077, DeepTrans 0.1218. The quick run takes a scene that needs no data. What the columns
-are: `experiments.shared.side_by_side`.
+noise of 25 dB: it is not a measurement, and each of its rows says so. The measured scene follows if its file
+(`dequnmix_jax.datasets`: apex) is in the folder DEQUNMIX_DATA; otherwise the note says so. Published on the
+measured one: DEQ-Unmix aRMSE 0.1077, DeepTrans 0.1218. The quick run uses a scene that needs no data. Columns:
+`experiments.shared.side_by_side`.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ QUICK = methods.quick("varied, 25 dB", only=("VCA", "purified"))
 
 def main(settings: methods.Settings, folder: Path) -> Path:
     """Run all and write `table_apex.csv` and `table_apex.md`."""
-    about = "The stand-in is semi-synthetic, not the measured Apex: figures on it are no figures on Apex."
+    about = "The stand-in is semi-synthetic, not the measured Apex: its figures do not apply to Apex."
     return side_by_side.write(settings, folder, "table_apex", about)
 
 

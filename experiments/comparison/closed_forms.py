@@ -2,13 +2,14 @@
 
     python -m experiments.comparison.closed_forms [--quick] [-o results]
 
-Every method gets the endmembers that VCA found with the seed, clipped at zero. No method sees a reference; the
-references are used for the columns of errors alone. A method that takes spectra at maximum one (the scaled ones)
-measures abundances in that unit: where the reference is exact in the units of the scene itself (DC1, misicnet_sim1), it
-is scored against that reference in its own unit. The closed forms are those of the literature: FCLS, and NNLS on
+Every method gets the endmembers that VCA found with the seed, clipped at zero. No method sees a reference; references
+are used for the columns of errors only. A method that takes spectra at maximum one (under the cone)
+measures abundances in that unit: if the reference is exact in the units of the scene (DC1, misicnet_sim1), the method
+is scored against the reference converted to its unit. The closed forms are those of the literature: FCLS, and NNLS on
 spectra of maximum one divided by its sum, each with VCA's spectra or with the mean of the purest 3 % of pixels. `as
-found`: mixing, rates and prior are what `dq.start` finds for the scene (`dq.model_for`, `dq.rates_for`), with the
-spectra still those of VCA; the closed form of that mixing is the start of DEQ-Unmix in that row.
+found`: constraint, rates and prior are those that `select_endmembers` finds for the scene (`dq.training.model_for`,
+`dq.training.rates_for`), with the spectra still those of VCA; the closed form of that mixing is the start of DEQ-Unmix
+in that row.
 """
 
 import functools
@@ -23,15 +24,15 @@ import jax.numpy as jnp
 
 import dequnmix_jax as dq
 from dequnmix_jax import metrics
+from experiments.plans import EVERY_STAGE
 from experiments.shared import results_table
-from experiments.shared.plans import EVERY_STAGE
 from experiments.shared.scenes import scene
 from experiments.shared.trained_maps import LITERAL
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run. `scenes`: (data set, SNR in dB of the white noise that is added, or None)."""
+    """Settings of the experiment. `scenes`: (data set, SNR in dB of the white noise that is added, or None)."""
 
     scenes: tuple[tuple[str, float | None], ...] = (
         ("samson_zhu", None),
@@ -47,13 +48,11 @@ class Settings:
 
 QUICK = Settings(scenes=(("hapke_relab", None),), seeds=2, ablation_seeds=1, epochs=3, crop=24)
 
-# The paper's map to the letter, as far as it is known: a free network with CBAM in place of the gradient, softmax on
-# abundances, eta 0.01, ten iterations, memory 5 (numbers of the first author's script for the sibling paper).
 Constraint = dq.equilibrium.Simplex | dq.equilibrium.Cone | dq.equilibrium.Soft | dq.equilibrium.Softmax
 
 
 ABLATIONS = ("DEQ-Unmix, paper's loss", "literal map")
-"""Methods that show what a choice does, with fewer seeds."""
+"""Methods that show the effect of a choice, with fewer seeds."""
 
 
 class Row(NamedTuple):
@@ -69,11 +68,11 @@ class Row(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What a method finds, whether its spectra count at maximum one, and steps, residual and failures of its solves."""
+    """What a method finds, under which constraint, and steps, residual and failures of its solves."""
 
     abundances: jax.Array
     endmembers: jax.Array
-    scaled: bool
+    constraint: str
     solve: tuple[float, float, float] = (float("nan"),) * 3
 
 
@@ -99,10 +98,10 @@ def closed_form(constraint: Constraint, purified: bool = False) -> Method:
         E = dq.endmembers.purify(cube, start, answer(start)) if purified else start
         return answer(E), E
 
-    return lambda key, cube, start: Estimate(*estimate(cube, start), isinstance(constraint, dq.equilibrium.Cone))
+    return lambda key, cube, start: Estimate(*estimate(cube, start), constraint.word)
 
 
-def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates, spectra_at_one: bool) -> Method:
+def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates) -> Method:
     """Return DEQ-Unmix, trained on the scene itself."""
 
     @jax.jit
@@ -115,8 +114,8 @@ def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates, spectr
         result, trace, history = estimate(key, cube, start, jax.tree.map(jnp.float32, rates))
         steps = jnp.concatenate([history.steps, trace.steps[None]])
         residual = jnp.concatenate([history.residual, trace.residual[None]])
-        # The promise is a relative residual of 1e-3 at every training step; NaN counts as broken.
-        return Estimate(result.abundances, result.endmembers, spectra_at_one, (
+        # The requirement is a relative residual of 1e-3 at every training step; NaN counts as a failure.
+        return Estimate(result.abundances, result.endmembers, config.constraint.word, (
             float(jnp.mean(steps.astype(jnp.float32))), float(jnp.max(residual)), int(jnp.sum(~(residual <= 1e-3))),
         ))  # fmt: skip
 
@@ -124,20 +123,20 @@ def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates, spectr
 
 
 def as_found(training: dq.Training) -> tuple[Method, Method]:
-    """Return the closed form and DEQ-Unmix of the mixing that `dq.start` finds."""
-    seek = jax.jit(dq.endmembers.start, static_argnums=2)
+    """Return the closed form and DEQ-Unmix under the constraint that `select_endmembers` finds."""
+    select = jax.jit(dq.endmembers.select_endmembers, static_argnums=2)
     trained: dict[Constraint, Callable[..., Estimate]] = {}
 
     def closed(key: jax.Array, cube: jax.Array, start: jax.Array) -> Estimate:
-        config = dq.training.model_for(seek(key, cube, start.shape[0]))
+        config = dq.training.model_for(select(key, cube, start.shape[0]))
         return closed_form(config.constraint)(key, cube, start)
 
     def learned(key: jax.Array, cube: jax.Array, start: jax.Array) -> Estimate:
-        found = seek(key, cube, start.shape[0])
-        config = dq.training.model_for(found)
+        selection = select(key, cube, start.shape[0])
+        config = dq.training.model_for(selection)
         if config.constraint not in trained:
-            trained[config.constraint] = equilibrium(config, training, dq.RECOMMENDED[1], config.scales_endmembers)
-        return trained[config.constraint](key, cube, start, dq.training.rates_for(found))
+            trained[config.constraint] = equilibrium(config, training, dq.RECOMMENDED[1])
+        return trained[config.constraint](key, cube, start, dq.training.rates_for(selection))
 
     return closed, learned
 
@@ -154,9 +153,9 @@ def main(settings: Settings, folder: Path) -> Path:
         "purified + scaled NNLS": closed_form(dq.equilibrium.Cone(), purified=True),
         "VCA, mixing as found (the start)": closed,
         "DEQ-Unmix, as found": learned,
-        "DEQ-Unmix, always scaled": equilibrium(dq.Model(), training, dq.RECOMMENDED[1], True),
-        "DEQ-Unmix, paper's loss": equilibrium(dq.Model(), whole, dq.Rates(), True),
-        "literal map": equilibrium(LITERAL, whole, dq.Rates(), False),
+        "DEQ-Unmix, always cone": equilibrium(dq.Model(), training, dq.RECOMMENDED[1]),
+        "DEQ-Unmix, paper's loss": equilibrium(dq.Model(), whole, dq.Rates()),
+        "literal map": equilibrium(LITERAL, whole, dq.Rates()),
     }
     rows: list[dict[str, object]] = []
     for name, snr in settings.scenes:
@@ -174,8 +173,8 @@ def main(settings: Settings, folder: Path) -> Path:
                 key = jax.random.key(seed)
                 start = jnp.maximum(find(key, cube), 1e-5)
                 began = time.perf_counter()
-                abundances, endmembers, scaled, solve = jax.block_until_ready(run(key, cube, start))
-                reference = at_maximum_one if scaled and name in EXACT_IN_SCENE_UNITS else A
+                abundances, endmembers, constraint, solve = jax.block_until_ready(run(key, cube, start))
+                reference = at_maximum_one if constraint == "cone" and name in EXACT_IN_SCENE_UNITS else A
                 order = dq.metrics.align(endmembers, E)
                 maps = abundances[..., order]
                 errors = (

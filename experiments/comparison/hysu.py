@@ -1,11 +1,11 @@
-"""HySU: areas of targets on the ground that were measured with a tape, the only truth that no unmixing made.
+"""HySU: areas of ground targets measured with a tape, the only truth here that does not come from unmixing.
 
     python -m experiments.comparison.hysu [--quick] [-o results]
 
 Squares of five materials on grass, with sides of 3, 2, 1, 0.5 and 0.25 m, and pixels of 0.7 m. `3 m` and so on: the
-mean over the materials of |found - true| / true for the squares of that side; a material that no spectrum is near
-(0.15 rad) has no area, and its error is 1. `area_error`: the mean over the three sides of at least a pixel; it decides
-for the oracle. `found`: materials found. msad and the angles: to the image library of the data set, grass last. The
+mean over the materials of |found - true| / true for the squares of that side; a material without a spectrum within
+0.15 rad has no area and an error of 1. `area_error`: the mean over the three sides of at least one pixel, by which the
+oracle decides. `found`: materials found. msad and the angles: to the image library of the data set, grass last. The
 other columns: `experiments.shared.side_by_side`.
 """
 
@@ -18,21 +18,21 @@ import numpy as np
 import dequnmix_jax as dq
 from dequnmix_jax.datasets import hysu
 from dequnmix_jax.scenes.truth import Truth
-from experiments.baselines import Found
+from experiments.baselines import MethodResult
 from experiments.shared import methods, results_table, side_by_side
 
 SETTINGS = methods.Settings(scenes=("hysu",), short=("hysu",), angles=6)
 QUICK = methods.quick("hysu", crop=None, only=("VCA",))
 
 
-def areas(found: Found, scaled: bool, cube: jax.Array, truth: Truth, exact: bool) -> side_by_side.Figures:
+def areas(result: MethodResult, constraint: str, cube: jax.Array, truth: Truth, exact: bool) -> side_by_side.Figures:
     """Return the errors of the areas."""
     targets = hysu.hysu_targets()
-    naming = hysu.name_endmembers(found.endmembers, truth.endmembers, truth.names)
-    error = np.abs(hysu.areas_found(found.abundances, naming.names) / targets.area_m2[None] - 1)
+    naming = hysu.name_endmembers(result.endmembers, truth.endmembers, truth.names)
+    error = np.abs(hysu.areas_found(result.abundances, naming.names) / targets.area_m2[None] - 1)
     by_side = np.where(np.isfinite(error), error, 1.0).mean(axis=0)
     E = jnp.asarray(truth.endmembers)
-    angles = np.asarray(dq.metrics.spectral_angle(found.endmembers[dq.metrics.align(found.endmembers, E)], E))
+    angles = np.asarray(dq.metrics.spectral_angle(result.endmembers[dq.metrics.align(result.endmembers, E)], E))
     return (
         {"area_error": float(by_side[targets.area_m2 >= targets.pixel_size_m**2].mean())}
         | {f"{side:g} m": float(value) for side, value in zip(targets.side_m, by_side, strict=True)}
@@ -43,7 +43,7 @@ def areas(found: Found, scaled: bool, cube: jax.Array, truth: Truth, exact: bool
 
 def main(settings: methods.Settings, folder: Path) -> Path:
     """Run all and write `table_hysu.csv` and `table_hysu.md`."""
-    about = "No abundance of a pixel is known here, but the areas of the targets are."
+    about = "The abundances of pixels are unknown here, but the areas of the targets are known."
     return side_by_side.write(settings, folder, "table_hysu", about, areas)
 
 

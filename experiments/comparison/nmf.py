@@ -3,8 +3,8 @@
     python -m experiments.comparison.nmf [--quick] [-o results]
 
 Every method starts from the endmembers that VCA found with the seed, clipped at zero, and runs with its default
-settings, but for the number of steps: at most 1000, the default of `mvc_nmf` and `l_half_nmf`, and at most 100, that of
-`sgs_nmf` and of the program of its authors. None sees a reference. Seconds are of the processor, without compilation.
+settings except the number of steps: at most 1000, the default of `mvc_nmf` and `l_half_nmf`, and at most 100, that of
+`sgs_nmf` and its authors' program. No method sees a reference. Seconds are CPU time without compilation.
 """
 
 import functools
@@ -26,7 +26,7 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run. `scenes`: (data set, SNR in dB of the white noise that is added, or None)."""
+    """Settings of the experiment. `scenes`: (data set, SNR in dB of the white noise that is added, or None)."""
 
     scenes: tuple[tuple[str, float | None], ...] = (
         ("samson_zhu", None),
@@ -44,7 +44,7 @@ QUICK = Settings(scenes=(("hapke_relab", None),), seeds=2, max_steps=20, few_ste
 
 
 class Row(NamedTuple):
-    """Figures of one run. `fall`: the last objective, parts of the first."""
+    """Figures of one run. `fall`: the last objective relative to the first."""
 
     armse: float
     msad: float
@@ -67,7 +67,7 @@ def methods(settings: Settings) -> dict[str, Run]:
         solver = dq.endmembers.Factoring(max_steps=steps)
         return jax.jit(lambda cube, E: method(None, cube, endmembers=E, solver=solver))
 
-    found: dict[str, Run] = {"VCA + FCLS (the start)": jax.jit(start)}
+    runs_of: dict[str, Run] = {"VCA + FCLS (the start)": jax.jit(start)}
     for name, method in (
         ("MVC-NMF", dq.endmembers.mvc_nmf),
         ("L1/2-NMF", dq.endmembers.l_half_nmf),
@@ -75,8 +75,8 @@ def methods(settings: Settings) -> dict[str, Run]:
     ):
         for steps in (settings.max_steps, settings.few_steps):
             if steps is not None:
-                found[f"{name}, at most {steps} steps"] = factored(method, steps)
-    return found
+                runs_of[f"{name}, at most {steps} steps"] = factored(method, steps)
+    return runs_of
 
 
 def measure(settings: Settings) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
         find = jax.jit(functools.partial(dq.endmembers.vca, count=E.shape[0]))
         starts = [jnp.maximum(find(jax.random.key(seed), cube), 0) for seed in range(settings.seeds)]
         for label, run in methods(settings).items():
-            jax.block_until_ready(run(cube, starts[0]))  # compiled, and not counted
+            jax.block_until_ready(run(cube, starts[0]))  # compilation is not counted
             runs = []
             for first in starts:
                 began = time.process_time()
@@ -125,10 +125,10 @@ def main(settings: Settings, folder: Path) -> Path:
 def report(rows: list[dict[str, Any]], settings: Settings, folder: Path) -> Path:
     """Write the table."""
     note = (
-        "Measured scene by scene on a machine on which others worked: trust seconds to a factor of two. "
+        "Measured scene by scene on a shared machine: seconds are accurate to a factor of two. "
         "armse: mean over endmembers of the RMSE of each map; msad: mean spectral angle, radians; converged: share of "
-        "the seeds in which the unknowns changed by less than 1e-4 in a step; fall: last objective, parts of the "
-        f"first. {dq.endmembers.Factoring()}; {settings}"
+        "the seeds in which the unknowns changed by less than 1e-4 in a step; fall: last objective relative to "
+        f"the first. {dq.endmembers.Factoring()}; {settings}"
     )
     return results_table.write(folder, "factorisation", rows, "python -m experiments.comparison.nmf", note)
 

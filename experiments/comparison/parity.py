@@ -1,11 +1,11 @@
-"""Our ports of the competitors against what their authors published on Samson, and how far each is from it.
+"""Our ports of the competitors compared with the results their authors published on Samson.
 
     python -m experiments.comparison.parity [--quick] [-o results]
 
 The published maps (stored with DeepTrans-HSU, in the folder DEQUNMIX_DATA) are scored against the reference they were
-published with, that of Rasti et al., as our ports are in `table_samson.csv`, which this reads from the output folder. A
-published run is one run: `sds` is its distance from our mean in our standard deviations over seeds. FCLS is checked
-beyond that, against abundances that the authors of the Samson file computed from their own spectra.
+published with, that of Rasti et al.; our ports are scored in `table_samson.csv`, read from the output folder. A
+published result is a single run: `sds` is its distance from our mean in units of our standard deviation over seeds.
+FCLS is also checked against abundances that the authors of the Samson file computed from their own spectra.
 """
 
 import csv
@@ -58,16 +58,16 @@ def main(settings: Settings, folder: Path) -> Path:
             "msad": msad,
         }
         for figure, value in published.items():
-            found, sd = (float(ours[method][key] or "nan") for key in (figure, f"{figure}_sd"))
+            mean, sd = (float(ours[method][key] or "nan") for key in (figure, f"{figure}_sd"))
             rows.append(
                 {
                     "method": method,
                     "figure": figure,
                     "published": value,
-                    "ours": found,
+                    "ours": mean,
                     "ours_sd": sd,
-                    "difference": found - value,
-                    "sds": abs(found - value) / sd if sd > 1e-6 else float("nan"),
+                    "difference": mean - value,
+                    "sds": abs(mean - value) / sd if sd > 1e-6 else float("nan"),
                 }
             )
             print(results_table.line(rows[-1]), flush=True)
@@ -78,8 +78,8 @@ def main(settings: Settings, folder: Path) -> Path:
     note = (
         f"Reference: {truth.reference} Our seeds and settings: `table_samson.md`. FCLS on the spectra that came with "
         f"the Samson file gives its abundances to {off:.2g} RMS, {np.abs(again - theirs).max():.2g} at most. For "
-        "AE-RED, SNMF-Net and plug-and-play no map or figure on a scene at hand is published: those ports are held "
-        "against their equations by tests alone."
+        "AE-RED, SNMF-Net and plug-and-play no map or figure on an available scene is published: tests check those "
+        "ports against their equations only."
     )
     return results_table.write(
         folder, "parity", rows, "python -m experiments.comparison.parity", note, kind="Ours: mean (sd over seeds)."

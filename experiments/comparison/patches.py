@@ -2,10 +2,10 @@
 
     python -m experiments.comparison.patches [--quick] [-o results]
 
-Samson, the recommended training, several seeds. With a seed, the whole scene is trained from the spectra that VCA
-finds in all of its pixels; the patches, drawn with the same seed, from those that it finds in a sample of the pixels.
-Both models then unmix the whole scene. `pixels` is the share that training sees; the reference is used for the errors
-alone.
+Samson, the recommended training, several seeds. For each seed, the whole scene is trained from the spectra that VCA
+finds in all of its pixels, and the patches, drawn with the same seed, from those that VCA finds in a sample of the
+pixels. Both models then unmix the whole scene. `pixels` is the share of pixels that training sees; the reference is
+used for the errors only.
 """
 
 import time
@@ -18,14 +18,14 @@ import jax.numpy as jnp
 
 import dequnmix_jax as dq
 from dequnmix_jax.datasets import registry
-from dequnmix_jax.scenes.source import held
+from dequnmix_jax.scenes.source import source_of
+from experiments.plans import EVERY_STAGE_AND_RATES
 from experiments.shared import results_table
-from experiments.shared.plans import EVERY_STAGE_AND_RATES
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run. `patches`: (how many, rows and columns of each)."""
+    """Settings of the experiment. `patches`: (how many, rows and columns of each)."""
 
     name: str = "samson_zhu"
     seeds: int = 5
@@ -63,13 +63,16 @@ def main(settings: Settings, folder: Path) -> Path:
                 params, history = fit(key, cube, config, training, rates, count=E.shape[0])
             else:
                 many = {"patches": drawn[0], "size": drawn[1], "count": E.shape[0]}
-                params, history = dq.tiles.fit_patches(key, held(scene), config, training, rates, **many)
+                params, history = dq.tiles.fit_patches(key, source_of(scene), config, training, rates, **many)
                 share = drawn[0] * drawn[1] ** 2 / scene.valid.sum()
             seconds = time.perf_counter() - began
-            found, _ = unmix(params, cube, config)
-            order = dq.metrics.align(found.endmembers, E)
+            estimate, _ = unmix(params, cube, config)
+            order = dq.metrics.align(estimate.endmembers, E)
             failed = float(jnp.sum(~(jnp.asarray(history.residual) <= 1e-3)))
-            errors = dq.metrics.armse(found.abundances[..., order], A), dq.metrics.msad(found.endmembers[order], E)
+            errors = (
+                dq.metrics.armse(estimate.abundances[..., order], A),
+                dq.metrics.msad(estimate.endmembers[order], E),
+            )
             runs.append(Row(*map(float, errors), seconds, failed))
         label = "whole scene" if drawn is None else f"{drawn[0]} patches of {drawn[1]} x {drawn[1]}"
         rows.append(results_table.summary({"training on": label, "pixels": float(share)}, runs))

@@ -1,10 +1,10 @@
-"""Abundance maps beside the truth, and the spectra found beside those of the reference: one picture of each per scene.
+"""Abundance maps beside the truth, and estimated spectra beside those of the reference: one picture of each per scene.
 
     python -m experiments.comparison.pictures [--quick] [-o results]
 
-One seed, the same start for all methods. Row 0 of a map is at the top and column 0 at the left, as the arrays are
-stored; all maps share one scale from 0 to 1. Endmembers are matched to the reference by their angles. Methods that take
-spectra at maximum one are held against an exact reference as it is given and in their unit, as are those of
+One seed, the same start for all methods. Row 0 of a map is at the top and column 0 at the left; all maps share one
+scale from 0 to 1. Endmembers are matched to the reference by their angles. Methods under the cone, which take spectra
+at maximum one, are compared with an exact reference as it is given and in their unit, as in
 `experiments.shared.side_by_side`; the reference in that unit is then drawn too.
 """
 
@@ -20,16 +20,17 @@ import numpy as np
 import dequnmix_jax as dq
 from dequnmix_jax import mixing
 from dequnmix_jax.datasets import hysu, registry
+from dequnmix_jax.endmembers.selection import CONSTRAINTS
 from dequnmix_jax.report import plots, style
 from dequnmix_jax.scenes.truth import Truth
-from experiments.baselines import Found, Method, closed_forms, deeptrans
+from experiments.baselines import Method, MethodResult, closed_forms, deeptrans
 from experiments.shared import methods as shared_methods
 from experiments.shared import results_table, scenes, side_by_side, variability
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is drawn, `of` which scenes. `only`: methods whose names begin with one of these."""
+    """What is drawn, of which scenes (`of`). `only`: methods whose names begin with one of these."""
 
     of: tuple[str, ...] = ("samson", "recipe, 30 dB", "hapke_relab", "hysu")
     seed: int = 0
@@ -39,7 +40,7 @@ class Settings:
     only: tuple[str, ...] = ("",)
 
 
-QUICK = Settings(of=("varied, 30 dB",), epochs=2, crop=12, only=("VCA + FCLS", "DEQ-Unmix, scaled"))
+QUICK = Settings(of=("varied, 30 dB",), epochs=2, crop=12, only=("VCA + FCLS", "DEQ-Unmix, cone"))
 
 
 References = tuple[tuple[Truth, bool], ...]
@@ -47,28 +48,28 @@ References = tuple[tuple[Truth, bool], ...]
 
 
 class Target(NamedTuple):
-    """What methods are held against.
+    """A reference to compare methods with.
 
     Attributes:
         label: of its row of maps.
-        after: the errors against it, "" where there is nothing to tell apart.
-        reference: whose it is, in words.
+        after: text after the errors against it, "" if there is one reference only.
+        reference: its source in words.
         abundances: (H, W, R).
-        kinds: what is held against it, scaled methods (True), others (False), both, or none: it is shown alone.
+        constraints: methods under these are compared with it; empty: it is shown alone.
     """
 
     label: str
     after: str
     reference: str
     abundances: jax.Array
-    kinds: tuple[bool, ...]
+    constraints: tuple[str, ...]
 
 
 class Shown(NamedTuple):
-    """What is drawn of a method, in the order of the reference: with its angles (R,) and its error to each target."""
+    """A method's result in the order of the reference, with its angles (R,) and its error for each target."""
 
     name: str
-    found: Found
+    found: MethodResult
     angles: jax.Array
     errors: tuple[tuple[Target, float], ...]
 
@@ -81,50 +82,50 @@ def methods(settings: Settings) -> list[Method]:
         deeptrans.deeptrans(settings.transformer),
         shared_methods.equilibrium(dq.Model(constraint=dq.equilibrium.Simplex()), settings.epochs),
         shared_methods.equilibrium(dq.Model(), settings.epochs),
-        shared_methods.started(settings.epochs),
+        shared_methods.selected(settings.epochs),
     ]
     return [method for method in every if method.name.startswith(settings.only)]
 
 
 def targets(name: str, references: References) -> list[Target]:
-    """Return the references, an exact one in both units of abundance; of hysu the regions of its targets."""
+    """Return the references, an exact one in both units of abundance; for hysu the regions of its targets."""
     if name == "hysu":
         regions = jnp.asarray(hysu.hysu_targets().roi_material, jnp.float32)
-        # The sixth material is the grass that they lie on.
+        # The sixth material is the surrounding grass.
         maps = jnp.concatenate([regions, 1 - jnp.max(regions, axis=2, keepdims=True)], axis=2)
         return [Target("regions around the\ntargets, no fractions", "", references[0][0].reference, maps, ())]
-    found = []
+    listed = []
     for letter, (truth, exact) in zip("abc", references, strict=False):
         letter = letter if len(references) > 1 else ""
         A = jnp.asarray(truth.abundances, jnp.float32)
         label, after = (f"reference {letter}", f" to {letter}") if letter else ("reference", "")
-        found.append(Target(label, after, truth.reference, A, (False, True)))
+        listed.append(Target(label, after, truth.reference, A, CONSTRAINTS))
         if exact:
             peaks = jnp.max(jnp.asarray(truth.endmembers, jnp.float32), axis=1)
-            scaled, _ = mixing.normalise_abundances(A * peaks[None, None])
+            at_one, _ = mixing.normalise_abundances(A * peaks[None, None])
             label = f"{label}, for\nspectra at\nmaximum one"
             after = f"{after} in its unit"
-            found.append(Target(label, after, f"{truth.reference}; spectra at maximum one", scaled, (True,)))
-    return found
+            listed.append(Target(label, after, f"{truth.reference}; spectra at maximum one", at_one, ("cone",)))
+    return listed
 
 
 def compare(method: Method, inputs: tuple[jax.Array, ...], truth: Truth, held: list[Target]) -> Shown:
-    """Run a method on (key, cube, start) and bring what it finds into the order of the first reference."""
+    """Run a method on (key, cube, start) and order its result as the first reference."""
     E = jnp.asarray(truth.endmembers, jnp.float32)
-    found = (jax.jit(method.estimate) if method.pure else method.estimate)(*inputs)
-    scaled = method.scaled if found.scaled is None else bool(found.scaled)
-    order = dq.metrics.align(found.endmembers, E)
-    found = Found(found.abundances[..., order], found.endmembers[order])
+    result = (jax.jit(method.estimate) if method.pure else method.estimate)(*inputs)
+    constraint = method.constraint_of(result)
+    order = dq.metrics.align(result.endmembers, E)
+    result = MethodResult(result.abundances[..., order], result.endmembers[order])
     errors = [
-        (target, float(dq.metrics.armse(found.abundances, target.abundances)))
+        (target, float(dq.metrics.armse(result.abundances, target.abundances)))
         for target in held
-        if scaled in target.kinds
+        if constraint in target.constraints
     ]
-    return Shown(method.name, found, dq.metrics.spectral_angle(found.endmembers, E), tuple(errors))
+    return Shown(method.name, result, dq.metrics.spectral_angle(result.endmembers, E), tuple(errors))
 
 
 def wavelengths(name: str) -> np.ndarray | None:
-    """Return the wavelengths of a scene in nm, or None where they are not known."""
+    """Return the wavelengths of a scene in nm, or None if they are unknown."""
     kind = name.partition(", ")[0]
     if kind.startswith("recipe"):
         return variability.bundles(np.random.default_rng(0))[2]
@@ -208,8 +209,8 @@ def draw_spectra(
 def draw(name: str, seed: int, truth: Truth, held: list[Target], shown: list[Shown]) -> dict[str, Any]:
     """Return the two figures of a scene by their names."""
     names = truth.names or tuple(f"material {r + 1}" for r in range(truth.endmembers.shape[0]))
-    labels = [each.label if each.kinds else "reference" for each in held]
-    whose = [f"{x}: {each.reference}" for x, each in zip(labels, held, strict=True) if each.kinds != (True,)]
+    labels = [each.label if each.constraints else "reference" for each in held]
+    whose = [f"{x}: {each.reference}" for x, each in zip(labels, held, strict=True) if each.constraints != ("cone",)]
     title = [f"{name}, seed {seed}", *whose]
     spectra = (labels[0], np.asarray(truth.endmembers))
     return {

@@ -1,13 +1,13 @@
-"""Plug-and-play unmixing on DC1: what the denoisers do at the paper's noise level, and at an estimated one.
+"""Plug-and-play unmixing on DC1: the denoisers at the noise level of the paper and at an estimated one.
 
     python -m experiments.comparison.plug_and_play_noise [--quick] [-o results]
 
-All from VCA's spectra, which stay, so that only the prior differs from VCA + FCLS. `first level` and `last level` are
-the standard deviations that the denoiser is told in the first and the last of its iterations; `error of FCLS` is what
-there is to denoise (with VCA's spectra), `moved` how far the abundances went from VCA + FCLS, both RMS. A denoiser that
-compares patches in units of the level finds none alike at a level far below the noise, and returns what it got; total
-variation and a network take a little of whatever there is, and that adds up over the iterations. The estimated
-level follows from the cube alone (`experiments.baselines.plug_and_play`).
+All use VCA's spectra, which are fixed, so that only the prior differs from VCA + FCLS. `first level` and `last level`
+are the standard deviations given to the denoiser in its first and last iteration; `error of FCLS` is the error to be
+denoised (with VCA's spectra), and `moved` the distance of the abundances from VCA + FCLS, both RMS. At a level far
+below the noise, a denoiser that compares patches in units of the level finds no similar ones and returns its input;
+total variation and a network remove a little in each iteration, which adds up. The estimated level follows from the
+cube alone (`experiments.baselines.plug_and_play`).
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 
 def levels(cube: jax.Array, start: jax.Array, penalty: Penalty) -> tuple[float, float]:
-    """Return what the denoiser is told at first and at last."""
+    """Return the first and the last level given to the denoiser."""
     peak = jnp.max(jnp.abs(cube))
     weight, rho = constants(cube / peak, start / peak, penalty)
     first = float(jnp.sqrt(weight / rho))
@@ -76,10 +76,10 @@ def main(settings: Settings, folder: Path) -> Path:
                     key = jax.random.key(seed)
                     start = jnp.maximum(dq.endmembers.vca(key, cube, E.shape[0]), 1e-5)
                     order = dq.metrics.align(start, E)
-                    plain, found = dq.abundances.fcls(cube, start), run(key, cube, start).abundances
-                    moved = jnp.sqrt(jnp.mean(jnp.square(found - plain)))
+                    plain, abundances = dq.abundances.fcls(cube, start), run(key, cube, start).abundances
+                    moved = jnp.sqrt(jnp.mean(jnp.square(abundances - plain)))
                     errors = (
-                        dq.metrics.armse(found[..., order], A),
+                        dq.metrics.armse(abundances[..., order], A),
                         moved,
                         dq.metrics.pooled_rmse(plain[..., order], A),
                     )

@@ -1,9 +1,9 @@
-"""Two synthetic scenes of other authors that are shipped with the package: the competitors and DEQ-Unmix.
+"""Two synthetic scenes by other authors, shipped with the package: the competitors and DEQ-Unmix.
 
     python -m experiments.comparison.published_synthetic [--quick] [-o results]
 
-DC1: five minerals, some pixels pure. The scene of MiSiCNet: six, no pixel pure, two of them all but equal, where
-DEQ-Unmix takes up to a hundred steps a solve. The cubes are noise-free; the seed draws the noise. What the columns are:
+DC1: five minerals, some pixels pure. The scene of MiSiCNet: six, no pixel pure, two of them nearly equal; DEQ-Unmix
+takes up to a hundred steps per solve. The cubes are noise-free; the seed draws the noise. Columns:
 `experiments.shared.side_by_side`.
 """
 
@@ -16,14 +16,14 @@ SETTINGS = methods.Settings(
     scenes=SCENES,
     short=SCENES,
     angles=6,
-    only=("VCA", "purified", "dq.start", "PnP-TV", "DeepTrans", "DEQ-Unmix, from"),
+    only=("VCA", "purified", "select_endmembers", "PnP-TV", "DeepTrans", "DEQ-Unmix, from"),
 )
 QUICK = methods.quick("dc1, 30 dB", short=SCENES, only=("VCA",))
 
 
 def main(settings: methods.Settings, folder: Path) -> Path:
     """Run all and write `table_known.csv` and `table_known.md`."""
-    about = "The seed draws the noise, the start and what the method draws."
+    about = "The seed draws the noise, the start and the random numbers of the method."
     return side_by_side.write(settings, folder, "table_known", about)
 
 

@@ -2,9 +2,10 @@
 
     python -m experiments.comparison.relab [--quick] [-o results]
 
-Intimate mixtures of three powders: light meets many grains, so that mixing is not linear, and the truth is weighed,
-not computed from the cube. Mass is not area: no method that mixes spectra, linearly or scaled, can be exact here. What
-the columns are: `experiments.shared.side_by_side`.
+Intimate mixtures of three powders: light meets many grains, so that mixing is not linear; the truth is weighed, not
+computed from the cube. Mass is not area: no method that mixes spectra linearly, with or without a brightness, can be
+exact here. Columns:
+`experiments.shared.side_by_side`.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ QUICK = methods.quick("hapke_relab", crop=40, only=("VCA", "purified"))
 
 def main(settings: methods.Settings, folder: Path) -> Path:
     """Run all and write `table_relab.csv` and `table_relab.md`."""
-    about = "One cube; the seed draws the start and what the method draws."
+    about = "One cube; the seed draws the start and the random numbers of the method."
     return side_by_side.write(settings, folder, "table_relab", about)
 
 

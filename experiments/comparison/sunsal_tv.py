@@ -3,8 +3,8 @@
     python -m experiments.comparison.sunsal_tv [--quick] [-o results]
 
 The setting of Iordache et al. (IEEE TGRS 50(11), 2012, DC1): five of the 240 USGS spectra, 75 x 75 pixels, white noise.
-Each weight is tried as it stands and all are shown; which of them is best is seen with the truth, as in that paper, and
-is no method. SRE is over the maps of all 240 spectra, in dB.
+All weights that were tried are shown; the best one can be identified only with the truth, as in that paper, so that it
+is not a method. SRE is over the maps of all 240 spectra, in dB.
 """
 
 import functools
@@ -34,7 +34,7 @@ class Settings:
     tolerance: float = 1e-4
     max_steps: int = 400
     crop: int | None = None
-    spectra: int | None = None  # the first so many of the dictionary
+    spectra: int | None = None  # number of spectra kept of the dictionary
     seed: int = 0
 
 
@@ -57,8 +57,8 @@ def main(settings: Settings, folder: Path) -> Path:
         cube = synthetic.add_noise(jax.random.key(settings.seed), clean, snr)
         for weight, variation in pairs:
             began = time.process_time()
-            found = smooth(cube, library, weight, variation) if variation else plain(cube, library, weight)
-            x, trace = jax.block_until_ready(found)
+            result = smooth(cube, library, weight, variation) if variation else plain(cube, library, weight)
+            x, trace = jax.block_until_ready(result)
             rows.append(
                 {
                     "noise dB": snr,
@@ -75,8 +75,8 @@ def main(settings: Settings, folder: Path) -> Path:
             )
             print(results_table.line(rows[-1]), flush=True)
     note = (
-        "One noise seed; CPU seconds of the first run of a method hold its compilation. The figures of the paper are "
-        f"not quoted: no copy of its table was at hand. {settings}"
+        "One noise seed; CPU seconds of the first run of a method include compilation. The figures of the paper are "
+        f"not quoted, because no copy of its table was available. {settings}"
     )
     return results_table.write(
         folder, "sunsal_tv", rows, "python -m experiments.comparison.sunsal_tv", note, kind="One seed."

@@ -2,7 +2,7 @@
 
     python -m experiments.defaults.admm_penalty [--quick] [-o results]
 
-The problems are convex: the penalty moves the number of steps, not the answer, and no reference is needed to choose it.
+The problems are convex: the penalty changes the number of steps, not the solution, so that no reference is needed.
 """
 
 import functools
@@ -39,7 +39,7 @@ def main(settings: Settings, folder: Path) -> Path:
     library = synthetic.spectra(jax.random.key(0), settings.spectra, settings.bands)
     shape = (settings.side, settings.side)
     clean = synthetic.linear_scene(jax.random.key(1), shape, library[: settings.count], purity=1.0)
-    weight = 1e-4 * settings.bands  # some of the answer's size: neither idle nor everything
+    weight = 1e-4 * settings.bands  # comparable to the solution: neither negligible nor dominant
     rows: list[dict[str, Any]] = []
     for penalty in settings.penalties:
         solver = dq.abundances.Admm(penalty=penalty, max_steps=settings.max_steps)
@@ -61,7 +61,7 @@ def main(settings: Settings, folder: Path) -> Path:
         rows.append(row | {"geometric mean": float(np.exp(np.mean(np.log(steps))))})
         print(results_table.line(rows[-1]), flush=True)
     tolerance = dq.abundances.Admm().tolerance
-    note = f"Steps to a tolerance of {tolerance:g}; {settings.max_steps} where it was not reached. {settings}"
+    note = f"Steps to a tolerance of {tolerance:g}; {settings.max_steps} if it was not reached. {settings}"
     return results_table.write(
         folder, "admm_penalty", rows, "python -m experiments.defaults.admm_penalty", note, kind="One seed."
     )

@@ -1,10 +1,10 @@
-"""What can be had on the paper's synthetic scenes: the true mean spectra, a soft sum and smooth maps, one by one.
+"""Limits on the paper's synthetic scenes: the true mean spectra, a soft sum and smooth maps, one by one.
 
     python -m experiments.defaults.recipe_limits [--quick] [-o results]
 
-Rows with the true mean of each bundle see the truth: no method has them. `smoothed` filters each map with a Gaussian of
-half a pixel, which the truth chose among 0.5, 1 and 2. `purified` are the blind spectra of the table's closed form, the
-mean of the pixels that scaled NNLS finds purest. Five draws of the scene.
+Rows with the true mean of each bundle use the truth, which no method has. `smoothed` filters each map with a Gaussian
+of half a pixel, chosen with the truth among 0.5, 1 and 2. `purified` are the blind spectra of the table's closed form,
+the mean of the purest pixels of scaled NNLS. Five draws of the scene.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from experiments.shared import results_table, scenes
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run."""
+    """Settings of the experiment."""
 
     scenes: tuple[str, ...] = ("recipe, 15 dB", "recipe, 30 dB")
     seeds: int = 5
@@ -52,8 +52,8 @@ def spectra(key: jax.Array, cube: jax.Array, means: jax.Array) -> tuple[jax.Arra
 def maps(cube: jax.Array, E: jax.Array, means: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the maps of FCLS and of a soft sum in the order of the reference, and the mean angle."""
     order = dq.metrics.align(E, means)
-    found = dq.abundances.fcls(cube, E)[..., order], dq.abundances.soft_nnls(cube, E)[0][..., order]
-    return *found, dq.metrics.msad(E[order], means)
+    abundances = dq.abundances.fcls(cube, E)[..., order], dq.abundances.soft_nnls(cube, E)[0][..., order]
+    return *abundances, dq.metrics.msad(E[order], means)
 
 
 def main(settings: Settings, folder: Path) -> Path:
@@ -70,11 +70,11 @@ def main(settings: Settings, folder: Path) -> Path:
             three = spectra(jax.random.key(seed), loaded.cube, means)
             for label, E in zip(("true means (oracle)", "VCA, largest of 10", "purified"), three, strict=True):
                 *both, angle = maps(loaded.cube, E, means)
-                found = []
+                errors = []
                 for one in both:
                     smooth = gaussian_filter(np.asarray(one), (0.5, 0.5, 0), mode="nearest")
-                    found += [float(dq.metrics.armse(each, jnp.asarray(A))) for each in (one, jnp.asarray(smooth))]
-                runs.setdefault(label, []).append(Row(*found, float(angle)))
+                    errors += [float(dq.metrics.armse(each, jnp.asarray(A))) for each in (one, jnp.asarray(smooth))]
+                runs.setdefault(label, []).append(Row(*errors, float(angle)))
         rows += [results_table.summary({"scene": name, "spectra": label}, each) for label, each in runs.items()]
     note = f"aRMSE against the exact abundances, as given. {settings}"
     return results_table.write(folder, "recipe_limits", rows, "python -m experiments.defaults.recipe_limits", note)

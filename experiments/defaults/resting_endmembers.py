@@ -1,11 +1,12 @@
-"""When spectra that `start` found should still be trained, and what its prior over neighbours brings.
+"""When to train the spectra that `select_endmembers` found, and the effect of the prior over neighbours.
 
     python -m experiments.defaults.resting_endmembers [--quick] [-o results]
 
-On the generated scenes of `experiments.shared.kinds`, none of which is in any table of results: from what `start` found
-(mixing as it decides), E trained or at rest, and each abundance map before and after `smooth`. The scenes fall into
-three groups, which can be told without the truth: brightness free (mixing is scaled); not free, and more than R
-directions hold more signal than noise (`Start.beyond`: spectra vary); not free, and no more than R.
+On the generated scenes of `experiments.shared.kinds`, none of which is in any table of results: from what
+`select_endmembers` found (constraint as it decides), E trained or at rest, and each abundance map before and after
+`smooth`. The scenes fall into three groups, identified without the truth: brightness free (the cone);
+not free, and more than R directions hold more signal than noise (`Selection.beyond`: spectra vary); not free, and no
+more than R.
 """
 
 import functools
@@ -18,14 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
-from experiments.defaults.training import geometric_mean
+from experiments.plans import EVERY_STAGE
 from experiments.shared import kinds, results_table
-from experiments.shared.plans import EVERY_STAGE
+from experiments.shared.results_table import geometric_mean
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run: so many draws of each kind of scene."""
+    """Settings of the experiment: so many draws of each kind of scene."""
 
     draws: int = 2
     epochs: int = 100
@@ -34,7 +35,7 @@ class Settings:
 
 QUICK = Settings(draws=1, epochs=3, scenes=kinds.QUICK)
 
-_start = jax.jit(dq.endmembers.start, static_argnums=2)
+_select = jax.jit(dq.endmembers.select_endmembers, static_argnums=2)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
@@ -43,8 +44,8 @@ def trained(
 ) -> tuple[jax.Array, jax.Array]:
     """Return abundances and endmembers after training, not smoothed."""
     params, _ = dq.fit(key, cube, config, schedule, rates, endmembers=E)
-    found, _ = dq.unmix(params, cube, config)
-    return found.abundances, found.endmembers
+    estimate, _ = dq.unmix(params, cube, config)
+    return estimate.abundances, estimate.endmembers
 
 
 @jax.jit
@@ -66,16 +67,16 @@ def main(settings: Settings, folder: Path) -> Path:
     for (number, kind), draw in itertools.product(enumerate(settings.scenes.kinds), range(settings.draws)):
         key, seek = jax.random.split(jax.random.key(5000 * (draw + 1) + number))
         sample, truth = kinds.draw_scene(key, kind, settings.scenes)
-        found = _start(seek, sample.cube, kind.count)
-        config = replace(dq.training.model_for(found), prior="none")
-        E = jnp.maximum(found.endmembers, 1e-5)
-        rows = {"the start": np.asarray(errors(found.abundances, E, truth, sample.endmembers))}
+        selection = _select(seek, sample.cube, kind.count)
+        config = replace(dq.training.model_for(selection), prior="none")
+        E = jnp.maximum(selection.endmembers, 1e-5)
+        rows = {"the start": np.asarray(errors(selection.abundances, E, truth, sample.endmembers))}
         for way, rate in ways.items():
             numbers = jax.tree.map(jnp.float32, rates._replace(endmembers=rate))
             answer = trained(seek, sample.cube, E, config, schedule, numbers)
             rows[way] = np.asarray(errors(*answer, truth, sample.endmembers))
-        vary = "more than R directions" if int(found.beyond) else "R directions"
-        group = "brightness free" if bool(found.scaled) else f"not free, {vary}"
+        vary = "more than R directions" if int(selection.beyond) else "R directions"
+        group = "brightness free" if selection.constraint == "cone" else f"not free, {vary}"
         groups.setdefault(group, []).append(rows)
         print(kind, draw, group, {way: row.round(4).tolist() for way, row in rows.items()}, flush=True)
     table: list[dict[str, object]] = []

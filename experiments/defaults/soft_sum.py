@@ -1,11 +1,11 @@
-"""What a soft sum costs and brings: abundances by `soft_nnls` against FCLS, on generated scenes alone.
+"""Costs and benefits of a soft sum: abundances by `soft_nnls` against FCLS, on generated scenes.
 
     python -m experiments.defaults.soft_sum [--quick] [-o results]
 
 The scenes are those of `experiments.shared.kinds` whose pixels have no brightness of their own, in three groups:
-spectra that do not vary, spectra that vary in shape alone (the sum of abundances is one to the letter), and materials
-each of which varies in brightness by itself (`uneven`). Endmembers are those of the candidate (VCA, SiVM, N-FINDR,
-minimum volume, each as it is and purified) with which FCLS has the least aRMSE: the comparison is in favour of FCLS.
+spectra that do not vary, spectra that vary in shape only (abundances sum exactly to one), and materials each of which
+varies in brightness independently (`uneven`). Endmembers are those of the candidate (VCA, SiVM, N-FINDR,
+minimum volume, each as it is and purified) with which FCLS has the lowest aRMSE, which favours FCLS.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from experiments.shared import kinds, results_table
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run: the weights of the sum, and so many draws of each kind of scene."""
+    """Settings of the experiment: the weights of the sum, and so many draws of each kind of scene."""
 
     weights: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
     draws: int = 2
@@ -36,7 +36,7 @@ QUICK = Settings(weights=(0.3,), draws=1, scenes=kinds.QUICK)
 def ratios(
     E: jax.Array, cube: jax.Array, truth: jax.Array, spectra: jax.Array, weights: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the least aRMSE of FCLS, and those of `soft_nnls` with its endmembers over it, one for each weight."""
+    """Return the lowest aRMSE of FCLS, and the ratios to it of `soft_nnls` with its endmembers, one for each weight."""
 
     def error(E: jax.Array, A: jax.Array) -> jax.Array:
         return dq.metrics.armse(A[..., dq.metrics.align(E, spectra)], truth)
@@ -59,8 +59,8 @@ def main(settings: Settings, folder: Path) -> Path:
             sample, truth = kinds.draw_scene(key, kind, settings.scenes)
             E, _, _ = candidates.candidates(seek, sample.cube, jnp.ones(sample.cube.shape[:2], bool), kind.count)
             half = E[: len(candidates.CANDIDATES) // 2]
-            fcls, found = ratios(half, sample.cube, truth, sample.endmembers, jnp.asarray(settings.weights))
-            rows.append((group, float(fcls), np.log(np.asarray(found))))
+            fcls, relative = ratios(half, sample.cube, truth, sample.endmembers, jnp.asarray(settings.weights))
+            rows.append((group, float(fcls), np.log(np.asarray(relative))))
             print(group, kind, float(fcls), np.exp(rows[-1][2]).round(3), flush=True)
     table = []
     for group in dict.fromkeys(row[0] for row in rows):

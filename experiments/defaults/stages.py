@@ -1,14 +1,14 @@
-"""What each stage of an unmixing does to the one before it, and whether judging the stages keeps them from harm.
+"""The effect of each stage of unmixing on the one before it, and whether judging the stages prevents harm.
 
     python -m experiments.defaults.stages [--quick] [-o results]
 
-Stages: the start that `dq.start` chooses; trained endmembers; the trained network; the prior over neighbours. Each
-scene is trained twice by `dq.RECOMMENDED`: "kept" keeps every stage (`Training(judged=False)`), "judged" keeps a stage
-only where the scene itself shows that it helps (`dequnmix_jax.stages`). A ratio is the aRMSE after a stage over that
-before it; below 1 the stage helps.
+Stages: the start that `select_endmembers` chooses; trained endmembers; the trained network; the prior over neighbours.
+Each scene is trained twice by `dq.RECOMMENDED`: "kept" keeps every stage (`Training(judged=False)`), "judged" keeps a
+stage only if the scene itself shows that it helps (`dequnmix_jax.training.stages`). A ratio is the aRMSE after a stage
+over that before it; below 1 the stage helps.
 
-Scenes: those of `experiments.shared.families` from draw 10 on. The rule was designed while draws 0 to 7 of the same
-families were looked at; two groups took no part in that: abundance fields that others published (folder `raw/fields` of
+Scenes: those of `experiments.shared.families` from draw 10 on. The rule was designed on draws 0 to 7 of the same
+families. Two groups took no part in the design: published abundance fields (folder `raw/fields` of
 `DEQUNMIX_DATA`: Matern, Legendre and spherical covariance) mixed from four library spectra at 20, 30 and 40 dB, and the
 scenes of the tables, which come last.
 """
@@ -27,10 +27,10 @@ import numpy as np
 import dequnmix_jax as dq
 from dequnmix_jax import InputError
 from dequnmix_jax.datasets import registry
-from dequnmix_jax.equilibrium import fixed_point_map, model
+from dequnmix_jax.equilibrium import model
 from dequnmix_jax.training import fitting, stages
-from experiments.defaults.training import geometric_mean
 from experiments.shared import families, results_table, scenes
+from experiments.shared.results_table import geometric_mean
 
 FIELDS = {
     "field, Matern": "AbundancesMatternGaussian64.mat",
@@ -47,7 +47,7 @@ STAGES = ("endmembers", "network", "prior")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run: draws of each family, noise of the fields, scenes of the tables with so many seeds."""
+    """Settings: draws of each family, noise of the fields, scenes of the tables and their number of seeds."""
 
     families: tuple[str, ...] = families.FAMILIES
     draws: tuple[int, ...] = (10, 11, 12, 13)
@@ -101,7 +101,7 @@ def given(settings: Settings) -> Iterator[Given]:
 
 
 def _field(field: str, snr: float, seed: int) -> Given | None:
-    """Return a published abundance field mixed from spectra of the library, or None where it is not at hand."""
+    """Return a published abundance field mixed from spectra of the library, or None if it is missing."""
     from scipy.io import loadmat
 
     known = families.library()
@@ -117,7 +117,7 @@ def _field(field: str, snr: float, seed: int) -> Given | None:
     return Given(field, f"{field}, {snr:g} dB", cube, {"": (A.astype(np.float32), E.astype(np.float32))}, seed)
 
 
-_start = jax.jit(dq.endmembers.start, static_argnums=2)
+_select = jax.jit(dq.endmembers.select_endmembers, static_argnums=2)
 
 
 @partial(jax.jit, static_argnums=(3, 4))
@@ -146,8 +146,8 @@ def run(
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *steps_of)
 
     def one(p: Any) -> tuple[jax.Array, jax.Array]:
-        found, _ = model.equilibrium(p, cube, config, fixed_point_map.start_state(p, cube, config))
-        return found.abundances, found.endmembers
+        estimate = model.equilibrium(p, cube, config).estimate
+        return estimate.abundances, estimate.endmembers
 
     A, spectra = jax.lax.map(one, stacked)
     return A, spectra, verdicts
@@ -166,15 +166,15 @@ def main(settings: Settings, folder: Path) -> Path:
     last = ""
     for scene in given(settings):
         if scene.group != last and scene.group not in settings.families:
-            jax.clear_caches()  # scenes of other sizes: a process may hold so many compiled programs and no more
+            jax.clear_caches()  # scenes of other sizes: a process can hold a limited number of compiled programs
         last = scene.group
         cube = jnp.asarray(scene.cube)
         count = next(iter(scene.references.values()))[1].shape[0]
         seek, key = jax.random.split(jax.random.key(scene.seed))
-        found = _start(seek, cube, count)
-        config = dq.training.model_for(found)
-        rates = jax.tree.map(jnp.float32, dq.training.rates_for(found))
-        E = jnp.maximum(found.endmembers, 1e-5)
+        selection = _select(seek, cube, count)
+        config = dq.training.model_for(selection)
+        rates = jax.tree.map(jnp.float32, dq.training.rates_for(selection))
+        E = jnp.maximum(selection.endmembers, 1e-5)
         for way in ("kept", "judged"):
             A, spectra, verdicts = run(key, cube, E, config, replace(plan, judged=way == "judged"), rates)
             for reference, (truth, true) in scene.references.items():
@@ -204,7 +204,7 @@ def summary(rows: Sequence[dict[str, Any]], settings: Settings) -> list[dict[str
     groups["all families"] = set(settings.families)
     groups["all fields"] = set(settings.fields)
     groups["scenes of the tables"] = set(settings.known)
-    found = []
+    lines = []
     for (name, members), way in itertools.product(groups.items(), ("kept", "judged")):
         some = [row for row in rows if row["group"] in members and row["way"] == way]
         if not some:
@@ -216,8 +216,8 @@ def summary(rows: Sequence[dict[str, Any]], settings: Settings) -> list[dict[str
             line |= {stage: geometric_mean(ratios), f"worst {stage}": max(ratios)}
             if stage != "all":
                 line[f"{stage} kept"] = sum(row[f"{stage} kept"] for row in some) / len(some)
-        found.append(line)
-    return found
+        lines.append(line)
+    return lines
 
 
 if __name__ == "__main__":

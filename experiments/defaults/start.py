@@ -1,20 +1,21 @@
-"""How `start` was taught to choose: on generated scenes of eighteen families, none of which is in a table of results.
+"""How the weights of `select_endmembers` were chosen: on generated scenes of eighteen families, none in a results
+table.
 
     python -m experiments.defaults.start [--quick] [-o results]
 
-For each scene of `experiments.shared.families` all candidates are run and measured without the truth; the truth then
-says how far each is from the best of them. Weights are those of the least mean log ratio aRMSE / least aRMSE with a
-quarter of that of the worst tenth: a choice that is seldom far off is worth something. **Each family is judged by
-weights that were chosen on all others**, from two sets: a grid of simple rules (the mixing model, and what purified and
-minimum volume candidates must gain) and many drawn at random, which use all measures. Beside them stand the weights
-before (chosen on scenes of fewer kinds), the defaults, and each way alone.
+For each scene of `experiments.shared.families` all candidates are run and scored without the truth; the truth then
+gives the ratio of each aRMSE to the lowest. The weights minimise the mean log ratio plus a quarter of the mean of the
+worst tenth, which penalises rare large errors. **Each family is judged by weights that were chosen on all others**,
+from two sets: a grid of simple rules (the mixing model, and what purified and minimum-volume candidates must gain) and
+many random ones, which use all scores. The table also has the previous weights (chosen on fewer kinds of scenes), the
+defaults, and each candidate alone.
 
-What "unsure" is worth: the ratio where a rule is sure against where it is unsure. Its two thresholds are chosen in the
-same way, by the largest correlation of the flag with the log ratio; the rule before went by the gap between the costs
-of kinds, the nearness to thresholds and the instability.
+The value of "unsure": the ratio where a rule is sure compared with where it is unsure. Its two thresholds are chosen in
+the same way, by the largest correlation of the flag with the log ratio; the previous rule used the gap between the
+costs of kinds, the distance from thresholds and the instability.
 
-Where pixels have a brightness of their own the reference is in the convention of scaled mixing (endmembers at maximum
-one), else in that of linear mixing.
+If pixels have a brightness, the reference is in the convention of the cone (endmembers at maximum one), else in that of
+the simplex.
 """
 
 import itertools
@@ -36,7 +37,7 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run: `draws` scenes of each family, and `trials` weights drawn at random."""
+    """Settings of the experiment: `draws` scenes of each family, and `trials` weights drawn at random."""
 
     families: tuple[str, ...] = families.FAMILIES
     draws: int = 18
@@ -68,7 +69,7 @@ NAMES += [name.replace("scaled NNLS", "soft NNLS") for name in NAMES if "scaled"
 
 @jax.jit
 def errors(E: jax.Array, cube: jax.Array, truth: jax.Array, spectra: jax.Array) -> jax.Array:
-    """Return the aRMSE of all candidates, then of the scaled ones' spectra under soft mixing, (3 C / 2,)."""
+    """Return the aRMSE of all candidates, then of the spectra of those under the cone with a soft sum, (3 C / 2,)."""
     half = len(candidates.CANDIDATES) // 2
 
     def one(E: jax.Array, A: jax.Array) -> jax.Array:
@@ -81,13 +82,13 @@ def errors(E: jax.Array, cube: jax.Array, truth: jax.Array, spectra: jax.Array) 
 
 
 class Decided(NamedTuple):
-    """What a rule says of scenes, (S,) each.
+    """Decisions of a rule for scenes, (S,) each.
 
     Attributes:
         entry: the chosen entry of `errors`.
         unsure: whether it is unsure, by the thresholds of the rule.
-        before: whether it would have been by the rule before.
-        certain: whether there is no doubt but those of purity and instability, which have thresholds.
+        before: whether it is by the previous rule.
+        certain: whether there are no doubts except those of purity and instability, which have thresholds.
         purity, instability: `Scores` of the choice.
     """
 
@@ -100,21 +101,21 @@ class Decided(NamedTuple):
 
 
 @jax.jit
-def pick(scores: candidates.Scores, whole: candidates.Whole, weights: selection.Weights) -> Decided:
-    """Return what `start` decides for scenes with scores (S, C)."""
+def pick(scores: candidates.Scores, whole: candidates.SceneScores, weights: selection.Weights) -> Decided:
+    """Return the decisions of `select_endmembers` for scenes with scores (S, C)."""
 
-    def one(scores: candidates.Scores, whole: candidates.Whole) -> Decided:
-        found = selection.decide(scores, whole, weights)
-        at = found.chosen
-        # The rule before: kinds of nearly equal cost, figures near a threshold, spectra that depend on the pixels.
-        enough = weights.shared * jnp.minimum(found.brightness, 1)
-        differ = found.brightness > weights.bright
-        before = ~(found.margin >= 0.1) | ~(scores.instability[at] <= 0.05)
-        before = before | (jnp.abs(found.brightness - weights.bright) < 0.04)
-        before = before | (differ & (jnp.abs(found.shared - enough) < 0.04))
-        entry = at + len(candidates.CANDIDATES) // 2 * found.soft.astype(jnp.int32)
-        certain = (found.lacking < 1) & (found.beyond < 1) & ~found.soft
-        return Decided(entry, found.unsure, before, certain, scores.purity[at], scores.instability[at])
+    def one(scores: candidates.Scores, whole: candidates.SceneScores) -> Decided:
+        selected = selection.decide(scores, whole, weights)
+        at, soft = selected.chosen, selected.constraint_index == selection.SOFT
+        # The previous rule: kinds of nearly equal cost, figures near a threshold, spectra that depend on the pixels.
+        enough = weights.shared * jnp.minimum(selected.brightness, 1)
+        differ = selected.brightness > weights.bright
+        before = ~(selected.margin >= 0.1) | ~(scores.instability[at] <= 0.05)
+        before = before | (jnp.abs(selected.brightness - weights.bright) < 0.04)
+        before = before | (differ & (jnp.abs(selected.shared - enough) < 0.04))
+        entry = at + len(candidates.CANDIDATES) // 2 * soft.astype(jnp.int32)
+        certain = (selected.lacking < 1) & (selected.beyond < 1) & ~soft
+        return Decided(entry, selected.unsure, before, certain, scores.purity[at], scores.instability[at])
 
     return jax.vmap(one)(scores, whole)
 
@@ -122,9 +123,9 @@ def pick(scores: candidates.Scores, whole: candidates.Whole, weights: selection.
 def drawn(key: int, trials: int) -> list[selection.Weights]:
     """Return weights drawn at random."""
     draw = np.random.default_rng(key)
-    found = []
+    sets = []
     for _ in range(trials):
-        # A weight of zero is a measure that is not needed. Small ones are as likely as large ones.
+        # A weight of zero is a score that is not used. Small weights are as likely as large ones.
         size = draw.uniform(size=6) * (draw.uniform(size=6) < 0.5)
         largest = {"purified": 0.1, "varied": 1.2, "angle": 1.0, "volume": 0.5, "instability": 0.2, "impurity": 0.5}
         some = {name: float(most * x) for (name, most), x in zip(largest.items(), size, strict=True)}
@@ -133,18 +134,18 @@ def drawn(key: int, trials: int) -> list[selection.Weights]:
             "shared": draw.uniform(0.0, 0.4),
             "whole": draw.uniform(0.2, 2),
         }
-        found.append(selection.Weights()._replace(**{k: float(v) for k, v in mixing_model.items()}, **some))
-    return found
+        sets.append(selection.Weights()._replace(**{k: float(v) for k, v in mixing_model.items()}, **some))
+    return sets
 
 
 def cost(regret: Array) -> Array:
-    """Return what is minimised, of log ratios (..., S): their mean, with a quarter of that of the worst tenth."""
+    """Return the cost of log ratios (..., S): their mean plus a quarter of the mean of the worst tenth."""
     most = max(1, regret.shape[-1] // 10)
     return regret.mean(axis=-1) + 0.25 * np.sort(regret, axis=-1)[..., -most:].mean(axis=-1)
 
 
-def measure(settings: Settings) -> tuple[Array, Array, candidates.Scores, candidates.Whole]:
-    """Return the family of each scene (S,), log ratios (S, ways), and what is measured without the truth."""
+def measure(settings: Settings) -> tuple[Array, Array, candidates.Scores, candidates.SceneScores]:
+    """Return the family of each scene (S,), log ratios (S, ways), and the scores without the truth."""
     names, ratios, scores, scenes = [], [], [], []
     for draw, (number, family) in itertools.product(range(settings.draws), enumerate(settings.families)):
         made = families.load(family, draw, settings.side, settings.bands)
@@ -163,15 +164,15 @@ def measure(settings: Settings) -> tuple[Array, Array, candidates.Scores, candid
 
 
 def left_out(family: Array, choose: Callable[[Array], int]) -> Array:
-    """Return, for each scene, which entry is chosen on the scenes of all other families, (S,)."""
-    found = np.zeros(family.size, int)
+    """Return, for each scene, the entry that is chosen on the scenes of all other families, (S,)."""
+    entries = np.zeros(family.size, int)
     for name in dict.fromkeys(family.tolist()):
-        found[family == name] = choose(family != name)
-    return found
+        entries[family == name] = choose(family != name)
+    return entries
 
 
 def correlation(unsure: Array, regret: Array) -> float:
-    """Return that of a flag with the log ratio, -1 where the flag is the same everywhere or leaves under 30 % sure."""
+    """Return the correlation of a flag with the log ratio, -1 if the flag is constant or less than 30 % are sure."""
     sure = 1 - unsure.mean()
     return float(np.corrcoef(unsure, regret)[0, 1]) if 0.3 <= sure < 1 and regret.std() > 0 else -1.0
 
@@ -183,8 +184,8 @@ def main(settings: Settings, folder: Path) -> Path:
     rows = []
 
     def of(sets: Sequence[selection.Weights]) -> tuple[Array, Decided]:
-        found = [jax.tree.map(np.asarray, pick(scores, scenes, weights)) for weights in sets]
-        all_of = Decided(*(np.stack(x) for x in zip(*found, strict=True)))
+        decisions = [jax.tree.map(np.asarray, pick(scores, scenes, weights)) for weights in sets]
+        all_of = Decided(*(np.stack(x) for x in zip(*decisions, strict=True)))
         return np.stack([regret[every, entry] for entry in all_of.entry]), all_of
 
     def add(rule: str, at: Array, unsure: Array | None = None, each: bool = True) -> None:
@@ -207,17 +208,17 @@ def main(settings: Settings, folder: Path) -> Path:
                 print(results_table.line(rows[-1]), flush=True)
 
     for word, weights in (("before", BEFORE), ("defaults", selection.Weights())):
-        at, found = of([weights])
-        add(f"{word}, unsure as before", at[0], found.before[0])
-        add(f"{word}, unsure as now" if word == "before" else word, at[0], found.unsure[0])
+        at, decisions = of([weights])
+        add(f"{word}, unsure as before", at[0], decisions.before[0])
+        add(f"{word}, unsure as now" if word == "before" else word, at[0], decisions.unsure[0])
     chosen = {}
     for word, sets in (("simple rules", list(GRID)), ("random weights", drawn(0, settings.trials))):
-        at, found = of(sets)
+        at, decisions = of(sets)
         best = left_out(family, lambda which, at=at: int(np.argmin(cost(at[:, which]))))
         mine = at[best, every]
         # The thresholds of "unsure", for the weights of each scene's fold.
         flags = np.stack([
-            ~(found.certain & (found.purity >= pure) & (found.instability <= unstable))[best, every]
+            ~(decisions.certain & (decisions.purity >= pure) & (decisions.instability <= unstable))[best, every]
             for pure, unstable in THRESHOLDS
         ])  # fmt: skip
         limits = left_out(

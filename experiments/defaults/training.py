@@ -1,9 +1,9 @@
-"""How the defaults of training were chosen: on synthetic scenes alone, none of which is in any table of results.
+"""How the defaults of training were chosen: on synthetic scenes only, none of which is in any table of results.
 
     python -m experiments.defaults.training [--quick] [-o results]
 
-Scenes differ in the number of endmembers, in purity, noise and brightness, in how far the spectra vary from pixel to
-pixel and in how far they differ. The spectra are drawn, not measured ones. For each choice: the ratio of the errors
+Scenes differ in the number of endmembers, purity, noise, brightness, the variation of spectra from pixel to pixel and
+the contrast between spectra. The spectra are random, not measured. For each choice: the ratio of the errors
 after training to those of the untrained start, and its worst case. References are in the cone's convention (endmembers
 at maximum one).
 """
@@ -16,35 +16,14 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import dequnmix_jax as dq
 from dequnmix_jax import mixing
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.training import fitting
 from experiments.shared import results_table
-
-
-class Kind(NamedTuple):
-    """A kind of scene.
-
-    Attributes:
-        count: endmembers.
-        purity: largest abundance.
-        snr: dB.
-        brightness: standard deviation of the logarithm of the brightness.
-        varied: relative standard deviation of the spectra from pixel to pixel.
-        contrast: of the spectra around their common mean; 1 as drawn, less for similar materials.
-        uneven: standard deviation of the logarithm of each material's own brightness, from pixel to pixel.
-    """
-
-    count: int
-    purity: float
-    snr: float
-    brightness: float = 0.0
-    varied: float = 0.0
-    contrast: float = 1.0
-    uneven: float = 0.0
+from experiments.shared.kinds import Kind, draw_scene
+from experiments.shared.results_table import geometric_mean
 
 
 class Choice(NamedTuple):
@@ -60,7 +39,7 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run: every choice on every kind of scene, with so many draws of each."""
+    """Settings of the experiment: every choice on every kind of scene, with so many draws of each."""
 
     kinds: tuple[Kind, ...] = (
         Kind(3, 1.0, 20.0),
@@ -73,7 +52,7 @@ class Settings:
         Kind(6, 0.8, 30.0, contrast=0.3),
         Kind(4, 1.0, 30.0, brightness=0.2, varied=0.1, contrast=0.3),
     )
-    # The first is the paper's, the second what is recommended; then one thing of it is changed at a time.
+    # The first is the paper's, the second the recommended one; the others change one thing of it.
     choices: tuple[Choice, ...] = (
         Choice(0.0, "all", spread=0.0, first=0.0, network=0.01),
         Choice(),
@@ -121,31 +100,6 @@ def errors(estimate: dq.Estimate, sample: synthetic.Sample) -> tuple[float, floa
     )
 
 
-def vary(key: jax.Array, sample: synthetic.Sample, amount: float, snr: float, uneven: float = 0) -> synthetic.Sample:
-    """Give every pixel spectra of its own: e exp(uneven n) (1 + amount * a random smooth function of the band).
-
-    n is standard normal, one number for each pixel and material. Then the noise.
-    """
-    height, width, bands = sample.cube.shape
-    draw, noise = jax.random.split(key)
-    waves = jnp.cos(jnp.pi * jnp.arange(1.0, 5.0)[:, None] * jnp.linspace(0.0, 1.0, bands)[None]) / 2**0.5
-    shape = (height, width, sample.endmembers.shape[0], 4)
-    own = 1 + amount * jnp.matmul(jax.random.normal(draw, shape), waves)
-    own = own * jnp.exp(uneven * jax.random.normal(jax.random.fold_in(draw, 1), (*shape[:3], 1)))
-    mixed = jnp.sum(sample.abundances[..., None] * sample.endmembers[None, None] * own, axis=2)
-    return sample._replace(cube=synthetic.add_noise(noise, sample.brightness[..., None] * mixed, snr))
-
-
-def draw_scene(key: jax.Array, kind: Kind, settings: Settings) -> synthetic.Sample:
-    """Draw a scene of a kind."""
-    spectra, mix, own = jax.random.split(key, 3)
-    E = synthetic.spectra(spectra, kind.count, settings.bands)
-    E = (1 - kind.contrast) * jnp.mean(E, axis=0, keepdims=True) + kind.contrast * E
-    shape = (settings.side, settings.side)
-    sample = synthetic.linear_scene(mix, shape, E, purity=kind.purity, brightness=kind.brightness, contrast=2.0)
-    return vary(own, sample, kind.varied, kind.snr, kind.uneven)
-
-
 def main(settings: Settings, folder: Path) -> Path:
     """Run all choices on all scenes and write the table."""
     config = dq.Model()
@@ -154,7 +108,7 @@ def main(settings: Settings, folder: Path) -> Path:
     results: dict[Choice, list[Ratios]] = {choice: [] for choice in settings.choices}
     for (number, kind), draw in itertools.product(enumerate(settings.kinds), range(settings.draws)):
         key, seek = jax.random.split(jax.random.key(1000 * (draw + 1) + number))
-        sample = draw_scene(key, kind, settings)
+        sample, _ = draw_scene(key, kind, settings, contrast=2.0)
         start = jnp.maximum(find(seek, sample.cube, count=kind.count, runs=fitting.STARTS), 1e-5)
         untrained = dq.init(seek, sample.cube, config, endmembers=start)
         before = errors(unmix(untrained, sample.cube), sample)
@@ -189,7 +143,7 @@ def main(settings: Settings, folder: Path) -> Path:
     ]
     note = (
         "Figures are ratios: error after training over error of the untrained start. The weight of the spread is "
-        f"multiplied by `objective.reach` of the scene. {settings}"
+        f"multiplied by `objective.variability_ratio` of the scene. {settings}"
     )
     return results_table.write(folder, "choose_training", rows, "python -m experiments.defaults.training", note)
 
@@ -200,11 +154,6 @@ def fit(
 ) -> tuple:
     """Train, compiled once for each plan and number of endmembers."""
     return dq.fit(key, cube, config, plan, rates, endmembers=start)
-
-
-def geometric_mean(values: list[float]) -> float:
-    """Return exp(mean(log x))."""
-    return float(np.exp(np.mean(np.log(values))))
 
 
 if __name__ == "__main__":

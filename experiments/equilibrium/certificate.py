@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
+from experiments.plans import EVERY_STAGE
 from experiments.shared import results_table
 from experiments.shared import scenes as shared_scenes
-from experiments.shared.plans import EVERY_STAGE
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run. `plain`: most steps of the plain iteration."""
+    """Settings of the experiment. `plain`: most steps of the plain iteration."""
 
     scenes: tuple[tuple[str, float | None], ...] = (("samson_zhu", None), ("dc1", 30.0), ("misicnet_sim1", 30.0))
     constraints: tuple[dq.equilibrium.Cone | dq.equilibrium.Simplex, ...] = (
@@ -60,7 +60,7 @@ def train(
 
 
 def count_in_float64(params: dict, cube: jax.Array, config: dq.Model) -> dq.Trace:
-    """Return how a solve goes in double precision: what the certificate promises holds there to rounding."""
+    """Return the trace of a solve in double precision, where the certificate holds up to rounding."""
 
     def doubled(x: jax.Array) -> np.ndarray:
         held = np.asarray(x)
@@ -90,10 +90,10 @@ def main(settings: Settings, folder: Path) -> Path:
                     config = replace(base, metric=metric)
                     best = replace(config, step=None)
                     plain = dq.Solver(method=dq.solvers.Picard(), max_steps=settings.plain)
-                    found = certify(params, cube, config)
+                    bounds = certify(params, cube, config)
                     solves = {
                         "Picard": count(params, cube, replace(config, forward=plain)),
-                        "Anderson": found.trace,
+                        "Anderson": bounds.trace,
                         "Picard, float64": count_in_float64(params, cube, replace(config, forward=plain)),
                         "Picard, best step": count(params, cube, replace(best, forward=plain)),
                         "Anderson, best step": count(params, cube, best),
@@ -101,12 +101,12 @@ def main(settings: Settings, folder: Path) -> Path:
                     rows.append(
                         {"scene": name, "constraint": base.constraint.word, "weights": when, "metric": metric}
                         | {
-                            "certified rate": float(found.rate),
-                            "observed rate": float(found.observed_rate),
-                            "best step": float(found.best_step),
-                            "its certified rate": float(found.best_rate),
-                            "certified steps": float(found.bound_steps),
-                            "expected steps": float(found.expected_steps),
+                            "certified rate": float(bounds.rate),
+                            "observed rate": float(bounds.observed_rate),
+                            "best step": float(bounds.best_step),
+                            "its certified rate": float(bounds.best_rate),
+                            "certified steps": float(bounds.bound_steps),
+                            "expected steps": float(bounds.expected_steps),
                         }
                         | {key: f"{trace.steps}{'' if trace.converged else '+'}" for key, trace in solves.items()}
                         | in_training

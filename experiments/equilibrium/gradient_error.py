@@ -1,4 +1,4 @@
-"""How wrong is the gradient of training? Against float64: by iterations, by tolerance, and by way of the adjoint.
+"""Error of the training gradient against float64: by iterations, by tolerance, and by adjoint method.
 
     python -m experiments.equilibrium.gradient_error [--quick] [-o results]
 
@@ -10,7 +10,7 @@ forward solve and the adjoint share; "neumann", "one step" and "phantom" have no
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,13 @@ import jax.numpy as jnp
 import dequnmix_jax as dq
 from dequnmix_jax.equilibrium import fixed_point_map
 from dequnmix_jax.report import style
-from dequnmix_jax.solvers import implicit
 from experiments.shared import results_table, trained_maps
+from experiments.shared.gradients import at_tolerance, compare, true_gradient
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run."""
+    """Settings of the experiment."""
 
     maps: tuple[str, ...] = ("energy, data metric", "energy, euclidean metric")
     iterations: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500)
@@ -53,24 +53,6 @@ ADJOINTS: dict[str, dq.Adjoint] = {
 }
 
 
-def at_tolerance(
-    params: Any, cube: jax.Array, tolerance: jax.Array, config: dq.Model, adjoint: dq.Adjoint
-) -> tuple[Any, jax.Array, jax.Array]:
-    """Return the gradient, the applications of f and the products with J^T, both solves at one tolerance."""
-    f = fixed_point_map.state_map(config)
-    forward = replace(config.forward, max_steps=2000)
-
-    def solve(theta: Any, start: jax.Array) -> jax.Array:
-        return dq.fixed_point(f, forward, adjoint, theta, start, tolerance)[0]
-
-    gradient = jax.grad(trained_maps.objective)(params, cube, config, solve)
-    theta = fixed_point_map.factor(params, cube, config)
-    state, trace = dq.solvers.solve(f, forward, theta, fixed_point_map.start_state(params, cube, config), tolerance)
-    cotangent = jax.grad(lambda z: trained_maps.head(params, z, cube, config))(state)
-    _, back = implicit.adjoint_trace(f, adjoint, theta, state, cotangent, tolerance)
-    return gradient, trace.steps, back.steps - 1  # one product measures the residual
-
-
 def after(params: Any, cube: jax.Array, config: dq.Model, form: str, iterations: int) -> Any:
     """Return the gradient after a fixed number of iterations, implicit or unrolled."""
     f = fixed_point_map.state_map(config)
@@ -85,26 +67,6 @@ def after(params: Any, cube: jax.Array, config: dq.Model, form: str, iterations:
     )
 
 
-def truth_of(params: Any, cube: jax.Array, config: dq.Model) -> Any:
-    """Return the implicit gradient in float64, as float64."""
-    with jax.enable_x64(True):
-        wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
-        compute = jax.jit(functools.partial(at_tolerance, config=config, adjoint=dq.Adjoint()))
-        return compute(wide, jnp.asarray(cube, jnp.float64), jnp.asarray(1e-11, jnp.float64))[0]
-
-
-def compare(gradient: Any, truth: Any) -> dict[str, float]:
-    """Return the error and the cosine of the angle, each the worse of E and the network."""
-    with jax.enable_x64(True):
-        wide = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), gradient)
-        cosines = [
-            sum(float(jnp.vdot(a, b)) for a, b in zip(*map(jax.tree.leaves, (wide[part], truth[part])), strict=True))
-            / (trained_maps.norm(wide[part]) * trained_maps.norm(truth[part]))
-            for part in truth
-        ]
-        return {"error": trained_maps.distance(wide, truth), "cosine": min(cosines)}
-
-
 def main(settings: Settings, folder: Path) -> Path:
     """Measure both parts and write figure and tables."""
     cube = trained_maps.samson(settings.crop)
@@ -113,7 +75,7 @@ def main(settings: Settings, folder: Path) -> Path:
         plan = trained_maps.MAPS[name]
         config = plan[0]
         (params,) = trained_maps.snapshots(cube, plan, (settings.epochs,), seed=settings.seed)
-        truth = truth_of(params, cube, config)
+        truth = true_gradient(params, cube, config)
         for form in ("implicit", "unrolled"):
             for iterations in settings.iterations:
                 run = jax.jit(functools.partial(after, config=config, form=form, iterations=iterations))
@@ -133,7 +95,7 @@ def main(settings: Settings, folder: Path) -> Path:
 
 
 def finding(rows: list[dict[str, Any]], settings: Settings) -> str:
-    """Say what the figure shows, for each map."""
+    """Return a text on what the figure shows, for each map."""
     sentences = []
     for name in settings.maps:
         own = {(row["method"], row["at"]): row for row in rows if row["map"] == name}

@@ -1,13 +1,13 @@
-"""What a gradient costs in memory as the iterations grow: implicit, unrolled, and unrolled with checkpoints.
+"""Memory of a gradient against the number of iterations: implicit, unrolled, and unrolled with checkpoints.
 
     python -m experiments.equilibrium.memory [--quick] [-o results]
 
 The gradient of the paper's loss in all parameters, after a fixed number of iterations of the default map on a crop of
 Samson: the implicit one by as many steps of Anderson and as many products of BiCGSTAB, the unrolled ones through a
-scan, whose body stands under jax.checkpoint in the third. Each point is a process of its own, in which `temporary` is
-what the compiled gradient asks for besides its arguments and results (`memory_analysis`), `resident` the greatest
-resident memory of the whole process (Python, JAX, its compiler, the scene and the gradient; nothing subtracted), and
-`device` the peak that the device itself reports, where it does (GPU).
+scan, whose body is under jax.checkpoint in the third. Each point is a separate process: `temporary` is the memory of
+the compiled gradient besides its arguments and results (`memory_analysis`), `resident` the peak resident memory of the
+whole process (Python, JAX, its compiler, the scene and the gradient), and `device` the peak that the device reports, if
+it does (GPU).
 """
 
 import argparse
@@ -34,7 +34,7 @@ FORMS = ("implicit", "unrolled", "unrolled, checkpointed")
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run."""
+    """Settings of the experiment."""
 
     iterations: tuple[int, ...] = (5, 10, 20, 50, 100, 200, 500)
     forms: tuple[str, ...] = FORMS
@@ -45,7 +45,7 @@ QUICK = Settings(iterations=(5,), forms=("implicit",), crop=12)
 
 
 class Point(NamedTuple):
-    """Bytes; `device` is None where the device does not say."""
+    """Bytes; `device` is None if the device does not report it."""
 
     temporary: int
     resident: int
@@ -53,7 +53,7 @@ class Point(NamedTuple):
 
 
 def loss(params: Any, cube: jax.Array, form: str, iterations: int) -> jax.Array:
-    """Return the paper's loss of the state after so many iterations, to be differentiated in the form asked for."""
+    """Return the paper's loss of the state after `iterations` iterations, to be differentiated in one of `FORMS`."""
     config = dq.Model()
     f = fixed_point_map.state_map(config)
     if form == "implicit":
@@ -83,10 +83,10 @@ def measure(form: str, iterations: int, crop: int | None) -> Point:
 
 
 def in_a_child(form: str, iterations: int, crop: int | None) -> Point:
-    """Measure one point in a process of its own."""
+    """Measure one point in a separate process."""
     command = [sys.executable, "-W", "ignore", "-m", "experiments.equilibrium.memory", "--point", form, str(iterations)]
     command += [] if crop is None else ["--crop", str(crop)]
-    # Without the persistent cache: a program read from it need not know its own size.
+    # Without the persistent cache: a program read from it may not know its size.
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     answer = subprocess.run(
         command, capture_output=True, text=True, check=True, env=environment, cwd=Path(__file__).parents[2]
@@ -109,7 +109,7 @@ def main(settings: Settings, folder: Path) -> Path:
 
 
 def finding(rows: list[dict[str, Any]], settings: Settings) -> str:
-    """Say what the figure shows."""
+    """Return a text on what the figure shows."""
     ends = (settings.iterations[0], settings.iterations[-1])
     sizes = {(row["form"], row["iterations"]): (row["temporary MB"], row["resident MB"]) for row in rows}
     parts = [

@@ -1,17 +1,16 @@
-"""How far does the equilibrium converge, and how right is its gradient, when products are rounded?
+"""Convergence of the equilibrium and error of its gradient when products are rounded.
 
     python -m experiments.equilibrium.precision [--quick] [-o results]
 
 A GPU may round the operands of a float32 product to 10 bits of mantissa (TF32), a TPU to 7 (bfloat16). Here the CPU
-does the same to both operands of every convolution, sums staying in float32; the products with H, the projection and
-the solvers' own ask for full precision everywhere and keep it. "state" has the whole map in bfloat16: state, data and
-weights, with the solver around it in float32. Floor: the smallest relative residual within the limit of steps. Error of
-state and gradient: against float64, as in `gradient_error`.
+does the same to both operands of every convolution, with sums in float32 (`convolution.rounded_operands`); the products
+with H, the projection and the products of the solvers request full precision and
+keep it. "state" has the whole map in bfloat16: state, data and weights, with the solver around it in float32. Floor:
+the smallest relative residual within the limit of steps. Error of state and gradient: against float64, as in
+`gradient_error`.
 """
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,13 @@ import dequnmix_jax as dq
 from dequnmix_jax.equilibrium import fixed_point_map
 from dequnmix_jax.ops import convolution
 from dequnmix_jax.solvers import forward as solvers_forward
-from experiments.equilibrium.gradient_error import compare, truth_of
 from experiments.shared import results_table, trained_maps
+from experiments.shared.gradients import compare, true_gradient
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run. `bits`: of the mantissa of the operands of a convolution, 23 for float32."""
+    """Settings of the experiment. `bits` of the mantissa of the operands of a convolution; 23: float32."""
 
     maps: tuple[str, ...] = ("energy, data metric", "energy, euclidean metric")
     bits: tuple[int, ...] = (23, 10, 7)
@@ -46,7 +45,7 @@ QUICK = Settings(maps=("energy, data metric",), bits=(10,), state=False, steps=5
 
 
 def rounded(x: jax.Array, bits: int) -> jax.Array:
-    """Round float32 to so many bits of mantissa, to nearest, ties to even; NaN and infinity stay."""
+    """Round float32 to `bits` bits of mantissa, to nearest, ties to even; NaN and infinity are unchanged."""
     drop = 23 - bits
     if drop == 0 or x.dtype != jnp.float32:
         return x
@@ -56,28 +55,10 @@ def rounded(x: jax.Array, bits: int) -> jax.Array:
     return jnp.where(jnp.isfinite(x), near, x)
 
 
-@contextlib.contextmanager
-def convolutions(bits: int) -> Iterator[None]:
-    """Round the operands of every convolution traced meanwhile."""
-    exact, narrow = convolution._canonical, convolution._narrow
-
-    def coarse(rows: int, columns: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
-        return lambda images, w: exact(rows, columns)(rounded(images, bits), rounded(w, bits))
-
-    jax.clear_caches()  # what was traced before knows nothing of the change
-    convolution._canonical = coarse
-    convolution._narrow = lambda x, w: narrow(rounded(x, bits), rounded(w, bits))
-    try:
-        yield
-    finally:
-        convolution._canonical, convolution._narrow = exact, narrow
-        jax.clear_caches()
-
-
 def measure(params: Any, cube: jax.Array, config: dq.Model, steps: int, low: bool) -> tuple[Any, jax.Array, jax.Array]:
     """Return gradient, residuals and state; `low`: the map in bfloat16."""
     f = fixed_point_map.state_map(config)
-    # The best that there is: the tolerance cannot be met, and stagnation or the limit ends the solve.
+    # The smallest residual: the tolerance cannot be met, and stagnation or the step limit ends the solve.
     forward = replace(config.forward, tolerance=0.0, max_steps=steps)
     backward = dq.Adjoint(tolerance=1e-7, max_steps=steps)
 
@@ -87,7 +68,7 @@ def measure(params: Any, cube: jax.Array, config: dq.Model, steps: int, low: boo
     def solve(theta: Any, start: jax.Array) -> jax.Array:
         return dq.fixed_point(f, forward, backward, lower(theta), lower(start))[0].astype(jnp.float32)
 
-    theta, start = fixed_point_map.factor(params, cube, config), fixed_point_map.start_state(params, cube, config)
+    theta, start = fixed_point_map.factor(params, cube, config), fixed_point_map.initial_state(params, cube, config)
     gradient = jax.grad(trained_maps.objective)(params, cube, config, solve)
     return gradient, solvers_forward.residuals(f, forward, lower(theta), lower(start), steps), solve(theta, start)
 
@@ -109,18 +90,18 @@ def main(settings: Settings, folder: Path) -> Path:
         plan = trained_maps.MAPS[name]
         config = plan[0]
         (params,) = trained_maps.snapshots(cube, plan, (settings.epochs,), seed=settings.seed)
-        truth, exact = truth_of(params, cube, config), true_state(params, cube, config)
+        truth, exact = true_gradient(params, cube, config), true_state(params, cube, config)
         cases = [(bits, False) for bits in settings.bits] + ([(23, True)] if settings.state else [])
         for bits, low in cases:
-            with convolutions(bits):
+            with convolution.rounded_operands(functools.partial(rounded, bits=bits)):
                 run = jax.jit(functools.partial(measure, config=config, steps=settings.steps, low=low))
                 gradient, curve, state = run(params, cube)
-            found = compare(gradient, truth)
+            errors = compare(gradient, truth)
             words = "state, data and weights bfloat16" if low else f"convolutions of {bits} bits"
             off = float(np.sqrt(np.mean((np.asarray(state, float) - exact) ** 2) / np.mean(exact**2)))
             floor = float(np.nanmin(np.asarray(curve)))
             rows.append({"map": name, "precision": words, "floor of the residual": floor, "error of the state": off})
-            rows[-1] |= {"error of the gradient": found["error"], "cosine": found["cosine"]}
+            rows[-1] |= {"error of the gradient": errors["error"], "cosine": errors["cosine"]}
             print(results_table.line(rows[-1]), flush=True)
     sentence = "; ".join(
         f"{row['map']}, {row['precision']}: floor {row['floor of the residual']:.1e}, gradient off by "

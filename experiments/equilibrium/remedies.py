@@ -1,9 +1,10 @@
-"""What keeps the paper's free network at an equilibrium: nothing, spectral normalisation, a Jacobian penalty, both.
+"""Remedies that keep an equilibrium of the paper's free network: none, spectral normalisation, a Jacobian penalty,
+both.
 
     python -m experiments.equilibrium.remedies [--quick] [-o results]
 
 The residual operator (CNN with CBAM) with each remedy, on the paper's literal map and on ours with a physical start,
-beside the energy operator, which needs none. The paper's loss; all runs of a seed start from the same VCA spectra.
+and the energy operator, which needs none. The paper's loss; all runs of a seed start from the same VCA spectra.
 """
 
 import functools
@@ -20,13 +21,13 @@ from dequnmix_jax.datasets import registry, synthetic
 from experiments.shared import results_table, trained_maps
 
 PENALTY = 1.0
-"""Weight of the mean squared singular value of the Jacobian; of the order that Bai, Koltun and Kolter 2021 use. Not
+"""Weight of the mean squared singular value of the Jacobian; of the order used by Bai, Koltun and Kolter 2021, not
 tuned."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run; `steps` are the most applications of a map with a physical start, forward and backward."""
+    """Settings; `steps`: most applications of a map with physical initialisation, forward and backward."""
 
     scenes: tuple[str, ...] = ("samson_zhu", "synthetic")
     maps: tuple[str, ...] = ("literal", "cone", "energy, cone")  # or "simplex" and "energy, simplex"
@@ -70,7 +71,7 @@ def maps(steps: int) -> dict[str, dq.Model]:
 def scene(name: str, crop: int | None) -> tuple[jax.Array, jax.Array, jax.Array, str]:
     """Return cube, endmembers, abundances and the name of the reference."""
     if name == "synthetic":
-        # Of maximum one: then the abundances of the cone and of the simplex are the same.
+        # Of maximum one, so that the abundances of the cone and of the simplex are the same.
         E = mixing.scale_to_unit_maximum(synthetic.spectra(jax.random.key(50), 4, 100))
         sample = synthetic.linear_scene(jax.random.key(51), (crop or 40, crop or 40), E, 30.0, contrast=2.0)
         return sample.cube, sample.endmembers, sample.abundances, "exact"
@@ -84,7 +85,7 @@ def scene(name: str, crop: int | None) -> tuple[jax.Array, jax.Array, jax.Array,
 def run(
     key: jax.Array, cube: jax.Array, start: jax.Array, config: dq.Model, training: dq.Training, rates: dq.Rates
 ) -> tuple[dq.History, dq.equilibrium.Certificate, dq.Estimate]:
-    """Train on the scene, and look at the map that training leaves."""
+    """Train on the scene and certify the trained map."""
     params, history = dq.fit(key, cube, config, training, rates, endmembers=start)
     return history, dq.equilibrium.certificate(params, cube, config), dq.unmix(params, cube, config)[0]
 
@@ -111,14 +112,14 @@ def main(settings: Settings, folder: Path) -> Path:
                 for seed in range(settings.seeds):
                     key = jax.random.key(seed)
                     start = jnp.maximum(dq.endmembers.vca(key, cube, E.shape[0]), 1e-5)
-                    history, found, estimate = run(key, cube, start, config, training, rates)
+                    history, certified, estimate = run(key, cube, start, config, training, rates)
                     order = dq.metrics.align(estimate.endmembers, E)
                     figures = (
-                        jnp.sum(~(history.residual <= 1e-3)),  # NaN counts as broken
+                        jnp.sum(~(history.residual <= 1e-3)),  # NaN counts as a failure
                         jnp.max(history.residual),
                         jnp.median(history.residual),
-                        found.observed_rate,
-                        found.trace.residual,
+                        certified.observed_rate,
+                        certified.trace.residual,
                         dq.metrics.armse(estimate.abundances[..., order], A),
                         dq.metrics.msad(estimate.endmembers[order], E),
                     )

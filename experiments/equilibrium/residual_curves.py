@@ -1,10 +1,10 @@
-"""Does the trained operator still have an equilibrium that is reached? The relative residual against the iterations.
+"""Does the trained operator still have a reachable equilibrium? The relative residual against the iterations.
 
     python -m experiments.equilibrium.residual_curves [--quick] [-o results]
 
-Plain, damped and Anderson iteration from the usual start, at four ages of training, for three maps on Samson. Anderson
-keeps its least-squares ridge relative; the absolute ridge is that of jaxopt, with its default of 1e-5. No stopping
-rule: every curve runs to its end, past convergence and past failure.
+Plain, damped and Anderson iteration from the usual start, at four stages of training, for three maps on Samson. Our
+Anderson has a relative least-squares ridge; the absolute ridge is that of jaxopt, with its default of 1e-5. There is no
+stopping rule: every curve has all steps, also after convergence or failure.
 """
 
 import functools
@@ -22,11 +22,12 @@ from dequnmix_jax.equilibrium import fixed_point_map
 from dequnmix_jax.report import style as report_style
 from dequnmix_jax.solvers import anderson, forward
 from experiments.shared import results_table, trained_maps
+from experiments.shared.trained_maps import LEVELS, reached
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run; `epochs` in ascending order."""
+    """Settings of the experiment; `epochs` in ascending order."""
 
     maps: tuple[str, ...] = tuple(trained_maps.MAPS)
     epochs: tuple[int, ...] = (0, 10, 100, 300)
@@ -45,7 +46,6 @@ METHODS: dict[str, dq.Solver | None] = {
     "Anderson m=10": dq.Solver(dq.solvers.Anderson(memory=10)),
     "absolute ridge m=5": None,
 }
-LEVELS = (1e-2, 1e-4, 1e-6)
 
 
 def absolute(f: forward.Map, theta: Any, start: jax.Array, steps: int) -> jax.Array:
@@ -69,7 +69,7 @@ def absolute(f: forward.Map, theta: Any, start: jax.Array, steps: int) -> jax.Ar
 def curves(params: Any, cube: jax.Array, config: dq.Model, steps: int) -> dict[str, jax.Array]:
     """Return the residuals of every method, (steps,) each."""
     theta = fixed_point_map.factor(params, cube, config)
-    start = fixed_point_map.start_state(params, cube, config)
+    start = fixed_point_map.initial_state(params, cube, config)
     f = fixed_point_map.state_map(config)
     return {
         name: absolute(f, theta, start, steps) if solver is None else forward.residuals(f, solver, theta, start, steps)
@@ -77,29 +77,23 @@ def curves(params: Any, cube: jax.Array, config: dq.Model, steps: int) -> dict[s
     }
 
 
-def reached(curve: np.ndarray, level: float) -> int | None:
-    """Return after how many applications of the map a curve first lies at or below a level."""
-    below = np.flatnonzero(curve <= level)
-    return int(below[0]) + 1 if below.size else None
-
-
 def main(settings: Settings, folder: Path) -> Path:
-    """Train, follow every method at every age, and write figure and tables."""
+    """Train, run every method at every stage of training, and write figure and tables."""
     cube = trained_maps.samson(settings.crop)
-    found: dict[tuple[str, int, str], np.ndarray] = {}
+    measured: dict[tuple[str, int, str], np.ndarray] = {}
     for name in settings.maps:
         plan = trained_maps.MAPS[name]
         follow = jax.jit(functools.partial(curves, config=plan[0], steps=settings.steps))
         ages = trained_maps.snapshots(cube, plan, settings.epochs, seed=settings.seed)
         for epoch, params in zip(settings.epochs, ages, strict=True):
             result = follow(params, cube)
-            found |= {(name, epoch, method): np.asarray(result[method]) for method in METHODS}
-            print(name, epoch, {m: reached(found[name, epoch, m], 1e-4) for m in METHODS}, flush=True)
+            measured |= {(name, epoch, method): np.asarray(result[method]) for method in METHODS}
+            print(name, epoch, {m: reached(measured[name, epoch, m], 1e-4) for m in METHODS}, flush=True)
     rows = [
         {"map": name, "epochs": epoch, "method": method}
         | {f"steps to {level:g}": reached(curve, level) or "" for level in LEVELS}
         | {"smallest": float(np.nanmin(curve)), "last": float(curve[-1]), "NaN": bool(np.isnan(curve).any())}
-        for (name, epoch, method), curve in found.items()
+        for (name, epoch, method), curve in measured.items()
     ]
     points = [
         {
@@ -109,21 +103,21 @@ def main(settings: Settings, folder: Path) -> Path:
             "application": i + 1,
             "relative_residual": float(f"{value:.4g}"),
         }
-        for (name, epoch, method), curve in found.items()
+        for (name, epoch, method), curve in measured.items()
         for i, value in enumerate(curve)
     ]
-    note = f"{finding(found, settings)}{settings}; { ({name: trained_maps.MAPS[name] for name in settings.maps}) }"
-    return results_table.report(folder, "residual_curves", draw(found, settings), rows, points, note)
+    note = f"{finding(measured, settings)}{settings}; { ({name: trained_maps.MAPS[name] for name in settings.maps}) }"
+    return results_table.report(folder, "residual_curves", draw(measured, settings), rows, points, note)
 
 
-def finding(found: dict[tuple[str, int, str], np.ndarray], settings: Settings) -> str:
-    """Say in a sentence for each map what the curves show."""
+def finding(measured: dict[tuple[str, int, str], np.ndarray], settings: Settings) -> str:
+    """Return a sentence on the curves of each map."""
     sentences = []
     for name in settings.maps:
         parts = []
         for method in ("plain", "Anderson m=5", "absolute ridge m=5"):
-            steps = [reached(found[name, epoch, method], 1e-4) for epoch in settings.epochs]
-            best = [float(np.nanmin(found[name, epoch, method])) for epoch in settings.epochs]
+            steps = [reached(measured[name, epoch, method], 1e-4) for epoch in settings.epochs]
+            best = [float(np.nanmin(measured[name, epoch, method])) for epoch in settings.epochs]
             shown = ", ".join(f"never ({b:.1e})" if s is None else str(s) for s, b in zip(steps, best, strict=True))
             parts.append(f"{method} {shown}")
         ages = ", ".join(map(str, settings.epochs))
@@ -134,14 +128,14 @@ def finding(found: dict[tuple[str, int, str], np.ndarray], settings: Settings) -
     return "\n\n".join(sentences) + "\n\n"
 
 
-def draw(found: dict[tuple[str, int, str], np.ndarray], settings: Settings) -> Any:
-    """Draw a panel for each map (rows) and age (columns)."""
+def draw(measured: dict[tuple[str, int, str], np.ndarray], settings: Settings) -> Any:
+    """Draw a panel for each map (rows) and stage of training (columns)."""
     figure = report_style.new_figure(2.9 * len(settings.epochs) + 0.6, 2.5 * len(settings.maps) + 0.8)
     panels = figure.subplots(len(settings.maps), len(settings.epochs), sharex=True, sharey=True, squeeze=False)
     for row, name in zip(panels, settings.maps, strict=True):
         for axes, epoch in zip(row, settings.epochs, strict=True):
             for colour, method in zip(report_style.COLOURS, METHODS, strict=False):
-                curve = found[name, epoch, method]
+                curve = measured[name, epoch, method]
                 style = "--" if METHODS[method] is None else "-"
                 axes.plot(np.arange(1, curve.size + 1), curve, style, color=colour, linewidth=1.1, label=method)
             axes.axhline(dq.Solver().tolerance, color="0.6", linewidth=0.8, linestyle=":")

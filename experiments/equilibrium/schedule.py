@@ -1,11 +1,11 @@
-"""What a warm start and a loose tolerance save in training, and what they cost in the answer.
+"""Savings of a warm start and a loose tolerance in training, and their effect on the result.
 
     python -m experiments.equilibrium.schedule [--quick] [-o results]
 
 The default model and training on Samson and on DC1 with noise of 30 dB, one seed. "loosest" is the tolerance of the
-first step, forward and adjoint, from which it falls geometrically to 1e-4 at the last. Seconds are of the processor,
-for all steps together, after compilation. "above 1e-3" counts the training steps whose relative residual is larger: a
-loose start has some by intention, each of them converged by its own tolerance.
+first step, forward and adjoint, from which it falls geometrically to 1e-4 at the last. Seconds are CPU time for all
+steps, without compilation. "above 1e-3" counts the training steps whose relative residual is larger: a
+loose start has some by design, each converged to its own tolerance.
 """
 
 import functools
@@ -19,14 +19,14 @@ import jax.numpy as jnp
 
 import dequnmix_jax as dq
 from dequnmix_jax.training import fitting
+from experiments.plans import EVERY_STAGE
 from experiments.shared import results_table
-from experiments.shared.plans import EVERY_STAGE
 from experiments.shared.scenes import scene
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run. `choices`: (warm start, loosest tolerance)."""
+    """Settings of the experiment. `choices`: (warm start, loosest tolerance)."""
 
     scenes: tuple[tuple[str, float | None], ...] = (("samson_zhu", None), ("dc1", 30.0))
     choices: tuple[tuple[bool, float], ...] = ((False, 0.0), (True, 0.0), (True, 1e-3), (True, 1e-2), (True, 1e-1))

@@ -1,10 +1,10 @@
-"""How the numbers of Anderson's iteration were chosen: applications of the map for each, on stiff maps.
+"""How the parameters of Anderson's iteration were chosen: applications of the map for each, on stiff maps.
 
     python -m experiments.equilibrium.solver_choices [--quick] [-o results]
 
 Maps: the data term alone on Samson (simplex and cone, euclidean metric: condition numbers in the hundreds), the default
-model after 30 steps of training on Samson and on misicnet_sim1, and linear maps in float32 with spectra evenly spread
-up to 0.99 or piled up below 1. No reference is looked at: the figures are numbers of steps.
+model after 30 steps of training on Samson and on misicnet_sim1, and linear maps in float32 with eigenvalues spread
+evenly up to 0.99 or clustered below 1. No reference is used: the figures are numbers of steps.
 """
 
 import functools
@@ -19,14 +19,14 @@ import numpy as np
 import dequnmix_jax as dq
 from dequnmix_jax.equilibrium import fixed_point_map
 from dequnmix_jax.solvers import forward
-from experiments.equilibrium.residual_curves import LEVELS, reached
 from experiments.shared import results_table, trained_maps
 from experiments.shared.scenes import scene
+from experiments.shared.trained_maps import LEVELS, reached
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run."""
+    """Settings of the experiment."""
 
     scenes: tuple[tuple[str, float | None, int], ...] = (("samson_zhu", None, 3), ("misicnet_sim1", 30.0, 6))
     steps: int = 250
@@ -60,7 +60,7 @@ def affine(theta: tuple[jax.Array, jax.Array], z: jax.Array) -> jax.Array:
 def problems(settings: Settings) -> dict[str, Problem]:
     """Return f, theta and a start for each map."""
     shift = jax.random.normal(jax.random.key(1), (500,))
-    found: dict[str, Problem] = {
+    maps: dict[str, Problem] = {
         "linear, -0.99 to 0.99": (affine, (jnp.linspace(-0.99, 0.99, 500), shift), jnp.zeros(500)),
         "linear, 1 - 1e-3 ... 0": (affine, (1 - jnp.logspace(-3, 0, 500), shift), jnp.zeros(500)),
     }
@@ -78,8 +78,9 @@ def problems(settings: Settings) -> dict[str, Problem]:
         for label, config in configs.items():
             params = trained if "trained" in label else untrained
             theta = jax.jit(functools.partial(fixed_point_map.factor, config=config))(params, cube)
-            found[label] = (fixed_point_map.state_map(config), theta, fixed_point_map.start_state(params, cube, config))
-    return found
+            initial = fixed_point_map.initial_state(params, cube, config)
+            maps[label] = (fixed_point_map.state_map(config), theta, initial)
+    return maps
 
 
 def main(settings: Settings, folder: Path) -> Path:

@@ -1,1 +1,1 @@
-"""Damaged files, ended processes, mutants of the code, large scenes."""
+"""Damaged files, killed processes, mutants of the code, large scenes."""

@@ -2,10 +2,10 @@
 
     python -m experiments.robustness.fuzz [--quick] [--cases 1500] [--seed 0] [-o results]
 
-Small files of every kind that the package reads are spoiled by the ways of `mutations`, from a seed, and read by
-the functions of the command line in processes of their own, whose address space may grow by 2 GiB. A case must end as
-a scene or as an InputError; another exception, a warning, five seconds, the end of the process, and anything unpickled
-are faults. `slowest` is in seconds; `memory` is the greatest growth of resident memory while a file was read, in MB.
+Small files of every kind that the package reads are damaged by `mutations`, from a seed, and read by the functions of
+the command line in separate processes, whose address space may grow by 2 GiB. A case must end with a scene or an
+InputError; other exceptions, a warning, more than five seconds, the end of the process, and unpickled objects are
+faults. `slowest` is in seconds; `memory` is the greatest growth of resident memory while a file was read, in MB.
 """
 
 import argparse
@@ -39,7 +39,7 @@ _SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run: so many cases of each kind, in pieces of so many a process."""
+    """Settings of the experiment: number of cases of each kind, and of cases per process (`piece`)."""
 
     cases: int = 1500
     piece: int = 250
@@ -51,7 +51,7 @@ QUICK = Settings(cases=30, piece=30)
 
 
 def _status(name: str) -> int:
-    """Return a line of /proc/self/status in bytes, 0 where there is none."""
+    """Return an entry of /proc/self/status in bytes, 0 if there is none."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith(name):
@@ -95,7 +95,7 @@ def _read_one(name: str, seed: int, index: int) -> dict[str, Any]:
 
 def work(name: str, seed: int, first: int, last: int) -> None:
     """Read cases of a kind in this process and print how each ended, one line each, as JSON."""
-    _read_one(name, seed, 10**6)  # what is imported, compiled and opened once is no part of any case
+    _read_one(name, seed, 10**6)  # imports and compilation are not part of a case
     limit = _status("VmSize") + _ADDRESS_SPACE
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -104,8 +104,8 @@ def work(name: str, seed: int, first: int, last: int) -> None:
 
 
 def _piece(name: str, settings: Settings, first: int) -> list[dict[str, Any]]:
-    """Return how the cases of a piece ended; one that ends its process or hangs is recorded, and the rest go on."""
-    found: list[dict[str, Any]] = []
+    """Return how the cases of a piece ended; one that ends its process or hangs is recorded and skipped."""
+    ended: list[dict[str, Any]] = []
     last = min(first + settings.piece, settings.cases)
     while first < last:
         words = [
@@ -133,8 +133,8 @@ def _piece(name: str, settings: Settings, first: int) -> list[dict[str, Any]]:
                 if not line:
                     break
                 if line.startswith('{"index"'):  # libraries may print, too
-                    found.append(json.loads(line))
-                    first, patience = found[-1]["index"] + 1, 12 * _SECONDS  # making a bomb takes seconds as well
+                    ended.append(json.loads(line))
+                    first, patience = ended[-1]["index"] + 1, 12 * _SECONDS  # writing a bomb takes seconds too
             process.kill()
             process.wait()
             reader.join()
@@ -142,9 +142,9 @@ def _piece(name: str, settings: Settings, first: int) -> list[dict[str, Any]]:
                 said.seek(0)
                 detail = (said.read().strip().splitlines() or [""])[-1]
                 end = "hung" if hung else f"process ended ({process.returncode})"
-                found.append({"index": first, "end": end, "detail": detail[:200], "seconds": 0.0, "memory": 0})
+                ended.append({"index": first, "end": end, "detail": detail[:200], "seconds": 0.0, "memory": 0})
                 first += 1
-    return found
+    return ended
 
 
 def _follow(stream: Any, lines: "queue.Queue[str]") -> None:
@@ -155,14 +155,14 @@ def _follow(stream: Any, lines: "queue.Queue[str]") -> None:
 
 
 def main(settings: Settings, folder: Path) -> Path:
-    """Run all kinds and write the table; faults are printed with what is needed to see them again."""
+    """Run all kinds and write the table; faults are printed with what is needed to reproduce them."""
     rows = []
     began = time.perf_counter()
     pieces = [(name, first) for name in settings.kinds for first in range(0, settings.cases, settings.piece)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         ends = list(pool.map(lambda piece: _piece(piece[0], settings, piece[1]), pieces))
     for name in settings.kinds:
-        cases = [case for piece, found in zip(pieces, ends, strict=True) if piece[0] == name for case in found]
+        cases = [case for piece, ended in zip(pieces, ends, strict=True) if piece[0] == name for case in ended]
         counted = Counter(case["end"] for case in cases)
         faults = [case for case in cases if case["end"] not in ("read", "refused")]
         for case in faults[:40]:

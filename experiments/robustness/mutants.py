@@ -1,10 +1,10 @@
-"""Change one line of the package at a time, and see whether the tests notice: a table of mutants.
+"""Mutation tests: change one line of the package at a time, and check whether the tests fail.
 
-Each entry of `TABLE` is a fault that a hand could make: a sign, a bound, a mask, an axis, two arguments swapped, a
-check left out. The tests named in it run on a copy of the project with that one line changed. A mutant is *killed* when
-a test fails, *timed out* (which counts as killed) when one does not end, and has *survived* when all pass. Before, the
-same tests run once on the copy as it is: a mutant whose tests fail there says nothing, and is told as such. An entry
-whose text is not found once in its module is *stale*: the code has moved on, and the entry is to be written again.
+Each entry of `TABLE` is a plausible mistake: a sign, a bound, a mask, an axis, two arguments swapped, a missing check.
+The tests named in it run on a copy of the project with that one line changed. A mutant is *killed* if a test fails,
+*timed out* (which counts as killed) if a test does not end, and has *survived* if all pass. First the same tests run
+once on the unchanged copy: a mutant whose tests fail there is *unsound*. An entry whose text does not occur exactly
+once in its module is *stale* and must be rewritten.
 """
 
 import argparse
@@ -34,10 +34,10 @@ class Mutant(NamedTuple):
     """One changed line.
 
     Attributes:
-        part: of the package, the heading that it stands under.
+        part: heading of the table.
         module: of the package, `wing/name` without suffix.
-        old: text that stands once in the module.
-        new: what it is replaced by.
+        old: text that occurs once in the module.
+        new: its replacement.
         tests: files and tests of `tests/` in pytest's words.
     """
 
@@ -50,14 +50,14 @@ class Mutant(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """Which mutants run, and for how long.
+    """The mutants that run, and time limits.
 
     Attributes:
-        parts: beginnings of parts or modules; all where empty.
+        parts: beginnings of parts or modules; empty: all.
         shard: (i, n): every n-th mutant from the i-th, counted from 1.
-        limit: seconds of one test.
-        most: seconds of all tests of a mutant.
-        first: so many mutants at most.
+        limit: seconds for one test.
+        most: seconds for all tests of a mutant.
+        first: maximum number of mutants.
     """
 
     parts: tuple[str, ...] = ()
@@ -74,9 +74,9 @@ def read_table(text: str) -> list[Mutant]:
     """Return the entries of a table: `# part`, then `module: tests`, `- old` and `+ new` of each mutant.
 
     `metrics::errors_by_hand` stands for `tests/test_metrics.py::test_errors_by_hand`, `metrics` for its whole file. A
-    line that ends in a backslash goes on in the next.
+    line that ends in a backslash continues in the next.
     """
-    found, part, module, old = [], "", "", ""
+    mutants, part, module, old = [], "", "", ""
     tests: tuple[str, ...] = ()
     for line in text.strip().replace("\\\n", "").splitlines():
         if line.startswith("# "):
@@ -84,11 +84,11 @@ def read_table(text: str) -> list[Mutant]:
         elif line.startswith("- "):
             old = line[2:]
         elif line.startswith("+"):
-            found.append(Mutant(part, module, old, line[2:], tests))
+            mutants.append(Mutant(part, module, old, line[2:], tests))
         elif line.strip():
             module, named = line.split(":", 1)
             tests = tuple(_node(word) for word in named.split())
-    return found
+    return mutants
 
 
 def _node(word: str) -> str:
@@ -98,7 +98,7 @@ def _node(word: str) -> str:
 
 
 def main(settings: Settings, folder: Path) -> Path:
-    """Run the mutants asked for, and write `mutants.csv` and `mutants.md`."""
+    """Run the selected mutants, and write `mutants.csv` and `mutants.md`."""
     chosen = [m for m in read_table(TABLE) if not settings.parts or any(
         name.startswith(settings.parts) for name in (f"{m.part} {m.module}", m.module, m.module.rpartition("/")[2])
     )]  # fmt: skip
@@ -128,10 +128,10 @@ def _written(rows: Sequence[dict[str, Any]], folder: Path, settings: Settings, s
     left = [f"* `{row['module']}`: `{row['old']}` as `{row['new']}` ({row['outcome']}; {row['tests']})" for row in rows
             if row["outcome"] not in _KILLED]  # fmt: skip
     note = (
-        "Mutants of one line each, of hand-chosen meaning, and the tests that are to notice them. Killed: a test "
+        "Mutants of one line each, chosen by hand, and the tests that should detect them. Killed: a test "
         f"failed; timed out: a test had not ended after {settings.limit} s, which counts as killed. Share: of the "
-        "killed among those killed or survived. Stale: its line is not there any more; unsound: a test named for it "
-        "is not there, or fails without the mutant. Every mutant, the test that noticed it and its seconds: "
+        "killed among those killed or survived. Stale: its line does not exist any more; unsound: a test named for it "
+        "does not exist, or fails without the mutant. Every mutant, the test that detected it and its seconds: "
         f"`mutants.csv`. {seconds:.0f} s in all.\n\n"
         + ("Not killed:\n\n" + "\n".join(left) if left else "All were killed.")
     )
@@ -141,7 +141,7 @@ def _written(rows: Sequence[dict[str, Any]], folder: Path, settings: Settings, s
 
 
 def _markdown(folder: Path, words: str, note: str, rows: Sequence[dict[str, Any]]) -> Path:
-    """Write the Markdown of the parts, and leave the CSV of the mutants as it is."""
+    """Write the Markdown of the parts, without changing the CSV of the mutants."""
     with tempfile.TemporaryDirectory() as temporary:
         made = results_table.write(Path(temporary), "mutants", rows, words, note, kind="Counts of mutants.")
         return Path(shutil.copy(made, folder / made.name))
@@ -186,7 +186,7 @@ for line in sys.stdin:
         time.sleep(0.02)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-"""Imports once what no mutant changes, and runs pytest in a copy of itself for each: an import takes seconds."""
+"""Imports the dependencies once and forks for each pytest run, because imports take seconds."""
 
 
 class _Runner:
@@ -194,7 +194,7 @@ class _Runner:
 
     def __init__(self, copy: Path, settings: Settings) -> None:
         self.copy, self.settings, self.said = copy, settings, copy.parent / "said.txt"
-        # Programs that the mutant leaves alone are compiled once; no module is run from an older one's bytecode.
+        # Programs that a mutant does not change are compiled once; stale bytecode is not used.
         known = {"PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
         known |= {"JAX_COMPILATION_CACHE_DIR": str(copy.parent / "compiled")}
         known |= {
@@ -215,7 +215,7 @@ class _Runner:
         return line.strip()
 
     def __call__(self, tests: Sequence[str], *more: str, most: float | None = None) -> tuple[int, str, float]:
-        """Run tests; return pytest's code, what it says and its seconds."""
+        """Run tests; return pytest's exit code, output and seconds."""
         words = ["-q", "-n0", "-p", "no:cacheprovider", "-rfE", "--no-header", "--tb=no"]
         words += [f"--timeout={self.settings.limit}", *more, *tests]
         assert self.server.stdin is not None
@@ -236,7 +236,7 @@ def _last(said: str) -> str:
 
 
 def _baseline(run: _Runner, tests: Sequence[str]) -> set[str]:
-    """Return those of some tests that exist and pass on the copy as it is."""
+    """Return those tests that exist and pass on the unchanged copy."""
     code, said, seconds = run(tests, most=3600)
     print(f"without a mutant: {seconds:.0f} s, {_last(said)}", flush=True)
     if code == 0:
@@ -246,7 +246,7 @@ def _baseline(run: _Runner, tests: Sequence[str]) -> set[str]:
         print("not sound: " + ", ".join(failed), flush=True)
         return {test for test in tests if not any(name.startswith(test) for name in failed)}
     sound = set()
-    for test in tests:  # one that does not exist keeps pytest from running the others
+    for test in tests:  # a missing test keeps pytest from running the others
         code, said, _ = run([test], most=3600)
         if code == 0:
             sound.add(test)
@@ -281,40 +281,40 @@ def _row(run: _Runner, mutant: Mutant, sound: set[str]) -> dict[str, Any]:
 TABLE = r"""
 # solvers
 solvers/forward: solvers/forward
-- z = jnp.where(found, s["held_x"], s["best_x"] + s["best_r"])
-+ z = jnp.where(found, s["x"], s["best_x"] + s["best_r"])
+- z = jnp.where(has_image, walk.image_x,
++ z = jnp.where(has_image, walk.x,
 solvers/anderson: solvers/forward
-- size <= GROWTH * s["best_size"]
-+ size <= 1e30 * s["best_size"]
+- size <= GROWTH * walk.best_size
++ size <= 1e30 * walk.best_size
 solvers/anderson: solvers/forward
-- better = sound & (residual < s["best"])
+- better = sound & (residual < walk.best)
 + better = sound
 solvers/anderson: solvers/forward::anderson_needs_far_fewer_steps_than_plain_iteration_on_a_stiff_map \
 solvers/forward::finds_the_fixed_point_and_reports_the_residual_it_has
-- - s["step"] * dot(weights, s["dr"])
-+ + s["step"] * dot(weights, s["dr"])
+- - memory.step * _dot(weights, memory.dr)
++ + memory.step * _dot(weights, memory.dr)
 solvers/anderson: solvers/forward::a_restart_now_and_then_halves_the_steps_on_a_stiff_map
 - filled = jnp.where(filled >= method.restart, 0, filled)
-+ filled = jnp.where(filled >= solver.restart, filled, filled)
++ filled = jnp.where(filled >= method.restart, filled, filled)
 solvers/forward: solvers/forward::anderson_ends_at_the_floor_of_its_precision_and_says_that_it_has_not_converged
-- return ~s["alive"] | ((s["waited"] >= STALL) & (s["best"] <= floor))
-+ return ~s["alive"]
+- return ~walk.alive | ((walk.waited >= STALL) & (walk.best <= floor))
++ return ~walk.alive
 solvers/anderson: solvers/forward::damping_makes_an_oscillating_map_converge
-- step = s["step"] if m else jnp.asarray(method.damping, x.dtype)
-+ step = s["step"] if m else jnp.asarray(1.0, x.dtype)
+- step = jnp.asarray(method.damping, x.dtype) if memory is None else memory.step
++ step = jnp.asarray(1.0, x.dtype) if memory is None else memory.step
 solvers/forward: solvers/forward::a_bfloat16_state_is_walked_in_float32
 - if vector.dtype.itemsize >= 4 else
 + if vector.dtype.itemsize >= 2 else
 solvers/anderson: solvers/forward
-- sound = jnp.isfinite(size) & (extent <= s["most"])
+- sound = jnp.isfinite(size) & (extent <= walk.most)
 + sound = jnp.isfinite(size)
 solvers/forward: solvers/forward::residuals_are_those_of_the_iterates_of_solve
-- return s, s["now"]
-+ return s, s["best"]
+- return walk, walk.now
++ return walk, walk.best
 solvers/jaxopt_methods: solvers/forward::finds_the_fixed_point_and_reports_the_residual_it_has \
 solvers/forward::nan_is_never_a_success_and_ends_at_once
-- worked = ends[1] <= ends[0]
-+ worked = ends[1] > ends[0]
+- improved = ends[1] <= ends[0]
++ improved = ends[1] > ends[0]
 # implicit
 solvers/implicit: solvers/implicit::the_adjoint_says_how_it_went
 - return w + pull(u)
@@ -332,14 +332,14 @@ solvers/implicit: solvers/implicit::the_tolerance_of_the_adjoint_follows_the_for
 - tolerance if backward.tolerance is None else backward.tolerance, x.dtype
 + tolerance, x.dtype
 solvers/implicit: solvers/implicit::bicgstab_ends_after_as_many_steps_as_there_are_unknowns
-- p = s["r"] + beta * (s["p"] - s["omega"] * s["v"])
-+ p = s["r"] + beta * (s["p"] + s["omega"] * s["v"])
+- p = s.r + beta * (s.p - s.omega * s.v)
++ p = s.r + beta * (s.p + s.omega * s.v)
 solvers/implicit: solvers/implicit::a_traced_tolerance_reaches_both_solves_of_a_gradient
 - cotangent[0], forward.tolerance if tolerance is None else tolerance)
 + cotangent[0], forward.tolerance)
 solvers/implicit: solvers/implicit::a_nan_cotangent_ends_at_once_and_is_no_success
-- "alive": jnp.isfinite(residual) & (omega != 0) & (rho != 0),
-+ "alive": jnp.asarray(True),
+- alive=jnp.isfinite(residual) & (omega != 0) & (rho != 0),
++ alive=jnp.asarray(True),
 # mixing and least squares
 mixing: mixing::derivatives_of_the_projection
 - return projected, jnp.where(inside, tangent - mean, 0.0)
@@ -363,8 +363,8 @@ mixing: mixing::normalising_splits_and_stays_finite_without_light
 - brightness = jnp.where(mask, brightness, 0.0)
 + brightness = jnp.where(mask, brightness, 1.0)
 mixing: mixing::unit_maximum_is_safe_and_blind_to_scale
-- E / jnp.where(top > 0.0, top, 1.0)
-+ E / top
+- return E / positive(
++ return E / jnp.abs(
 abundances/least_squares: abundances/least_squares::the_weight_of_a_soft_sum_is_in_units_of_the_valid_pixels
 - if mask is None else jnp.maximum(jnp.sum(mask.astype(Y.dtype)), 1)
 + if mask is None else mask.size
@@ -384,8 +384,8 @@ abundances/least_squares: abundances/least_squares::scaled_nnls_separates_bright
 - nnls(cube, scale_to_unit_maximum(wide(endmembers)), mask=mask), mask)
 + nnls(cube, wide(endmembers), mask=mask), mask)
 abundances/exact: abundances/exact::a_wrong_answer_of_the_search_is_noticed
-- fine = off <= _OUTSIDE * eps
-+ fine = off >= -1.0 + 0 * eps
+- proved = off <= _OUTSIDE * eps
++ proved = off >= -1.0 + 0 * eps
 abundances/exact: abundances/exact::blocks_and_repair
 - jnp.arange(-(-N // block), dtype=jnp.int32)
 + jnp.arange(N // block, dtype=jnp.int32)
@@ -397,8 +397,8 @@ abundances/exact::blocks_and_repair
 - least = jnp.min(share, axis=0)
 + least = jnp.max(share, axis=0)
 abundances/active_set: abundances/exact::a_dependent_column_takes_no_part
-- jnp.where((length <= small[k])[None], 0.0, a / _not_zero(length)[None])
-+ a / _not_zero(length)[None]
+- jnp.where((length <= small[k])[None], 0.0, a / nonzero(length)[None])
++ a / nonzero(length)[None]
 abundances/active_set: abundances/exact
 - jnp.where(rows == pivot[None], 1.0 - jnp.sum(z, axis=0)[None], z)
 + jnp.where(rows == pivot[None], jnp.sum(z, axis=0)[None], z)
@@ -406,8 +406,8 @@ abundances/enumeration: abundances/exact abundances/least_squares::scipy_finds_t
 - dual = -jnp.matmul(M, across, precision="highest")
 + dual = jnp.matmul(M, across, precision="highest")
 abundances/enumeration: abundances/exact::both_searches_agree_and_need_no_repair
-- codes = np.arange(1 if sum_to_one else 0, 2**R)
-+ codes = np.arange(1 if sum_to_one else 0, 2**R - 1)
+- codes = np.arange(1 if sum_to_one else 0, 2**count)
++ codes = np.arange(1 if sum_to_one else 0, 2**count - 1)
 abundances/pivoting: abundances/exact::both_searches_agree_and_need_no_repair
 - sign = jnp.where(able, jnp.where(entering, 1.0, -1.0), 0.0)
 + sign = jnp.where(able, jnp.where(entering, -1.0, 1.0), 0.0)
@@ -428,49 +428,49 @@ abundances/projection: abundances/projection::equals_the_active_set_search
 - & (objective < value)
 + & (objective > value)
 abundances/projection: abundances/projection::nan_stays_where_it_was
-- nothing = jnp.full_like(g, jnp.nan)
-+ nothing = jnp.zeros_like(g)
+- undefined = jnp.full_like(g, jnp.nan)
++ undefined = jnp.zeros_like(g)
 abundances/projection: abundances/projection::equals_the_active_set_search
 - answer = answer - offset[:, :, None] * jnp.sum(answer, axis=1)[:, None, :]
 + answer = answer + 0 * offset[:, :, None]
 # model
 equilibrium/fixed_point_map: equilibrium/model::the_factored_map_is_the_equation_of_the_paper
-- precision=lax.Precision.HIGHEST) - theta["b"]
-+ precision=lax.Precision.HIGHEST) + theta["b"]
+- precision=lax.Precision.HIGHEST) - data.b
++ precision=lax.Precision.HIGHEST) + data.b
 equilibrium/fixed_point_map: equilibrium/model::the_cone_does_not_care_for_the_unit_of_the_cube \
 equilibrium/model::the_factored_map_is_the_equation_of_the_paper
 - if config.scales_endmembers else E / scale
 + if config.scales_endmembers else E
 equilibrium/fixed_point_map: equilibrium/model::the_learned_energy_weighs_more_against_fewer_bands
-- energy["gain"] * (weight.size / jnp.maximum(jnp.sum(weight), 1))
-+ energy["gain"]
+- made.gain * (weight.size / jnp.maximum(jnp.sum(weight), 1))
++ made.gain
 equilibrium/fixed_point_map: equilibrium/model::untrained_equilibrium_is_the_classical_answer
 - level = config.constraint.slack**2 * jnp.sum(weight)
 + level = config.constraint.slack * jnp.sum(weight)
 equilibrium/fixed_point_map: equilibrium/model::untrained_equilibrium_is_the_classical_answer
-- theta["w"] + drawn
-+ theta["w"] - drawn
+- metric.w + pulled
++ metric.w - pulled
 equilibrium/fixed_point_map: equilibrium/model::a_masked_frame_changes_nothing
-- return _project_in_metric(theta, state, G, config) * m
-+ return _project_in_metric(theta, state, G, config)
+- return _project_in_metric(factors, factors.metric, state, G, config) * m
++ return _project_in_metric(factors, factors.metric, state, G, config)
 equilibrium/fixed_point_map: equilibrium/model::the_factored_map_is_the_equation_of_the_paper
-- A = proximal(theta, state - theta["eta"] * G)
-+ A = state - theta["eta"] * _prox(theta, G)
+- A = proximal(factors, state - eta * G)
++ A = state - eta * G
 equilibrium/fixed_point_map: equilibrium/model::many_endmembers_take_the_other_path_to_the_same_answer
-- theta["unroot"].T
-+ theta["unroot"]
+- metric.unroot.T
++ metric.unroot
 equilibrium/model: equilibrium/model::softmax_comes_near_the_simplex_as_gamma_grows
 - jax.nn.softmax(config.constraint.gamma * state, axis=-1)
 + jax.nn.softmax(state, axis=-1)
 equilibrium/scene_statistics: equilibrium/model::a_masked_frame_changes_nothing
-- jnp.maximum(jnp.sum(valid.astype(Y.dtype)) * Y.shape[-1], 1)
-+ Y.size
+- jnp.sum(valid.astype(Y.dtype)), Y.shape[-1])
++ jnp.asarray(Y[..., 0].size, Y.dtype), Y.shape[-1])
 equilibrium/curvature: equilibrium/certify::the_step_none_is_the_certified_best_and_saves_steps
 - lax.stop_gradient(2 / (1 + jnp.min(
 + lax.stop_gradient(2 / (2 + jnp.min(
 # network
 equilibrium/energy: equilibrium/network::a_level_image_has_no_edge_at_its_border_nor_at_a_hole
-- counted = jnp.where(weights["pointwise"][None, None] > 0, mask, windows)
+- counted = jnp.where(weights.pointwise[None, None] > 0, mask, windows)
 + counted = mask
 equilibrium/energy: equilibrium/network::energy_gradient_is_symmetric_and_lies_between_zero_and_its_largest_gain
 - transpose(s * d * jnp.tanh(t / d) * counted
@@ -532,10 +532,10 @@ endmembers/pure_pixel: endmembers/pure_pixel::purify_does_not_see_masked_pixels_
 - a = jnp.where(valid[:, None], a, -jnp.inf)
 + a = jnp.where(valid[:, None], a, jnp.inf)
 endmembers/pure_pixel: endmembers/extreme::pure_pixels_are_found_among_duplicates_dark_and_masked_ones
-- rest = _farthest(x - x[first][None], lit, count - 1)
-+ rest = _farthest(x, lit, count - 1)
+- rest = _farthest(x - x[first][None], bright, count - 1)
++ rest = _farthest(x, bright, count - 1)
 endmembers/pure_pixel: endmembers/extreme::pure_pixels_are_found_among_duplicates_dark_and_masked_ones
-- u = x[point] / jnp.where(length > 0, length, 1)
+- u = x[point] / positive(length)
 + u = x[point]
 endmembers/pure_pixel: endmembers/extreme::no_exchange_of_a_pixel_makes_the_simplex_of_nfindr_larger
 - chosen.at[jnp.mod(best, R)].set(best // R)
@@ -544,8 +544,8 @@ endmembers/pure_pixel: endmembers/extreme::no_exchange_of_a_pixel_makes_the_simp
 - (carry[1] > 1 + _GAIN) & (carry[3] < _EXCHANGES * R)
 + (carry[1] > 1.5 + _GAIN) & (carry[3] < _EXCHANGES * R)
 endmembers/minimum_volume_simplex: endmembers/extreme::no_pure_pixels_and_the_minimum_volume_beats_vca_clearly
-- curved = ((u < 0) & (u > -_FAR))
-+ curved = ((u > 0) & (u > -_FAR))
+- curved = ((u < 0) & (u > -far))
++ curved = ((u > 0) & (u > -far))
 endmembers/minimum_volume_simplex: endmembers/extreme::no_pure_pixels_and_the_minimum_volume_beats_vca_clearly
 - e = e - jnp.einsum("rij,j->ri", inverse, price
 + e = e + jnp.einsum("rij,j->ri", inverse, price
@@ -566,8 +566,8 @@ endmembers/noise: endmembers/noise::the_signal_subspace_holds_the_endmembers_and
 - kept = energies > 2 * jnp.matmul(noise
 + kept = energies > 0.5 * jnp.matmul(noise
 endmembers/noise: endmembers/noise::the_unexplained_energy_is_the_squared_sine_to_the_best_subspace
-- return jnp.sum(energies[count:]) / jnp.where(total > 0, total, 1)
-+ return jnp.sum(energies[count - 1 :]) / jnp.where(total > 0, total, 1)
+- return jnp.sum(energies[count:]) / positive(total)
++ return jnp.sum(energies[count - 1 :]) / positive(total)
 endmembers/noise: endmembers/noise::variability_is_zero_where_the_linear_model_holds_and_large_where_it_does_not
 - return jnp.where(jnp.isnan(share), 1, jnp.clip(share, 0, 1))
 + return jnp.where(jnp.isnan(share), 1, 1 - jnp.clip(share, 0, 1))
@@ -583,29 +583,29 @@ endmembers/selection::whitening_sees_what_coloured_noise_hides
 + return _counted(second, sigma *
 # start
 endmembers/selection: endmembers/selection::each_doubt_alone_makes_a_choice_unsure
-- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
-+ doubts = jnp.stack([lacking >= 9, whole.beyond >= 1, soft, ~pure, ~stable])
+- doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 9, scene.beyond >= 1, soft, ~pure, ~stable])
 endmembers/selection: endmembers/selection::each_doubt_alone_makes_a_choice_unsure
-- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
-+ doubts = jnp.stack([lacking >= 1, whole.beyond >= 9, soft, ~pure, ~stable])
+- doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 1, scene.beyond >= 9, soft, ~pure, ~stable])
 endmembers/selection: endmembers/selection::each_doubt_alone_makes_a_choice_unsure
-- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
-+ doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~stable, ~stable])
+- doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~stable, ~stable])
 endmembers/selection: endmembers/selection::the_decision_follows_the_scores
-- scaled = differ & ((shared > enough) | (brightness > weights.whole))
-+ scaled = differ & (brightness > weights.whole)
+- cone = differ & ((shared > enough) | (brightness > weights.whole))
++ cone = differ & (brightness > weights.whole)
 endmembers/selection: endmembers/selection::a_purified_candidate_may_fit_worse_where_spectra_vary
-- - jnp.where(purified, weights.purified + weights.varied * whole.variability, 0)
+- - jnp.where(purified, weights.purified + weights.varied * scene.variability, 0)
 + - jnp.where(purified, weights.purified, 0)
 endmembers/selection: endmembers/selection::the_decision_follows_the_scores
-- + jnp.where(wrapped, weights.varied * whole.variability, 0)
+- + jnp.where(smallest, weights.varied * scene.variability, 0)
 + + 0
 endmembers/selection: endmembers/selection::each_doubt_alone_makes_a_choice_unsure
-- doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~stable])
-+ doubts = jnp.stack([lacking >= 1, whole.beyond >= 1, soft, ~pure, ~pure])
+- doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~stable])
++ doubts = jnp.stack([lacking >= 1, scene.beyond >= 1, soft, ~pure, ~pure])
 training/recipe: endmembers/selection::spectra_rest_where_they_vary_and_brightness_is_not_free
-- found.scaled | (found.beyond < 1)
-+ found.beyond < 1
+- (selection.constraint_index == CONE) | (selection.beyond < 1)
++ selection.beyond < 1
 endmembers/selection: endmembers/selection::the_decision_follows_the_scores
 - jnp.maximum(least**2 - floor, 0) + 0.02 * floor
 + least**2 + 0.02 * floor
@@ -613,8 +613,8 @@ endmembers/candidates: endmembers/selection::bands_are_judged_by_the_half_that_h
 - jnp.matmul(from_odd, E, precision="highest"),
 + jnp.matmul(from_even, E, precision="highest"),
 endmembers/candidates: endmembers/selection::bands_are_judged_by_the_half_that_has_not_seen_them
-- halves = [jnp.matmul(part, E, precision="highest") for part in (from_odd, from_even)]
-+ halves = [jnp.matmul(part, E, precision="highest") for part in (from_even, from_odd)]
+- halves = [jnp.matmul(a, E, precision="highest") for a in (from_odd, from_even)]
++ halves = [jnp.matmul(a, E, precision="highest") for a in (from_even, from_odd)]
 endmembers/candidates: endmembers/selection::purity_is_what_one_pixel_in_a_hundred_exceeds
 - rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
 + rank = jnp.maximum(jnp.sum(valid) // 10, 1) - 1
@@ -638,11 +638,11 @@ training/stages: training/stages::pixels_without_data_say_nothing
 - cube = jnp.where(valid[..., None], cube, 0)
 + cube = cube
 training/stages: training/stages::the_prior_smooths_noise_and_leaves_texture
-- jnp.square(calm) - moved[0] * moved[1]
-+ jnp.square(calm) - 0 * moved[1]
+- jnp.square(SD) - removed[0] * removed[1]
++ jnp.square(SD) - 0 * removed[1]
 training/stages: training/stages::errors_of_spectra_that_vary_are_no_texture
-- fell + jnp.minimum(errors, most) * taken
-+ fell + 0 * taken
+- decrease + jnp.minimum(errors, most) * taken
++ decrease + 0 * taken
 training/stages: training/stages::the_standard_error_is_that_of_the_means_of_blocks
 - blocks / jnp.where(blocks > 1, blocks - 1, jnp.nan)
 + 1.0
@@ -650,7 +650,7 @@ training/stages: training/stages::the_nugget_is_that_of_the_smoother
 - 3 * _semivariance(x, valid, 1) - 3 * _semivariance(x, valid, 2)
 + 3 * _semivariance(x, valid, 1) - 2 * _semivariance(x, valid, 2)
 training/fitting: training/stages::pixels_set_aside_teach_nothing
-- mask = ~state.aside if mask is None else mask & ~state.aside
+- mask = ~state.held_out_pixels if mask is None else mask & ~state.held_out_pixels
 + mask = mask
 # training
 training/fitting: training/fitting::endmembers_move_inside_the_signal_subspace_alone
@@ -678,10 +678,10 @@ training/fitting: training/fitting::a_schedule_loosens_the_first_solves_and_ends
 - left = jnp.clip(1 - step.astype(jnp.float32)
 + left = jnp.clip(step.astype(jnp.float32)
 training/objective: training/fitting::the_held_bands_are_not_seen_by_the_equilibrium
-- seen = None if held is None else (~held).astype(cube.dtype)
-+ seen = None if held is None else held.astype(cube.dtype)
+- bands = None if held_out is None else (~held_out).astype(cube.dtype)
++ bands = None if held is None else held.astype(cube.dtype)
 training/objective: training/fitting::masked_pixels_teach_nothing
-- clean = jnp.where(valid[..., None], cube, 0)
+- valid_cube = jnp.where(valid[..., None], cube, 0)
 + clean = cube
 training/objective: training/fitting::the_spread_of_equal_spectra_is_zero_and_finite
 - jnp.square(U - jnp.mean(U, axis=0, keepdims=True))
@@ -716,8 +716,8 @@ abundances/smoothing: abundances/smoothing::few_pixels_are_no_ground_and_raise_n
 - jnp.where((pairs >= FEWEST) & (variance > 0)
 + jnp.where((pairs >= 0) & (variance > 0)
 abundances/smoothing: abundances/smoothing::it_is_the_posterior_mean_of_its_docstring
-- return jnp.where(valid[..., None], project_simplex(smoothed), 0)
-+ return project_simplex(smoothed)
+- return jnp.where(valid[..., None], project_simplex(smooth_linearly(A, valid, prior)), 0)
++ return project_simplex(smooth_linearly(A, valid, prior))
 # metrics
 metrics: metrics::the_angle_is_the_angle metrics::small_and_special_angles_in_single_precision
 - return 2.0 * jnp.arctan2(_norm(u - v), _norm(u + v))[..., 0]
@@ -740,8 +740,8 @@ metrics: metrics::errors_by_hand
 + jnp.log10(peak / jnp.mean(
 equilibrium/convergence: equilibrium/convergence::a_pixel_that_was_disturbed_stands_out \
 equilibrium/convergence::the_map_adds_up_to_the_residual_of_its_state
-- change = jnp.sqrt(jnp.mean(jnp.square(after - state), axis=-1))
-+ change = jnp.sqrt(jnp.mean(jnp.square(after), axis=-1))
+- return jnp.sqrt(jnp.mean(jnp.square(image - state), axis=-1))
++ return jnp.sqrt(jnp.mean(jnp.square(image), axis=-1))
 # sparse and factorisation
 abundances/admm: abundances/sparse::total_variation_against_a_dual_method
 - jnp.roll(v[axis], 1, axis=axis) - v[axis]
@@ -813,8 +813,8 @@ io/bands: io/envi::micrometres_beyond_one_hundred io/envi::wavelengths_come_in_n
 - values * (1000.0 if small else 1.0)
 + values * (1.0 if small else 1.0)
 io/raw: scenes/source::windows_are_those_of_the_scene
-- take((row * width + columns.start) * bands, cube[row - first])
-+ take((row * width + first) * bands, cube[row - first])
+- fill((row * width + columns.start) * bands, cube[row - first])
++ fill((row * width + first) * bands, cube[row - first])
 scenes/source: scenes/source::windows_are_those_of_the_scene
 - Window(slice(first + top, first + end), window.columns)
 + Window(slice(top, end), window.columns)
@@ -917,15 +917,15 @@ libraries/library::resampling_without_widths_is_linear_and_exact_on_the_librarys
 - inside = total >= _KNOWN
 + inside = total >= 0
 libraries/matching: libraries/library::matching_by_angle_over_common_bands
-- both = valid & here[None, :]
-+ both = valid | here[None, :]
+- both = valid & own[None, :]
++ both = valid | own[None, :]
 libraries/matching: libraries/library::matching_by_angle_over_common_bands
 - ties=(angles <= nearest[:, :1] + _SAME).sum(axis=1),
 + ties=(angles <= nearest[:, -1:] + _SAME).sum(axis=1),
 # tiles and what is kept
 tiles/unmix: tiles/unmix_tiled::the_output_is_that_of_write
-- hidden = seen.source.shape[0] * seen.source.shape[1] - found.valid
-+ hidden = 0 * found.valid
+- masked = source.shape[0] * source.shape[1] - valid
++ masked = 0 * valid
 tiles/records: tiles/unmix_tiled::the_worst_tile_speaks_for_all
 - max(entry["residual"] for entry in solved)),
 + min(entry["residual"] for entry in solved)),
@@ -976,12 +976,12 @@ io/atomic: results/writer::nothing_is_overwritten_unasked
 training/resume: training/resume::a_training_with_another_mask_is_another
 - "scene": _digest(cube, mask, *jax.tree.leaves(whole)),
 + "scene": _digest(cube, *jax.tree.leaves(whole)),
-training/resume: training/resume::a_training_of_something_else_is_not_lost_unasked
+training/resume: training/resume::a_training_of_something_else_is_replaced_on_request_only
 - others = [name for name in marks if kept.get(name) != marks[name]]
 + others = []
 training/resume: training/resume::a_training_that_goes_on_gives_the_same_bits
-- state, history, written = new, joined([history, more]), False
-+ state, history, written = new, joined([more, history]), False
+- state, history, written = new, joined([history, rows]), False
++ state, history, written = new, joined([rows, history]), False
 training/checkpoint: training/checkpoint::other_r_or_b
 - if bands is not None and shape[1] != bands:
 + if bands is not None and shape[1] < bands:
@@ -1052,8 +1052,8 @@ report/charts: report/report::scales
 - low, high = np.percentile(seen, [1, 99.9])
 + low, high = np.percentile(seen, [50, 99.9])
 results/maps: results/writer results/placed_outputs::residual_and_convergence_lie_where_the_scene_lies
-- found[block] = np.sqrt(np.mean(np.square(mixed), axis=2))
-+ found[block] = np.sqrt(np.sum(np.square(mixed), axis=2))
+- residual[block] = np.sqrt(np.mean(np.square(mixed), axis=2))
++ residual[block] = np.sqrt(np.sum(np.square(mixed), axis=2))
 results/maps: report/report::masked_pixels_move_no_colour
 - bottom, top = np.nanpercentile(values[scene.valid], [low, high], axis=0)
 + bottom, top = np.nanpercentile(values, [low, high], axis=(0, 1))
@@ -1074,28 +1074,28 @@ cli/main: cli/cli::bad_input_is_one_sentence cli/cli::other_failures
 - print(f"dequnmix: {_sentence(error)}", file=sys.stderr)
 + print(f"dequnmix: {_sentence(error)}")
 cli/main: io/leftovers::signals_that_ask_to_end_are_one cli/cli::other_failures
-- return 128 + asked.number
-+ return asked.number
+- return 128 + end.number
++ return end.number
 cli/parser: cli/cli::ranges_that_are_none
 - if not low <= high:
 + if not low <= high + 1e9:
 cli/unmix_tiles: tiles/unmix_tiled::a_scene_that_does_not_fit_is_unmixed_in_tiles
-- if size <= _SHARE * room:
-+ if size >= _SHARE * room:
+- if size <= _SHARE * free:
++ if size >= _SHARE * free:
 cli/fit: cli/cli::nothing_is_overwritten_unasked
-- with reserved(args.output, overwrite=args.force) as outputs:
-+ with reserved(args.output, overwrite=True) as outputs:
+- with reserved(options.output, overwrite=options.force) as outputs:
++ with reserved(options.output, overwrite=True) as outputs:
 results/writer: results/placed_outputs results/writer
 - np.where(scene.valid[:, :, None], picture, NODATA) if masked else picture
 + picture
 results/writer: results/writer::foreign_folder_is_not_replaced
-- any(target.iterdir()) and not (target / SUMMARY).is_file():
-+ any(target.iterdir()) and (target / SUMMARY).is_dir():
+- (target / SUMMARY).is_file(), f"holds files
++ (target / "chapter.tex").is_file(), f"holds files
 """
 
 
 def merged(files: Sequence[Path], folder: Path) -> Path:
-    """Put the tables of several shards together, in the order of the table."""
+    """Merge the tables of several shards, in the order of `TABLE`."""
     rows: list[dict[str, Any]] = []
     for path in files:
         with path.open(encoding="utf-8", newline="") as file:

@@ -1,6 +1,6 @@
-"""Ways to spoil a file: what mistakes, truncated copies and ill will do to bytes, text, JSON and named arrays.
+"""Ways to damage a file, by mistake, truncation or intent: bytes, text, JSON and named arrays.
 
-Every function takes a numpy Generator first, so that a seed gives the same files again.
+Every function takes a numpy Generator first, so that a seed reproduces the files.
 """
 
 import json
@@ -36,35 +36,35 @@ def pick(draw: Random, choices: Any) -> Any:
 
 
 def spoil_bytes(draw: Random, data: bytes) -> bytes:
-    """Flip, cut, repeat or overwrite some bytes, the first of a file more often than the rest."""
-    found = bytearray(data)
+    """Flip, cut, repeat or overwrite some bytes, mostly at the beginning of a file."""
+    changed = bytearray(data)
     for _ in range(int(pick(draw, (1, 1, 1, 2, 3, 8)))):
-        size = len(found)
+        size = len(changed)
         if not size:
             break
-        end = size if draw.random() < 0.5 else min(size, 512)  # headers stand at the front
+        end = size if draw.random() < 0.5 else min(size, 512)  # headers are at the front
         at = int(draw.integers(end))
         way = int(draw.integers(8))
         if way == 0:
-            found[at] ^= 1 << int(draw.integers(8))
+            changed[at] ^= 1 << int(draw.integers(8))
         elif way == 1:
-            found[at] = int(pick(draw, (0, 1, 0x7F, 0x80, 0xFF, int(draw.integers(256)))))
+            changed[at] = int(pick(draw, (0, 1, 0x7F, 0x80, 0xFF, int(draw.integers(256)))))
         elif way == 2:
-            del found[at:]
+            del changed[at:]
         elif way == 3:
-            del found[at : at + int(draw.integers(1, 64))]
+            del changed[at : at + int(draw.integers(1, 64))]
         elif way == 4:
-            found[at:at] = draw.bytes(int(draw.integers(1, 64)))
+            changed[at:at] = draw.bytes(int(draw.integers(1, 64)))
         elif way == 5:
-            found[at:at] = found[at : at + int(draw.integers(1, 256))]
+            changed[at:at] = changed[at : at + int(draw.integers(1, 256))]
         elif way == 6:
             value = int(pick(draw, (0, 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1)))
             width = int(pick(draw, (2, 4, 8)))
             number = (value % 2 ** (8 * width)).to_bytes(width, pick(draw, ("little", "big")))
-            found[at : at + width] = number
+            changed[at : at + width] = number
         else:
-            found[at:] = draw.bytes(size - at) if draw.random() < 0.5 else bytes(size - at)
-    return bytes(found)
+            changed[at:] = draw.bytes(size - at) if draw.random() < 0.5 else bytes(size - at)
+    return bytes(changed)
 
 
 def _spoil_line(draw: Random, line: str) -> str:
@@ -104,7 +104,7 @@ def spoil_text(draw: Random, text: str) -> bytes:
 
 
 def spoil_json(draw: Random, value: Any) -> Any:
-    """Return a copy of what JSON holds with one entry replaced, dropped or wrapped."""
+    """Return a copy of a JSON value with one entry replaced, dropped or wrapped."""
     if isinstance(value, dict) and value and draw.random() < 0.85:
         key = pick(draw, list(value))
         if draw.random() < 0.12:
@@ -117,7 +117,7 @@ def spoil_json(draw: Random, value: Any) -> Any:
 
 
 def spoil_json_text(draw: Random, data: bytes) -> bytes:
-    """Spoil a JSON file by its entries; nest it deep now and then."""
+    """Spoil the entries of a JSON file; sometimes nest it deeply."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -128,7 +128,7 @@ def spoil_json_text(draw: Random, data: bytes) -> bytes:
 
 
 class Trap:
-    """What makes a folder when it is unpickled: nothing that is read may do so."""
+    """An object that creates a folder when it is unpickled, which no reader may do."""
 
     folder = "unpickled"
 
@@ -140,21 +140,21 @@ class Trap:
 
 
 def _objects(value: Any) -> Any:
-    found = np.empty(3, object)
-    found[:] = [Trap(), None, "text"]
-    return found
+    changed = np.empty(3, object)
+    changed[:] = [Trap(), None, "text"]
+    return changed
 
 
 def _values(hostile: float) -> Callable[[Any], Any]:
     def change(value: Any) -> Any:
-        found = np.array(value)
-        if found.dtype.kind in "iuf" and found.size:
+        changed = np.array(value)
+        if changed.dtype.kind in "iuf" and changed.size:
             with np.errstate(all="ignore"):
-                flat = found.reshape(-1)
+                flat = changed.reshape(-1)
                 flat[:: max(1, flat.size // 3)] = (
-                    hostile if found.dtype.kind == "f" else np.array(np.nan_to_num(hostile)).astype(found.dtype)
+                    hostile if changed.dtype.kind == "f" else np.array(np.nan_to_num(hostile)).astype(changed.dtype)
                 )
-        return found
+        return changed
 
     return change
 
@@ -192,23 +192,23 @@ _CHANGES: tuple[Callable[[Any], Any], ...] = (
 
 
 def spoil_tree(draw: Random, tree: Tree) -> Tree:
-    """Return named arrays of which some were dropped, renamed, exchanged or changed in shape, type or value."""
-    found = dict(tree)
+    """Return named arrays, some of them dropped, renamed, exchanged or changed in shape, type or value."""
+    changed = dict(tree)
     for _ in range(int(pick(draw, (1, 1, 1, 2, 3)))):
-        if not found:
+        if not changed:
             break
-        name = pick(draw, list(found))
+        name = pick(draw, list(changed))
         way = int(draw.integers(10))
         if way == 0:
-            del found[name]
+            del changed[name]
         elif way == 1:
-            found[pick(draw, ("x", "ü", "a" * 300, "checkpoint.json", name + "2"))] = found.pop(name)
+            changed[pick(draw, ("x", "ü", "a" * 300, "checkpoint.json", name + "2"))] = changed.pop(name)
         elif way == 2:
-            other = pick(draw, list(found))
-            found[name], found[other] = found[other], found[name]
+            other = pick(draw, list(changed))
+            changed[name], changed[other] = changed[other], changed[name]
         else:
             try:
-                found[name] = pick(draw, _CHANGES)(found[name])
+                changed[name] = pick(draw, _CHANGES)(changed[name])
             except (ValueError, TypeError, OverflowError):
-                found[name] = np.zeros(1)
-    return found
+                changed[name] = np.zeros(1)
+    return changed

@@ -1,10 +1,10 @@
-"""A training killed again and again: does it give the bits of one that was not?
+"""Is a training that is killed repeatedly bitwise equal to an undisturbed one?
 
     python -m experiments.robustness.resume_fit [--quick] [-o results]
 
-`dequnmix fit` on a scene in a process of its own, which is killed (SIGKILL) at random moments, some of them while it
-starts, most of them after its training was kept anew; the same command is given again until so many kills have struck,
-and then once more to its end. Its model is compared bit for bit with that of one process that was left alone.
+`dequnmix fit` runs in a separate process that is killed (SIGKILL) at random moments, some during startup, most after a
+saved state; the same command is repeated until the number of kills is reached, and then once to its end. Its model is
+compared bit for bit with that of an undisturbed process.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from experiments.shared import results_table
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run."""
+    """Settings of the experiment."""
 
     kills: int = 20
     sides: tuple[int, int] = (48, 48)
@@ -50,7 +50,7 @@ def _run(words: list[str]) -> subprocess.Popen[str]:
 
 
 def _written(kept: Path, times: int, process: subprocess.Popen[str]) -> None:
-    """Wait until the training was kept so many times more, or the process ended."""
+    """Wait until the training was saved `times` more times, or the process ended."""
     before = kept.stat().st_mtime_ns if kept.exists() else 0
     while times and process.poll() is None:
         now = kept.stat().st_mtime_ns if kept.exists() else 0
@@ -65,14 +65,14 @@ def _same(first: Path, second: Path) -> bool:
 
 
 def _bits(tree: dict) -> list[tuple[str, bytes]]:  # type: ignore[type-arg]
-    found = []
+    bits = []
     for name, value in sorted(tree.items()):
-        found += [(f"{name}/{n}", b) for n, b in _bits(value)] if isinstance(value, dict) else [(name, value.tobytes())]
-    return found
+        bits += [(f"{name}/{n}", b) for n, b in _bits(value)] if isinstance(value, dict) else [(name, value.tobytes())]
+    return bits
 
 
 def main(settings: Settings, folder: Path) -> Path:
-    """Kill, go on, compare, and write the table."""
+    """Kill, continue, compare, and write the table."""
     draw = random.Random(settings.seed)
     rng = np.random.default_rng(settings.seed)
     spectra = rng.uniform(0.1, 0.9, (_ENDMEMBERS, settings.bands))
@@ -97,7 +97,7 @@ def main(settings: Settings, folder: Path) -> Path:
                 _written(kept, draw.randint(1, 2), process)
                 time.sleep(draw.uniform(0, 0.03))
             process.send_signal(signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL, "the training ended before the kills did: more epochs"
+            assert process.wait() == -signal.SIGKILL, "the training ended before the last kill: use more epochs"
             kills += 1
             steps.append(checkpoint.load(kept)[0]["history"]["loss"].size if kept.exists() else 0)
         assert _run(_words(work, output)).wait() == 0
@@ -108,8 +108,8 @@ def main(settings: Settings, folder: Path) -> Path:
     sides = f"{settings.sides[0]} x {settings.sides[1]} x {settings.bands}"
     note = (
         f"A generated scene of {sides}, {_ENDMEMBERS} endmembers, training kept after each ten steps "
-        f"(--checkpoint 0), seed {settings.seed}. Same bits: parameters and history of the killed one and of one "
-        "process that was left alone. Files left behind: locks, halves and kept trainings after the end."
+        f"(--checkpoint 0), seed {settings.seed}. Same bits: parameters and history of the killed training and of "
+        "an undisturbed one. Files left behind: locks, partial files and saved states after the end."
     )
     return results_table.write(
         folder, "resume_fit", [row], "python -m experiments.robustness.resume_fit", note, kind="One run."

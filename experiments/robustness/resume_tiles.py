@@ -1,11 +1,11 @@
-"""A tiled unmixing killed at random moments and begun again ends with the bits of one that nobody disturbed.
+"""A tiled unmixing that is killed at random moments and restarted is bitwise equal to an undisturbed one.
 
     python -m experiments.robustness.resume_tiles [--quick] [-o results]
 
-A small scene is unmixed by `dequnmix unmix --tile` in a process of its own, once undisturbed; then again and again into
-another folder, each time killed by SIGKILL at a random moment within the time that the undisturbed run took, until it
-has been killed so many times; at last it is left alone. Every file of both folders is compared byte by byte, apart from
-the date in summary.json. Where a killed run had time to finish, its output is taken away and the next one begins anew.
+A small scene is unmixed by `dequnmix unmix --tile` in a separate process, once undisturbed; then repeatedly into
+another folder, each time killed by SIGKILL at a random moment within the duration of the undisturbed run; the last run
+is not killed. Every file of both folders is compared byte by byte, apart from the date in summary.json. If a killed run
+had time to finish, its output is removed and the next one starts from the beginning.
 """
 
 import json
@@ -33,7 +33,7 @@ from experiments.shared import results_table
 
 @dataclass(frozen=True)
 class Settings:
-    """What is run."""
+    """Settings of the experiment."""
 
     kills: int = 20
     side: int = 256
@@ -57,18 +57,18 @@ def prepare(folder: Path, settings: Settings) -> None:
 
 
 def start(folder: Path, out: str, settings: Settings) -> subprocess.Popen[bytes]:
-    """Begin an unmixing."""
+    """Start an unmixing."""
     words = ["unmix", "scene.img", "model.npz", "--no-plots", "--tile", str(settings.tile), "--halo", "12", "-o", out]
     command = [sys.executable, "-W", "ignore", "-m", "dequnmix_jax", *words]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """Return every file of an output but its date."""
-    found: dict[str, Any] = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-    summary = json.loads(found["summary.json"])
+    """Return every file of an output, without its date."""
+    files: dict[str, Any] = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    summary = json.loads(files["summary.json"])
     summary.pop("run")
-    return found | {"summary.json": summary}
+    return files | {"summary.json": summary}
 
 
 def finished(folder: Path) -> int:
@@ -84,7 +84,7 @@ def main(settings: Settings, target: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix="resume_") as name:
         folder = Path(name)
         prepare(folder, settings)
-        _complete(start(folder, "warm", settings))  # what is compiled is kept
+        _complete(start(folder, "warm", settings))  # fills the compilation cache
         began = time.perf_counter()
         _complete(start(folder, "undisturbed", settings))
         whole = time.perf_counter() - began
@@ -98,7 +98,7 @@ def main(settings: Settings, target: Path) -> Path:
             process.send_signal(signal.SIGKILL)
             process.wait()
             row: dict[str, Any] = {"kill": len(rows) + 1, "after s": wait, "tiles before": before}
-            if (folder / "out").exists():  # it was done before it was killed
+            if (folder / "out").exists():  # it finished before it was killed
                 ended += 1
                 same += content(folder / "out") == expected
                 _remove(folder / "out")

@@ -1,30 +1,30 @@
-"""Scenes of many families, all generated, with known truth: what choices are made on and judged by.
+"""Generated scenes of many families with known truth, on which choices are made and judged.
 
-`load("blocks", draw)` draws a scene; the same family and draw give the same scene. A family is a way in which scenes of
-the world differ: how abundances lie in space, whether pure pixels exist, how pixels and materials vary, how light
-mixes, and what noise is like. A choice that is made on some families is judged on those left out.
+`load("blocks", draw)` draws a scene; the same family and draw give the same scene. Families differ in the spatial
+distribution of abundances, pure pixels, variation of pixels and materials, the mixing model, and the noise. A choice
+that is made on some families is judged on those left out.
 
     smooth        squared exponential random fields, some pixels pure
     matern        Matern fields of smoothness 1/2 and a range of 3 to 6 pixels: fine texture
     rough         Matern fields of a range of one pixel
-    unordered     Dirichlet abundances, each pixel by itself: a list of pixels
+    unordered     Dirichlet abundances, independent from pixel to pixel
     blocks        piecewise constant regions (Voronoi), many of them pure
-    farmland      such regions, each with its own mixture that varies a little, seen through the optics of a sensor
+    farmland      such regions, each with a mixture that varies a little, blurred by the optics of a sensor
     targets       small pure squares on a mixed background
-    gradient      long smooth gradients, hardly textured
+    gradient      long smooth gradients with little texture
     impure        smooth fields whose largest abundance is capped at 0.6 to 0.8
     topography    smooth brightness of each pixel
-    shade         brightness that differs from pixel to pixel by itself
-    bundles       each material varies in brightness by itself, in every pixel
+    shade         brightness that is independent from pixel to pixel
+    bundles       each material varies in brightness independently, in every pixel
     shapes        each material varies in the shape of its spectrum, in every pixel
     bilinear      generalised bilinear mixing (Halimi et al. 2011)
     bent          polynomial post-nonlinear mixing (Altmann et al. 2012)
-    intimate      linear in the albedo of single grains (Hapke 1981), seen as reflectance
-    bad bands     noise that differs by band, a few bands almost all noise
-    striped       noise with an offset for each column and band, as pushbroom sensors have
+    intimate      linear in the single-scattering albedo (Hapke 1981), observed as reflectance
+    bad bands     noise that differs by band, a few bands almost pure noise
+    striped       noise with an offset for each column and band, as of pushbroom sensors
 
 Spectra are, in turn, those of the USGS library (folder `DEQUNMIX_DATA`; each draw its own) and smooth random ones;
-where the library is not at hand all are random, and the scene says so.
+without the library all are random, and the scene says so.
 
 References:
     Lang and Potthoff, Monte Carlo Methods and Applications 17, 2011 (fields by filtering noise); Matern, Spatial
@@ -48,22 +48,22 @@ NOISE = (30.0, 20.0, 40.0, 30.0, 25.0, 50.0)
 """Signal-to-noise ratios in dB of the draws of a family, in turn."""
 
 COUNTS = (3, 5)
-"""Endmembers of the draws, in turn: two, so that the programs of all scenes are few."""
+"""Numbers of endmembers of the draws, in turn: only two, to limit the number of compiled programs."""
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """A generated scene and its answer.
+    """A generated scene and its truth.
 
     Attributes:
-        family: its name; `draw` the number of the scene in it.
+        family, draw: its name, and the number of the scene in it.
         cube: (H, W, B) float32, reflectance with noise.
-        abundances: (H, W, R), in the unit of the reference: with endmembers scaled to maximum one where the brightness
-            of pixels is free (`scaled`), else the fractions that mixed the cube.
-        endmembers: (R, B); the mean of each material where it varies.
+        abundances: (H, W, R), in the unit of the reference: with endmembers scaled to maximum one if the brightness
+            of pixels is free, else the fractions that mixed the cube.
+        endmembers: (R, B); the mean of each material if it varies.
         snr: dB.
         spectra: "library" or "random".
-        scaled: whether the brightness of pixels is free.
+        free_brightness: whether the brightness of pixels is free.
     """
 
     family: str
@@ -73,23 +73,23 @@ class Made:
     endmembers: np.ndarray
     snr: float
     spectra: str
-    scaled: bool
+    free_brightness: bool
 
 
 def field(draw: Random, shape: tuple[int, int], count: int, length: float, smoothness: float | None) -> np.ndarray:
     """Draw `count` stationary Gaussian fields (H, W, count) of variance 1, by filtering white noise.
 
-    Covariance exp(-d^2 / 2 length^2), or of Matern's class where a smoothness nu is given: spectral density
-    (1 + (2 pi length f)^2)^-(nu + 1). The filter works on a torus twice as large, of which a quarter is kept.
+    Covariance exp(-d^2 / 2 length^2), or Matern with a smoothness nu: spectral density
+    (1 + (2 pi length f)^2)^-(nu + 1). The filter works on a torus twice as large, a quarter of which is kept.
     """
     rows, columns = 2 * shape[0], 2 * shape[1]
     f2 = np.fft.fftfreq(rows)[:, None] ** 2 + np.fft.rfftfreq(columns)[None] ** 2
     wave = (2 * np.pi * length) ** 2 * f2
     density = np.exp(-wave / 2) if smoothness is None else (1 + wave) ** -(smoothness + 1)
     white = draw.standard_normal((count, rows, columns))
-    found = np.fft.irfft2(np.fft.rfft2(white) * np.sqrt(density)[None], s=(rows, columns))
-    found = found / found.std(axis=(1, 2), keepdims=True)
-    return np.moveaxis(found[:, : shape[0], : shape[1]], 0, -1)
+    fields = np.fft.irfft2(np.fft.rfft2(white) * np.sqrt(density)[None], s=(rows, columns))
+    fields = fields / fields.std(axis=(1, 2), keepdims=True)
+    return np.moveaxis(fields[:, : shape[0], : shape[1]], 0, -1)
 
 
 def simplex(values: np.ndarray) -> np.ndarray:
@@ -169,7 +169,7 @@ def _targets(draw: Random, shape: tuple[int, int], R: int) -> np.ndarray:
 
 def _gradient(draw: Random, shape: tuple[int, int], R: int) -> np.ndarray:
     g = field(draw, shape, R, draw.uniform(14, 22), None)
-    g = (g - g.mean(axis=(0, 1))) / g.std(axis=(0, 1))  # a window this small may otherwise lack a material
+    g = (g - g.mean(axis=(0, 1))) / g.std(axis=(0, 1))  # otherwise a small window may lack a material
     return simplex(1 / R + draw.uniform(0.3, 0.6) * g)
 
 
@@ -194,7 +194,7 @@ FAMILIES = (*_SPACE, "topography", "shade", "bundles", "shapes", "bilinear", "be
 
 
 def library() -> np.ndarray | None:
-    """Return the spectra of the USGS library that is pruned of near duplicates (240, 224), or None without it."""
+    """Return the spectra of the USGS library pruned of near duplicates (240, 224), or None without it."""
     try:
         file = registry.find("usgs_1995_library.npz", download=False)
     except InputError:
@@ -222,7 +222,7 @@ def spectra(draw: Random, count: int, bands: int, known: np.ndarray | None, near
 
 
 def albedo(reflectance: np.ndarray) -> np.ndarray:
-    """Return the single-scattering albedo of a surface seen and lit from the normal: w = 1 - g^2 (Hapke 1981).
+    """Return the single-scattering albedo of a surface viewed and lit from the normal: w = 1 - g^2 (Hapke 1981).
 
     r = (1 - g^2) / (1 + 2 g)^2, so that (1 + 4 r) g^2 + 4 r g - (1 - r) = 0.
     """
@@ -247,7 +247,7 @@ def load(family: str, draw: int, side: int = 48, bands: int = 96, count: int | N
         count: R; None: `COUNTS` in turn.
 
     Raises:
-        InputError: no such family.
+        InputError: if there is no such family.
     """
     if family not in FAMILIES:
         raise InputError(f"There is no family {family!r}; expected one of {', '.join(FAMILIES)}. Choose one of them.")
@@ -259,8 +259,8 @@ def load(family: str, draw: int, side: int = 48, bands: int = 96, count: int | N
     shape = (side, side)
     space = family if family in _SPACE else ("smooth", "matern", "blocks", "farmland")[draw % 4]
     A = _SPACE[space](rng, shape, R)
-    scaled = family in ("topography", "shade")
-    if scaled:
+    free_brightness = family in ("topography", "shade")
+    if free_brightness:
         log = field(rng, shape, 1, 6.0, None) if family == "topography" else rng.standard_normal((*shape, 1))
         clean = np.exp(rng.uniform(0.15, 0.35) * log) * (A @ E)
     elif family == "bundles":
@@ -289,7 +289,7 @@ def load(family: str, draw: int, side: int = 48, bands: int = 96, count: int | N
     elif family == "striped":
         noise = 0.8 * noise + 0.6 * rng.standard_normal((1, side, bands))
     reference = A
-    if scaled:
+    if free_brightness:
         reference = A * E.max(axis=1)
         reference = reference / reference.sum(axis=-1, keepdims=True)
     return Made(
@@ -300,5 +300,5 @@ def load(family: str, draw: int, side: int = 48, bands: int = 96, count: int | N
         E.astype(np.float32),
         snr,
         "random" if known is None else "library",
-        scaled,
+        free_brightness,
     )

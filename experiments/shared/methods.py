@@ -1,4 +1,4 @@
-"""Who takes part in the tables, and with which settings: the competitors (`experiments.baselines`) and DEQ-Unmix."""
+"""The methods of the tables and their settings: the competitors (`experiments.baselines`) and DEQ-Unmix."""
 
 import functools
 import importlib.util
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 import dequnmix_jax as dq
 from experiments.baselines import (
-    Found,
     Method,
+    MethodResult,
     ae_red,
     bm3d_bm4d,
     closed_forms,
@@ -22,24 +22,24 @@ from experiments.baselines import (
     snmf_net,
     unrolled,
 )
-from experiments.shared.plans import EVERY_STAGE
+from experiments.plans import EVERY_STAGE
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a table runs.
+    """Settings of a table.
 
     Attributes:
         scenes: names of `experiments.shared.scenes`.
-        short: those on which the short list of methods runs.
-        packages: those on which BM3D and BM4D run, where they are installed; they take minutes each.
-        seeds: of every method.
+        short: scenes with the short list of methods.
+        packages: scenes with BM3D and BM4D, if installed; they take minutes each.
+        seeds: number for every method.
         layers: of the unrolled twins.
         epochs: of DEQ-Unmix and of its twins.
         crop: rows and columns kept of each scene; None: all.
-        angles: columns for the angles of the endmembers, the same in the parts of a table that processes divide.
-        only: names of methods begin with one of these.
-        update: keep the other rows of the table that is there, as they are.
+        angles: number of columns for the angles of endmembers, the same in the parts of a divided table.
+        only: run methods whose names start with one of these.
+        update: keep the other rows of the existing table.
         transformer, autoencoder, factorisation, denoiser: constants of the competitors.
     """
 
@@ -63,7 +63,7 @@ PACKAGES = ("bm3d", "bm4d")
 
 
 def absent(settings: Settings) -> list[str]:
-    """Return a sentence for each package that the settings ask for and that is not installed."""
+    """Return a sentence for each requested package that is not installed."""
     return [
         f"PnP-{name.upper()} is missing: the package {name} is not installed (extra noncommercial)."
         for name in PACKAGES
@@ -72,14 +72,14 @@ def absent(settings: Settings) -> list[str]:
 
 
 def quick(*scenes: str, **changes: Any) -> Settings:
-    """Return settings that only show that all works."""
+    """Return settings of a small run to check that everything works."""
     small = Settings(
         scenes, seeds=2, layers=(2,), epochs=3, crop=16,
         transformer=deeptrans.Settings(width=200, epochs=2),
         autoencoder=ae_red.Settings(widths=(6, 4), rounds=2, steps=2),
         factorisation=snmf_net.Settings(layers=2, steps=2, pixels=50),
         denoiser=dncnn.Settings(layers=3, width=4, steps=5, patches=2, side=12),
-        only=("VCA", "purified", "DEQ-Unmix, scaled"),
+        only=("VCA", "purified", "DEQ-Unmix, cone"),
     )  # fmt: skip
     return replace(small, **changes)
 
@@ -88,42 +88,41 @@ def equilibrium(config: dq.Model, epochs: int) -> Method:
     """Return DEQ-Unmix, trained on the scene itself."""
     schedule = replace(EVERY_STAGE, epochs=epochs)
 
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         return _trained(key, cube, start, config, schedule, dq.RECOMMENDED[1])
 
-    scaled = config.scales_endmembers
-    return Method(f"DEQ-Unmix, {'scaled' if scaled else 'sum to one'}", estimate, scaled)
+    word = config.constraint.word
+    return Method(f"DEQ-Unmix, {word}", estimate, word)
 
 
-def started(epochs: int) -> Method:
-    """Return DEQ-Unmix as `dequnmix fit` trains it: spectra and mixing model are those of `dq.start`."""
+def selected(epochs: int) -> Method:
+    """Return DEQ-Unmix as `dequnmix fit` trains it: spectra and mixing model are those of `select_endmembers`."""
     schedule = replace(dq.RECOMMENDED[0], epochs=epochs)
 
-    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> Found:
-        found = _start(key, cube, start.shape[0])
-        config = dq.training.model_for(found)
-        E, scaled = jnp.maximum(found.endmembers, 1e-5), config.scales_endmembers
-        done = _trained_at_once(key, cube, E, config, schedule, dq.training.rates_for(found))
-        return done._replace(scaled=jnp.asarray(scaled), bright=found.scaled | found.soft)
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
+        selection = _select(key, cube, start.shape[0])
+        config, E = dq.training.model_for(selection), jnp.maximum(selection.endmembers, 1e-5)
+        result = _trained_at_once(key, cube, E, config, schedule, dq.training.rates_for(selection))
+        return result._replace(constraint_index=selection.constraint_index)
 
-    return Method("DEQ-Unmix, from dq.start", estimate, pure=False, draws=True)
+    return Method("DEQ-Unmix, from select_endmembers", estimate, pure=False, draws=True)
 
 
 def _trained(
     key: jax.Array, cube: jax.Array, E: jax.Array, config: dq.Model, schedule: dq.Training, rates: dq.Rates
-) -> Found:
+) -> MethodResult:
     params, _ = dq.fit(key, cube, config, schedule, rates, endmembers=E)
     result, _ = dq.unmix(params, cube, config)
-    return Found(result.abundances, result.endmembers)
+    return MethodResult(result.abundances, result.endmembers)
 
 
-_start = jax.jit(dq.endmembers.start, static_argnums=2)
+_select = jax.jit(dq.endmembers.select_endmembers, static_argnums=2)
 _trained_at_once = jax.jit(_trained, static_argnums=(3, 4))
 
 
 @functools.cache
 def _weights(settings: dncnn.Settings) -> Any:
-    # Waited for: what still runs would be counted as the CPU seconds of the first method.
+    # Wait: unfinished work would count as CPU seconds of the first method.
     return jax.block_until_ready(dncnn.train(jax.random.key(2017), settings)[0])
 
 
@@ -132,13 +131,13 @@ def methods(settings: Settings, scene: str) -> list[Method]:
     plug, level = plug_and_play.plug_and_play, plug_and_play.ESTIMATED
     chosen = [
         *closed_forms.FOUR,
-        closed_forms.START,
+        closed_forms.SELECTED,
         closed_forms.SMOOTHED,
         plug("PnP-TV, estimated level", denoisers.total_variation, level),
         deeptrans.deeptrans(settings.transformer),
         equilibrium(dq.Model(), settings.epochs),
         equilibrium(dq.Model(constraint=dq.equilibrium.Simplex()), settings.epochs),
-        started(settings.epochs),
+        selected(settings.epochs),
     ]
     if scene not in settings.short:
         schedule = replace(EVERY_STAGE, epochs=settings.epochs)

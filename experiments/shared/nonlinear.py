@@ -1,11 +1,11 @@
-"""Two nonlinear mixtures, so that methods which all mix linearly are also held against scenes that do not.
+"""Two nonlinear mixing models, to test linear methods on scenes that are not linear.
 
     y = a E + b (a E)^2, squared band by band                          polynomial post-nonlinear (Altmann et al. 2012)
     y = a E + sum over i < j of gamma_ij a_i a_j e_i e_j               generalised bilinear (Halimi et al. 2011)
 
-Light that meets two surfaces: the second has the product of two spectra. The first weighs all pairs alike, and a
-material with itself, by one number a pixel of either sign; the second each pair by its own number in [0, 1], and no
-material with itself, so that a pure pixel is its endmember.
+Light reflected by two surfaces contributes products of two spectra. The first model weighs all pairs, including a
+material with itself, by one number of either sign per pixel; the second weighs each pair of different materials by a
+number in [0, 1], so that a pure pixel equals its endmember.
 
 References:
     Altmann, Halimi, Dobigeon and Tourneret, Supervised nonlinear spectral unmixing using a postnonlinear mixing model

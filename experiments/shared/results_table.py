@@ -1,4 +1,4 @@
-"""Write a table of results with what is needed to run it again: versions, device, date, command."""
+"""Write a table of results with all that is needed to reproduce it: versions, device, date, command."""
 
 import argparse
 import csv
@@ -17,12 +17,12 @@ import jax
 import numpy as np
 
 import dequnmix_jax
-from dequnmix_jax.parallel.processes import part, together
+from dequnmix_jax.parallel.processes import leave, together
 from dequnmix_jax.report import style
 
 
 def summary(labels: dict[str, Any], runs: Sequence[Any]) -> dict[str, Any]:
-    """Return mean and standard deviation (n - 1) of each field over runs, NaN where a field does not apply.
+    """Return mean and standard deviation (n - 1) of each field over runs, NaN if a field does not apply.
 
     `runs`: named tuples or dictionaries, all with the same fields.
     """
@@ -128,7 +128,7 @@ def command_line(about: str, main: Callable[[Any, Path], Path], full: Any, quick
     of the scenes.
     """
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a small run that only shows that all works")
+    parser.add_argument("--quick", action="store_true", help="a small run to check that everything works")
     parser.add_argument("-o", "--output", type=Path, default=Path("results"))
     parser.add_argument("--distributed", action="store_true", help="divide the scenes among the processes of this job")
     if hasattr(full, "update"):
@@ -172,7 +172,7 @@ def run_together(
         main(mine, target.with_suffix(f".{team.rank}"))
     parts = [target.with_suffix(f".{rank}") for rank in range(team.size)]
     made = put_together(parts, folder) if team.rank == 0 else None
-    part(team, target)
+    leave(team, target)
     if team.rank == 0:
         for each in parts:
             shutil.rmtree(each)
@@ -195,3 +195,8 @@ def put_together(parts: Sequence[Path], folder: Path) -> Path:
         head = "\n\n".join(heads[0].split("\n\n", 3)[:3])
         (folder / path.name).write_text(f"{head}\n\n{said}\n\n|{top}\n{''.join(rows)}", encoding="utf-8")
     return folder / sorted(parts[0].glob("*.md"))[0].name
+
+
+def geometric_mean(values: list[float]) -> float:
+    """Return exp(mean(log x))."""
+    return float(np.exp(np.mean(np.log(values))))

@@ -1,7 +1,7 @@
 """The scenes of the tables, by name: `load("recipe, 15 dB", seed)`.
 
-Drawn by the seed (spectra, abundances, noise, as far as the scene leaves them open), each "kind, S dB" or "kind, no
-noise", and the answer exact:
+Drawn by the seed (spectra, abundances and noise, unless the scene fixes them), named "kind, S dB" or "kind, no noise",
+with exact truth:
 
     recipe                      the paper's synthetic scenes (`variability`; extra leaves, folder raw/variability)
     recipe without variability  the same, each pixel mixing the means of the bundles
@@ -49,7 +49,7 @@ SIDE, LENGTH, CONTRAST = 50, 6.0, 1.5
 class Loaded:
     """A scene: cube (H, W, B), mask (H, W) or None, and references, each with whether it is exact.
 
-    Exact: the abundances are those that mixed the cube, in its units, and not those of another convention.
+    Exact: the abundances are those that mixed the cube, in its units.
     """
 
     cube: jax.Array
@@ -58,11 +58,11 @@ class Loaded:
 
 
 Drawn = tuple[jax.Array, Truth]
-"""A cube without noise and its answer."""
+"""A cube without noise and its truth."""
 
 
 def minerals(key: jax.Array, count: int, nearest: float = 0.11) -> jax.Array:
-    """Draw spectra (count, 224) of the USGS library: of the eleven that are shipped with dc1 and misicnet_sim1.
+    """Draw spectra (count, 224) of the USGS library: of the eleven shipped with dc1 and misicnet_sim1.
 
     One nearer than `nearest` radians to an earlier one is left out, which leaves six.
     """
@@ -173,15 +173,15 @@ _MEASURED = ("samson", "hapke_relab", "hysu", "apex")
 
 
 def _key(seed: int) -> jax.Array:
-    """Return the key of a scene: not that of the methods, which run with the same seed."""
+    """Return the key of a scene, independent of the key of the methods, which have the same seed."""
     return jax.random.fold_in(jax.random.key(2604), seed)
 
 
 def drawn(name: str) -> bool:
-    """Return whether the seed draws the scene; otherwise it is measured, and the same for all seeds.
+    """Return whether the seed draws the scene; a measured one is the same for all seeds.
 
     Raises:
-        InputError: no such scene.
+        InputError: if there is no such scene.
     """
     kind, _, rest = name.partition(", ")
     if name in _MEASURED or (kind in _DRAWN and re.fullmatch(r"no noise|-?\d+(\.\d+)? dB", rest)):
@@ -196,12 +196,12 @@ def load(name: str, seed: int, crop: int | None = None) -> Loaded:
     """Return a scene of the module's list.
 
     Args:
-        name: with the noise, where the scene is drawn: "PPNM, 30 dB".
+        name: with the noise if the scene is drawn: "PPNM, 30 dB".
         seed: draws the scene, the noise last.
-        crop: keep so many rows and columns.
+        crop: number of rows and columns kept.
 
     Raises:
-        InputError: no such scene, or its files or its extra are not there.
+        InputError: if there is no such scene, or its files or extra are missing.
     """
     mask = None
     if drawn(name):
@@ -225,22 +225,22 @@ def load(name: str, seed: int, crop: int | None = None) -> Loaded:
 
 
 def at_hand(names: Sequence[str]) -> tuple[list[str], str]:
-    """Return the scenes whose files and extras are there, and a sentence on each of the others (or "").
+    """Return the available scenes, and a sentence on each of the others (or "").
 
     Raises:
-        InputError: none is.
+        InputError: if none is available.
     """
-    found, missing = [], ""
+    available, missing = [], ""
     for name in names:
         try:
             load(name, 0)
         except InputError as error:
             missing += f" {name!r} left out: {error}"
         else:
-            found.append(name)
-    if not found:
+            available.append(name)
+    if not available:
         raise InputError(f"None of the scenes is there; expected at least one.{missing}")
-    return found, missing
+    return available, missing
 
 
 def _cropped(truth: Truth, crop: int) -> Truth:

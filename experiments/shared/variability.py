@@ -1,13 +1,13 @@
-"""Scenes whose spectra vary from pixel to pixel by models of physics: the recipe of the paper's synthetic data.
+"""Scenes whose spectra vary from pixel to pixel by physical models: the recipe of the paper's synthetic data.
 
     y_n = sum_r a_rn e_rn + noise,    e_rn drawn at random from a bundle of spectra of material r            (1)
 
 by the toolbox of Borsoi et al. (2021), which the paper cites: 50 x 50 pixels, 198 bands of AVIRIS, and three bundles.
-Vegetation: leaves of PROSPECT-D, of which one parameter at a time is swept (structure, chlorophyll, water, dry matter;
-ten values each). Soil: one spectrum seen under 10 x 10 angles, by the model of Hapke for a surface that scatters alike
-in all directions. Water: one spectrum under 200 slopes, lit by sun and sky. Written from the equations; the spectra,
-abundance maps and illumination are read from the toolbox's files (folder `raw/variability` of `DEQUNMIX_DATA`), the
-leaves are computed by the package `prosail` (extra `leaves`).
+Vegetation: leaves of PROSPECT-D with one parameter varied at a time (structure, chlorophyll, water, dry matter; ten
+values each). Soil: one spectrum under 10 x 10 angles, by Hapke's model of an isotropically scattering surface. Water:
+one spectrum under 200 slopes, lit by sun and sky. Written from the equations; the spectra, abundance maps and
+illumination are read from the toolbox's files (folder `raw/variability` of `DEQUNMIX_DATA`), the leaves are computed by
+the package `prosail` (extra `leaves`).
 
 References:
     Borsoi, Imbiriba, Bermudez, Richard, Chanussot, Drumetz, Tourneret, Zare and Jutten, Spectral variability in
@@ -35,7 +35,7 @@ SWEEPS = {
     "cw": np.geomspace(0.005, 0.03, 10),
     "cm": np.linspace(0.001, 0.022, 10),
 }
-"""Which parameters are swept, one at a time, from where to where."""
+"""The parameters that are varied, one at a time, and their values."""
 
 
 def leaves(wavelengths: Array) -> Array:
@@ -51,21 +51,21 @@ def leaves(wavelengths: Array) -> Array:
         )
     from prosail import run_prospect
 
-    found = []
+    reflectances = []
     for name, values in SWEEPS.items():
         for value in values:
             leaf = LEAF | {name: float(value)}
             order = [leaf[key] for key in ("n", "cab", "car", "cbrown", "cw", "cm")]
             nm, reflectance, _ = run_prospect(*order, ant=leaf["ant"])
-            found.append(np.interp(wavelengths, nm, reflectance))
-    return np.stack(found)
+            reflectances.append(np.interp(wavelengths, nm, reflectance))
+    return np.stack(reflectances)
 
 
 def soils(spectrum: Array, angles: Array | None = None) -> Array:
     """Return one surface under all pairs of angles of view and of light, (len(angles)^2, B).
 
     r = w / ((1 + 2 m g)(1 + 2 m0 g)), g = (1 - w)^(1/2), w the albedo of a single grain, m and m0 the cosines of the
-    angles from the normal. The albedo follows from the spectrum, taken as seen and lit at 30 degrees.
+    angles from the normal. The albedo follows from the spectrum, for view and illumination at 30 degrees.
 
     Args:
         spectrum: (B,), reflectance in [0, 1].
@@ -83,11 +83,11 @@ def soils(spectrum: Array, angles: Array | None = None) -> Array:
 def waters(draw: np.random.Generator, spectrum: Array, sun: Array, sky: Array, count: int = 200) -> Array:
     """Return one surface under random slopes, (count, B).
 
-    r (sun cos t + sky) / (sun + sky), t uniform in [0, 81) degrees: light of the sun falls off with the slope, light of
-    the sky does not.
+    r (sun cos t + sky) / (sun + sky), t uniform in [0, 81) degrees: sunlight depends on the
+    slope, skylight does not.
     """
     slope = np.cos(0.9 * np.pi / 2 * draw.random(count))[:, None]
-    # The constant is the toolbox's, against bands without light.
+    # The constant of the toolbox avoids division by zero in dark bands.
     return spectrum[None] * (sun[None] * slope + sky[None]) / (5e-5 + sun + sky)[None]
 
 
@@ -109,8 +109,8 @@ def bundles(draw: np.random.Generator, folder: Path | None = None) -> tuple[list
         np.interp(nm, light["wavelength_nm"].ravel(), light[name].ravel())
         for name in ("Esun_direct_light", "Esky_diffuse_light")
     )
-    found = [leaves(nm), soils(pure[2]), waters(draw, pure[1], sun, sky)]
-    return found, loadmat(where / "abundance_spatial_3em.mat")["A_cube"], nm
+    materials = [leaves(nm), soils(pure[2]), waters(draw, pure[1], sun, sky)]
+    return materials, loadmat(where / "abundance_spatial_3em.mat")["A_cube"], nm
 
 
 def mix(draw: np.random.Generator, bundles: list[Array], abundances: Array) -> Array:

@@ -9,8 +9,8 @@ From a scene to a result in one call:
     result.write("out")
     result.report("report.html")
 
-Step by step: `read`, `endmembers.start`, `fit`, `unmix`, `write`. Each wing (`dq.abundances`, `dq.endmembers`,
-`dq.equilibrium`, `dq.solvers`, `dq.training`, ...) says in its docstring which function to use when.
+Step by step: `read`, `endmembers.select_endmembers`, `fit`, `unmix`, `write`. Each wing (`dq.abundances`,
+`dq.endmembers`, `dq.equilibrium`, `dq.solvers`, `dq.training`, ...) says in its docstring which function to use when.
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,7 @@
-"""Say what is wrong with an input, in one sentence, before anything is compiled.
+"""Checks of inputs before anything is compiled; each error is one sentence.
 
-Shapes are known under every transformation, so they are always checked. Values are
-known only outside jit, vmap and grad: there they are checked, under a trace they are
-the caller's affair (`Trace.converged` will be false on NaN).
+Shapes are known under every transformation and always checked. Values are known, and checked, only outside jit, vmap
+and grad (under a trace `Trace.converged` is False for NaN).
 """
 
 import os
@@ -16,13 +15,13 @@ import numpy as np
 
 
 class Choice:
-    """One of the values that a field may hold; `word` is its name in files."""
+    """Base of the values of a field that is a choice; `word` is the name in files."""
 
     word: ClassVar[str]
 
 
 def check_choices(config: Any) -> None:
-    """Raise InputError where a field is not one of the words or of the values that its type allows."""
+    """Raise InputError if a field is not one of the words or values that its type allows."""
     hints = get_type_hints(type(config))
     owner = type(config).__name__
     for item in fields(config):
@@ -32,17 +31,17 @@ def check_choices(config: Any) -> None:
             words = ", ".join(repr(word) for word in allowed)
             raise InputError(f"{owner}.{item.name} is {value!r}; expected one of {words}.")
         if kinds and not isinstance(value, allowed):
-            found = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
-            raise InputError(f"{owner}.{item.name} is {found}; {_to_write(item.name, value, kinds, allowed)}.")
+            given = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
+            raise InputError(f"{owner}.{item.name} is {given}; {_to_write(item.name, value, kinds, allowed)}.")
         if is_dataclass(hints[item.name]) and not isinstance(value, hints[item.name]):
-            kind, given = hints[item.name].__name__, f"{value!r}" if isinstance(value, Choice) else ""
-            raise InputError(f"{owner}.{item.name} is {value!r}; write {item.name}={kind}({given}).")
+            kind, inside = hints[item.name].__name__, f"{value!r}" if isinstance(value, Choice) else ""
+            raise InputError(f"{owner}.{item.name} is {value!r}; write {item.name}={kind}({inside}).")
         if hints[item.name] is bool and not isinstance(value, bool):
             raise InputError(f"{owner}.{item.name} is {value!r}; expected True or False.")
 
 
 def _to_write(name: str, value: Any, kinds: Sequence[type[Choice]], allowed: Sequence[type]) -> str:
-    """Return what to write in the place of something that is no value of a choice."""
+    """Return advice for a value that is not one of a choice."""
     for kind in kinds:
         if value is kind or value == kind.word:
             return f"write {name}={kind()!r}"
@@ -74,22 +73,22 @@ class InputError(ValueError):
 
 
 def concrete(*arrays: Array) -> bool:
-    """Return whether the values of all arrays can be looked at (False under a trace)."""
-    jax = sys.modules.get("jax")  # without it nothing can be traced
+    """Return whether the values of all arrays are known (False under a trace)."""
+    jax = sys.modules.get("jax")  # without jax nothing is traced
     return jax is None or not any(isinstance(array, jax.core.Tracer) for array in arrays)
 
 
 _INSIDE = {"endmembers": ("endmembers", "spectra"), "values": ("abundances",)}
-"""Where one of our records holds what an argument of this name asks for; else under the name itself."""
+"""The attributes of our records for an argument of this name; by default the name itself."""
 
 
 def pip_hint(extra: str) -> str:
-    """Return the command that installs what an extra names, beside the package that is installed."""
+    """Return the command that installs an extra."""
     return f"pip install 'dequnmix-jax[{extra}]'"
 
 
 def described(value: Any) -> str:
-    """Return what a value is, in a few words."""
+    """Return a short description of a value."""
     if value is None or isinstance(value, bool | int | float | complex | np.generic):
         return repr(value)
     if isinstance(value, type):
@@ -104,31 +103,31 @@ def _one(kind: str) -> str:
 
 
 def check_array(value: Any, name: str) -> None:
-    """Raise InputError where something else stands in the place of an array.
+    """Raise InputError unless a value is an array.
 
     Arrays of numpy and jax, traced ones too, pass, and so do lists of numbers. An array of another library (xarray,
-    h5py, dask, torch) does not, though numpy could convert it: the axes of a DataArray have names and any order (band
-    first, as many readers give them), which `read` looks at and numpy does not.
+    h5py, dask, torch) does not, though numpy could convert it: the axes of a DataArray have names and any order (often
+    band first), which `read` handles and numpy ignores.
     """
-    jax = sys.modules.get("jax")  # without it there is no array of it
+    jax = sys.modules.get("jax")  # without jax there is no array of jax
     arrays: Any = np.ndarray | np.generic | (np.ndarray if jax is None else jax.Array)
     if isinstance(value, arrays) or hasattr(value, "__jax_array__"):
         return
-    found = f"{name} is {described(value)}"
+    problem = f"{name} is {described(value)}"
     kind = type(value).__name__.lower()
-    held = [part for part in _INSIDE.get(name, (name,)) if not isinstance(value, type) and hasattr(value, part)]
-    if held:
-        raise InputError(f"{found}; expected an array. Pass {kind}.{held[0]}.")
+    attributes = [part for part in _INSIDE.get(name, (name,)) if not isinstance(value, type) and hasattr(value, part)]
+    if attributes:
+        raise InputError(f"{problem}; expected an array. Pass {kind}.{attributes[0]}.")
     if hasattr(value, "__array__"):
         named = f" Its axes have names and may stand in another order: read({name}).cube brings them into this one."
         raise InputError(
-            f"{found}; expected an array of numpy or jax. Pass numpy.asarray({name})."
+            f"{problem}; expected an array of numpy or jax. Pass numpy.asarray({name})."
             + (named if hasattr(value, "dims") and name == "cube" else "")
         )
     if name == "cube" and isinstance(value, str | os.PathLike):
-        raise InputError(f"{found}; expected an array (rows, columns, bands). Pass read(path).cube.")
+        raise InputError(f"{problem}; expected an array (rows, columns, bands). Pass read(path).cube.")
     if name == "cube" and hasattr(value, "scene"):
-        raise InputError(f"{found}; expected an array (rows, columns, bands). Pass {kind}.scene().cube.")
+        raise InputError(f"{problem}; expected an array (rows, columns, bands). Pass {kind}.scene().cube.")
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
         try:
             if np.asarray(value).dtype.kind in "biuf":
@@ -136,11 +135,11 @@ def check_array(value: Any, name: str) -> None:
         except (ValueError, TypeError):  # ragged, or of records
             pass
     mixed = " reconstruct(estimate) mixes one back." if hasattr(value, "brightness") and name == "cube" else ""
-    raise InputError(f"{found}; expected an array of numbers.{mixed}")
+    raise InputError(f"{problem}; expected an array of numbers.{mixed}")
 
 
 def check_kind(value: Any, kind: type, name: str, cure: str = "") -> None:
-    """Raise InputError unless a choice or a record is of its class; `cure` says what makes one, if not the class."""
+    """Raise InputError unless a value is of its class; `cure` is the advice, if it is not to call the class."""
     if isinstance(value, kind):
         return
     word = kind.__name__
@@ -169,8 +168,8 @@ def check_params(params: Any) -> None:
 
 
 def check_key(key: Any, name: str = "key") -> None:
-    """Raise InputError unless `key` is one random key of jax: typed, or the two or four uint32 of the older kind."""
-    jax = sys.modules.get("jax")  # without it there is no key of it
+    """Raise InputError unless `key` is one random key of jax: typed, or two or four uint32."""
+    jax = sys.modules.get("jax")  # without jax there is no key
     dtype, shape = getattr(key, "dtype", None), np.shape(key) if hasattr(key, "dtype") else ()
     typed = jax is not None and dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
     if (typed and shape == ()) or (dtype == np.uint32 and len(shape) == 1):
@@ -181,8 +180,8 @@ def check_key(key: Any, name: str = "key") -> None:
             "jax.vmap."
         )
     if isinstance(key, int) or (dtype is not None and shape == () and np.issubdtype(dtype, np.integer)):
-        found = key if isinstance(key, int) else int(key) if concrete(key) else name
-        raise InputError(f"{name} is {found}; expected a random key of jax. Pass jax.random.key({found}).")
+        number = key if isinstance(key, int) else int(key) if concrete(key) else name
+        raise InputError(f"{name} is {number}; expected a random key of jax. Pass jax.random.key({number}).")
     raise InputError(f"{name} is {described(key)}; expected a random key of jax. Pass jax.random.key(0).")
 
 
@@ -264,10 +263,10 @@ def check_count(count: int, cube: Array, mask: Array | None = None) -> None:
 
 
 def bands_named(bands: Array, most: int = 5) -> str:
-    """Return the numbers of some bands, for a message."""
+    """Return a list of band numbers for a message."""
     listed = ", ".join(str(int(band)) for band in bands[:most])
-    more = f" and {len(bands) - most} more" if len(bands) > most else ""
-    return f"band{'s' if len(bands) > 1 else ''} {listed}{more} (counted from 0)"
+    rest = f" and {len(bands) - most} more" if len(bands) > most else ""
+    return f"band{'s' if len(bands) > 1 else ''} {listed}{rest} (counted from 0)"
 
 
 def check_finite(cube: Array, mask: Array | None = None, name: str = "cube") -> None:

@@ -1,8 +1,8 @@
-"""Show text that came from a file: what a name holds of control characters is written out, and does nothing.
+"""Show text from a file safely: control characters are written as escapes and have no effect.
 
-A name of a band, an endmember, a library or a file can hold the escape sequences of a terminal (which move its cursor,
-change its title or answer for the user), bells, and the marks that turn the direction of what follows. `shown` writes
-each of them as an escape, such as \\x1b; `Terminal` is the door of all that the command line prints.
+The name of a band, an endmember, a library or a file can contain terminal escape sequences (which move the cursor,
+change the title or answer for the user), bells, and marks that reverse the direction of text. `shown` writes each of
+them as an escape, such as \\x1b; everything that the command line prints passes through `Terminal`.
 """
 
 import re
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-# C0, DEL and C1; separators of lines; direction: marks, embeddings, overrides and isolates; anchors of annotations;
-# halves of surrogate pairs, which Python makes of bytes in file names that are no text; tags, which no font shows.
+# C0, DEL and C1; line separators; direction marks, embeddings, overrides and isolates; annotation anchors; halves of
+# surrogate pairs, by which Python represents undecodable bytes in file names; tags, which are invisible.
 _CONTROLS = (
     "\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f"
@@ -22,16 +22,16 @@ _BUT_LINES = re.compile(f"(?!\n)[{_CONTROLS}]")
 
 
 def shown(text: str, lines: bool = False) -> str:
-    """Return text with its control characters written out, one of them as \\x1b or \\u202e; all else as it is.
+    """Return text with its control characters written as escapes, such as \\x1b or \\u202e.
 
     Args:
         text: any text.
-        lines: leave the ends of lines as they are.
+        lines: keep line ends.
 
     >>> shown("a\\x1b[2Jb")
     'a\\\\x1b[2Jb'
     """
-    return (_BUT_LINES if lines else _ANY).sub(lambda found: _escape(found[0]), text)
+    return (_BUT_LINES if lines else _ANY).sub(lambda match: _escape(match[0]), text)
 
 
 def _escape(letter: str) -> str:
@@ -39,37 +39,37 @@ def _escape(letter: str) -> str:
 
 
 def as_text(name: str) -> str:
-    """Return a name that every file can hold: bytes of a file's name that are no text are written as \\udcff."""
+    """Return a name that can be encoded in UTF-8; undecodable bytes of a file name are written as \\udcff."""
     return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 class Terminal:
-    """A stream of text through which no control character passes but the ends of lines.
+    """A text stream that escapes all control characters except line ends.
 
     Attributes:
-        behind: the stream, for those who move the cursor on purpose.
+        behind: the raw stream, for output that moves the cursor on purpose.
     """
 
     def __init__(self, behind: TextIO) -> None:
-        """Stand before a stream."""
+        """Wrap a stream."""
         self.behind = behind
 
     def write(self, text: str) -> int:
-        """Write text with its control characters written out."""
+        """Write text with its control characters escaped."""
         text = shown(text, lines=True)
         encoding = getattr(self.behind, "encoding", None) or "utf-8"
-        # What the terminal cannot show is written out too, in place of an error at the end of the work.
+        # Characters that the terminal cannot encode are escaped too, instead of raising an error.
         self.behind.write(text.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)
 
     def __getattr__(self, name: str) -> Any:
-        """Return anything else of the stream behind."""
+        """Return any other attribute of the raw stream."""
         return getattr(self.behind, name)
 
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Let all that is printed meanwhile pass through `Terminal`, on stdout and on stderr."""
+    """Pass everything printed to stdout and stderr through `Terminal`, for the duration of the block."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = Terminal(before[0]), Terminal(before[1])
     try:

@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used, so that a command line can start without jax."""
+"""Names of a package that are imported on first use, so that the command line can start without jax."""
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -12,14 +12,14 @@ def attach(
 
     Args:
         package: its full name.
-        homes: for each module of this library the names that it provides; "name:other" provides `name` as `other`.
+        homes: for each module of this library its names; "name:other" provides `name` as `other`.
         modules: the submodules that are public.
     """
-    found = {name.split(":")[-1]: (home, name.split(":")[0]) for home, names in homes.items() for name in names}
+    sources = {name.split(":")[-1]: (home, name.split(":")[0]) for home, names in homes.items() for name in names}
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - the name that PEP 562 asks for
-        if name in found:
-            home, own = found[name]
+        if name in sources:
+            home, own = sources[name]
             value = getattr(import_module(f"dequnmix_jax.{home}"), own)
         elif name in modules:
             value = import_module(f"{package}.{name}")
@@ -28,6 +28,6 @@ def attach(
         return value
 
     def __dir__() -> list[str]:  # noqa: N807
-        return sorted([*found, *modules])
+        return sorted([*sources, *modules])
 
     return __getattr__, __dir__

@@ -1,7 +1,7 @@
-"""Measure how far an answer is from the truth, or from the cube.
+"""Measures of the error of an estimate against a reference or the cube.
 
-All measures are differentiable with finite gradients, also where they are zero, so that
-each can serve as a loss. Pixels outside the mask influence nothing, whatever they hold.
+All measures are differentiable with finite gradients, also where they are zero, so each can serve as a loss. Pixels
+outside the mask have no influence, whatever values they hold.
 """
 
 import jax
@@ -10,30 +10,28 @@ import numpy as np
 from optax.assignment import hungarian_algorithm
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.xla import largest
 
 
 def match(cost: Array) -> tuple[Array, Array]:
-    """Return the matching with the least sum of costs, each row and each column used at most once.
+    """Return the matching with the smallest sum of costs, using each row and each column at most once.
 
     Args:
         cost: (M, N), finite; M and N may differ.
 
     Returns:
-        Rows and columns, min(M, N) of each: row[i] is matched with column[i].
+        Rows and columns, min(M, N) of each: rows[i] is matched with columns[i].
 
     Reference:
         Kuhn, The Hungarian method for the assignment problem, Naval Research Logistics 2, 1955.
     """
-    import jax.numpy as jnp
-    from optax.assignment import hungarian_algorithm
-
     rows, columns = hungarian_algorithm(jnp.asarray(cost, jnp.float32))
     return np.asarray(rows), np.asarray(columns)
 
 
 def _norm(x: jax.Array) -> jax.Array:
-    """Return the Euclidean norm over the last axis, which stays, with derivative 0 (not NaN) at x = 0."""
+    """Return the Euclidean norm over the last axis, which is kept, with derivative 0 (not NaN) at x = 0."""
     return _root(jnp.sum(x * x, axis=-1, keepdims=True))
 
 
@@ -51,12 +49,12 @@ def _unit(x: jax.Array) -> jax.Array:
 def spectral_angle(a: Array, b: Array) -> jax.Array:
     """Return the angle between spectra, along the last axis.
 
-    2 arctan2(|u - v|, |u + v|) with u = a / |a|, v = b / |b|: exact for small angles, where the arc cosine of u . v
-    rounds to a NaN and has no derivative.
+    2 arctan2(|u - v|, |u + v|) with u = a / |a|, v = b / |b|. This is exact for small angles, at which the arc cosine
+    of u . v may round to NaN and has no derivative.
 
     Args:
         a: (..., B), any real spectra.
-        b: (..., B), leading axes equal to those of `a`, or 1 where they shall be repeated.
+        b: (..., B); leading axes equal those of `a`, or are 1 to be repeated.
 
     Returns:
         (...), radians in [0, pi]; pi/2 if exactly one of the two is zero, 0 if both are. The gradient is finite
@@ -105,8 +103,8 @@ def mean_spectral_angle(cube: Array, reconstruction: Array, mask: Array | None =
 def armse(estimate: Array, reference: Array, mask: Array | None = None) -> jax.Array:
     """Return the root mean squared error of each abundance map, averaged over the maps.
 
-    mean over r of sqrt(mean over pixels of (a^ - a)^2). The maps must be in the same order: see `align`. This is the
-    aRMSE of the DEQ papers; others print `pooled_rmse`, which is never smaller.
+    mean over r of sqrt(mean over pixels of (a^ - a)^2). The maps must be in the same order, see `align`. This is the
+    aRMSE of the DEQ papers; other papers report `pooled_rmse`, which is never smaller.
 
     Args:
         estimate: (H, W, R).
@@ -165,17 +163,17 @@ def msad(estimate: Array, reference: Array) -> jax.Array:
 def in_unit(abundances: Array, factors: Array) -> jax.Array:
     """Return abundances in another unit of the spectra.
 
-    A fraction counts in the unit of its spectrum. Where e_r = g_r f_r, the mixture sum_r a_r e_r has the fractions
+    Fractions depend on the unit of the spectra. If e_r = g_r f_r, the mixture sum_r a_r e_r has the fractions
 
         b_r = g_r a_r / sum_k g_k a_k
 
-    of the spectra f: b is proportional to g a. Of a scene y = A E in its own units, fractions of the spectra at maximum
-    one are `in_unit(A, E.max(1))`; fractions of a scaled model, whose spectra have maximum one, become those of spectra
-    of the levels l by `in_unit(A, 1 / l)`.
+    of the spectra f. For a scene y = A E in its own units, the fractions of the spectra scaled to maximum 1 are
+    `in_unit(A, E.max(1))`; the fractions of a scaled model, whose spectra have maximum 1, become those of spectra at
+    the levels l by `in_unit(A, 1 / l)`.
 
     Args:
         abundances: (H, W, R), >= 0.
-        factors: (R,), > 0: g, the length of each old spectrum in the new unit.
+        factors: (R,), > 0: g, the scale of each old spectrum in the new unit.
 
     Returns:
         (H, W, R), summing to one; 0 where all abundances of a pixel are 0.
@@ -195,18 +193,18 @@ def in_unit(abundances: Array, factors: Array) -> jax.Array:
     x = jnp.asarray(abundances)
     x = x * jnp.asarray(factors, x.dtype)[None, None]
     total = jnp.sum(x, axis=-1, keepdims=True)
-    return x / jnp.where(total > 0.0, total, 1.0)
+    return x / positive(total)
 
 
 def psnr(estimate: Array, cube: Array, mask: Array | None = None) -> jax.Array:
     """Return the peak signal-to-noise ratio of a reconstruction.
 
-    10 log10(peak^2 / mean (y^ - y)^2), the peak being the largest value of the valid pixels of `cube` over all bands
-    (one peak and one mean for the whole cube, not one for each band).
+    10 log10(peak^2 / mean (y^ - y)^2). The peak is the largest value of the valid pixels of `cube` over all bands (one
+    peak and one mean for the whole cube, not one for each band).
 
     Args:
         estimate: (H, W, B), the reconstruction.
-        cube: (H, W, B), what it should be.
+        cube: (H, W, B), the reference.
         mask: (H, W) bool, True where the pixel counts.
 
     Returns:
@@ -244,10 +242,10 @@ def sre(estimate: Array, reference: Array, mask: Array | None = None) -> jax.Arr
 
 
 def align(estimate_endmembers: Array, reference_endmembers: Array) -> jax.Array:
-    """Return the order in which estimated endmembers match the reference best.
+    """Return the order of the estimated endmembers that matches the reference best.
 
-    The permutation p with the least sum over r of angle(e^_p(r), e_r): estimate[p] stands in the order of the
-    reference, and so does abundances[..., p].
+    The permutation p with the smallest sum over r of angle(e^_p(r), e_r): estimate[p] and abundances[..., p] are in the
+    order of the reference.
 
     Args:
         estimate_endmembers: (R, B).
@@ -265,7 +263,7 @@ def align(estimate_endmembers: Array, reference_endmembers: Array) -> jax.Array:
     _check_spectra(estimate_endmembers, reference_endmembers)
     estimate, reference = jnp.asarray(estimate_endmembers), jnp.asarray(reference_endmembers)
     angles = spectral_angle(estimate[None, :, :], reference[:, None, :])
-    # A NaN has no place in an order: it would keep the assignment's loop running for ever.
+    # A NaN would make the loop of the assignment run forever.
     cost = jax.lax.stop_gradient(jnp.where(jnp.isnan(angles), 2.0 * jnp.pi, angles))
     rows, columns = hungarian_algorithm(cost)
     return jnp.zeros(cost.shape[0], jnp.int32).at[rows].set(columns.astype(jnp.int32))
@@ -282,8 +280,8 @@ def _check_spectra(estimate: Array, reference: Array) -> None:
 
 
 def _pair(a: Array, b: Array, mask: Array | None, name: str) -> tuple[jax.Array, jax.Array]:
-    """Check two cubes of one shape and set their masked pixels to 0 (before any arithmetic: a gradient through NaN
-    times 0 is NaN)."""
+    """Check two cubes of equal shape and set their masked pixels to 0, before any arithmetic: the gradient of NaN times
+    0 is NaN."""
     check_cube(a)
     check_cube(b, name)
     if np.shape(a) != np.shape(b):
@@ -300,5 +298,5 @@ def _mean(values: jax.Array, mask: Array | None) -> jax.Array:
     """Return the mean over valid pixels of (H, W) or (H, W, C) values that are 0 in masked ones."""
     if mask is None:
         return jnp.mean(values, axis=(0, 1))
-    # Under a trace the mask may be all False; the mean of nothing is 0 here and not NaN.
+    # Under a trace the mask may be all False; the mean is then 0 and not NaN.
     return jnp.sum(values, axis=(0, 1)) / jnp.maximum(jnp.sum(mask), 1).astype(values.dtype)

@@ -1,9 +1,8 @@
-"""Mix spectra, and put abundances where they belong: Y = A E, the simplex and the cone.
+"""Mix spectra, Y = A E, and project abundances on the simplex and the cone.
 
-Spectra are rows, so the linear mixing model of a whole scene is one matrix product. Every
-product here asks for precision="highest": its inner dimension is a handful of endmembers
-or one spectrum, so it costs nothing, and the TensorFloat-32 default of recent GPUs would
-round reflectance to three digits.
+Spectra are rows, so that the linear mixing model of a whole scene is one matrix product. Every product uses
+precision="highest": its inner dimension is a few endmembers or one spectrum, so that it costs nothing, and the
+TensorFloat-32 default of recent GPUs would round reflectance to three digits.
 """
 
 import jax
@@ -11,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.xla import largest
 
 _NETWORK_UP_TO = 32
 """Endmembers up to which entries are sorted by a network of comparators. Measured on 2 CPU cores, float32, 95 x 95
 pixels, the whole projection with it and with XLA's sort: 0.06 / 1.0 ms at R = 3, 0.08 / 2.0 at 6, 0.16 / 8.4 at 16,
-0.56 / 17 at 32, where it compiles in 0.7 s and XLA's sort in 0.2."""
+0.56 / 17 at 32. There it compiles in 0.7 s, XLA's sort in 0.2."""
 
 
 def check_abundances(abundances: Array, endmembers: Array) -> None:
@@ -102,13 +102,18 @@ def gram(endmembers: Array) -> jax.Array:
 
 
 def wide(cube: Array) -> jax.Array:
-    """Return an array of half precision or of integers in float32, any other as it is.
+    """Return an array of half precision or of integers in float32, any other unchanged.
 
-    A cube may be stored in float16 or bfloat16, which halves its memory; nothing is computed in them. Reflectance keeps
-    three and two to three digits. So are endmembers, which may be integers as well.
+    A cube may be stored in float16 or bfloat16, which halves its memory and keeps three, or two to three, digits of
+    reflectance; all computation is in float32 or wider. Endmembers may also be integers.
     """
     Y = jnp.asarray(cube)
     return Y.astype(jnp.float32) if Y.dtype.itemsize < 4 or jnp.issubdtype(Y.dtype, jnp.integer) else Y
+
+
+def valid_pixels(cube: Array, mask: Array | None) -> jax.Array:
+    """Return the mask of valid pixels (H, W) bool of a cube (H, W, B): all of them if the mask is None."""
+    return jnp.ones(np.shape(cube)[:2], bool) if mask is None else jnp.asarray(mask)
 
 
 def correlate(cube: Array, endmembers: Array) -> jax.Array:
@@ -142,7 +147,7 @@ def project_cone(values: Array) -> jax.Array:
     Returns:
         The shape of `values`, >= 0; NaN stays NaN.
     """
-    # jax.nn.relu and not jnp.maximum: its derivative at 0 is 0 and not 1/2, so that an entry on the wall stays there.
+    # jax.nn.relu and not jnp.maximum: its derivative at 0 is 0 and not 1/2, so that an entry at 0 stays there.
     return jax.nn.relu(jnp.asarray(values))
 
 
@@ -158,7 +163,7 @@ def project_simplex(values: Array) -> jax.Array:
         values: (..., R), any real values.
 
     Returns:
-        (..., R), >= 0 and summing to one to rounding; all NaN where an entry is not finite.
+        (..., R), >= 0 and summing to one to rounding; all NaN if an entry is not finite.
 
     Raises:
         InputError: if `values` has no last axis, or an empty one.
@@ -176,14 +181,14 @@ def project_simplex(values: Array) -> jax.Array:
 
 @jax.custom_jvp
 def _project(v: jax.Array) -> jax.Array:
-    # The projection does not change when one number is added to all entries: work near zero, where floats are dense.
+    # The projection does not change when a number is added to all entries: near zero floats are dense.
     v = v - jnp.max(v, axis=-1, keepdims=True)
     return jnp.maximum(v - _threshold(v), 0.0)
 
 
 @_project.defjvp
 def _project_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Differentiate on the active face, which does not move with v: the search for it need not be differentiated."""
+    """Differentiate on the active face, which is locally constant: the search for it is not differentiated."""
     projected = _project(primals[0])
     inside = projected > 0.0
     tangent = jnp.where(inside, tangents[0], 0.0)
@@ -195,9 +200,9 @@ def _project_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple
 def _threshold(v: jax.Array) -> jax.Array:
     """Return tau (..., 1) of the projection of v on the simplex.
 
-    No entry is compared with a copy of itself to count or to rank. Where v is an expression, XLA computes it anew at
-    each place that uses it, and rounds each copy differently: v >= v can be False. A maximum, a minimum and a sum move
-    by no more than their operands do, so that copies which differ by a rounding change tau by a rounding.
+    Entries are never compared with copies of themselves to count or to rank. If v is an expression, XLA may compute it
+    again for each use, and round each copy differently: v >= v can be False. A maximum, a minimum and a sum change by
+    no more than their operands, so that copies that differ by a rounding change tau by a rounding.
     """
     count = v.shape[-1]
     if count > _NETWORK_UP_TO:
@@ -233,7 +238,7 @@ def _comparators(count: int) -> list[tuple[int, int]]:
 def normalise_abundances(values: Array, mask: Array | None = None) -> tuple[jax.Array, jax.Array]:
     """Split non-negative coefficients into abundances and brightness.
 
-    s = sum_r x_r, a = x / s. A pixel without light (s = 0) says nothing of its composition: it gets a = 1/R and
+    s = sum_r x_r, a = x / s. A pixel with s = 0 has no information on its composition: it gets a = 1/R and
     s = 0, so that abundances sum to one in every valid pixel and s * a = x still holds.
 
     Args:
@@ -251,7 +256,7 @@ def normalise_abundances(values: Array, mask: Array | None = None) -> tuple[jax.
     check_mask(mask, values)
     x = jnp.asarray(values)
     total = jnp.sum(x, axis=-1, keepdims=True)
-    # Below the root of the smallest normal number 1/s^2, which the derivative holds, is no longer finite.
+    # Below the root of the smallest normal number, 1/s^2 in the derivative is not finite.
     dark = total <= jnp.sqrt(jnp.finfo(x.dtype).tiny)
     uniform = jnp.asarray(1.0 / x.shape[-1], x.dtype)
     abundances = jnp.where(dark, uniform, x / jnp.where(dark, 1.0, total))
@@ -265,7 +270,7 @@ def normalise_abundances(values: Array, mask: Array | None = None) -> tuple[jax.
 def scale_to_unit_maximum(endmembers: Array) -> jax.Array:
     """Divide each spectrum by its maximum.
 
-    e_r / max_b e_rb; a spectrum without a positive entry stays as it is.
+    e_r / max_b e_rb; a spectrum without a positive entry does not change.
 
     Args:
         endmembers: (R, B), in any units.
@@ -279,4 +284,4 @@ def scale_to_unit_maximum(endmembers: Array) -> jax.Array:
     check_endmembers(endmembers)
     E = jnp.asarray(endmembers)
     top = largest(E, -1)[:, None]
-    return E / jnp.where(top > 0.0, top, 1.0)
+    return E / positive(top)

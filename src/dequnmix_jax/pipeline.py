@@ -1,4 +1,4 @@
-"""A scene in, a result out: what `dequnmix report` does, as one call, and the steps that the command line shares."""
+"""From a scene to a result in one call, as `dequnmix report` does, and the steps that the command line shares."""
 
 import os
 from collections.abc import Callable, Mapping, Set
@@ -9,37 +9,38 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError, check_key, check_kind
-from dequnmix_jax.equilibrium.config import Cone, Model, Soft
+from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report.page import write_report
 from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.results.writer import write_result
+from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.training.checkpoint import model_metadata
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
-from dequnmix_jax.training.words import plain
 
 if TYPE_CHECKING:
     from dequnmix_jax.types import Estimate, History, Params, Trace
 
 Progress = Callable[[int, int, float], None]
-"""Called with the steps done, the steps in all and the loss."""
+"""Called with the steps done, the number of steps and the loss."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Unmixing(Result):
-    """What `run` returns: a `Result`, with the scene, the trained model and how both went.
+    """What `run` returns: a `Result` with the scene, the trained model, and the records of training and solve.
 
     Attributes:
         scene: as it was unmixed: good bands, invalid pixels masked.
-        params, config: of the trained model, for `unmix` on further scenes of the same bands.
+        params, config: of the trained model, for `unmix` on further scenes with the same bands.
         history: of the training.
         trace: of the last solve: steps, relative residual, converged.
-        warnings: sentences; empty where nothing is odd.
-        reason: why these endmembers and this mixing were chosen, or None where they were given.
+        warnings: sentences; empty if there are none.
+        reason: why these endmembers and this mixing were chosen (`endmembers.reason`); None with too few bands to
+            choose.
     """
 
-    scene: Scene = None  # type: ignore[assignment]  # always given; the fields before it have defaults
+    scene: Scene = None  # type: ignore[assignment]  # always set; the fields before it have defaults
     params: Any = None
     config: Model = None  # type: ignore[assignment]
     history: "History" = None  # type: ignore[assignment]
@@ -57,10 +58,10 @@ class Unmixing(Result):
 
     def __repr__(self) -> str:
         height, width, count = self.abundances.shape
-        went = "converged" if bool(self.trace.converged) else "NOT converged"
+        solved = "converged" if bool(self.trace.converged) else "NOT converged"
         return (
             f"<Unmixing: {count} endmembers in {height} x {width} pixels, {self.endmembers.shape[1]} bands; "
-            f"{self.config.constraint.word}, {self.history.loss.size} training steps, {went} in "
+            f"{self.config.constraint.word}, {self.history.loss.size} training steps, {solved} in "
             f"{int(self.trace.steps)} steps; {len(self.warnings)} warnings>"
         )
 
@@ -78,16 +79,15 @@ def run(
 ) -> Unmixing:
     """Unmix a scene in one call: read it, choose endmembers and mixing, train without a reference, and unmix.
 
-    What the page of `dequnmix report SCENE --endmembers COUNT` shows is what this returns, for the same seed:
-    `--seed 0` is the key of 0.
+    The result is that of `dequnmix report SCENE --endmembers COUNT --seed 0` for `jax.random.key(0)`.
 
     Args:
-        scene: a path, a `Scene`, an array (H, W, B), or an array of xarray.
-        count: R, how many endmembers, at least 2.
+        scene: a path, a `Scene`, an array (H, W, B), or an xarray DataArray.
+        count: R, number of endmembers, at least 2.
         key: of jax.random.
-        config: the parts of the equilibrium map; None: chosen by what the scene says (`training.model_for`).
-        training, rates: None: those of `RECOMMENDED`.
-        on_progress: called with (steps done, steps in all, loss) a few times in a training, or None.
+        config: the parts of the equilibrium map; None: chosen for the scene (`training.model_for`).
+        training, rates: None: those of `RECOMMENDED`, with the endmembers' rate chosen for the scene.
+        on_progress: called with (steps done, number of steps, loss) a few times during training, or None.
         **reading: options of `read`, such as `nodata`, `scale`, `bands`.
 
     Returns:
@@ -95,7 +95,7 @@ def run(
         `.write(folder)`, `.report(page)`.
 
     Raises:
-        InputError: where the scene, the count or a choice does not fit, in a sentence.
+        InputError: the scene, the count or an option does not fit.
     """
     import jax
     import jax.numpy as jnp
@@ -104,7 +104,7 @@ def run(
 
     check_key(key)
     if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 2:
-        raise InputError(f"count is {count!r}; expected how many endmembers to look for, an integer from 2.")
+        raise InputError(f"count is {count!r}; expected the number of endmembers, an integer from 2.")
     for value, kind, name in ((config, Model, "config"), (training, Training, "training"), (rates, Rates, "rates")):
         if value is not None:
             check_kind(value, kind, name)
@@ -112,16 +112,16 @@ def run(
     warnings = check_scene(read_scene, count=int(count))
     model = Model() if config is None else config
     training = RECOMMENDED[0] if training is None else training
-    why: str | None = None
-    more: dict[str, Any] = {}
+    explanation: str | None = None
+    initial: dict[str, Any] = {}
     if read_scene.cube.shape[2] >= 2 * count:
         first, key = jax.random.split(key)
-        asked = set() if config is None else {"model.constraint", "model.prior"}
-        asked |= set() if rates is None else {"rates.endmembers"}
-        chosen = choose(first, read_scene, int(count), model, RECOMMENDED[1] if rates is None else rates, asked)
-        more["endmembers"], model, rates, why = chosen
+        stated = set() if config is None else {"model.constraint", "model.prior"}
+        stated |= set() if rates is None else {"rates.endmembers"}
+        chosen = choose(first, read_scene, int(count), model, RECOMMENDED[1] if rates is None else rates, stated)
+        initial["endmembers"], model, rates, explanation = chosen
     else:
-        more["count"] = int(count)
+        initial["count"] = int(count)
         rates = RECOMMENDED[1] if rates is None else rates
 
     def said(history: "History") -> None:
@@ -130,40 +130,43 @@ def run(
 
     mask = None if read_scene.mask is None else jnp.asarray(read_scene.mask)
     cube = jnp.asarray(read_scene.cube)
-    params, history = resumable_fit(None, key, cube, model, training, rates, mask=mask, told=said, **more)
+    params, history = resumable_fit(key, cube, model, training, rates, mask=mask, on_progress=said, **initial)
     params = jax.tree.map(np.asarray, params)
     estimate, trace, change = unmix_scene(params, read_scene, model)
     if not trace.converged:
         warnings = [*warnings, not_reached(trace, model)]
     metadata = model_metadata(read_scene, model, training, rates, None, history)
     configuration = {name: metadata.get(name) for name in ("model", "training", "rates")}
-    record = {"warnings": warnings, "reading": plain(dict(reading)), "start": why, "unit": unit_of(model)}
+    record: dict[str, Any] = {"warnings": warnings, "reading": ReadOptions.of(reading).given()}
+    record |= {"start": explanation, "unit": unit_of(model)}
     record |= {name: metadata.get(name) for name in ("history", "stages")}
-    found = result_of(estimate, read_scene, configuration=configuration, trace=trace, convergence=change, record=record)
-    held = {item.name: getattr(found, item.name) for item in fields(Result)}
+    result = result_of(
+        estimate, read_scene, configuration=configuration, trace=trace, convergence=change, record=record
+    )
+    maps = {item.name: getattr(result, item.name) for item in fields(Result)}
     return Unmixing(
-        **held, scene=read_scene, params=params, config=model, history=jax.tree.map(np.asarray, history), trace=trace,
-        warnings=tuple(warnings), reason=why,
+        **maps, scene=read_scene, params=params, config=model, history=jax.tree.map(np.asarray, history), trace=trace,
+        warnings=tuple(warnings), reason=explanation,
     )  # fmt: skip
 
 
 def _scene_of(scene: Any, reading: Mapping[str, Any]) -> Scene:
-    """Return a scene from whatever holds one, its good bands, with invalid pixels masked where a value says which."""
+    """Return the good bands of a scene in memory or in a file; with `nodata`, invalid pixels are masked."""
     from dequnmix_jax.io.formats import read
 
     if isinstance(scene, Scene) or type(scene).__module__.split(".")[0] in ("numpy", "jax", "jaxlib"):
         if reading:
             names = ", ".join(sorted(reading))
-            raise InputError(f"{names}: options of reading a file, and the scene is in memory already; leave them out.")
-        found = scene if isinstance(scene, Scene) else Scene(np.asarray(scene))
+            raise InputError(f"{names}: options for a file, but the scene is in memory; leave them out.")
+        loaded = scene if isinstance(scene, Scene) else Scene(np.asarray(scene))
     else:
-        found = read(scene, **reading)
-    found = found.with_good_bands()
-    return mask_invalid(found) if reading.get("nodata") is not None else found
+        loaded = read(scene, **reading)
+    loaded = loaded.with_good_bands()
+    return mask_invalid(loaded) if reading.get("nodata") is not None else loaded
 
 
 class Choice(NamedTuple):
-    """Where training starts, with what it trains, and why."""
+    """Initial endmembers, model and rates of a training, and the reason of the choice."""
 
     endmembers: Any
     config: Model
@@ -171,36 +174,34 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(key: Any, scene: Scene, count: int, config: Model, rates: Rates, asked: Set[str]) -> Choice:
-    """Choose endmembers, and of mixing, prior and rates what is not asked for.
+def choose(key: Any, scene: Scene, count: int, config: Model, rates: Rates, stated: Set[str]) -> Choice:
+    """Choose initial endmembers, and constraint, prior and endmembers' rate unless they are stated.
 
     Args:
         key: of jax.random.
-        scene: good bands alone.
+        scene: its good bands.
         count: R.
-        config, rates: what is kept of where nothing is chosen.
-        asked: of "model.constraint", "model.prior", "rates.endmembers" those that stay as they are.
+        config, rates: values of everything else, and of what is stated.
+        stated: names that keep their value: "model.constraint", "model.prior", "rates.endmembers"; others are ignored.
     """
     import jax
-    import jax.numpy as jnp
 
-    from dequnmix_jax.endmembers.selection import reason, start
+    from dequnmix_jax.endmembers.selection import reason, select_endmembers
     from dequnmix_jax.training.recipe import model_for, rates_for
 
-    found = start(key, scene.cube, count, mask=scene.mask, abundances=False)
-    why = reason(found)
-    if "model.constraint" in asked:  # then the rates are those of that mixing
-        scaled, soft = (jnp.asarray(isinstance(config.constraint, kind)) for kind in (Cone, Soft))
-        found = found._replace(scaled=scaled, soft=soft)
-    kept = {name: getattr(config, name) for name in ("constraint", "prior") if f"model.{name}" in asked}
-    config = replace(model_for(found, config), **kept)
-    if "rates.endmembers" not in asked:
-        rates = jax.tree.map(float, rates_for(found, rates))
-    return Choice(found.endmembers, config, rates, why)
+    selection = select_endmembers(key, scene.cube, count, mask=scene.mask, abundances=False)
+    explanation = reason(selection, config.constraint.word if "model.constraint" in stated else None)
+    if "model.constraint" in stated:  # then the rates are those of the stated constraint
+        selection = selection.with_constraint(config.constraint.word)
+    kept = {name: getattr(config, name) for name in ("constraint", "prior") if f"model.{name}" in stated}
+    config = replace(model_for(selection, config), **kept)
+    if "rates.endmembers" not in stated:
+        rates = jax.tree.map(float, rates_for(selection, rates))
+    return Choice(selection.endmembers, config, rates, explanation)
 
 
 def unmix_scene(params: "Params", scene: Scene, config: Model) -> tuple["Estimate", "Trace", Any]:
-    """Unmix a scene, compiled, and return an estimate, how it went, and the convergence map, as numpy arrays."""
+    """Unmix a scene, compiled, and return estimate, trace and convergence map as numpy arrays."""
     import jax
     import jax.numpy as jnp
 
@@ -212,7 +213,7 @@ def unmix_scene(params: "Params", scene: Scene, config: Model) -> tuple["Estimat
 
 
 def not_reached(trace: "Trace", config: Model) -> str:
-    """Return the sentence that says that an equilibrium was not reached."""
+    """Return the warning about a solve that did not converge."""
     return (
         f"The equilibrium was not reached within {config.forward.max_steps} steps: the relative residual "
         f"is {float(trace.residual):.2e} and {config.forward.tolerance:g} was asked for; do not trust the maps."
@@ -220,5 +221,5 @@ def not_reached(trace: "Trace", config: Model) -> str:
 
 
 def unit_of(config: Model) -> str:
-    """Return what the spectra of a model are measured in, for the axis of a picture."""
+    """Return the unit of a model's spectra, for the axis of a picture."""
     return "reflectance, scaled to maximum 1" if config.scales_endmembers else "reflectance"

@@ -1,21 +1,40 @@
-"""What the library returns: NamedTuples of arrays, which pass through jit, vmap and grad."""
+"""The results of the library: NamedTuples of arrays, which pass through jit, vmap and grad."""
 
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+
+from dequnmix_jax.checks import concrete
 
 NEEDED = 2.0
+"""Standard errors by which a gain must exceed zero for a stage of training to be kept."""
 
 ADEQUATE = 1.1
+"""Misfit of held-out bands, in units of the noise, up to which the linear model is adequate. The noise is known to some
+per cent, and abundances from half of the bands add about R / B."""
+
+
+def _short(value: tuple[Any, ...]) -> str:
+    """Return a NamedTuple as one line, arrays (or tracers) by type and shape: `Trace(steps=int32[], ...)`."""
+
+    def leaf(entry: Any) -> str:
+        if not hasattr(entry, "dtype"):
+            return repr(entry)
+        return f"{entry.dtype}[{','.join(map(str, np.shape(entry)))}]"
+
+    fields = zip(value._fields, value, strict=True)  # type: ignore[attr-defined]
+    return f"{type(value).__name__}({', '.join(f'{name}={leaf(entry)}' for name, entry in fields)})"
 
 
 class Verdict(NamedTuple):
-    """What the scene says of a stage; arrays of no unit.
+    """The verdict on a stage of training; arrays without unit.
 
     Attributes:
-        bands: (2,), gain in predicting held-out bands, in standard errors: pixels of the training, pixels set aside.
+        bands: (2,), gain in predicting held-out bands, in standard errors: in pixels of the training, in held-out
+            pixels.
         risk: (2,), the same of the unbiased risk; NaN where it does not apply.
-        misfit: (), misfit of held-out bands after the stage in units of the noise: 1 where noise alone is left.
+        misfit: (), misfit of held-out bands after the stage, in units of the noise: 1 if noise alone is left.
         kept: () bool.
     """
 
@@ -29,7 +48,7 @@ class Stages(NamedTuple):
     """The verdicts on the stages of a training.
 
     Attributes:
-        endmembers: of the trained endmembers against those of the start.
+        endmembers: of the trained endmembers against the initial ones.
         network: of the trained network against none.
         prior: of the prior over neighbours; its `bands` are the gain in standard errors, over all pixels, twice.
     """
@@ -40,11 +59,11 @@ class Stages(NamedTuple):
 
 
 Params = dict[str, Any]
-"""`{"endmembers": (R, B), "network": nested dict of arrays}`: a plain pytree."""
+"""`{"endmembers": (R, B), "network": nested dict of arrays}`, with "prior" if a prior over neighbours was estimated."""
 
 
 class Trace(NamedTuple):
-    """How a fixed-point solve went. Failure is data: nothing under jit raises.
+    """The trace of a fixed-point solve. A failure is a value here, since code under jit cannot raise.
 
     Attributes:
         steps: () int32, applications of the map.
@@ -58,14 +77,14 @@ class Trace(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """The answer to an unmixing problem.
+    """The solution of an unmixing problem.
 
     Attributes:
         abundances: (H, W, R), >= 0 and summing to one; 0 in masked pixels.
-        endmembers: (R, B), one spectrum a row, in the units of the cube (with the constraint Cone(), each
-            scaled to maximum 1, and the brightness carries the scale).
-        brightness: (H, W), the factor s of y = s * a E; 1 where the mixing model has none, 0 in masked pixels.
-        state: (H, W, R), the equilibrium itself; pass it as `initial` to start from it.
+        endmembers: (R, B), one spectrum a row, in the units of the cube (with Cone(): each of maximum 1, and the
+            brightness in the units of the cube).
+        brightness: (H, W), the factor s of y = s * a E; 1 with Simplex() and Softmax(), 0 in masked pixels.
+        state: (H, W, R), the equilibrium itself, a first state (`initial`) for another solve.
     """
 
     abundances: jax.Array
@@ -73,9 +92,12 @@ class Estimate(NamedTuple):
     brightness: jax.Array
     state: jax.Array
 
+    def __repr__(self) -> str:
+        return _short(self)
+
 
 class History(NamedTuple):
-    """One entry for each training step, taken at the parameters before that step.
+    """One entry for each training step, at the parameters before that step.
 
     Attributes:
         loss: (T,), the whole objective.
@@ -83,10 +105,9 @@ class History(NamedTuple):
         error: (T,), mean squared error of the reconstruction, units of the cube squared.
         steps: (T,) int32, forward applications of the map.
         residual: (T,), relative residual of the equilibrium.
-        converged: (T,) bool, `residual` at most the tolerance in force at that step (`Training.loosest`).
+        converged: (T,) bool, `residual` at most the tolerance of that step (`Training.loosest`).
         active: (T,) bool, False after an early stop (parameters frozen).
-        stages: not by step: what the scene said of the stages of training, `Stages`, where they were judged
-            (`Training.judged`); None otherwise.
+        stages: the verdicts on the stages of training, if they were judged (`Training.judged`); None otherwise.
     """
 
     loss: jax.Array
@@ -98,15 +119,31 @@ class History(NamedTuple):
     active: jax.Array
     stages: Stages | None = None
 
+    def __repr__(self) -> str:
+        arrays = self[:7]
+        if not all(hasattr(entry, "dtype") and concrete(entry) and np.ndim(entry) == 1 for entry in arrays):
+            return _short(self)
+        try:
+            loss, converged, active = (np.asarray(entry) for entry in (self.loss, self.converged, self.active))
+        except RuntimeError:  # deleted, or spread over processes
+            return _short(self)
+        if not loss.size:
+            return "<History: 0 steps>"
+        ended = "" if active.all() else f", stopped early after {int(active.sum())}"
+        return (
+            f"<History: {loss.size} steps, loss {loss[0]:.4g} to {loss[-1]:.4g}, {int(converged.sum())} converged"
+            f"{ended}{'' if self.stages is None else ', stages judged'}>"
+        )
+
 
 class Descent(NamedTuple):
-    """How a descent with a known objective went.
+    """The trace of a descent on a known objective.
 
     Attributes:
         steps: () int32, steps taken.
         residual: (), the relative change of the unknowns in the last step, |z' - z| / |z'|.
         converged: () bool, `residual <= tolerance`; False where the residual is NaN.
-        objective: (max_steps + 1,), at the start and after each step, and its last value after the last; no unit.
+        objective: (max_steps + 1,), initially and after each step, padded with its last value; no unit.
     """
 
     steps: jax.Array

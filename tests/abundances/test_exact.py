@@ -20,7 +20,7 @@ def problem(count, pixels, seed=0):
 @pytest.mark.parametrize("sum_to_one", [True, False])
 @pytest.mark.parametrize("count", [3, 8])
 def test_blocks_and_repair(count, sum_to_one, monkeypatch):
-    """More pixels than a block, NaN in one of them, and all pixels refused: the answers stay."""
+    """More pixels than a block, NaN in one of them, and all pixels refused: the results do not change."""
     P, t = problem(count, 530)
     t[517, 0] = np.nan
     Q = np.eye(count + 1, dtype="f")
@@ -37,7 +37,7 @@ def test_blocks_and_repair(count, sum_to_one, monkeypatch):
 
 
 def test_a_dependent_column_takes_no_part():
-    """Of a column and a multiple of it the first explains everything, and rounding makes nothing of the second."""
+    """Of a column and its multiple the first explains everything; rounding does not select the second."""
     v = np.random.default_rng(0).normal(size=(4, 1, 20)).astype("f")
     factor = np.linspace(0.3, 3.0, 20, dtype="f")[None, None]
     z, r = active_set.least_squares(
@@ -48,7 +48,7 @@ def test_a_dependent_column_takes_no_part():
 
 
 def test_a_wrong_answer_of_the_search_is_noticed(monkeypatch):
-    """A search that says 1 / R of every pixel, and is sure: the conditions of optimality refuse it."""
+    """A search that returns 1 / R for every pixel as solved: the optimality conditions refuse it."""
     P, t = problem(3, 40)
     wrong = lambda tab, t: (jnp.full((3, t.shape[1]), 1 / 3), jnp.zeros((3, t.shape[0], t.shape[1])))  # noqa: E731
     monkeypatch.setattr(enumeration, "search", wrong)

@@ -14,7 +14,7 @@ SOLVERS = pytest.mark.parametrize(("solver", "sum_to_one"), [(least_squares.nnls
 
 
 def scene(seed, count, bands, kind="plain"):
-    """Draw endmembers of a difficult kind, and pixels inside, outside, far off, dark."""
+    """Draw difficult endmembers, and pixels inside, outside, far outside, and dark."""
     draw = np.random.default_rng(seed)
     E = draw.uniform(0.05, 1.0, size=(count, bands))
     if kind == "collinear":  # cond(E) about 1e4: nothing is left of the normal equations in float32
@@ -196,7 +196,7 @@ def test_bad_input_is_named(cube, endmembers, words):
 
 
 def test_samson_closed_form(data_dir):
-    """The figures of the reference of Zhu, from the authors' own VCA spectra: 0.2748 and 0.0490."""
+    """The figures for the reference of Zhu, from the authors' own VCA spectra: 0.2748 and 0.0490."""
     from scipy.io import loadmat
 
     from dequnmix_jax import metrics

@@ -1,4 +1,4 @@
-"""The prior over neighbours: what it finds, what it leaves alone, and that it is what its docstring says."""
+"""The prior over neighbours: what it smooths, what it does not change, and that it fits its docstring."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from dequnmix_jax.datasets import synthetic
 
 @pytest.fixture(scope="module")
 def maps():
-    """Smooth maps (40, 44, 3), and the same with errors of 0.1, put back on the simplex."""
+    """Smooth maps (40, 44, 3), and the same with errors of 0.1, projected to the simplex."""
     A = synthetic.abundance_field(jax.random.key(3), (40, 44), 3, length=6.0, contrast=0.6)
     noise = 0.1 * jax.random.normal(jax.random.key(4), A.shape)
     return A, dq.abundances.fcls(A + noise, jnp.eye(3))
@@ -95,7 +95,7 @@ def test_constant_maps_and_one_map_are_left_alone():
 
 
 def test_it_is_the_posterior_mean_of_its_docstring(x64):
-    """On a small grid with a hole, against the normal equations written out, with matrices in the place of L."""
+    """On a small grid with a hole, against the normal equations written out, with matrices instead of L."""
     rows, columns, count = 5, 6, 3
     key = jax.random.key(11)
     B = 1 / 3 + 0.02 * jax.random.normal(key, (rows, columns, count), jnp.float64)
@@ -121,7 +121,7 @@ def test_it_is_the_posterior_mean_of_its_docstring(x64):
     Ni, Di = np.linalg.inv(N), np.linalg.inv(D)
     system = np.kron(np.eye(len(pixels)), Ni) + np.kron(L, Di) / 4
     expected = np.linalg.solve(system, (b @ Ni).reshape(-1)).reshape(-1, count)
-    expected = np.asarray(dq.abundances.smooth(jnp.asarray(expected)[None], smoothing.nothing(count)))[
+    expected = np.asarray(dq.abundances.smooth(jnp.asarray(expected)[None], smoothing.identity_smoother(count)))[
         0
     ]  # on the simplex
     smoothed = dq.abundances.smooth(B, found, mask=mask)
@@ -168,7 +168,7 @@ def test_it_passes_through_jit_vmap_and_grad(maps, x64):
 def test_wrong_inputs_are_answered_in_a_sentence(maps):
     _, noisy = maps
     with pytest.raises(dq.InputError, match="expected those of 3 maps"):
-        dq.abundances.smooth(noisy, smoothing.nothing(4))
+        dq.abundances.smooth(noisy, smoothing.identity_smoother(4))
     with pytest.raises(dq.InputError, match="abundances"):
         dq.abundances.smooth(noisy[0])
 
@@ -194,6 +194,8 @@ def test_training_finds_the_prior_and_unmixing_uses_it(tmp_path):
     np.testing.assert_allclose(soft.state, sharp.state, atol=1e-6)
     np.testing.assert_allclose(soft.abundances, dq.abundances.smooth(sharp.abundances), atol=1e-4)
     assert rms(soft.abundances - sample.abundances) < 0.98 * rms(sharp.abundances - sample.abundances)
-    resumed, _ = dq.training.resumable_fit(tmp_path / "fit.npz", key, sample.cube, config, endmembers=E, choices=plan)
+    resumed, _ = dq.training.resumable_fit(
+        key, sample.cube, config, plan, endmembers=E, keep=dq.training.Keep(tmp_path / "fit.npz")
+    )
     again, _ = dq.unmix(resumed, sample.cube, config)
     np.testing.assert_allclose(again.abundances, soft.abundances, atol=1e-4)

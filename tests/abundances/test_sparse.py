@@ -1,4 +1,4 @@
-"""Priors: each answer against the conditions that make it optimal, or a slow method that shares no code."""
+"""Priors: each result against its optimality conditions, or an independent slow method."""
 
 import jax
 import jax.numpy as jnp

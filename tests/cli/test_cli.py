@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dequnmix_jax.cli import demo, main, progress
+from dequnmix_jax.cli import demo, main, options, progress
 from dequnmix_jax.datasets import hysu
 from dequnmix_jax.equilibrium.config import Analytic
 from dequnmix_jax.io import formats
@@ -119,6 +121,19 @@ def test_the_checkpoint_says_how_it_was_made(trained):
     assert metadata["wavelengths_nm"][-1] == 400 + 20 * (B - 1)
 
 
+def test_commands_get_frozen_options_and_no_namespace():
+    """The namespace of argparse ends where the options are made of it."""
+    folder = Path(main.__file__).parent
+    assert {path.stem for path in folder.glob("*.py") if "Namespace" in path.read_text()} == {"main", "options"}
+    words = ["report", "s.img", "--shape", "2", "3", "--ignore", "1:2", "--ignore", "3:4", "--start", "vca", "-o", "r"]
+    made = options.options_of(options.ReportOptions, main.parser("0").parse_args(words))
+    assert made.scene.given() == {"shape": (2, 3), "ignore": ((1.0, 2.0), (3.0, 4.0))}
+    assert (made.scene.file, made.output, made.training.start) == (Path("s.img"), Path("r"), "vca")
+    assert hash(made) == hash(options.options_of(options.ReportOptions, main.parser("0").parse_args(words)))
+    with pytest.raises(FrozenInstanceError):
+        made.scene.nodata = 0.0
+
+
 @pytest.mark.slow
 def test_pieces_do_not_change_the_fit(trained, monkeypatch):
     import jax
@@ -159,7 +174,7 @@ def test_masked_pixels_stay_out(trained, tmp_path, capsys):
 
 
 def test_ignored_bands_saturation_and_geotiff(trained, tmp_path, capsys):
-    """What `fit` ignores `unmix` ignores too, unless told otherwise."""
+    """`unmix` ignores what `fit` ignored, unless an option says otherwise."""
     rasterio = pytest.importorskip("rasterio")
     cube = ((abundances() @ spectra()) * 10000).astype(np.uint16)
     cube[5, 5, 0] = 65535  # saturated
@@ -224,7 +239,7 @@ def test_score_without_spectra_says_so(trained, tmp_path, capsys):
     np.savez(tmp_path / "maps.npz", abundances=abundances()[:, :, ::-1])
     assert run("score", trained / "truth.npz", tmp_path / "maps.npz", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert "for want of spectra" in found["matched_by"]
+    assert "because spectra are missing" in found["matched_by"]
     assert found["armse"] == pytest.approx(0, abs=1e-6)
     assert found["msad"] is None
     assert [row["estimate"] for row in found["endmembers"]] == ["c", "b", "a"]
@@ -339,8 +354,8 @@ def test_nothing_is_overwritten_unasked(trained, tmp_path, capsys):
     (out / "mine.txt").write_text("mine")
     words = ["unmix", trained / "scene.npz", trained / "model.npz", "-o", out, "--no-plots"]
     assert "--force" in failure(capsys, *words)
-    assert "no earlier output" in failure(capsys, *words, "--force")
-    assert "no earlier output" in failure(capsys, "demo", "-o", out, "--force")
+    assert "not an earlier output" in failure(capsys, *words, "--force")
+    assert "not an earlier output" in failure(capsys, "demo", "-o", out, "--force")
     assert (out / "mine.txt").read_text() == "mine"
     (out / "mine.txt").unlink()
     assert run(*words, "--force") == 0

@@ -131,7 +131,7 @@ def test_a_result_with_its_scene(place, tmp_path, capsys):
     assert run("report", old, "-o", tmp_path / "a.html") == 0
     assert run("report", old, place / "scene.npz", "-o", tmp_path / "b.html") == 0
     a, b = ((tmp_path / name).read_text() for name in ("a.html", "b.html"))
-    assert "Colour composite" not in a and "holds no residual" not in b
+    assert "Colour composite" not in a and "holds no residual map" in a and "holds no residual map" not in b
     assert "Colour composite" in b and ">Residual<" in b and ">Residual<" not in a
     capsys.readouterr()
     np.save(tmp_path / "c.npy", np.ones((3, 3, 4), np.float32))
@@ -141,7 +141,7 @@ def test_a_result_with_its_scene(place, tmp_path, capsys):
     assert "--endmembers does not apply" in failure(capsys, "report", old, "--endmembers", 3, "-o", tmp_path / "c")
     scene = place / "scene.npz"
     assert "either --endmembers N" in failure(capsys, "report", scene, "-o", tmp_path / "c")
-    assert "no output of an unmixing" in failure(
+    assert "not the output of an unmixing" in failure(
         capsys, "report", scene, scene, "--endmembers", 3, "-o", tmp_path / "c"
     )
     assert "exists already" in failure(capsys, "report", old, "-o", tmp_path / "a.html")
@@ -184,7 +184,7 @@ def test_endmembers(place, tmp_path, capsys, method):
 def test_endmembers_refuses(place, tmp_path, capsys):
     words = ["endmembers", place / "scene.npz", "--count", 3, "-o"]
     assert "expected .sli" in failure(capsys, *words, tmp_path / "e.txt")
-    assert "--scaled has no meaning" in failure(capsys, *words, tmp_path / "e.csv", "--scaled")
+    assert "--scaled does not apply" in failure(capsys, *words, tmp_path / "e.csv", "--scaled")
     (tmp_path / "e.hdr").write_text("mine")
     assert "exists already" in failure(capsys, *words, tmp_path / "e.sli", "--method", "vca")
     assert (tmp_path / "e.hdr").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
@@ -263,11 +263,13 @@ spread = 1
 def test_choices_from_a_file(place, tmp_path, capsys):
     path = tmp_path / "c.toml"
     path.write_text(CONFIG)
-    model, training, rates = read_configuration(path)
+    model, training, rates, stated = read_configuration(path)
     assert (model.gradient, model.step, model.forward) == (Energy(width=8), None, Solver(tolerance=1e-3))
     assert training.epochs == 3 and training.holdout == RECOMMENDED[0].holdout
     assert rates == RECOMMENDED[1]._replace(spread=1)
-    assert read_configuration(None) == (Model(), *RECOMMENDED)
+    assert stated == {"model.width", "model.step", "model.forward", "training.epochs", "rates.spread"}
+    assert read_configuration(None) == (Model(), *RECOMMENDED, frozenset())
+    assert read_configuration(None, {"constraint": "soft"}).stated == {"model.constraint"}
     path.write_text('[model]\ngradient = "analytic"\n[training]\nepochs = 7')
     words = ["fit", place / "scene.npz", "--endmembers", 3, "--config", path, "--epochs", 2, "-o", tmp_path / "m.npz"]
     assert run(*words, "--json") == 0
@@ -279,10 +281,10 @@ def test_a_start_that_is_chosen(place, tmp_path, capsys):
     words = ["fit", place / "scene.npz", *SMALL[:-2], "-o", tmp_path / "m.npz"]
     assert main.main([str(word) for word in words]) == 0
     told = capsys.readouterr().err
-    assert "note: the start is" in told and "mixing, because" in told
+    assert "note: Endmembers: " in told and "Mixing: " in told
     _, metadata = checkpoint.load(tmp_path / "m.npz")
-    mixing = next(word for word in ("linear", "soft", "scaled") if f"{word} mixing" in metadata["start"])
-    assert metadata["model"]["constraint"] == {"linear": "simplex", "soft": "soft", "scaled": "cone"}[mixing]
+    mixing = next(word for word in ("(linear model)", "(soft", "(scaled") if word in metadata["start"])
+    assert metadata["model"]["constraint"] == {"(linear model)": "simplex", "(soft": "soft", "(scaled": "cone"}[mixing]
     params, _ = checkpoint.load(tmp_path / "m.npz")
     assert metadata["model"]["prior"] == "neighbours" and set(params["prior"]) == {"directions", "strength"}
     (tmp_path / "c.toml").write_text('[model]\nconstraint = "softmax"\nprior = "none"\n[rates]\nendmembers = 0.5')
@@ -290,6 +292,7 @@ def test_a_start_that_is_chosen(place, tmp_path, capsys):
     assert main.main([*map(str, words[:-1]), str(tmp_path / "n.npz"), *more]) == 0
     params, metadata = checkpoint.load(tmp_path / "n.npz")  # what is asked for stays, and options go before the file
     assert metadata["model"]["constraint"] == "cone" and "prior" not in params
+    assert "Mixing: brightness varies per pixel (cone), as asked for; with" in metadata["start"]
     assert metadata["rates"]["endmembers"] == 0.5
     capsys.readouterr()
     out = tmp_path / "out"
@@ -304,18 +307,18 @@ def test_a_start_that_is_chosen(place, tmp_path, capsys):
 def test_a_start_where_nothing_can_be_compared(place, tmp_path, capsys):
     words = ["fit", place / "scene.npz", *SMALL[:-2], "--bands", "1:5", "-o", tmp_path / "m.npz"]
     assert main.main([str(word) for word in words]) == 0
-    assert "the start is VCA, and the constraint cone: a choice between several needs two" in capsys.readouterr().err
+    assert "note: Endmembers: VCA. Mixing: cone. A comparison of candidates needs two" in capsys.readouterr().err
     _, metadata = checkpoint.load(tmp_path / "m.npz")
     assert "start" not in metadata and metadata["model"]["prior"] == "none"
     assert "expected at least twice as many" in failure(capsys, *words, "--force", "--start", "auto")
 
 
 def test_rates_are_those_of_the_mixing_asked_for(monkeypatch):
-    """Spectra that vary rest where mixing is linear, and move where scaled mixing is asked for."""
-    blank = selection.Start(*[jnp.zeros(())] * len(selection.Start._fields))
-    found = blank._replace(scaled=jnp.asarray(False), soft=jnp.asarray(False), beyond=jnp.asarray(2.0))
-    monkeypatch.setattr(selection, "start", lambda *_, **__: found)
-    monkeypatch.setattr(selection, "reason", lambda _: "of no account")
+    """Spectra that vary are fixed under the simplex, and trained if the cone is requested."""
+    blank = selection.Selection(*[jnp.zeros(())] * len(selection.Selection._fields))
+    found = blank.with_constraint("simplex")._replace(beyond=jnp.asarray(2.0))
+    monkeypatch.setattr(selection, "select_endmembers", lambda *_, **__: found)
+    monkeypatch.setattr(selection, "reason", lambda *_: "of no account")
     scene = formats.read(np.ones((4, 5, 6), np.float32))
 
     def rate(*asked, config=Model()):  # noqa: B008 - frozen
@@ -344,7 +347,7 @@ def test_rates_are_those_of_the_mixing_asked_for(monkeypatch):
         ("[model]\nattention = 1", "expected true or false"),
         ("model = 3", "says model = 3; expected a table, [model]"),
         ("[model]\nforward = 3", "says model.forward = 3; expected a table"),
-        ("[model", "is no TOML"),
+        ("[model", "is not TOML"),
         (None, "cannot be read"),
     ],
 )
@@ -378,7 +381,7 @@ def test_the_examples_of_the_help_are_understood():
 
 
 def test_as_a_user(place, tmp_path):
-    """Exit codes, and pipes whose reader leaves."""
+    """Exit codes, and pipes whose reader closes."""
     wrong = process(tmp_path, "info", place / "scene.npz", "--ignore", "1490:1310")
     assert (wrong.returncode, wrong.stdout) == (2, "") and len(wrong.stderr.splitlines()) == 1
     assert "write the shorter wavelength first" in wrong.stderr

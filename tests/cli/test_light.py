@@ -1,4 +1,4 @@
-"""What compiles nothing does not import jax, whose import takes most of a second."""
+"""Commands that compile nothing do not import jax, whose import takes most of a second."""
 
 import json
 import os

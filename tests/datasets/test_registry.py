@@ -1,4 +1,4 @@
-"""Named scenes: what is shipped is what it says; what is not is found, fetched and checked, or explained."""
+"""Named scenes: shipped ones match their description; others are found, downloaded and checked, or explained."""
 
 import os
 from importlib.resources import files
@@ -169,7 +169,7 @@ def test_another_file_of_the_same_name_is_refused(tmp_path, monkeypatch, named):
 
 @pytest.fixture
 def web(tmp_path, monkeypatch):
-    """A web of one page, and an empty download folder; nothing touches the network."""
+    """A simulated web of one page, and an empty download folder, without network access."""
     pooch = pytest.importorskip("pooch", reason="downloads need pooch (extra io)")
     page = {"content": b"", "error": None, "asked": []}
 

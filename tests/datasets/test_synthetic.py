@@ -1,4 +1,4 @@
-"""Synthetic scenes hold what they promise."""
+"""Synthetic scenes have their documented properties."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Endmembers as extreme pixels, largest and smallest simplices."""
+"""Endmembers as extreme pixels, and as vertices of the largest and smallest simplex."""
 
 import jax
 import jax.numpy as jnp

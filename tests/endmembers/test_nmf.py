@@ -1,4 +1,4 @@
-"""Blind factorisation: descents that descend, to stationary points of the papers' objectives, written anew."""
+"""Blind factorisation: the objective decreases to stationary points of independently written objectives."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ SLOW = dq.endmembers.Factoring(
 
 
 def scene(count=3, bands=15, purest=1.0, noise=0.002, seed=0, side=10):
-    """Draw mixtures in blocks of 5 x 5 alike pixels; no abundance is above `purest`."""
+    """Draw mixtures in blocks of 5 x 5 equal pixels; no abundance is above `purest`."""
     draw = np.random.default_rng(seed)
     at = np.linspace(0.1, 0.9, count)[:, None]
     E = 0.1 + 0.8 * np.exp(-(((np.linspace(0, 1, bands)[None, :] - at) / 0.3) ** 2))
@@ -30,7 +30,7 @@ def scene(count=3, bands=15, purest=1.0, noise=0.002, seed=0, side=10):
 
 
 def wrong_start(E, seed=5):
-    """Return endmembers with a little of each other and of noise."""
+    """Return endmembers mixed with a little of each other and noise."""
     draw = np.random.default_rng(seed)
     mixed = 0.85 * E + 0.15 * E.mean(axis=0, keepdims=True)
     return mixed * draw.uniform(0.95, 1.05, size=E.shape)
@@ -72,7 +72,7 @@ def misfit(E, A, Y, delta=15.0):
 
 
 def optimality(z, slope):
-    """Return how far z >= 0 is from stationary: min(z, slope) is 0 where it is."""
+    """Return how far z >= 0 is from stationary: min(z, slope) is 0 at a stationary point."""
     return float(np.abs(np.minimum(np.asarray(z), np.asarray(slope))).max())
 
 
@@ -184,7 +184,7 @@ def test_masks_units_dark_pixels_and_vmap(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_loss_may_hold_a_factorisation(method):
-    """Its endmembers are constants of the loss, and abundances that follow from them are not."""
+    """Its endmembers are constants of a loss; abundances computed from them are not."""
     Y, E, _ = (jnp.asarray(a, jnp.float32) for a in scene(side=10))
 
     def loss(Y):

@@ -1,4 +1,4 @@
-"""Noise and signal told apart without a reference, against scenes whose noise is known."""
+"""Estimates of noise and signal without a reference, on scenes with known noise."""
 
 import jax
 import jax.numpy as jnp
@@ -67,11 +67,11 @@ def test_the_hold_knows_no_unit_and_lets_white_noise_go(sample, noisy):
     cube, _ = noisy
     E = sample.endmembers
     own = 1 + 0.3 * jax.random.normal(jax.random.key(6), (40, 30, 1)) * jnp.linspace(-1.0, 1.0, BANDS)[None, None]
-    held = float(objective.reach(cube * own, E))
-    assert held > 0.05 > 100 * float(objective.reach(cube, E))
-    np.testing.assert_allclose(objective.reach(1e4 * cube * own, 1e4 * E), held, rtol=1e-3)
+    held = float(objective.variability_ratio(cube * own, E))
+    assert held > 0.05 > 100 * float(objective.variability_ratio(cube, E))
+    np.testing.assert_allclose(objective.variability_ratio(1e4 * cube * own, 1e4 * E), held, rtol=1e-3)
     closer = jnp.mean(E, axis=0, keepdims=True) + 0.5 * (E - jnp.mean(E, axis=0, keepdims=True))
-    assert float(objective.reach(cube * own, closer)) > 1.5 * held  # the same shift, of a smaller simplex
+    assert float(objective.variability_ratio(cube * own, closer)) > 1.5 * held  # the same shift, of a smaller simplex
 
 
 def test_the_unexplained_energy_is_the_squared_sine_to_the_best_subspace():
@@ -133,7 +133,7 @@ def test_variability_of_samson(data_dir):
 
 @pytest.mark.parametrize("name, shape", [("eigh", (6, 6)), ("qr_root", (9, 6)), ("svd", (6, 6))])
 def test_decompositions_of_a_batch_come_one_by_one(name, shape):
-    """On a CPU two batches of LAPACK calls at once can wait for each other for ever."""
+    """On a CPU two simultaneous batches of LAPACK calls can deadlock."""
     function = getattr(lapack, name)
     x = jax.random.normal(jax.random.key(0), (3, *shape))
     x = x + jnp.swapaxes(x, 1, 2) if name == "eigh" else x

@@ -95,7 +95,7 @@ ALL = jax.jit(
 
 
 def test_spectra_and_their_order_follow_a_factor_on_the_cube():
-    """Axes have no sign: in these scenes rounding turned one round, and VCA found the pixels in another order."""
+    """The sign of an axis is arbitrary: in these scenes rounding flipped one, which changed VCA's order."""
     for seed, snr, find in ((0, 15.0, ALL), (1, 30.0, ALL), (10, 30.0, FOUR), (7, 60.0, FOUR), (8, 60.0, FOUR)):
         E = synthetic.spectra(jax.random.key(seed), 4, 40)
         Y = synthetic.linear_scene(jax.random.key(seed + 1), (20, 20), E, snr, contrast=2.0).cube
@@ -144,7 +144,7 @@ def test_purify_does_not_see_masked_pixels_or_the_order():
 
 
 def test_samson_purified(data_dir):
-    """The closed form of the reference of Zhu from the authors' VCA spectra: 0.0308 and 0.0452 rad."""
+    """The closed form for the reference of Zhu from the authors' VCA spectra: 0.0308 and 0.0452 rad."""
     from scipy.io import loadmat
 
     file = loadmat(data_dir / "samson_authors.mat")

@@ -1,4 +1,4 @@
-"""The certificate: its bounds are never below what is seen, and nothing is claimed where nothing is proven."""
+"""The certificate: its bounds are never below observed values, and it claims only what is proven."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def sample():
 
 
 def trained(key, config, sample):
-    """Return parameters as training could leave them: nothing is zero, gains up to one."""
+    """Return parameters as after training: none is zero, gains up to one."""
     params = model.init(key, sample.cube, config, endmembers=sample.endmembers)
     leaves, tree = jax.tree.flatten(params["network"])
     keys = jax.random.split(jax.random.fold_in(key, 1), len(leaves))
@@ -55,7 +55,7 @@ def test_the_bounds_of_the_learned_part_hold_on_the_image_itself(shape, kernel):
     """
     raw = energy.init_energy(jax.random.key(kernel), kernel, 3, 8, 0.0)
     weights = energy.energy_weights(raw | {"gain": jax.random.uniform(jax.random.key(1), (8,))})
-    linear = weights | {"scale": jnp.full(8, 1e6)}
+    linear = weights._replace(scale=jnp.full(8, 1e6))
     whole = jnp.ones((*shape, 1))
     for mask in (whole, whole.at[: shape[0] // 2, 1].set(0)):
 
@@ -65,10 +65,10 @@ def test_the_bounds_of_the_learned_part_hold_on_the_image_itself(shape, kernel):
 
         x = jax.lax.fori_loop(0, 400, apply, jax.random.normal(jax.random.key(2), (*shape, 3)) * mask)
         true = float(jnp.linalg.norm(energy.energy_gradient(x, jnp.zeros((*shape, 8)), linear, mask, mask)))
-        tight = float(curvature.largest_curvature({"H": jnp.zeros((3, 3)), "energy": weights}, jnp.eye(3)))
+        tight = float(curvature.largest_curvature(jnp.zeros((3, 3)), weights, jnp.eye(3)))
         bound = float(energy.energy_bound(weights))
         assert true <= tight * 1.0001 <= 1.05 * bound
-        assert bound <= float(jnp.max(weights["gain"]))
+        assert bound <= float(jnp.max(weights.gain))
         if shape == (24, 24):
             assert tight <= (1.05 if kernel < 5 else 1.1) * true
             assert bound <= (1.2 if kernel < 5 else 1.3) * true
@@ -109,14 +109,14 @@ def test_no_pair_of_states_and_no_run_beats_the_certificate(config, sample):
         estimate, trace = model.unmix(params, sample.cube, plain, mask=mask)
         theta = fixed_point_map.factor(params, sample.cube, config, mask)
         f, damping = fixed_point_map.state_map(config), config.forward.damping
-        N = theta.get("M", jnp.eye(3))
+        N = jnp.eye(3) if theta.metric is None else theta.metric.M
 
         def size(x):
             return jnp.sqrt(jnp.sum(x * jnp.matmul(x, N)))
 
         ratios = [
             size((1 - damping) * (a - b) + damping * (f(theta, a) - f(theta, b))) / size(a - b)
-            for a, b in pairs(key, config, estimate.state, theta["mask"])
+            for a, b in pairs(key, config, estimate.state, theta.mask)
         ]
         return found, trace, jnp.stack(ratios)
 
@@ -176,7 +176,7 @@ def test_on_logits_the_divergence_falls_as_the_theorem_says(sample):
         now = jax.nn.log_softmax(config.constraint.gamma * z)
         return f(theta, z), jnp.sum(jnp.exp(last) * (last - now))
 
-    _, divergence = jax.lax.scan(advance, fixed_point_map.start_state(params, sample.cube, config), None, length=12)
+    _, divergence = jax.lax.scan(advance, fixed_point_map.initial_state(params, sample.cube, config), None, length=12)
     falls = np.asarray(divergence[1:] / divergence[:-1])
     assert (falls <= float(found.rate) ** 2 * 1.001).all()
     assert float(found.observed_rate) <= float(found.rate) ** 2 * 1.001
@@ -205,7 +205,7 @@ def test_nothing_is_claimed_where_nothing_is_proven(config, sample):
 
 
 def test_equal_endmembers_have_no_certificate(sample):
-    """The least curvature is then zero but for rounding: the step has a limit, the rate none."""
+    """The lowest curvature is then zero up to rounding: the step has a bound, the rate has none."""
     config = Model(gradient=Analytic(), forward=Solver(max_steps=30))
     E = sample.endmembers.at[1].set(sample.endmembers[0])
     found = certificate(model.init(jax.random.key(0), sample.cube, config, endmembers=E), sample.cube, config)

@@ -1,4 +1,4 @@
-"""The convergence map: what one more step changes, and how it adds up to the residual."""
+"""The convergence map: the change by one more step, whose sum is the residual."""
 
 import jax
 import jax.numpy as jnp

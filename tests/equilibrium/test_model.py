@@ -37,7 +37,7 @@ def fresh(config, sample, key=0):
 
 
 def trained(config, sample):
-    """Return parameters as training could leave them: nothing is zero."""
+    """Return parameters as after training: none is zero."""
     params = fresh(config, sample)
     leaves, tree = jax.tree.flatten(params["network"])
     keys = jax.random.split(jax.random.key(9), len(leaves))
@@ -118,12 +118,12 @@ def literal(params, A, cube, config):
     if isinstance(config.gradient, Energy):
         v = net.apply({"params": weights["net"]}, Y @ weights["first"] + weights["bias"][None, None], ones)
         parts = energy.energy_weights(weights["energy"], pointwise=4)
-        G = G + energy.energy_gradient(A, convolution.convolve(v, parts["filters"]), parts, ones, inner)
+        G = G + energy.energy_gradient(A, convolution.convolve(v, parts.filters), parts, ones, inner)
         total = 1.0 + energy.energy_bound(parts)
     X = A - config.step / total * G
     if config.prox is not None:
         parts = energy.energy_weights(weights["prox"])
-        parts = parts | {"gain": jnp.minimum(parts["gain"], 1)}
+        parts = parts._replace(gain=jnp.minimum(parts.gain, 1))
         X = X - energy.energy_gradient(X, jnp.zeros((1, 1, 1)), parts, ones, inner)
     return mixing.project_simplex(X)
 
@@ -139,12 +139,12 @@ def test_the_factored_map_is_the_equation_of_the_paper(gradient, prox, sample):
 
 
 def test_the_learned_energy_weighs_more_against_fewer_bands(sample):
-    """Against half of the bands it weighs twice as much: noise is stronger by as much."""
+    """With half of the bands its weight is doubled, because noise is stronger by that factor."""
     config = Model(gradient=Energy(width=8))
     params = trained(config, sample)
     seen = (jnp.arange(sample.cube.shape[2]) % 2 == 0).astype(jnp.float32)
-    every = fixed_point_map.factor(params, sample.cube, config)["energy"]["gain"]
-    half = fixed_point_map.factor(params, sample.cube, config, bands=seen)["energy"]["gain"]
+    every = fixed_point_map.factor(params, sample.cube, config).energy.weights.gain
+    half = fixed_point_map.factor(params, sample.cube, config, bands=seen).energy.weights.gain
     np.testing.assert_allclose(half, every * sample.cube.shape[2] / jnp.sum(seen), rtol=1e-6)
     assert float(jnp.max(every)) > 0
 

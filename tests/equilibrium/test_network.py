@@ -1,4 +1,4 @@
-"""Networks: the convolution is exact, the energy is convex for any weights, the mask leaves no trace."""
+"""Networks: the convolution is exact, the energy is convex for any weights, masked pixels have no influence."""
 
 import re
 
@@ -120,11 +120,11 @@ def test_spectral_bound():
 
 
 def test_the_bound_of_an_energy_has_a_finite_derivative_at_tiny_gains():
-    """Filters without response to a constant have a symbol of rounding size at the lowest frequency."""
+    """Filters without response to a constant have a symbol at rounding level at the lowest frequency."""
     weights = equilibrium_energy.energy_weights(equilibrium_energy.init_energy(jax.random.key(0), 3, 3, 4, 0.0))
     for gain in (0.0, 1e-30, 1e-6, 1.0):
         at = jnp.asarray([gain, 0.0, 0.0, gain])
-        value, slope = jax.value_and_grad(lambda s: equilibrium_energy.energy_bound(weights | {"gain": s}))(at)
+        value, slope = jax.value_and_grad(lambda s: equilibrium_energy.energy_bound(weights._replace(gain=s)))(at)
         assert np.isfinite(slope).all() and float(value) <= gain
 
 
@@ -161,7 +161,7 @@ def test_a_level_image_has_no_edge_at_its_border_nor_at_a_hole():
 
 def test_some_filters_see_one_pixel_and_the_others_differences():
     raw = equilibrium_energy.init_energy(jax.random.key(0), 3, 3, 6, 1.0)
-    filters = np.asarray(equilibrium_energy.energy_weights(raw, pointwise=2)["filters"])
+    filters = np.asarray(equilibrium_energy.energy_weights(raw, pointwise=2).filters)
     around = filters.copy()
     around[1, 1] = 0
     assert np.all(around[..., :2] == 0)
@@ -176,7 +176,7 @@ def test_a_shift_of_all_abundances_leaves_no_frame():
     )
     mask = jnp.ones((9, 8, 1)).at[4, 5].set(0)
     A = jnp.broadcast_to(jnp.asarray([0.2, 0.5, 0.3]), (9, 8, 3))
-    drive = convolution.convolve(0.5 * A, weights["filters"])
+    drive = convolution.convolve(0.5 * A, weights.filters)
     gradient = equilibrium_energy.energy_gradient(A, drive, weights, mask, convolution.whole_windows(mask, 3))
     assert float(jnp.max(jnp.abs(gradient))) > 1e-3
     np.testing.assert_allclose(gradient, gradient[:1, :1] * mask, atol=1e-6)
@@ -184,7 +184,7 @@ def test_a_shift_of_all_abundances_leaves_no_frame():
 
 def test_gain_learns_from_zero():
     raw = equilibrium_energy.init_energy(jax.random.key(0), 3, 3, 4, 0.0)
-    slope = jax.grad(lambda g: jnp.sum(equilibrium_energy.energy_weights(raw | {"gain": g})["gain"]))(raw["gain"])
+    slope = jax.grad(lambda g: jnp.sum(equilibrium_energy.energy_weights(raw | {"gain": g}).gain))(raw["gain"])
     np.testing.assert_array_equal(slope, 1.0)
 
 

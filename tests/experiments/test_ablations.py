@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import dequnmix_jax as dq
-from experiments.baselines import Found
+from experiments.baselines import MethodResult
 from experiments.comparison import ablations
+from experiments.plans import EVERY_STAGE_AND_RATES
 from experiments.shared import methods, scenes, side_by_side
-from experiments.shared.plans import EVERY_STAGE_AND_RATES
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +59,15 @@ def test_quick_form_has_the_rows_asked_for(rows):
 
 
 def test_a_change_of_rates_reaches_the_run(rows):
-    """Spectra vary on this scene and the sum is soft: E rests where it is recommended, on what `dq.start` found."""
+    """Spectra vary on this scene and the sum is soft: E rests where it is recommended, on what
+    `select_endmembers` found."""
     (scene,), seeds, crop = ablations.QUICK.scenes, ablations.QUICK.seeds, ablations.QUICK.crop
     drawn = side_by_side.Drawn(scene, methods.Settings((scene,), seeds=seeds, crop=crop))
     angles = []
     for seed, references in enumerate(drawn.references):
-        found = dq.endmembers.start(drawn.keys[seed], drawn.cube(seed), 3)
-        answer = Found(found.abundances, found.endmembers)
-        angles.append(side_by_side.errors(answer, False, drawn.cube(seed), *references[0])["msad"])
+        found = dq.endmembers.select_endmembers(drawn.keys[seed], drawn.cube(seed), 3)
+        answer = MethodResult(found.abundances, found.endmembers)
+        angles.append(side_by_side.errors(answer, "simplex", drawn.cube(seed), *references[0])["msad"])
     np.testing.assert_allclose(float(rows["recommended"]["msad"]), np.mean(angles), rtol=1e-3)
     assert abs(float(rows["E trained"]["msad"]) / np.mean(angles) - 1) > 1e-2
 

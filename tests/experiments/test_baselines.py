@@ -83,7 +83,7 @@ def test_an_untied_twin_with_equal_layers_is_the_tied_one(scene, start):
     untied, _ = forward(layers, scene.cube, CONFIG, 3, False)
     np.testing.assert_allclose(untied, tied, atol=1e-5 * float(jnp.max(tied)))
     once = fixed_point_map.state_map(CONFIG)(
-        fixed_point_map.factor(params, scene.cube, CONFIG), fixed_point_map.start_state(params, scene.cube, CONFIG)
+        fixed_point_map.factor(params, scene.cube, CONFIG), fixed_point_map.initial_state(params, scene.cube, CONFIG)
     )
     np.testing.assert_allclose(unrolled.forward(params, scene.cube, CONFIG, 1, True)[0], once, rtol=1e-6)
 

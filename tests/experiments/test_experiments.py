@@ -1,6 +1,7 @@
 """Each experiment runs from end to end in its quick form and writes its table."""
 
 import csv
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 import dequnmix_jax as dq
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.equilibrium import fixed_point_map
+from dequnmix_jax.ops import convolution
 from experiments.comparison import (
     apex,
     closed_forms,
@@ -82,7 +84,7 @@ COLUMNS = {
 }
 """Experiments, and a column of each that must be positive."""
 SLOW = {large_scene, stages}
-"""Six processes, each of which compiles: a minute; and two trainings with every stage, compiled: another."""
+"""Six processes that compile take a minute, and two compiled trainings with every stage another."""
 FIGURES = (gradient_error, memory, residual_curves)
 
 
@@ -126,6 +128,26 @@ def test_operands_are_rounded_to_nearest():
     x = jnp.asarray([1.0, 1 + 2**-11, 1 + 2**-10, 1 + 2**-11 + 2**-20, -3.3, jnp.inf, jnp.nan], jnp.float32)
     expected = [1.0, 1.0, 1 + 2**-10, 1 + 2**-10, -3.30078125, np.inf, np.nan]
     np.testing.assert_array_equal(precision.rounded(x, 10), np.asarray(expected, np.float32))
+
+
+@pytest.mark.parametrize(("channels", "parts"), [(1, 2), (3, 3)])
+def test_convolutions_and_their_derivatives_round_their_operands(channels, parts):
+    """Both forms, of few channels (but for the gradient in w) and of many, and only inside the context."""
+    x, g = (jax.random.normal(jax.random.key(k), (5, 6, c)) for k, c in ((0, channels), (1, 2)))
+    w = jax.random.normal(jax.random.key(2), (3, 3, channels, 2))
+    rounding = functools.partial(precision.rounded, bits=7)
+
+    def run(x, w, g):
+        y, back = jax.vjp(convolution.convolve, x, w)
+        return (y, *back(g))[:parts]
+
+    exact = jax.jit(run)(x, w, g)
+    with convolution.rounded_operands(rounding):
+        coarse = jax.jit(run)(x, w, g)
+    for a, b, c, d in zip(coarse, run(*map(rounding, (x, w, g))), exact, jax.jit(run)(x, w, g), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+        np.testing.assert_array_equal(c, d)
+        assert np.abs(a - c).max() > 1e-4
 
 
 def test_sparse_unmixing_of_dc1(data_dir, tmp_path):

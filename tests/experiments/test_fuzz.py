@@ -1,4 +1,4 @@
-"""Hostile files of every kind end as a scene or as a sentence.
+"""Damaged files of every kind give a scene or a message.
 
 The full run is `python -m experiments.robustness.fuzz`.
 """

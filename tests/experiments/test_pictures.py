@@ -1,4 +1,4 @@
-"""The pictures show the arrays as they are stored, each map beside what it is held against."""
+"""The pictures show the arrays as they are stored, each map beside its reference."""
 
 import csv
 from dataclasses import replace
@@ -10,7 +10,7 @@ import pytest
 
 from dequnmix_jax.datasets.hysu import MATERIALS
 from dequnmix_jax.scenes.truth import Truth
-from experiments.baselines import Found, Method
+from experiments.baselines import Method, MethodResult
 from experiments.comparison import pictures
 from experiments.shared import scenes
 
@@ -27,11 +27,13 @@ def loaded(exact=True):
     return scenes.Loaded(jnp.asarray(A @ E), references), A, E
 
 
-def answer(A, E, scaled=False):
-    """Return a method that gives an answer in another order."""
+def answer(A, E, constraint="simplex"):
+    """Return a method that gives its result in another order."""
     shuffled = np.asarray([2, 0, 1])
     return Method(
-        "known", lambda key, cube, start: Found(jnp.asarray(A[..., shuffled]), jnp.asarray(E[shuffled])), scaled
+        "known",
+        lambda key, cube, start: MethodResult(jnp.asarray(A[..., shuffled]), jnp.asarray(E[shuffled])),
+        constraint,
     )
 
 
@@ -48,7 +50,7 @@ def test_quick_form_draws_two_pictures_of_each_scene(tmp_path):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG") and f"({name})" in text
     with target.with_suffix(".csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == ["VCA + FCLS", "DEQ-Unmix, scaled", "DEQ-Unmix, scaled"]
+    assert [row["method"] for row in rows] == ["VCA + FCLS", "DEQ-Unmix, cone", "DEQ-Unmix, cone"]
     assert rows[1]["reference"] + "; spectra at maximum one" == rows[2]["reference"]
     assert all(float(row["armse"]) > 0 for row in rows)
     pictures.main(replace(pictures.QUICK, only=("VCA + FCLS",)), tmp_path)  # replaces them
@@ -75,23 +77,23 @@ def test_maps_lie_as_the_arrays_do():
     assert figure.get_suptitle() == "a title\nand more"
 
 
-def test_a_scaled_method_is_held_against_spectra_at_maximum_one():
+def test_a_method_under_the_cone_is_held_against_spectra_at_maximum_one():
     scene, A, E = loaded()
     held = pictures.targets("", scene.references)
     peaks = E.max(axis=1)
     weighted = A * peaks / (A * peaks).sum(axis=2, keepdims=True)
     np.testing.assert_allclose(held[1].abundances, weighted, atol=1e-6)
-    for scaled, maps in ((False, A), (True, weighted)):
-        found = pictures.compare(answer(maps, E, scaled), *inputs(scene, E), held)
-        assert [target.after for target, _ in found.errors] == ["", " in its unit"][: 1 + scaled]
-        assert found.errors[-1][1] < 1e-6 < 0.01 < (found.errors[0][1] if scaled else 1)
+    for constraint, maps in (("simplex", A), ("cone", weighted)):
+        found = pictures.compare(answer(maps, E, constraint), *inputs(scene, E), held)
+        assert [target.after for target, _ in found.errors] == ["", " in its unit"][: 1 + (constraint == "cone")]
+        assert found.errors[-1][1] < 1e-6 < 0.01 < (found.errors[0][1] if constraint == "cone" else 1)
         np.testing.assert_allclose(found.angles, 0, atol=1e-3)
 
 
 def test_regions_of_hysu_are_shown_and_nothing_is_held_against_them():
     hysu = scenes.load("hysu", 0)
     (target,) = pictures.targets("hysu", hysu.references)
-    assert target.kinds == () and target.abundances.shape == (*hysu.cube.shape[:2], 6) and hysu.mask is None
+    assert target.constraints == () and target.abundances.shape == (*hysu.cube.shape[:2], 6) and hysu.mask is None
     names = hysu.references[0][0].names
     assert names[:5] == MATERIALS and names[5] == "grass"
 

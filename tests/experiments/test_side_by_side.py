@@ -1,4 +1,4 @@
-"""What the tables of the competitors share: figures in both units, reconstructions, the oracle, what is missing."""
+"""Shared by the tables of competitors: figures in both units, reconstructions, the oracle, missing data."""
 
 import csv
 import math
@@ -13,7 +13,7 @@ import dequnmix_jax as dq
 from dequnmix_jax import mixing
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.scenes.truth import Truth
-from experiments.baselines import Found, Method, closed_forms
+from experiments.baselines import Method, MethodResult, closed_forms
 from experiments.shared import methods, results_table, side_by_side
 
 
@@ -27,27 +27,27 @@ def test_an_exact_reference_is_given_and_converted(sample):
     """Abundances of spectra at maximum one, the endmembers in another order."""
     x = sample.abundances * jnp.max(sample.endmembers, axis=1)[None, None]
     A, _ = mixing.normalise_abundances(x)
-    found = Found(A[..., ::-1], mixing.scale_to_unit_maximum(sample.endmembers)[::-1])
+    found = MethodResult(A[..., ::-1], mixing.scale_to_unit_maximum(sample.endmembers)[::-1])
     truth = Truth(np.asarray(sample.abundances), np.asarray(sample.endmembers))
-    exact = side_by_side.errors(found, True, sample.cube, truth, True)
+    exact = side_by_side.errors(found, "cone", sample.cube, truth, True)
     assert exact["armse_unit"] < 1e-6 < 0.02 < exact["armse"]
     assert exact["msad"] < 1e-3 and set(exact) >= {"sad_1", "sad_2", "sad_3"}
-    for scaled, known in ((True, False), (False, True)):  # another's convention, or a linear method: as given
-        other = side_by_side.errors(found, scaled, sample.cube, truth, known)
+    for constraint, known in (("cone", False), ("simplex", True)):  # another's convention, or a linear method
+        other = side_by_side.errors(found, constraint, sample.cube, truth, known)
         assert other["armse_unit"] == other["armse"] == pytest.approx(exact["armse"])
 
 
 def test_a_reconstruction_has_the_best_brightness_where_pixels_have_one(sample):
-    found = Found(sample.abundances, sample.endmembers)
+    found = MethodResult(sample.abundances, sample.endmembers)
     cube = jnp.linspace(0.5, 2, 72).reshape(8, 9, 1) * mixing.linear_mix(
         sample.abundances, mixing.scale_to_unit_maximum(sample.endmembers)
     )
-    no, yes = jnp.asarray(False), jnp.asarray(True)
+    simplex, cone, soft = jnp.arange(3)
     varied = jnp.linspace(0.5, 2, 72).reshape(8, 9, 1) * sample.cube  # soft: spectra as they are
-    for scaled, bright, seen in ((yes, yes, cube), (no, no, sample.cube), (no, yes, varied)):
-        psnr, sad = side_by_side.reconstruction(found, scaled, bright, seen)
+    for constraint, seen in ((cone, cube), (simplex, sample.cube), (soft, varied)):
+        psnr, sad = side_by_side.reconstruction(found, constraint, seen)
         assert psnr > 100 and sad < 1e-3
-    assert side_by_side.reconstruction(found, no, no, cube)[0] < 30
+    assert side_by_side.reconstruction(found, simplex, cube)[0] < 30
 
 
 def test_a_method_that_draws_nothing_runs_once_for_starts_that_agree():
@@ -55,7 +55,7 @@ def test_a_method_that_draws_nothing_runs_once_for_starts_that_agree():
 
     def estimate(key, cube, start):
         calls.append(1)
-        return Found(dq.abundances.fcls(cube, start), start)
+        return MethodResult(dq.abundances.fcls(cube, start), start)
 
     settings = methods.quick("hapke_relab", seeds=3, crop=30)
     drawn = side_by_side.Drawn("hapke_relab", settings)
@@ -145,4 +145,4 @@ def test_each_list_of_methods_holds_what_it_should():
     names = {method.name for method in methods.methods(settings, "varied, 20 dB")}
     few = [method.name for method in methods.methods(settings, "PPNM, 30 dB")]
     assert {"unrolled, 2 layers, untied", "AE-RED"} < names
-    assert set(few) < names and "DeepTrans" in few and "dq.start" in few and len(few) == 11
+    assert set(few) < names and "DeepTrans" in few and "select_endmembers" in few and len(few) == 11

@@ -1,4 +1,4 @@
-"""Numpy files, and what is no scene at all."""
+"""Numpy files, and files that are not scenes."""
 
 import json
 import zipfile
@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.io.formats import read, read_truth
-from dequnmix_jax.scenes.scene import check_scene
+from dequnmix_jax.io.formats import open_source, read, read_truth
+from dequnmix_jax.io.scene_writer import write_scene
+from dequnmix_jax.scenes.georeference import Georeference
+from dequnmix_jax.scenes.scene import Scene, check_scene
 
 H, W, B, R = 4, 5, 6, 3
 
@@ -40,12 +42,49 @@ def test_npz_round_trip(tmp_path):
     found = read(path)
     np.testing.assert_allclose(found.cube[1:], cube()[1:], atol=1e-3)
     assert found.good_bands.sum() == 5 and found.valid.sum() == 19 and (found.cube[0, 0] == 0).all()
-    assert found.crs == {"map info": "{UTM}"} and found.name == "s" and found.source == path
+    assert found.notes.count("1 of 20 pixels are masked in the file.") == 1
+    assert found.envi_fields == {"map info": "{UTM}"} and found.name == "s" and found.source == path
     marked = read(path, nodata=float(np.uint16(cube()[3, 4, 0] * 1000)))
     assert not marked.valid[0, 0] and not marked.valid[3, 4]  # the file's mask and the nodata value both count
     truth = read_truth(path)
     assert truth.names == ("a", "b", "c") and truth.reference == "made up"
     assert truth.abundances.shape == (H, W, R) and truth.endmembers.dtype == np.float32
+
+
+FIELDS = {"map info": "{UTM}"}
+TRANSFORM = (30.0, 0.0, 600000.0, 0.0, -20.0, 5300000.0)
+
+
+@pytest.mark.parametrize(
+    ("names", "crs"),
+    [
+        ({"envi_fields": json.dumps(FIELDS), "crs": "EPSG:32632"}, "EPSG:32632"),
+        ({"crs": json.dumps(FIELDS), "projection": "EPSG:32632"}, "EPSG:32632"),  # an earlier version of this program
+        ({"crs": json.dumps(FIELDS)}, None),
+    ],
+)
+def test_the_place_of_a_npz_of_this_and_of_earlier_versions(tmp_path, names, crs):
+    np.savez(tmp_path / "s.npz", cube=cube(), transform=TRANSFORM, **names)
+    found = read(tmp_path / "s.npz")
+    assert found.crs == crs and found.envi_fields == FIELDS and found.georeference.transform == TRANSFORM
+
+
+def test_a_written_npz_names_its_crs(tmp_path):
+    write_scene(
+        tmp_path / "s.npz", Scene(cube(), envi_fields=FIELDS, georeference=Georeference("EPSG:32632", TRANSFORM))
+    )
+    with np.load(tmp_path / "s.npz") as file:
+        assert str(file["crs"]) == "EPSG:32632" and json.loads(str(file["envi_fields"])) == FIELDS
+        assert "projection" not in file
+    found = read(tmp_path / "s.npz")
+    assert found.crs == "EPSG:32632" and found.envi_fields == FIELDS
+
+
+def test_an_unknown_option_is_answered_by_the_list_of_options(tmp_path):
+    np.save(tmp_path / "c.npy", cube())
+    for opened in (read, open_source):
+        with pytest.raises(InputError, match=r"nodatta: not an option .* nodata, scale, saturation, ignore or bands\."):
+            opened(tmp_path / "c.npy", nodatta=0)
 
 
 def test_npy_cube_and_matrix(tmp_path):
@@ -87,14 +126,14 @@ def test_bands_by_number(tmp_path):
     found = read(tmp_path / "c.npy", bands=(1, 3), nodata=-1)
     assert found.good_bands.tolist() == [False, True, True, True, False, False]
     assert (~found.valid).sum() == 1
-    assert "Bands 1 to 3 (counted from 0) are used alone, as asked." in found.notes
+    assert "Bands 1 to 3 (counted from 0) are used and no others." in found.notes
     for wrong in ((3, 1), (-1, 2), (0, 6)):
         with pytest.raises(InputError, match="expected numbers from 0 to 5"):
             read(tmp_path / "c.npy", bands=wrong)
 
 
 class Trap:
-    """Would announce itself if it were unpickled."""
+    """Reports its unpickling."""
 
     def __reduce__(self):
         return (print, ("unpickled",))
@@ -136,7 +175,7 @@ def test_npz_with_a_damaged_entry(tmp_path):
         ({"cube": np.ones((2, 2, 2), complex)}, "data type complex128"),
         ({"cube": np.ones(3)}, r"shape \(3,\); expected \(rows, columns, bands\)"),
         ({"cube": np.ones((2, 2, 2)), "mask": np.ones((3, 3))}, r"'mask' in .* shape \(3, 3\)"),
-        ({"cube": np.ones((2, 2, 2)), "crs": "{"}, "'crs' in .* is no JSON"),
+        ({"cube": np.ones((2, 2, 2)), "crs": "{"}, "'crs' in .* is not JSON"),
         ({"cube": np.ones((2, 2, 2)), "reflectance_scale_factor": [1, 2]}, "expected one number"),
     ],
 )

@@ -1,4 +1,4 @@
-"""GeoTIFF in: bands, masks, scales, wavelengths from every place where programs put them, and the ground."""
+"""Reading GeoTIFF: bands, masks, scales, wavelengths from every usual place, and the georeference."""
 
 import shutil
 import warnings
@@ -12,8 +12,8 @@ from rasterio.enums import ColorInterp
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io.envi.header import format_header
 from dequnmix_jax.io.formats import read
-from dequnmix_jax.io.georaster import envi_fields, ground_from_envi
-from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.io.georaster import envi_fields_of, georeference_from_envi
+from dequnmix_jax.scenes.georeference import Georeference
 
 H, W, B = 4, 5, 6
 NM = 450.0 + 100 * np.arange(B)
@@ -38,10 +38,10 @@ def test_values_and_place(tmp_path):
     found = read(tiff(tmp_path / "s.tif"))
     np.testing.assert_array_equal(found.cube, cube())
     assert found.mask is None and found.wavelengths is None and found.good_bands is None
-    assert found.ground.transform == tuple(PLACE["transform"])[:6]
-    assert rasterio.CRS.from_user_input(found.ground.projection).to_epsg() == 32632
-    assert found.crs["map info"].startswith("{UTM, 1, 1, 600000, 5300000, 30, 30, 32, North,WGS-84")
-    assert "UTM_Zone_32N" in found.crs["coordinate system string"]
+    assert found.georeference.transform == tuple(PLACE["transform"])[:6]
+    assert rasterio.CRS.from_user_input(found.georeference.crs).to_epsg() == 32632
+    assert found.envi_fields["map info"].startswith("{UTM, 1, 1, 600000, 5300000, 30, 30, 32, North,WGS-84")
+    assert "UTM_Zone_32N" in found.envi_fields["coordinate system string"]
 
 
 def test_blocks_make_the_same_picture(tmp_path, monkeypatch):
@@ -180,7 +180,7 @@ def test_without_a_place(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = read(path)
-    assert found.ground is None and found.crs == {}
+    assert found.georeference is None and found.envi_fields == {}
 
 
 def test_an_envi_header_without_a_place_leaves_that_of_the_tiff(tmp_path):
@@ -188,7 +188,7 @@ def test_an_envi_header_without_a_place_leaves_that_of_the_tiff(tmp_path):
     fields = {"samples": W, "lines": H, "bands": B, "data type": 2, "interleave": "tif", "file type": "TIFF"}
     (tmp_path / "s.hdr").write_text(format_header(fields))
     found = read(tmp_path / "s.tif")
-    assert found.ground.transform[2] == 600000 and "map info" in found.crs
+    assert found.georeference.transform[2] == 600000 and "map info" in found.envi_fields
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.6])
@@ -200,7 +200,7 @@ def test_truncated(tmp_path, keep):
 
 
 def test_more_declared_than_a_file_can_hold(tmp_path):
-    """A sparse file of a few kilobytes that declares 400 GB is refused before memory is asked for."""
+    """A sparse file of a few kilobytes that declares 400 GB is refused before memory is allocated."""
     profile = {"driver": "GTiff", "height": 100_000, "width": 1_000_000, "count": 2, "dtype": "int16"}
     with rasterio.open(tmp_path / "s.tif", "w", SPARSE_OK=True, BIGTIFF="YES", tiled=True,
                        blockxsize=16384, blockysize=16384, **PLACE, **profile):  # fmt: skip
@@ -224,35 +224,35 @@ def test_without_rasterio_the_extra_is_named(tmp_path, monkeypatch):
         read(path)
 
 
-# --- ENVI's ground fields and coordinate systems ---------------------------------------------------------------------
+# --- Georeferencing fields of ENVI and coordinate reference systems -------------------------------------------------
 
 
 @pytest.mark.parametrize("epsg", [32632, 32733, 4326, 3035])
 def test_a_place_survives_envi(epsg):
     step = 0.0005 if epsg == 4326 else 30.0
-    ground = Ground(f"EPSG:{epsg}", (step, 0.0, 11.25, 0.0, -step, 48.5))
-    found = ground_from_envi(envi_fields(ground))
-    np.testing.assert_allclose(found.transform, ground.transform, rtol=1e-12)
-    one, two = (rasterio.CRS.from_user_input(place.projection) for place in (ground, found))
+    georeference = Georeference(f"EPSG:{epsg}", (step, 0.0, 11.25, 0.0, -step, 48.5))
+    found = georeference_from_envi(envi_fields_of(georeference))
+    np.testing.assert_allclose(found.transform, georeference.transform, rtol=1e-12)
+    one, two = (rasterio.CRS.from_user_input(place.crs) for place in (georeference, found))
     x, y = (11.25, 48.5) if epsg == 4326 else (500000.0, 5200000.0)
     there, back = (rasterio.warp.transform(crs, "EPSG:4326", [x], [y]) for crs in (one, two))
     np.testing.assert_allclose(there, back, rtol=1e-9)
 
 
 def test_fields_that_describe_no_place():
-    assert ground_from_envi({}) is None and ground_from_envi({"map info": "{nonsense}"}) is None
+    assert georeference_from_envi({}) is None and georeference_from_envi({"map info": "{nonsense}"}) is None
     with pytest.raises(InputError, match="coordinate system 'EPSG:999999' is unknown"):
-        envi_fields(Ground("EPSG:999999", (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)))
+        envi_fields_of(Georeference("EPSG:999999", (1.0, 0.0, 0.0, 0.0, -1.0, 0.0)))
 
 
 @pytest.mark.parametrize("name", ["all_targets", "full"])
 def test_real_hysu_tiff_without_its_header(data_dir, tmp_path, name):
-    """The TIFF of HySU alone has the values and the place; its header adds wavelengths, scale and nodata."""
+    """The TIFF of HySU has values and georeference; its header adds wavelengths, scale and nodata."""
     path = data_dir / "raw" / "hysu" / "HySpex" / name / f"DLR_HySU_HS_{name}.tif"
     if not path.is_file():
         pytest.skip(f"{path} is not there")
     shutil.copyfile(path, tmp_path / "alone.tif")
     alone, whole = read(tmp_path / "alone.tif", scale=10000, nodata=15000), read(path)
     np.testing.assert_array_equal(alone.cube, whole.cube)
-    assert alone.ground.transform == whole.ground.transform
-    np.testing.assert_allclose(ground_from_envi(whole.crs).transform, alone.ground.transform)
+    assert alone.georeference.transform == whole.georeference.transform
+    np.testing.assert_allclose(georeference_from_envi(whole.envi_fields).transform, alone.georeference.transform)

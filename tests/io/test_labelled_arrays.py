@@ -56,8 +56,8 @@ def test_a_group_as_xarray_writes_it(tmp_path, version):
     np.testing.assert_allclose(found.wavelengths, NM)
     np.testing.assert_allclose(found.fwhm, 10.0)
     assert found.good_bands.tolist() == [True, True, False, True, True, True]
-    assert found.ground.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0)
-    assert found.crs["map info"].startswith("{UTM, 1, 1, 500000, 5000000, 30, 30, 32, North")
+    assert found.georeference.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0)
+    assert found.envi_fields["map info"].startswith("{UTM, 1, 1, 500000, 5000000, 30, 30, 32, North")
     assert found.name == "s"
 
 
@@ -143,7 +143,7 @@ def test_without_zarr_the_extra_is_named(tmp_path, monkeypatch):
 
 
 class Named:
-    """What the reader asks of an xarray DataArray."""
+    """The interface of an xarray DataArray that the reader uses."""
 
     def __init__(self, values, dims, coords=None, attrs=None, encoding=None, name=None):
         self.values, self.dims, self.coords = np.asarray(values), dims, coords or {}
@@ -171,7 +171,7 @@ def test_a_data_array():
     found = read(data_array())
     np.testing.assert_array_equal(found.cube, cube())
     np.testing.assert_allclose(found.wavelengths, NM)
-    assert found.ground.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0)
+    assert found.georeference.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0)
     assert found.name == "plot" and found.source is None
 
 
@@ -207,7 +207,7 @@ def test_ignored_ranges_of_a_data_array():
 
 
 class DataSet(dict):
-    """What the reader asks of an xarray Dataset."""
+    """The interface of an xarray Dataset that the reader uses."""
 
     data_vars = property(lambda self: self)
 
@@ -231,7 +231,7 @@ def test_real_xarray():
 
 
 class Sliced:
-    """Has a shape and can be sliced, once."""
+    """Has a shape and can be sliced once."""
 
     def __init__(self, values):
         self.values, self.shape = values, values.shape

@@ -1,4 +1,4 @@
-"""A process that is ended at any moment, by any signal, loses nothing, leaves nothing for ever, and holds up nobody."""
+"""A process that dies at any moment, by any signal, loses no output, leaves no files and blocks no other process."""
 
 import json
 import os
@@ -89,7 +89,7 @@ with placed_together(here / "out", here / "page.html", "force" in sys.argv) as (
 
 
 def moments(**calls):
-    """Return where a process can be ended: around every call that changes what lies on the disk."""
+    """Return the points at which a process may die: around every call that changes the disk."""
     return [
         f"{when} {call} {n + 1}" for call, count in calls.items() for n in range(count) for when in ("before", "after")
     ]
@@ -111,7 +111,7 @@ class Server:
         return self.ask(program=program, words=[str(word) for word in words], said=str(self.said))
 
     def end(self, child):
-        """Wait for a program, and return its status and what it said."""
+        """Wait for a program, and return its status and output."""
         return self.ask(wait=child), self.said.read_text()
 
     def run(self, program, folder, kill_at="", *words):
@@ -191,7 +191,7 @@ def test_killed_anywhere_two_outputs_can_be_made_again(server, tmp_path, moment,
 
 @posix
 def test_half_of_two_outputs_is_only_taken_back_by_who_makes_both(server, tmp_path):
-    """Somebody may have gone on to use it, or to change it."""
+    """Another program may be using it, or may have changed it."""
     killed = "after replace 1"
     assert server.run(PAIR, tmp_path, killed)[0] == -signal.SIGKILL
     assert (tmp_path / "out").exists() and not (tmp_path / "page.html").exists()
@@ -261,7 +261,7 @@ def test_a_file_that_is_no_lock_is_nobodys_to_remove(tmp_path):
     for content in ("years of work", '{"dependencies": []}', "[]"):
         (tmp_path / ".out.lock").write_text(content)
         with (
-            pytest.raises(InputError, match=r"\.out\.lock is no lock of this program"),
+            pytest.raises(InputError, match=r"\.out\.lock is not a lock of this program"),
             replacing_file(tmp_path / "out"),
         ):
             pass
@@ -273,7 +273,7 @@ def test_a_file_that_is_no_lock_is_nobodys_to_remove(tmp_path):
 
 
 def test_an_earlier_output_whose_place_was_taken_is_kept(tmp_path, capsys):
-    """A process is ended between two renamings, and somebody makes a folder of that name."""
+    """A process dies between two renamings, and another program makes a folder of that name."""
     target = tmp_path / "out"
     aside = leftovers.aside_of(target, "abc")
     aside.mkdir()
@@ -321,7 +321,7 @@ def test_of_two_outputs_that_cannot_both_be_placed_neither_is(tmp_path, monkeypa
 
 
 def test_outputs_are_renamed_and_not_copied(tmp_path):
-    """So that nobody ever sees half of one."""
+    """So no reader ever sees a partial output."""
     with replacing_file(tmp_path / "file") as part:
         part.write_text("new")
         number = part.stat().st_ino
@@ -396,7 +396,7 @@ DROPPED = BLOCKED.replace(
 
 @posix
 def test_a_signal_that_comes_where_exceptions_are_dropped_is_not_lost(server, tmp_path):
-    """As in a destructor, or where JAX collects garbage."""
+    """As in a destructor, or when JAX collects garbage."""
     child = blocked(server, tmp_path, program=DROPPED)
     os.kill(child, signal.SIGTERM)
     status, said = server.end(child)
@@ -415,7 +415,7 @@ DISTRIBUTED = BLOCKED.replace(
 
 @posix
 def test_jax_does_not_take_a_signal_for_itself(server, tmp_path):
-    """Of several processes, it would take SIGTERM to say so when it is asked, and the process would go on."""
+    """With several processes, JAX would only record SIGTERM, and the process would continue."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -428,7 +428,7 @@ def test_jax_does_not_take_a_signal_for_itself(server, tmp_path):
 
 @posix
 def test_a_signal_that_is_ignored_stays_so(server, tmp_path):
-    """`nohup` asks for that."""
+    """As under `nohup`."""
     child = blocked(server, tmp_path, "ignored")
     os.kill(child, signal.SIGHUP)
     time.sleep(0.1)
@@ -490,7 +490,7 @@ def test_other_errors_are_not_about_the_output(tmp_path):
 @posix
 @pytest.mark.parametrize("limit", [400, 6_000, 40_000])
 def test_a_disk_that_fills_on_the_way_is_one_sentence(server, tmp_path, limit):
-    """A limit on the size of files stands in for it: every file that is written may be the one."""
+    """A limit on the file size simulates it: any written file may be the one that fails."""
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "s.npz", cube=rng.uniform(0.1, 0.9, (40, 30, 10)).astype(np.float32))
     program = f"""

@@ -1,4 +1,4 @@
-"""MATLAB files: each author's layout gives the same scene, upside down or not; what cannot be told is asked for."""
+"""MATLAB files: every layout gives the same scene, transposed or not; ambiguity raises a question to the user."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ H, W, B, R = 6, 4, 7, 3
 
 
 def truth(height=H, width=W):
-    """A cube that is exactly A @ E, with nothing symmetric about it."""
+    """A cube that is exactly A @ E, without any symmetry."""
     generator = np.random.default_rng(4)
     abundances = generator.dirichlet(np.ones(R), (height, width))
     endmembers = generator.uniform(0.1, 0.9, (R, B))
@@ -23,7 +23,7 @@ def truth(height=H, width=W):
 
 
 def matrix(picture, order):
-    """Lay (H, W, K) out as (K, N), counting pixels as said, one by one."""
+    """Return (H, W, K) as (K, N) in the given order of pixels, pixel by pixel."""
     height, width, _ = picture.shape
     places = [(i, j) for j in range(width) for i in range(height)]
     if order == "C":
@@ -122,7 +122,7 @@ def test_pixels_first_is_transposed_and_said(tmp_path, known):
     [
         ({"Y": np.ones((25, 16))}, r"Y in .* has shape \(25, 16\), and nothing in the file tells bands from pixels"),
         ({"Y": np.ones((7, 24))}, r"Y in .* has shape \(7, 24\), and nothing .* pass shape=\(rows, columns\)"),
-        ({"Y": np.ones((7, 24)), "M": np.ones((7, 3))}, "24 pixels, which is no square number"),
+        ({"Y": np.ones((7, 24)), "M": np.ones((7, 3))}, "24 pixels, which is not a square number"),
         ({"Y": np.ones((7, 24)), "M": np.ones((8, 3))}, r"shape \(7, 24\), but the other variables say 8 bands"),
         ({"Y": np.ones((7, 24)), "nRow": 5, "nCol": 5}, r"shape \(7, 24\), but the other variables say 25 pixels"),
         ({"Y": np.ones((7, 24)), "A": np.ones((3, 25))}, r"shape \(7, 24\), but the other variables say 25 pixels"),
@@ -138,7 +138,7 @@ def test_what_cannot_be_told_is_asked_for(tmp_path, content, message):
 
 def test_truth_that_does_not_fit(tmp_path):
     savemat(tmp_path / "s.mat", {"A": np.full((3, 24), 1 / 3)})
-    with pytest.raises(InputError, match=r"A in .* holds 24 pixels, which is no square number"):
+    with pytest.raises(InputError, match=r"A in .* holds 24 pixels, which is not a square number"):
         read_truth(tmp_path / "s.mat")
     assert read_truth(tmp_path / "s.mat", shape=(6, 4)).abundances.shape == (6, 4, 3)
     savemat(tmp_path / "s.mat", {"A": np.full((3, 25), 1 / 3), "M": np.ones((7, 4))})

@@ -1,4 +1,4 @@
-"""EMIT and PRISMA files, written here in the missions' own documented layouts."""
+"""EMIT and PRISMA files, written in the documented layouts of the missions."""
 
 import h5py
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io.formats import read
-from dequnmix_jax.scenes.georeference import on_the_ground
+from dequnmix_jax.scenes.georeference import rectify
 
 H, W, B = 5, 4, 6
 
@@ -18,7 +18,7 @@ def emit_cube():
 
 
 def emit(path, *, without=(), **changes):
-    """Write an EMIT L2A file: a swath of 5 x 4 pixels, turned a little, in a map of 7 x 6."""
+    """Write an EMIT L2A file: a slightly rotated swath of 5 x 4 pixels in a map of 7 x 6."""
     rng = np.random.default_rng(1)
     glt = np.zeros((2, 7, 6), np.int32)
     for row in range(H):
@@ -63,13 +63,13 @@ def test_emit(tmp_path):
     assert found.good_bands.tolist() == [True, True, True, False, True, True]
     np.testing.assert_allclose(found.wavelengths[[0, -1]], [381.0, 2493.0])
     np.testing.assert_allclose(found.with_good_bands().fwhm, np.full(5, 8.5))
-    assert found.ground.transform == (0.0005, 0.0, 10.0, 0.0, -0.0005, 31.0)
-    assert found.crs["map info"].startswith("{Geographic Lat/Lon, 1, 1, 10, 31, 0.0005, 0.0005")
+    assert found.georeference.transform == (0.0005, 0.0, 10.0, 0.0, -0.0005, 31.0)
+    assert found.envi_fields["map info"].startswith("{Geographic Lat/Lon, 1, 1, 10, 31, 0.0005, 0.0005")
 
 
 def test_emit_is_rectified_by_its_table(tmp_path):
     found = read(emit(tmp_path / "e.nc"))
-    picture = on_the_ground(found.cube, found.ground, -1.0)
+    picture = rectify(found.cube, found.georeference, -1.0)
     assert picture.shape == (7, 6, B)
     np.testing.assert_array_equal(picture[1:4, :4], found.cube[:3])
     np.testing.assert_array_equal(picture[4:6, 1:5], found.cube[3:])
@@ -87,7 +87,7 @@ def test_emit_with_ignored_ranges_and_saturation(tmp_path):
 
 def test_emit_without_a_map(tmp_path):
     found = read(emit(tmp_path / "e.nc", without=("location/glt_x",)))
-    assert found.ground is None and any("no table of the map" in note for note in found.notes)
+    assert found.georeference is None and any("no table of the map" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def test_prisma(tmp_path):
     assert found.cube.shape == (ROWS, COLUMNS, 7) and found.mask is None
     np.testing.assert_allclose(found.cube[:, :, 0], -0.1 + numbers(4, 0)[:, 2] * 1.3 / 65535, rtol=1e-5)
     np.testing.assert_allclose(found.cube[:, :, 4], numbers(5, 1)[:, 2] * 0.9 / 65535, rtol=1e-5)
-    assert found.ground.transform == (30.0, 0.0, 400000.0, 0.0, -30.0, 4700180.0)
-    assert found.crs["map info"].startswith("{UTM, 1, 1, 400000, 4700180, 30, 30, 33, North,WGS-84")
+    assert found.georeference.transform == (30.0, 0.0, 400000.0, 0.0, -30.0, 4700180.0)
+    assert found.envi_fields["map info"].startswith("{UTM, 1, 1, 400000, 4700180, 30, 30, 33, North,WGS-84")
     assert any("2 bands are missing" in note for note in found.notes)
 
 
@@ -159,9 +159,9 @@ def test_prisma_corners_at_the_edges(tmp_path):
     north = {f"Product_{name}corner_northing": 4700180.0 for name in ("UL", "UR")}
     south = {f"Product_{name}corner_northing": 4700000.0 for name in ("LL", "LR")}
     found = read(prisma(tmp_path / "p.he5", **east, **west, **north, **south))
-    assert found.ground.transform == (30.0, 0.0, 400000.0, 0.0, -30.0, 4700180.0)
+    assert found.georeference.transform == (30.0, 0.0, 400000.0, 0.0, -30.0, 4700180.0)
     far = read(prisma(tmp_path / "q.he5", Product_URcorner_easting=500000.0))
-    assert far.ground is None and any("do not fill" in note for note in far.notes)
+    assert far.georeference is None and any("do not fill" in note for note in far.notes)
 
 
 def test_prisma_padding_errors_and_lost_bands(tmp_path):
@@ -182,7 +182,7 @@ def test_prisma_padding_errors_and_lost_bands(tmp_path):
 
 def test_prisma_other_levels_have_no_place(tmp_path):
     found = read(prisma(tmp_path / "p.he5", level="2C"))
-    assert found.ground is None and found.cube.shape == (ROWS, COLUMNS, 7)
+    assert found.georeference is None and found.cube.shape == (ROWS, COLUMNS, 7)
     assert "The file holds radiance, not reflectance." in read(prisma(tmp_path / "b.he5", level="2B")).notes
 
 

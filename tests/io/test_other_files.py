@@ -1,4 +1,4 @@
-"""No reader opens a file that the user did not name: what links to one is refused, in a sentence."""
+"""No reader opens a file that the user did not name: a link to one is refused in a sentence."""
 
 import h5py
 import numpy as np
@@ -15,7 +15,7 @@ SHAPE = (5, 4, 6)
 
 @pytest.fixture
 def aside(tmp_path):
-    """Return a file of values that nobody names: floats from its first byte on, or HDF5 behind them."""
+    """Return a file that the user does not name: plain floats, or HDF5 after them."""
     (tmp_path / "aside").mkdir()
     path = tmp_path / "aside" / "secret.bin"
     path.write_bytes(np.arange(120, dtype="<f4").tobytes())
@@ -100,7 +100,7 @@ def test_a_link_inside_the_file_is_followed(tmp_path):
 
 
 def test_a_virtual_raster_that_is_called_tiff_is_not_opened(tmp_path, aside):
-    """GDAL reads any file of the disk as values where a VRT says so."""
+    """GDAL reads any file on the disk that a VRT names."""
     source = f"<SourceFilename relativeToVRT='0'>{aside}</SourceFilename>"
     band = (
         f"<VRTRasterBand dataType='Float32' band='1' subClass='VRTRawRasterBand'>{source}<ImageOffset>0</ImageOffset>"

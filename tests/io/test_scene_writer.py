@@ -1,4 +1,4 @@
-"""A scene in another format is the same scene: written here, read back by this program and by others."""
+"""A written scene is read back unchanged in every format, by this program and by others."""
 
 import warnings
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io.formats import read
 from dequnmix_jax.io.scene_writer import write_scene
-from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Scene
 
 rasterio = pytest.importorskip("rasterio")
@@ -32,16 +32,16 @@ def scene(**fields):
         "good_bands": np.array([1, 1, 0, 1, 1, 1], bool),
         "mask": mask,
         "name": "plot",
-        "ground": Ground(rasterio.CRS.from_epsg(32632).to_wkt(), PLACE),
+        "georeference": Georeference(rasterio.CRS.from_epsg(32632).to_wkt(), PLACE),
     }
     return Scene(**(whole | fields))
 
 
 def placed(made):
-    """Give a scene the header fields that its reader would have made of its place."""
+    """Add the ENVI header fields that a reader would make of the georeference."""
     from dequnmix_jax.io.georaster import header_fields
 
-    return replace(made, crs=header_fields(made.ground, []))
+    return replace(made, envi_fields=header_fields(made.georeference, []))
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -56,10 +56,11 @@ def test_nothing_is_lost(tmp_path, name):
     np.testing.assert_allclose(found.fwhm, made.fwhm, rtol=1e-14)
     np.testing.assert_array_equal(found.good_bands, made.good_bands)
     if name in ("s.img", "s.hdr"):  # ENVI's own words for the place
-        assert found.crs == made.crs
+        assert found.envi_fields == made.envi_fields
     else:
-        assert found.ground.transform == PLACE
-        assert rasterio.CRS.from_user_input(found.ground.projection).to_epsg() == 32632
+        assert found.georeference.transform == PLACE
+        assert rasterio.CRS.from_user_input(found.georeference.crs).to_epsg() == 32632
+    assert rasterio.CRS.from_user_input(found.crs).to_dict() == rasterio.CRS.from_epsg(32632).to_dict()
     assert not [note for note in found.notes if "assumed" in note]
 
 
@@ -71,7 +72,7 @@ def test_a_bare_cube_stays_bare(tmp_path, name):
         write_scene(tmp_path / name, Scene(cube))
     found = read(tmp_path / name)
     np.testing.assert_array_equal(found.cube, cube)
-    assert found.wavelengths is None and found.mask is None and found.ground is None and found.fwhm is None
+    assert found.wavelengths is None and found.mask is None and found.georeference is None and found.fwhm is None
 
 
 def test_other_programs_read_it(tmp_path):
@@ -116,7 +117,7 @@ def test_a_value_that_marks_holes_elsewhere(tmp_path, name):
 def test_a_swath_is_rectified(tmp_path, name):
     lookup = np.stack(np.meshgrid(np.arange(H), np.arange(W), indexing="ij"), axis=2)[:, ::-1].transpose(1, 0, 2).copy()
     lookup[0, 0] = -1
-    made = placed(scene(ground=Ground("EPSG:4326", (0.5, 0, 10, 0, -0.5, 31), lookup)))
+    made = placed(scene(georeference=Georeference("EPSG:4326", (0.5, 0, 10, 0, -0.5, 31), lookup)))
     write_scene(tmp_path / name, made)
     found = read(tmp_path / name)
     assert found.cube.shape == (W, H, B)
@@ -126,7 +127,7 @@ def test_a_swath_is_rectified(tmp_path, name):
     np.testing.assert_array_equal(found.cube[valid], made.cube[rows, columns][valid])
     write_scene(tmp_path / "s.npz", made)
     kept = read(tmp_path / "s.npz")
-    np.testing.assert_array_equal(kept.ground.lookup, lookup)
+    np.testing.assert_array_equal(kept.georeference.lookup, lookup)
     assert kept.cube.shape == (H, W, B)
 
 

@@ -1,4 +1,4 @@
-"""Spectral libraries: every format reads to the same numbers, every fault of a file is one sentence."""
+"""Spectral libraries: every format gives the same numbers, every fault of a file a sentence."""
 
 import json
 
@@ -72,7 +72,7 @@ def test_wavenumbers_run_backwards_and_become_nanometres(tmp_path):
     backwards = envi(tmp_path, wavelengths=UM[::-1])
     library = dq.libraries.read_library(backwards)
     np.testing.assert_allclose(library.spectra[0], SPECTRA[0, ::-1])
-    assert any("turned" in note for note in library.notes)
+    assert any("reversed" in note for note in library.notes)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_faults_of_many_files(tmp_path):
 
 
 def gaussian_dip(nm, depth, centre, sigma, blur):
-    """Return 1 - depth exp(-(l - c)^2 / 2 s^2) seen through a Gaussian of the standard deviation `blur`."""
+    """Return 1 - depth exp(-(l - c)^2 / 2 s^2) convolved with a Gaussian of standard deviation `blur`."""
     wide = np.hypot(sigma, blur)
     return 1 - depth * sigma / wide * np.exp(-((nm - centre) ** 2) / (2 * wide**2))
 
@@ -237,6 +237,7 @@ def test_resampling_convolves_a_gaussian_with_a_gaussian(own, step):
 
 def test_resampling_without_widths_is_linear_and_exact_on_the_librarys_bands():
     library = dq.libraries.Library(NAMES, 1000 * UM, SPECTRA, np.full(5, 10.0))
+    assert repr(library).startswith("<Library: ") and len(repr(library)) < 80
     for fwhm in (None, 10.0, 5.0):
         seen = dq.libraries.resample(library, 1000 * UM, fwhm)
         np.testing.assert_allclose(seen.spectra, SPECTRA, atol=1e-7)
@@ -344,7 +345,7 @@ def test_spectra_in_rows(tmp_path):
     assert found.names == ("SOIL", "SOIL", "PV")
     np.testing.assert_allclose(found.wavelengths_nm, [400.5, 500, 600.25])
     np.testing.assert_allclose(found.spectra[:2], [[0.1, 0, 0.2], [0.001, 0.002, np.nan]])
-    assert "Each row holds a spectrum, beneath a row of wavelengths." in found.notes
+    assert "Each row holds a spectrum, below a row of wavelengths." in found.notes
     path.write_text("Class,400,500\nSOIL,1,two\n")
     with pytest.raises(InputError, match="holds no row of numbers"):
         dq.libraries.read_library(path)

@@ -1,4 +1,4 @@
-"""No batch of LAPACK calls: two of them on two threads of XLA wait for each other for ever."""
+"""No batch of LAPACK calls: two of them on two threads of XLA can deadlock."""
 
 import re
 from functools import cache
@@ -43,7 +43,7 @@ def scene(count, bands=12):
 
 
 def test_the_search_finds_what_it_looks_for():
-    """Pixels side by side in a plain solve are found; one matrix, and one after the other, are not."""
+    """A batched solve over pixels is detected; a single matrix, or one after the other, is not."""
     many = jnp.tile(jnp.eye(3), (7, 1, 1)) * 2
     assert calls(jnp.linalg.solve, many, jnp.ones((7, 3, 1)))
     assert calls(jax.vmap(jnp.linalg.qr), many)
@@ -56,7 +56,7 @@ def test_the_search_finds_what_it_looks_for():
     ["fcls", "nnls", *(pytest.param(name, marks=pytest.mark.slow) for name in ("scaled_nnls", "soft_nnls"))],
 )
 def test_classical_and_its_gradient(name):
-    """Also with scenes side by side."""
+    """Also with vmapped scenes."""
     function = {
         "fcls": dq.abundances.fcls, "nnls": dq.abundances.nnls,
         "scaled_nnls": lambda Y, E: dq.abundances.scaled_nnls(Y, E)[0],

@@ -1,4 +1,4 @@
-"""Many scenes and many devices: what one device and one scene give."""
+"""Many scenes and many devices give the results of one scene on one device."""
 
 import re
 from dataclasses import replace
@@ -52,7 +52,7 @@ def four():
 
 
 def test_stacked_scenes_are_trained_as_if_alone(x64):
-    """Padding changes nothing but rounding, for scenes of different size side by side."""
+    """Padding changes nothing but rounding, for scenes of different sizes in one batch."""
     keys, cubes, masks, alone = four()
     params, history = SIDE_BY_SIDE(keys, cubes, masks)
     single, told = jax.jit(fit)(keys[0], alone[0])
@@ -87,7 +87,7 @@ def test_devices_side_by_side_do_not_wait_for_each_other(x64):
 
 
 def test_one_network_for_many_scenes(x64):
-    """Two devices with two scenes each train the network that one device with four trains."""
+    """Two devices with two scenes each train the same network as one device with four."""
     *arguments, _ = four()
     one, two = partial(fit, shared="all"), partial(fit, shared=dq.parallel.shared(mesh()))
     spread = jax.jit(dq.parallel.over_scenes(two, mesh())).lower(*arguments).compile()
@@ -105,7 +105,7 @@ def test_one_network_for_many_scenes(x64):
 
 
 def trained(key, cube, gradient, constraint):
-    """Return a model with a network that does something, without the time that training takes."""
+    """Return a model with a network that has an effect, without training it."""
     config = dq.Model(gradient=gradient, constraint=constraint, forward=dq.Solver(tolerance=1e-9))
     params = dq.init(key, cube, config, endmembers=jnp.maximum(dq.endmembers.vca(key, cube, 3), 0.01))
     if isinstance(gradient, dq.equilibrium.Energy):
@@ -145,14 +145,14 @@ def test_strips_of_one_scene(x64, gradient, constraint, devices):
 
 
 def test_tiles_over_devices():
-    """Tiles of one shape, stacked, are solved side by side; none waits for another."""
+    """Stacked tiles of one shape are solved together; none waits for another."""
     key = jax.random.key(3)
     cube = scene(key, 24, 20)
     params, config = trained(key, cube, ENERGY, dq.equilibrium.Cone())
     config = replace(config, forward=dq.Solver(tolerance=2e-6, max_steps=1000))
     seen = survey.view(formats.open_source(np.asarray(cube)))
-    found = survey.look(seen)
-    whole = tiles_solve.statistics(params, seen, found.scale, found.valid, config, (12, 10))
+    found = survey.scan(seen)
+    whole = tiles_solve.statistics(params, seen, found, config, (12, 10))
     plan = grid.plan(24, 20, 12, 10, 10)
     tiles, cubes, masks = zip(*tiles_solve.read_ahead(seen, plan.tiles, plan.shape), strict=True)
     solve = dq.parallel.over_scenes(

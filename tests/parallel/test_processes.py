@@ -1,4 +1,4 @@
-"""Several processes at one scene, over the loopback: the result of one process, and a killed job that goes on."""
+"""Several processes on one scene over the loopback: the result of one process, and a killed job that continues."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def test_processes_divide_the_tiles_and_write_what_one_writes(job, size):
 
 
 def test_a_killed_process_leaves_a_state_that_can_be_resumed(job):
-    """Killed in the middle, the others end too; the same command, with one process or with two, goes on."""
+    """If one is killed, the others end too; the same command, with one process or two, continues."""
     first, second = together(job, "killed", 2)
     records = job / ".killed.tiles" / "done.jsonl.1"
     until = time.monotonic() + 120

@@ -1,4 +1,4 @@
-"""Pictures: the right way up, named, on one scale, with no text over another."""
+"""Pictures: correct orientation, labelled, on one scale, without overlapping text."""
 
 import itertools
 import sys
@@ -30,7 +30,7 @@ def colour_at(figure, axes, row, column):
 
 
 def overlapping(figure):
-    """Return the pairs of texts that cover each other or leave the figure."""
+    """Return the pairs of texts that overlap or leave the figure."""
     from matplotlib.text import Text
 
     figure.set_dpi(60)  # faster, and the same layout

@@ -10,10 +10,13 @@ import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.endmembers.candidates import CANDIDATES, SceneScores, Scores
+from dequnmix_jax.endmembers.selection import Weights, decide, reason
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report import charts, html
 from dequnmix_jax.report.page import report, write_report
@@ -21,7 +24,7 @@ from dequnmix_jax.report.spectra_section import matched
 from dequnmix_jax.results.maps import colour_composite
 from dequnmix_jax.results.result import read_result
 from dequnmix_jax.results.writer import result_of, write
-from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.types import Estimate, Trace
 
@@ -38,15 +41,15 @@ def spectra():
 
 
 def scene():
-    """Return a scene whose upper left corner alone is soil: mirrored or turned it would be another."""
+    """Return a scene with soil in the upper left corner only, so that a flip or rotation changes it."""
     maps = np.full((H, W, R), 1 / 3)
     maps[:3, :4] = [1, 0, 0]
     mask = np.ones((H, W), bool)
     mask[8, 13] = False
     cube = (maps @ spectra()).astype(np.float32)
-    ground = Ground("EPSG:32632", (30.0, 0.0, 600000.0, 0.0, -30.0, 5300000.0))
+    georeference = Georeference("EPSG:32632", (30.0, 0.0, 600000.0, 0.0, -30.0, 5300000.0))
     made = Scene(cube, wavelengths=WAVELENGTHS, mask=mask, name="a <b> & c", notes=("Values were divided by 10000.",))
-    return Scene(**(vars(made) | {"ground": ground})), maps * mask[:, :, None]
+    return Scene(**(vars(made) | {"georeference": georeference})), maps * mask[:, :, None]
 
 
 def result(converged=True, **record):
@@ -76,7 +79,7 @@ def library():
 
 
 class Page(HTMLParser):
-    """What stands on a page, without a browser."""
+    """Return the text of a page, without a browser."""
 
     def __init__(self, text):
         super().__init__()
@@ -141,7 +144,7 @@ def test_maps_and_composite_are_upright():
 
 
 def test_maps_say_where_they_are_largest_and_count_valid_pixels_alone():
-    """By hand: 2 in 124 pixels, 3 in one, and 50 in the masked one, which counts nowhere."""
+    """By hand: 2 in 124 pixels, 3 in one, and 50 in the masked one, which does not count."""
     found = result()[0]
     values = np.full((H, W), 2.0, np.float32)
     values[2, 11], values[8, 13] = 3, 50
@@ -180,10 +183,20 @@ def test_what_went_wrong_stands_first():
     assert "The equilibrium was not reached (relative residual" in text
     assert text.index("not reached") < text.index("Abundances")
     assert "No library was given" in text
-    assert "To be careful about" not in report(result()[0])
-    sure, unsure = (report(result(start=f"SiVM + FCLS: linear mixing{end}.")[0]) for end in ("", " (unsure)"))
-    assert "Training started from SiVM + FCLS: linear mixing." in sure and "To be careful about" not in sure
-    assert unsure.index("To be careful about") < unsure.index("where training started is unsure")
+    assert ">Warnings<" not in report(result()[0])
+
+
+def test_an_unsure_choice_stands_first():
+    flat = jnp.ones(len(CANDIDATES))
+    scores = Scores(0.1 * flat, 0.1 * flat, -flat, 0.01 * flat, 0.9 * flat, 0.1 * flat)
+    quiet = SceneScores(jnp.zeros(()), jnp.zeros(()), *jnp.zeros((2, 2)))
+    certain, doubtful = (
+        reason(decide(scores, whole, Weights())._replace(endmembers=jnp.ones((3, 8))))
+        for whole in (quiet, quiet._replace(beyond=jnp.ones(())))
+    )
+    sure, unsure = (report(result(start=text)[0]) for text in (certain, doubtful))
+    assert "Endmembers: VCA, refined" in sure and ">Warnings<" not in sure
+    assert unsure.index(">Warnings<") < unsure.index("endmembers and mixing is unsure")
 
 
 def test_a_result_is_read_back_and_reported_alike(tmp_path):
@@ -196,7 +209,7 @@ def test_a_result_is_read_back_and_reported_alike(tmp_path):
     assert write_report(tmp_path / "r.html", again) == tmp_path / "r.html"
     with pytest.raises(InputError, match="exists already"):
         write_report(tmp_path / "r.html", again)
-    with pytest.raises(InputError, match="no output of an unmixing"):
+    with pytest.raises(InputError, match="not the output of an unmixing"):
         read_result(tmp_path)
     content = dict(np.load(tmp_path / "out" / "estimate.npz"))
     for name, values in {
@@ -220,7 +233,7 @@ def test_a_result_is_read_back_and_reported_alike(tmp_path):
     with pytest.raises(InputError, match="was changed"):
         read_result(tmp_path / "out")
     (tmp_path / "out" / "summary.json").write_text("{")
-    with pytest.raises(InputError, match="is no JSON"):
+    with pytest.raises(InputError, match="is not JSON"):
         read_result(tmp_path / "out")
 
 
@@ -324,7 +337,7 @@ def browser():
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [1200, 400])
 def test_in_a_browser(browser, tmp_path, width, dark):
-    """A browser decodes every picture, nothing runs out of the page, and the words stand out from it."""
+    """A browser decodes every picture, nothing overflows the page, and the text has enough contrast."""
     text = report(result(warnings=["Values reach 8141."])[0], library())
     # The page itself forbids scripts; the copy that measures itself may run one.
     (tmp_path / "probed.html").write_text(re.sub(r"<meta http-equiv.*?>", "", text).replace("</body>", _PROBE), "utf-8")

@@ -1,4 +1,4 @@
-"""Maps that another program opens in the right place: written here, read back by rasterio and by spectral."""
+"""Written maps have the right georeference in other programs: rasterio and spectral read them."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from dequnmix_jax.io.envi.writer import write_image
 from dequnmix_jax.io.formats import read
 from dequnmix_jax.io.georaster import write_maps
 from dequnmix_jax.results.writer import write
-from dequnmix_jax.scenes.georeference import Ground, pixel_area
+from dequnmix_jax.scenes.georeference import Georeference, pixel_area
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.types import Estimate
 
@@ -48,9 +48,9 @@ def tiff(path):
 
 
 def envi(path):
-    """Write an ENVI scene whose header has its place in ENVI's own words alone."""
+    """Write an ENVI scene that is georeferenced only by its header fields."""
     fields = {"map info": "{UTM, 1.000, 1.000, 600000.000, 5300000.000, 3.0e+001, 3.0e+001, 32, North, WGS-84}"}
-    return write_image(path, cube(), ground=fields)[0]
+    return write_image(path, cube(), envi_fields=fields)[0]
 
 
 def expected(masked):
@@ -104,7 +104,7 @@ def change():
 
 
 def residual(scene):
-    """Return the map by its definition, one pixel at a time."""
+    """Return the map by its definition, pixel by pixel."""
     found = np.full((H, W), -9999.0)
     for row, column in np.argwhere(scene.valid):
         at = estimate()
@@ -157,7 +157,7 @@ def test_residual_and_convergence_lie_where_the_scene_lies(tmp_path, kind, forma
     ],
 )  # fmt: skip
 def test_areas_are_known_in_metres_alone(projection, area):
-    assert pixel_area(Ground(projection, tuple(TRANSFORM)[:6]), {}) == area
+    assert pixel_area(Georeference(projection, tuple(TRANSFORM)[:6]), {}) == area
 
 
 def test_areas_of_envi_fields():
@@ -169,7 +169,7 @@ def test_areas_of_envi_fields():
 
 
 def swath():
-    """Return a scene in the sensor's pixels, mirrored and turned by its table, with one pixel nobody sees."""
+    """Return a scene in sensor geometry whose table mirrors and rotates it and omits one pixel."""
     lookup = np.full((W + 1, H, 2), -1)
     for row in range(H):
         for column in range(W):
@@ -177,8 +177,8 @@ def swath():
     return Scene(
         cube=cube(),
         name="swath",
-        crs={"map info": "{Geographic Lat/Lon, 1, 1, 10, 31, 0.5, 0.5, WGS-84}"},
-        ground=Ground("EPSG:4326", (0.5, 0.0, 10.0, 0.0, -0.5, 31.0), lookup),
+        envi_fields={"map info": "{Geographic Lat/Lon, 1, 1, 10, 31, 0.5, 0.5, WGS-84}"},
+        georeference=Georeference("EPSG:4326", (0.5, 0.0, 10.0, 0.0, -0.5, 31.0), lookup),
     )
 
 
@@ -204,7 +204,9 @@ def test_without_a_place_nothing_is_invented(tmp_path):
 
 
 def test_large_pictures_are_tiled(tmp_path):
-    scene = Scene(cube=np.ones((300, 260, B), np.float32), ground=Ground("EPSG:32632", tuple(TRANSFORM)[:6]))
+    scene = Scene(
+        cube=np.ones((300, 260, B), np.float32), georeference=Georeference("EPSG:32632", tuple(TRANSFORM)[:6])
+    )
     write(tmp_path / "out", estimate(300, 260), scene, format="geotiff")
     with rasterio.open(tmp_path / "out" / "abundances.tif") as file:
         assert file.block_shapes[0] == (256, 256)
@@ -228,7 +230,7 @@ def test_refusals(tmp_path, monkeypatch):
 @pytest.mark.skipif(resource is None, reason="no limits on the size of files here")
 @pytest.mark.parametrize("short", [1, 300, 10000])
 def test_a_full_disk_is_an_error(tmp_path, short):
-    """A disk that is full near the end: GDAL alone would close a truncated file and say nothing."""
+    """The disk fills near the end: GDAL would silently close a truncated file."""
     values = np.random.default_rng(0).random((50, 50, 3)).astype(np.float32)
     write_maps(tmp_path / "whole.tif", values, NAMES, None, None, "")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -1,4 +1,4 @@
-"""What `score` measures: hand-made answers whose errors are known, in orders that are not their own inverse."""
+"""`score` on constructed estimates with known errors, in orders that are not their own inverse."""
 
 import json
 
@@ -83,7 +83,7 @@ def test_what_the_estimate_masks_is_not_counted(tmp_path, capsys, with_spectra):
 
 
 def scaled_answer():
-    """Return fractions and spectra of maximum one, of the very mixtures of the reference."""
+    """Return fractions and spectra of maximum 1 for the mixtures of the reference."""
     x = maps() * TALL
     return x / x.sum(axis=2, keepdims=True), spectra() / TALL[:, None], x.sum(axis=2)
 
@@ -144,7 +144,7 @@ def test_a_change_of_unit():
 
 
 def pure_scene():
-    """Return a scene of the reference's spectra with a pure pixel of each, its fractions, and the scaled answer."""
+    """Return a scene with a pure pixel of each reference spectrum, its fractions, and the scaled estimate."""
     shares = np.array(maps())
     shares[0, :R] = np.eye(R)
     cube = shares @ spectra()

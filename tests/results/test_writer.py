@@ -1,21 +1,25 @@
-"""The folder that `write` makes, whole or not at all."""
+"""`write` makes its folder completely or not at all."""
 
 import csv
 import hashlib
 import json
+import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.cli.match import found_spectra
+from dequnmix_jax.cli.match import read_spectra
 from dequnmix_jax.io.atomic import replacing_file, replacing_folder
-from dequnmix_jax.io.envi.image import read_image, read_library
+from dequnmix_jax.io.envi.image import read_library
 from dequnmix_jax.io.formats import read, read_truth
+from dequnmix_jax.results.result import read_result
 from dequnmix_jax.results.writer import write
-from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Scene
+from dequnmix_jax.training.words import plain
 from dequnmix_jax.types import Estimate, Trace
 
 H, W, B, R = 4, 5, 6, 3
@@ -48,17 +52,25 @@ def source(tmp_path):
     return Scene(**(vars(found) | {"mask": mask}))
 
 
+def test_a_value_becomes_what_json_can_hold():
+    value = {"a": np.float32(0.5), "b": (math.nan, -math.inf), "c": np.array([1, 2]), 3: Path("x"), "d": Choices()}
+    expected = {"a": 0.5, "b": [None, None], "c": [1, 2], "3": "x", "d": {"rate": 0.5, "steps": [1, 2]}}
+    assert plain(value) == expected and plain(np.array(["a", "b"])) == ["a", "b"]
+    with pytest.raises(InputError, match="The record holds object; expected numbers, text"):
+        plain({"a": [object()]})
+
+
 def test_write_makes_everything(tmp_path):
     found = source(tmp_path)
     trace = Trace(np.int32(7), np.float32("nan"), np.bool_(False))
     files = write(tmp_path / "out", estimate(), found, names=["a", "b, c", "d"], configuration=Choices(), trace=trace)
     assert all(file.is_file() for file in files)
     assert {file.name for file in files} == {file.name for file in (tmp_path / "out").iterdir()}
-    maps = read_image(tmp_path / "out" / "abundances.img")
+    maps = read(tmp_path / "out" / "abundances.img")
     np.testing.assert_allclose(maps.cube[0], estimate().abundances[0], rtol=1e-6)
     assert not maps.valid[1, 2] and maps.valid.sum() == H * W - 1
-    assert maps.crs == {"map info": "{UTM, 1}"}
-    assert read_image(tmp_path / "out" / "brightness.hdr").cube.shape == (H, W, 1)
+    assert maps.envi_fields == {"map info": "{UTM, 1}"}
+    assert read(tmp_path / "out" / "brightness.hdr").cube.shape == (H, W, 1)
     spectra, names, wavelengths = read_library(tmp_path / "out" / "endmembers.sli")
     np.testing.assert_allclose(spectra, estimate().endmembers, rtol=1e-6)
     assert names == ("a", "b; c", "d") and wavelengths[1] == 450
@@ -71,13 +83,14 @@ def test_write_makes_everything(tmp_path):
     summary = json.loads(text)
     assert summary["source"]["sha256"] == hashlib.sha256((tmp_path / "in.npz").read_bytes()).hexdigest()
     assert summary["configuration"] == {"rate": 0.5, "steps": [1, 2]}
-    assert summary["trace"] == {"steps": 7, "residual": "nan", "converged": False}
+    assert summary["trace"] == {"steps": 7, "residual": None, "converged": False}
     assert summary["valid_pixels"] == H * W - 1 and set(summary["versions"]) >= {
         "python",
         "numpy",
         "jax",
         "dequnmix-jax",
     }
+    assert repr(read_result(tmp_path / "out")) == f"<Result: 3 endmembers in {H} x {W} pixels, {B} bands>"
     truth = read_truth(tmp_path / "out")
     np.testing.assert_allclose(truth.abundances, estimate().abundances, rtol=1e-6)
     assert truth.names == ("a", "b, c", "d")
@@ -118,7 +131,7 @@ def test_foreign_folder_is_not_replaced(tmp_path):
 def test_failed_write_leaves_the_old_folder(tmp_path, monkeypatch):
     write(tmp_path / "out", estimate(), scene())
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
-    with pytest.raises(InputError, match="The configuration holds object"):
+    with pytest.raises(InputError, match="The record holds object"):
         write(tmp_path / "out", estimate(), scene(), configuration={"model": object()}, overwrite=True)
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["out"]
@@ -129,7 +142,7 @@ def test_failed_write_leaves_the_old_folder(tmp_path, monkeypatch):
     [
         ({"abundances": np.ones((2, 2, R))}, None, r"abundances have shape \(2, 2, 3\) and the scene \(4, 5, 6\)"),
         ({"endmembers": np.ones((R, B + 1))}, None, "endmembers have 7 bands and the cube has 6"),
-        ({}, ["a"], "3 abundance maps, 3 endmembers and 1 names"),
+        ({}, ["a"], "There are 1 names for 3 endmembers"),
     ],
 )
 def test_estimate_that_does_not_fit(tmp_path, change, names, message):
@@ -139,13 +152,17 @@ def test_estimate_that_does_not_fit(tmp_path, change, names, message):
 
 
 def test_means_and_areas_count_valid_pixels_alone(tmp_path):
-    """By hand: 19 valid pixels hold 0.5, 0.3 and 0.2; the masked one holds other values, which count nowhere."""
+    """By hand: 19 valid pixels hold 0.5, 0.3 and 0.2; the other values of the masked pixel do not count."""
     shares = np.broadcast_to([0.5, 0.3, 0.2], (H, W, R)).copy()
     shares[1, 2] = [0.0, 0.0, 1.0]
     mask, light = np.ones((H, W), bool), np.full((H, W), 2.0)
     mask[1, 2], light[1, 2] = False, 50.0
-    ground = Ground("EPSG:32632", (30.0, 0.0, 600000.0, 0.0, -20.0, 5300000.0))
-    write(tmp_path / "out", estimate()._replace(abundances=shares, brightness=light), scene(mask=mask, ground=ground))
+    georeference = Georeference("EPSG:32632", (30.0, 0.0, 600000.0, 0.0, -20.0, 5300000.0))
+    write(
+        tmp_path / "out",
+        estimate()._replace(abundances=shares, brightness=light),
+        scene(mask=mask, georeference=georeference),
+    )
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     np.testing.assert_allclose(summary["mean_abundances"], [0.5, 0.3, 0.2])
     np.testing.assert_allclose(summary["areas_m2"], np.multiply([0.5, 0.3, 0.2], 19 * 600))
@@ -173,7 +190,7 @@ def test_atomic_file(tmp_path):
 def test_widths_of_the_bands_reach_the_match(tmp_path):
     centres, widths = 400.0 + 50 * np.arange(B), np.full(B, 9.5)
     write(tmp_path / "out", estimate(), scene(wavelengths=centres, fwhm=widths))
-    np.testing.assert_array_equal(found_spectra(tmp_path / "out").fwhm_nm, widths)
+    np.testing.assert_array_equal(read_spectra(tmp_path / "out").fwhm_nm, widths)
 
 
 def test_a_folder_is_hashed_whole(tmp_path):

@@ -1,9 +1,10 @@
-"""Scenes hold what they say; what makes one useless or odd is told in a sentence."""
+"""Scenes have their documented types; faults and warnings are sentences."""
 
 import numpy as np
 import pytest
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.scenes.truth import Truth
 
@@ -32,6 +33,26 @@ def test_scene_brings_arrays_to_their_types():
     np.testing.assert_array_equal(good.wavelengths, [1, 2, 4, 5, 6])
     assert "1 of 6 bands left out" in good.notes[0]
     assert good.with_good_bands() is good
+
+
+def test_the_repr_is_one_short_line():
+    assert repr(scene(name="")) == "<Scene: 4 x 5 pixels, 6 bands, no wavelengths, 0 % masked, no georeference>"
+    mask = np.ones((H, W), bool)
+    mask[0, :2] = False
+    place = Georeference("EPSG:32632", (30, 0, 0, 0, -30, 0), np.zeros((500, 500, 2), np.int32))
+    whole = scene(wavelengths=np.linspace(400, 900.5, B), good_bands=[1, 1, 0, 1, 1, 0], mask=mask, georeference=place)
+    text = "<Scene plot: 4 x 5 pixels, 6 bands (2 bad), 400 to 900.5 nm, 10 % masked, georeferenced>"
+    assert repr(whole) == text and len(repr(place)) < 120
+    assert repr(scene(name="a\x1b[2Jb")).startswith(r"<Scene a\x1b[2Jb: ")
+
+
+def test_the_crs_is_that_of_the_georeference_or_of_the_envi_fields():
+    fields = {"map info": "{UTM}", "coordinate system string": '{PROJCS["UTM_Zone_32N"]}'}
+    assert scene().crs is None and scene(envi_fields={"map info": "{UTM}"}).crs is None
+    assert scene(envi_fields=fields).crs == 'PROJCS["UTM_Zone_32N"]'
+    place = Georeference("EPSG:32632", (30, 0, 0, 0, -30, 0))
+    assert scene(envi_fields=fields, georeference=place).crs == "EPSG:32632"
+    assert scene(georeference=Georeference("", (30, 0, 0, 0, -30, 0))).crs is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Windows of a scene on disk hold what the scene in memory holds there, whatever the format."""
+"""A window of a scene on disk equals the same window of the scene in memory, in every format."""
 
 import numpy as np
 import pytest

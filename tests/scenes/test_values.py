@@ -1,4 +1,4 @@
-"""What a file says of its values: masks, missing ones, gains, wavelengths, and the place of a part of a raster."""
+"""Metadata of values in a file: masks, missing values, gains, wavelengths, and the georeference of a part."""
 
 import h5py
 import numpy as np
@@ -29,7 +29,7 @@ def cube():
 
 
 def windows_agree(held, **options):
-    """Read whole and in a window, and return the scene."""
+    """Read the whole scene and a window, compare them, and return the scene."""
     scene = read(held, **options)
     values, mask = open_source(held, **options).read(CORNER)
     np.testing.assert_array_equal(values, scene.cube[CORNER])
@@ -41,14 +41,14 @@ def windows_agree(held, **options):
 
 
 def masked():
-    """Return a cube with a whole pixel, one value, and one value of band 5 masked; what lies beneath is no value."""
+    """Return a cube with a whole pixel, one value, and one value of band 5 masked; masked values are arbitrary."""
     hidden = np.zeros((H, W, B), bool)
     hidden[1, 2], hidden[2, 4, 0], hidden[3, 0, 5] = True, True, True
     return np.ma.masked_array(np.where(hidden, np.float32(np.nan), cube()), hidden, fill_value=1e20)
 
 
 class Reads:
-    """A variable that gives a masked array when it is sliced, and whose __array__ drops the mask, as netCDF4's does."""
+    """A variable whose slices are masked arrays and whose __array__ drops the mask, like those of netCDF4."""
 
     shape, dtype = (H, W, B), np.dtype(np.float32)
 
@@ -194,7 +194,7 @@ def test_a_number_asked_for_replaces_the_declared_one(tmp_path):
 
 
 def test_the_advice_of_the_error_works(tmp_path, capsys):
-    """A file that declares -9999 and holds NaN is read as it is, and `--nodata nan` makes no measurement of -9999."""
+    """In a file that declares -9999 and holds NaN both are missing, also with `--nodata nan`."""
     for words in ([], ["--nodata", "nan"]):
         assert main.main(["info", str(of_tiff(tmp_path)), *words]) == 0
         out = capsys.readouterr().out
@@ -229,7 +229,7 @@ def test_the_nodata_value_in_a_bad_band_hides_no_pixel(tmp_path, each):
 
 
 def test_a_hdf5_mat_file_without_matlabs_marks_is_not_turned(tmp_path):
-    """MATLAB turns its axes and marks its arrays; h5py, hdf5storage and Octave leave arrays as they are."""
+    """MATLAB reverses the axes and marks its arrays; h5py, hdf5storage and Octave do neither."""
     values = cube()
     spectra = np.arange(1.0, 3 * B + 1).reshape(3, B)
     with h5py.File(tmp_path / "s.mat", "w") as file:
@@ -346,7 +346,7 @@ WHOLE = {"crs_wkt": "EPSG:32632", "GeoTransform": "500000 30 0 5000000 0 -30"}
 
 
 def placed(x, y, kind=np.float64, **attributes):
-    """Return a cube with coordinates beside the transform of the whole raster."""
+    """Return a cube with coordinates and the transform of the whole raster."""
     values = cube()[: len(y), : len(x)]
     coords = {
         "x": Named(np.asarray(x, kind), ("x",)),
@@ -360,31 +360,31 @@ def placed(x, y, kind=np.float64, **attributes):
 def test_a_part_lies_where_its_coordinates_say():
     x, y = 500015.0 + 30 * np.arange(9), 4999985.0 - 30 * np.arange(9)
     whole = placed(x[:W], y[:H])
-    assert whole.ground.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0) and not whole.notes
+    assert whole.georeference.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0) and not whole.notes
     part = placed(x[3:8], y[2:6])
-    assert part.ground.transform == (30.0, 0.0, 500090.0, 0.0, -30.0, 4999940.0)
+    assert part.georeference.transform == (30.0, 0.0, 500090.0, 0.0, -30.0, 4999940.0)
     assert any("up to 90 and 60 from where the transform" in note for note in part.notes)
-    assert part.crs["map info"].startswith("{UTM, 1, 1, 500090, 4999940, 30, 30, 32, North")
+    assert part.envi_fields["map info"].startswith("{UTM, 1, 1, 500090, 4999940, 30, 30, 32, North")
     second = placed(x[::2], y[::2][:H])  # every second pixel
-    assert second.ground.transform == (60.0, 0.0, 499985.0, 0.0, -60.0, 5000015.0)
+    assert second.georeference.transform == (60.0, 0.0, 499985.0, 0.0, -60.0, 5000015.0)
     turned = placed(x[:W], y[:H][::-1])  # from south to north
-    assert turned.ground.transform == (30.0, 0.0, 500000.0, 0.0, 30.0, 4999880.0)
+    assert turned.georeference.transform == (30.0, 0.0, 500000.0, 0.0, 30.0, 4999880.0)
     row = placed(x[1:4], y[2:3])  # a single row has the transform's height
-    assert row.ground.transform == (30.0, 0.0, 500030.0, 0.0, -30.0, 4999940.0)
+    assert row.georeference.transform == (30.0, 0.0, 500030.0, 0.0, -30.0, 4999940.0)
 
 
 def test_coordinates_that_are_rounded_or_no_places():
     fine = {"GeoTransform": "500000 1 0 5000000.25 0 -1"}
     x, y = 500000.5 + np.arange(W), 4999999.75 - np.arange(H)
     rounded = placed(x, y, np.float32, **fine)  # northings in float32 are rounded to half a metre
-    assert rounded.ground.transform == (1.0, 0.0, 500000.0, 0.0, -1.0, 5000000.25) and not rounded.notes
+    assert rounded.georeference.transform == (1.0, 0.0, 500000.0, 0.0, -1.0, 5000000.25) and not rounded.notes
     counted = placed(np.arange(3, 3 + W), np.arange(H))
-    assert counted.ground.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0)
+    assert counted.georeference.transform == (30.0, 0.0, 500000.0, 0.0, -30.0, 5000000.0)
     assert any("count pixels" in note for note in counted.notes)
     uneven = placed([500015.0, 500045, 500075, 500225, 500255], 4999985.0 - 30 * np.arange(H))
-    assert uneven.ground is None and any("not evenly spaced" in note for note in uneven.notes)
+    assert uneven.georeference is None and any("not evenly spaced" in note for note in uneven.notes)
     tilted = placed(x, y, GeoTransform="500000 30 5 5000000 5 -30")  # a turned raster has no coordinate a row
-    assert tilted.ground.transform == (30.0, 5.0, 500000.0, 5.0, -30.0, 5000000.0)
+    assert tilted.georeference.transform == (30.0, 5.0, 500000.0, 5.0, -30.0, 5000000.0)
 
 
 # --- wavelengths and widths that are no lengths ----------------------------------------------------------------------
@@ -393,7 +393,7 @@ WRONG = [np.inf, 0.0, -500.0, 1e300, np.nan]
 
 
 def with_length(folder, kind, values, what):
-    """Write a scene of B bands whose wavelengths, or widths, are some values."""
+    """Write a scene of B bands with the given wavelengths or widths."""
     good = 500.0 + 100 * np.arange(len(values))
     centres, widths = (values, np.full(len(values), 9.0)) if what == "wavelengths" else (good, values)
     if kind == "envi":
@@ -484,7 +484,7 @@ def test_a_table_of_a_map_that_holds_nan_sees_nothing_there(tmp_path):
     rows, columns = np.full((3, 3), 2.0), np.full((3, 3), 1.0)
     rows[0, 0], columns[0, 1], rows[0, 2] = np.nan, np.inf, -1e300
     path = emit(tmp_path / "e.nc", **{"location/glt_y": rows, "location/glt_x": columns})
-    lookup = read(path).ground.lookup
+    lookup = read(path).georeference.lookup
     assert lookup[1, 1].tolist() == [1, 0] and (lookup[0] == -1).all()
 
 

@@ -1,4 +1,4 @@
-"""Solvers: they find the fixed point, say truly how it went, and do not depend on the size of the state."""
+"""Solvers find the fixed point, report convergence correctly, and do not depend on the scale of the state."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Gradients three ways: implicit, unrolled, finite differences; and the memory of the first does not grow."""
+"""Gradients three ways: implicit, unrolled, finite differences; and the memory of the implicit one does not grow."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""What a trace says of a solve is true: thousands of small maps, each answer measured anew in double precision."""
+"""A trace reports a solve correctly: thousands of small maps, each solution checked in double precision."""
 
 from typing import NamedTuple
 
@@ -21,10 +21,10 @@ def word(method):
 SIZE = 6
 EPS = float(np.finfo(np.float32).eps)
 ROUNDING = 32
-"""Units of float32 rounding, of the terms that an application of the map adds up, that a residual may be off by."""
+"""Tolerated error of a residual, in float32 roundings of the terms that an application of the map adds up."""
 
 TINY = 100 * float(np.finfo(np.float32).tiny)
-"""Below this a state is zero: processors round the differences of such numbers to it."""
+"""Below this a state counts as zero: processors round differences of such numbers to zero."""
 
 
 class Problem(NamedTuple):
@@ -52,7 +52,7 @@ def times(W, z):
 
 
 def linear(factor, W, z, b):
-    """Return factor W z + b, and what it adds up."""
+    """Return factor W z + b, and the size of its terms."""
     return factor * times(W, z) + b, jnp.abs(factor) * times(jnp.abs(W), jnp.abs(z)) + jnp.abs(b)
 
 
@@ -112,7 +112,7 @@ KINDS = {  # each gives the image, and the size of what it adds up: its rounding
 
 
 def measured(p, z):
-    """Apply the map of `p.kind`; return the size of what it added up too."""
+    """Apply the map of `p.kind`; also return the size of its terms."""
     return jax.lax.switch(p.kind, list(KINDS.values()), p, z)
 
 
@@ -141,7 +141,7 @@ def problems(count, seed):
 
 
 def lies(method, count, seed):
-    """Return which of many traces say converged of an answer that is not, and which give another residual than it has.
+    """Return which traces claim convergence wrongly, and which give a wrong residual.
 
     NaN as the residual says that nothing is known, and is right of anything that is not converged.
     """

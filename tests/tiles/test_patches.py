@@ -1,4 +1,4 @@
-"""Patches of a scene train the model of the scene: no patch sees another, and the unit is that of the whole."""
+"""Training on patches: no patch sees another, and the unit is that of the whole scene."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from dequnmix_jax.cli import main
 from dequnmix_jax.equilibrium import fixed_point_map
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, unit
 from dequnmix_jax.scenes.scene import Scene
-from dequnmix_jax.scenes.source import held
+from dequnmix_jax.scenes.source import source_of
 from dequnmix_jax.tiles import patches, survey
 from dequnmix_jax.training import checkpoint
 
@@ -41,7 +41,7 @@ def test_patches_are_windows_of_the_scene_and_none_lies_over_another():
     assert not drawn.scene.cube[~drawn.scene.mask].any()
     np.testing.assert_allclose(drawn.whole.scale, unit(jnp.asarray(whole.cube)), rtol=1e-6)
     assert (drawn.sample[:, None] == whole.cube.reshape(-1, B)[None, :50]).all(-1).any()
-    again = patches.draw(jax.random.key(0), held(whole), 7, S, CONFIG)
+    again = patches.draw(jax.random.key(0), source_of(whole), 7, S, CONFIG)
     np.testing.assert_array_equal(again.scene.cube, drawn.scene.cube)
     other = patches.draw(jax.random.key(1), whole, 7, S, CONFIG)
     assert other.places != drawn.places
@@ -110,15 +110,15 @@ def test_masked_scenes_small_scenes_and_what_cannot_be_drawn():
 def test_a_scene_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "s.npy"
     np.save(path, scene().cube)
-    look = survey.look
+    scan = survey.scan
 
     def grows(seen):
-        found = look(seen)
+        found = scan(seen)
         with path.open("ab") as file:
             file.write(b"more")
         return found
 
-    monkeypatch.setattr(patches.survey, "look", grows)
+    monkeypatch.setattr(patches.survey, "scan", grows)
     with pytest.raises(InputError, match="was changed while it was read"):
         patches.draw(jax.random.key(0), dq.io.open_source(path), 2, S, CONFIG)
 

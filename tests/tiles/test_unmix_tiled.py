@@ -1,4 +1,4 @@
-"""A scene unmixed tile by tile is the scene unmixed whole; nothing of it is lost, whatever happens on the way."""
+"""Unmixing tile by tile equals unmixing the whole scene; interruptions lose nothing."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def cube():
 
 
 def learned(config, cube, strength=1.0):
-    """Return parameters of a network that has moved away from its start, and smooths."""
+    """Return parameters of a network that differs from its initialisation, and smooths."""
     E = np.asarray(synthetic.spectra(jax.random.key(1), R, B)) * 0.95
     params = dq.init(jax.random.key(2), jnp.asarray(cube), config, endmembers=jnp.asarray(E))
     leaves, tree = jax.tree.flatten(params["network"])
@@ -68,8 +68,8 @@ def whole_and_tiles(cube, config, params, size, halo, strict=True):
     )
     assert trace.converged or not strict
     seen = survey.view(formats.open_source(cube, nodata=HOLE))
-    found = survey.look(seen)
-    whole = tiles_solve.statistics(params, seen, found.scale, found.valid, config, size)
+    found = survey.scan(seen)
+    whole = tiles_solve.statistics(params, seen, found, config, size)
     maps = np.zeros(expected.abundances.shape), np.zeros(expected.brightness.shape)
     for tile, answer, _, mask in tiles_solve.solve(params, seen, config, whole, grid.plan(H, W, *size, halo)):
         np.testing.assert_array_equal(mask, valid[tile.core])
@@ -148,8 +148,8 @@ def test_without_a_halo_there_are_seams_and_the_measured_one_is_enough(cube):
     config, size, _ = CASES["default"]
     params = learned(config, cube)
     seen = survey.view(formats.open_source(cube, nodata=HOLE))
-    found = survey.look(seen)
-    whole = tiles_solve.statistics(params, seen, found.scale, found.valid, config, size)
+    found = survey.scan(seen)
+    whole = tiles_solve.statistics(params, seen, found, config, size)
     reached = tiles_halo.measure(params, seen, config, whole)
     assert tiles_halo.network_reach(config) <= reached.halo < 30 and reached.error <= 1e-4 and 0 < reached.decay < 0.6
     errors = {}
@@ -206,7 +206,7 @@ def test_a_survey_says_what_check_scene_says(cube):
     values[..., 7] = 0.25
     values[20, 20, 7] = values[10:14, 5:9, 7] = 0.25
     scene = dq.read(values)
-    found = survey.look(survey.view(formats.open_source(values)))
+    found = survey.scan(survey.view(formats.open_source(values)))
     assert found.warnings == dq.scenes.scene.check_scene(scene)
     assert found.valid == H * W
     np.testing.assert_allclose(found.scale, np.sqrt(np.mean(np.square(values, dtype=np.float64))))
@@ -214,12 +214,12 @@ def test_a_survey_says_what_check_scene_says(cube):
     with pytest.raises(
         dq.InputError, match="NaN or infinite values in 1 of its valid pixels, the first at row 5, column 6"
     ):
-        survey.look(survey.view(formats.open_source(values)))
+        survey.scan(survey.view(formats.open_source(values)))
     dropped = survey.view(formats.open_source(values), drop=True)
-    assert survey.look(dropped).valid == dq.scenes.scene.mask_invalid(scene_with_nan := dq.read(values)).valid.sum()
+    assert survey.scan(dropped).valid == dq.scenes.scene.mask_invalid(scene_with_nan := dq.read(values)).valid.sum()
     assert not dropped.read(Window(slice(0, H), slice(0, W)))[1][5, 6] and np.isnan(scene_with_nan.cube[5, 6, 3])
     with pytest.raises(dq.InputError, match="are masked"):
-        survey.look(survey.view(formats.open_source(np.zeros((3, 3, 2), np.float32), nodata=0.0)))
+        survey.scan(survey.view(formats.open_source(np.zeros((3, 3, 2), np.float32), nodata=0.0)))
 
 
 # --- outputs ---------------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ def disk(tmp_path_factory, cube):
     """Return a folder with an ENVI scene and a model."""
     folder = tmp_path_factory.mktemp("disk")
     place = {"map info": "{UTM, 1, 1, 600000, 5300000, 30, 30, 32, North, WGS-84}"}
-    write_image(folder / "scene.img", cube, nodata=HOLE, ground=place)
+    write_image(folder / "scene.img", cube, nodata=HOLE, envi_fields=place)
     config = CASES["default"][0]
     metadata = {"model": words_of(config), "seed": 0}
     checkpoint.save(folder / "model.npz", jax.tree.map(np.asarray, learned(config, cube)), metadata)
@@ -262,7 +262,9 @@ def test_the_output_is_that_of_write(disk, tmp_path, format):
         one, other = (dq.read(tmp_path / folder / f"{name}{suffix}") for folder in ("whole", "tiled"))
         np.testing.assert_allclose(other.cube, one.cube, atol=1e-4)
         np.testing.assert_array_equal(other.mask, one.mask)
-        assert other.crs == one.crs and (format == "envi" or other.ground.transform == one.ground.transform)
+        assert other.envi_fields == one.envi_fields and (
+            format == "envi" or other.georeference.transform == one.georeference.transform
+        )
     with np.load(tmp_path / "whole" / "estimate.npz") as one, np.load(tmp_path / "tiled" / "estimate.npz") as other:
         assert set(one.files) - set(other.files) == {"state"} and set(other.files) - set(one.files) == {"convergence"}
         for name in other.files:
@@ -348,7 +350,7 @@ def finished(work):
 
 
 def content(folder):
-    """Return every file but the date."""
+    """Return every file, without the date."""
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
     summary = json.loads(found.pop("summary.json"))
     assert set(summary.pop("run")) == {"date"}
@@ -463,7 +465,7 @@ def test_a_geotiff_that_was_cut_is_noticed(tmp_path, monkeypatch):
 
 
 def test_solvers_are_told_apart(disk, tmp_path):
-    """What decides the result is in the fingerprint."""
+    """The fingerprint contains everything that determines the result."""
     from dequnmix_jax.tiles.run import Guard, Run
 
     source = formats.open_source(disk / "scene.img")
@@ -490,10 +492,11 @@ def test_solvers_are_told_apart(disk, tmp_path):
     cube = scene.cube.copy()
     cube[0, 0, 0] += 1
     held = [scene, replace(scene, mask=mask), replace(scene, mask=None), replace(scene, cube=cube)]
-    runs = [replace(run, seen=survey.view(one), guard=Guard(one)) for one in map(dq.scenes.source.held, held)]
+    runs = [replace(run, seen=survey.view(one), guard=Guard(one)) for one in map(dq.scenes.source.source_of, held)]
     assert len({one.fingerprint() for one in [run, *runs]}) == 5
     assert (
-        runs[0].fingerprint() == replace(runs[0], seen=survey.view(dq.scenes.source.held(source.scene()))).fingerprint()
+        runs[0].fingerprint()
+        == replace(runs[0], seen=survey.view(dq.scenes.source.source_of(source.scene()))).fingerprint()
     )
 
 
@@ -526,7 +529,7 @@ SMALL = dq.Model(gradient=dq.equilibrium.Analytic())
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Return a folder with a scene in which no tile is like another, the result, and what an ended run has kept."""
+    """Return a folder with a scene of different tiles, the result, and the state of an interrupted run."""
     folder = tmp_path_factory.mktemp("small")
     rng = np.random.default_rng(5)
     spectra = rng.uniform(0.1, 0.9, (R, 6)).astype(np.float32)
@@ -536,7 +539,7 @@ def small(tmp_path_factory):
     np.save(folder / "spectra.npy", spectra)
     small_tiles(folder, folder / "whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dequnmix_jax.tiles.output.means", interrupted)
+        patch.setattr("dequnmix_jax.tiles.output.map_means", interrupted)
         with pytest.raises(KeyboardInterrupt):
             small_tiles(folder, folder / "out")
     return folder
@@ -549,12 +552,12 @@ def interrupted(*_, **__):
 def small_tiles(folder, out, said=None, **options):
     params = {"endmembers": np.load(folder / "spectra.npy"), "network": {}}
     say = (lambda text: None) if said is None else said.append
-    options = {"tile": 4, "halo": 1, "say": say} | options
+    options = {"tile": 4, "halo": 1, "on_warning": say} | options
     return dq.unmix_tiled(params, folder / "scene.img", SMALL, out, **options)
 
 
 def again(small, tmp_path, change):
-    """Go on with what an ended run has kept, changed; return how many tiles were kept, and what was said."""
+    """Continue from the changed state of an interrupted run; return how many tiles were kept, and the output."""
     kept = {path.name: path.read_bytes() for path in (small / ".out.tiles").iterdir()}
     work, said = tmp_path / ".out.tiles", []
     work.mkdir()
@@ -585,7 +588,7 @@ def test_one_byte_changed_in_what_is_kept(small, tmp_path):
             assert least <= resumed < 9 and not said  # a newline that is lost takes two tiles with it
     for _ in range(8):
         resumed, said = again(small, tmp_path, changed("state.json"))
-        assert resumed == 0 and len(said) == 1 and "is not what that wrote" in said[0]
+        assert resumed == 0 and len(said) == 1 and "was changed or damaged" in said[0]
 
 
 def test_finished_tiles_are_not_done_again(small, tmp_path, monkeypatch):
@@ -611,7 +614,7 @@ WRONG = [
 
 
 def test_a_wrong_field_of_a_tile_is_done_again(small, tmp_path):
-    """As another version might have written it: the line has the checksum that belongs to it."""
+    """As written by another version: the line has a valid checksum."""
     for wrong in WRONG:
 
         def changed(kept, wrong=wrong):
@@ -637,7 +640,7 @@ STATES = [
 
 @pytest.mark.parametrize("sealed", [False, True])
 def test_a_wrong_state_begins_anew_with_a_sentence(small, tmp_path, sealed):
-    """Whether somebody has changed it, or a program wrote it that had other ideas of it."""
+    """Whether it was edited, or written by a different program."""
     for wrong in [*STATES, *([] if sealed else [{"survey": {"scale": 0.25}}, {"reach": [2, None, None]}])]:
 
         def changed(kept, wrong=wrong):
@@ -732,7 +735,7 @@ def test_killed_between_two_renamings(small, tmp_path, capsys, call, after):
 
 
 def test_two_undisturbed_runs_write_the_same_bytes(disk, tmp_path, monkeypatch):
-    """In two folders, a day apart; the one entry that tells them apart stands alone in summary.json and on the page."""
+    """In two folders, a day apart; one entry of summary.json and the page differs."""
     monkeypatch.setenv("DEQUNMIX_NO_CACHE", "1")
     found = []
     for day in ("2031-01-01", "2031-01-02"):
@@ -774,7 +777,7 @@ def clock(day):
 
 
 def test_the_worst_tile_speaks_for_all():
-    from dequnmix_jax.tiles.records import traced, unreached
+    from dequnmix_jax.tiles.records import combined_trace, not_converged
 
     entries = [
         {"valid": 4, "steps": 5, "residual": 2e-6, "converged": True, "size": 1.0},
@@ -782,14 +785,16 @@ def test_the_worst_tile_speaks_for_all():
         {"valid": 2, "steps": 90, "residual": 3e-2, "converged": False, "size": 20.0},
         {"valid": 6, "steps": 7, "residual": 1e-7, "converged": True, "size": 6.0},
     ]
-    trace, size = traced(entries, 12)
+    trace, size = combined_trace(entries, 12)
     assert (int(trace.steps), bool(trace.converged)) == (90, False)
     assert float(trace.residual) == pytest.approx(3e-2) and size == pytest.approx((27 / 12) ** 0.5)
-    (text,) = unreached(entries, SMALL)
+    (text,) = not_converged(entries, SMALL)
     assert "in 1 of 3 tiles" in text and "up to 3.00e-02" in text
-    assert unreached(entries[:2] + entries[3:], SMALL) == []
+    assert not_converged(entries[:2] + entries[3:], SMALL) == []
     entries.append({"valid": 1, "steps": 1, "residual": 5e-2, "converged": False, "size": 0.0})
-    assert "in 2 of 4 tiles" in unreached(entries, SMALL)[0] and "up to 5.00e-02" in unreached(entries, SMALL)[0]
+    assert (
+        "in 2 of 4 tiles" in not_converged(entries, SMALL)[0] and "up to 5.00e-02" in not_converged(entries, SMALL)[0]
+    )
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -824,19 +829,41 @@ def test_the_command_line(disk, tmp_path, capsys, monkeypatch):
 
 def test_a_scene_that_does_not_fit_is_unmixed_in_tiles(disk, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("DEQUNMIX_NO_CACHE", "1")
-    monkeypatch.setattr("dequnmix_jax.cli.unmix_tiles._free", lambda: 10**6)
-    monkeypatch.setattr("dequnmix_jax.tiles.halo.measure", lambda *_: tiles_halo.Reach(16, 1e-7, 0.3))
+    monkeypatch.setattr("dequnmix_jax.cli.unmix_tiles._free_memory", lambda: 10**6)
+    monkeypatch.setattr("dequnmix_jax.tiles.halo.measure", lambda *_: tiles_halo.HaloWidth(16, 1e-7, 0.3))
     words = ("unmix", disk / "scene.img", disk / "model.npz", "-o", tmp_path / "out", "--report", tmp_path / "r.html")
     assert command(*words) == 0
     out, err = capsys.readouterr()
     assert (
-        "unmixed in tiles: whole it would take about 901 kB of memory, and 1 MB are free" in err
+        "unmixed in tiles: whole, it would take about 901 kB of memory, and 1 MB are free" in err
         and "halo of 16 pixels, beyond which" in out
     )
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"abundances.png", "endmembers.png", "composite.png", "estimate.npz"} <= names
     assert (tmp_path / "r.html").read_text().startswith("<!")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "r.html"]
+
+
+def test_a_model_of_some_bands_is_applied_to_them_in_tiles(disk, tmp_path, capsys, monkeypatch):
+    """A model that was trained without some bands knows the wavelengths of the others."""
+    monkeypatch.setenv("DEQUNMIX_NO_CACHE", "1")
+    cube = np.moveaxis(np.asarray(dq.read(disk / "scene.img").cube), 2, 0)[:6]
+    cube = np.ascontiguousarray(np.moveaxis(cube, 0, 2)[:12, :10])
+    np.savez(tmp_path / "scene.npz", cube=cube, wavelengths_nm=np.linspace(400, 500, 6), mask=cube[:, :, 0] != HOLE)
+    metadata = {"model": words_of(SMALL), "seed": 0, "ignore": [[430.0, 450.0]], "bands": None}
+    metadata["wavelengths_nm"] = [400.0, 420.0, 460.0, 480.0, 500.0]
+    spectra = np.random.default_rng(0).uniform(0.1, 0.9, (R, 5)).astype(np.float32)
+    checkpoint.save(tmp_path / "model.npz", {"endmembers": spectra, "network": {}}, metadata)
+    opened, plain = [], formats.open_source
+    monkeypatch.setattr(formats, "open_source", lambda *args, **options: opened.append(args) or plain(*args, **options))
+    for out, more in (("whole", ()), ("tiled", ("--tile", 4, "--halo", 0))):
+        words = ("unmix", tmp_path / "scene.npz", tmp_path / "model.npz", "--no-plots", "-o", tmp_path / out, *more)
+        assert command(*words) == 0, capsys.readouterr().err
+        assert "bands of the scene lie" not in capsys.readouterr().err
+    assert len(opened) == 2  # once for each command
+    whole, tiled = (dq.results.read_result(tmp_path / out) for out in ("whole", "tiled"))
+    np.testing.assert_allclose(tiled.abundances, whole.abundances, atol=1e-3)
+    assert whole.summary["reading"]["ignore"] == tiled.summary["reading"]["ignore"] == [[430.0, 450.0]]
 
 
 def test_failures_are_one_sentence(disk, tmp_path, capsys, monkeypatch):

@@ -1,4 +1,4 @@
-"""Checkpoints come back bit for bit; files that are none are refused in words."""
+"""Checkpoints are restored bit for bit; other files are refused with a message."""
 
 import json
 

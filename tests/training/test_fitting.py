@@ -1,4 +1,4 @@
-"""Training: pure, blind, resumable in pieces, and it never makes a NaN or a negative spectrum."""
+"""Training: pure, blind, resumable in pieces, without NaN or negative spectra."""
 
 import re
 from functools import partial
@@ -89,7 +89,7 @@ def test_the_endmembers_come_to_rest_before_the_network_learns(sample):
 
 
 def pulled(sample, E, pull, plan, steps=4):
-    """Train E alone along a given gradient, without a solve; return E as it began and ended, and the subspace."""
+    """Train E alone along a given gradient, without a solve; return the initial and final E, and the subspace."""
     state = fitting.begin(jax.random.key(0), sample.cube, Model(gradient=Analytic()), endmembers=E)
 
     def objective(params, cube, config, weights, *, initial, **_):
@@ -125,13 +125,13 @@ def test_the_held_bands_are_not_seen_by_the_equilibrium(sample):
     params = model.init(jax.random.key(0), sample.cube, CONFIG, endmembers=sample.endmembers)
     held = jnp.arange(30) % 5 == 0
     other = jnp.where(held[None, None], sample.cube + 0.3, sample.cube)
-    state = [objective.loss(params, cube, CONFIG, held=held)[1]["state"] for cube in (sample.cube, other)]
+    state = [objective.loss(params, cube, CONFIG, held_out=held)[1]["state"] for cube in (sample.cube, other)]
     scale = [jnp.sqrt(jnp.mean(cube**2)) for cube in (sample.cube, other)]  # the unit of the state
     np.testing.assert_allclose(state[0] * scale[0], state[1] * scale[1], atol=1e-4)
 
 
 def test_held_out_bands_tell_a_noisy_answer_from_a_smooth_one(sample):
-    """The hold-out loss is lowest near the smoothing that the truth would choose; the plain loss asks for none."""
+    """The held-out loss is lowest near the best smoothing; the plain loss is lowest without smoothing."""
     base = model.init(jax.random.key(0), sample.cube, CONFIG, endmembers=sample.endmembers)
     held = jnp.arange(30) % 3 == 0
 
@@ -139,7 +139,7 @@ def test_held_out_bands_tell_a_noisy_answer_from_a_smooth_one(sample):
     def judge(gain):
         energy = base["network"]["energy"] | {"gain": gain * jnp.asarray([0.0, 0.0, 1.0, 1.0])}
         params = base | {"network": base["network"] | {"energy": energy}}
-        blind = objective.loss(params, sample.cube, CONFIG, held=held)[0]
+        blind = objective.loss(params, sample.cube, CONFIG, held_out=held)[0]
         plain = objective.loss(params, sample.cube, CONFIG)[0]
         return blind, plain
 
@@ -175,7 +175,7 @@ def test_masked_pixels_teach_nothing(sample):
 
 
 def test_the_literal_map_says_when_it_does_not_converge(sample):
-    """A free network with a full step is no contraction: the Trace must not claim an equilibrium."""
+    """A free network with a full step is not a contraction: the Trace must not claim an equilibrium."""
     config = Model(gradient=Residual(width=8), init="random", constraint=Simplex(), forward=Solver(max_steps=10))
     params = model.init(jax.random.key(0), sample.cube, config, endmembers=sample.endmembers)
     wild = jax.tree.map(lambda x: 6 * x, params["network"])
@@ -200,7 +200,7 @@ def test_the_spread_of_equal_spectra_is_zero_and_finite():
 
 
 def test_a_simple_scene_is_solved_better_after_training_than_before(fit, sample):
-    """Blind and short, on one easy scene: reconstruction must not have been bought with the abundances."""
+    """Blind and short, on one easy scene: a better reconstruction must not worsen the abundances."""
     params, _ = fit(jax.random.key(0), sample.cube, Rates())
     before = fitting.begin(jax.random.key(0), sample.cube, CONFIG, count=3).params
     truth = mixing_truth(sample)

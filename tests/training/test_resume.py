@@ -1,4 +1,4 @@
-"""Training that is ended and goes on gives the same bits; one process writes an output; a full disk loses nothing."""
+"""Training that is interrupted and continued has the same bits; only one process writes; a full disk loses nothing."""
 
 import itertools
 import os
@@ -30,9 +30,9 @@ def scene():
     return (maps @ spectra).astype(np.float32)
 
 
-def train(path, seed=0, **changes):
-    given = {"every": 0.0, "count": R} | changes
-    return resume.resumable_fit(path, jax.random.key(seed), jax.numpy.asarray(scene()), CONFIG, CHOICES, **given)
+def train(path, seed=0, every=0.0, replace=False, **changes):
+    given = {"count": R, "keep": None if path is None else resume.Keep(path, every, replace)} | changes
+    return resume.resumable_fit(jax.random.key(seed), jax.numpy.asarray(scene()), CONFIG, CHOICES, **given)
 
 
 def same(a, b):
@@ -43,7 +43,7 @@ def same(a, b):
 
 
 class Stop(Exception):  # noqa: N818
-    """What stands for the end of a process."""
+    """An exception that simulates the end of a process."""
 
 
 @pytest.fixture
@@ -52,11 +52,11 @@ def pieces(monkeypatch):
 
 
 def stopping(after):
-    def told(history):
+    def on_progress(history):
         if history.loss.size == after:
             raise Stop
 
-    return told
+    return on_progress
 
 
 def test_a_training_that_goes_on_gives_the_same_bits(tmp_path, pieces):
@@ -64,15 +64,15 @@ def test_a_training_that_goes_on_gives_the_same_bits(tmp_path, pieces):
     path = tmp_path / "kept"
     for steps in (8, 12):
         with pytest.raises(Stop):
-            train(path, told=stopping(steps))  # told before what it is told of is kept
+            train(path, on_progress=stopping(steps))  # called before the piece is kept
     assert checkpoint.load(path)[0]["history"]["loss"].shape == (8,)
     same(train(path), whole)
     steps = []
-    same(train(path, told=lambda history: steps.append(history.loss.size)), whole)  # all of it is there: nothing to do
+    same(train(path, on_progress=lambda history: steps.append(history.loss.size)), whole)
     assert steps == [12]
 
     losses = []
-    train(None, told=lambda history: losses.append(history.loss.tolist()))
+    train(None, on_progress=lambda history: losses.append(history.loss.tolist()))
     assert [len(known) for known in losses] == [0, 4, 8, 12]
     for known, more in itertools.pairwise(losses):
         assert more[: len(known)] == known  # the later steps come last
@@ -84,37 +84,35 @@ def test_an_interruption_keeps_what_was_done(tmp_path, pieces):
         if history.loss.size == 4:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt, match="goes on from step 4"):
-        train(tmp_path / "kept", every=1e9, told=interrupt)
+    with pytest.raises(KeyboardInterrupt, match="continues from step 4"):
+        train(tmp_path / "kept", every=1e9, on_progress=interrupt)
     same(train(tmp_path / "kept"), train(None))
 
 
-def test_a_training_of_something_else_is_not_lost_unasked(tmp_path, pieces):
+def test_a_training_of_something_else_is_replaced_on_request_only(tmp_path, pieces):
     path = tmp_path / "kept"
     with pytest.raises(Stop):
-        train(path, told=stopping(8))
+        train(path, on_progress=stopping(8))
     before = path.read_bytes()
-    with pytest.raises(
-        InputError, match=r"another seed, which is not lost unasked; expected the same call\. Give that"
-    ):
+    with pytest.raises(InputError, match=r"another seed; expected the same call\. Repeat that call to continue"):
         train(path, seed=1)
     with pytest.raises(InputError, match="another start, rates"):
         train(path, count=2, rates=dq.Rates(spread=1.0))
     assert path.read_bytes() == before
-    same(train(path, seed=1, anew=True), train(None, seed=1))
+    same(train(path, seed=1, replace=True), train(None, seed=1))
 
 
 @pytest.fixture
 def kept(tmp_path, pieces):
     """Return a file that keeps 8 steps of a training."""
     with pytest.raises(Stop):
-        train(tmp_path / "kept", told=stopping(12))  # told before what it is told of is kept
+        train(tmp_path / "kept", on_progress=stopping(12))  # called before the piece is kept
     return tmp_path / "kept"
 
 
 @pytest.mark.parametrize("how", ["text", "model", "folder"])
 def test_what_is_no_training_of_ours_is_refused(tmp_path, how, pieces):
-    """And stays as it is: somebody may want it."""
+    """The file is not changed, because it may be needed."""
     path = tmp_path / "kept"
     if how == "text":
         path.write_text("years of work")
@@ -145,16 +143,16 @@ def test_a_damaged_training_begins_anew_with_a_sentence(kept, how, pieces, capsy
             held["state"]["003"] = {"deeper": np.ones(3)}
         checkpoint.save(kept, held, metadata, overwrite=True)
     steps = []
-    found = train(kept, told=lambda history: steps.append(history.loss.size))
+    found = train(kept, on_progress=lambda history: steps.append(history.loss.size))
     said = capsys.readouterr().err
-    assert steps == [0, 4, 8, 12] and said.count("warning:") == 1 and "is damaged, and begins anew" in said
+    assert steps == [0, 4, 8, 12] and said.count("warning:") == 1 and "is damaged, and starts again" in said
     same(found, train(None))
     same(train(kept), found)  # and what it keeps now is whole
 
 
 def test_one_byte_changed_anywhere_never_goes_on_from_other_numbers(kept, capsys):
     key, cube = jax.random.key(0), jax.numpy.asarray(scene())
-    marks = resume.fingerprint(key, cube, CONFIG, CHOICES, dq.Rates(), count=R)
+    marks = resume.fingerprint(key, cube, CONFIG, CHOICES, dq.RECOMMENDED[1], count=R)
 
     def shapes():
         return jax.eval_shape(lambda k, c: dq.training.fitting.begin(k, c, CONFIG, count=R), key, cube)
@@ -170,7 +168,7 @@ def test_one_byte_changed_anywhere_never_goes_on_from_other_numbers(kept, capsys
             assert place < 100, place
         said = capsys.readouterr().err
         if read is None:
-            assert "is damaged, and begins anew" in said
+            assert "is damaged, and starts again" in said
         elif read != "refused":  # a byte that is not looked at, as a time in the archive
             same(read[1], held[1])
             same(read[0]._replace(key=0), held[0]._replace(key=0))
@@ -245,7 +243,7 @@ def test_killed_at_random_moments_it_gives_the_same_bits(tmp_path, typed):
         kills += end(process)[0] == -signal.SIGKILL
     assert kills and not (tmp_path / "m.npz").exists()
     status, _, said = end(start(typed))
-    assert status == 0 and "note: Training goes on from step" in said
+    assert status == 0 and "note: Training resumes at step" in said
     whole = [*typed[:-1], str(tmp_path / "w.npz")]
     assert end(start(whole))[0] == 0
     same(checkpoint.load(tmp_path / "m.npz")[0], checkpoint.load(tmp_path / "w.npz")[0])

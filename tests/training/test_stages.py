@@ -1,4 +1,4 @@
-"""A stage of training stands only where the scene itself says that it helps."""
+"""A stage of training is kept only if the scene itself shows that it helps."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def sample():
 
 @pytest.fixture(scope="module")
 def aside():
-    return stages.set_aside(jax.random.key(0), SHAPE)
+    return stages.hold_out_pixels(jax.random.key(0), SHAPE)
 
 
 def of(E):
@@ -36,11 +36,11 @@ def of(E):
 
 
 def test_a_fifth_of_the_blocks_is_set_aside():
-    aside = np.asarray(stages.set_aside(jax.random.key(1), (24, 20)))
+    aside = np.asarray(stages.hold_out_pixels(jax.random.key(1), (24, 20)))
     blocks = aside.reshape(6, 4, 5, 4)
     assert (blocks.all(axis=(1, 3)) == blocks.any(axis=(1, 3))).all()  # whole blocks of 4 x 4
     assert blocks.any(axis=(1, 3)).sum() == 6
-    odd = np.asarray(stages.set_aside(jax.random.key(1), (5, 3)))  # two blocks, one of them cut off
+    odd = np.asarray(stages.hold_out_pixels(jax.random.key(1), (5, 3)))  # two blocks, one of them cut off
     assert odd.shape == (5, 3) and odd.any() and not odd.all()
 
 
@@ -103,15 +103,15 @@ def test_pixels_without_data_say_nothing(sample, aside):
 
 def test_without_the_noise_nothing_is_kept(aside):
     sample = synthetic.linear_scene(jax.random.key(4), (6, 6), synthetic.spectra(jax.random.key(3), 3, 40), 30.0)
-    few, here = jnp.ones((6, 6), bool), stages.set_aside(jax.random.key(0), (6, 6))
+    few, here = jnp.ones((6, 6), bool), stages.hold_out_pixels(jax.random.key(0), (6, 6))
     verdict, _, _ = stages.judge(
         of(sample.endmembers * 1.2), of(sample.endmembers), sample.cube, CONFIG, True, few, here
     )
     assert not bool(verdict.kept) and np.isnan(np.asarray(verdict.bands)).all()
     found = Stages(verdict, verdict, stages.undecided())
     assert sentences(found)[0] == (
-        "Trained endmembers: left out, because the noise of the scene is not known, which takes more valid pixels than "
-        "bands."
+        "Trained endmembers: left out, because the noise of the scene cannot be estimated without more valid pixels "
+        "than bands."
     )
 
 
@@ -120,7 +120,7 @@ def maps_of(A, E, key, snr, texture=0.0):
     own, noise = jax.random.split(key)
     cube = mixing.linear_mix(A * (1 + texture * jax.random.normal(own, A.shape)), E)
     cube = synthetic.add_noise(noise, cube, snr)
-    aside = stages.set_aside(key, A.shape[:2])
+    aside = stages.hold_out_pixels(key, A.shape[:2])
     valid = jnp.ones(A.shape[:2], bool)
     return stages.judge(of(E), of(E), cube, CONFIG, False, valid, aside)[2], valid
 
@@ -143,7 +143,7 @@ def test_the_prior_smooths_noise_and_leaves_texture():
 
 
 def test_errors_of_spectra_that_vary_are_no_texture():
-    """Every pixel has a brightness of each material of its own: both halves of the bands show the same wrong maps."""
+    """Each material has its own brightness in every pixel: both halves of the bands give the same wrong maps."""
     E = synthetic.spectra(jax.random.key(3), 3, 40)
     A = synthetic.abundance_field(jax.random.key(5), (24, 24), 3, length=6.0, contrast=0.3)
     maps, valid = maps_of(A, E, jax.random.key(7), 40.0, texture=0.1)
@@ -190,7 +190,7 @@ def test_a_training_that_harms_leaves_the_start(sample):
 def test_pixels_set_aside_teach_nothing(sample):
     config = Model(gradient=Energy(width=4), constraint=Simplex())
     state = fitting.begin(jax.random.key(0), sample.cube, config, endmembers=sample.endmembers)
-    spoiled = jnp.where(state.aside[..., None], 0.7, sample.cube)
+    spoiled = jnp.where(state.held_out_pixels[..., None], 0.7, sample.cube)
 
     @jax.jit
     def run(state, cube):

@@ -1,8 +1,8 @@
 """Solve least squares on the cone or on the simplex, in every pixel at once, by the active-set method.
 
-Small and dense: R points in at most R coordinates. Nothing is squared; every step solves least squares by
-orthogonalisation, because in float32 the normal equations of endmembers with cond(E) = 100 keep three digits and those
-with cond(E) = 3000 none.
+Small and dense: R points in at most R coordinates. Normal equations are never formed; every step solves least squares
+by orthogonalisation, because in float32 the normal equations of endmembers with cond(E) = 100 keep three digits and
+those with cond(E) = 3000 none.
 """
 
 from functools import partial
@@ -11,25 +11,27 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dequnmix_jax.ops.guards import nonzero
+
 _DUAL = 1.0
-"""Roundings (eps) by which a gradient of unit columns and a unit target may look like descent and not be. Measured on
+"""Tolerance, in units of eps, on the gradient of unit columns and a unit target: below it nothing descends. Measured on
 DC1 at 30 dB, float32, against scipy: 16 errs by up to 1.4e-4 in a coefficient, 4, 1 and 0 by 1.3e-6."""
 
 _DEPENDENT = 16.0
-"""Roundings of a column that orthogonalisation leaves of a dependent one (Bjorck 1967): less is taken for none."""
+"""Tolerance, in units of eps times its length, on the rest of a dependent column (Bjorck 1967)."""
 
 _STEPS = 10
 """Steps allowed for each endmember. Lawson and Hanson report R / 2 to 2 R for a problem; the limit only ends an endless
 exchange of columns that differ by rounding."""
 
 
-@partial(jax.jit, static_argnames="sum_to_one")  # a loop run eagerly would be compiled anew at every call
+@partial(jax.jit, static_argnames="sum_to_one")  # run eagerly, the loop would be compiled at every call
 def active_set(points: jax.Array, targets: jax.Array, sum_to_one: bool) -> jax.Array:
     """Return argmin over x >= 0 (and sum x = 1) of |x P - t|: points P (R, D), targets t (N, D), x (N, R).
 
     Lawson and Hanson's iteration, all pixels side by side, one point a step in or out, from the positive part of the
-    unconstrained solution. On the simplex every least-squares problem is written from one of the points inside, so that
-    the sum is exact and no penalty enters. The pixels stand last so that all operations run over contiguous memory.
+    unconstrained solution. On the simplex every least-squares problem takes one of the points inside as its origin, so
+    that the sum is exact and no penalty is needed. Pixels are the last axis: operations run over contiguous memory.
     """
     P, t = points.T, targets.T
     R, N = P.shape[1], t.shape[1]
@@ -49,7 +51,7 @@ def active_set(points: jax.Array, targets: jax.Array, sum_to_one: bool) -> jax.A
             M, y = jnp.broadcast_to(P[:, :, None], (*P.shape, N)), t
             z, r = least_squares(M, y, inside)
         scale = jnp.sqrt(jnp.sum(M * M, axis=0)) * jnp.sqrt(jnp.sum(y * y, axis=0))[None]
-        return z, jnp.sum(M * r[:, None, :], axis=0) / _not_zero(scale)
+        return z, jnp.sum(M * r[:, None, :], axis=0) / nonzero(scale)
 
     def unfinished(carry):  # type: ignore[no-untyped-def]
         *_, busy, step = carry
@@ -58,39 +60,39 @@ def active_set(points: jax.Array, targets: jax.Array, sum_to_one: bool) -> jax.A
     def advance(carry):  # type: ignore[no-untyped-def]
         x, inside, barred, busy, step = carry
         z, slope = solve(x, inside)
-        wrong = inside & (z <= 0.0)
-        stop = wrong.any(axis=0)
+        crossed = inside & (z <= 0.0)
+        infeasible = crossed.any(axis=0)
         # Not feasible: go from x towards z as far as the first coefficient that reaches zero; its point leaves.
-        share = jnp.where(wrong, x / _not_zero(x - z), jnp.inf)
+        share = jnp.where(crossed, x / nonzero(x - z), jnp.inf)
         least = jnp.min(share, axis=0)
-        # By its place as well: a share is computed anew for every use, and may not equal the least of its own copies.
-        leave = wrong & ((share <= least[None]) | (rows == jnp.argmin(share, axis=0)[None])) & stop[None]
-        between = jnp.where(leave, 0.0, jnp.maximum(x + jnp.where(stop, least, 0.0)[None] * (z - x), 0.0))
-        # Feasible: the point of steepest descent enters, or there is none and z is the answer.
+        # By its index as well: XLA computes a share again for each use, and the copies may differ by a rounding.
+        leave = crossed & ((share <= least[None]) | (rows == jnp.argmin(share, axis=0)[None])) & infeasible[None]
+        between = jnp.where(leave, 0.0, jnp.maximum(x + jnp.where(infeasible, least, 0.0)[None] * (z - x), 0.0))
+        # Feasible: the point of steepest descent enters; without one z is the answer.
         slope = jnp.where(inside | barred, -jnp.inf, slope)
-        more = jnp.max(slope, axis=0) > _DUAL * eps
-        enter = (rows == jnp.argmax(slope, axis=0)[None]) & (~stop & more)[None]
-        # A point that enters by rounding leaves at once, with no step made: it is barred until x has changed.
-        moved = jnp.where(stop, least > 0.0, (z != x).any(axis=0))
+        descends = jnp.max(slope, axis=0) > _DUAL * eps
+        enter = (rows == jnp.argmax(slope, axis=0)[None]) & (~infeasible & descends)[None]
+        # A point that enters by rounding leaves at once, without a step: it is barred until x has changed.
+        moved = jnp.where(infeasible, least > 0.0, (z != x).any(axis=0))
         # The first step takes the positive part of the unconstrained solution, from which all the others descend.
         first = step == 0
         positive = jnp.maximum(z, 0.0)
         if sum_to_one:
             positive = positive / jnp.sum(positive, axis=0, keepdims=True)
         new = (
-            jnp.where(first, positive, jnp.where(stop[None], between, z)),
+            jnp.where(first, positive, jnp.where(infeasible[None], between, z)),
             jnp.where(first, z > 0.0, (inside & ~leave) | enter),
             ~first & ((barred & ~moved[None]) | (leave & (least <= 0.0)[None])),
         )
         x, inside, barred = (jnp.where(busy[None], a, b) for a, b in zip(new, (x, inside, barred), strict=True))
-        return x, inside, barred, busy & (stop | more | first), step + 1
+        return x, inside, barred, busy & (infeasible | descends | first), step + 1
 
-    nothing, everything = jnp.zeros((R, N), jnp.bool_), jnp.ones((R, N), jnp.bool_)
-    start = (jnp.zeros((R, N), P.dtype), everything, nothing, jnp.ones(N, jnp.bool_), jnp.int32(0))
+    none, all_points = jnp.zeros((R, N), jnp.bool_), jnp.ones((R, N), jnp.bool_)
+    start = (jnp.zeros((R, N), P.dtype), all_points, none, jnp.ones(N, jnp.bool_), jnp.int32(0))
     x = lax.while_loop(unfinished, advance, start)[0]
     if sum_to_one:
         x = x / jnp.sum(x, axis=0, keepdims=True)
-    # A comparison with NaN is false, so the loop ends on it with a number: say that it is none.
+    # A comparison with NaN is false, so that the loop ends with a number there: set it to NaN.
     return jnp.where(jnp.isfinite(jnp.sum(t, axis=0)), x, jnp.nan).T
 
 
@@ -109,7 +111,7 @@ def least_squares(M: jax.Array, y: jax.Array, inside: jax.Array) -> tuple[jax.Ar
     def orthogonalise(A, k):  # type: ignore[no-untyped-def]
         a = lax.dynamic_index_in_dim(A, k, axis=1, keepdims=False)
         length = jnp.sqrt(jnp.sum(a * a, axis=0))
-        q = jnp.where((length <= small[k])[None], 0.0, a / _not_zero(length)[None])
+        q = jnp.where((length <= small[k])[None], 0.0, a / nonzero(length)[None])
         row = jnp.sum(q[:, None, :] * A, axis=0)
         return A - q[:, None, :] * row[None], row
 
@@ -117,14 +119,10 @@ def least_squares(M: jax.Array, y: jax.Array, inside: jax.Array) -> tuple[jax.Ar
         k, row = k_row
         pivot = lax.dynamic_index_in_dim(row, k, axis=0, keepdims=False)
         rest = row[R] - jnp.sum(row[:R] * z, axis=0)
-        return z.at[k].set(jnp.where(pivot <= 0.0, 0.0, rest / _not_zero(pivot))), None
+        return z.at[k].set(jnp.where(pivot <= 0.0, 0.0, rest / nonzero(pivot))), None
 
     order = jnp.arange(R)
     A = jnp.concatenate([jnp.where(inside[None], M, 0.0), y[:, None, :]], axis=1)
     A, rows = lax.scan(orthogonalise, A, order)
     z, _ = lax.scan(substitute, jnp.zeros_like(rows[:, 0]), (order, rows), reverse=True)
     return z, A[:, R]
-
-
-def _not_zero(x: jax.Array) -> jax.Array:
-    return jnp.where(x == 0.0, 1.0, x)

@@ -1,8 +1,8 @@
-"""One alternating direction method for abundances with priors, differentiated at its answer.
+"""The alternating direction method for abundances with priors, differentiated at its fixed point.
 
-The abundances X answer the data term; a copy U takes sparsity and signs; for total variation a further copy W lives on
-the image plane and V holds its differences. Only E E^T and Y E^T enter; the eigenvectors of the former let the penalty
-parameter change at no cost.
+X minimises the data term; a copy U takes sparsity and signs; for total variation a further copy W is a map on the image
+and V holds its differences. Only E E^T and Y E^T are used; with the eigenvectors of the former a change of the penalty
+parameter costs nothing.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from jax import lax
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import nonzero
 from dequnmix_jax.solvers.config import Adjoint
 from dequnmix_jax.solvers.implicit import adjoint_trace
 from dequnmix_jax.types import Trace
@@ -23,11 +24,11 @@ from dequnmix_jax.types import Trace
 _BALANCE, _FACTOR, _EVERY = 10.0, 2.0, 10
 """The penalty changes by the factor when one residual is that much larger than the other (Boyd et al. 2011, 3.4.1),
 once in so many steps and in the first half of them only: with a fixed penalty sparse and collaborative unmixing
-converge. Total variation couples its copies in a chain, for which no proof is known to us; it did in every test."""
+converge. Total variation couples its copies in a chain, for which we know no proof; it converged in every test."""
 
 _FLOOR = 1e-3
-"""Least size of the multipliers, in parts of |Y E^T|, that the dual residual is measured by: they vanish where no
-constraint and no prior acts."""
+"""Smallest scale of the dual residual, relative to |Y E^T|: the multipliers vanish if no constraint or prior is
+active."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Admm:
     """How the alternating direction method runs; static under jit.
 
     Attributes:
-        tolerance: relative primal and dual residual at which it stops; of a gradient, relative residual of the linear
-            system behind it.
-        max_steps: steps at most, and products with the Jacobian at most for a gradient.
+        tolerance: relative primal and dual residual at which it stops; for a gradient, relative residual of its linear
+            system.
+        max_steps: largest number of steps, and of products with the Jacobian for a gradient.
         penalty: first penalty parameter, in units of the mean squared length of an endmember.
     """
 
@@ -53,11 +54,11 @@ class Admm:
 
 @dataclass(frozen=True)
 class Prior:
-    """What is asked of X beside the data; static.
+    """The constraints and priors on X; static.
 
     Attributes:
         nonnegative: X >= 0.
-        sum_to_one: X 1 = 1, where there are data.
+        sum_to_one: X 1 = 1 in valid pixels.
         maps: weight times the sum over endmembers of the length of their map, in place of the sum of |X|.
         isotropic: the variation sums lengths of gradients, not absolute differences.
     """
@@ -73,8 +74,8 @@ class Problem(NamedTuple):
 
     Attributes:
         gram: E E^T, (R, R).
-        target: Y E^T, (H, W, R), zero without data.
-        valid: (H, W, 1) bool, where there are data.
+        target: Y E^T, (H, W, R), zero in masked pixels.
+        valid: (H, W, 1) bool.
         weight: of the sum of |X| or of the lengths of the maps.
         variation: of the total variation, or None.
     """
@@ -87,7 +88,7 @@ class Problem(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Copies U, W, V and their scaled multipliers; U alone where there is no variation."""
+    """Copies U, W, V and their scaled multipliers; U alone without total variation."""
 
     copies: tuple[jax.Array, ...]
     duals: tuple[jax.Array, ...]
@@ -125,10 +126,10 @@ def _length(*parts: jax.Array) -> jax.Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def minimise(prior: Prior, solver: Admm, problem: Problem) -> tuple[jax.Array, Trace]:
-    """Return U (H, W, R), which holds the signs and the zeros, and how the search went.
+    """Return U (H, W, R), which has exact signs and zeros, and the trace of the search.
 
-    The gradient is that of the fixed point of one step (`implicit`): it keeps one step in memory, however many the
-    search took. `Trace.residual` is the larger of the relative primal and dual residuals, over the scene.
+    The gradient is that of the fixed point of one step (`implicit`): it keeps one step in memory, whatever the number
+    of steps. `Trace.residual` is the larger of the relative primal and dual residuals, over the scene.
     """
     state, _, trace = _search(prior, solver, problem)
     return state.copies[0], trace
@@ -139,7 +140,7 @@ def _search(prior: Prior, solver: Admm, problem: Problem) -> tuple[_State, jax.A
     F = problem.target
     values, basis = lapack.eigh(problem.gram)
     size = _length(F)
-    size = jnp.where(size == 0.0, 1.0, size)
+    size = nonzero(size)
 
     def solve(target: jax.Array, weight: jax.Array) -> jax.Array:
         return data_step(basis, 1.0 / (values + weight), target, prior.sum_to_one)
@@ -149,7 +150,7 @@ def _search(prior: Prior, solver: Admm, problem: Problem) -> tuple[_State, jax.A
         new, X = _advance(prior, problem, solve, mu, state)
         scale = _length(X, *new.copies)
         primal = _length(*(a - b for a, b in zip(new.duals, state.duals, strict=True)))
-        primal = primal / jnp.where(scale == 0.0, 1.0, scale)
+        primal = primal / nonzero(scale)
         price = jnp.maximum(mu * _length(*new.duals), _FLOOR * size)
         dual = mu * _length(*(a - b for a, b in zip(new.copies, state.copies, strict=True))) / price
         turn = (steps % _EVERY == _EVERY - 1) & (steps < solver.max_steps // 2)
@@ -193,14 +194,14 @@ minimise.defvjp(_forward, _backward)
 
 
 def shrink(v: jax.Array, by: jax.Array | float) -> jax.Array:
-    """Return the minimiser of by |x| + |x - v|^2 / 2, each entry for itself."""
+    """Return the minimiser of by |x| + |x - v|^2 / 2 in each entry."""
     return jnp.sign(v) * jax.nn.relu(jnp.abs(v) - by)
 
 
 def shrink_length(v: jax.Array, by: jax.Array, axis: int | tuple[int, ...]) -> jax.Array:
     """Return the minimiser of by |x|_2 + |x - v|^2 / 2, vectors along `axis`."""
     square = jnp.sum(v * v, axis=axis, keepdims=True)
-    length = jnp.sqrt(jnp.where(square == 0.0, 1.0, square))  # the derivative of the root at 0 is infinite
+    length = jnp.sqrt(nonzero(square))  # the derivative of the root at 0 is infinite
     return v * jnp.where(square == 0.0, 0.0, jax.nn.relu(length - by) / length)
 
 
@@ -224,9 +225,9 @@ def smooth(b: jax.Array) -> jax.Array:
 
 
 def data_step(basis: jax.Array, inverse: jax.Array | None, target: jax.Array, sum_to_one: bool) -> jax.Array:
-    """Return M target in every pixel (..., R), under sum x = 1 if asked, for M = V diag(inverse) V^T.
+    """Return M target in every pixel (..., R), with sum x = 1 if `sum_to_one`, for M = V diag(inverse) V^T.
 
-    V = `basis` are eigenvectors; where `inverse` is None, `basis` is M itself.
+    V = `basis` are eigenvectors; if `inverse` is None, `basis` is M itself.
     """
 
     def times(b: jax.Array) -> jax.Array:

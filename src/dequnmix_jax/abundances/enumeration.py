@@ -1,8 +1,9 @@
-"""Find the support of each pixel's answer by trying all of them: for a handful of endmembers.
+"""Find the support of each pixel's answer by trying all of them: for a few endmembers.
 
 For a support (which coefficients are positive) both the coefficients on it and the multipliers off it are linear in the
-pixel. The answer's support is the one for which all of these are >= 0, so that a pixel costs one product with a table
-of 2^R times R rows, and no objective is compared.
+pixel. The support of the answer is the one for which all of these are >= 0, so that a pixel costs one product with a
+table of 2^R times R rows, and no objective is compared. `projection` also tries all supports (`supports`), in R
+whitened coordinates and differentiably; it compares objectives.
 """
 
 from typing import NamedTuple
@@ -15,12 +16,13 @@ from dequnmix_jax.abundances.active_set import least_squares
 from dequnmix_jax.ops.xla import computed, least, least_where
 
 LARGEST = 6
-"""Endmembers up to which all supports are tried: their number doubles with each. Nothing here is squared, so that hard
-endmembers (cond 460) need no repair; where the pivoting search overtakes in time was not measured."""
+"""Endmembers up to which all supports are tried: their number doubles with each. No condition number is squared here,
+so that ill-conditioned endmembers (cond 460) need no repair. Above how many the pivoting search is faster was not
+measured."""
 
 
 class Table(NamedTuple):
-    """What is linear in a pixel t on each of the S supports.
+    """The linear functions of a pixel t on each of the S supports.
 
     Attributes:
         solve: (S, R, D), coefficients x = solve t + start; zero rows off the support.
@@ -35,14 +37,19 @@ class Table(NamedTuple):
     level: jax.Array
 
 
-def table(points: jax.Array, sum_to_one: bool) -> Table:
-    """Return the table of points (R, D), each column of it found by orthogonalisation.
+def supports(count: int, sum_to_one: bool) -> np.ndarray:
+    """Return all supports of `count` abundances, (S, R) bool; the empty one belongs to the cone only."""
+    codes = np.arange(1 if sum_to_one else 0, 2**count)
+    return (codes[:, None] >> np.arange(count)[None, :]) % 2 == 1
 
-    A point that depends on others of its support gets 0 there: the support stands for a smaller one.
+
+def table(points: jax.Array, sum_to_one: bool) -> Table:
+    """Return the table of points (R, D), each column of it by orthogonalisation.
+
+    A point that depends on others of its support gets 0 there: the support is then a smaller one.
     """
     R, D = points.shape
-    codes = np.arange(1 if sum_to_one else 0, 2**R)
-    inside = (codes[:, None] >> np.arange(R)[None, :]) % 2 == 1
+    inside = supports(R, sum_to_one)
     S = inside.shape[0]
     first = np.argmax(inside, axis=1)
     origin = points[first] if sum_to_one else jnp.zeros((S, D), points.dtype)

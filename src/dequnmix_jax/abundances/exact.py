@@ -1,9 +1,9 @@
-"""Solve least squares on the cone or on the simplex for a whole image: search fast, refine, prove, and repair.
+"""Solve least squares on the cone or on the simplex for a whole image: fast search, refinement, check, repair.
 
-Block by block, so that a block stays in the cache from the cube to the answer: the pixels are taken into coordinates of
-the span of the endmembers, a fast search finds the support, one step of refinement brings the answer from the rounding
-of normal equations to that of orthogonalisation (the corrected seminormal equations of Bjorck), and the optimality
-conditions are looked at. The few pixels that fail go through the slow search that squares nothing.
+Block by block, so that a block stays in the cache from the cube to the answer: the pixels are projected on the span of
+the endmembers, a fast search finds the support, one step of refinement reduces the error from that of normal equations
+to that of orthogonalisation (the corrected seminormal equations of Bjorck), and the optimality conditions are checked.
+The few pixels that fail are solved by the active-set search, which forms no normal equations.
 """
 
 from functools import partial
@@ -14,21 +14,23 @@ from jax import lax
 
 from dequnmix_jax.abundances import enumeration, pivoting
 from dequnmix_jax.abundances.active_set import active_set
+from dequnmix_jax.ops.guards import nonzero
 from dequnmix_jax.ops.xla import most, total
 
 _INSIDE, _OUTSIDE = 16.0, 6.0
-"""Roundings (eps) that the gradient may be from zero on the support, and point downhill off it, in units in which no
-point and no pixel is longer than one. More lets through wrong supports, less sends right ones to the slow search."""
+"""Tolerances, in units of eps, on the gradient on the support and on descent off it, in units in which points and
+pixels have length at most one. Larger ones accept wrong supports, smaller ones send right supports to the slow
+search."""
 
 _BLOCKS = ((4, 512), (20, 128))
-"""Pixels of a block for up to so many endmembers, and 64 for more. One core, ns a pixel for blocks of 128, 512 and
-2048: 94, 96, 159 at R = 3; 246, 246, 328 at 6; of 64, 128, 512: 468, 385, 476 at 9; 4328, 3420, 4940 at 20."""
+"""(endmembers up to which, pixels of a block); 64 pixels for more endmembers. One core, ns a pixel for blocks of 128,
+512 and 2048: 94, 96, 159 at R = 3; 246, 246, 328 at 6; of 64, 128, 512: 468, 385, 476 at 9; 4328, 3420, 4940 at 20."""
 
 _REPAIR = 2**17
-"""Numbers of the slow search, R^2 each pixel, that are repaired at a time: mostly a handful of pixels need it."""
+"""Size of a batch of repairs, at R^2 numbers a pixel: mostly a few pixels need repair."""
 
 
-@partial(jax.jit, static_argnames="sum_to_one")  # a loop run eagerly would be compiled anew at every call
+@partial(jax.jit, static_argnames="sum_to_one")  # run eagerly, the loop would be compiled at every call
 def solve(Y: jax.Array, origin: jax.Array | None, Q: jax.Array, points: jax.Array, sum_to_one: bool) -> jax.Array:
     """Return argmin over x >= 0 (and sum x = 1) of |x P - t|, t = (y - origin) Q, for pixels Y (N, B).
 
@@ -43,35 +45,37 @@ def solve(Y: jax.Array, origin: jax.Array | None, Q: jax.Array, points: jax.Arra
         (N, R); NaN where t is not finite.
     """
     N, R = Y.shape[0], points.shape[0]
-    few = enumeration.LARGEST >= R
+    enumerated = enumeration.LARGEST >= R
     block = min(N, next((pixels for count, pixels in _BLOCKS if count >= R), 64))
-    tab = enumeration.table(points, sum_to_one) if few else None
+    tab = enumeration.table(points, sum_to_one) if enumerated else None
 
     def coordinates(y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return t (D, n), of length 1 on the cone, and the length taken out (1, n)."""
+        """Return t (D, n), divided by its length (1, n) on the cone, and this length."""
         t = jnp.matmul(y if origin is None else y - origin[None], Q, precision="highest").T
         if sum_to_one:
             return t, jnp.ones_like(t[:1])
         length = jnp.sqrt(total(t * t))[None]
-        length = jnp.where(length == 0.0, 1.0, length)
+        length = nonzero(length)
         return t / length, length
 
     def one_block(carry: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
-        x, bad = carry
+        x, unproved = carry
         at = jnp.minimum(number * block, N - block)  # the last block overlaps the one before
         t, length = coordinates(lax.dynamic_slice(Y, (at, jnp.int32(0)), (block, Y.shape[1])))
-        found, fine = _attempt(points, tab, t, sum_to_one)
-        x = lax.dynamic_update_slice(x, (found * length).T, (at, jnp.int32(0)))
-        return (x, lax.dynamic_update_slice(bad, ~fine, (at,))), None
+        answer, proved = _attempt(points, tab, t, sum_to_one)
+        x = lax.dynamic_update_slice(x, (answer * length).T, (at, jnp.int32(0)))
+        return (x, lax.dynamic_update_slice(unproved, ~proved, (at,))), None
 
-    # Made from the data, so that under vmap and shard_map the carry varies as they do.
+    # Derived from the data, so that under vmap and shard_map the carry varies as they do.
     zero = Y[:, 0] * 0.0 + points[0, 0] * 0.0
     start = (jnp.broadcast_to(zero[:, None], (N, R)), jnp.isnan(zero))
-    (x, bad), _ = lax.scan(one_block, start, jnp.arange(-(-N // block), dtype=jnp.int32))
+    (x, unproved), _ = lax.scan(one_block, start, jnp.arange(-(-N // block), dtype=jnp.int32))
 
     size = min(N, max(8, _REPAIR // (8 * R * R)))
     none = jnp.full(N + size, N)
-    which = lax.cond(bad.any(), lambda: none.at[:N].set(jnp.nonzero(bad, size=N, fill_value=N)[0]), lambda: none)
+    which = lax.cond(
+        unproved.any(), lambda: none.at[:N].set(jnp.nonzero(unproved, size=N, fill_value=N)[0]), lambda: none
+    )
 
     def repair(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         x, number = carry
@@ -80,7 +84,7 @@ def solve(Y: jax.Array, origin: jax.Array | None, Q: jax.Array, points: jax.Arra
         answer = active_set(points, t.T, sum_to_one) * length.T
         return x.at[pixels].set(answer, mode="drop"), number + 1
 
-    count = jnp.sum(bad, dtype=jnp.int32)
+    count = jnp.sum(unproved, dtype=jnp.int32)
     x, _ = lax.while_loop(lambda carry: carry[1] * size < count, repair, (x, jnp.int32(0)))
     return x
 
@@ -88,7 +92,7 @@ def solve(Y: jax.Array, origin: jax.Array | None, Q: jax.Array, points: jax.Arra
 def _attempt(
     points: jax.Array, tab: enumeration.Table | None, t: jax.Array, sum_to_one: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """Return x (R, n) of pixels t (D, n), and whether it is proved to be the answer, (n,) bool."""
+    """Return x (R, n) of pixels t (D, n), and whether it satisfies the optimality conditions, (n,) bool."""
     R = points.shape[0]
     eps = jnp.finfo(t.dtype).eps
 
@@ -108,9 +112,9 @@ def _attempt(
     if sum_to_one:
         g = g - total(x * g)[None]
     off = most(jnp.where(x > 0.0, jnp.abs(g) * (_OUTSIDE / _INSIDE), g))
-    fine = off <= _OUTSIDE * eps * jnp.maximum(1.0, jnp.sqrt(total(t * t)))
+    proved = off <= _OUTSIDE * eps * jnp.maximum(1.0, jnp.sqrt(total(t * t)))
     if R == 1 and sum_to_one:
-        fine = jnp.ones_like(fine)
-    # NaN is an answer, and needs no repair.
+        proved = jnp.ones_like(proved)
+    # A pixel with NaN has the answer NaN, and needs no repair.
     finite = jnp.isfinite(total(t))
-    return jnp.where(finite[None], x, jnp.nan), fine | ~finite
+    return jnp.where(finite[None], x, jnp.nan), proved | ~finite

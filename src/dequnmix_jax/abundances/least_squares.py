@@ -1,13 +1,11 @@
-"""Unmix by convex optimisation, exactly: non-negative and fully constrained least squares.
+"""Exact constrained least squares: non-negative, fully constrained, sum-to-one and unconstrained.
 
-Both are solved by one active-set iteration over all pixels at once, in coordinates of the
-span of the endmembers (at most R numbers a pixel, whatever the number of bands). Nothing
-is squared: the coordinates come from a QR decomposition of the endmembers and every step
-solves least squares by orthogonalisation, because in float32 the normal equations of
-endmembers with cond(E) = 100 keep three digits and those with cond(E) = 3000 none.
+All pixels are solved at once, in coordinates of the span of the endmembers (at most R numbers a pixel, whatever the
+number of bands) from a QR decomposition (`exact`). Normal equations alone are not accurate enough in float32: with
+cond(E) = 100 they keep three digits, with cond(E) = 3000 none.
 
-The derivative is that of the active set found, by the implicit function theorem; the search
-itself is never differentiated, so that its number of steps costs no memory.
+The derivative is that of the active set of the solution, by the implicit function theorem; the search itself is never
+differentiated, so that its number of steps costs no memory.
 """
 
 import jax
@@ -27,9 +25,10 @@ from dequnmix_jax.mixing import (
     wide,
 )
 from dequnmix_jax.ops import lapack, small_systems
+from dequnmix_jax.ops.guards import nonzero, row_lengths
 
 SLACK = 0.3
-"""The usual weight of the sum in `soft_nnls`: the size of the materials' own variability over the spread of s."""
+"""The default weight of the sum in `soft_nnls`: the size of the variability of each material over the spread of s."""
 
 
 def nnls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> jax.Array:
@@ -40,12 +39,12 @@ def nnls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> jax.Ar
     Args:
         cube: (H, W, B), any units.
         endmembers: (R, B), in the units of the cube. They may be dependent: a duplicate or an all-zero spectrum
-            receives 0.
+            gets 0.
         mask: (H, W) bool, True where the pixel is valid.
 
     Returns:
         (H, W, R), >= 0; 0 in masked pixels. NaN in pixels that hold NaN. Differentiable in cube and endmembers, to any
-        order, wherever the active set does not change.
+        order, where the active set does not change.
 
     Raises:
         InputError: if the shapes do not fit, or outside jit if values of valid pixels are not finite.
@@ -65,12 +64,12 @@ def fcls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> jax.Ar
     Args:
         cube: (H, W, B), any units.
         endmembers: (R, B), in the units of the cube. They may be dependent; one may be zero (shade). Of duplicates
-            one receives the abundance.
+            one gets the abundance.
         mask: (H, W) bool, True where the pixel is valid.
 
     Returns:
         (H, W, R), >= 0 and summing to one; 0 in masked pixels. NaN in pixels that hold NaN. Differentiable in cube and
-        endmembers, to any order, wherever the active set does not change.
+        endmembers, to any order, where the active set does not change.
 
     Raises:
         InputError: if the shapes do not fit, or outside jit if values of valid pixels are not finite.
@@ -94,7 +93,7 @@ def scaled_nnls(cube: Array, endmembers: Array, *, mask: Array | None = None) ->
         mask: (H, W) bool, True where the pixel is valid.
 
     Returns:
-        abundances: (H, W, R), >= 0 and summing to one; 1/R in a pixel without light; 0 in masked pixels.
+        abundances: (H, W, R), >= 0 and summing to one; 1/R in a pixel of brightness 0; 0 in masked pixels.
         brightness: (H, W), >= 0, in the units of the cube; 0 in masked pixels.
 
     Raises:
@@ -111,22 +110,21 @@ def scaled_nnls(cube: Array, endmembers: Array, *, mask: Array | None = None) ->
 def soft_nnls(
     cube: Array, endmembers: Array, *, weight: float | Array = SLACK, mask: Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    r"""Find abundances whose sum is weighed against the data: NNLS with the sum as one more band.
+    r"""Find abundances with a soft sum: NNLS with the sum to one as one more, weighted band.
 
     min over x >= 0 of |y - x E|^2 + (w n)^2 (sum x - 1)^2, n the RMS norm of the pixels; s = sum x, a = x / s. Between
-    FCLS (w large) and NNLS divided by its sum (w = 0). For materials each of which varies in brightness by itself, w is
-    the size of that variability over the spread of s: on generated scenes 0.3 has 0.57 of the aRMSE of FCLS where
-    materials vary so, 1.02 where nothing does, and 1.13 where spectra vary in shape alone
-    (`experiments.defaults.soft_sum`).
+    FCLS (w large) and NNLS divided by its sum (w = 0). If each material varies in brightness by itself, w is the size
+    of that variability over the spread of s: on generated scenes 0.3 has 0.57 of the aRMSE of FCLS if materials vary
+    so, 1.02 if nothing varies, and 1.13 if spectra vary in shape alone (`experiments.defaults.soft_sum`).
 
     Args:
         cube: (H, W, B), any units.
-        endmembers: (R, B), in the units of the cube and at the level that they have in the scene.
+        endmembers: (R, B), in the units of the cube, at their level in the scene.
         weight: w, > 0.
         mask: (H, W) bool, True where the pixel is valid.
 
     Returns:
-        abundances: (H, W, R), >= 0 and summing to one; 1/R in a pixel without light; 0 in masked pixels.
+        abundances: (H, W, R), >= 0 and summing to one; 1/R in a pixel of brightness 0; 0 in masked pixels.
         brightness: (H, W), >= 0, near 1; 0 in masked pixels.
 
     Raises:
@@ -150,15 +148,15 @@ def kkt_residual(
 ) -> jax.Array:
     r"""Return how far abundances are from optimal, in every pixel.
 
-    max over r of |x - P(x - g)|: P projects on the feasible set and g is the gradient E (x E - y), so that this is 0
-    exactly where all the Karush-Kuhn-Tucker conditions hold. Scaled units, in which x and g have no unit: on the cone
+    max over r of |x - P(x - g)|: P projects on the feasible set and g is the gradient E (x E - y), so that this is 0 if
+    and only if all Karush-Kuhn-Tucker conditions hold. x and g are scaled so that they have no unit: on the cone
     each e_r has norm 1 and so has y; on the simplex e_r and y are measured from the mean endmember m and g is divided
     by D max(D, |y - m|), D = max |e_r - m|.
 
     Args:
         cube: (H, W, B).
         endmembers: (R, B).
-        abundances: (H, W, R), what `fcls` (sum_to_one) or `nnls` gave.
+        abundances: (H, W, R), from `fcls` (sum_to_one) or `nnls`.
         sum_to_one: whether the feasible set is the simplex (True) or the cone.
         mask: (H, W) bool, True where the pixel is valid.
 
@@ -178,12 +176,12 @@ def kkt_residual(
     if sum_to_one:
         m = jnp.mean(E, axis=0)
         Y, E = Y - m[None, None, :], E - m[None, :]
-        D = jnp.max(_length(E))
-        scale = _not_zero(D * jnp.maximum(D, _length(Y)))
+        D = jnp.max(row_lengths(E))
+        scale = nonzero(D * jnp.maximum(D, row_lengths(Y)))
         g = -correlate(Y - jnp.matmul(x, E, precision="highest"), E) / scale
         residual = jnp.max(jnp.abs(x - project_simplex(x - g)), axis=-1)
     else:
-        n, u = _not_zero(_length(E)[:, 0]), _not_zero(_length(Y))
+        n, u = nonzero(row_lengths(E)[:, 0]), nonzero(row_lengths(Y))
         g = -correlate(Y - jnp.matmul(x, E, precision="highest"), E / n[:, None]) / u
         x = x * n[None, None, :] / u
         residual = jnp.max(jnp.abs(x - project_cone(x - g)), axis=-1)
@@ -215,18 +213,10 @@ def finish(x: jax.Array, cube: Array, mask: Array | None) -> jax.Array:
     return x if mask is None else jnp.where(mask[..., None], x, 0.0)
 
 
-def _length(x: jax.Array) -> jax.Array:
-    return jnp.sqrt(jnp.sum(x * x, axis=-1, keepdims=True))
-
-
-def _not_zero(x: jax.Array) -> jax.Array:
-    return jnp.where(x == 0.0, 1.0, x)
-
-
 @jax.custom_jvp
 def _nnls(Y: jax.Array, E: jax.Array) -> jax.Array:
     """Return the NNLS coefficients (N, R) of pixels (N, B)."""
-    n = _not_zero(_length(E))
+    n = nonzero(row_lengths(E))
     Q, T = lapack.qr((E / n).T)
     return solve(Y, None, Q, T.T, sum_to_one=False) / n.T
 
@@ -236,7 +226,7 @@ def _nnls_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -
     (Y, E), (dY, dE) = primals, tangents
     x = _nnls(Y, E)
     inside = x > 0.0
-    n = _not_zero(_length(E))[:, 0]
+    n = nonzero(row_lengths(E))[:, 0]
     g = _gradient_change(Y, E, x, dY, dE) / n[None, :]
     return x, small_systems.solve_on_faces(gram(E / n[:, None]), inside, g) / n[None, :]
 
@@ -250,7 +240,7 @@ def _fcls(Y: jax.Array, E: jax.Array) -> jax.Array:
     if E.shape[0] == 1:
         return jnp.where(jnp.isnan(Y).any(axis=-1, keepdims=True), jnp.nan, jnp.ones((Y.shape[0], 1), Y.dtype))
     m = jnp.mean(E, axis=0, keepdims=True)
-    D = _not_zero(jnp.max(_length(E - m)))
+    D = nonzero(jnp.max(row_lengths(E - m)))
     Q, T = lapack.qr(((E - m) / D).T)
     return solve(Y, m[0], Q / D, T.T, sum_to_one=True)
 
@@ -260,17 +250,17 @@ def _fcls_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -
     (Y, E), (dY, dE) = primals, tangents
     a = _fcls(Y, E)
     inside = a > 0.0
-    # The change of a sums to zero: neither a shift of all spectra nor k 1 1^T added to the Gram matrix alters it, and
-    # with both the matrix is regular wherever the endmembers are affinely independent (one may be zero).
+    # The change of a sums to zero: neither a shift of all spectra nor k 1 1^T added to the Gram matrix changes it, and
+    # with both the matrix is regular if the endmembers are affinely independent (one may be zero).
     m = jnp.mean(E, axis=0, keepdims=True)
     C = E - m
     G = gram(C)
-    k = _not_zero(jnp.max(jnp.diagonal(G)))
+    k = nonzero(jnp.max(jnp.diagonal(G)))
     G = G / k + 1.0
     g = _gradient_change(Y - m, C, a, dY, dE) / k
     u = small_systems.solve_on_faces(G, inside, g)
     v = small_systems.solve_on_faces(G, inside, jnp.ones_like(g))
-    return a, u - v * (jnp.sum(u, axis=-1, keepdims=True) / _not_zero(jnp.sum(v, axis=-1, keepdims=True)))
+    return a, u - v * (jnp.sum(u, axis=-1, keepdims=True) / nonzero(jnp.sum(v, axis=-1, keepdims=True)))
 
 
 def _gradient_change(Y: jax.Array, E: jax.Array, x: jax.Array, dY: jax.Array, dE: jax.Array) -> jax.Array:
@@ -281,13 +271,13 @@ def _gradient_change(Y: jax.Array, E: jax.Array, x: jax.Array, dY: jax.Array, dE
 
 
 _RANK = 8.0
-"""Roundings, for each endmember, of the largest singular value: a smaller one is zero (a dependent endmember)."""
+"""Tolerance, in units of eps times R times the largest singular value, below which a singular value counts as zero."""
 
 
 def ucls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> jax.Array:
     r"""Find the coefficients of each pixel without any constraint.
 
-    min over x of |y - x E|^2; of several answers (dependent endmembers) the shortest.
+    min over x of |y - x E|^2; with dependent endmembers the shortest solution.
 
     Args:
         cube: (H, W, B), any units.
@@ -311,7 +301,7 @@ def scls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> jax.Ar
     r"""Find the coefficients of each pixel that sum to one, of either sign.
 
     min over x with sum x = 1 of |y - x E|^2. From the mean endmember m: x = 1 / R + (y - m) (E - m)^+, whose second
-    part sums to zero; of several answers the one nearest to equal shares.
+    part sums to zero; with dependent endmembers the solution nearest to equal abundances.
 
     Args:
         cube: (H, W, B), any units.

@@ -1,7 +1,7 @@
 """Find the support of each pixel's answer by principal pivots on the Gram matrix, all pixels side by side.
 
-Every pixel carries the tableau of its quadratic problem. One step exchanges the coefficient that violates the
-optimality conditions most, by the symmetric sweep A - q q^T / d: a rank-one update over contiguous memory, whatever
+Every pixel has the tableau of its quadratic problem. One step exchanges the coefficient that violates the optimality
+conditions most, by the symmetric sweep A - q q^T / d: a rank-one update over contiguous memory, whether a coefficient
 enters or leaves.
 """
 
@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from dequnmix_jax.ops.guards import nonzero
 from dequnmix_jax.ops.xla import computed, least, least_where, most, total
 
 _FULL_UP_TO = 16
@@ -17,10 +18,10 @@ with noise, from all and from none: 4.2 and 7.0 at R = 6, 5.4 and 10 at R = 9, 1
 at R = 40; the smaller support is the better conditioned one."""
 
 _DEPENDENT = 32.0
-"""Roundings, for each endmember, of the square of a unit point's distance from those inside: less is taken for none."""
+"""Tolerance, in units of R eps, on the squared distance of a unit point from the span of those inside."""
 
 _STEPS = 3
-"""Steps allowed for each endmember, and ten more. The rule is not proved to end; what it leaves is solved otherwise."""
+"""Steps allowed for each endmember, and ten more. The rule is not proved to end; `exact` repairs unfinished pixels."""
 
 
 def search(points: jax.Array, t: jax.Array, sum_to_one: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -45,16 +46,16 @@ def search(points: jax.Array, t: jax.Array, sum_to_one: bool) -> tuple[jax.Array
     rows = jnp.arange(R, dtype=jnp.int32)[:, None]
 
     def violation(u, v, inside):  # type: ignore[no-untyped-def]
-        """Coefficients inside, minus descent outside: negative where something is to change."""
+        """Return coefficients inside and minus descent outside: negative if an exchange is needed."""
         x = u
         if sum_to_one:
-            some = most(inside)
+            any_inside = most(inside)
             su, sv = total(jnp.where(inside, u, 0.0)), total(jnp.where(inside, v, 0.0))
-            k = (su - 1.0) / jnp.where(some & (sv != 0.0), sv, 1.0)
-            # None inside: the nearest point is the first to enter.
-            x = u - jnp.where(some, k, 0.0)[None] * v
+            k = (su - 1.0) / jnp.where(any_inside & (sv != 0.0), sv, 1.0)
+            # With none inside, the nearest point enters first.
+            x = u - jnp.where(any_inside, k, 0.0)[None] * v
             nearest = u - 0.5 * jnp.diagonal(G)[:, None]
-            return jnp.where(inside, x, jnp.where(some[None], -x, least(nearest)[None] - nearest - 1.0)), x
+            return jnp.where(inside, x, jnp.where(any_inside[None], -x, least(nearest)[None] - nearest - 1.0)), x
         return jnp.where(inside, x, -x), x
 
     def pivot(A, u, v, inside, row, go):  # type: ignore[no-untyped-def]
@@ -78,12 +79,12 @@ def search(points: jax.Array, t: jax.Array, sum_to_one: bool) -> tuple[jax.Array
     A = G[:, :, None]
     inside = jnp.zeros((R, 1), jnp.bool_)
     if R <= _FULL_UP_TO:
-        # The same start for all pixels: sweep in everything that is independent, once, with u as further columns.
+        # The same first tableau for all pixels: sweep in all independent coefficients once, with u and v as columns.
         A, K, inside = _sweep_all(G, smallest[:, 0])
         u = jnp.where(inside, 0.0, u) + jnp.matmul(K, u, precision="highest")
         v = jnp.where(inside, 0.0, v) + jnp.matmul(K, v, precision="highest")
         A = A[:, :, None]
-    zero = u[:1] * 0.0  # so that the carry varies as the pixels do, under vmap and shard_map too
+    zero = u[:1] * 0.0  # so that under vmap and shard_map the carry varies as the pixels do
     A, v = A + zero[None], v + zero
     inside = jnp.broadcast_to(inside, (R, n))
     smallest = smallest + zero
@@ -129,7 +130,7 @@ def _sweep_all(G: jax.Array, smallest: jax.Array) -> tuple[jax.Array, jax.Array,
 
 
 def refine(A: jax.Array, inside: jax.Array, g: jax.Array, sum_to_one: bool) -> jax.Array:
-    """Return the change of x (R, n) that answers the descent g (R, n) on the coefficients inside."""
+    """Return the change of x (R, n) for the descent g (R, n) on the coefficients inside."""
     g = jnp.where(inside, g, 0.0)
     u = -total(A * g[:, None])
     u = jnp.where(inside, u, 0.0)
@@ -137,4 +138,4 @@ def refine(A: jax.Array, inside: jax.Array, g: jax.Array, sum_to_one: bool) -> j
         return u
     v = jnp.where(inside, -total(A * inside.astype(g.dtype)[:, None]), 0.0)
     sv = total(v)
-    return u - v * (total(u) / jnp.where(sv == 0.0, 1.0, sv))[None]
+    return u - v * (total(u) / nonzero(sv))[None]

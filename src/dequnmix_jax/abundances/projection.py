@@ -7,31 +7,31 @@ pixel is a quadratic problem in R unknowns,
 
 over the simplex or the cone.
 
-Pixels come in the whitened coordinates w, so that an error in them grows by the root of M's condition number at most,
-where one of M x grows by all of it: with nearly equal endmembers that is three digits of float32.
+Pixels are given in the whitened coordinates w: an error in them grows by at most the root of M's condition number, an
+error in M x by all of it. With nearly equal endmembers the difference is three digits of float32.
 
-For a handful of endmembers every support (which abundances are positive) is tried: its answer is one product with an
-R x R matrix computed beforehand, and the best feasible one is the solution. No pixel waits for another, and the
-derivative is that of the support found.
+For a few endmembers every support (which abundances are positive) is tried: its answer is one product with an R x R
+matrix computed beforehand, and the best feasible one is the solution. All pixels take the same number of operations,
+and the derivative is that of the solution's support.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
+from dequnmix_jax.abundances.enumeration import supports
 from dequnmix_jax.ops import small_systems
 from dequnmix_jax.ops.xla import alongside
 
 LARGEST = 7
 """Endmembers up to which all supports are tried: 2^R products with R x R matrices a pixel. On 2 CPU cores at 86 x 123
-pixels and R = 6 that took 15 ms, the active-set search of `classical` 260 ms."""
+pixels and R = 6 that took 15 ms, the active-set search 260 ms."""
 
 
 BLOCK = 2048
-"""Pixels that are searched together: the scan over supports then stays in the cache."""
+"""Pixels of a block: the scan over supports then stays in the cache."""
 
 
 class Faces(NamedTuple):
@@ -46,12 +46,6 @@ class Faces(NamedTuple):
     answer: jax.Array
     offset: jax.Array
     inverse: jax.Array
-
-
-def supports(count: int, sum_to_one: bool) -> np.ndarray:
-    """Return all supports of `count` abundances, (S, R) bool; the empty one belongs to the cone only."""
-    codes = np.arange(1 if sum_to_one else 0, 2**count)
-    return (codes[:, None] >> np.arange(count)[None, :]) % 2 == 1
 
 
 def faces(root: jax.Array, sum_to_one: bool) -> Faces:
@@ -85,8 +79,8 @@ def minimise(root: jax.Array, w: jax.Array, table: Faces) -> jax.Array:
     Args:
         root: L, (R, R), invertible.
         w: (H, W, R).
-        table: `faces(L, sum_to_one)`; it says which of the two sets, and gets no gradient of its own: the derivative in
-            L is taken directly, da = P (dw - dL^T a) - N dL (L^T a - w) on the face found.
+        table: `faces(L, sum_to_one)`, which determines the set. It gets no gradient: the derivative in L is taken
+            directly, da = P (dw - dL^T a) - N dL (L^T a - w) on the face of the solution.
 
     Returns:
         (H, W, R), >= 0; NaN where w is NaN.
@@ -111,10 +105,10 @@ def _times(x: jax.Array, matrix: jax.Array) -> jax.Array:
 
 def _search(root: jax.Array, w: jax.Array, table: Faces) -> tuple[jax.Array, jax.Array]:
     """Return the best feasible answer over all supports and the index of its support (H, W), block by block."""
-    # The pixels stand last: every operation of the scan runs over contiguous memory that stays in the cache.
+    # Pixels are the last axis: every operation of the scan runs over contiguous memory that stays in the cache.
     g = jnp.moveaxis(w, -1, 0).reshape(w.shape[-1], -1)
     pixels = g.shape[1]
-    if not isinstance(pixels, int) or pixels <= BLOCK:  # of a symbolic size (jax.export) nothing is known
+    if not isinstance(pixels, int) or pixels <= BLOCK:  # a symbolic size (jax.export) cannot be compared
         a, index = _search_block(root, g, table)
     else:
         count = -(-pixels // BLOCK)
@@ -127,8 +121,8 @@ def _search(root: jax.Array, w: jax.Array, table: Faces) -> tuple[jax.Array, jax
 
 def _search_block(root: jax.Array, g: jax.Array, table: Faces) -> tuple[jax.Array, jax.Array]:
     """Return answers (R, P) and the indices of their supports (P,) of some pixels (R, P)."""
-    # The last support holds all: its answer is the unconstrained one, and the objective of any other exceeds its by the
-    # squared distance in the metric. Comparing distances loses fewer digits than comparing objectives.
+    # The last support is all of them: its answer is unconstrained, and the objective of any other answer is larger by
+    # the squared distance in the metric. Comparing distances loses fewer digits than comparing objectives.
     free = _times(table.answer[-1], g) + table.offset[-1][:, None]
 
     def attempt(best: tuple, face: tuple) -> tuple[tuple, None]:
@@ -139,9 +133,9 @@ def _search_block(root: jax.Array, g: jax.Array, table: Faces) -> tuple[jax.Arra
         better = jnp.all(x >= 0, axis=0) & (objective < value)
         return (jnp.where(better, x, a), jnp.where(better, objective, value), jnp.where(better, number, index)), None
 
-    # NaN in w must not pass for an answer: no support is feasible there, and NaN stays.
-    nothing = jnp.full_like(g, jnp.nan)
-    start = alongside((nothing, jnp.full_like(g[0], jnp.inf), jnp.zeros(g.shape[1], jnp.int32)), free)
+    # Where w is NaN no support is feasible, and the answer stays NaN.
+    undefined = jnp.full_like(g, jnp.nan)
+    start = alongside((undefined, jnp.full_like(g[0], jnp.inf), jnp.zeros(g.shape[1], jnp.int32)), free)
     numbers = jnp.arange(table.answer.shape[0], dtype=jnp.int32)
     (a, _, index), _ = lax.scan(attempt, start, (table.answer, table.offset, numbers))
     return a, index

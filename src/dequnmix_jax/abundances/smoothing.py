@@ -1,10 +1,10 @@
-r"""A prior over neighbours for abundance maps, whose strength is found on the maps themselves.
+r"""A prior over neighbours for abundance maps, whose strength is estimated from the maps themselves.
 
-Maps that pixels are unmixed into one by one are a + e: abundances a that change little from a pixel to the next, and
-errors e (noise, spectra that vary from pixel to pixel) that each pixel has by itself. What two pixels differ by tells
-them apart: the semivariance G(h) = E (d d^T) / 2, d the difference at the distance h, falls with h to 0 for a, and to
-the covariance N of the errors for the sum. This is the nugget effect of geostatistics. With it the posterior mean of a
-is known, and neither a reference nor a hand has set its strength.
+Maps of pixels unmixed one by one are a + e: abundances a that change little from a pixel to the next, and errors e
+(noise, spectra that vary from pixel to pixel) that are independent between pixels. The semivariance
+G(h) = E (d d^T) / 2, d the difference at the distance h, separates them: it falls with h to 0 for a, and to the
+covariance N of the errors for the sum. This is the nugget effect of geostatistics. N gives the posterior mean of a,
+without a reference and without a strength set by hand.
 """
 
 from typing import NamedTuple
@@ -15,61 +15,61 @@ import numpy as np
 from jax import lax
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_kind, check_mask
-from dequnmix_jax.mixing import project_simplex, wide
+from dequnmix_jax.mixing import project_simplex, valid_pixels, wide
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import positive
 
 FEWEST = 100
-"""Pairs of pixels three apart below which a covariance is not known well enough, and nothing is smoothed."""
+"""Pairs of pixels three apart that are needed to estimate a covariance; with fewer nothing is smoothed."""
 
 _LARGEST = 0.75
-"""Share of errors in what neighbours differ by above which it is no more told from 1; the strength is then 0.75."""
+"""Largest share of errors in the differences of neighbours; a larger one cannot be distinguished from 1."""
 
 _STEPS = 60
-"""Of conjugate gradients, at most. The condition number is below 1 + 8 * 0.75: about 20 steps to rounding."""
+"""Largest number of steps of conjugate gradients. The condition number is below 1 + 8 * 0.75: about 20 to rounding."""
 
 
 class Smoother(NamedTuple):
-    """How strongly which combinations of abundances are drawn to those of the neighbours.
+    """How strongly each combination of abundances is smoothed over neighbours.
 
     Attributes:
         directions: V (R, R), its columns combinations of the maps, a V, whose errors are independent.
-        strength: lambda (R,), in [0, 0.75], of each column; 0 leaves it as it is.
+        strength: lambda (R,), in [0, 0.75], of each column; 0: not smoothed.
     """
 
     directions: jax.Array
     strength: jax.Array
 
 
-def nothing(count: int) -> Smoother:
-    """Return the smoother that leaves `count` maps as they are."""
+def identity_smoother(count: int) -> Smoother:
+    """Return the smoother that does not change `count` maps."""
     return Smoother(jnp.eye(count, dtype=jnp.float32), jnp.zeros(count, jnp.float32))
 
 
 def smoother(abundances: Array, *, mask: Array | None = None) -> Smoother:
-    r"""Tell the errors of abundance maps from what they show, by how much neighbours differ.
+    r"""Estimate the errors of abundance maps from the differences of neighbours.
 
-    The parabola through G(1), G(2) and G(3), the semivariances of pixels one to three apart along rows and columns, at
-    the distance 0 gives the errors
+    The parabola through G(1), G(2) and G(3), the semivariances of pixels one to three apart along rows and columns,
+    extrapolated to the distance 0, gives the covariance of the errors
 
         N = 3 G(1) - 3 G(2) + G(3),    N v = rho G(1) v,    rho in [0, 0.75],
 
-    rho being the share of errors in what neighbours differ by along the combination v of the maps. The rest, (1 - rho)
-    G(1), is a prior for the differences of the true abundances of neighbours (an intrinsic Gaussian field on the grid
-    whose neighbours differ so much), and their ratio is the strength of the posterior mean, `smooth`:
+    rho the share of errors in the differences of neighbours along the combination v of the maps. The rest,
+    (1 - rho) G(1), is the prior covariance of the differences of true abundances of neighbours (an intrinsic Gaussian
+    field on the grid), and their ratio is the strength of the posterior mean, `smooth`:
 
         lambda = rho / (4 (1 - rho)).
 
-    Maps that are smooth between neighbours, as the optics of a sensor make them, have N <= 0 and stay as they are. So
-    do those whose pixels know nothing of each other (a list of pixels in a random order), where errors and truth cannot
-    be told apart: lambda falls from its full value, where errors are up to a quarter of the variance of all maps, to 0
-    where they are half of it.
+    Maps that are smooth between neighbours, as the optics of a sensor make them, have N <= 0 and are not smoothed. Nor
+    are maps without spatial order (a list of pixels in random order), whose errors and truth cannot be separated:
+    lambda falls from its full value, for errors of up to a quarter of the variance of all maps, to 0 for half of it.
 
     Args:
         abundances: (H, W, R), from any method.
         mask: (H, W) bool, True where the pixel is valid.
 
     Returns:
-        A Smoother; of strength 0 where fewer than 100 pairs of valid pixels three apart exist. Constant in derivatives.
+        A Smoother, of strength 0 with fewer than 100 pairs of valid pixels three apart. A constant in derivatives.
 
     Raises:
         InputError: if the shapes do not fit, or outside jit if valid values are not finite.
@@ -80,22 +80,22 @@ def smoother(abundances: Array, *, mask: Array | None = None) -> Smoother:
         differences of neighbours, and the directions that order it); Rue and Held, Gaussian Markov Random Fields, 2005,
         chapter 3 (intrinsic fields). Their combination is ours.
     """
-    return _found(*_checked(abundances, mask))
+    return _estimated(*_checked(abundances, mask))
 
 
-def smooth(abundances: Array, found: Smoother | None = None, *, mask: Array | None = None) -> jax.Array:
-    r"""Draw abundance maps to those of their neighbours, as strongly as the errors of the maps ask for.
+def smooth(abundances: Array, prior: Smoother | None = None, *, mask: Array | None = None) -> jax.Array:
+    r"""Smooth abundance maps over neighbours, with the strength that their errors determine.
 
         argmin_A sum_i |a_i - b_i|^2_{N^-1} + 1/4 sum_{i ~ j} |a_i - a_j|^2_{D^-1},    i ~ j: next to each other,
 
-    b the maps that are given, N the covariance of their errors and D = G(1) - N (`smoother`): the posterior mean. Along
-    each direction v it is the solution of (1 + lambda L) A v = B v, L the Laplacian of the grid of valid pixels. Last,
-    each pixel is projected on the simplex. Sums of one stay as they are.
+    b the given maps, N the covariance of their errors and D = G(1) - N (`smoother`): the posterior mean. Along each
+    direction v it solves (1 + lambda L) A v = B v, L the Laplacian of the grid of valid pixels. Then each pixel is
+    projected on the simplex. Sums of one do not change.
 
     Args:
         abundances: B (H, W, R), >= 0 and summing to one.
-        found: from `smoother`, of these maps or of a larger scene; None: of these.
-        mask: (H, W) bool, True where the pixel is valid; others are no neighbours.
+        prior: from `smoother`, of these maps or of a larger scene; None: of these.
+        mask: (H, W) bool, True where the pixel is valid; masked pixels are not neighbours.
 
     Returns:
         (H, W, R), >= 0 and summing to one; 0 in masked pixels. Differentiable.
@@ -104,28 +104,28 @@ def smooth(abundances: Array, found: Smoother | None = None, *, mask: Array | No
         InputError: if the shapes do not fit, or outside jit if valid values are not finite.
     """
     A, valid = _checked(abundances, mask)
-    found = smoother(A, mask=valid) if found is None else found
-    check_kind(found, Smoother, "found", "Make it by smoother(abundances).")
-    if np.shape(found.directions) != (A.shape[2],) * 2 or np.shape(found.strength) != (A.shape[2],):
+    prior = smoother(A, mask=valid) if prior is None else prior
+    check_kind(prior, Smoother, "prior", "Make it by smoother(abundances).")
+    if np.shape(prior.directions) != (A.shape[2],) * 2 or np.shape(prior.strength) != (A.shape[2],):
         raise InputError(
-            f"The smoother has directions {np.shape(found.directions)} and strengths {np.shape(found.strength)}; "
+            f"The smoother has directions {np.shape(prior.directions)} and strengths {np.shape(prior.strength)}; "
             f"expected those of {A.shape[2]} maps. Make it with smoother() from the maps of the same endmembers."
         )
-    return _drawn(A, valid, *(jnp.asarray(part, A.dtype) for part in found))
+    return _smoothed(A, valid, Smoother(*(jnp.asarray(part, A.dtype) for part in prior)))
 
 
 def _checked(abundances: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
-    """Return maps, 0 where masked, and what is valid."""
+    """Return maps, 0 where masked, and the mask of valid pixels."""
     check_cube(abundances, "abundances")
     check_mask(mask, abundances)
     check_finite(abundances, mask, name="abundances")
     A = wide(jnp.asarray(abundances))
-    valid = jnp.ones(A.shape[:2], bool) if mask is None else jnp.asarray(mask)
+    valid = valid_pixels(A, mask)
     return jnp.where(valid[..., None], A, 0), valid
 
 
 @jax.jit  # run eagerly, its operations and the loop would be compiled one by one
-def _found(A: jax.Array, valid: jax.Array) -> Smoother:
+def _estimated(A: jax.Array, valid: jax.Array) -> Smoother:
     A = lax.stop_gradient(A)
     count = A.shape[2]
     pixels = jnp.maximum(jnp.sum(valid).astype(A.dtype), 1)
@@ -135,9 +135,9 @@ def _found(A: jax.Array, valid: jax.Array) -> Smoother:
     near, _ = _semivariance(A, valid, 1)
     far, _ = _semivariance(A, valid, 2)
     farther, pairs = _semivariance(A, valid, 3)
-    # Along the sum of the maps, which is 1 everywhere, nothing differs: a floor keeps it out of the way.
+    # The sum of the maps is 1 everywhere and has no differences: a floor keeps the matrix regular.
     size = jnp.trace(near) / count
-    values, vectors = lapack.eigh(near + 1e-4 * jnp.where(size > 0, size, 1) * jnp.eye(count, dtype=A.dtype))
+    values, vectors = lapack.eigh(near + 1e-4 * positive(size) * jnp.eye(count, dtype=A.dtype))
     white = vectors / jnp.sqrt(jnp.maximum(values, jnp.finfo(A.dtype).tiny))[None]
     errors = 3 * near - 3 * far + farther
     turned = jnp.matmul(jnp.matmul(white.T, errors, precision="highest"), white, precision="highest")
@@ -145,7 +145,7 @@ def _found(A: jax.Array, valid: jax.Array) -> Smoother:
     V = jnp.matmul(white, rotation, precision="highest")
     V = V / jnp.sqrt(jnp.sum(jnp.square(V), axis=0))[None]
     variance = jnp.trace(whole)
-    known = jnp.clip(2 - 4 * jnp.trace(errors) / jnp.where(variance > 0, variance, 1), 0, 1)
+    known = jnp.clip(2 - 4 * jnp.trace(errors) / positive(variance), 0, 1)
     rho = jnp.clip(shares, 0, _LARGEST)
     strength = jnp.where((pairs >= FEWEST) & (variance > 0), known * rho / (4 * (1 - rho)), 0)
     fine = jnp.all(jnp.isfinite(V)) & jnp.all(jnp.isfinite(strength))
@@ -153,14 +153,13 @@ def _found(A: jax.Array, valid: jax.Array) -> Smoother:
 
 
 @jax.jit
-def _drawn(A: jax.Array, valid: jax.Array, V: jax.Array, strength: jax.Array) -> jax.Array:
-    smoothed = smooth_linearly(A, valid, Smoother(V, strength))
-    return jnp.where(valid[..., None], project_simplex(smoothed), 0)
+def _smoothed(A: jax.Array, valid: jax.Array, prior: Smoother) -> jax.Array:
+    return jnp.where(valid[..., None], project_simplex(smooth_linearly(A, valid, prior)), 0)
 
 
-def smooth_linearly(A: jax.Array, valid: jax.Array, found: Smoother) -> jax.Array:
-    """Return what `smooth` projects on the simplex, which is linear in the maps (H, W, R)."""
-    V, strength = found
+def smooth_linearly(A: jax.Array, valid: jax.Array, prior: Smoother) -> jax.Array:
+    """Return the posterior mean of `smooth` before its projection: linear in the maps (H, W, R)."""
+    V, strength = prior
     turned = jnp.matmul(A, V, precision="highest")
 
     def system(Z: jax.Array) -> jax.Array:
@@ -172,7 +171,7 @@ def smooth_linearly(A: jax.Array, valid: jax.Array, found: Smoother) -> jax.Arra
 
 
 def _semivariance(A: jax.Array, valid: jax.Array, distance: int) -> tuple[jax.Array, jax.Array]:
-    """Return E (d d^T) / 2 (R, R), d what valid pixels so far apart on an axis differ by, and the number of pairs."""
+    """Return E (d d^T) / 2 (R, R), d the difference of valid pixels at a distance, and the number of pairs."""
     total, pairs = jnp.zeros((A.shape[2],) * 2, A.dtype), jnp.zeros((), A.dtype)
     for axis in (0, 1):
         if A.shape[axis] <= distance:

@@ -1,4 +1,5 @@
-"""The command line: `main` finds the command and says its failure in one sentence; one module for each command.
+"""The command line, one module per command.
 
-`parser` declares all options, `config_file` reads `--config`, `workflow` holds the steps that several commands share.
+`main` finds the command and reports a failure in one sentence; `parser` declares all options, `options` holds their
+typed records, `config_file` reads `--config`, `workflow` holds the steps that several commands share.
 """

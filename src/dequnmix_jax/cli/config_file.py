@@ -1,4 +1,4 @@
-"""Read the choices of a training from a TOML file.
+"""Read the configuration of a training from a TOML file.
 
     [model]
     gradient = "residual"
@@ -10,8 +10,8 @@
     [rates]
     spread = 1.0
 
-The tables hold the words of `choice_words` for `Model`, `Solver` (model.forward) and `Adjoint` (model.backward), and
-the fields of `Training` and `Rates`; what is not named stays as recommended. "none" stands for None.
+The tables hold the words of `training.words` for `Model`, `Solver` (model.forward) and `Adjoint` (model.backward), and
+the fields of `Training` and `Rates`. Missing entries have the recommended values; "none" means None.
 """
 
 import math
@@ -19,7 +19,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium.config import Model
@@ -27,56 +27,64 @@ from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.words import belonging, known_words, model_of
 
 _LARGEST = 2**20
-_NONE = {"model": ("step",), "model.backward": ("tolerance",)}  # what may be None
+_NONE = {"model": ("step",), "model.backward": ("tolerance",)}  # entries that may be None
 _SOLVERS = ("forward", "backward")
 
 
-def read_configuration(path: Path | None, options: Mapping[str, str] | None = None) -> tuple[Model, Training, Rates]:
-    """Return the model, its training and the rates that a file asks for; the recommended ones when there is none.
+class Configuration(NamedTuple):
+    """What a training is made of.
+
+    Attributes:
+        model, training, rates: the values.
+        stated: names of the entries that the file or an option states, "model.constraint" and so on; the others are
+            defaults, which `pipeline.choose` may replace.
+    """
+
+    model: Model
+    training: Training
+    rates: Rates
+    stated: frozenset[str]
+
+
+def read_configuration(path: Path | None, options: Mapping[str, str] | None = None) -> Configuration:
+    """Return the model, training and rates of a file; without a file, the recommended ones.
 
     Args:
         path: a TOML file, or None.
-        options: words of the table "model" that the command line says: they go before those of the file, and what the
-            file says of a choice that they replace is left out.
-
-    Returns:
-        (Model, Training, Rates).
+        options: words of the table "model" from the command line. They override the file; entries of the file that
+            belong to a choice they replace are ignored.
 
     Raises:
-        InputError: the file cannot be read, or holds a key or a value that is unknown, or one of a choice that is not
-            made.
+        InputError: the file cannot be read, or it holds an unknown key, an unknown value, or an entry that belongs to
+            another choice than the one made.
     """
     training, rates = RECOMMENDED
     options = {} if options is None else options
+    stated = {f"model.{word}" for word in options}
     if path is None:
-        return _model({}, options, None), training, rates
-    found = _tables(path)
-    _known(found, ("model", "training", "rates"), path, "")
-    whole = _content(found.get("model", {}), path, "model")
-    parts = {name: whole.pop(name) for name in _SOLVERS if name in whole}
-    words = _checked(whole, known_words("model"), path, "model", also=_SOLVERS)
-    for name, content in parts.items():
+        return Configuration(_model({}, options, None), training, rates, frozenset(stated))
+    tables = _tables(path)
+    stated |= {f"{name}.{key}" for name, table in tables.items() if isinstance(table, Mapping) for key in table}
+    _check_keys(tables, ("model", "training", "rates"), path, "")
+    model_table = _content(tables.get("model", {}), path, "model")
+    solvers = {name: model_table.pop(name) for name in _SOLVERS if name in model_table}
+    words = _checked(model_table, known_words("model"), path, "model", also=_SOLVERS)
+    for name, content in solvers.items():
         words[name] = _checked(content, known_words(f"model.{name}"), path, f"model.{name}")
     try:
         model = _model(words, options, path)
-        training = _replaced(training, found.get("training", {}), path, "training")
+        training = _replaced(training, tables.get("training", {}), path, "training")
     except InputError as error:
-        said = str(error)
-        raise InputError(said if said.startswith(str(path)) else f"{path}: {said}") from error
+        message = str(error)
+        raise InputError(message if message.startswith(str(path)) else f"{path}: {message}") from error
     except TypeError as error:  # text where a number is compared
         raise InputError(f"{path} holds a value of the wrong kind ({error}); expected a number there.") from error
-    numbers = _content(found.get("rates", {}), path, "rates")
-    _known(numbers, Rates._fields, path, "rates.")
+    numbers = _content(tables.get("rates", {}), path, "rates")
+    _check_keys(numbers, Rates._fields, path, "rates.")
     for key, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise InputError(f"{path} says rates.{key} = {value!r}; expected a number that is not negative.")
-    return model, training, rates._replace(**numbers)
-
-
-def stated_in(path: Path | None) -> set[str]:
-    """Return the names of the choices that a file of `read_configuration` states: "model.constraint" and so on."""
-    tables = {} if path is None else _tables(path)
-    return {f"{name}.{key}" for name, table in tables.items() for key in table}
+    return Configuration(model, training, rates._replace(**numbers), frozenset(stated))
 
 
 def _tables(path: Path) -> dict[str, Any]:
@@ -88,7 +96,7 @@ def _tables(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read ({error.strerror}); expected a TOML file.") from error
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of a number of 5000 digits
         raise InputError(
-            f"{path} is no TOML ({error}); expected tables such as [training] with lines such as epochs = 100."
+            f"{path} is not TOML ({error}); expected tables such as [training] with lines such as epochs = 100."
         ) from error
 
 
@@ -98,14 +106,14 @@ def _content(value: Any, path: Path, table: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _known(found: Mapping[str, Any], known: Sequence[str], path: Path, table: str) -> None:
-    for key in found:
+def _check_keys(entries: Mapping[str, Any], known: Sequence[str], path: Path, table: str) -> None:
+    for key in entries:
         if key not in known:
             raise InputError(f"{path} has the key {table}{key}, which is unknown; expected one of {', '.join(known)}.")
 
 
 def _model(words: Mapping[str, Any], options: Mapping[str, str], path: Path | None) -> Model:
-    """Return the model of the words of a file and of the command line."""
+    """Return the model that the words of a file and of the command line describe."""
 
     def name(table: str, word: str) -> str:
         return f"--{word}" if table == "model" and word in options else f"{path} says {table}.{word}"
@@ -114,7 +122,7 @@ def _model(words: Mapping[str, Any], options: Mapping[str, str], path: Path | No
     merged = {**alone, **options}
     for word in alone:
         if word in belonging("model", alone) and word not in belonging("model", merged):
-            del merged[word]  # of a choice that an option has replaced
+            del merged[word]  # it belongs to a choice that an option replaces
     return model_of(merged | {part: words[part] for part in _SOLVERS if part in words}, name)
 
 
@@ -124,9 +132,9 @@ def _replaced(default: Any, value: Any, path: Path, table: str) -> Any:
 
 
 def _checked(value: Any, kinds: Mapping[str, type], path: Path, table: str, also: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the content of a table whose keys are known and whose values are of their kinds."""
+    """Return the content of a table after a check of its keys and of the types of its values."""
     content, kinds = _content(value, path, table), dict(kinds)
-    _known(content, (*kinds, *also), path, f"{table}.")
+    _check_keys(content, (*kinds, *also), path, f"{table}.")
     for key, entry in content.items():
         if key in _NONE.get(table, ()):
             if entry == "none":

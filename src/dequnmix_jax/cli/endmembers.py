@@ -1,17 +1,18 @@
-"""What `dequnmix endmembers` does: find spectra in a scene without a network, and write them as a library."""
+"""`dequnmix endmembers`: find spectra in a scene without a network, and write them as a library."""
 
 import json
-from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli.options import EndmembersOptions
 from dequnmix_jax.cli.scene_options import count_endmembers, read_for_unmixing
 from dequnmix_jax.cli.workflow import not_its_own_input
 from dequnmix_jax.io.atomic import check_file, reserved
 from dequnmix_jax.io.envi.writer import put_library
 from dequnmix_jax.libraries.csv import write_table
+from dequnmix_jax.results.maps import endmember_names
 from dequnmix_jax.training.words import plain
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 
 
 _RUNS = 24
-"""Draws of VCA, of which the one of largest volume is kept."""
+"""Draws of VCA; the one of largest volume is kept."""
 
 
 def find(scene: "Scene", count: int, method: str, seed: int, scaled: bool) -> tuple["Array", str]:
-    """Return endmembers (R, B) of a scene in its units, and how they were found, in a sentence."""
+    """Return the endmembers (R, B) of a scene, in its units, and the method in words."""
     import jax
     import jax.numpy as jnp
 
@@ -34,57 +35,66 @@ def find(scene: "Scene", count: int, method: str, seed: int, scaled: bool) -> tu
     cube = jnp.asarray(scene.cube)
     mask = None if scene.mask is None else jnp.asarray(scene.mask)
     key = jax.random.key(seed)
-    said = ", each pixel divided by its brightness" if scaled else ""
-    found: Any
+    division = ", each pixel divided by its brightness" if scaled else ""
+    spectra: Any
     if method == "vca":
         draws = jax.jit(vca, static_argnums=2, static_argnames="runs")
-        found = draws(key, cube, count, mask=mask, runs=_RUNS)
+        spectra = draws(key, cube, count, mask=mask, runs=_RUNS)
         text = f"VCA, the largest of {_RUNS} draws"
     elif method == "atgp":
-        found = jax.jit(atgp, static_argnums=1)(cube, count, mask=mask)
+        spectra = jax.jit(atgp, static_argnums=1)(cube, count, mask=mask)
         text = "ATGP"
     elif method in ("sivm", "nfindr"):
         search = sivm if method == "sivm" else nfindr
-        found = jax.jit(search, static_argnums=1, static_argnames="scaled")(cube, count, mask=mask, scaled=scaled)
-        text = f"{'SiVM' if method == 'sivm' else 'N-FINDR'}{said}"
+        spectra = jax.jit(search, static_argnums=1, static_argnames="scaled")(cube, count, mask=mask, scaled=scaled)
+        text = f"{'SiVM' if method == 'sivm' else 'N-FINDR'}{division}"
     elif method == "minimum-volume":
         smallest = jax.jit(minimum_volume, static_argnums=2, static_argnames="scaled")
-        found, trace = smallest(key, cube, count, mask=mask, scaled=scaled)
+        spectra, trace = smallest(key, cube, count, mask=mask, scaled=scaled)
         reached = "converged" if trace.converged else "not converged"
-        text = f"minimum volume{said}; {int(trace.steps)} steps, {reached}"
+        text = f"minimum volume{division}; {int(trace.steps)} steps, {reached}"
     else:
-        start = jax.jit(selection.start, static_argnums=2)(key, cube, count, mask=mask)
-        found, text = start.endmembers, selection.reason(start)
-    return np.asarray(found), text
+        selected = jax.jit(selection.select_endmembers, static_argnums=2)(key, cube, count, mask=mask)
+        spectra, text = selected.endmembers, selection.reason(selected)
+    return np.asarray(spectra), text
 
 
-def endmembers(args: Namespace) -> None:
+def endmembers(options: EndmembersOptions) -> None:
     """Find the endmembers of a scene and write them as an ENVI spectral library or a table."""
-    not_its_own_input(args.output, args.file)
-    suffix = args.output.suffix.lower()
+    not_its_own_input(options.output, options.scene.file)
+    suffix = options.output.suffix.lower()
     if suffix not in (".sli", ".csv"):
         raise InputError(
-            f"{args.output} ends in {suffix or 'nothing'!r}; expected .sli (ENVI spectral library) or .csv (a table)."
+            f"{options.output} ends in {suffix or 'nothing'!r}; expected .sli (ENVI spectral library) or .csv (a "
+            "table)."
         )
-    if args.scaled and args.method not in ("sivm", "nfindr", "minimum-volume"):
-        raise InputError(f"--scaled has no meaning for {args.method}; expected sivm, nfindr or minimum-volume with it.")
-    check_file(args.output)
-    targets = [args.output] if suffix == ".csv" else [args.output, args.output.with_suffix(".hdr")]
-    with reserved(*targets, overwrite=args.force) as outputs:
-        scene, record = read_for_unmixing(args, args.count)
-        count = count_endmembers(args.count, scene, "--count")
-        spectra, text = find(scene, count, args.method, args.seed, args.scaled)
-        names = [f"endmember {i + 1}" for i in range(count)]
+    if options.scaled and options.method not in ("sivm", "nfindr", "minimum-volume"):
+        raise InputError(
+            f"--scaled does not apply to {options.method}; expected sivm, nfindr or minimum-volume with it."
+        )
+    check_file(options.output)
+    targets = [options.output] if suffix == ".csv" else [options.output, options.output.with_suffix(".hdr")]
+    with reserved(*targets, overwrite=options.force) as outputs:
+        scene, record = read_for_unmixing(options.scene, options.count)
+        count = count_endmembers(options.count, scene, "--count")
+        spectra, text = find(scene, count, options.method, options.seed, options.scaled)
+        names = endmember_names(None, count)
         if suffix == ".csv":
-            write_table(outputs.part(args.output), spectra, names, scene.wavelengths)
+            write_table(outputs.part(options.output), spectra, names, scene.wavelengths)
         else:
             data, header = (outputs.part(target) for target in targets)
             put_library(data, header, spectra, names, scene.wavelengths)
         outputs.place()
-    if args.json:
-        found = {"output": str(args.output), "method": args.method, "how": text, "names": names, "endmembers": spectra}
-        found |= {"wavelengths_nm": scene.wavelengths, "notes": list(scene.notes), "seed": args.seed, **record}
-        print(json.dumps(plain(found), indent=2, allow_nan=False))
+    if options.json:
+        summary: dict[str, Any] = {
+            "output": str(options.output),
+            "method": options.method,
+            "how": text,
+            "names": names,
+            "endmembers": spectra,
+        }
+        summary |= {"wavelengths_nm": scene.wavelengths, "notes": list(scene.notes), "seed": options.seed, **record}
+        print(json.dumps(plain(summary), indent=2, allow_nan=False))
         return
     print(text)
-    print(f"{count} endmembers in {spectra.shape[1]} bands: {args.output}")
+    print(f"{count} endmembers in {spectra.shape[1]} bands: {options.output}")

@@ -1,25 +1,26 @@
-"""What `dequnmix match` does: name the spectra that an unmixing found by those of a library."""
+"""`dequnmix match`: name the spectra of a result by the nearest ones of a library."""
 
 import json
-from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli.options import MatchOptions
 from dequnmix_jax.escaping import shown
 from dequnmix_jax.io import npz
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.matching import match
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.libraries.resampling import resample
+from dequnmix_jax.results.maps import endmember_names
 from dequnmix_jax.training.words import plain
 
 
-def found_spectra(path: Path) -> Library:
+def read_spectra(path: Path) -> Library:
     """Return the endmembers of a folder that `dequnmix unmix` made, of a .npz, or of any spectral library.
 
     Raises:
-        InputError: there is no such thing, or it holds no spectra or no wavelengths.
+        InputError: the file does not exist, or holds no spectra or no wavelengths.
     """
     inside = path / "estimate.npz"
     if path.suffix.lower() != ".npz" and not inside.is_file():
@@ -37,34 +38,34 @@ def found_spectra(path: Path) -> Library:
     spectra = arrays["endmembers"]
     names = arrays.get("names")
     if names is None or names.dtype.kind != "U" or names.shape != spectra.shape[:1]:
-        labels = tuple(f"endmember {i + 1}" for i in range(len(spectra)))
+        labels = endmember_names(None, len(spectra))
     else:
         labels = tuple(names.tolist())
     return Library(labels, arrays["wavelengths_nm"], spectra, arrays.get("fwhm_nm"), source=file)
 
 
-def print_matches(args: Namespace) -> None:
-    """Print the nearest library spectra of each found spectrum."""
-    found = found_spectra(args.found)
+def print_matches(options: MatchOptions) -> None:
+    """Print the nearest library spectra of each spectrum of a result."""
+    estimate = read_spectra(options.spectra)
     library = read_library(
-        args.library,
-        wavelengths=args.wavelengths,
-        fwhm=args.bandpass,
-        units=args.units or "",
-        nodata=args.nodata,
-        scale=args.scale,
-        sort=args.sort,
+        options.library,
+        wavelengths=options.wavelengths,
+        fwhm=options.bandpass,
+        units=options.units or "",
+        nodata=options.nodata,
+        scale=options.scale,
+        sort=options.sort,
     )
-    library = resample(library, found.wavelengths_nm, found.fwhm_nm if args.fwhm is None else args.fwhm)
-    matches = match(found.spectra, library, count=min(args.count, len(library.names)))
+    library = resample(library, estimate.wavelengths_nm, estimate.fwhm_nm if options.fwhm is None else options.fwhm)
+    matches = match(estimate.spectra, library, count=min(options.count, len(library.names)))
     rows: list[dict[str, Any]] = [
         {"found": name, "rank": rank + 1, "library": named, "angle": float(angle), "bands": int(bands)}
-        for name, *columns in zip(found.names, matches.names, matches.angles, matches.bands, strict=True)
+        for name, *columns in zip(estimate.names, matches.names, matches.angles, matches.bands, strict=True)
         for rank, (named, angle, bands) in enumerate(zip(*columns, strict=True))
         if named
     ]
-    ties = {name: int(ties) for name, ties in zip(found.names, matches.ties, strict=True) if ties > 1}
-    if args.json:
+    ties = {name: int(ties) for name, ties in zip(estimate.names, matches.ties, strict=True) if ties > 1}
+    if options.json:
         print(json.dumps(plain({"matches": rows, "ties": ties, "notes": list(library.notes)}), indent=2))
         return
     for note in library.notes:

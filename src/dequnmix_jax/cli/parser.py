@@ -1,4 +1,4 @@
-"""The words of the command line: the options of every command, with examples of their use."""
+"""Parser of the command line: the options of every command, with their defaults and examples."""
 
 import argparse
 import json
@@ -32,8 +32,8 @@ def _range(text: str, number: Any, what: str, order: str) -> tuple[Any, Any]:
     try:
         low, high = (number(part) for part in text.split(":"))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no range of {what}") from None
-    if not low <= high:  # NaN is refused too
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range of {what}") from None
+    if not low <= high:  # also refuses NaN
         raise argparse.ArgumentTypeError(f"{text!r} ends before it begins; {order}")
     return low, high
 
@@ -50,7 +50,7 @@ def _at_least(least: int, text: str) -> int:
     try:
         value = int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if value < least:
         raise argparse.ArgumentTypeError(f"{value} is less than {least}")
     return value
@@ -59,15 +59,15 @@ def _at_least(least: int, text: str) -> int:
 positive, not_negative = partial(_at_least, 1), partial(_at_least, 0)
 
 NO_CACHE = "DEQUNMIX_NO_CACHE"
-"""Environment variable: with 1 no compiled program is kept in the user's cache folder."""
+"""Environment variable: 1 keeps no compiled program in the user's cache folder."""
 
 _EXAMPLES = f"""examples:
   dequnmix demo                                           a real scene, shipped with the program
-  dequnmix info scene.img                                 what a file holds
+  dequnmix info scene.img                                 the metadata of a scene, and warnings
   dequnmix fit scene.mat --endmembers 3 -o model.npz      train on a scene
   dequnmix unmix scene.mat model.npz -o out               maps, spectra and pictures into the folder out
   dequnmix unmix scene.tif model.npz --format geotiff -o out
-  dequnmix report out -o report.html                      a page about it, for any browser
+  dequnmix report out -o report.html                      a page about the result, for any browser
   dequnmix report scene.hdr --endmembers 5 -o r.html      all of this in one command
   dequnmix endmembers scene.hdr --count 5 -o spectra.sli  spectra without a network
   dequnmix convert scene.hdr -o copy.tif                  the scene in another format
@@ -79,21 +79,21 @@ kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; X
 JAX_COMPILATION_CACHE_DIR name another); {NO_CACHE}=1 keeps none."""
 
 DEMO_EPOCHS = 30
-"""Training steps of `demo`, so that it ends within three minutes on two CPU cores."""
+"""Training steps of `demo`: it takes less than three minutes on two CPU cores."""
 
 METHODS = ("start", "vca", "nfindr", "sivm", "atgp", "minimum-volume")
-"""How `endmembers` finds spectra; the first one by default."""
+"""Methods of `endmembers`; the first is the default."""
 
-_HOW_MANY = "how many materials to look for, or auto: as many signals as HySime finds, at most 15"
+_COUNT = "number of endmembers, or auto: the number of signals that HySime finds, at most 15"
 
 _Group = argparse._ActionsContainer
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one sentence and not a page."""
+    """A parser whose errors are one sentence and not a page."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end the process with status 2."""
+        """Print the error and end the process with status 2."""
         self.exit(2, f"{self.prog}: {message.rstrip('.')}. See `{self.prog} --help`.\n")
 
 
@@ -101,7 +101,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     """Return the parser of all commands.
 
     Args:
-        version: what `--version` says.
+        version: printed by `--version`.
     """
     description = "Unmix hyperspectral scenes by deep equilibrium models."
     whole = _Parser("dequnmix", description=description, epilog=_EXAMPLES, formatter_class=_AsWritten)
@@ -129,7 +129,7 @@ _GLUE = "\0"
 
 
 def _words_of_a_file() -> str:
-    """Return the defaults of the tables that --config reads, and those of the choices that are not made by default."""
+    """Return the tables that --config reads with their defaults, and the further numbers of the other choices."""
     usual = words_of(Model())
     tables: dict[str, Mapping[str, Any]] = {
         "model": {name: value for name, value in usual.items() if not isinstance(value, dict)},
@@ -146,11 +146,11 @@ def _words_of_a_file() -> str:
                 if numbers and word != tables[table][part]:
                     lines.append(f"[{table}] {_listed({part: word} | numbers)}")
     wrapped = [textwrap.fill(line, 98, initial_indent="  ", subsequent_indent="      ") for line in lines]
-    return "\n".join(["the words of --config, and their defaults:", *wrapped]).replace(_GLUE, " ")
+    return "\n".join(["tables of --config, and their defaults:", *wrapped]).replace(_GLUE, " ")
 
 
 def _listed(words: Mapping[str, Any]) -> str:
-    """Return words and values as a TOML file has them; one entry is not divided between two lines."""
+    """Return words and values as in a TOML file; an entry is not divided between two lines."""
     entries = [f"{name} = {json.dumps('none' if value is None else value)}" for name, value in words.items()]
     return ", ".join(entry.replace(" ", _GLUE) for entry in entries)
 
@@ -158,15 +158,16 @@ def _listed(words: Mapping[str, Any]) -> str:
 def _demo(commands: Any) -> None:
     text = "unmix a real scene shipped with the program, and compare the areas found with the true ones"
     demo = _command(commands, "demo", text, "-o my_demo", "--epochs 10 --seed 1 -o quick")
-    _output(demo, "FOLDER", "folder to make (dequnmix_demo)", "dequnmix_demo")
-    demo.add_argument("--endmembers", type=int, default=7, metavar="N", help="how many to look for (7)")
-    demo.add_argument("--epochs", type=int, metavar="N", help=f"training steps on the whole image ({DEMO_EPOCHS})")
+    _output(demo, "FOLDER", "folder to make", "dequnmix_demo")
+    demo.add_argument("--endmembers", type=int, default=7, metavar="N", help="number of endmembers (default: 7)")
+    text = f"training steps on the whole image (default: {DEMO_EPOCHS})"
+    demo.add_argument("--epochs", type=int, metavar="N", help=text)
     _seed(demo)
     _json(demo)
 
 
 def _info(commands: Any) -> None:
-    text = "say what a file holds and what is odd about it"
+    text = "print the metadata of a scene and warnings about it"
     info = _command(commands, "info", text, "scene.hdr", "scene.tif --nodata -9999 --json")
     _reading(info)
     _json(info)
@@ -183,19 +184,18 @@ def _fit(commands: Any) -> None:
         "large.hdr --endmembers 6 --patches 25 --patch-size 64 -o model.npz",
     )
     _reading(fit)
-    _count(fit, required=True)
+    fit.add_argument("--endmembers", type=number_or_auto, required=True, metavar="N", help=f"{_COUNT} (required)")
     _output(fit, "MODEL", "file to make, .npz")
     _training(fit)
-    text = "train on N patches drawn at random, for a scene larger than memory (on the whole scene)"
+    text = "train on N patches drawn at random, for a scene larger than memory (default: the whole scene)"
     fit.add_argument("--patches", type=positive, metavar="N", help=text)
-    fit.add_argument("--patch-size", type=positive, default=64, metavar="S", help="rows and columns of a patch (64)")
-    fit.add_argument(
-        "--checkpoint",
-        type=float,
-        default=60.0,
-        metavar="SECONDS",
-        help="keep the training beside MODEL so often (60), so that the same command goes on when it was ended",
+    text = "rows and columns of a patch (default: 64)"
+    fit.add_argument("--patch-size", type=positive, default=64, metavar="S", help=text)
+    text = (
+        "seconds between two writes of the state of the training beside MODEL, from which the same command resumes "
+        "(default: 60)"
     )
+    fit.add_argument("--checkpoint", type=float, default=60.0, metavar="SECONDS", help=text)
     _json(fit)
 
 
@@ -209,22 +209,25 @@ def _unmix(commands: Any) -> None:
         "large.img model.npz --tile 256 -o out",
         "large.img model.npz --distributed -o out         in each process of a job of Slurm, Open MPI, ...",
     )
-    _reading(unmix)
+    _reading(unmix, of_a_model=True)
     unmix.add_argument("model", type=Path, metavar="MODEL", help="file that `dequnmix fit` made")
     _output(unmix, "FOLDER", "folder to make")
-    unmix.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the maps (envi)")
-    unmix.add_argument("--endmembers", type=int, metavar="N", help="refuse a model of another number (any)")
-    unmix.add_argument("--no-plots", action="store_true", help="no pictures")
-    tiles = unmix.add_argument_group("scenes larger than memory", "A run that was killed goes on where it was.")
-    tiles.add_argument(
-        "--tile",
-        type=positive,
-        metavar="N",
-        help="unmix in tiles of N x N pixels, from disk to disk (only a scene larger than memory, in tiles that fit)",
+    _format(unmix)
+    text = "refuse a model with another number of endmembers (default: any number)"
+    unmix.add_argument("--endmembers", type=int, metavar="N", help=text)
+    unmix.add_argument("--no-plots", action="store_true", help="write no pictures (default: pictures)")
+    tiles = unmix.add_argument_group("scenes larger than memory", "A killed run resumes with its finished tiles.")
+    text = (
+        "unmix in tiles of N x N pixels, from disk to disk (default: tiles only for a scene larger than memory, as "
+        "large as fit)"
     )
-    tiles.add_argument("--halo", type=not_negative, metavar="N", help="pixels around a tile (measured)")
-    tiles.add_argument("--distributed", action="store_true", help="divide the tiles among the processes of this job")
-    unmix.add_argument("--report", type=Path, metavar="FILE", help="make a page about it as well, .html (none)")
+    tiles.add_argument("--tile", type=positive, metavar="N", help=text)
+    text = "pixels around a tile that are read and not kept (default: measured)"
+    tiles.add_argument("--halo", type=not_negative, metavar="N", help=text)
+    text = "divide the tiles among the processes of this job (default: one process)"
+    tiles.add_argument("--distributed", action="store_true", help=text)
+    text = "also make a page about the result, .html (default: no page)"
+    unmix.add_argument("--report", type=Path, metavar="FILE", help=text)
     _library(unmix)
     _json(unmix)
 
@@ -241,16 +244,18 @@ def _report(commands: Any) -> None:
         "scene.tif --model model.npz -o report.html",
     )
     report.add_argument("file", type=Path, metavar="RESULT|SCENE", help="folder that `dequnmix unmix` made, or a scene")
-    report.add_argument("scene", type=Path, nargs="?", metavar="SCENE", help="that a result of an old version is of")
+    text = "the scene of a RESULT that an old version made (default: none)"
+    report.add_argument("scene_of_result", type=Path, nargs="?", metavar="SCENE", help=text)
     _output(report, "FILE", "page to make, .html")
     _library(report)
-    _count(report, required=False)
-    report.add_argument("--model", type=Path, metavar="FILE", help="unmix by this model and train none (train one)")
-    report.add_argument(
-        "--result", type=Path, metavar="FOLDER", help="keep maps, spectra and model in this folder (none)"
-    )
-    report.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="of the maps (envi)")
-    _reading_options(report.add_argument_group("reading the scene"))
+    text = f"{_COUNT} (default: none; required for a SCENE without --model)"
+    report.add_argument("--endmembers", type=number_or_auto, metavar="N", help=text)
+    text = "unmix by this model (default: train one)"
+    report.add_argument("--model", type=Path, metavar="FILE", help=text)
+    text = "keep maps, spectra and model in this folder (default: they are not kept)"
+    report.add_argument("--result", type=Path, metavar="FOLDER", help=text)
+    _format(report)
+    _reading_options(report.add_argument_group("reading the scene"), of_a_model=True)
     _training(report)
     _json(report)
 
@@ -264,10 +269,11 @@ def _endmembers(commands: Any) -> None:
         "scene.tif --count auto --method nfindr --scaled -o spectra.csv",
     )
     _reading(endmembers)
-    endmembers.add_argument("--count", type=number_or_auto, required=True, metavar="N", help=_HOW_MANY)
-    text = f"{', '.join(METHODS)} ({METHODS[0]}: chooses one by itself, and says why)"
+    endmembers.add_argument("--count", type=number_or_auto, required=True, metavar="N", help=f"{_COUNT} (required)")
+    text = f"{', '.join(METHODS)}; start compares 16 candidates, chooses one and says why (default: {METHODS[0]})"
     endmembers.add_argument("--method", choices=METHODS, default=METHODS[0], metavar="WORD", help=text)
-    endmembers.add_argument("--scaled", action="store_true", help="divide pixels by their brightness first")
+    text = "divide each pixel by its brightness first; for sivm, nfindr and minimum-volume (default: no division)"
+    endmembers.add_argument("--scaled", action="store_true", help=text)
     _seed(endmembers)
     _output(endmembers, "FILE", "file to make, .sli (ENVI spectral library) or .csv")
     _json(endmembers)
@@ -277,7 +283,7 @@ def _convert(commands: Any) -> None:
     convert = _command(
         commands,
         "convert",
-        "write a scene in another format, with wavelengths, mask and place",
+        "write a scene in another format, with wavelengths, mask and georeference",
         "scene.hdr -o copy.tif",
         "scene.nc -o scene.zarr",
         "scene.mat --variable Y --scale 10000 -o scene.npz",
@@ -297,123 +303,121 @@ def _score(commands: Any) -> None:
 
 
 def _match(commands: Any) -> None:
-    text = "name found spectra by the nearest ones of a spectral library"
+    text = "name the spectra of a result by the nearest ones of a spectral library"
     match = _command(commands, "match", text, "out library.sli", "endmembers.csv library.csv --units um --count 5")
-    match.add_argument("found", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
+    match.add_argument("spectra", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
     match.add_argument("library", type=Path, metavar="LIBRARY", help="ENVI, CSV, USGS text or a folder of it")
-    match.add_argument("--count", type=positive, default=3, metavar="N", help="names for each spectrum (3)")
+    text = "library spectra named for each spectrum (default: 3)"
+    match.add_argument("--count", type=positive, default=3, metavar="N", help=text)
+    text = "width of the scene's bands at half maximum (default: from the file)"
+    match.add_argument("--fwhm", type=float, metavar="NM", help=text)
+    text = "wavelengths of USGS spectra (default: the file beside them)"
+    match.add_argument("--wavelengths", type=Path, metavar="FILE", help=text)
+    text = "bandwidths of USGS spectra (default: the file beside them)"
+    match.add_argument("--bandpass", type=Path, metavar="FILE", help=text)
+    text = "unit of the wavelengths of a table (default: from the file, or from the range of its values)"
+    match.add_argument("--units", choices=("nm", "um"), help=text)
+    text = "value of missing entries of the library (default: from the file)"
+    match.add_argument("--nodata", type=float, metavar="VALUE", help=text)
     match.add_argument(
-        "--fwhm", type=float, metavar="NM", help="width of the scene's bands at half maximum (what the file says)"
+        "--scale", type=float, metavar="NUMBER", help="divide the library by this (default: from the file)"
     )
-    match.add_argument("--wavelengths", type=Path, metavar="FILE", help="wavelengths of USGS spectra (beside them)")
-    match.add_argument(
-        "--bandpass", type=Path, metavar="FILE", help="widths of the bands of USGS spectra (beside them)"
-    )
-    match.add_argument(
-        "--units",
-        choices=("nm", "um"),
-        help="of the wavelengths of a table (what the file says, or what they look like)",
-    )
-    match.add_argument("--nodata", type=float, help="value of missing entries of the library (what the file says)")
-    match.add_argument("--scale", type=float, help="divide the library by this (what the file says)")
-    match.add_argument("--sort", action="store_true", help="sort bands of overlapping spectrometers")
+    text = "sort the bands of overlapping spectrometers (default: overlapping bands are refused)"
+    match.add_argument("--sort", action="store_true", help=text)
     _json(match)
 
 
-def _reading(command: argparse.ArgumentParser) -> None:
-    """Add the options on how a scene is read."""
+def _reading(command: argparse.ArgumentParser, of_a_model: bool = False) -> None:
+    """Add the scene and the options that say how it is read."""
     group = command.add_argument_group("reading the scene")
     group.add_argument("file", type=Path, metavar="FILE", help="the scene, in any format that `dequnmix --help` names")
-    _reading_options(group)
+    _reading_options(group, of_a_model)
 
 
-def _reading_options(group: _Group) -> None:
-    group.add_argument(
-        "--variable", metavar="NAME", help="the cube's name, in a file of several arrays (the only cube)"
-    )
+def _reading_options(group: _Group, of_a_model: bool = False) -> None:
+    """Add the options that say how a scene is read; with a model, the bands of its training are the default."""
+    for_a_model = "; with a model those of its training" if of_a_model else ""
+    text = "the cube's name, in a file of several arrays (default: the only cube)"
+    group.add_argument("--variable", metavar="NAME", help=text)
     _matrix(group)
-    text = "value of missing pixels, masked with NaN: nan, 0, -9999, ... (what the file says)"
-    group.add_argument("--nodata", type=float, help=text)
-    text = "divide by this, for example 10000 for scaled integers (what the file says)"
-    group.add_argument("--scale", type=float, help=text)
-    text = "mask pixels that reach this stored value (no pixel)"
+    text = "value of missing pixels, which are masked, as are NaN: nan, 0, -9999, ... (default: from the file)"
+    group.add_argument("--nodata", type=float, metavar="VALUE", help=text)
+    text = "divide by this, for example 10000 for scaled integers (default: from the file)"
+    group.add_argument("--scale", type=float, metavar="NUMBER", help=text)
+    text = "mask pixels that reach this stored value (default: none)"
     group.add_argument("--saturation", type=float, metavar="VALUE", help=text)
-    group.add_argument(
-        "--ignore",
-        type=wavelengths,
-        action="append",
-        metavar="FROM:TO",
-        help="leave out the bands between two wavelengths in nm, for example 1310:1490 for water vapour; repeatable "
-        "(none; for a model those of its training)",
+    text = (
+        "omit the bands between two wavelengths in nm, for example 1310:1490 for water vapour; repeatable (default: "
+        f"omit none{for_a_model})"
     )
-    group.add_argument(
-        "--bands",
-        type=band_numbers,
-        metavar="FROM:TO",
-        help="use these bands alone, by their numbers, counted from 0, both ends included (all; for a model those of "
-        "its training)",
+    group.add_argument("--ignore", type=wavelengths, action="append", metavar="FROM:TO", help=text)
+    text = (
+        f"use only the bands with these numbers, counted from 0, both ends included (default: all bands{for_a_model})"
     )
+    group.add_argument("--bands", type=band_numbers, metavar="FROM:TO", help=text)
 
 
 def _matrix(group: _Group) -> None:
-    group.add_argument(
-        "--shape",
-        type=int,
-        nargs=2,
-        metavar=("ROWS", "COLUMNS"),
-        help="where a file holds a matrix of pixels (what the file says)",
+    text = "rows and columns of the image, if a file holds a matrix of pixels (default: from the file)"
+    group.add_argument("--shape", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help=text)
+    text = (
+        "order of the pixels of a matrix, F (down the columns) or C (along the rows) (default: detected, and printed)"
     )
-    text = "pixels counted down the columns, F, or along the rows, C (found out, and said)"
     group.add_argument("--order", choices=("F", "C"), help=text)
 
 
 def _output(command: argparse.ArgumentParser, metavar: str, text: str, default: str | None = None) -> None:
-    given: dict[str, Any] = {"required": True} if default is None else {"default": Path(default)}
-    command.add_argument("-o", "--output", type=Path, metavar=metavar, help=text, **given)
-    command.add_argument("--force", action="store_true", help="replace an earlier output")
+    if default is None:
+        command.add_argument("-o", "--output", type=Path, metavar=metavar, help=f"{text} (required)", required=True)
+    else:
+        text = f"{text} (default: {default})"
+        command.add_argument("-o", "--output", type=Path, metavar=metavar, help=text, default=Path(default))
+    command.add_argument("--force", action="store_true", help="replace an earlier output (default: refuse)")
+
+
+def _format(command: argparse.ArgumentParser) -> None:
+    text = f"of the maps (default: {FORMATS[0]})"
+    command.add_argument("--format", choices=FORMATS, default=FORMATS[0], help=text)
 
 
 def _training(command: argparse.ArgumentParser) -> None:
-    """Add the options on how a model is trained."""
+    """Add the options that say how a model is trained."""
     group = command.add_argument_group("training")
-    text = f"training steps on the whole image ({RECOMMENDED[0].epochs})"
+    text = f"training steps on the whole image (default: {RECOMMENDED[0].epochs})"
     group.add_argument("--epochs", type=int, metavar="N", help=text)
     _seed(group)
+    defaults = words_of(Model())
     text = (
-        "where the endmembers start: auto compares 16 ways without a reference and takes the mixing model of the best; "
-        "vca (auto unless there are --patches, or fewer than two bands for each endmember)"
+        "initial endmembers: auto compares 16 candidates without a reference, and chooses the constraint too; vca "
+        "takes the largest of several draws of VCA (default: auto; vca with --patches, or with fewer than two bands "
+        "per endmember)"
     )
     group.add_argument("--start", choices=("auto", "vca"), metavar="WORD", help=text)
-    usual = words_of(Model())
-    text = f"analytic, residual (the paper's network) or energy ({usual['gradient']})"
+    text = f"analytic, residual (the paper's network) or energy (default: {defaults['gradient']})"
     group.add_argument("--gradient", metavar="WORD", help=text)
     text = (
-        "simplex, cone (free brightness), soft (near one) or softmax (what --start auto finds; with vca "
-        f"{usual['constraint']})"
+        "constraint on the abundances: simplex (sum to one), cone (free brightness), soft (sum near one) or softmax "
+        f"(default: as --start auto chooses; with --start vca {defaults['constraint']})"
     )
     group.add_argument("--constraint", metavar="WORD", help=text)
-    group.add_argument("--prox", metavar="WORD", help=f"none or conv ({usual['prox']})")
-    group.add_argument("--prior", metavar="WORD", help="none or neighbours (neighbours; with --start vca none)")
-    text = "TOML with tables model, training and rates; options override it (the defaults below)"
+    group.add_argument("--prox", metavar="WORD", help=f"proximal step, none or conv (default: {defaults['prox']})")
+    text = f"prior on the maps, none or neighbours (default: neighbours; with --start vca {defaults['prior']})"
+    group.add_argument("--prior", metavar="WORD", help=text)
+    text = "TOML file with tables model, training and rates; options override it (default: the tables below)"
     group.add_argument("--config", type=Path, metavar="FILE", help=text)
     command.epilog = f"{command.epilog}\n\n{_words_of_a_file()}"
 
 
 def _library(command: _Group) -> None:
-    text = "name the endmembers by it: ENVI, CSV, USGS text (by their numbers)"
+    text = "name the endmembers by the nearest spectra of this library: ENVI, CSV, USGS text (default: by numbers)"
     command.add_argument("--library", type=Path, metavar="FILE", help=text)
-    text = "divide the library by this (what the file says)"
+    text = "divide the library by this (default: from the file)"
     command.add_argument("--library-scale", type=float, metavar="NUMBER", help=text)
 
 
 def _seed(group: _Group) -> None:
-    group.add_argument("--seed", type=int, default=0, help="of the random start (0)")
+    group.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random numbers (default: 0)")
 
 
 def _json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="for other programs")
-
-
-def _count(command: argparse.ArgumentParser, required: bool) -> None:
-    text = _HOW_MANY if required else f"{_HOW_MANY} (none are looked for in a result, or with --model)"
-    command.add_argument("--endmembers", type=number_or_auto, required=required, metavar="N", help=text)
+    command.add_argument("--json", action="store_true", help="print JSON for other programs (default: text)")

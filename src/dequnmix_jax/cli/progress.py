@@ -1,9 +1,8 @@
-"""Train on a scene from the command line: in pieces, so that it can say how far it is and be interrupted."""
+"""Train on a scene with a progress line on stderr, in pieces that can be interrupted and resumed."""
 
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,28 +14,29 @@ if TYPE_CHECKING:
     from dequnmix_jax.equilibrium.config import Model
     from dequnmix_jax.equilibrium.scene_statistics import Scenewide
     from dequnmix_jax.training.config import Rates, Training
+    from dequnmix_jax.training.resume import Keep
     from dequnmix_jax.types import History, Params
 
 
 class Line:
-    """One line on stderr that is written over and over; nothing when stderr is no terminal."""
+    """One line on stderr that is overwritten; nothing is written where stderr is not a terminal."""
 
     def __init__(self) -> None:
-        """Look whether anybody watches."""
-        # It moves the cursor on purpose, so it writes behind the guard of the terminal.
+        """Find out whether stderr is a terminal."""
+        # This line moves the cursor on purpose, so it bypasses the guard of the terminal.
         self._stream = getattr(sys.stderr, "behind", sys.stderr)
         self.live = self._stream.isatty()
         self._length = 0
 
     def show(self, text: str) -> None:
-        """Put text in the place of what stood there."""
+        """Replace the text of the line."""
         if self.live:
             self._stream.write("\r" + shown(text).ljust(self._length))
             self._stream.flush()
             self._length = len(text)
 
     def clear(self) -> None:
-        """Leave an empty line for what is printed next."""
+        """Erase the line before other output."""
         if self.live and self._length:
             self._stream.write("\r" + " " * self._length + "\r")
             self._stream.flush()
@@ -45,12 +45,12 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What training brought.
+    """Result of a training.
 
     Attributes:
         params: for `unmix`.
-        history: numpy arrays, one entry for each training step taken.
-        seconds: wall time, compilation included.
+        history: numpy arrays, one entry per training step.
+        seconds: wall time, including compilation.
     """
 
     params: "Params"
@@ -79,26 +79,21 @@ def fit_scene(
     endmembers: Any = None,
     count: int | None = None,
     whole: "Scenewide | None" = None,
-    keep: Path | None = None,
-    every: float = 60.0,
-    anew: bool = False,
+    keep: "Keep | None" = None,
 ) -> Fitted:
-    """Train as `fitting.fit` does, with a progress line; the result is the same.
+    """Train as `training.fit` does, with a progress line; the result is the same.
 
     Args:
         key: of jax.random.
         scene: a checked scene.
         config, training, rates: choices and numbers of the fit.
-        endmembers: (R, B), where E starts; or
-        count: R, found by VCA.
-        whole: what a larger scene decides, of which this one holds patches, or None.
-        keep, every, anew: where the training is kept, if at all, as for `resume.resumable_fit`.
-
-    Returns:
-        The parameters and how they came about.
+        endmembers: (R, B), initial endmembers; or
+        count: R, number of initial endmembers found by VCA.
+        whole: statistics of the larger scene of which this one holds patches, or None.
+        keep: where the training is kept, or None.
 
     Raises:
-        InputError: where shapes or values do not fit, in a sentence.
+        InputError: if shapes or values do not fit.
     """
     import jax.numpy as jnp
 
@@ -109,13 +104,14 @@ def fit_scene(
     line.show("compiling ...")
     seen: list[tuple[int, float]] = []
 
-    def told(history: "History") -> None:
+    def on_progress(history: "History") -> None:
         done, now = history.loss.size, time.perf_counter()
         if not seen and done:
             line.clear()
-            print(f"note: Training goes on from step {done} of {training.epochs}, kept in {keep}.", file=sys.stderr)
+            path = None if keep is None else keep.path
+            print(f"note: Training resumes at step {done} of {training.epochs}, kept in {path}.", file=sys.stderr)
         seen.append((done, now))
-        if len(seen) > 2:  # the first piece waited for the compiler and tells nothing about the speed
+        if len(seen) > 2:  # the first piece includes compilation and does not show the speed
             rate = (done - seen[1][0]) / max(now - seen[1][1], 1e-9)
             line.show(_bar(done, training.epochs, rate, float(history.loss[-1])))
         elif done:
@@ -123,7 +119,6 @@ def fit_scene(
 
     try:
         params, history = resumable_fit(
-            keep,
             key,
             jnp.asarray(scene.cube),
             config,
@@ -133,9 +128,8 @@ def fit_scene(
             count=count,
             mask=None if scene.mask is None else jnp.asarray(scene.mask),
             whole=whole,
-            every=every,
-            anew=anew,
-            told=told,
+            keep=keep,
+            on_progress=on_progress,
         )
     finally:
         line.clear()
@@ -143,10 +137,10 @@ def fit_scene(
 
 
 def describe_fit(history: "History") -> list[str]:
-    """Return how training went, in lines of text; the second one says where an equilibrium was not reached."""
+    """Return a training in lines of text: loss and angle, equilibria reached, and why it ended early."""
     total = history.loss.size
     if total == 0:
-        return ["no training step: the start is kept"]
+        return ["no training step: the initial parameters are kept"]
     kept = f"{total} training steps, loss {history.loss[0]:.5f} -> {history.loss[-1]:.5f}"
     finite = history.residual[np.isfinite(history.residual)]
     worst = f"{finite.max():.2e}" if finite.size == total else "not finite"
@@ -158,5 +152,5 @@ def describe_fit(history: "History") -> list[str]:
     if not np.isfinite(history.loss[-1]):
         lines.append("training ended early: the loss is not finite")
     elif not history.active[-1]:
-        lines.append("training ended early: the loss fell no further")
+        lines.append("training ended early: the loss stopped falling")
     return lines

@@ -1,7 +1,6 @@
-"""What `dequnmix report` does: from a result, or from a scene in one go, to a page that any browser shows."""
+"""`dequnmix report`: from a result, or from a scene in one command, to a page that any browser shows."""
 
 import json
-from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +9,18 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli.options import ReportOptions
 from dequnmix_jax.cli.scene_options import count_endmembers, read_for_unmixing
-from dequnmix_jax.cli.unmix import library_of, write_everything
-from dequnmix_jax.cli.workflow import Known, choices, load_model, not_its_own_input, train, unmixed
+from dequnmix_jax.cli.unmix import write_everything
+from dequnmix_jax.cli.workflow import (
+    configure,
+    load_model,
+    not_its_own_input,
+    read_library_of,
+    train,
+    unmix_by,
+    with_bands_of,
+)
 from dequnmix_jax.io import formats
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.report import style
@@ -25,65 +33,69 @@ from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training.words import plain
 
 
-def make_report(args: Namespace) -> None:
-    """Report on a result; on a scene, train or read a model and unmix the scene first."""
+def make_report(options: ReportOptions) -> None:
+    """Report on a result; for a scene, train or read a model and unmix the scene first."""
     style.require()
-    is_result = args.file.is_dir() and (args.file / SUMMARY).is_file()
-    inputs = [path for path in (args.file, args.scene, args.library, args.model) if path is not None]
-    not_its_own_input(args.output, *inputs)
-    folder = None if is_result else args.result
-    with placed_together(folder, args.output, args.force) as (place, page):
+    file = options.scene.file
+    is_result = file.is_dir() and (file / SUMMARY).is_file()
+    inputs = [path for path in (file, options.scene_of_result, options.library, options.model) if path is not None]
+    not_its_own_input(options.output, *inputs)
+    folder = None if is_result else options.result
+    with placed_together(folder, options.output, options.force) as (place, page):
         assert page is not None
-        library = library_of(args)
-        result = _of_result(args) if is_result else _of_scene(args, place)
+        library = read_library_of(options.library, options.library_scale)
+        result = _read_result(options) if is_result else _unmix_scene(options, place)
         write_page(page, report(result, library))
-    if args.json:
-        written = {"report": str(args.output), "result": None if args.result is None else str(args.result)}
+    if options.json:
+        written = {"report": str(options.output), "result": None if options.result is None else str(options.result)}
         print(json.dumps(plain({**result.summary, **written}), indent=2, allow_nan=False))
         return
-    if args.result is not None:
-        print(f"result: {args.result}")
-    print(f"report: {args.output}")
+    if options.result is not None:
+        print(f"result: {options.result}")
+    print(f"report: {options.output}")
 
 
-def _of_result(args: Namespace) -> Result:
-    given = [
-        f"--{name}" for name in ("endmembers", "model", "result", "config", "epochs") if getattr(args, name) is not None
-    ]
+def _read_result(options: ReportOptions) -> Result:
+    folder = options.scene.file
+    of_a_scene = {
+        "--endmembers": options.endmembers,
+        "--model": options.model,
+        "--result": options.result,
+        "--config": options.training.config,
+        "--epochs": options.training.epochs,
+    }
+    given = [name for name, value in of_a_scene.items() if value is not None]
     if given:
         raise InputError(
-            f"{args.file} is the output of an unmixing, to which {' and '.join(given)} does not apply; leave it out, "
+            f"{folder} is the output of an unmixing, to which {' and '.join(given)} does not apply; leave it out, "
             "or name a scene."
         )
-    found = read_result(args.file)
-    if args.scene is None:
-        return found
-    return with_scene(found, _scene_of(args, found.summary))
+    result = read_result(folder)
+    if options.scene_of_result is None:
+        return result
+    return with_scene(result, _read_scene_of(options, options.scene_of_result, result.summary))
 
 
-def _scene_of(args: Namespace, summary: Mapping[str, Any]) -> Scene:
-    """Read the scene of a result with the options that it was read with then; those given now go before."""
-    then = summary.get("reading")
-    options = dict(then) if isinstance(then, dict) else {}
-    for name in ("variable", "shape", "order", "nodata", "scale", "saturation", "ignore", "bands"):
-        if getattr(args, name) is not None:
-            options[name] = getattr(args, name)
+def _read_scene_of(options: ReportOptions, path: Path, summary: Mapping[str, Any]) -> Scene:
+    """Read the scene of a result as it was read for the unmixing; options given now override those of then."""
+    recorded = summary.get("reading")
+    reading = (dict(recorded) if isinstance(recorded, dict) else {}) | options.scene.given()
     for name in ("shape", "bands"):
-        if options.get(name) is not None:
-            options[name] = tuple(options[name])
+        if reading.get(name) is not None:
+            reading[name] = tuple(reading[name])
     try:
-        options["ignore"] = [(float(low), float(high)) for low, high in options.get("ignore") or ()]
-        scene = formats.read(args.scene, **options).with_good_bands()
+        reading["ignore"] = [(float(low), float(high)) for low, high in reading.get("ignore") or ()]
+        scene = formats.read(path, **reading).with_good_bands()
     except TypeError as error:
-        raise InputError(f"{args.file / SUMMARY} was changed ({error}); unmix the scene again.") from error
-    return mask_invalid(scene) if options.get("nodata") is not None else scene
+        raise InputError(f"{options.scene.file / SUMMARY} was changed ({error}); unmix the scene again.") from error
+    return mask_invalid(scene) if reading.get("nodata") is not None else scene
 
 
 def with_scene(result: Result, scene: Scene) -> Result:
-    """Return a result with what only its scene can tell: the residual and the picture in colour.
+    """Return a result with the maps that need its scene: the residual and the picture in colour.
 
     Raises:
-        InputError: the scene has other pixels or other bands.
+        InputError: the scene has a different shape.
     """
     expected = (*result.abundances.shape[:2], result.endmembers.shape[1])
     if scene.cube.shape != expected:
@@ -102,27 +114,31 @@ def with_scene(result: Result, scene: Scene) -> Result:
     )
 
 
-def _of_scene(args: Namespace, folder: Path | None) -> Result:
-    if args.scene is not None:
+def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
+    """Train on a scene, or read a model, unmix the scene, and keep the result in a folder if there is one."""
+    file, reading = options.scene.file, options.scene
+    if options.scene_of_result is not None:
         raise InputError(
-            f"{args.file} is no output of an unmixing, so that a second scene has no meaning; expected RESULT SCENE, "
+            f"{file} is not the output of an unmixing, so that a second scene does not apply; expected RESULT SCENE, "
             "or one SCENE with --endmembers N."
         )
-    if (args.endmembers is None) == (args.model is None):
+    if (options.endmembers is None) == (options.model is None):
         raise InputError(
-            f"{args.file} is a scene; expected either --endmembers N (or auto), to train on it, or --model FILE."
+            f"{file} is a scene; expected either --endmembers N (or auto), to train on it, or --model FILE."
         )
-    choices(args)  # a misspelt word is said before the scene is read
-    if args.model is not None:
-        known = load_model(args)
-        scene, record = read_for_unmixing(args)
+    configuration = configure(options.training)  # errors in it are reported before the scene is read
+    if options.model is not None:
+        model = load_model(options.model, None)
+        reading = with_bands_of(model, reading)
+        scene, record = read_for_unmixing(reading)
     else:
-        scene, record = read_for_unmixing(args, args.endmembers)
-        trained = train(args, scene, count_endmembers(args.endmembers, scene, "--endmembers"))
-        known = Known(trained.params, trained.config, trained.metadata)
-    result, _ = unmixed(known, scene, record)
+        assert options.endmembers is not None
+        scene, record = read_for_unmixing(reading, options.endmembers)
+        count = count_endmembers(options.endmembers, scene, "--endmembers")
+        model, _ = train(options.training, configuration, reading, scene, count)
+    result, _ = unmix_by(model, scene, record)
     if folder is not None:
-        write_everything(folder, result, scene, args.format, pictures=True)
-        if args.model is None:
-            checkpoint.save(folder / "model.npz", known.params, trained.metadata)
+        write_everything(folder, result, scene, options.format, pictures=True)
+        if options.model is None:
+            checkpoint.save(folder / "model.npz", model.params, model.metadata)
     return result

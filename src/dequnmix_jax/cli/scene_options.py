@@ -1,24 +1,21 @@
-"""Read the scene that the command line names, say what was assumed of it, and keep that for the record."""
+"""Read the scene that the command line names, print notes and warnings about it, and record how it was read."""
 
 import sys
-from argparse import Namespace
 from typing import Any, NamedTuple
 
 from dequnmix_jax.checks import InputError, check_count
+from dequnmix_jax.cli.options import SceneOptions
 from dequnmix_jax.escaping import shown
 from dequnmix_jax.io import formats
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.scenes.source import Source
 
-_OPTIONS = ("variable", "shape", "order", "nodata", "scale", "saturation", "ignore", "bands")
-
-
 _MANY = 12
-"""Endmembers above which an automatic count deserves a second look."""
+"""Number of endmembers above which an automatic count deserves a second look."""
 
 _MOST = 15
-"""Endmembers above which an automatic count is not used: on real scenes what varies within materials counts as signals,
-and many more than the materials are found."""
+"""Largest automatic count. On real scenes the variation within materials counts as signals too, so that HySime finds
+many more signals than there are materials."""
 
 
 class Reading(NamedTuple):
@@ -34,92 +31,88 @@ class Reading(NamedTuple):
 
 
 def warn(text: str) -> None:
-    """Say something on stderr that is no failure, in one line whatever it quotes."""
+    """Print a note or a warning on stderr, on one line whatever it quotes."""
     print(shown(text), file=sys.stderr, flush=True)
 
 
-def read_scene(args: Namespace) -> Scene:
+def open_scene(options: SceneOptions) -> Source:
+    """Open the scene that the options name, without reading its values."""
+    return formats.open_source(options.file, **options.given())
+
+
+def read_scene(options: SceneOptions) -> Scene:
     """Read the scene that the options name, as it is stored."""
-    return open_scene(args).scene()
+    return open_scene(options).scene()
 
 
-def open_scene(args: Namespace) -> Source:
-    """Open the scene that the options name without reading it."""
-    shape = None if args.shape is None else tuple(args.shape)
-    return formats.open_source(
-        args.file,
-        variable=args.variable,
-        shape=shape,
-        order=args.order,
-        nodata=args.nodata,
-        scale=args.scale,
-        saturation=args.saturation,
-        ignore=args.ignore or (),
-        bands=args.bands,
-    )
+def read_for_unmixing(
+    options: SceneOptions, count: int | str | None = None, *, source: Source | None = None
+) -> Reading:
+    """Read the good bands of a scene, check them, and print what was assumed and what may be wrong.
 
+    Args:
+        options: of the scene.
+        count: number of endmembers, for the check; "auto" and None are not checked.
+        source: the scene where it is open already.
 
-def read_for_unmixing(args: Namespace, count: int | str | None = None) -> Reading:
-    """Read the good bands of a scene, check it, and say on stderr what was assumed and what is odd."""
-    scene = read_scene(args).with_good_bands()
-    if args.nodata is not None:
+    Raises:
+        InputError: the scene cannot be read or unmixed.
+    """
+    scene = (open_scene(options) if source is None else source).scene().with_good_bands()
+    if options.nodata is not None:
         scene = mask_invalid(scene)
     warnings = check_scene(scene, count=count if isinstance(count, int) else None)
     for note in scene.notes:
         warn(f"note: {note}")
     for warning in warnings:
         warn(f"warning: {warning}")
-    return Reading(scene, {"reading": options_of(args), "warnings": warnings})
+    return Reading(scene, {"reading": options.given(), "warnings": warnings})
 
 
-def options_of(args: Namespace) -> dict[str, Any]:
-    """Return the options of reading that were given, for the record."""
-    return {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+def count_endmembers(count: int | str, scene: Scene, option: str) -> int:
+    """Return the number of endmembers to look for: the given number, or, for "auto", the signals that HySime finds.
 
-
-def count_endmembers(asked: int | str, scene: Scene, option: str) -> int:
-    """Return how many endmembers to look for: as many as asked, or, for "auto", as many signals as HySime finds.
-
-    An estimate is said on stderr before anything is done with it.
+    An automatic count is printed on stderr.
 
     Args:
-        asked: a number, or "auto".
-        scene: what is counted in.
-        option: the one that asks, such as "--endmembers", for the message.
+        count: a number, or "auto".
+        scene: in which HySime counts signals.
+        option: the option that holds `count`, such as "--endmembers", for messages.
 
     Raises:
-        InputError: HySime finds fewer than two, more than 15, or more than the scene has room for.
+        InputError: HySime finds fewer than two signals, more than 15, or more than the scene has bands or pixels for.
     """
-    if isinstance(asked, int):
-        return asked
+    if isinstance(count, int):
+        return count
     import jax
     import jax.numpy as jnp
 
     from dequnmix_jax.endmembers.dimension import hysime
 
     mask = None if scene.mask is None else jnp.asarray(scene.mask)
-    found = int(jax.jit(hysime)(jnp.asarray(scene.cube), mask=mask).number)
+    signals = int(jax.jit(hysime)(jnp.asarray(scene.cube), mask=mask).number)
+    label = scene.name or "the scene"
     pixels, bands = int(scene.valid.sum()), scene.cube.shape[2]
     if pixels <= bands:
         raise InputError(
-            f"{scene.name or 'The scene'} has {pixels} valid pixels and {bands} bands, too few for HySime to tell "
+            f"{scene.name or 'The scene'} has {pixels} valid pixels and {bands} bands, too few for HySime to separate "
             f"signal from noise; expected several times as many pixels. Say how many materials to look for: {option} N."
         )
-    if found < 2:
+    if signals < 2:
         raise InputError(
-            f"HySime finds {found} signal{'' if found == 1 else 's'} above the noise of {scene.name or 'the scene'}; "
-            f"expected at least two to unmix. Say how many materials to look for: {option} N."
+            f"HySime finds {signals} signal{'' if signals == 1 else 's'} above the noise of {label}; expected at least "
+            f"two to unmix. Say how many materials to look for: {option} N."
         )
-    if found > _MOST:
+    if signals > _MOST:
         raise InputError(
-            f"HySime finds {found} signals above the noise of {scene.name or 'the scene'}; expected at most {_MOST}, "
-            "because what varies within a material counts as a signal too, and so many materials are not told apart. "
-            f"Say how many to look for: {option} N, or {option} {found} for as many as that."
+            f"HySime finds {signals} signals above the noise of {label}; expected at most {_MOST}, because variation "
+            "within a material counts as a signal too, and so many materials can hardly be distinguished. Say how many "
+            f"to look for: {option} N, or {option} {signals} for as many as that."
         )
-    many = f", and more than {_MANY} are seldom told apart: ask for fewer where that is so" if found > _MANY else ""
+    many = f"; more than {_MANY} can seldom be distinguished, so consider fewer" if signals > _MANY else ""
     warn(
-        f"note: HySime finds {found} signals above the noise, so {found} endmembers are looked for; what varies within "
-        f"a material counts, too{many}."
+        f"note: HySime finds {signals} signals above the noise, so {signals} endmembers are looked for; variation "
+        f"within a material counts too{many}."
     )
-    check_count(found, scene.cube, scene.valid)
-    return found
+    check_count(signals, scene.cube, scene.valid)
+    return signals

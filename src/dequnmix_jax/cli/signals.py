@@ -1,4 +1,4 @@
-"""One way to end: what the system or a scheduler sends to end a process ends it as Ctrl-C does, with all cleared up."""
+"""End cleanly: SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that everything is cleaned up."""
 
 import os
 import signal
@@ -11,30 +11,30 @@ from typing import Any
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 _AGAIN = 0.02
-"""Seconds after which a signal is raised again that came where Python drops exceptions."""
+"""Seconds until a signal is raised again that arrived where Python drops exceptions."""
 
 
-class Asked:
-    """Which signal asked the process to end.
+class EndSignal:
+    """The signal that asked the process to end.
 
     Attributes:
-        number: of the signal, that of Ctrl-C as long as there was none.
+        number: of the signal; SIGINT until there is one.
     """
 
     def __init__(self) -> None:
-        """Nobody has asked yet."""
+        """Begin without a signal."""
         self.number: int = signal.SIGINT
         self._first = True
 
     def __call__(self, number: int, frame: Any) -> None:
-        """Raise KeyboardInterrupt where the program is; a second signal of the kind ends the process at once."""
+        """Raise KeyboardInterrupt in the running code; a second signal of this kind ends the process at once."""
         signal.signal(number, signal.SIG_DFL)
         if self._first:
             self._first, self.number = False, number
             raise KeyboardInterrupt
 
-    def again(self) -> None:
-        """Raise it once more, a moment later."""
+    def raise_later(self) -> None:
+        """Raise the signal again, a moment later."""
         self._first = True
         signal.signal(self.number, self)
         later = threading.Timer(_AGAIN, os.kill, (os.getpid(), self.number))
@@ -42,39 +42,39 @@ class Asked:
         later.start()
 
     def listen(self) -> dict[int, Any]:
-        """Answer all signals of the kind from now on, but those that somebody has chosen an answer for."""
+        """Handle these signals from now on, except those with a handler of their own; return the old handlers."""
         before = {}
         for name in _NAMES:
             number = getattr(signal, name, None)
-            # One that is ignored stays so: `nohup` asks for that.
+            # An ignored signal stays ignored, as under `nohup`.
             if number is not None and signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 before[number] = signal.signal(number, self)
         return before
 
 
 @contextmanager
-def ended_cleanly() -> Iterator[Asked]:
-    """Let every signal that asks this process to end raise KeyboardInterrupt, for as long as the block lasts.
+def ended_cleanly() -> Iterator[EndSignal]:
+    """Raise KeyboardInterrupt for every signal that asks this process to end, within the block.
 
-    Outside the main thread, where Python lets nobody answer signals, nothing changes.
+    Outside the main thread, where Python handles no signals, nothing changes.
     """
-    asked = Asked()
+    end = EndSignal()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield end
         return
-    before, hook = asked.listen(), sys.unraisablehook
+    before, hook = end.listen(), sys.unraisablehook
 
-    def dropped(what: Any) -> None:
-        # In a destructor, or where JAX collects garbage, an exception ends nothing and is only printed.
-        if what.exc_type is KeyboardInterrupt:
-            asked.again()
+    def dropped(unraisable: Any) -> None:
+        # In a destructor, or where JAX collects garbage, an exception is only printed.
+        if unraisable.exc_type is KeyboardInterrupt:
+            end.raise_later()
         else:
-            hook(what)
+            hook(unraisable)
 
     sys.unraisablehook = dropped
     try:
-        yield asked
+        yield end
     finally:
         sys.unraisablehook = hook
-        for number, answer in before.items():
-            signal.signal(number, answer)
+        for number, handler in before.items():
+            signal.signal(number, handler)

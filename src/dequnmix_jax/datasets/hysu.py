@@ -1,4 +1,4 @@
-"""The targets of the HySU scene: 25 squares of known area, the truth that an unmixing of it is held against."""
+"""The targets of the HySU scene: 25 squares of known area, the reference for an unmixing of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +13,17 @@ from dequnmix_jax.metrics import match
 from dequnmix_jax.scenes.scene import Array
 
 LARGEST_ANGLE = 0.15
+"""Radians. A larger angle to the nearest library spectrum leaves an endmember unnamed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Naming:
-    """Which found endmember is which material of a library.
+    """The materials of a library that the endmembers match.
 
     Attributes:
-        names: R names, "unnamed 1" and so on where no material is near.
-        angles: (R,) radians to the material of that name, NaN where unnamed.
-        rows: (R,) the row of the library, -1 where unnamed.
+        names: R names; "unnamed 1" and so on for endmembers without a match.
+        angles: (R,), radians, angle to the matching material, NaN if unnamed.
+        rows: (R,) int, row of the library, -1 if unnamed.
     """
 
     names: tuple[str, ...]
@@ -31,16 +32,16 @@ class Naming:
 
 
 def name_endmembers(endmembers: Any, library: Array, names: Sequence[str], largest: float = LARGEST_ANGLE) -> Naming:
-    """Give each found spectrum the name of a library spectrum, each name at most once.
+    """Name each endmember after a library spectrum, using each name at most once.
 
-    The matching with the least sum of min(angle, largest): with the cut, a material that is not there cannot push
-    another one out of its match.
+    The matching minimises the sum of min(angle, largest). Because of the minimum, a material that is absent from the
+    scene cannot displace another one.
 
     Args:
-        endmembers: (R, B), found.
-        library: (K, B), named; R and K may differ.
+        endmembers: (R, B), estimated.
+        library: (K, B); R and K may differ.
         names: K names.
-        largest: radians; a match farther off is none.
+        largest: radians, the largest angle of a match.
 
     Returns:
         A Naming.
@@ -55,16 +56,16 @@ def name_endmembers(endmembers: Any, library: Array, names: Sequence[str], large
     for i, k in zip(*match(cost), strict=True):
         if angles[i, k] <= largest:
             rows[i] = k
-    found, unnamed = [], 0
+    labels, unnamed = [], 0
     for row in rows:
         unnamed += row < 0
-        found.append(names[row] if row >= 0 else f"unnamed {unnamed}")
+        labels.append(names[row] if row >= 0 else f"unnamed {unnamed}")
     distance = np.where(rows >= 0, angles[np.arange(len(rows)), rows], np.nan)
-    return Naming(tuple(found), distance, rows)
+    return Naming(tuple(labels), distance, rows)
 
 
 def areas_found(abundances: Any, names: Sequence[str]) -> Array:
-    """Return the target areas as `hysu.target_areas` does, with rows of NaN for materials that were not found."""
+    """Return the target areas as `target_areas` does, with rows of NaN for materials without a map."""
     missing = [material for material in MATERIALS if material not in names]
     maps = np.concatenate([np.asarray(abundances), np.full((*abundances.shape[:2], len(missing)), np.nan)], axis=2)
     return target_areas(maps, [*names, *missing])
@@ -75,15 +76,15 @@ MATERIALS = ("bitumen", "red_metal", "blue_fabric", "red_fabric", "green_fabric"
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Where the targets lie, and how large they are.
+    """Positions and sizes of the targets.
 
     Attributes:
         materials: the five names, in the order of `roi_material`.
-        roi_material: (H, W, 5) bool, the regions of each material, all sizes together.
+        roi_material: (H, W, 5) bool, the regions of each material, for all sizes.
         roi_size: (H, W) uint8, 1 for the largest targets to 5 for the smallest, 0 elsewhere.
         side_m: (5,) metres, 3 to 0.25.
         area_m2: (5,) square metres, 9 to 0.0625.
-        pixel_size_m: side of a pixel, 0.7 m.
+        pixel_size_m: metres, side of a pixel, 0.7.
     """
 
     materials: tuple[str, ...]
@@ -109,11 +110,11 @@ def hysu_targets() -> Targets:
 
 
 def target_areas(abundances: Array, names: Sequence[str]) -> Array:
-    """Return the area of each target that an unmixing found.
+    """Return the area of each target according to an unmixing.
 
-    The abundance of a target's material, summed over its region, times the area of a pixel. The regions of the data
-    set are already wider than the targets (30 pixels or 15 square metres for one of 9), so that the light which the
-    sensor spreads over the neighbours is counted in; they are used as they are.
+    The area is the abundance of the target's material, summed over its region, times the area of a pixel. The regions
+    of the data set are wider than the targets (30 pixels or 15 square metres for a target of 9), so they include the
+    light that the sensor spreads over neighbouring pixels; they are used unchanged.
 
     Args:
         abundances: (86, 123, R) maps of the whole scene, in [0, 1]; numpy or jax.

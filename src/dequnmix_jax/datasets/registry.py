@@ -1,8 +1,8 @@
-"""Named scenes: five shipped with the package, others found in a folder of yours or downloaded with a hash check.
+"""Named scenes: five come with the package, others are found in a folder of yours or downloaded with a hash check.
 
 Shipped: hysu, hapke_relab, dc1, misicnet_sim1, emit_mini (credits and licences in `data/CREDITS.md`). Not shipped:
-samson_authors and apex (no licence; downloaded, or found), samson_zhu, samson_rasti and hapke_sim1 (found). The folder
-is named by the environment variable DEQUNMIX_DATA.
+samson_authors and apex (no licence; downloaded, or found), samson_zhu, samson_rasti and hapke_sim1 (found). The
+environment variable DEQUNMIX_DATA names the folder.
 """
 
 import hashlib
@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
-from dequnmix_jax.io import npz
 from dequnmix_jax.io.atomic import replacing_file
-from dequnmix_jax.io.matlab import scene as matlab_scene
+from dequnmix_jax.io.formats import read, read_truth
+from dequnmix_jax.io.npz_arrays import load as load_arrays
 from dequnmix_jax.scenes.scene import Array, Scene
 from dequnmix_jax.scenes.truth import Truth
 
@@ -28,13 +28,13 @@ _SAMSON_CURE = "load('samson_authors') gives the same cube with the reference of
 
 @dataclass(frozen=True)
 class _Remote:
-    """A file in a public repository at a fixed commit, known by its git blob id."""
+    """A file in a public repository at a fixed commit, identified by its git blob id."""
 
     repository: str
     commit: str
     path: str
     blob: str
-    size: int | None = None  # bytes, where known
+    size: int | None = None  # bytes, if known
     also_named: tuple[str, ...] = ()
 
     @property
@@ -74,7 +74,7 @@ _FOUND = {
 
 
 def names() -> tuple[str, ...]:
-    """Return the names that `load` knows, the shipped ones first."""
+    """Return the names for `load`, the shipped scenes first."""
     return (*_SHIPPED, *_FOUND)
 
 
@@ -83,28 +83,27 @@ def load(name: str, *, download: bool = True) -> tuple[Scene, Truth]:
 
     Args:
         name: one of `names()`.
-        download: fetch a file that is not there from its public repository (extra `io`), where one is known. Samson
-            and Apex state no licence: whether you may use them is yours to judge.
+        download: download a missing file from its public repository, if known (extra `io`). Samson and Apex state no
+            licence: you must judge whether you may use them.
 
     Returns:
-        The scene, and a Truth that says whose reference it is; emit_mini has none, and its Truth is empty.
+        The scene and its reference, whose origin is in `Truth.reference`; for emit_mini the reference is empty.
 
     Raises:
-        InputError: no such name; the file is not there and cannot be had; or it is not the file it should be.
+        InputError: the name is unknown; the file is missing and cannot be downloaded; or its content is wrong.
     """
     if name in _SHIPPED:
         with as_file(files("dequnmix_jax") / "data" / f"{name}.npz") as path:
-            scene = npz.read_scene(path)
-            return scene, npz.read_truth(path) if name != "emit_mini" else Truth(reference="none")
+            return read(path), read_truth(path) if name != "emit_mini" else Truth(reference="none")
     if name not in _FOUND:
         raise InputError(f"There is no data set {name!r}; expected one of {', '.join(names())}.")
     file, cure = _FOUND[name]
     path = find(file, download=download, cure=cure)
+    scene, truth = replace(read(path), name=name), read_truth(path)
     if path.suffix == ".npz":
-        return replace(npz.read_scene(path), name=name), npz.read_truth(path)
-    scene, truth = replace(matlab_scene.read_scene(path), name=name), matlab_scene.read_truth(path)
+        return scene, truth
     if name == "samson_authors":
-        # The file says neither; the 156 bands of Samson run evenly from 401 to 889 nm (Zhu et al.).
+        # The file has no wavelengths; the 156 bands of Samson run evenly from 401 to 889 nm (Zhu et al.).
         scene = replace(scene, wavelengths=np.linspace(401, 889, scene.cube.shape[2]))
         truth = replace(
             truth,
@@ -130,13 +129,13 @@ def library(*, pruned: bool = False, download: bool = True) -> tuple[Array, tupl
         InputError: the file usgs_1995_library.npz is not in the folder.
     """
     cure = "It holds spectra (K, B), names and wavelengths_nm of the USGS digital spectral library of 1995."
-    arrays = npz.load(find("usgs_1995_library.npz", download=download, cure=cure))
+    arrays = load_arrays(find("usgs_1995_library.npz", download=download, cure=cure))
     before = "pruned240_" if pruned else ""
     return arrays[f"{before}spectra"], tuple(arrays[f"{before}names"].tolist()), arrays["wavelengths_nm"]
 
 
 def git_blob(path: str | os.PathLike[str]) -> str:
-    """Return the id that git gives a file's content: the sha1 of `blob <size>`, a zero byte, and the content.
+    """Return the git blob id of a file: the sha1 of `blob <size>`, a zero byte, and the content.
 
     Args:
         path: the file.
@@ -157,14 +156,14 @@ def find(file: str, *, download: bool = True, cure: str = "") -> Path:
 
     Args:
         file: its name.
-        download: fetch it when it is not there and its public place is known.
-        cure: a sentence on what else to do, for the message.
+        download: download a missing file from its public repository, if known.
+        cure: further advice, for the message.
 
     Returns:
-        The path of a file whose content was checked where its git blob id is known.
+        The path of the file; its content has been checked if its git blob id is known.
 
     Raises:
-        InputError: it is nowhere, the download failed, or the content is another.
+        InputError: the file is missing, the download failed, or the content is wrong.
     """
     folder = os.environ.get(FOLDER, "")
     remote = _REMOTE.get(file)
@@ -198,7 +197,7 @@ def _fetched(file: str, remote: _Remote, by_hand: str) -> Path:
     with replacing_file(target) as temporary:
         try:
             pooch.HTTPDownloader()(remote.url, str(temporary), None)
-        except OSError as error:  # what requests raises derives from it
+        except OSError as error:  # the base class of the errors of requests
             raise InputError(
                 f"{file} could not be downloaded from {remote.url} ({type(error).__name__}). Or {by_hand}"
             ) from error
@@ -207,13 +206,13 @@ def _fetched(file: str, remote: _Remote, by_hand: str) -> Path:
 
 
 def _check_content(path: Path, remote: _Remote | None, shown: str = "") -> None:
-    """Raise InputError unless a file with a known git blob id has it."""
+    """Raise InputError unless the content of a file has its known git blob id."""
     if remote is None:
         return
-    found = git_blob(path)
-    if found != remote.blob:
+    blob = git_blob(path)
+    if blob != remote.blob:
         raise InputError(
-            f"{shown or path} holds {path.stat().st_size:,} bytes with git blob {found[:12]}; expected "
+            f"{shown or path} holds {path.stat().st_size:,} bytes with git blob {blob[:12]}; expected "
             f"{remote.described}. It is another file or was damaged on the way: remove it, or read it as your own by "
-            "files.read."
+            "dequnmix_jax.read."
         )

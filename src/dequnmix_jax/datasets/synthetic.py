@@ -1,4 +1,4 @@
-"""Make scenes whose answer is known."""
+"""Simulate scenes with known abundances and endmembers."""
 
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ from dequnmix_jax.ops.xla import largest
 
 
 class Sample(NamedTuple):
-    """A scene and its answer.
+    """A simulated scene and its reference.
 
     Attributes:
         cube: (H, W, B), in the units of the endmembers.
         abundances: (H, W, R), >= 0, summing to one.
         endmembers: (R, B).
-        brightness: (H, W), the factor s of y = s * a E; 1 where none was asked for.
+        brightness: (H, W), the factor s of y = s * a E, 1 by default.
     """
 
     cube: jax.Array
@@ -39,10 +39,10 @@ def abundance_field(
 ) -> jax.Array:
     r"""Draw smooth abundance maps.
 
-    a = P(contrast * g): g are `count` independent stationary Gaussian random fields of variance 1 and covariance
-    exp(-d^2 / (2 length^2)) at distance d, P the projection on the simplex, so that pure pixels, edges and faces all
-    occur (the larger the contrast the more pure pixels). Then, where the largest abundance exceeds `purity`, the pixel
-    is moved towards 1/R until it does not.
+    a = P(contrast * g), where g are `count` independent stationary Gaussian random fields of variance 1 and covariance
+    exp(-d^2 / (2 length^2)) at distance d, and P is the projection on the simplex: pure pixels, edges and faces all
+    occur, and pure pixels become more frequent with the contrast. A pixel whose largest abundance exceeds `purity` is
+    then moved towards 1/R until it does not.
 
     Args:
         key: random key.
@@ -77,7 +77,7 @@ def spectra(key: Array, count: int, bands: int, *, dtype: DTypeLike = jnp.float3
     """Draw smooth positive spectra.
 
     e = 0.05 + 0.9 sigmoid(1.5 g), g a Gaussian random field over the bands with a correlation length of an eighth of
-    them: the range and the number of broad features of reflectance spectra, for tests that have no data.
+    the bands. The range and the number of broad features are those of reflectance spectra.
 
     Args:
         key: random key.
@@ -176,15 +176,15 @@ def _check_shape(shape: tuple[int, int], count: int) -> None:
 
 def _gaussian_field(key: Array, shape: tuple[int, int], length: float | Array, dtype: DTypeLike) -> jax.Array:
     """Draw a field (H, W) of variance 1 and covariance exp(-d^2 / (2 length^2)), by filtering white noise."""
-    # The filter works on a torus: of one twice as large only a quarter is kept, so that opposite edges are independent.
+    # The filter is periodic: a field twice as large is cut to a quarter, so opposite edges are independent.
     size = tuple(1 if n == 1 else 2 * n for n in shape)
     noise = jax.random.normal(key, size, dtype)
     down = jnp.fft.fftfreq(size[0]).astype(dtype)[:, None]
     right = jnp.fft.rfftfreq(size[1]).astype(dtype)[None, :]
     squared = jnp.square(jnp.asarray(length, dtype)) * (jnp.square(down) + jnp.square(right))
-    # The root of the Gaussian covariance's spectrum, exp(-2 pi^2 length^2 f^2).
+    # The square root of the spectrum of the Gaussian covariance, exp(-2 pi^2 length^2 f^2).
     response = jnp.exp(-(jnp.pi**2) * squared)
-    # rfft keeps half of the columns: all but the first and (the width being even) the last stand for two.
+    # rfft keeps half of the columns: each counts twice except the first and, for even width, the last.
     twice = jnp.where((right == 0.0) | (right == 0.5), 1.0, 2.0)
     variance = jnp.sum(twice * jnp.square(response)) / (size[0] * size[1])
     waves = jnp.fft.rfft2(noise)

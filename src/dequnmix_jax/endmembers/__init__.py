@@ -1,6 +1,6 @@
 """Endmembers E (R, B) of a scene (H, W, B), and how many there are.
 
-* `start(key, cube, count)`: try several methods and choose by held-out bands; `reason` says why.
+* `select_endmembers(key, cube, count)`: try several methods and choose by held-out bands; `reason` says why.
 * Pure pixels: `vca` (Nascimento and Dias 2005), `sivm` (simplex volume maximisation), `nfindr`, `atgp`; `purify`
   averages the purest pixels.
 * No pure pixels: `minimum_volume`.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dequnmix_jax.endmembers.nmf import l_half_nmf, mvc_nmf, sgs_nmf
     from dequnmix_jax.endmembers.nmf_descent import Factoring
     from dequnmix_jax.endmembers.pure_pixel import atgp, nfindr, purify, sivm, vca
-    from dequnmix_jax.endmembers.selection import Start, Weights, reason, start
+    from dequnmix_jax.endmembers.selection import Selection, Weights, reason, select_endmembers
     from dequnmix_jax.endmembers.slic import Superpixels, superpixels
     from dequnmix_jax.types import Descent
 
@@ -28,7 +28,7 @@ __all__ = [
     "Dimension",
     "Factoring",
     "Scores",
-    "Start",
+    "Selection",
     "Superpixels",
     "Weights",
     "atgp",
@@ -39,9 +39,9 @@ __all__ = [
     "nfindr",
     "purify",
     "reason",
+    "select_endmembers",
     "sgs_nmf",
     "sivm",
-    "start",
     "superpixels",
     "vca",
     "virtual_dimension",
@@ -56,7 +56,7 @@ __getattr__, __dir__ = attach(
         "endmembers.nmf": ["l_half_nmf", "mvc_nmf", "sgs_nmf"],
         "endmembers.nmf_descent": ["Factoring"],
         "endmembers.pure_pixel": ["atgp", "nfindr", "purify", "sivm", "vca"],
-        "endmembers.selection": ["Start", "Weights", "reason", "start"],
+        "endmembers.selection": ["Selection", "Weights", "reason", "select_endmembers"],
         "endmembers.slic": ["Superpixels", "superpixels"],
         "types": ["Descent"],
     },

@@ -1,4 +1,4 @@
-"""Measure ways to unmix without the truth: 16 candidates, and how well each explains bands that it has not seen."""
+"""Score ways to unmix without the truth: 16 candidates, and how well each explains held-out bands."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,38 +18,43 @@ from dequnmix_jax.endmembers.subspace import Frame, frame, pixels
 from dequnmix_jax.mixing import normalise_abundances
 from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.convolution import convolve
+from dequnmix_jax.ops.guards import positive, unit_rows
 
 
 class Candidate(NamedTuple):
-    """A way to unmix: `method`, whether its spectra are `purified`, and whether mixing is `scaled` or linear."""
+    """A way to unmix: a `method`, whether its spectra are `purified`, and the `constraint`, "simplex" or "cone"."""
 
     method: str
     purified: bool
-    scaled: bool
+    constraint: str
 
     def __str__(self) -> str:
-        return f"{self.method}{', purified' if self.purified else ''} + {'scaled NNLS' if self.scaled else 'FCLS'}"
+        unmixing = "FCLS" if self.constraint == "simplex" else "scaled NNLS"
+        return f"{self.method}{', purified' if self.purified else ''} + {unmixing}"
 
 
 METHODS = ("VCA", "SiVM", "N-FINDR", "minimum volume")
 CANDIDATES = tuple(
-    Candidate(method, purified, scaled) for scaled in (False, True) for purified in (False, True) for method in METHODS
+    Candidate(method, purified, constraint)
+    for constraint in ("simplex", "cone")
+    for purified in (False, True)
+    for method in METHODS
 )
-"""The rows of `Start.scores`, in their order."""
+"""The entries of `Selection.scores`, in this order."""
 
 
 class Scores(NamedTuple):
-    """What is measured of each candidate, (C,) each, without a reference.
+    """Scores of each candidate, (C,) each, without a reference.
 
     Attributes:
-        error: RMS of what is left of the bands of one half when the abundances come from the other half, relative to
-            the RMS of the cube, both ways: noise is not rewarded, as it is independent from band to band.
+        error: RMS residual in one half of the bands with the abundances estimated from the other half, relative to the
+            RMS of the cube, both ways: noise, which is independent from band to band, is not rewarded.
         angle: mean spectral angle of the same, radians.
         volume: log det(U U^T) / 2 (R - 1), U the unit spectra: log size of the simplex on the sphere.
-        instability: mean angle between the spectra that two random halves of the pixels give, with seeds of their own.
+        instability: mean angle between the spectra from two random halves of the pixels, with different seeds.
         purity: mean over the endmembers of the abundance that 1 % of the pixels exceed.
-        shared: as `error`, of linear mixing under the mean brightness of the eight neighbours; that of scaled
-            candidates is `error` itself.
+        shared: as `error`, under the simplex times the mean brightness of the eight neighbours; for candidates under
+            the cone it is `error` itself.
     """
 
     error: jax.Array
@@ -60,17 +65,17 @@ class Scores(NamedTuple):
     shared: jax.Array
 
 
-class Whole(NamedTuple):
+class SceneScores(NamedTuple):
     """What is measured of the scene itself.
 
     Attributes:
         variability: (), `noise.variability`.
         beyond: (), how many directions of spectral space beyond the first R hold more signal than noise
-            (`noise.signal_subspace`); none where linear mixing of R spectra holds to the noise, all where the noise
-            cannot be told (not more valid pixels than bands).
-        floor: (2,), squared `Scores.error` that noise alone leaves, of linear and of scaled mixing.
-        lacking: (2,), how many of the R directions that R spectra span hold no more signal than noise, under linear
-            and under scaled mixing (`noise.signal_directions`): as many materials cannot be told from the others.
+            (`noise.signal_subspace`): 0 if linear mixing of R spectra fits to the noise, all if the noise is unknown
+            (no more valid pixels than bands).
+        floor: (2,), squared `Scores.error` that noise alone leaves, under the simplex and under the cone.
+        lacking: (2,), how many of the R directions that R spectra span hold no more signal than noise, under the
+            simplex and under the cone (`noise.signal_directions`): that many materials cannot be distinguished.
     """
 
     variability: jax.Array
@@ -79,35 +84,35 @@ class Whole(NamedTuple):
     lacking: jax.Array
 
 
-@partial(jax.jit, static_argnames="count")  # some twenty loops, run eagerly, would be compiled at every call
-def candidates(key: Array, cube: jax.Array, valid: jax.Array, count: int) -> tuple[jax.Array, Scores, Whole]:
-    """Return the spectra of all candidates, (C, R, B), their scores and the scene's; the cube is zero off `valid`."""
+@partial(jax.jit, static_argnames="count")  # eager calls would compile some twenty loops each time
+def candidates(key: Array, cube: jax.Array, valid: jax.Array, count: int) -> tuple[jax.Array, Scores, SceneScores]:
+    """Return the spectra of all candidates, (C, R, B), their scores and the scene's; the cube is 0 off `valid`."""
     split, seeds = jax.random.split(key)
     side = jax.random.bernoulli(split, shape=valid.shape)
     masks = jnp.stack([valid, valid & side, valid & ~side])
     keys = jax.random.split(seeds, 3)
     spectra = lax.map(partial(_extract, cube=cube, count=count), (keys, masks))  # (3, 2, C / 2, R, B)
-    pairs = jnp.moveaxis(spectra, 2, 0)  # a linear and a scaled candidate each, so that they share compiled code
+    pairs = jnp.moveaxis(spectra, 2, 0)  # a candidate of each kind, so that both share compiled code
     scores = lax.map(partial(_measure, cube=cube, valid=valid), pairs)
-    scores = jax.tree.map(lambda x: x.T.reshape(-1), scores)  # (C / 2, 2): linear first
-    return spectra[0].reshape(-1, *spectra.shape[3:]), scores, _whole(cube, valid, count)
+    scores = jax.tree.map(lambda x: x.T.reshape(-1), scores)  # (C / 2, 2): simplex first
+    return spectra[0].reshape(-1, *spectra.shape[3:]), scores, _scene_scores(cube, valid, count)
 
 
-def _whole(cube: jax.Array, valid: jax.Array, count: int) -> Whole:
+def _scene_scores(cube: jax.Array, valid: jax.Array, count: int) -> SceneScores:
     pixels = jnp.sum(valid.astype(cube.dtype))
     noise = jnp.sum(jnp.square(band_noise(cube, mask=valid))) * pixels / jnp.sum(jnp.square(cube))
     noise = jnp.where(jnp.isfinite(noise), noise, 0)
-    # Abundances come from half of the bands, and the noise of as many of them as are free comes with them.
+    # Abundances estimated from half of the bands carry noise, one share for each degree of freedom.
     free = jnp.asarray([count - 1, count], cube.dtype)
     beyond = jnp.round(jnp.trace(signal_subspace(cube, count, mask=valid))) - count
     lacking = jnp.maximum(count - signal_directions(cube, mask=valid), 0)
-    return Whole(variability(cube, count, mask=valid), beyond, noise * (1 + 2 * free / cube.shape[2]), lacking)
+    return SceneScores(variability(cube, count, mask=valid), beyond, noise * (1 + 2 * free / cube.shape[2]), lacking)
 
 
 def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int) -> jax.Array:
-    """Return the spectra (2, C / 2, R, B) of the four methods as they are, then purified, for linear and scaled mixing.
+    """Return the spectra (2, C / 2, R, B) of the four methods as they are, then purified, simplex and cone.
 
-    What both kinds of mixing do stands in a loop over the two: every copy in the program is compiled by itself.
+    The operations that both need are in a loop over the two: every copy in a program is compiled separately.
     """
     key, mask = inputs
     Y, valid = pixels(cube, mask)
@@ -134,7 +139,7 @@ def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int) -
 
 
 def _measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
-    """Return the scores (2,) of a linear and a scaled candidate: spectra (3, 2, R, B) of all pixels and each half."""
+    """Return the scores (2,) of a simplex and a cone candidate: spectra (3, 2, R, B) of all pixels and each half."""
     linear, scaled = spectra[0]
     even = jnp.arange(cube.shape[2]) % 2 == 0
     every = jnp.ones_like(even)
@@ -147,7 +152,7 @@ def _measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
         lambda entry: of_some_bands(nnls, *entry),
         (jnp.stack([linear, scaled, scaled, scaled]), jnp.stack([every, every, even, ~even])),
     )
-    around = _around(x, valid)
+    around = _neighbour_brightness(x, valid)
     simplices = lax.map(
         lambda entry: of_some_bands(fcls, linear, entry[0], jnp.where(entry[1], around, 1)),
         (jnp.stack([every, even, ~even, even, ~even]), jnp.arange(5) >= 3),
@@ -161,7 +166,7 @@ def _measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
         )
 
     shared = _relative(around * rebuilt(simplices[3], simplices[4], linear), cube)
-    # The abundances of scaled mixing are those of spectra of maximum one.
+    # Abundances under the cone refer to spectra of maximum one.
     a, _ = normalise_abundances(cones[0] * jnp.max(scaled, axis=1)[None, None])
     coefficients = jnp.stack([simplices[:3], jnp.stack([a, *cones[1:]])])
 
@@ -170,8 +175,7 @@ def _measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
         again = rebuilt(from_even, from_odd, E)
         a = jnp.where(valid[..., None], x, -1).reshape(-1, E.shape[0])
         rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
-        lengths = jnp.sqrt(jnp.sum(E * E, axis=1, keepdims=True))
-        U = E / jnp.where(lengths > 0, lengths, 1)
+        U = unit_rows(E)
         return Scores(
             error=_relative(again, cube),
             angle=metrics.mean_spectral_angle(cube, again, valid),
@@ -187,11 +191,11 @@ def _measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
 
 def _relative(rebuilt: jax.Array, cube: jax.Array) -> jax.Array:
     energy = jnp.sum(jnp.square(cube))
-    return jnp.sqrt(jnp.sum(jnp.square(rebuilt - cube)) / jnp.where(energy > 0, energy, 1))
+    return jnp.sqrt(jnp.sum(jnp.square(rebuilt - cube)) / positive(energy))
 
 
-def _around(x: jax.Array, valid: jax.Array) -> jax.Array:
-    """Return the mean brightness of the eight neighbours of each pixel (H, W, 1), 1 where that is unknown or zero."""
+def _neighbour_brightness(x: jax.Array, valid: jax.Array) -> jax.Array:
+    """Return the mean brightness of the eight neighbours of each pixel (H, W, 1), 1 where it is unknown or zero."""
     kernel = jnp.ones((3, 3, 1, 1), x.dtype).at[1, 1].set(0)
     level = jnp.where(valid, jnp.sum(x, axis=-1), 0)[..., None]
     total, number = convolve(level, kernel), convolve(valid[..., None].astype(x.dtype), kernel)

@@ -1,4 +1,4 @@
-"""How many endmembers a scene holds: HySime and the virtual dimension, without a reference."""
+"""Estimate the number of endmembers of a scene without a reference: HySime and the virtual dimension."""
 
 from typing import NamedTuple
 
@@ -10,12 +10,12 @@ from dequnmix_jax.endmembers.noise import moments, noise_moments
 
 
 class Dimension(NamedTuple):
-    """A number of endmembers and the evidence for it.
+    """An estimated number of endmembers and the evidence for it.
 
     Attributes:
         number: () int32, in how many directions the evidence exceeds its threshold.
-        evidence: (B,), what is compared, in the order of the directions.
-        thresholds: (B,), what it has to exceed, in the same units.
+        evidence: (B,), in the order of the directions.
+        thresholds: (B,), which the evidence must exceed, in the same units.
     """
 
     number: jax.Array
@@ -24,22 +24,22 @@ class Dimension(NamedTuple):
 
 
 def hysime(cube: Array, *, mask: Array | None = None) -> Dimension:
-    r"""Count the directions of signal by the least squared error of a projection.
+    r"""Count the directions of signal that minimise the squared error of a projection: HySime.
 
-    For the eigenvectors v of the signal's second moments, C_x = mean (y - n)(y - n)^T with the noise n of each pixel by
-    regression on the other bands, and C_n = mean n n^T: a direction belongs to the signal where what it adds, v^T C_y
-    v, exceeds the price of its noise, 2 v^T C_n v. C_n is corrected for the bands that the regression has fitted.
+    v are the eigenvectors of the signal's second moments C_x = mean (y - n)(y - n)^T, with the noise n of each pixel by
+    regression on the other bands, and C_n = mean n n^T. A direction belongs to the signal if its energy v^T C_y v
+    exceeds the cost of its noise, 2 v^T C_n v. C_n is corrected for the coefficients of the regression.
 
-    The mean counts: a scene of R materials has R directions, one more if their spectra vary, fewer where two are alike
-    to the noise. Needs more pixels than bands, several times as many for the noise to be known.
+    The mean counts: a scene of R materials has R directions, one more if their spectra vary, fewer if two are equal to
+    within the noise. It needs more pixels than bands, and several times as many for a good estimate of the noise.
 
     Args:
         cube: (H, W, B), any units.
-        mask: (H, W) bool, True where the pixel is valid.
+        mask: (H, W) bool, True for valid pixels.
 
     Returns:
-        number; evidence v^T C_y v and thresholds 2 v^T C_n v, squared units of the cube, by the energy of the signal.
-        NaN, and a number of 0, unless there are more than B valid pixels.
+        number; evidence v^T C_y v and thresholds 2 v^T C_n v, squared units of the cube, in descending order of the
+        signal. With at most B valid pixels the number is 0 and the rest NaN.
 
     Raises:
         InputError: if the shapes do not fit, or outside jit if values of valid pixels are not finite.
@@ -54,20 +54,21 @@ def hysime(cube: Array, *, mask: Array | None = None) -> Dimension:
 def virtual_dimension(
     cube: Array, *, mask: Array | None = None, false_alarm: float = 1e-3, whitened: bool = True
 ) -> Dimension:
-    r"""Count the directions in which the mean has a part: the virtual dimension, HFC or noise-whitened (NWHFC).
+    r"""Count the directions in which the mean has a component: the virtual dimension, HFC or noise-whitened (NWHFC).
 
-    With l^_b the eigenvalues of the second moments and l_b those of the covariance, both in descending order, signal
-    stands in direction b where l^_b - l_b > tau_b, tau_b = sqrt(2 (l^_b^2 + l_b^2) / N) Phi^-1(1 - P): a Neyman-Pearson
-    test of the probability P that noise alone passes.
+    l^_b are the eigenvalues of the second moments and l_b those of the covariance, both in descending order. Direction
+    b holds signal if l^_b - l_b > tau_b, tau_b = sqrt(2 (l^_b^2 + l_b^2) / N) Phi^-1(1 - P): a Neyman-Pearson test of
+    the probability P that noise alone passes.
 
     Args:
         cube: (H, W, B), any units.
-        mask: (H, W) bool, True where the pixel is valid.
+        mask: (H, W) bool, True for valid pixels.
         false_alarm: P, static, in (0, 0.5).
-        whitened: static; divide each band by its noise (`band_noise`) before, NWHFC. False: HFC.
+        whitened: static; True: NWHFC, which first divides each band by its noise (`band_noise`). False: HFC.
 
     Returns:
-        number; evidence l^ - l and thresholds tau. NaN, and a number of 0, where `whitened` and not more than B pixels.
+        number; evidence l^ - l and thresholds tau. If `whitened` and at most B pixels, the number is 0 and the rest
+        NaN.
 
     Raises:
         InputError: if the shapes do not fit, P is out of range, or outside jit if values of valid pixels are not

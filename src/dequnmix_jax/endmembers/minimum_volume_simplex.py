@@ -1,4 +1,4 @@
-"""Find the smallest simplex that holds the pixels, noise allowed for: no pixel need be pure."""
+"""Find the smallest simplex that encloses the pixels up to noise: no pixel needs to be pure."""
 
 from functools import partial
 from typing import NamedTuple
@@ -13,37 +13,47 @@ from dequnmix_jax.endmembers.pure_pixel import vca
 from dequnmix_jax.endmembers.subspace import Frame, checked, frame
 from dequnmix_jax.metrics import align
 from dequnmix_jax.ops import lapack, small_systems
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.types import Trace
 
 RUNS = 8
-"""Draws of VCA for the start."""
+"""Draws of VCA for the initial simplex."""
 
 WEIGHT = 2.0
-"""Of the data against the volume. On 51 generated scenes 1 has an mSAD 0.93 times as large in the mean, and twice as
-large at worst; 4 one 1.14 times as large (`results/minimum_volume.md`, as all figures here)."""
+"""Of the data against the volume. On 51 generated scenes 1 has an mSAD 0.93 times as large in the mean and twice as
+large at worst, and 4 one 1.14 times as large (`results/minimum_volume.md`, as all figures here)."""
 
 MAX_STEPS = 200
 """Generated scenes of 3 to 8 endmembers needed 61 at most."""
 
-_DILATIONS = (1.0, 2.0)
-"""Sizes of the start, relative to VCA's simplex: the search goes from each, and the lowest objective is kept. Without
-pure pixels VCA stands far inside, and 1 of 51 generated scenes ended in a wrong place from there alone (0.35 rad)."""
-
-_FAR = 4.0
-"""Standard deviations of the noise beyond which a pixel outside pulls no harder: an outlier, or a material's own
-variability. Between 2 and 10 no generated scene changed by more than 6 %."""
-
-_FLAT = 100.0
-"""Weight of the squared noise in the abundances. Without it the simplex can collapse along directions that hold nothing
-but noise: the mean is the same, the worst of 51 scenes 2.8 times as large, and one search does not end. 20 has an mSAD
-0.95 times as large in the mean (1.33 at worst), 300 one 1.2 times as large."""
-
 _CHANGE = 1e-3
-"""Relative change of the facets below which they stand still; between steps the abundances change by less."""
+"""Relative change of the facets at convergence; the abundances change by less."""
+
+
+class Constants(NamedTuple):
+    """Constants of the search; how the defaults were chosen: `experiments.defaults.minimum_volume`.
+
+    Attributes:
+        dilations: sizes of the start, relative to VCA's simplex: the search runs from each, and the lowest objective is
+            kept. Without pure pixels VCA's simplex is much too small, and from it alone 1 of 51 generated scenes ended
+            in a wrong place (0.35 rad).
+        far: standard deviations of the noise beyond which a pixel outside pulls no harder: an outlier, or a material's
+            own variability. Between 2 and 10 no generated scene changed by more than 6 %.
+        flat: weight of the squared noise in the abundances. Without it the simplex can collapse along directions that
+            hold nothing but noise: the mean is the same, the worst of 51 scenes 2.8 times as large, and one search does
+            not end. 20 has an mSAD 0.95 times as large in the mean (1.33 at worst), 300 one 1.2 times as large.
+    """
+
+    dilations: tuple[float, ...] = (1.0, 2.0)
+    far: float = 4.0
+    flat: float = 100.0
+
+
+_CONSTANTS = Constants()
 
 
 class _Search(NamedTuple):
-    """Where the search is: facets Q (R, R), damping, last change, steps done, whether it is there."""
+    """State of the search: facets Q (R, R), damping, last change, steps done, whether it has converged."""
 
     Q: jax.Array
     damping: jax.Array
@@ -62,31 +72,31 @@ def minimum_volume(
     weight: float | Array = WEIGHT,
     max_steps: int = MAX_STEPS,
 ) -> tuple[jax.Array, Trace]:
-    r"""Find endmembers as the smallest simplex around the pixels, beyond which only noise may reach.
+    r"""Find endmembers as the smallest simplex that encloses the pixels up to noise.
 
     min over Q, 1^T Q given, of -log |det Q| + w mean_n sum_r h(q_r . g_n / sigma_r) + k sum_r sigma_r^2 / 2
 
     g are the pixels in R coordinates, s = Q g their abundances (`scaled`: times the brightness), q_r facet r,
     sigma_r^2 = q_r N q_r^T the noise of abundance r for the band noise N of the cube. h(u) = min(u, 0)^2 / 2 down to
-    u = -4 and straight from there. So a pixel inside costs nothing, one outside costs what it stands off in units of
-    the noise, and an outlier pulls like an outlier. Sequential majorisation: sigma is that of the step before, -log
-    |det| is replaced by a quadratic function of the relative change of Q and h by its own second derivative, and the
-    R blocks of R unknowns are solved exactly, damped where the objective would rise. Start: `vca`.
+    u = -4, and linear below: a pixel inside costs nothing, one outside costs its squared distance in units of the
+    noise, and outliers have a bounded pull. Sequential majorisation: sigma is that of the step before, -log |det| is
+    replaced by a quadratic function of the relative change of Q and h by its own second derivative, and the R blocks of
+    R unknowns are solved exactly, with damping if the objective would rise. It starts from `vca`.
 
     Args:
-        key: random key, of the start.
+        key: random key, of VCA.
         cube: (H, W, B), any units; the mean of the valid pixels must not be zero.
         count: R, static, 2 <= R <= B and at most one for each valid pixel.
-        mask: (H, W) bool, True where the pixel is valid.
-        scaled: static; whether the brightness of a pixel says nothing of what it holds. Then the cone is looked for in
-            the span of R directions, and the spectra, whose scale it does not determine, have the mean brightness.
+        mask: (H, W) bool, True for valid pixels.
+        scaled: static; find the smallest cone in the span of R directions, if the illumination varies. The spectra,
+            whose scale a cone does not determine, have the mean brightness.
         weight: w > 0, of the data against the volume; 1 is that of a uniform density inside the simplex.
         max_steps: static.
 
     Returns:
         endmembers: (R, B), units of the cube; they can be slightly negative. Not differentiated (derivative 0).
-        trace: residual is the largest relative change of a facet in the last step, converged at most 1e-3. If the
-            start is flat or the search fails, the endmembers are those of the start.
+        trace: residual is the largest relative change of a facet in the last step, converged if at most 1e-3. If the
+            initial simplex is flat or the search fails, the endmembers are the initial ones.
 
     Raises:
         InputError: if the shapes do not fit, a number is out of range, or outside jit if valid values are not finite.
@@ -94,8 +104,8 @@ def minimum_volume(
     Reference:
         Bioucas-Dias, A variable splitting augmented Lagrangian approach to linear spectral unmixing (SISAL), WHISPERS
         2009; Li, Agathos, Zaharie, Bioucas-Dias, Plaza and Li, Minimum volume simplex analysis: a fast algorithm for
-        linear hyperspectral unmixing (MVSA), IEEE TGRS 53(9), 2015. Theirs are the facets as unknowns, the determinant
-        and the soft constraint; h in units of the noise, the last term and the solver are ours.
+        linear hyperspectral unmixing (MVSA), IEEE TGRS 53(9), 2015. The facets as unknowns, the determinant and the
+        soft constraint are theirs; h in units of the noise, the last term and the solver are ours.
     """
     check_key(key)
     if max_steps < 1:
@@ -114,38 +124,51 @@ def enclosing(
     scaled: bool | jax.Array,
     weight: float | Array = WEIGHT,
     max_steps: int = MAX_STEPS,
+    constants: Constants = _CONSTANTS,
 ) -> tuple[jax.Array, Trace]:
     """Return what `minimum_volume` returns, from a start (R, B) and the variance of the noise (B,)."""
     back = lapack.pinv(view.lift)
     E = jnp.matmul(lax.stop_gradient(start), back, precision="highest")
-    # All endmembers have the brightness one; a start that has none is left where it is.
-    E = (E / jnp.where(E[:, :1] > 0, E[:, :1], 1)).at[:, 0].set(1) / view.height
-    # In a plane noise cannot leave it: the first coordinate is one.
+    # All endmembers have brightness one; an initial spectrum without brightness is kept.
+    E = (E / positive(E[:, :1])).at[:, 0].set(1) / view.height
+    # Noise stays in a plane: the first coordinate is one.
     back = jnp.where(scaled, back, back.at[:, 0].set(0))
     N = jnp.matmul(back.T * lax.stop_gradient(noise)[None], back, precision="highest")
     axis = jnp.zeros_like(E[:1]).at[0, 0].set(1) / view.height
-    starts = jnp.stack([axis + k * (E - axis) for k in _DILATIONS])
-    found, values, traces = _searches(view, valid, starts, N, jnp.asarray(weight, E.dtype), max_steps)
+    starts = jnp.stack([axis + k * (E - axis) for k in constants.dilations])
+    vertices, values, traces = _searches(view, valid, starts, N, jnp.asarray(weight, E.dtype), max_steps, constants)
     best = jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))
-    found, trace = found[best], Trace(*(field[best] for field in traces))
-    spectra = jnp.matmul(jnp.where(jnp.isfinite(found).all(), found, E), view.lift, precision="highest")
-    # Searches that end in the same simplex can turn its vertices round: their order is that of the start.
+    vertices, trace = vertices[best], Trace(*(field[best] for field in traces))
+    spectra = jnp.matmul(jnp.where(jnp.isfinite(vertices).all(), vertices, E), view.lift, precision="highest")
+    # Searches that end in the same simplex can permute its vertices: keep the order of the start.
     return spectra[align(spectra, lax.stop_gradient(start))], trace
 
 
-@partial(jax.jit, static_argnames="max_steps")  # its loop, run eagerly, would be compiled at every call
+@partial(jax.jit, static_argnames=("max_steps", "constants"))  # an eager call would compile its loop each time
 def _searches(
-    view: Frame, valid: jax.Array, starts: jax.Array, N: jax.Array, weight: jax.Array, max_steps: int
+    view: Frame,
+    valid: jax.Array,
+    starts: jax.Array,
+    N: jax.Array,
+    weight: jax.Array,
+    max_steps: int,
+    constants: Constants,
 ) -> tuple[jax.Array, jax.Array, Trace]:
-    """Search from several starts, one after the other: each stops on its own."""
-    return lax.map(lambda E: _search(view, valid, E, N, weight, max_steps), starts)
+    """Search from several starts, one after the other, each to its own convergence."""
+    return lax.map(lambda E: _search(view, valid, E, N, weight, max_steps, constants), starts)
 
 
 def _search(
-    view: Frame, valid: jax.Array, E: jax.Array, N: jax.Array, weight: jax.Array, max_steps: int
+    view: Frame,
+    valid: jax.Array,
+    E: jax.Array,
+    N: jax.Array,
+    weight: jax.Array,
+    max_steps: int,
+    constants: Constants,
 ) -> tuple[jax.Array, jax.Array, Trace]:
     """Return vertices (R, R) in the frame and their objective, from the start E, for the noise covariance N (R, R)."""
-    G, R = view.points, E.shape[0]
+    G, R, far, flat = view.points, E.shape[0], constants.far, constants.flat
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(G.dtype)
     eye = jnp.eye(R, dtype=G.dtype)
     weight = weight / pixels
@@ -155,23 +178,23 @@ def _search(
         return jnp.sqrt(jnp.maximum(jnp.sum(jnp.matmul(Q, N, precision="highest") * Q, axis=1), tiny))
 
     def objective(Q: jax.Array, u: jax.Array) -> jax.Array:
-        near = jnp.clip(u, -_FAR, 0)
-        cost = jnp.sum(near * (near / 2 + jnp.minimum(u + _FAR, 0)))
-        return -lapack.log_determinant(Q) + weight * cost + _FLAT / 2 * jnp.sum(jnp.square(noise(Q)))
+        near = jnp.clip(u, -far, 0)
+        cost = jnp.sum(near * (near / 2 + jnp.minimum(u + far, 0)))
+        return -lapack.log_determinant(Q) + weight * cost + flat / 2 * jnp.sum(jnp.square(noise(Q)))
 
     def step(at: _Search) -> _Search:
         sigma, s = noise(at.Q), jnp.matmul(G, at.Q.T, precision="highest")
         u = s / sigma[None]
-        curved = ((u < 0) & (u > -_FAR)).astype(G.dtype)
+        curved = ((u < 0) & (u > -far)).astype(G.dtype)
         spread = jnp.matmul(jnp.matmul(at.Q, N, precision="highest"), at.Q.T, precision="highest")
         # Gradient and curvature in e, Q + e Q: row r of e moves facet r. The trace of the identity is the determinant.
-        slope = jnp.matmul((jnp.clip(u, -_FAR, 0) * weight / sigma[None]).T, s, precision="highest")
-        gradient = slope - eye + _FLAT * spread
+        slope = jnp.matmul((jnp.clip(u, -far, 0) * weight / sigma[None]).T, s, precision="highest")
+        gradient = slope - eye + flat * spread
 
         def curvature(row: jax.Array) -> jax.Array:
             return jnp.matmul((s * row[:, None]).T, s, precision="highest")
 
-        H = lax.map(curvature, (curved * weight / jnp.square(sigma)[None]).T) + _FLAT * spread[None]
+        H = lax.map(curvature, (curved * weight / jnp.square(sigma)[None]).T) + flat * spread[None]
         inverse = small_systems.inverses(H + (1 + at.damping) * eye[None])
         e = -jnp.einsum("rij,rj->ri", inverse, gradient, precision="highest")
         # The abundances of the frame's axis sum to one whatever Q: the rows of e sum to zero.
@@ -181,7 +204,7 @@ def _search(
         better = objective(Q, jnp.matmul(G, Q.T, precision="highest") / sigma[None]) < objective(at.Q, u)
         change = jnp.max(jnp.abs(e))
         damping = jnp.where(better, at.damping / 3, jnp.maximum(4 * at.damping, 0.1))
-        # A step that small and yet uphill is one of rounding. NaN is never an answer, and ends the search.
+        # A small step uphill is rounding. NaN is never an answer and ends the search.
         done = (change <= _CHANGE) | ~jnp.isfinite(change)
         return _Search(jnp.where(better, Q, at.Q), damping, change, at.steps + 1, done)
 

@@ -1,10 +1,10 @@
 """Find endmembers and abundances together: nonnegative factorisation with minimum volume, l1/2, or group sparsity.
 
-min over E >= 0 and A >= 0 of |Y - A E|^2 / 2 + delta^2 |1 - A 1|^2 / 2 + prior, the second term being the augmented row
-that stands for the sum to one. Endmembers and abundances are improved in turn: endmembers one by one and exactly
-(`nmf_descent.endmember_sweep`), abundances exactly or by multiplicative steps. All constants are for spectra of
-maximum one: cube and endmembers are divided by the largest entry of the first endmembers, and multiplied by it in the
-end, so that units do not matter.
+min over E >= 0 and A >= 0 of |Y - A E|^2 / 2 + delta^2 |1 - A 1|^2 / 2 + prior; the second term is an augmented row for
+the sum to one. Endmembers and abundances are updated in turn: endmembers one by one and exactly
+(`nmf_descent.endmember_sweep`), abundances exactly or by multiplicative steps. All constants are for spectra of maximum
+one: cube and endmembers are divided by the largest entry of the initial endmembers, and multiplied by it at the end, so
+that units do not matter.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ from dequnmix_jax.endmembers import nmf_descent
 from dequnmix_jax.endmembers.nmf_descent import (
     EXTRAPOLATE,
     Factoring,
-    Found,
+    Factors,
     Problem,
     check,
     descend,
@@ -30,11 +30,12 @@ from dequnmix_jax.endmembers.nmf_descent import (
 )
 from dequnmix_jax.endmembers.slic import Superpixels, superpixels
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import nonzero
 
 _DEFAULT = Factoring()
 _FEW = Factoring(max_steps=100)
-"""Steps of the program of the authors of SGSNMF. Ten times as many lower the objective, and move the spectra away from
-the truth on three of four scenes (`results/factorisation.md`)."""
+"""The step limit of the SGSNMF authors' program. Ten times as many steps lower the objective but move the spectra away
+from the truth on three of four scenes (`results/factorisation.md`)."""
 
 
 def mvc_nmf(
@@ -46,37 +47,37 @@ def mvc_nmf(
     weight: Array | float = 1.0,
     mask: Array | None = None,
     solver: Factoring = _DEFAULT,
-) -> Found:
+) -> Factors:
     r"""Factor a scene into endmembers of small volume and abundances: minimum volume constrained NMF.
 
     min |Y - A E|^2 / 2 + delta^2 |1 - A 1|^2 / 2 + tau / 2 det(Z)^2 over A, E >= 0; row r of Z is (1, (e_r - m) U), U
     the first R - 1 principal axes of the pixels and m their mean, so that det(Z) is (R - 1)! times the volume of the
-    simplex. The prior pulls endmembers in where noise alone would push them out, and none has to be a pixel.
+    simplex. The prior pulls endmembers inward where noise alone would push them out; no pixel needs to be pure.
 
-    tau = weight N sigma^2 / det(Z_0)^2: N pixels, Z_0 of the first endmembers, and sigma^2 the mean variance of the
-    pixels along the B - R + 1 directions outside U. It is what maximum likelihood asks for at Z_0 if pixels are uniform
-    in the simplex: each has the density 1 / volume, so that N sigma^2 log |det Z| stands beside the squares, and there
-    its slope is that of the prior. The paper's own tau is a number that knows neither units nor size, 0.015 in its
-    authors' program. Where the first simplex is far too small, as it is if two of its corners are alike, tau is far too
-    large: look at the objective from several starts.
+    tau = weight N sigma^2 / det(Z_0)^2: N pixels, Z_0 of the initial endmembers, and sigma^2 the mean variance of the
+    pixels along the B - R + 1 directions outside U. This is the maximum-likelihood value at Z_0 if pixels are uniform
+    in the simplex: each has the density 1 / volume, which adds N sigma^2 log |det Z| to the squares, and the prior has
+    its slope at Z_0. The paper's tau is a fixed number that depends on units and size, 0.015 in its authors' program.
+    If the initial simplex is much too small, as with two nearly equal vertices, tau is much too large: compare the
+    objective of several starts.
 
     Args:
         key: random key of VCA; None if endmembers are given.
         cube: (H, W, B), any units.
-        endmembers: (R, B), the first ones, in the units of the cube; negative values count as 0. None: those of VCA.
+        endmembers: (R, B), initial, in the units of the cube; negative values count as 0. None: those of VCA.
         count: R for VCA, static, if no endmembers are given.
         weight: >= 0; 0: factorisation without prior.
-        mask: (H, W) bool, True where the pixel is valid.
+        mask: (H, W) bool, True for valid pixels.
         solver: tolerance, steps and weight of sums.
 
     Returns:
         endmembers: (R, B), >= 0, in the units of the cube.
         abundances: (H, W, R), >= 0, the optimum for these endmembers; their sums are one up to the weight of sums (not
             exactly); 0 in masked pixels.
-        descent: steps, residual, the objective over the steps. NaN, and not converged, where a valid pixel holds NaN.
-            In float32 the objective is known to some 1e-6 of itself.
+        descent: steps, residual, the objective over the steps. NaN, and not converged, if a valid pixel holds NaN.
+            In float32 the objective has a relative accuracy of about 1e-6.
 
-        Not differentiated (derivative 0 of all three): `fcls` with the endmembers found has a derivative in the cube.
+        Not differentiated (derivative 0 of all three): `fcls` with these endmembers has a derivative in the cube.
 
     Raises:
         InputError: if the shapes do not fit, neither or both of endmembers and count are given, a weight is negative,
@@ -99,11 +100,11 @@ def l_half_nmf(
     weight: Array | float = 1.0,
     mask: Array | None = None,
     solver: Factoring = _DEFAULT,
-) -> Found:
+) -> Factors:
     r"""Factor a scene into endmembers and sparse abundances: l1/2-NMF.
 
     min |Y - A E|^2 / 2 + delta^2 |1 - A 1|^2 / 2 + lambda sum sqrt(a) over A, E >= 0, for spectra of maximum one.
-    lambda = weight B^(-1/2) sum over bands b of (sqrt(N) - |y_b|_1 / |y_b|_2) / sqrt(N - 1), the paper's rule: the
+    lambda = weight B^(-1/2) sum over bands b of (sqrt(N) - |y_b|_1 / |y_b|_2) / sqrt(N - 1), the rule of the paper: the
     sparseness of each band's image, summed over bands and divided by the root of their number.
 
     Args:
@@ -111,7 +112,7 @@ def l_half_nmf(
         weight: >= 0, factor of the paper's lambda.
 
     Returns:
-        endmembers, abundances, descent: as `mvc_nmf`; abundances are near their optimum, and many are next to 0.
+        endmembers, abundances, descent: as `mvc_nmf`; abundances are near their optimum, and many near 0.
 
     Raises:
         InputError: as `mvc_nmf`.
@@ -134,13 +135,13 @@ def sgs_nmf(
     patches: Superpixels | None = None,
     mask: Array | None = None,
     solver: Factoring = _FEW,
-) -> Found:
+) -> Factors:
     r"""Factor a scene into endmembers and abundances that share their support in each superpixel: SGSNMF.
 
     min |Y - A E|^2 / 2 + delta^2 |1 - A 1|^2 / 2 + weight sum over patches p and their pixels j of c_j |W_p a_j|_2 over
     A, E >= 0, for spectra of maximum one; W_p = diag(1 / (R^2 s_p + 1)), s_p the FCLS abundances of the mean spectrum
-    of the patch, computed anew in each step, and c_j the confidence of the pixel (`superpixels`). An endmember that a
-    patch as a whole does not hold is dear in all its pixels.
+    of the patch, recomputed in each step, and c_j the confidence of the pixel (`superpixels`). An endmember that is
+    absent from a patch as a whole is expensive in all its pixels.
 
     Args:
         key, cube, endmembers, count, mask, solver: as `mvc_nmf`, but at most 100 steps, as in that program.
@@ -149,7 +150,7 @@ def sgs_nmf(
 
     Returns:
         endmembers, abundances, descent: as `mvc_nmf`. The objective falls in each step for the weights W of that step,
-        and can rise where these change.
+        and can rise when the weights change.
 
     Raises:
         InputError: as `mvc_nmf`, or the patches are of another scene.
@@ -168,8 +169,8 @@ def sgs_nmf(
     return _sgs_nmf(*start, *lax.stop_gradient((jnp.asarray(weight, start[0].dtype), cut)), solver)
 
 
-@partial(jax.jit, static_argnames="solver")  # its loops, run eagerly, would be compiled at every call
-def _mvc_nmf(cube: jax.Array, mask: jax.Array, E: jax.Array, weight: jax.Array, solver: Factoring) -> Found:
+@partial(jax.jit, static_argnames="solver")  # an eager call would compile its loops each time
+def _mvc_nmf(cube: jax.Array, mask: jax.Array, E: jax.Array, weight: jax.Array, solver: Factoring) -> Factors:
     problem, E = prepare(cube, mask, E, solver)
     volume = _volume(problem, E, weight)
     row = jnp.sqrt(problem.sums)
@@ -205,7 +206,7 @@ def _volume(problem: Problem, E: jax.Array, weight: jax.Array) -> nmf_descent.Vo
     if inside == 0:
         return volume
     first = jnp.abs(lapack.determinant(nmf_descent.coordinates(E, volume)))
-    # A simplex whose volume is rounding, measured by the spread of the pixels, gives no unit: no prior.
+    # A simplex whose volume is at rounding level, relative to the spread of the pixels, gives no unit: no prior.
     spread = jnp.prod(jnp.sqrt(jnp.maximum(energies[outside:], 0)))
     flat = ~(first > jnp.sqrt(jnp.finfo(Y.dtype).eps) * spread)
     length = jnp.where(flat, 1, first) ** (1 / inside)
@@ -213,7 +214,7 @@ def _volume(problem: Problem, E: jax.Array, weight: jax.Array) -> nmf_descent.Vo
 
 
 @partial(jax.jit, static_argnames="solver")
-def _l_half_nmf(cube: jax.Array, mask: jax.Array, E: jax.Array, weight: jax.Array, solver: Factoring) -> Found:
+def _l_half_nmf(cube: jax.Array, mask: jax.Array, E: jax.Array, weight: jax.Array, solver: Factoring) -> Factors:
     problem, E = prepare(cube, mask, E, solver)
     level = weight * _sparseness(problem)
     least = jnp.finfo(cube.dtype).tiny ** 0.5
@@ -234,11 +235,11 @@ def _l_half_nmf(cube: jax.Array, mask: jax.Array, E: jax.Array, weight: jax.Arra
 
 
 def _sparseness(problem: Problem) -> jax.Array:
-    """Return the lambda of Qian et al. for spectra of maximum one; a band without light counts as not sparse."""
+    """Return the lambda of Qian et al. for spectra of maximum one; an empty band counts as not sparse."""
     Y = problem.Y
     root = jnp.sqrt(jnp.sum(problem.valid).astype(Y.dtype))
     length = jnp.sqrt(jnp.sum(Y * Y, axis=0))
-    ratio = jnp.sum(jnp.abs(Y), axis=0) / jnp.where(length == 0, 1, length)
+    ratio = jnp.sum(jnp.abs(Y), axis=0) / nonzero(length)
     sparse = (root - jnp.where(length == 0, root, ratio)) / jnp.sqrt(jnp.maximum(root * root - 1, 1))
     return jnp.sum(sparse) / np.sqrt(Y.shape[1])
 
@@ -246,31 +247,31 @@ def _sparseness(problem: Problem) -> jax.Array:
 @partial(jax.jit, static_argnames="solver")
 def _sgs_nmf(
     cube: jax.Array, mask: jax.Array, E: jax.Array, weight: jax.Array, cut: Superpixels, solver: Factoring
-) -> Found:
+) -> Factors:
     problem, E = prepare(cube, mask, E, solver)
     labels = cut.labels.reshape(-1)
-    sure = (weight * cut.confidence.reshape(-1))[:, None]
+    confidence = (weight * cut.confidence.reshape(-1))[:, None]
     means = cut.spectra / problem.unit
     least = jnp.finfo(cube.dtype).tiny ** 0.5
 
-    def dearness(E: jax.Array) -> jax.Array:
+    def weights(E: jax.Array) -> jax.Array:
         return (1 / (E.shape[0] ** 2 * fcls(means[None], E)[0] + 1))[labels]
 
     def length(A: jax.Array, W: jax.Array) -> jax.Array:
         return jnp.sqrt(jnp.sum(jnp.square(W * A), axis=1, keepdims=True))
 
     def objective(E: jax.Array, A: jax.Array, W: jax.Array) -> jax.Array:
-        return misfit(problem, E, A) + jnp.sum(sure * length(A, W))
+        return misfit(problem, E, A) + jnp.sum(confidence * length(A, W))
 
     def step(E: jax.Array, A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        W = dearness(E)
+        W = weights(E)
 
         def slope(A: jax.Array) -> jax.Array:
-            return sure * W * W * A / jnp.maximum(length(A, W), least)
+            return confidence * W * W * A / jnp.maximum(length(A, W), least)
 
         E = nmf_descent.endmember_sweep(E, A, problem.Y, None)
         A = nmf_descent.multiplicative(A, E, problem.Y, problem.sums, slope, solver.inner)
         return E, A, objective(E, A, W)
 
     A = first_abundances(problem, E)
-    return descend(step, E, A, objective(E, A, dearness(E)), problem, mask.shape, solver)
+    return descend(step, E, A, objective(E, A, weights(E)), problem, mask.shape, solver)

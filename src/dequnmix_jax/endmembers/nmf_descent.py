@@ -1,4 +1,4 @@
-"""What the nonnegative factorisations share: settings, checks, the first abundances, and the descent itself."""
+"""Shared parts of the nonnegative factorisations: settings, checks, initial abundances, and the descent."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +14,11 @@ from dequnmix_jax.checks import Array, InputError, check_count, check_cube, chec
 from dequnmix_jax.endmembers.pure_pixel import vca
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.types import Descent
 
 _BISECTIONS = 40
-"""Halvings of the bracket of one number: float32 has 24 binary digits, and the bracket may be wider than the root."""
+"""Bisection steps for one number: float32 has 24 binary digits, and the bracket may be wider than the root."""
 
 
 class Volume(NamedTuple):
@@ -46,23 +47,23 @@ def size(E: jax.Array, volume: Volume) -> jax.Array:
 
 
 def endmember_sweep(E: jax.Array, A: jax.Array, Y: jax.Array, volume: Volume | None) -> jax.Array:
-    r"""Minimise |Y - A E|^2 / 2 + weight / 2 det(Z)^2 over e_r >= 0, exactly, for one endmember after the other.
+    r"""Minimise |Y - A E|^2 / 2 + weight / 2 det(Z)^2 over e_r >= 0, exactly, one endmember after the other.
 
-    The determinant is affine in each endmember, det(Z) = c + v . e, so that the objective is a quadratic of it,
+    The determinant is affine in each endmember, det(Z) = c + v . e, so that the objective is quadratic in e,
 
         g |e|^2 / 2 - b . e + weight (c + v . e)^2 / 2,
 
-    with the minimum e = max(0, (b - weight t v) / g), t being the one root of t = c + v . e(t), which lies between zero
+    with the minimum e = max(0, (b - weight t v) / g), where t is the root of t = c + v . e(t), which lies between zero
     and the determinant without the prior. Without the prior this is hierarchical least squares.
 
     Args:
         E: (R, B), >= 0.
         A: (N, R).
-        Y: (N, B), 0 in masked pixels, as A is.
+        Y: (N, B); Y and A are 0 in masked pixels.
         volume: the prior, or None.
 
     Returns:
-        (R, B), >= 0. An endmember that no pixel holds stays as it is.
+        (R, B), >= 0. An endmember with zero abundance everywhere is unchanged.
 
     Reference:
         Cichocki, Zdunek and Amari, Hierarchical ALS algorithms for nonnegative matrix and 3D tensor factorization, ICA
@@ -73,7 +74,7 @@ def endmember_sweep(E: jax.Array, A: jax.Array, Y: jax.Array, volume: Volume | N
 
     def one(E: jax.Array, r: jax.Array) -> tuple[jax.Array, None]:
         g = G[r, r]
-        safe = jnp.where(g > 0, g, 1)
+        safe = positive(g)
         b = F[r] - jnp.matmul(G[r], E, precision="highest") + g * E[r]
         e = jnp.maximum(b / safe, 0)
         if volume is not None:
@@ -86,7 +87,7 @@ def endmember_sweep(E: jax.Array, A: jax.Array, Y: jax.Array, volume: Volume | N
 
 
 def _pulled(b: jax.Array, g: jax.Array, c: jax.Array, v: jax.Array, weight: jax.Array, free: jax.Array) -> jax.Array:
-    """Return argmin over e >= 0 of g |e|^2 / 2 - b . e + weight (c + v . e)^2 / 2; `free` is that for weight 0."""
+    """Return argmin over e >= 0 of g |e|^2 / 2 - b . e + weight (c + v . e)^2 / 2; `free`: for weight 0."""
 
     def at(t: jax.Array) -> jax.Array:
         return jnp.maximum((b - weight * t * v) / g, 0)
@@ -118,17 +119,17 @@ def multiplicative(
 ) -> jax.Array:
     r"""Lower |Y - A E|^2 / 2 + sum over pixels of d (1 - sum_r a_r)^2 / 2 + h(A) by multiplicative steps.
 
-    a <- a max(0, y E^T + d) / (a E E^T + d sum a + h'(a)). A step lowers the objective where a paraboloid k a^2 / 2
-    with k = h'(a) / a touches h from above: then it is the minimum of a function that lies above the objective and
-    touches it. That holds for sqrt(a) and for lengths |W a|.
+    a <- a max(0, y E^T + d) / (a E E^T + d sum a + h'(a)). A step lowers the objective if a paraboloid k a^2 / 2 with
+    k = h'(a) / a touches h from above: it then minimises a majorant of the objective. This holds for sqrt(a) and for
+    lengths |W a|.
 
     Args:
-        A: (N, R), >= 0; a zero stays a zero.
+        A: (N, R), >= 0; zeros stay zero.
         E: (R, B), >= 0.
         Y: (N, B).
         sums: (N, 1), d, the square of the weight of the row of ones; 0 in masked pixels.
         slope: h'(a), (N, R) -> (N, R), finite and >= 0.
-        steps: how many, static; they cost R^2 numbers a pixel each, the products before them R B.
+        steps: static number of steps; each costs R^2 operations per pixel, the products before them R B.
 
     Reference:
         Lee and Seung, Algorithms for non-negative matrix factorization, NIPS 2000; Gillis and Glineur, Accelerated
@@ -146,25 +147,25 @@ def multiplicative(
 
 
 _UNIFORM = 0.01
-"""Share of equal abundances mixed into the first ones before multiplicative steps, in which a zero stays a zero."""
+"""Share of equal abundances in the initial ones, because zeros stay zero in multiplicative steps."""
 
 EXTRAPOLATE, _FARTHER, _NEARER = 0.5, 1.05, 1.5
-"""The first extrapolation, how it grows after a step that was taken and shrinks after one that was not, near the values
-of Ang and Gillis, Accelerating nonnegative matrix factorization algorithms using extrapolation, Neural Computation
+"""The first extrapolation, its growth after an accepted step and its decrease after a rejected one, near the values of
+Ang and Gillis, Accelerating nonnegative matrix factorization algorithms using extrapolation, Neural Computation
 31(2), 2019."""
 
 
 @dataclass(frozen=True)
 class Factoring:
-    """How a factorisation runs; static under jit.
+    """Settings of a factorisation; static under jit.
 
     Attributes:
         tolerance: on the relative change of endmembers and of abundances in one step, the larger of the two.
-        max_steps: steps at most.
-        sum_weight: delta, weight of the row of ones beside spectra of maximum one. 15 in the program of the authors of
-            SGSNMF, 20 in that of MVC-NMF.
-        inner: multiplicative steps on the abundances for one on the endmembers; they cost less than their products with
-            the cube.
+        max_steps: maximum number of steps.
+        sum_weight: delta, weight of the row of ones relative to spectra of maximum one. 15 in the SGSNMF authors'
+            program, 20 in that of MVC-NMF.
+        inner: multiplicative steps on the abundances for each one on the endmembers; they cost less than their products
+            with the cube.
     """
 
     tolerance: float = 1e-4
@@ -181,7 +182,7 @@ class Factoring:
 
 
 class Problem(NamedTuple):
-    """What is given: Y (N, B) divided by `unit` (), valid (N,), and the square of the weight of sums (N, 1)."""
+    """The data: Y (N, B) divided by `unit` (), valid (N,), and the squared weight of sums (N, 1)."""
 
     Y: jax.Array
     unit: jax.Array
@@ -189,7 +190,7 @@ class Problem(NamedTuple):
     sums: jax.Array
 
 
-Found = tuple[jax.Array, jax.Array, Descent]
+Factors = tuple[jax.Array, jax.Array, Descent]
 
 
 def check(
@@ -201,7 +202,7 @@ def check(
     mask: Array | None,
     solver: Factoring,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Check the inputs and return the cube, the mask and the first endmembers, none of which carries a derivative."""
+    """Check the inputs and return the cube, the mask and the initial endmembers, without derivatives."""
     check_kind(solver, Factoring, "solver")
     check_cube(cube)
     if np.ndim(weight) != 0 or (concrete(weight) and not 0 <= float(np.asarray(weight)) < np.inf):
@@ -220,23 +221,23 @@ def check(
             )
         check_problem(cube, endmembers, mask)
         E = wide(endmembers)
-    Y, E = lax.stop_gradient((wide(cube), E))  # a while loop has no reverse; a local minimum, no one derivative
+    Y, E = lax.stop_gradient((wide(cube), E))  # a while loop has no reverse mode
     return Y, jnp.ones(Y.shape[:2], jnp.bool_) if mask is None else jnp.asarray(mask), E.astype(Y.dtype)
 
 
 def prepare(cube: jax.Array, mask: jax.Array, E: jax.Array, solver: Factoring) -> tuple[Problem, jax.Array]:
-    """Return the problem and its first endmembers, both for spectra of maximum one."""
+    """Return the problem and its initial endmembers, both for spectra of maximum one."""
     valid = mask.reshape(-1)
     Y = jnp.where(valid[:, None], cube.reshape(-1, cube.shape[2]), 0)
     E = jnp.maximum(E, 0)
     top = jnp.max(E)
-    unit = jnp.where(top > 0, top, 1)
+    unit = positive(top)
     sums = jnp.where(valid, solver.sum_weight**2, 0.0).astype(Y.dtype)[:, None]
     return Problem(Y / unit, unit, valid, sums), E / unit
 
 
 def first_abundances(problem: Problem, E: jax.Array) -> jax.Array:
-    """Return FCLS abundances with a little of every endmember, (N, R)."""
+    """Return FCLS abundances (N, R), with a small share of every endmember."""
     A = fcls(problem.Y[None], E)[0]
     mixed = (1 - _UNIFORM) * A + _UNIFORM / E.shape[0]
     return jnp.where(problem.valid[:, None], mixed, 0)
@@ -261,17 +262,17 @@ def descend(
     shape: tuple[int, ...],
     solver: Factoring,
     extrapolate: float = 0.0,
-) -> Found:
-    """Repeat (E, A) -> (E, A, objective) until neither changes, and return the answer in the units of the cube.
+) -> Factors:
+    """Repeat (E, A) -> (E, A, objective) until neither changes, and return the result in the units of the cube.
 
-    With `extrapolate` > 0 a step starts from z + far (z - z of the step before), and is dropped where the objective
-    rises; the next one is then plain.
+    With `extrapolate` > 0 a step starts from z + far (z - z of the step before) and is rejected if the objective rises;
+    the next one is then plain.
     """
 
     def change(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.sqrt(jnp.sum(jnp.square(new - old)) / jnp.sum(jnp.square(new)))
 
-    def going(carry: tuple) -> jax.Array:
+    def unfinished(carry: tuple) -> jax.Array:
         number, residual = carry[4], carry[5]
         return (number < solver.max_steps) & ~(residual <= solver.tolerance) & ~jnp.isnan(residual)
 
@@ -288,10 +289,10 @@ def descend(
         return new, now, (jnp.where(taken, goal, 0), goal), history, number + 1, residual
 
     history = jnp.zeros(solver.max_steps + 1, E.dtype).at[0].set(objective)
-    # Made from the data, so that under vmap and shard_map the carry varies as they do.
+    # Derived from the data, so that under vmap and shard_map the carry varies as they do.
     zero = objective * 0
     start = ((E, A), (E, A), (zero, zero + extrapolate), history, jnp.int32(0), zero + jnp.inf)
-    (E, A), _, _, history, steps, residual = lax.while_loop(going, body, start)
+    (E, A), _, _, history, steps, residual = lax.while_loop(unfinished, body, start)
     history = jnp.where(jnp.arange(history.size, dtype=jnp.int32) > steps, history[steps], history)
     converged = residual <= solver.tolerance
     return E * problem.unit, A.reshape(*shape, -1), Descent(steps, residual, converged, history)

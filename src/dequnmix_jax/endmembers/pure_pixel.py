@@ -1,4 +1,4 @@
-"""Find endmembers in a scene: vertex component analysis and purification."""
+"""Find endmembers as pixels of a scene (VCA, SiVM, N-FINDR, ATGP), and purify them."""
 
 from functools import partial
 
@@ -12,6 +12,7 @@ from dequnmix_jax.endmembers.subspace import Frame, checked, frame, on_plane, pr
 from dequnmix_jax.endmembers.subspace import pixels as pixels_of
 from dequnmix_jax.mixing import check_abundances
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import nonzero, positive, unit_rows
 from dequnmix_jax.ops.xla import alongside
 
 
@@ -19,26 +20,28 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs:
     r"""Find endmembers as extreme pixels: vertex component analysis.
 
     For i = 1..R: draw w ~ N(0, I), f = (I - A A^+) w, take the pixel with the largest |f . y|, append it to A; in R
-    coordinates y of the signal subspace. A begins with the direction in which all y are alike. Where SNR >= 15 + 10
-    log10 R dB, the subspace is that of Y^T Y and y is divided by y . mean(y), which makes a cone a simplex; below, it
-    is that of the covariance, R - 1 coordinates, with a constant appended. SNR = 10 log10((P_x - P_y R / B) / (P_y -
-    P_x)), P_y the mean |y|^2 and P_x that of its projection.
+    coordinates y of the signal subspace. A starts with the direction that all y have in common. If SNR >= 15 + 10
+    log10 R dB, the subspace is that of Y^T Y, and y is divided by y . mean(y), which turns a cone into a simplex;
+    otherwise it is that of the covariance, R - 1 coordinates, with a constant appended. SNR = 10 log10((P_x - P_y R /
+    B) / (P_y - P_x)), P_y the mean |y|^2 and P_x that of its projection.
 
-    w is drawn in the bands and projected: the signs of the axes, and how axes of nearly equal variance lie, are matters
-    of rounding, and would otherwise decide which pixel is found first. So a factor on the cube multiplies the answer.
+    w is drawn in the bands and projected: the signs of the axes and the directions of axes of nearly equal variance
+    depend on rounding and would otherwise decide which pixel is found first. A factor on the cube therefore multiplies
+    the result.
 
     Args:
-        key: random key; another one gives another answer.
+        key: random key; different keys give different results.
         cube: (H, W, B), any units; the mean of the valid pixels must not be zero.
         count: R, static, 2 <= R <= B and at most one for each valid pixel.
-        mask: (H, W) bool, True where the pixel is valid.
-        runs: static; of so many draws the one is kept whose unit spectra span the largest volume, det(U U^T). One of 24
-            draws on Samson took two pixels of the same material and missed another; such a pair has a small volume.
+        mask: (H, W) bool, True for valid pixels.
+        runs: static; number of draws, of which the one whose unit spectra span the largest volume det(U U^T) is kept.
+            One of 24 draws on Samson took two pixels of the same material and missed another; such a pair has a small
+            volume.
 
     Returns:
         (R, B), spectra of R pixels of the scene projected on the signal subspace (less noise than the pixels), in the
-        units of the cube. They can be slightly negative. Differentiable in the cube as the projection of the pixels
-        chosen; the choice and the subspace count as constants.
+        units of the cube. They can be slightly negative. Differentiable in the cube as the projection of the chosen
+        pixels; the choice and the subspace count as constants.
 
     Raises:
         InputError: if the shapes do not fit, the count is out of range, or outside jit if valid values are not finite.
@@ -51,20 +54,19 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs:
     Y, valid = checked(cube, count, mask)
     if runs == 1:
         return _vca(key, Y, valid, count)
-    found = jax.vmap(lambda k: _vca(k, Y, valid, count))(jax.random.split(key, runs))
-    lengths = jnp.sqrt(jnp.sum(found * found, axis=2, keepdims=True))
-    U = found / jnp.where(lengths == 0.0, 1.0, lengths)
+    draws = jax.vmap(lambda k: _vca(k, Y, valid, count))(jax.random.split(key, runs))
+    U = unit_rows(draws)
     volumes = jax.vmap(lapack.log_determinant)(jnp.matmul(U, jnp.swapaxes(U, 1, 2), precision="highest"))
-    # Draws that find the same spectra in another order differ by rounding: the first of them, on every machine.
-    alike = count * jnp.finfo(found.dtype).eps ** 0.5
+    # Draws that find the same spectra in another order differ by rounding: take the first, on every machine.
+    alike = count * jnp.finfo(draws.dtype).eps ** 0.5
     volumes = lax.stop_gradient(volumes)
-    return found[jnp.argmax(volumes >= jnp.max(volumes) - alike)]
+    return draws[jnp.argmax(volumes >= jnp.max(volumes) - alike)]
 
 
-@partial(jax.jit, static_argnames="count")  # its branches and its loop, run eagerly, would be compiled at every call
+@partial(jax.jit, static_argnames="count")  # an eager call would compile its branches and its loop each time
 def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
-    """Return `count` spectra of pixels Y (N, B), of which those not `valid` are zero."""
-    # Without a mask it is a constant, which the batching of `cond` makes vary under shard_map, and then stumbles over.
+    """Return `count` spectra of pixels Y (N, B), which are zero if not `valid`."""
+    # Without a mask this is a constant; under shard_map the batching rule of `cond` makes it vary and then fails.
     pixels = alongside(jnp.maximum(jnp.sum(valid), 1).astype(Y.dtype), Y)
     # Neither the subspace (eigenvectors have no derivative where eigenvalues meet) nor the choice is differentiated.
     S = lax.stop_gradient(Y)
@@ -74,7 +76,7 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
     mean = jnp.sum(S, axis=0) / pixels
     C = jnp.where(valid[:, None], S - mean[None, :], 0.0)
     variances, axes = principal(C, pixels)
-    # P_y - P_x is what the covariance has outside the subspace: summed there, nothing cancels.
+    # P_y - P_x is the part of the covariance outside the subspace: summed there, nothing cancels.
     noise = jnp.sum(jnp.maximum(variances[count:], 0.0))
     signal = jnp.sum(variances[:count]) + jnp.sum(mean * mean)
     share = count / S.shape[1]
@@ -95,9 +97,9 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
         middle = jnp.sum(x, axis=0) / pixels
         scale = jnp.sum(x * middle[None, :], axis=-1, keepdims=True)
         length = jnp.sqrt(jnp.sum(middle * middle))
-        # A pixel without light has no direction: it stays at the origin and is never extreme.
-        y = x / jnp.where(scale == 0.0, 1.0, scale)
-        return y, axis, middle / jnp.where(length == 0.0, 1.0, length), jnp.zeros_like(length)
+        # A dark pixel has no direction: it stays at the origin and is never extreme.
+        y = x / nonzero(scale)
+        return y, axis, middle / nonzero(length), jnp.zeros_like(length)
 
     y, U, alike, affine = lax.cond(snr < threshold, centred, projective)
 
@@ -106,11 +108,11 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
         drawn = jax.random.normal(key, (S.shape[1] + 1,), Y.dtype)
         w = jnp.matmul(drawn[:-1], U, precision="highest") + affine * drawn[-1] * last
         f = w - jnp.matmul(A, jnp.matmul(lapack.pinv(A), w, precision="highest"), precision="highest")
-        reach = jnp.where(valid, jnp.abs(jnp.matmul(y, f, precision="highest")), -1.0)
-        pixel = jnp.argmax(reach)
+        distance = jnp.where(valid, jnp.abs(jnp.matmul(y, f, precision="highest")), -1.0)
+        pixel = jnp.argmax(distance)
         return A.at[:, i].set(y[pixel]), pixel
 
-    # The first draw avoids what all pixels have in common.
+    # The first draw is orthogonal to the direction that all pixels have in common.
     A = alongside(jnp.zeros((count, count), Y.dtype).at[:, 0].set(alike), y)
     _, chosen = lax.scan(add, A, (jnp.arange(count), jax.random.split(key, count)))
     origin = affine * jnp.sum(lax.stop_gradient(Y), axis=0) / pixels
@@ -121,19 +123,19 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
 def purify(
     cube: Array, endmembers: Array, abundances: Array, *, fraction: float = 0.03, mask: Array | None = None
 ) -> jax.Array:
-    r"""Replace each endmember by the mean spectrum of the pixels in which it is purest.
+    r"""Replace each endmember by the mean spectrum of its purest pixels.
 
-    e_r = mean of y over the pixels with a_r >= t_r, t_r the n-th largest a_r, n = max(1, round(fraction * pixels)): all
+    e_r = mean of y over the pixels with a_r >= t_r, t_r the n-th largest a_r, n = max(1, round(fraction * pixels)). All
     pixels that tie with the n-th count, so that the order of the pixels does not matter.
 
-    It helps where pure pixels exist and hurts where they do not.
+    It helps if pure pixels exist and harms if they do not.
 
     Args:
         cube: (H, W, B).
         endmembers: (R, B); an endmember that no pixel holds (its largest abundance is 0) is kept.
         abundances: (H, W, R), from any method, of these endmembers.
         fraction: share of the valid pixels averaged, static, in (0, 1].
-        mask: (H, W) bool, True where the pixel is valid.
+        mask: (H, W) bool, True for valid pixels.
 
     Returns:
         (R, B), in the units of the cube. Differentiable in cube; the choice of pixels counts as constant.
@@ -158,9 +160,9 @@ def purify(
     a = jnp.where(valid[:, None], a, -jnp.inf)
     most = max(1, round(fraction * Y.shape[0]))
     largest, places = lax.top_k(a.T, most)
-    # The mask may be traced: how many pixels are averaged is data, at most `most`.
+    # The mask may be traced: the number of averaged pixels is data, at most `most`.
     wanted = jnp.clip(jnp.round(fraction * jnp.sum(valid).astype(Y.dtype)).astype(jnp.int32), 1, most)
-    # By their places too: compiled, an abundance may be computed anew here and not equal its copy among the largest.
+    # By index as well: compiled code may recompute an abundance, which then differs from its copy among the largest.
     counted = jnp.arange(most, dtype=jnp.int32) < wanted
     first = jnp.zeros(a.T.shape, bool).at[jnp.arange(a.shape[1])[:, None], places].set(counted[None, :]).T
     purest = (first | (a >= largest[:, wanted - 1][None, :])) & valid[:, None]
@@ -172,17 +174,18 @@ def purify(
 def atgp(cube: Array, count: int, *, mask: Array | None = None) -> jax.Array:
     r"""Find endmembers as targets: the automatic target generation process.
 
-    The brightest pixel, argmax |y|; then R - 1 times argmax |(I - A^+ A) y|, the pixel with the longest part orthogonal
-    to all before. Nothing is random. It asks for length as much as for colour: a dark material comes late.
+    The brightest pixel, argmax |y|; then R - 1 times argmax |(I - A^+ A) y|, the pixel with the longest component
+    orthogonal to all before. Deterministic. It depends on brightness as much as on shape: a dark material is found
+    late.
 
     Args:
         cube: (H, W, B), any units.
         count: R, static, 2 <= R <= B and at most one for each valid pixel.
-        mask: (H, W) bool, True where the pixel is valid.
+        mask: (H, W) bool, True for valid pixels.
 
     Returns:
-        (R, B), pixels of the scene as they are, in the order found. Differentiable in the cube as these pixels; the
-        choice counts as constant.
+        (R, B), unchanged pixels of the scene, in the order of the search. Differentiable in the cube as these pixels;
+        the choice counts as constant.
 
     Raises:
         InputError: if the shapes do not fit, the count is out of range, or outside jit if valid values are not finite.
@@ -198,15 +201,15 @@ def atgp(cube: Array, count: int, *, mask: Array | None = None) -> jax.Array:
 def sivm(cube: Array, count: int, *, mask: Array | None = None, scaled: bool = False) -> jax.Array:
     r"""Find endmembers by simplex volume maximisation, one vertex after the other.
 
-    The pixel farthest from the mean; then R - 1 times the pixel farthest from the affine hull of those before, which is
-    the one that makes the volume of the simplex largest. Distances are Euclidean, in the plane of R - 1 principal
-    directions (`scaled`: in the section of the cone of the pixels, each divided by its brightness). Nothing is random.
+    The pixel farthest from the mean; then R - 1 times the pixel farthest from the affine hull of those before, which
+    maximises the volume of the simplex. Distances are Euclidean, in the plane of R - 1 principal directions (`scaled`:
+    of the pixels divided by their brightness). Deterministic.
 
     Args:
         cube: (H, W, B), any units.
         count: R, static, 2 <= R <= B and at most one for each valid pixel.
-        mask: (H, W) bool, True where the pixel is valid.
-        scaled: static; whether the brightness of a pixel says nothing of what it holds.
+        mask: (H, W) bool, True for valid pixels.
+        scaled: static; divide each pixel by its brightness first, if the illumination varies.
 
     Returns:
         (R, B), spectra of R pixels projected on the plane (or the span), in the units of the cube. They can be slightly
@@ -227,25 +230,25 @@ def sivm(cube: Array, count: int, *, mask: Array | None = None, scaled: bool = F
 
 @partial(jax.jit, static_argnames="count")
 def corners(view: Frame, valid: jax.Array, count: int) -> jax.Array:
-    """Return the pixels, (R,) int32, that simplex volume maximisation takes in a frame."""
-    x, lit = on_plane(view.points, view.height, valid)
+    """Return the pixels, (R,) int32, that simplex volume maximisation chooses in a frame."""
+    x, bright = on_plane(view.points, view.height, valid)
     (triangle,) = lapack.qr_root(view.lift[1:].T)
     x = jnp.matmul(x, triangle.T, precision="highest")  # distances as between spectra
-    first = jnp.argmax(jnp.where(lit, jnp.sum(x * x, axis=1), -1)).astype(jnp.int32)
-    rest = _farthest(x - x[first][None], lit, count - 1)
+    first = jnp.argmax(jnp.where(bright, jnp.sum(x * x, axis=1), -1)).astype(jnp.int32)
+    rest = _farthest(x - x[first][None], bright, count - 1)
     return jnp.concatenate([first[None], rest])
 
 
-@partial(jax.jit, static_argnames="count")  # its loop, run eagerly, would be compiled at every call
+@partial(jax.jit, static_argnames="count")  # an eager call would compile its loop each time
 def _farthest(x: jax.Array, valid: jax.Array, count: int) -> jax.Array:
-    """Return `count` points, (count,) int32, each with the longest part orthogonal to all before."""
+    """Return `count` points, (count,) int32, each with the longest component orthogonal to all before."""
 
     def add(x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
         square = jnp.where(valid, jnp.sum(x * x, axis=1), -1)
         point = jnp.argmax(square).astype(jnp.int32)
         length = jnp.sqrt(jnp.maximum(square[point], 0))
-        u = x[point] / jnp.where(length > 0, length, 1)
-        # Twice, because what one subtraction leaves along u is a rounding of the whole.
+        u = x[point] / positive(length)
+        # Twice, because one subtraction leaves a rounding error along u.
         x = x - jnp.matmul(x, u, precision="highest")[:, None] * u[None]
         return x - jnp.matmul(x, u, precision="highest")[:, None] * u[None], point
 
@@ -253,25 +256,25 @@ def _farthest(x: jax.Array, valid: jax.Array, count: int) -> jax.Array:
 
 
 _GAIN = 1e-3
-"""Relative growth of the volume below which no vertex is exchanged: a gain of rounding could be made for ever."""
+"""Relative growth of the volume below which no vertex is exchanged: gains from rounding could repeat for ever."""
 
 _EXCHANGES = 20
-"""Most exchanges for each endmember; each makes the volume larger, so that none is made twice."""
+"""Maximum number of exchanges for each endmember; each enlarges the volume, so that none repeats."""
 
 
 def nfindr(cube: Array, count: int, *, mask: Array | None = None, scaled: bool = False) -> jax.Array:
     r"""Find endmembers as the vertices of the largest simplex of pixels.
 
     max over R pixels of |det (1, x_1; ..; 1, x_R)|, x the R - 1 principal coordinates (`scaled`: of the pixels divided
-    by their brightness). A pixel in the place of vertex r multiplies the volume by the modulus of its barycentric
-    coordinate r, so that one solve gives the gain of all N R exchanges; the best is made until none gains. The start is
-    that of `sivm`; nothing is random.
+    by their brightness). Replacing vertex r by a pixel multiplies the volume by the modulus of its barycentric
+    coordinate r, so that one solve gives the gain of all N R exchanges; the best one is made until none gains. It
+    starts from `sivm` and is deterministic.
 
     Args:
         cube: (H, W, B), any units.
         count: R, static, 2 <= R <= B and at most one for each valid pixel.
-        mask: (H, W) bool, True where the pixel is valid.
-        scaled: static; whether the brightness of a pixel says nothing of what it holds.
+        mask: (H, W) bool, True for valid pixels.
+        scaled: static; divide each pixel by its brightness first, if the illumination varies.
 
     Returns:
         (R, B), spectra of R pixels projected on the plane (or the span), in the units of the cube. They can be slightly
@@ -290,22 +293,22 @@ def nfindr(cube: Array, count: int, *, mask: Array | None = None, scaled: bool =
     return jnp.matmul(view.points[chosen], view.lift, precision="highest")
 
 
-@jax.jit  # its loop, run eagerly, would be compiled at every call
+@jax.jit  # an eager call would compile its loop each time
 def exchange(view: Frame, valid: jax.Array, chosen: jax.Array) -> jax.Array:
-    """Return the pixels (R,) at which no single exchange makes the simplex larger."""
-    x, lit = on_plane(view.points, view.height, valid)
-    x = jnp.concatenate([lit.astype(x.dtype)[:, None], x], axis=1)
+    """Return the pixels (R,) at which no single exchange enlarges the simplex."""
+    x, bright = on_plane(view.points, view.height, valid)
+    x = jnp.concatenate([bright.astype(x.dtype)[:, None], x], axis=1)
     R = chosen.size
 
     def gains(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return the largest factor of the volume, and which exchange (pixel * R + vertex) gives it."""
+        """Return the largest factor of the volume, and the exchange (pixel * R + vertex) that gives it."""
         ratio = jnp.abs(jnp.matmul(x, lapack.inverse(x[chosen]), precision="highest"))
-        # Vertices that coincide span nothing: not a number, and no gain.
-        ratio = jnp.where(lit[:, None] & jnp.isfinite(ratio), ratio, 0).reshape(-1)
+        # Vertices that coincide span no volume: NaN, and no gain.
+        ratio = jnp.where(bright[:, None] & jnp.isfinite(ratio), ratio, 0).reshape(-1)
         best = jnp.argmax(ratio).astype(jnp.int32)
         return ratio[best], best
 
-    def more(carry: tuple) -> jax.Array:
+    def gains_left(carry: tuple) -> jax.Array:
         return (carry[1] > 1 + _GAIN) & (carry[3] < _EXCHANGES * R)
 
     def swap(carry: tuple) -> tuple:
@@ -313,4 +316,4 @@ def exchange(view: Frame, valid: jax.Array, chosen: jax.Array) -> jax.Array:
         chosen = chosen.at[jnp.mod(best, R)].set(best // R)
         return chosen, *gains(chosen), steps + 1
 
-    return lax.while_loop(more, swap, (chosen, *gains(chosen), jnp.zeros((), jnp.int32)))[0]
+    return lax.while_loop(gains_left, swap, (chosen, *gains(chosen), jnp.zeros((), jnp.int32)))[0]

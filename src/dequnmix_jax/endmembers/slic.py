@@ -1,4 +1,4 @@
-"""Group neighbouring pixels of like spectra: simple linear iterative clustering on a grid."""
+"""Group neighbouring pixels with similar spectra: simple linear iterative clustering (SLIC) on a grid."""
 
 from functools import partial
 from typing import NamedTuple
@@ -10,15 +10,16 @@ from jax import lax
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_mask
 from dequnmix_jax.mixing import wide
+from dequnmix_jax.ops.guards import unit_rows
 
 
 class Superpixels(NamedTuple):
-    """A scene cut into P patches.
+    """A scene divided into P superpixels (patches).
 
     Attributes:
         labels: (H, W) int32, 0 to P - 1, also for masked pixels.
-        spectra: (P, B), the mean spectrum of each patch, in the units of the cube; 0 where it never had a valid pixel.
-        confidence: (H, W), > 0, how near a pixel stands to the centre of its patch, 1 / distance; 0 in masked pixels.
+        spectra: (P, B), the mean spectrum of each patch, in the units of the cube; 0 if it has no valid pixel.
+        confidence: (H, W), > 0, 1 / distance of a pixel from the centre of its patch; 0 in masked pixels.
     """
 
     labels: jax.Array
@@ -29,21 +30,21 @@ class Superpixels(NamedTuple):
 def superpixels(
     cube: Array, *, width: int = 6, compactness: float = 0.5, steps: int = 10, mask: Array | None = None
 ) -> Superpixels:
-    r"""Cut a scene into patches of like spectra, about `width` pixels wide.
+    r"""Divide a scene into patches of similar spectra, about `width` pixels wide.
 
     Each pixel joins the nearest of the nine centres of its own cell and the neighbouring cells of a grid, and each
     centre becomes the mean of its pixels, in turn;
 
         d^2 = angle(y, c) + compactness |p - q|^2 / S^2,
 
-    y and p spectrum and place of the pixel, c and q those of the centre, and S the distance of the grid's points.
+    y and p are the spectrum and position of the pixel, c and q those of the centre, and S is the spacing of the grid.
 
     Args:
         cube: (H, W, B), any units.
         width: static, side of a patch in pixels, >= 1.
-        compactness: >= 0, weight of the distance on the ground, in radians; large: patches become squares.
-        steps: static, how often centres move; 0: the cells of the grid.
-        mask: (H, W) bool, True where the pixel is valid; others move no centre.
+        compactness: >= 0, weight of the spatial distance, in radians; large values give square patches.
+        steps: static, number of updates of the centres; 0: the cells of the grid.
+        mask: (H, W) bool, True for valid pixels; others move no centre.
 
     Returns:
         Superpixels; patches need not be connected.
@@ -69,7 +70,7 @@ def superpixels(
     return _cluster(Y, valid, jnp.asarray(compactness, Y.dtype), width, steps)
 
 
-@partial(jax.jit, static_argnames=("width", "steps"))  # its loops, run eagerly, would be compiled at every call
+@partial(jax.jit, static_argnames=("width", "steps"))  # an eager call would compile its loops each time
 def _cluster(cube: jax.Array, mask: jax.Array, weight: jax.Array, width: int, steps: int) -> Superpixels:
     H, W, B = cube.shape
     rows, columns = max(1, round(H / width)), max(1, round(W / width))
@@ -78,9 +79,9 @@ def _cluster(cube: jax.Array, mask: jax.Array, weight: jax.Array, width: int, st
     Y = jnp.where(mask[..., None], cube, 0).reshape(-1, B)
     valid = mask.reshape(-1).astype(Y.dtype)
     y, x = np.divmod(np.arange(H * W), W)
-    home = np.stack([y * rows // H, x * columns // W], axis=1)  # the cell that a pixel lies in
+    home = np.stack([y * rows // H, x * columns // W], axis=1)  # the cell of each pixel
     place = jnp.asarray(np.stack([y, x], axis=1) / spacing, Y.dtype)
-    unit = _unit(Y)
+    unit = unit_rows(Y)
     grid = np.stack(np.divmod(np.arange(patches), columns), axis=1) + 0.5
     middle = jnp.asarray(grid * [H / rows, W / columns] / spacing - 0.5 / spacing, Y.dtype)
 
@@ -89,13 +90,13 @@ def _cluster(cube: jax.Array, mask: jax.Array, weight: jax.Array, width: int, st
 
         def mean(values: jax.Array, before: jax.Array) -> jax.Array:
             total = jax.ops.segment_sum(values * valid[:, None], labels, patches)
-            return jnp.where(size > 0, total / jnp.maximum(size, 1), before)  # an empty patch stays where it is
+            return jnp.where(size > 0, total / jnp.maximum(size, 1), before)  # an empty patch keeps its centre
 
         return mean(Y, old[0]), mean(place, old[1])
 
     def square(labels: jax.Array, centres: tuple[jax.Array, jax.Array]) -> jax.Array:
-        apart = jnp.sum(jnp.square(unit - _unit(centres[0])[labels]), axis=1)
-        angle = 2 * jnp.arcsin(jnp.clip(jnp.sqrt(apart) / 2, 0, 1))  # and not arccos, which rounds small angles away
+        apart = jnp.sum(jnp.square(unit - unit_rows(centres[0])[labels]), axis=1)
+        angle = 2 * jnp.arcsin(jnp.clip(jnp.sqrt(apart) / 2, 0, 1))  # not arccos, which loses small angles to rounding
         return angle + weight * jnp.sum(jnp.square(place - centres[1][labels]), axis=1)
 
     offsets = np.stack(np.divmod(np.arange(9), 3), axis=1) - 1
@@ -108,7 +109,7 @@ def _cluster(cube: jax.Array, mask: jax.Array, weight: jax.Array, width: int, st
             closer = d < best[1]
             return (jnp.where(closer, labels, best[0]), jnp.where(closer, d, best[1])), None
 
-        # Made from the data, so that under vmap and shard_map the carry varies as they do.
+        # Derived from the data, so that under vmap and shard_map the carry varies as they do.
         start = (first + jnp.zeros_like(Y[:, 0], jnp.int32), jnp.full_like(Y[:, 0], jnp.inf))
         return lax.scan(attempt, start, jnp.asarray(offsets))[0][0]
 
@@ -123,12 +124,7 @@ def _cluster(cube: jax.Array, mask: jax.Array, weight: jax.Array, width: int, st
     begin = first + jnp.zeros_like(Y[:, 0], jnp.int32)
     centres = means(begin, (jnp.zeros_like(Y, shape=(patches, B)), middle))
     (labels, centres), _ = lax.scan(move, (begin, centres), None, length=steps)
-    # A pixel in the middle of its patch would be infinitely sure: none is nearer than half a pixel.
+    # The distance is at least half a pixel, so that the confidence at a centre is finite.
     floor = weight * (0.5 / spacing) ** 2 + jnp.finfo(Y.dtype).eps
     confidence = valid / jnp.sqrt(jnp.maximum(square(labels, centres), floor))
     return Superpixels(labels.reshape(H, W), centres[0], confidence.reshape(H, W))
-
-
-def _unit(x: jax.Array) -> jax.Array:
-    length = jnp.sqrt(jnp.sum(x * x, axis=-1, keepdims=True))
-    return x / jnp.where(length == 0, 1, length)

@@ -1,4 +1,4 @@
-"""See the pixels in as many coordinates as there are endmembers, in which a mixture is a simplex or a cone."""
+"""Project the pixels to as many coordinates as there are endmembers, in which mixtures fill a simplex or a cone."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,19 @@ import jax.numpy as jnp
 from dequnmix_jax.checks import Array, check_count, check_cube, check_finite, check_mask
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import nonzero
 
 _DARK = 0.05
-"""Brightness, relative to the mean, below which a pixel has no direction: 20 times the noise of the others."""
+"""Brightness relative to the mean below which a pixel has no usable direction: its noise is 20 times as large."""
 
 
 class Frame(NamedTuple):
-    """Pixels in R coordinates, in which they have second moments I, and the way back: y = g lift.
+    """Pixels in R coordinates with second moments I, and the inverse: y = g lift.
 
     Attributes:
-        points: g, (N, R), zero in pixels that are not valid.
+        points: g, (N, R), zero in masked pixels.
         lift: (R, B), units of the cube.
-        height: (); height * g_1 is the brightness of a pixel: one in the linear model, y . m / |m|^2 in the scaled one.
+        height: (); height * g_1 is the brightness of a pixel: 1 for the simplex, y . m / |m|^2 for the cone.
     """
 
     points: jax.Array
@@ -28,7 +29,7 @@ class Frame(NamedTuple):
 
 
 def pixels(cube: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
-    """Return pixels (N, B), masked ones zero, and which are valid (N,)."""
+    """Return the pixels (N, B), zero where masked, and the mask (N,)."""
     Y = wide(cube)
     if mask is None:
         return Y.reshape(-1, Y.shape[-1]), jnp.ones(Y.shape[0] * Y.shape[1], jnp.bool_)
@@ -37,7 +38,7 @@ def pixels(cube: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
 
 
 def checked(cube: Array, count: int, mask: Array | None) -> tuple[jax.Array, jax.Array]:
-    """Return `pixels` of inputs in which `count` endmembers can be looked for.
+    """Check that `count` endmembers can be searched for, and return `pixels`.
 
     Raises:
         InputError: if the shapes do not fit, the count is out of range, or outside jit if valid values are not finite.
@@ -50,7 +51,7 @@ def checked(cube: Array, count: int, mask: Array | None) -> tuple[jax.Array, jax
 
 
 def principal(Y: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return eigenvalues (B,), largest first, and eigenvectors (B, B), as columns, of the pixels' second moments."""
+    """Return the eigenvalues (B,), largest first, and eigenvectors (B, B) as columns of the pixels' second moments."""
     moments = jnp.matmul(Y.T, Y, precision="highest") / count
     values, vectors = lapack.eigh(moments)
     return values[::-1], vectors[:, ::-1]
@@ -59,18 +60,18 @@ def principal(Y: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
 def frame(Y: jax.Array, valid: jax.Array, count: int, scaled: bool) -> Frame:
     r"""Return the pixels in R coordinates.
 
-    Linear mixing puts them into an affine plane, that of the R - 1 principal directions about the mean: g = (1, x).
-    Under a brightness of each pixel they fill a cone in the span of R directions, whose axis, g_1, is taken along the
-    mean pixel m; g_2.. / g_1 are then the coordinates of a simplex.
+    If abundances sum to one, the pixels lie in an affine plane, that of the R - 1 principal directions about the mean:
+    g = (1, x). With a brightness for each pixel they fill a cone in the span of R directions, whose axis g_1 is along
+    the mean pixel m; g_2.. / g_1 are then the coordinates of a simplex.
 
     Args:
-        Y: (N, B), zero where not valid.
+        Y: (N, B), zero in masked pixels.
         valid: (N,) bool.
         count: R, static.
-        scaled: cone or plane, static.
+        scaled: static; True: cone, False: plane.
 
     Returns:
-        A Frame; it counts as a constant where it is differentiated.
+        A Frame, a constant under differentiation.
     """
     Y = jax.lax.stop_gradient(Y)
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(Y.dtype)
@@ -87,18 +88,18 @@ def frame(Y: jax.Array, valid: jax.Array, count: int, scaled: bool) -> Frame:
     values, axes = principal(Y, pixels)
     sizes = _sizes(values[:count])
     inside = jnp.matmul(mean, axes[:, :count], precision="highest")
-    u = inside * sizes / _not_zero(jnp.sum(inside * inside))
+    u = inside * sizes / nonzero(jnp.sum(inside * inside))
     height = jnp.sqrt(jnp.sum(u * u))
-    turn = _reflection(u / _not_zero(height))
+    turn = _reflection(u / nonzero(height))
     g = jnp.matmul(Y, axes[:, :count], precision="highest") / sizes[None]
     lift = jnp.matmul(turn, (axes[:, :count] * sizes[None]).T, precision="highest")
     return Frame(jnp.matmul(g, turn, precision="highest"), lift, height)
 
 
 def on_plane(points: jax.Array, height: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the points divided by their brightness, without the first coordinate, (N, R - 1), and which have one."""
-    lit = valid & (height * points[:, 0] > _DARK)
-    return jnp.where(lit[:, None], points[:, 1:] / jnp.where(lit, points[:, 0], 1)[:, None], 0), lit
+    """Return the points divided by their brightness, without the first coordinate, (N, R - 1), and which are bright."""
+    bright = valid & (height * points[:, 0] > _DARK)
+    return jnp.where(bright[:, None], points[:, 1:] / jnp.where(bright, points[:, 0], 1)[:, None], 0), bright
 
 
 def _reflection(e: jax.Array) -> jax.Array:
@@ -109,10 +110,6 @@ def _reflection(e: jax.Array) -> jax.Array:
 
 
 def _sizes(values: jax.Array) -> jax.Array:
-    """Return roots of eigenvalues; those that are rounding count as one rounding of the largest."""
+    """Return the roots of eigenvalues, bounded below by the rounding error of the largest."""
     largest = jnp.maximum(values[0], 0)
-    return _not_zero(jnp.sqrt(jnp.maximum(values, jnp.finfo(values.dtype).eps * largest)))
-
-
-def _not_zero(x: jax.Array) -> jax.Array:
-    return jnp.where(x == 0, jnp.ones_like(x), x)
+    return nonzero(jnp.sqrt(jnp.maximum(values, jnp.finfo(values.dtype).eps * largest)))

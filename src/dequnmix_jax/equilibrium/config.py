@@ -8,7 +8,7 @@ from dequnmix_jax.solvers.config import Adjoint, Solver
 
 
 def _check_layers(config: Any) -> None:
-    """Raise InputError where channels or kernel of a choice cannot be built."""
+    """Raise InputError unless width and kernel of a choice are in range."""
     check_range(config, "width", 1, 4096)
     check_range(config, "kernel", 1, 31)
     if config.kernel % 2 == 0:
@@ -27,12 +27,12 @@ class Analytic(Choice):
 
 @dataclass(frozen=True)
 class Network(Choice):
-    """What the networks of the two learned gradients share.
+    """The fields that the networks of both learned gradients share.
 
     Attributes:
         width: channels.
         kernel: side of the convolutions, odd.
-        attention: with CBAM or without.
+        attention: whether CBAM is part of the network.
     """
 
     width: int = 32
@@ -50,8 +50,8 @@ class Residual(Network):
 
     Attributes:
         width, kernel, attention: see `Network`.
-        normalisation: of the layers. "none", or "spectral": none has a norm above one. It keeps the network from
-            growing steep but certifies nothing: attention multiplies features with each other.
+        normalisation: of the layers. "none", or "spectral": no layer has a norm above one. This limits the growth of
+            the network but proves no Lipschitz constant: attention multiplies features with each other.
     """
 
     word: ClassVar[str] = "residual"
@@ -59,16 +59,16 @@ class Residual(Network):
 
     @property
     def spectral(self) -> bool:
-        """Whether no layer may have a norm above one."""
+        """Whether the norm of each layer is bounded by one."""
         return self.normalisation == "spectral"
 
 
 @dataclass(frozen=True)
 class Energy(Network):
-    """G is W^T s sigma(W A - W v(Y)), the gradient of a convex energy whatever its weights are.
+    """G is W^T s sigma(W A - W v(Y)), the gradient of an energy that is convex for all weights.
 
-    The equilibrium therefore exists and is reached. v, a network with CBAM, is the image that the abundances are drawn
-    to; half of the filters W see its values, half its edges. Fields as `Network`.
+    The equilibrium therefore exists and is reached. The energy pulls the abundances to v, an image from a network with
+    CBAM; half of the filters W see its values, half its edges. Fields as `Network`.
     """
 
     word: ClassVar[str] = "energy"
@@ -100,20 +100,20 @@ class Simplex(Choice):
 
 @dataclass(frozen=True)
 class Cone(Choice):
-    """A >= 0 with free brightness, abundances = A / sum A: scaled mixing; E is taken at maximum 1."""
+    """A >= 0 with free brightness, abundances = A / sum A: scaled linear mixing; each spectrum of E has maximum 1."""
 
     word: ClassVar[str] = "cone"
 
 
 @dataclass(frozen=True)
 class Soft(Choice):
-    """As the cone, with E at its own level and (sum A - 1)^2 weighed against the data.
+    """A >= 0 with a penalty on (sum A - 1)^2; E keeps its level.
 
-    For materials each of which varies in brightness by itself.
+    For materials that vary in brightness independently of each other.
 
     Attributes:
-        slack: weight of the sum, w: |y - A E|^2 + (w |y|_rms)^2 (sum A - 1)^2, |y|_rms the RMS norm of the pixels:
-            error of the data over spread of the brightness. Large: the simplex.
+        slack: weight w of the penalty: |y - A E|^2 + (w |y|_rms)^2 (sum A - 1)^2, |y|_rms the RMS norm of the pixels.
+            A good value is the error of the data over the spread of the brightness; a large one gives the simplex.
     """
 
     word: ClassVar[str] = "soft"
@@ -125,7 +125,7 @@ class Soft(Choice):
 
 @dataclass(frozen=True)
 class Softmax(Choice):
-    """A = softmax(gamma z) on logits z, the least squares regularised by entropy / gamma."""
+    """A = softmax(gamma z) on logits z: least squares regularised by entropy / gamma."""
 
     word: ClassVar[str] = "softmax"
     gamma: float = 100.0
@@ -142,19 +142,19 @@ class Model:
         gradient: G. Analytic(), Residual() or Energy(), with the size of its network.
         prox: P. None or Conv().
         constraint: C. Simplex(), Cone(), Soft() or Softmax().
-        init: "physical": the analytic gradient is part of G and the network's last layers start at zero, so that
-            the untrained equilibrium is the classical answer. "random": the network stands alone, and the softmax acts
-            on A itself: A = softmax(gamma P(A - eta G)), the paper's map to the letter.
+        init: "physical": the analytic gradient is part of G and the network's last layers are initialised to zero, so
+            that the untrained equilibrium is the classical solution. "random": G is the network alone, and the softmax
+            acts on A itself: A = softmax(gamma P(A - eta G)), the literal map of the paper.
         metric: in which the step is taken and C projects. "data": M = E E^T / L + (proximity + curvature of the
-            network) I, so that the physics is inverted exactly and only the network's part iterates. "euclidean":
-            the literal map. Their equilibria are the same without a prox. Softmax() and a random init are always
+            network) I, so that the data term is solved exactly and only the network's part iterates. "euclidean": the
+            literal map. Their equilibria are the same without a prox. Softmax() and a random init are always
             "euclidean".
         proximity: mu of that metric, relative to the largest eigenvalue of E E^T.
         step: eta, in units of 1 / (Lipschitz constant of G) or of the metric; below 2 the plain iteration converges for
-            the convex G (`certificate`). None: the step of the smallest certified rate, between 1 and 2, for a convex G
-            without prox on the cone or the simplex. With a random Residual(), whose constant is not known, eta itself.
-        prior: of neighbours on abundances, after the equilibrium. "none", or "neighbours": maps whose pixels have
-            errors of their own are smoothed, as strongly as `smoother` finds at the end of training, on the maps alone.
+            a convex G (`certificate`). None: the step with the smallest certified rate, between 1 and 2, for a convex G
+            without prox on the cone or the simplex. With a random Residual(), whose constant is unknown, eta itself.
+        prior: over neighbours, on the abundances of the equilibrium. "none", or "neighbours": the maps are smoothed,
+            with the strength that `smoother` estimates from them at the end of training.
         forward, backward: the solvers of the equilibrium and of its adjoint.
     """
 
@@ -189,7 +189,7 @@ class Model:
 
     @property
     def physical(self) -> bool:
-        """Whether the data term is part of the map, and the untrained network silent."""
+        """Whether the data term is part of the map, and the untrained network has no influence."""
         return self.init == "physical"
 
     @property
@@ -209,7 +209,7 @@ class Model:
 
     @property
     def scales_endmembers(self) -> bool:
-        """Whether E is taken at maximum 1."""
+        """Whether each spectrum of E is divided by its maximum."""
         return isinstance(self.constraint, Cone)
 
     @property
@@ -219,7 +219,7 @@ class Model:
 
     @property
     def pools_in_loop(self) -> bool:
-        """Whether attention pools over all pixels at every step of the solve: no part of a scene is then alone."""
+        """Whether attention pools over all pixels in each step of the solve, so that parts of a scene are coupled."""
         return isinstance(self.gradient, Residual) and self.gradient.attention
 
     @property
@@ -229,19 +229,10 @@ class Model:
 
     @property
     def largest_kernel(self) -> int:
-        """The largest side of all convolutions; 1 where there is none."""
+        """The largest side of all convolutions; 1 without any."""
         return max((part.kernel for part in (self.network, self.prox) if part is not None), default=1)
 
     @property
     def smooths(self) -> bool:
         """Whether a prior of neighbours smooths the maps."""
         return self.prior == "neighbours"
-
-
-"""Training and rates for a scene of one's own: `fit(key, cube, config, *RECOMMENDED, count=R)`.
-
-With the paper's loss alone the endmembers drift outwards while the loss falls. Held-out bands keep noise from being
-fitted, E moves among signals only and before the network, which it would otherwise make up for, and a weight on the
-spread of the simplex holds it against spectral variability. What cannot show on the scene that it helps is undone.
-One setting for all scenes, chosen on synthetic ones: `experiments.defaults.training`.
-"""

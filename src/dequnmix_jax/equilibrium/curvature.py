@@ -5,7 +5,7 @@ masks and windows left out are compressions of the convolution on the infinite g
 acts within a pixel: eigenvalues of the right-hand side are bounded by those of H + S^* s S over all frequencies.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,11 @@ import numpy as np
 from jax import lax
 
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.xla import largest
+
+if TYPE_CHECKING:
+    from dequnmix_jax.equilibrium.energy import EnergyWeights
 
 
 def spectral_bound(matrix: jax.Array) -> jax.Array:
@@ -22,17 +26,17 @@ def spectral_bound(matrix: jax.Array) -> jax.Array:
     tr(M^16)^(1/16), which lies between the largest eigenvalue and R^(1/16) times it (1.07 at R = 3, 1.16 at 10).
     Differentiable, and matrix products only.
     """
-    # The result does not depend on the unit; a derivative through it would be one over the square of a tiny number.
+    # The result does not depend on this scale; a derivative through it would divide by the square of a tiny number.
     size = lax.stop_gradient(jnp.trace(matrix, axis1=-2, axis2=-1)[..., None, None])
     power = matrix / jnp.where(size > jnp.finfo(matrix.dtype).tiny, size, 1)
     for _ in range(4):
         power = jnp.matmul(power, power, precision=lax.Precision.HIGHEST)
     trace = jnp.trace(power, axis1=-2, axis2=-1)
-    return jnp.where(trace > 0, jnp.where(trace > 0, trace, 1) ** (1 / 16), 0) * size[..., 0, 0]
+    return jnp.where(trace > 0, positive(trace) ** (1 / 16), 0) * size[..., 0, 0]
 
 
 def frequencies(w: jax.Array) -> int:
-    """Return the points a side of the grid on which the symbol of a kernel is evaluated."""
+    """Return the points per side of the grid on which the symbol of a kernel is evaluated."""
     return max(16, 6 * max(w.shape[:2]))
 
 
@@ -59,13 +63,13 @@ def convolution_bound(w: jax.Array) -> jax.Array:
 def symbol_gram(w: jax.Array, points: int, gain: jax.Array | None = None) -> jax.Array:
     """Return the symbol S s S^* of W^T s W on a grid of frequencies, with S(omega) = sum_t w_t exp(i omega t).
 
-    The Hermitian matrix P + i Q of a frequency stands as the real symmetric [[P, -Q], [Q, P]], which has the same
+    The Hermitian matrix P + i Q of a frequency is written as the real symmetric [[P, -Q], [Q, P]], which has the same
     eigenvalues, each twice.
 
     Args:
         w: (K, L, I, O).
         points: N, frequencies along each axis.
-        gain: s, (O,), >= 0; ones where None.
+        gain: s, (O,), >= 0; None: ones.
 
     Returns:
         (N, N, 2 I, 2 I).
@@ -82,14 +86,14 @@ def symbol_gram(w: jax.Array, points: int, gain: jax.Array | None = None) -> jax
 
 
 def between_points(w: jax.Array, points: int) -> jax.Array:
-    """Return by how much a squared symbol may exceed its values on a grid of frequencies (see `convolution_bound`)."""
+    """Return the factor by which a squared symbol may exceed its values on a grid (see `convolution_bound`)."""
     rows, columns = w.shape[:2]
     between = jnp.cos(jnp.pi * (rows - 1) / points) * jnp.cos(jnp.pi * (columns - 1) / points)
     return 1 / between.astype(w.dtype)
 
 
 _POINTS = 64
-"""Points a side of the grid of frequencies; between, a symbol of 3 x 3 kernels exceeds its values by at most 1 %."""
+"""Points per side of the grid of frequencies; between them a symbol of 3 x 3 kernels is at most 1 % larger."""
 
 
 def differences(count: int, sum_to_one: bool) -> np.ndarray:
@@ -104,14 +108,14 @@ def differences(count: int, sum_to_one: bool) -> np.ndarray:
 def data_modes(H: jax.Array, sum_to_one: bool) -> tuple[jax.Array, jax.Array]:
     """Return the curvatures of the data term on differences of states, and their directions.
 
-    On the simplex the mean endmember is taken out, so that H 1 = 0: that eigenvalue belongs to no difference.
+    On the simplex the mean endmember is subtracted, so that H 1 = 0: that eigenvalue belongs to no difference.
 
     Args:
         H: (R, R), of the map.
         sum_to_one: whether all states have the same sum.
 
     Returns:
-        (h, U): (k,) rising, lowered by what rounding may have added to them and never below 0; (R, k) orthonormal.
+        (h, U): (k,) ascending, lowered by a bound of their rounding and at least 0; (R, k) orthonormal.
     """
     U = jnp.asarray(differences(H.shape[0], sum_to_one), H.dtype)
     h, Q = lapack.eigh(_congruent(H, U.T))
@@ -119,17 +123,18 @@ def data_modes(H: jax.Array, sum_to_one: bool) -> tuple[jax.Array, jax.Array]:
     return jnp.maximum(h - rounding, 0), jnp.matmul(U, Q, precision=lax.Precision.HIGHEST)
 
 
-def largest_curvature(theta: dict[str, Any], U: jax.Array) -> jax.Array:
+def largest_curvature(H: jax.Array, weights: "EnergyWeights | None", U: jax.Array) -> jax.Array:
     """Bound the largest eigenvalue of U^T grad G U over all states, images and frequencies.
 
     Args:
-        theta: of `fixed_point_map.factor`.
+        H: (R, R), of the data term.
+        weights: of the learned energy; None without one.
         U: (R, k), the directions and their units.
     """
-    H = _congruent(theta["H"], U.T)
-    if "energy" not in theta:
+    H = _congruent(H, U.T)
+    if weights is None:
         return lapack.eigh(H)[0][-1]
-    w, gain = theta["energy"]["filters"], theta["energy"]["gain"]
+    w, gain = weights.filters, weights.gain
     points = max(_POINTS, 16 * max(w.shape[:2]))
     two = jnp.eye(2, dtype=H.dtype)
     learned = _congruent(symbol_gram(w, points, gain), jnp.kron(two, U.T)[None, None])
@@ -141,8 +146,8 @@ def largest_curvature(theta: dict[str, Any], U: jax.Array) -> jax.Array:
 def best_step(H: jax.Array, shift: jax.Array, in_data_metric: bool, sum_to_one: bool) -> jax.Array:
     """Return the step with the smallest certified rate, 2 / (1 + alpha), alpha = min h / n(h) (see `certificate`).
 
-    The largest curvature in the metric, N = H + shift I or shift I, is at most 1. No equilibrium depends on the step:
-    its derivative is cut off.
+    The largest curvature in the metric, N = H + shift I or shift I, is at most 1. The equilibrium does not depend on
+    the step: its derivative is stopped.
     """
     h, _ = data_modes(H, sum_to_one)
     return lax.stop_gradient(2 / (1 + jnp.min(h / (h + shift if in_data_metric else shift))))

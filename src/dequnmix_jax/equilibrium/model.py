@@ -1,12 +1,12 @@
-"""The equilibrium map of DEQ-Unmix, its start, and the unmixing that it defines (arXiv 2604.11279).
+"""The equilibrium model of DEQ-Unmix: its initial parameters, and the unmixing that it defines (arXiv 2604.11279).
 
     A* = f(A*; Y),    f(A) = C(P(A - eta G(A; Y, E)))                                                    (1)
 
-G stands in for the gradient of the data term, P is a proximal step, C the constraint. Inside the loop nothing has the
-B bands of the cube: the data enter as Y E^T (R numbers a pixel) and through features computed once.
+G is the gradient of the data term with a learned part, P a proximal step, C the constraint. No array inside the loop
+has the B bands of the cube: the data enter as Y E^T (R numbers a pixel) and as features computed once.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,9 @@ import numpy as np
 from dequnmix_jax import mixing
 from dequnmix_jax.abundances import smoothing
 from dequnmix_jax.checks import (
+    Array,
     InputError,
+    check_array,
     check_count,
     check_cube,
     check_endmembers,
@@ -28,9 +30,27 @@ from dequnmix_jax.checks import (
 )
 from dequnmix_jax.equilibrium import energy, scene_statistics
 from dequnmix_jax.equilibrium.config import Analytic, Energy, Model, Softmax
-from dequnmix_jax.equilibrium.fixed_point_map import factor, network_of, start_state, state_map
-from dequnmix_jax.solvers.implicit import fixed_point
+from dequnmix_jax.equilibrium.fixed_point_map import (
+    Factors,
+    factor,
+    network_of,
+    solve_map,
+    state_map,
+)
 from dequnmix_jax.types import Estimate, Params, Trace
+
+
+class Equilibrium(NamedTuple):
+    """An equilibrium: the estimate read from its state, how the solve went, and the factors of the map."""
+
+    estimate: Estimate
+    trace: Trace
+    factors: Factors
+
+
+def smoother_of(params: Params) -> smoothing.Smoother | None:
+    """Return the prior over neighbours among the parameters; None without one."""
+    return smoothing.Smoother(**params["prior"]) if "prior" in params else None
 
 
 def read_state(
@@ -41,9 +61,9 @@ def read_state(
     mask: jax.Array | None = None,
     whole: scene_statistics.Scenewide | None = None,
 ) -> Estimate:
-    """Turn a state of the map into abundances, endmembers and brightness, smoothed by the parameters' prior."""
+    """Turn a state of the map into abundances, endmembers and brightness, smoothed by the prior of the parameters."""
     E = params["endmembers"]
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    valid = mixing.valid_pixels(cube, mask)
     brightness = valid.astype(cube.dtype)
     if config.free_brightness:
         A, brightness = mixing.normalise_abundances(state, mask)
@@ -55,8 +75,9 @@ def read_state(
     if config.scales_endmembers:
         brightness = brightness * (scene_statistics.unit(cube, mask) if whole is None else whole.scale)
         E = mixing.scale_to_unit_maximum(E)
-    if "prior" in params:
-        A = smoothing.smooth(A, smoothing.Smoother(**params["prior"]), mask=valid)
+    prior = smoother_of(params)
+    if prior is not None:
+        A = smoothing.smooth(A, prior, mask=valid)
     return Estimate(A, E, brightness, state)
 
 
@@ -75,16 +96,16 @@ def init(
         key: of jax.random.
         cube: (H, W, B), reflectance or any other non-negative unit; only its shape and dtype are used.
         config: the parts of the map.
-        endmembers: (R, B), where E starts, in the units of the cube (from `vca`, a library, ...).
+        endmembers: (R, B), the initial E, in the units of the cube (from `vca`, a library, ...).
         mask: (H, W) bool, True where the pixel is valid.
 
     Returns:
         `{"endmembers": (R, B), "network": {...}}`. With `init="physical"` the last layers are zero and `unmix`
         returns FCLS (Simplex()) or NNLS divided by its sum (Cone(); Soft(): with the sum as one more band). With
-        `Model.prior` also "prior", which smooths nothing yet.
+        `Model.prior` also "prior", of strength zero.
 
     Raises:
-        InputError: where shapes or values do not fit, in a sentence.
+        InputError: if shapes or values do not fit, in a sentence.
     """
     check_key(key)
     check_kind(config, Model, "config")
@@ -114,7 +135,7 @@ def init(
     if config.scales_endmembers:
         E = mixing.scale_to_unit_maximum(E)
     params = {"endmembers": E, "network": jax.tree.map(lambda x: x.astype(E.dtype), weights)}
-    return params | ({"prior": smoothing.nothing(count)._asdict()} if config.smooths else {})
+    return params | ({"prior": smoothing.identity_smoother(count)._asdict()} if config.smooths else {})
 
 
 def equilibrium_map(
@@ -144,7 +165,7 @@ def equilibrium_map(
 
 
 def check(params: Params, cube: jax.Array, config: Model, mask: jax.Array | None) -> None:
-    """Raise InputError where parameters, cube, choices and mask do not fit."""
+    """Raise InputError unless parameters, cube, choices and mask fit each other."""
     check_params(params)
     check_kind(config, Model, "config")
     check_cube(cube)
@@ -169,8 +190,8 @@ def unmix(
         params: from `init` or `fit`.
         cube: (H, W, B), in the units of the cube that `params` were made for; float16 or bfloat16 are read as float32.
         config: the parts of the map and its solvers.
-        initial: (H, W, R), the state to start from (`Estimate.state` of an earlier solve); it moves the number of
-            steps, not the answer.
+        initial: (H, W, R), the first state (`Estimate.state` of an earlier solve); it changes the number of steps, not
+            the answer. None: A = 1/R, or zero on the cone.
         mask: (H, W) bool, True where the pixel is valid.
 
     Returns:
@@ -178,30 +199,40 @@ def unmix(
         residual, converged.
 
     Raises:
-        InputError: where shapes or values do not fit, in a sentence.
+        InputError: if shapes or values do not fit, in a sentence.
     """
     check(params, cube, config, mask)
     cube = mixing.wide(cube)
-    if initial is None:
-        initial = start_state(params, cube, config)
-    elif initial.shape != (*cube.shape[:2], params["endmembers"].shape[0]):
+    if initial is not None:
+        check_state(initial, params, cube, "initial")
+    estimate, trace, _ = equilibrium(params, cube, config, initial=initial, mask=mask)
+    return estimate, trace
+
+
+def check_state(state: Array, params: Params, cube: Array, name: str) -> None:
+    """Raise InputError unless a state is (H, W, R)."""
+    check_array(state, name)
+    expected = (*np.shape(cube)[:2], np.shape(params["endmembers"])[0])
+    if np.shape(state) != expected:
         raise InputError(
-            f"initial has shape {initial.shape}; expected one state for each pixel and endmember, "
-            f"{(*cube.shape[:2], params['endmembers'].shape[0])}. Pass Estimate.state of the same scene."
+            f"{name} has shape {np.shape(state)}; expected one state for each pixel and endmember, "
+            f"{expected}. Pass Estimate.state of the same scene."
         )
-    return equilibrium(params, cube, config, initial, mask)
 
 
 def equilibrium(
     params: Params,
     cube: jax.Array,
     config: Model,
-    initial: jax.Array,
+    *,
+    initial: jax.Array | None = None,
     mask: jax.Array | None = None,
     whole: scene_statistics.Scenewide | None = None,
     bands: jax.Array | None = None,
-) -> tuple[Estimate, Trace]:
-    """Find the equilibrium from a state, as `unmix` does, of inputs that are checked; `whole`, `bands` as `factor`."""
-    theta = factor(params, cube, config, mask, bands, whole)
-    state, trace = fixed_point(state_map(config), config.forward, config.backward, theta, initial)
-    return read_state(params, state, cube, config, mask, whole), trace
+    tolerance: jax.Array | None = None,
+) -> Equilibrium:
+    """Find the equilibrium and read its state; arguments as `solve_map`, checked already."""
+    state, trace, factors = solve_map(
+        params, cube, config, initial=initial, mask=mask, whole=whole, bands=bands, tolerance=tolerance
+    )
+    return Equilibrium(read_state(params, state, cube, config, mask, whole), trace, factors)

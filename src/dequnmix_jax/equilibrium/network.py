@@ -1,7 +1,7 @@
-"""The networks of the equilibrium map; the only room that imports flax.
+"""The networks of the equilibrium map; the only module that imports flax.
 
 Every function takes one image (H, W, channels) and a mask (H, W, 1) of ones and zeros. The mask enters each convolution
-and each pooling, so that a padded image gives the same answer as the image.
+and each pooling, so that a padded image has the same result as the image.
 """
 
 from collections.abc import Callable
@@ -11,18 +11,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dequnmix_jax.equilibrium.curvature import (
-    convolution_bound,
-)
+from dequnmix_jax.equilibrium.curvature import convolution_bound
 from dequnmix_jax.ops.convolution import convolve
 from dequnmix_jax.ops.xla import largest
 
 
 def bounded(weights: dict[str, Any]) -> dict[str, Any]:
-    """Divide each kernel of a network by its spectral norm where that exceeds one (Gouk et al. 2021).
+    """Divide each kernel of a network by its spectral norm if that exceeds one (Gouk et al. 2021).
 
-    The norm is bounded by `convolution_bound` on images of any size. Dividing by it always, as Miyato et al. (2018)
-    do, would blow a last layer that starts at zero up to one. Biases stay: they move no difference.
+    The norm is bounded by `convolution_bound` on images of any size. Dividing always, as Miyato et al. (2018) do, would
+    scale a last layer that starts near zero up to one. Biases stay: they do not affect differences.
 
     Args:
         weights: of a flax module, nested; kernels (K, L, I, O) or (I, O).
@@ -38,21 +36,21 @@ def bounded(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def inner(weights: dict[str, Any], features: jax.Array, mask: jax.Array) -> jax.Array:
-    """Return what the attention of a `Net` pools over all pixels, (H, W, width)."""
+    """Return the features that the attention of a `Net` pools over all pixels, (H, W, width)."""
     kernel, bias = weights["inner"]["kernel"], weights["inner"]["bias"]
     return nn.relu(convolve(nn.relu(features) * mask, kernel) + bias[None, None])
 
 
 def pool(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the sum and the maximum of each channel over the valid pixels, (channels,) each."""
-    seen = jnp.where(mask > 0, x, jnp.finfo(x.dtype).min)
-    return jnp.sum(x * mask, axis=(0, 1)), largest(seen.reshape(-1, x.shape[-1]), 0)
+    masked = jnp.where(mask > 0, x, jnp.finfo(x.dtype).min)
+    return jnp.sum(x * mask, axis=(0, 1)), largest(masked.reshape(-1, x.shape[-1]), 0)
 
 
 class Attention(nn.Module):
     """CBAM: attention over channels, then over pixels (Woo et al. 2018, ECCV), pooling over valid pixels only.
 
-    `pools`, mean and maximum of each channel, stand in for those of x where x is a tile of a larger image.
+    `pools`, mean and maximum of each channel, replace those of x if x is a tile of a larger image.
     """
 
     reduction: int = 4
@@ -73,7 +71,7 @@ class Attention(nn.Module):
 
 
 class Net(nn.Module):
-    """relu -> convolution -> attention -> convolution, on features that a linear layer has made."""
+    """relu -> convolution -> attention -> convolution, on the features of a linear layer."""
 
     width: int
     out: int
@@ -93,10 +91,10 @@ class Net(nn.Module):
 
 
 def _convolution(out: int, kernel: int, name: str, zero: bool = False) -> nn.Conv:
-    start: Callable[..., Any] = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
-    return nn.Conv(out, (kernel, kernel), kernel_init=start, conv_general_dilated=_linen_convolution, name=name)
+    initial: Callable[..., Any] = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
+    return nn.Conv(out, (kernel, kernel), kernel_init=initial, conv_general_dilated=_linen_convolution, name=name)
 
 
 def _linen_convolution(x: jax.Array, w: jax.Array, *_: Any, **__: Any) -> jax.Array:
-    """Stand in for lax.conv_general_dilated in nn.Conv, which adds a batch axis of one and asks for SAME, stride 1."""
+    """Replace lax.conv_general_dilated in nn.Conv, which adds a batch axis of one, with padding SAME and stride 1."""
     return convolve(x[0], w)[None]

@@ -1,7 +1,7 @@
-"""What the equilibrium map takes from a scene as a whole: its unit, and what attention pools over all pixels.
+"""The numbers of a whole scene that the equilibrium map uses: its unit, and the pools of attention over all pixels.
 
-Everything else in the map looks at a pixel and its neighbours. A tile of a large scene, unmixed with these numbers of
-the whole scene, gets the answer that the whole scene gets.
+Everything else in the map depends on a pixel and its neighbours. A tile of a large scene, unmixed with these numbers of
+the whole scene, has the same answer as in the whole scene.
 """
 
 from typing import NamedTuple
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from dequnmix_jax import mixing
 from dequnmix_jax.equilibrium import network
 from dequnmix_jax.equilibrium.config import Energy, Model
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.types import Params
 
 
@@ -20,7 +21,7 @@ class Scenewide(NamedTuple):
 
     Attributes:
         scale: (), RMS of the valid pixels, the unit in which the map works.
-        pools: mean and maximum over the valid pixels of what CBAM's attention over channels pools, (width,) each; None
+        pools: mean and maximum over the valid pixels of the channels that CBAM's attention pools, (width,) each; None
             for a model without it.
     """
 
@@ -30,10 +31,15 @@ class Scenewide(NamedTuple):
 
 def unit(cube: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     """Return the RMS of the valid pixels, one for an empty scene: the unit in which the map works."""
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    valid = mixing.valid_pixels(cube, mask)
     Y = jnp.where(valid[..., None], cube, 0)
-    mean = jnp.sum(jnp.square(Y)) / jnp.maximum(jnp.sum(valid.astype(Y.dtype)) * Y.shape[-1], 1)
-    return jnp.where(mean > 0, jnp.sqrt(jnp.where(mean > 0, mean, 1)), 1)
+    return unit_of_sums(jnp.sum(jnp.square(Y)), jnp.sum(valid.astype(Y.dtype)), Y.shape[-1])
+
+
+def unit_of_sums(squares: jax.Array, pixels: jax.Array, bands: int) -> jax.Array:
+    """Return the RMS from the sum of the squares of all values and the number of valid pixels; one for a sum of 0."""
+    mean = squares / jnp.maximum(pixels * bands, 1)
+    return jnp.where(mean > 0, jnp.sqrt(positive(mean)), 1)
 
 
 def pools_channels(config: Model) -> bool:
@@ -42,14 +48,14 @@ def pools_channels(config: Model) -> bool:
 
 
 def pooling_reach(config: Model) -> int:
-    """Return how many pixels around a tile are needed to pool over it: half a kernel, 0 where nothing is pooled."""
+    """Return how many pixels around a tile are needed to pool over it: half a kernel; 0 without pooling."""
     return config.gradient.kernel // 2 if isinstance(config.gradient, Energy) and config.gradient.attention else 0
 
 
 def pool_tile(
     params: Params, cube: jax.Array, mask: jax.Array, core: jax.Array, scale: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Return what a tile adds to the pools of attention: sum and maximum over the pixels of its core.
+    """Return the sum and the maximum of the pools of attention over the core of a tile.
 
     Args:
         params: of a model with the gradient Energy().

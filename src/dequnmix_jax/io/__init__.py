@@ -1,11 +1,12 @@
-"""Read and write files: which reader a file needs is told by `formats`.
+"""Read and write files.
 
-* `read`, `read_truth`: a whole scene or its reference; `open_source`: a scene read by windows.
-* `write_scene`: a scene.
+* `read`, `read_truth`: a whole scene, or its reference; `open_source`: a scene that is read window by window.
+* `write_scene`: write a scene.
 
-One module or folder a format: `envi`, `matlab`, `missions` (EMIT, PRISMA: a new mission is a module there and a line in
-`missions/detect.py`), `geotiff`, `zarr`, `npz`, `labelled_arrays` (arrays in the conventions of xarray). `atomic`
-places a finished file in one step; `lock` lets one process write an output.
+`formats` chooses the reader. Each format has a module or a folder: `envi`, `matlab`, `missions` (EMIT, PRISMA),
+`geotiff`, `zarr`, `npz`, `labelled_arrays` (arrays in the conventions of xarray). To add a mission, add a module to
+`missions` and a line to `missions/detect.py`. `atomic` replaces a finished file in one step; `lock` admits one writer
+to an output.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Write outputs whole or not at all: under a temporary name beside the target, then renamed."""
+"""Write outputs completely or not at all: under a temporary name beside the target, which is then renamed."""
 
 import os
 import sys
@@ -14,54 +14,70 @@ from dequnmix_jax.io.lock import Lock, lock_of, new_token, only_writer, token_at
 
 
 def check_target(path: Path, overwrite: bool) -> None:
-    """Raise InputError where the folder of an output is missing, or it exists and `overwrite` is False."""
+    """Raise InputError if the parent folder of an output is missing, or it exists and `overwrite` is False."""
     if not path.parent.is_dir():
         raise InputError(
             f"The folder {path.parent} does not exist; expected one to write {path.name} into. Create it first."
         )
     if os.path.lexists(path) and not overwrite:
         raise InputError(
-            f"{path} exists already and nothing is overwritten unasked. Choose another name, or pass overwrite=True "
+            f"{path} exists already and is not overwritten by default. Choose another name, or pass overwrite=True "
             "(--force on the command line)."
         )
 
 
+def check_replaceable(target: Path, overwrite: bool, ours: bool, what: str) -> None:
+    """Raise InputError if `overwrite` would replace a folder that this program did not write.
+
+    Args:
+        target: the folder.
+        overwrite: whether it is to be replaced.
+        ours: whether it is an output of the same kind.
+        what: how it differs, for the message, such as "holds files and no summary.json".
+    """
+    if overwrite and not ours and target.is_dir() and any(target.iterdir()):
+        raise InputError(
+            f"{target} {what}, so it is not an earlier output of this program; it is not replaced. Choose another "
+            "folder."
+        )
+
+
 def check_target_now(path: Path, overwrite: bool) -> None:
-    """Do what `check_target` does before the output is reserved: what an ended process left is no output yet."""
+    """Check as `check_target` does, before the output is reserved: the remains of a dead process do not count."""
     check_target(path, overwrite or lock_of(path).exists())
 
 
 def _default_mode(directory: bool) -> int:
-    # What open() and mkdir() would have given, whatever made the output inside.
+    # The mode that open() and mkdir() give.
     umask = os.umask(0)
     os.umask(umask)
     return (0o777 if directory else 0o666) & ~umask
 
 
 class Reserved:
-    """Outputs that this process alone makes.
+    """Outputs that only this process writes.
 
     Attributes:
         targets: the outputs.
     """
 
     def __init__(self, locks: Sequence[Lock], token: str) -> None:
-        """Take over their locks."""
+        """Hold the locks of the outputs."""
         self.targets, self._locks, self._token = tuple(lock.target for lock in locks), locks, token
 
     def part(self, target: Path) -> Path:
-        """Return where an output is to be made, a file or a folder: a name that nothing has yet."""
+        """Return the temporary path under which to make an output, a file or a folder."""
         return leftovers.part_of(target, self._token)
 
     def place(self, spent: Sequence[Path] = ()) -> None:
-        """Rename all outputs to their names, one right after the other.
+        """Rename all complete outputs to their final names, one right after the other.
 
-        They are complete then. A process that is ended between two of them leaves a record by which the next one that
-        makes the same outputs does not take the first for somebody's.
+        A process that dies between two of them leaves a record, by which the next process that makes the same outputs
+        recognises the first one as its own.
 
         Args:
-            spent: files and then empty folders of the name `.NAME.*` beside the first output, which were kept to make
-                it; removed then.
+            spent: files, and then empty folders, named `.NAME.*` beside the first output, which were needed to make it;
+                they are removed.
         """
         records: dict[Path, dict[str, Any]] = {}
         for lock in self._locks:
@@ -87,34 +103,35 @@ class Reserved:
 def _rename(part: Path, target: Path, aside: Path) -> None:
     part.chmod(_default_mode(part.is_dir()))
     if part.is_dir() and os.path.lexists(target):
-        # A folder cannot be renamed onto a full one in one step: the old one steps aside for a moment. Whatever ends
-        # that moment, `leftovers.settle` puts it back or removes it.
+        # A folder cannot replace a nonempty folder in one step, so the old one is moved aside briefly. However this
+        # ends, `leftovers.settle` restores or removes it.
         aside.mkdir()
         os.rename(target, aside / target.name)  # noqa: PTH104
-    os.replace(part, target)  # noqa: PTH105 - Path.replace is the same call; the name says what happens
+    os.replace(part, target)  # noqa: PTH105 - the same call as Path.replace
 
 
 @contextmanager
 def reserved(*targets: Path, overwrite: bool = False) -> Iterator[Reserved]:
-    """Be the only process that makes some outputs, for as long as the block lasts.
+    """Reserve outputs for this process, for the duration of the block.
 
-    What ended processes left of them is restored or removed first. At the end, whatever ends the block, nothing is left
-    but the outputs; those that were there before are as they were unless `Reserved.place` was called.
+    The remains of dead processes are restored or removed first. However the block ends, only the outputs remain;
+    earlier outputs are unchanged unless `Reserved.place` was called.
 
     Args:
         targets: files and folders.
-        overwrite: replace those that are there already.
+        overwrite: replace existing outputs.
 
     Raises:
-        InputError: one exists and `overwrite` is False, its parent folder is missing, or another process is writing it.
-        OSError: no room on the disk, or no permission to write; it names an output.
+        InputError: an output exists and `overwrite` is False, its parent folder is missing, or another process is
+            writing it.
+        OSError: the disk is full or not writable; the error names an output.
     """
     for target in targets:
         check_target_now(target, overwrite)
     with ExitStack() as stack:
-        # In one order everywhere, so that of two processes with the same outputs one has all of them.
-        held = {target: stack.enter_context(only_writer(target)) for target in sorted(set(targets))}
-        locks = [held[target] for target in dict.fromkeys(targets)]
+        # All processes lock in the same order, so one of two processes with the same outputs gets all of them.
+        locked = {target: stack.enter_context(only_writer(target)) for target in sorted(set(targets))}
+        locks = [locked[target] for target in dict.fromkeys(targets)]
         for text in _settled(locks):
             print(f"note: {text}", file=sys.stderr)
         for target in targets:
@@ -122,7 +139,7 @@ def reserved(*targets: Path, overwrite: bool = False) -> Iterator[Reserved]:
         token = new_token()
         for lock in locks:
             lock.write(token)
-        for target in held:
+        for target in locked:
             stack.callback(leftovers.settle, target, token)
             part = leftovers.part_of(target, token)
             stack.enter_context(writing(part, shown=target))
@@ -130,33 +147,33 @@ def reserved(*targets: Path, overwrite: bool = False) -> Iterator[Reserved]:
 
 
 def _settled(locks: Sequence[Lock]) -> list[str]:
-    """Clear up after the processes that held these locks before; where the system knows no locks, they may live."""
+    """Clean up after the dead processes that held these locks; without system locks, they may still be alive."""
     sure = [lock for lock in locks if lock.sure]
     records = {lock.target: lock.before for lock in sure}
-    said = leftovers.take_back([lock.target for lock in sure], records)
+    messages = leftovers.take_back([lock.target for lock in sure], records)
     for lock in sure:
         if leftovers.valid(token := lock.before.get("token")):
-            said += leftovers.settle(lock.target, str(token))
+            messages += leftovers.settle(lock.target, str(token))
             leftovers.remove_spent(lock.target, lock.before)
-    return said
+    return messages
 
 
 @contextmanager
 def replacing_file(path: str | os.PathLike[str], *, overwrite: bool = False, alone: bool = False) -> Iterator[Path]:
-    """Give a temporary file name beside `path`, which becomes `path` when the block ends without an error.
+    """Yield a temporary file beside `path`, which becomes `path` when the block ends without an error.
 
     Args:
-        path: the file to make.
-        overwrite: replace a file that is there already.
+        path: the file.
+        overwrite: replace an existing file.
         alone: the caller has reserved this file.
 
     Returns:
-        A context manager that gives the temporary path; after an error it is removed and `path` is as it was.
+        A context manager that yields the temporary path; after an error it is removed and `path` is unchanged.
 
     Raises:
         InputError: `path` exists and `overwrite` is False, is a folder, its parent folder is missing, or another
             process is writing it.
-        OSError: it names `path`.
+        OSError: the error names `path`.
     """
     target = Path(path)
     check_file(target)
@@ -178,21 +195,21 @@ def replacing_file(path: str | os.PathLike[str], *, overwrite: bool = False, alo
 
 @contextmanager
 def replacing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary empty folder beside `path`, which becomes `path` when the block ends without an error.
+    """Yield a temporary empty folder beside `path`, which becomes `path` when the block ends without an error.
 
     An old folder is moved aside only when the new one is complete, and put back if the renaming fails.
 
     Args:
-        path: the folder to make.
-        overwrite: replace a folder that is there already.
+        path: the folder.
+        overwrite: replace an existing folder.
 
     Returns:
-        A context manager that gives the temporary folder.
+        A context manager that yields the temporary folder.
 
     Raises:
         InputError: `path` exists and `overwrite` is False, is a file, its parent folder is missing, or another process
             is writing it.
-        OSError: it names `path`, or a file in it.
+        OSError: the error names `path`, or a file in it.
     """
     target = Path(path)
     check_folder(target)
@@ -203,12 +220,12 @@ def replacing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -
 
 
 def check_file(target: Path) -> None:
-    """Raise InputError where a file is to be made and a folder has its name."""
+    """Raise InputError if a folder has the name of a file to write."""
     if target.is_dir():
         raise InputError(f"{target} is a folder; expected the name of a file to write.")
 
 
 def check_folder(target: Path) -> None:
-    """Raise InputError where a folder is to be made and a file has its name."""
+    """Raise InputError if a file has the name of a folder to write."""
     if os.path.lexists(target) and not target.is_dir():
         raise InputError(f"{target} is a file; expected the name of a folder to write.")

@@ -1,4 +1,4 @@
-"""Say of a full disk which file did not fit, where, and how much is free there."""
+"""Errors of a full disk that name the file, the folder and the free space."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def in_words(count: float) -> str:
-    """Return a number of bytes in the unit that leaves it between 1 and 1000: "512 B", "3.4 MB"."""
+    """Return a number of bytes with a unit that makes it 1 to 1000: "512 B", "3.4 MB"."""
     unit = 0
     while count >= 999.5 and unit < len(_UNITS) - 1:
         count, unit = count / 1000, unit + 1
@@ -24,26 +24,26 @@ def in_words(count: float) -> str:
 
 @contextmanager
 def writing(path: Path, needed: int | None = None, shown: Path | None = None) -> Iterator[None]:
-    """Name the file in an error of writing, and of a full disk the folder and what is free there.
+    """Add the file name to an error of writing and, for a full disk, the folder and its free space.
 
-    The system's own error, of a full disk, says nothing but that.
+    The system's own error of a full disk names neither.
 
     Args:
         path: the file, or the folder, that is written.
-        needed: the bytes that it takes, or None.
-        shown: how the user knows it; a path inside `path` becomes one inside this. `path` itself by default.
+        needed: its size in bytes, or None.
+        shown: the path that the user knows, by default `path`; a path inside `path` becomes one inside this.
 
     Raises:
-        OSError: that of the block, with `filename` and, of a full disk, with more words.
+        OSError: the error of the block, with `filename` and, for a full disk, a longer message.
     """
     try:
         yield
     except OSError as error:
         if error.errno is None or (error.filename is None and error.errno not in _WRITING):
-            raise  # it has words of its own, or may be about anything
+            raise  # it has its own message, or is about something else
         place = named(error, path, path if shown is None else shown)
         words = str(error.strerror or type(error).__name__)
-        if error.errno in _FULL and " free in the file system of " not in words:  # not said by a block inside this one
+        if error.errno in _FULL and " free in the file system of " not in words:  # unless an inner block has added it
             words = _words(error.errno, words, place, needed)
         if place == error.filename and words == error.strerror:
             raise
@@ -51,7 +51,7 @@ def writing(path: Path, needed: int | None = None, shown: Path | None = None) ->
 
 
 def named(error: OSError, path: Path, shown: Path) -> str:
-    """Return the name of the file that an error is about, as the user knows it."""
+    """Return the name of the file of an error, as the user knows it."""
     if error.filename is None:
         return str(shown)
     name, inside = os.fsdecode(error.filename), str(path)
@@ -61,15 +61,15 @@ def named(error: OSError, path: Path, shown: Path) -> str:
 
 
 def _words(number: int, words: str, place: str, needed: int | None) -> str:
-    # Folders of ours that have another name later, or none, mean nothing to the user.
+    # The user does not know temporary folders.
     folder = next(one for one in Path(place).absolute().parents if not one.name.endswith((".part", ".tiles")))
-    said = [f"{in_words(needed)} needed"] if needed is not None else []
+    details = [f"{in_words(needed)} needed"] if needed is not None else []
     if number == errno.EFBIG:
-        # A limit of the process or the file system on one file, whatever is free.
-        said += ["one file may not be that large here: see `ulimit -f`"]
+        # A limit on the size of a single file, by the process or the file system.
+        details += ["one file may not be that large here: see `ulimit -f`"]
     try:
         usage = shutil.disk_usage(folder)
-        said += [f"{in_words(usage.free)} of {in_words(usage.total)} free in the file system of {folder}"]
+        details += [f"{in_words(usage.free)} of {in_words(usage.total)} free in the file system of {folder}"]
     except OSError:
-        said += [f"not known how much is free in the file system of {folder}"]
-    return f"{words} ({', '.join(said)})"
+        details += [f"not known how much is free in the file system of {folder}"]
+    return f"{words} ({', '.join(details)})"

@@ -1,4 +1,4 @@
-"""The door to rasterio: open and write GeoTIFF, and translate between ENVI's ground fields and a coordinate system."""
+"""Adapter for rasterio: open and write GeoTIFF, and convert between ENVI header fields and a `Georeference`."""
 
 import errno
 import re
@@ -13,13 +13,14 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.io.envi import header as envi
-from dequnmix_jax.scenes.georeference import Ground
-from dequnmix_jax.scenes.scene import Array
+from dequnmix_jax.scenes.georeference import Georeference
+from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.scenes.source import Source
 
-# Tiles need multiples of 16 pixels; smaller pictures are written in strips.
+# Pixels. Tile sizes must be multiples of 16; smaller pictures are written in strips.
 _TILE = 256
 
-# Megabytes.
+# Megabytes of GDAL's cache.
 _CACHE = 64
 
 
@@ -27,7 +28,7 @@ def require(what: str) -> Any:
     """Return rasterio, or raise InputError that names the extra.
 
     Args:
-        what: what needs it, to begin the message with.
+        what: the subject of the message.
     """
     try:
         import rasterio
@@ -40,15 +41,15 @@ def require(what: str) -> Any:
 
 @contextmanager
 def opened(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
-    """Give an open rasterio dataset; its failures become InputError, and a picture without a place is no warning.
+    """Yield an open rasterio dataset; errors become InputError, and a missing georeference raises no warning.
 
     Args:
         path: the file.
         mode: "r" or "w".
-        profile: what `rasterio.open` takes.
+        profile: arguments of `rasterio.open`.
 
     Raises:
-        InputError: the file cannot be read as what it seems, or rasterio is not installed.
+        InputError: the file cannot be read, or rasterio is not installed.
     """
     rasterio = require(str(path) if mode == "r" else "A GeoTIFF")
     with _translated(path, mode), rasterio.open(path, mode, **profile) as file:
@@ -63,7 +64,7 @@ def _translated(path: Path, mode: str) -> Iterator[None]:
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             yield
     except Exception as error:
-        # GDAL's own errors come as classes that rasterio does not publish; damaged metadata are no text.
+        # GDAL's errors have classes that rasterio does not publish; damaged metadata may not decode.
         if not type(error).__module__.startswith("rasterio") and not isinstance(error, UnicodeDecodeError):
             raise
         if mode != "r":
@@ -77,92 +78,97 @@ def _plain(error: Exception) -> str:
     return re.sub(r"\s+", " ", str(error.__cause__ or error))[:120]
 
 
-def ground_of(file: Any) -> Ground | None:
-    """Return where an open rasterio dataset lies, or None when it does not say."""
+def georeference_of(file: Any) -> Georeference | None:
+    """Return the georeference of an open rasterio dataset, or None."""
     transform = tuple(file.transform)[:6]
     if file.transform.is_identity or not np.isfinite(transform).all():
         return None
-    return Ground(file.crs.to_wkt() if file.crs else "", transform)
+    return Georeference(file.crs.to_wkt() if file.crs else "", transform)
 
 
-def _affine(ground: Ground) -> Any:
-    return require("A coordinate transform").transform.Affine(*ground.transform)
+def _affine(georeference: Georeference) -> Any:
+    return require("A coordinate transform").transform.Affine(*georeference.transform)
 
 
-def _crs(ground: Ground) -> Any:
-    if not ground.projection:
+def _crs(georeference: Georeference) -> Any:
+    if not georeference.crs:
         return None
     rasterio = require("A coordinate system")
     try:
-        return rasterio.crs.CRS.from_user_input(ground.projection)
+        return rasterio.crs.CRS.from_user_input(georeference.crs)
     except rasterio.errors.CRSError as error:
         raise InputError(
-            f"The coordinate system {ground.projection[:60]!r} is unknown; expected WKT or a code such as EPSG:32632."
+            f"The coordinate system {georeference.crs[:60]!r} is unknown; expected WKT or a code such as EPSG:32632."
         ) from error
 
 
-def envi_fields(ground: Ground) -> dict[str, str]:
-    """Return the ENVI header fields (map info, coordinate system string) of a place, as GDAL writes them."""
+def envi_fields_of(georeference: Georeference) -> dict[str, str]:
+    """Return the ENVI header fields (map info, coordinate system string) of a georeference, as GDAL writes them."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "place.img"
         profile = {"driver": "ENVI", "width": 1, "height": 1, "count": 1, "dtype": "uint8"}
-        with opened(path, "w", **profile, crs=_crs(ground), transform=_affine(ground)):
+        with opened(path, "w", **profile, crs=_crs(georeference), transform=_affine(georeference)):
             pass
-        return envi.ground_fields(envi.read_header(path.with_suffix(".hdr")))
+        return envi.georeferencing_fields(envi.read_header(path.with_suffix(".hdr")))
 
 
-def header_fields(ground: Ground | None, notes: list[str]) -> dict[str, str]:
-    """Return `envi_fields` of a place, or nothing and a note where they cannot be had: the picture is worth more."""
-    if ground is None:
+def header_fields(georeference: Georeference | None, notes: list[str]) -> dict[str, str]:
+    """Return `envi_fields_of` a georeference, or no fields and a note if that fails, which is not an error."""
+    if georeference is None:
         return {}
     try:
-        return envi_fields(ground)
+        return envi_fields_of(georeference)
     except InputError as error:
         notes.append(f"ENVI outputs are not placed on the ground: {error}")
         return {}
 
 
-def ground_from_envi(fields: Mapping[str, str]) -> Ground | None:
-    """Return the place that ENVI header fields describe, as GDAL reads them, or None when they describe none."""
+def georeference_from_envi(fields: Mapping[str, str]) -> Georeference | None:
+    """Return the georeference that GDAL reads from ENVI header fields, or None."""
     if "map info" not in fields:
         return None
     size = {"samples": 4, "lines": 4, "bands": 1, "header offset": 0, "data type": 1, "interleave": "bsq"}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "place.img"
-        path.write_bytes(bytes(16))  # GDAL takes a file of one byte for none
+        path.write_bytes(bytes(16))  # GDAL ignores a file of one byte
         path.with_suffix(".hdr").write_text(envi.format_header(size | dict(fields)), encoding="utf-8")
         try:
             with opened(path, driver="ENVI") as file:
-                return ground_of(file)
+                return georeference_of(file)
         except InputError:
-            return None  # the picture is worth more than its place
+            return None  # an unreadable place is not an error
+
+
+def georeference_for(scene: Scene | Source) -> Georeference | None:
+    """Return the georeference of a scene, or else the one that its ENVI header fields describe, or None."""
+    return scene.georeference or georeference_from_envi(scene.envi_fields)
 
 
 def write_maps(
     path: Path,
     values: Array,
     band_names: Sequence[str],
-    ground: Ground | None,
+    georeference: Georeference | None,
     nodata: float | None,
     description: str,
     *,
     band_tags: Sequence[Mapping[str, str]] = (),
 ) -> None:
-    """Write maps as a GeoTIFF of float32, deflated, one band a map. Nothing is asked and nothing renamed here.
+    """Write maps as a GeoTIFF: float32, deflated, one band a map. An existing file is replaced.
 
     Args:
-        path: the file to make.
+        path: the file.
         values: (H, W, K).
         band_names: K names, which become the descriptions of the bands.
-        ground: coordinate system and transform of these very pixels, or None.
+        georeference: coordinate reference system and transform of these pixels, or None.
         nodata: the value that masked pixels hold, or None.
         description: free text.
-        band_tags: metadata of each band, or nothing.
+        band_tags: metadata of each band, or empty.
 
     Raises:
-        InputError: rasterio is not installed, or does not know the coordinate system.
+        InputError: rasterio is not installed, or does not know the coordinate reference system.
     """
-    profile = _profile(values.shape, ground, nodata)
+    profile = _profile(values.shape, georeference, nodata)
     with require("A GeoTIFF").io.MemoryFile() as memory:
         with _translated(path, "w"), memory.open(**profile) as file:
             for band in range(1, values.shape[2] + 1):
@@ -170,18 +176,18 @@ def write_maps(
             for band, tags in enumerate(band_tags, start=1):
                 file.update_tags(band, **tags)
             _describe(file, band_names, description)
-        # On a full disk GDAL closes a truncated file without a word; Python's own writing raises.
+        # On a full disk GDAL silently closes a truncated file; Python's own writing raises an error.
         path.write_bytes(memory.getbuffer())
 
 
-def _profile(shape: tuple[int, ...], ground: Ground | None, nodata: float | None) -> dict[str, Any]:
+def _profile(shape: tuple[int, ...], georeference: Georeference | None, nodata: float | None) -> dict[str, Any]:
     height, width, count = shape
     profile: dict[str, Any] = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": "float32"}
     profile |= {"compress": "deflate", "predictor": 3, "BIGTIFF": "IF_SAFER", "interleave": "band", "nodata": nodata}
     if min(height, width) >= _TILE:
         profile |= {"tiled": True, "blockxsize": _TILE, "blockysize": _TILE}
-    if ground is not None:
-        profile |= {"crs": _crs(ground), "transform": _affine(ground)}
+    if georeference is not None:
+        profile |= {"crs": _crs(georeference), "transform": _affine(georeference)}
     return profile
 
 
@@ -196,35 +202,35 @@ def write_strips(
     strips: Callable[[], Iterable[tuple[int, Array]]],
     shape: tuple[int, int, int],
     band_names: Sequence[str],
-    ground: Ground | None,
+    georeference: Georeference | None,
     nodata: float | None,
     description: str,
 ) -> None:
-    """Write what `write_maps` writes, of maps that do not lie in memory.
+    """Write the same file as `write_maps`, for maps that do not fit in memory.
 
     Args:
-        path: the file to make.
-        strips: begins anew each time, and yields the first row and values (rows, W, K), in order.
+        path: the file.
+        strips: a function that yields the first row and the values (rows, W, K) of each strip, in order; called twice.
         shape: (H, W, K).
-        band_names, ground, nodata, description: as for `write_maps`.
+        band_names, georeference, nodata, description: as for `write_maps`.
 
     Raises:
         InputError: as from `write_maps`.
         OSError: the file does not hold what was written, as on a full disk.
     """
     rasterio = require("A GeoTIFF")
-    # GDAL's own cache would be a twentieth of the machine's memory.
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE), opened(path, "w", **_profile(shape, ground, nodata)) as file:
+    # GDAL's default cache is a twentieth of the machine's memory.
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE), opened(path, "w", **_profile(shape, georeference, nodata)) as file:
         for first, values in strips():
             window = ((first, first + values.shape[0]), (0, shape[1]))
             file.write(np.ascontiguousarray(values.transpose(2, 0, 1), np.float32), window=window)
         _describe(file, band_names, description)
-    # On a full disk GDAL closes a truncated file without a word: what was written is read again.
+    # On a full disk GDAL silently closes a truncated file, so the file is read again.
     try:
         with rasterio.Env(GDAL_CACHEMAX=_CACHE), opened(path) as file:
             for first, values in strips():
-                there = file.read(window=((first, first + values.shape[0]), (0, shape[1])))
-                if not np.array_equal(there.transpose(1, 2, 0), values):
+                written = file.read(window=((first, first + values.shape[0]), (0, shape[1])))
+                if not np.array_equal(written.transpose(1, 2, 0), values):
                     raise InputError("it holds other values")
     except InputError as error:
         raise OSError(errno.ENOSPC, "GeoTIFF is not whole after writing, as on a full disk", str(path)) from error

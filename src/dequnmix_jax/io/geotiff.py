@@ -1,8 +1,8 @@
-"""Read GeoTIFF: bands, their wavelengths from any of the places where programs put them, masks, scales, and the ground.
+"""Read GeoTIFF: bands, their wavelengths from any of the usual places, masks, scales and the georeference.
 
-Wavelengths are looked for in this order, and taken where every band has one:
+Wavelengths are taken from the first of these places in which every band has one:
 
-| where | who writes it |
+| place | written by |
 | --- | --- |
 | band metadata CENTRAL_WAVELENGTH_UM and FWHM_UM in the domain IMAGERY | GDAL from 3.10 |
 | band metadata wavelength, wavelength_units, fwhm, bbl | GDAL from ENVI files, EnMAP-Box |
@@ -10,8 +10,8 @@ Wavelengths are looked for in this order, and taken where every band has one:
 | band descriptions such as "450.0 nm" or "band 19 (0.513 Micrometers)" | GDAL, QGIS, many scripts |
 """
 
+import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +19,34 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster
-from dequnmix_jax.io.bands import lengths, nanometres, without_ignored
-from dequnmix_jax.scenes.georeference import Ground
-from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.io.bands import bands_to_use, nanometres, valid_lengths
+from dequnmix_jax.scenes.georeference import Georeference
+from dequnmix_jax.scenes.read_options import ReadOptions
+from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import check_declared, mask_nodata, missing_value
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(nm|nanomet\w*|um|µm|μm|micromet\w*|microns?)\b", re.IGNORECASE)
 
-# Rows are read in blocks of about this many bytes, so that the file and the cube do not both lie in memory.
+# Bytes of a block of rows: file and cube are not in memory at the same time.
 _BLOCK = 64 * 2**20
 
-# In metres no imaging spectrometer's band lies below this many nanometres: plain numbers below it count bands.
+# No imaging spectrometer has a band below this wavelength (nm): smaller plain numbers are band numbers.
 _SHORTEST_NANOMETRES = 200.0
 
 
-def outline(path: Path) -> tuple[tuple[int, int, int], Ground | None]:
-    """Return the shape (H, W, B) of all bands, and where the file lies.
+def outline(path: Path) -> tuple[tuple[int, int, int], Georeference | None]:
+    """Return the shape (H, W, B) of all bands, and the georeference.
 
     Raises:
         InputError: the file cannot be read, or rasterio is not installed.
     """
     with georaster.opened(path, driver="GTiff") as file:
-        return (file.height, file.width, file.count), georaster.ground_of(file)
+        return (file.height, file.width, file.count), georaster.georeference_of(file)
 
 
 def values(path: Path, window: Window | None = None) -> Array:
-    """Return the values of all bands (H, W, B), or those in a window, as they stand in the file.
+    """Return the stored values of all bands, (H, W, B), or those in a window.
 
     Raises:
         InputError: the file cannot be read, or rasterio is not installed.
@@ -57,8 +58,8 @@ def values(path: Path, window: Window | None = None) -> Array:
 def _read(file: Any, bands: list[int], window: Window | None = None) -> Array:
     kinds = {np.dtype(kind) for kind in file.dtypes}
     if any(kind.kind not in "iuf" for kind in kinds):
-        found = ", ".join(sorted(kind.name for kind in kinds))
-        raise InputError(f"{file.name} holds {found}; expected real numbers in every band.")
+        names = ", ".join(sorted(kind.name for kind in kinds))
+        raise InputError(f"{file.name} holds {names}; expected real numbers in every band.")
     dtype = np.result_type(*kinds)
     path = Path(file.name)
     shape = (file.height, file.width, len(bands))
@@ -90,12 +91,12 @@ def _number(text: str | None) -> float:
 
 def _listed(text: str | None, count: int) -> Array:
     entries = (text or "").strip().strip("{}").split(",")
-    found = np.array([_number(entry) for entry in entries])
-    return found if found.size == count else np.full(count, np.nan)
+    values = np.array([_number(entry) for entry in entries])
+    return values if values.size == count else np.full(count, np.nan)
 
 
 class _Spectral:
-    """What the metadata of an open file say about its bands; arrays are None where a band has no value."""
+    """Spectral metadata of an open file; an array is None unless every band has a value."""
 
     def __init__(self, file: Any, bands: list[int]) -> None:
         count = len(bands)
@@ -107,34 +108,34 @@ class _Spectral:
             return np.array([_number(entry.get(name)) for entry in tags])
 
         described = [_LENGTH.search(file.descriptions[band - 1] or "") for band in bands]
-        alone = np.array([_number(file.descriptions[band - 1]) for band in bands])
-        units = {found[2].lower() for found in described if found}
+        numbers = np.array([_number(file.descriptions[band - 1]) for band in bands])
+        units = {match[2].lower() for match in described if match}
         candidates: list[tuple[Array, Array, str]] = [
             (each(imagery, "central_wavelength_um"), each(imagery, "fwhm_um"), "um"),
             (each(own, "wavelength"), each(own, "fwhm"), own[0].get("wavelength_units", "")),
             (_listed(whole.get("wavelength"), count), _listed(whole.get("fwhm"), count),
              whole.get("wavelength_units", "")),
         ]  # fmt: skip
-        nothing = np.full(count, np.nan)
+        no_widths = np.full(count, np.nan)
         if len(units) == 1:
-            candidates.append((np.array([_number(m[1] if m else None) for m in described]), nothing, units.pop()))
-        if np.isfinite(alone).all() and alone.min() >= _SHORTEST_NANOMETRES:
-            candidates.append((alone, nothing, ""))
+            candidates.append((np.array([_number(m[1] if m else None) for m in described]), no_widths, units.pop()))
+        if np.isfinite(numbers).all() and numbers.min() >= _SHORTEST_NANOMETRES:
+            candidates.append((numbers, no_widths, ""))
         self.wavelengths: Array | None = None
         self.fwhm: Array | None = None
         self.notes: list[str] = []
         for centres, widths, unit in candidates:
             if np.isnan(centres).any():
                 continue
-            self.wavelengths, said = nanometres(centres, unit)
-            self.notes += said
+            self.wavelengths, notes = nanometres(centres, unit)
+            self.notes += notes
             if self.wavelengths is None:
                 continue
             if not np.isnan(widths).any():
                 with np.errstate(over="ignore"):
                     widths = widths * (self.wavelengths[0] / centres[0])
-                self.fwhm, wrong = lengths(widths, "The file", "widths (fwhm)")
-                self.notes += wrong
+                self.fwhm, notes = valid_lengths(widths, "The file", "widths (fwhm)")
+                self.notes += notes
             break
         good = each(own, "bbl")
         if not np.isfinite(good).all():
@@ -144,42 +145,22 @@ class _Spectral:
         self.saturation = _number(whole.get("saturation_value"))
 
 
-def read_image(
-    path: Path,
-    *,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Scene:
-    """Read a GeoTIFF; an alpha band, a mask band and the nodata value of every band become the mask.
+def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
+    """Open a GeoTIFF; an alpha band, a mask band and the nodata value of every band become the mask.
 
     Args:
         path: the file; needs the extra `geo`.
-        nodata: value of missing pixels as it stands in the file; overrides the file's own in all bands.
-        scale: divide the values by this; overrides the scales and offsets of the file.
-        saturation: value from which a pixel is saturated, as it stands in the file; overrides the metadata
-            `saturation_value` of the file, where it has that.
-        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+        options: nodata overrides the file's own values in all bands, scale its scales and offsets, saturation its
+            metadata `saturation_value`.
 
     Returns:
-        A Scene with coordinate system and transform.
+        A Source with coordinate reference system and transform.
 
     Raises:
-        InputError: the file is damaged or of complex numbers, or rasterio is not installed.
+        InputError: the file is damaged or complex, or rasterio is not installed.
     """
-    return open_image(path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
-
-
-def open_image(
-    path: Path,
-    *,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Source:
-    """Open a GeoTIFF without reading it; arguments and errors as for `read_image`."""
+    path = Path(path)
+    nodata, scale, saturation = options.nodata, options.scale, options.saturation
     with georaster.opened(path, driver="GTiff") as file:
         alphas = [band for band, kind in zip(file.indexes, file.colorinterp, strict=True) if kind.name == "alpha"]
         bands = [band for band in file.indexes if band not in alphas]
@@ -190,26 +171,26 @@ def open_image(
         own_nodata = [file.nodatavals[band - 1] for band in bands]
         gains = np.array([file.scales[band - 1] for band in bands], np.float64)
         offsets = np.array([file.offsets[band - 1] for band in bands], np.float64)
-        ground = georaster.ground_of(file)
-        unplaced = ground is None and bool(file.gcps[0])
-    good, ignore_notes = without_ignored(spectral.good, spectral.wavelengths, len(bands), ignore, str(path))
+        georeference = georaster.georeference_of(file)
+        unplaced = georeference is None and bool(file.gcps[0])
+    good, ignore_notes = bands_to_use(spectral.good, spectral.wavelengths, len(bands), options, str(path))
     notes = [*spectral.notes, *ignore_notes]
     if alphas:
-        notes.append("The alpha band became the mask and is no spectral band.")
+        notes.append("The alpha band became the mask and is not a spectral band.")
     if unplaced:
         notes.append("The file has ground control points and no transform; outputs are not placed on the ground.")
-    each_its_own = (nodata is None or bool(np.isnan(nodata))) and len(set(map(str, own_nodata))) > 1
-    # Beside the value of each band NaN and infinity are missing.
-    nodata = np.nan if each_its_own else missing_value(nodata, own_nodata[0])
+    per_band = (nodata is None or bool(np.isnan(nodata))) and len(set(map(str, own_nodata))) > 1
+    # NaN and infinity are missing in addition to the value of each band.
+    nodata = np.nan if per_band else missing_value(nodata, own_nodata[0])
 
     def stored(window: Window | None) -> Stored:
         with georaster.opened(path, driver="GTiff") as file:
             cube, seen = _read(file, bands, window), _seen(file, alphas, bands, window)
-        if not each_its_own:
+        if not per_band:
             return Stored(cube, seen)
-        full = _full_in_every_band(cube, own_nodata, good)
-        note = f"{int((~full).sum())} of {full.size} pixels hold the nodata value of one of their bands."
-        return Stored(cube, full if seen is None else seen & full, (note,))
+        complete = _complete(cube, own_nodata, good)
+        note = f"{int((~complete).sum())} of {complete.size} pixels hold the nodata value of one of their bands."
+        return Stored(cube, complete if seen is None else seen & complete, (note,))
 
     plain = (gains == 1).all() and (offsets == 0).all()
     if scale is None and plain and np.isfinite(spectral.scale):
@@ -219,7 +200,7 @@ def open_image(
         lowest, highest = gains.min(), gains.max()
         span = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
         notes.append(f"Values were multiplied by {span}, the scale in the file, and its offsets were added.")
-    fields = georaster.header_fields(ground, notes)
+    fields = georaster.header_fields(georeference, notes)
     return Source(
         shape,
         stored,
@@ -232,15 +213,15 @@ def open_image(
         good_bands=good,
         name=path.stem,
         source=path,
-        crs=fields,
+        envi_fields=fields,
         notes=tuple(notes),
-        ground=ground,
+        georeference=georeference,
         fwhm=spectral.fwhm,
     )
 
 
 def _seen(file: Any, alphas: list[int], bands: list[int], window: Window | None) -> Array | None:
-    """Return the file's own mask (H, W), True where valid, from its alpha band or mask band, or None."""
+    """Return the file's own mask (H, W), True where valid, from its alpha bands or mask band; None without them."""
     seen = None
     area = None if window is None else tuple((side.start, side.stop) for side in window)
     for band in alphas:
@@ -253,9 +234,9 @@ def _seen(file: Any, alphas: list[int], bands: list[int], window: Window | None)
     return seen
 
 
-def _full_in_every_band(cube: Array, own_nodata: list[float | None], good: Array | None) -> Array:
-    full = np.ones(cube.shape[:2], np.bool_)
+def _complete(cube: Array, own_nodata: list[float | None], good: Array | None) -> Array:
+    complete = np.ones(cube.shape[:2], np.bool_)
     for band, missing in enumerate(own_nodata):
         if missing is not None and (good is None or good[band]):
-            full &= mask_nodata(cube[:, :, band : band + 1], missing)
-    return full
+            complete &= mask_nodata(cube[:, :, band : band + 1], missing)
+    return complete

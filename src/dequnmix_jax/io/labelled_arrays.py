@@ -1,8 +1,8 @@
-"""From an array whose axes may have names to a scene: xarray's conventions, read without xarray.
+"""From an array whose axes may have names to a scene: the conventions of xarray, read without xarray.
 
-Axes are told by their names, in any case (`y`, `row`, `lat`, `downtrack`; `x`, `column`, `lon`, `crosstrack`; `band`,
-`wavelength`, `channel`), and one nameless axis by what is left. Other axes must have length one. Without names the
-array is (rows, columns, bands).
+Axes are identified by their names in any case (`y`, `row`, `lat`, `downtrack`; `x`, `column`, `lon`, `crosstrack`;
+`band`, `wavelength`, `channel`); a single unknown name takes the remaining role. Other axes must have length one.
+Without names the array is (rows, columns, bands).
 """
 
 import base64
@@ -16,91 +16,65 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster, pixel_order
-from dequnmix_jax.io.bands import lengths, nanometres, without_ignored
-from dequnmix_jax.io.placement import Variable, ground_of
-from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.io.bands import bands_to_use, nanometres, valid_lengths
+from dequnmix_jax.io.placement import Variable, georeference_of
+from dequnmix_jax.scenes.read_options import ReadOptions
+from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import missing_value
 
 
-def _variable(held: Any) -> Variable:
-    return Variable(held, tuple(str(dim) for dim in getattr(held, "dims", ())), getattr(held, "attrs", {}))
+def _variable(array: Any) -> Variable:
+    return Variable(array, tuple(str(dim) for dim in getattr(array, "dims", ())), getattr(array, "attrs", {}))
 
 
-def _coordinate(held: Any) -> Variable:
-    return Variable(np.asarray(held), tuple(str(dim) for dim in held.dims), held.attrs)
+def _coordinate(array: Any) -> Variable:
+    return Variable(np.asarray(array), tuple(str(dim) for dim in array.dims), array.attrs)
 
 
-def read_array(
-    held: Any,
-    *,
-    variable: str | None = None,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Scene:
-    """Return the scene that an object in memory holds.
+def open_array(values: Any, options: ReadOptions) -> Source:
+    """Return an object in memory, or one that reads when it is sliced, as a `Source`.
 
     Args:
-        held: an array of numpy, jax, dask, h5py or zarr, (rows, columns, bands), of which a masked one keeps its mask;
-            or an xarray DataArray, whose axes are told by their names, with its coordinates wavelength, fwhm,
-            good_wavelengths or bbl, x, y, spatial_ref; or an xarray Dataset with the name of one.
-        variable: the name of the cube in a Dataset.
-        nodata: value of missing data; what the attributes say by default.
-        scale: divide the values by this, in place of scale_factor and add_offset of the attributes.
-        saturation: value from which a pixel is saturated.
-        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+        values: an array of numpy, jax, dask, h5py or zarr, (rows, columns, bands), whose mask is kept if it is a masked
+            array; or an xarray DataArray, whose axes are identified by their names, with its coordinates wavelength,
+            fwhm, good_wavelengths or bbl, x, y, spatial_ref; or an xarray Dataset that holds one.
+        options: nodata overrides the attributes, scale their scale_factor and add_offset; variable names the cube in a
+            Dataset.
 
     Returns:
-        A Scene.
+        A Source.
 
     Raises:
-        InputError: the object has no shape or cannot be sliced, or its axes cannot be told.
+        InputError: the object has no shape or cannot be sliced, or its axes cannot be identified.
     """
-    return open_array(held, variable=variable, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
-
-
-def open_array(
-    held: Any,
-    *,
-    variable: str | None = None,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Source:
-    """Return an object in memory, or one that reads when it is sliced, as a source; the rest as for `read_array`."""
-    if hasattr(held, "data_vars"):
-        names = [str(name) for name in held.data_vars]
-        cubes = [name for name in names if getattr(held[name], "ndim", 0) >= 3]
-        chosen = variable if variable is not None else (cubes[0] if len(cubes) == 1 else None)
+    if hasattr(values, "data_vars"):
+        names = [str(name) for name in values.data_vars]
+        cubes = [name for name in names if getattr(values[name], "ndim", 0) >= 3]
+        chosen = options.variable if options.variable is not None else (cubes[0] if len(cubes) == 1 else None)
         if chosen not in names:
             raise InputError(
                 f"The data set holds {', '.join(names) or 'nothing'}; expected one cube, or its name. Pass "
                 "variable=NAME, or the array itself."
             )
-        held = held[chosen]
-    if not (hasattr(held, "shape") and hasattr(held, "__getitem__")):
+        values = values[chosen]
+    if not (hasattr(values, "shape") and hasattr(values, "__getitem__")):
         raise InputError(
-            f"{type(held).__name__} is neither a path nor an array; expected one of these, (rows, columns, bands)."
+            f"{type(values).__name__} is neither a path nor an array; expected one of these, (rows, columns, bands)."
         )
     others: dict[str, Variable] = {}
-    for name, coordinate in getattr(held, "coords", {}).items():
+    for name, coordinate in getattr(values, "coords", {}).items():
         others[str(name)] = _coordinate(coordinate)
-    # xarray moves the fill value there when it has put NaN in its place.
-    missing = np.nan if "_FillValue" in getattr(held, "encoding", {}) else None
-    if missing is not None and np.dtype(held.dtype).kind != "f":
+    # xarray replaces the fill value by NaN and moves it to `encoding`.
+    missing = np.nan if "_FillValue" in getattr(values, "encoding", {}) else None
+    if missing is not None and np.dtype(values.dtype).kind != "f":
         missing = None
     return source_from(
-        _variable(held),
+        _variable(values),
         others,
-        name=str(getattr(held, "name", "") or ""),
+        name=str(getattr(values, "name", "") or ""),
         missing=missing,
-        nodata=nodata,
-        scale=scale,
-        saturation=saturation,
-        ignore=ignore,
+        options=options,
     )
 
 
@@ -123,23 +97,24 @@ _AXES = (
     ("band", "bands", "wavelength", "wavelengths", "wavelengths_nm", "wl", "channel", "channels", "spectral", "lambda"),
 )  # fmt: skip
 _CENTRES = ("wavelengths_nm", "wavelength_nm", "wavelength", "wavelengths", "center_wavelength", "wl", "lambda")
+_LENGTH_UNITS = ("nm", "um", "µm", "nanometers", "nanometres", "micrometers")
 _GOOD = ("good_wavelengths", "good_bands", "bbl")
 _FILLS = ("_FillValue", "missing_value", "nodata")
 
 
 def _order(dims: tuple[str, ...], shape: tuple[int, ...], label: str) -> list[int]:
     """Return the axes of rows, columns and bands."""
-    found: list[int | None] = [None, None, None]
+    roles: list[int | None] = [None, None, None]
     rest = []
     for axis, dim in enumerate(dims):
         role = next((i for i, names in enumerate(_AXES) if str(dim).lower() in names), None)
-        if role is not None and found[role] is None:
-            found[role] = axis
+        if role is not None and roles[role] is None:
+            roles[role] = axis
         elif shape[axis] > 1 or len(shape) == 3:
             rest.append(axis)
-    if len(rest) == found.count(None) == 1:
-        found[found.index(None)] = rest.pop()
-    axes = [axis for axis in found if axis is not None]
+    if len(rest) == roles.count(None) == 1:
+        roles[roles.index(None)] = rest.pop()
+    axes = [axis for axis in roles if axis is not None]
     if len(axes) < 3 or rest:
         named = ", ".join(f"{dim} ({size})" for dim, size in zip(dims, shape, strict=True))
         raise InputError(
@@ -149,34 +124,34 @@ def _order(dims: tuple[str, ...], shape: tuple[int, ...], label: str) -> list[in
     return axes
 
 
-def _unread(variable: Variable, bands: int | None, label: str) -> tuple[tuple[int, ...], list[str]]:
-    """Return the axes of rows, columns and bands in what is stored, and notes on how they were told.
+def _axes(variable: Variable, bands: int | None, label: str) -> tuple[tuple[int, ...], list[str]]:
+    """Return the axes of rows, columns and bands, and notes on how they were identified.
 
     Args:
-        variable: an array of three axes, or more of length one.
-        bands: how many wavelengths are known, or None.
+        variable: an array of three axes, and perhaps others of length one.
+        bands: number of known wavelengths, or None.
         label: its name, for messages.
 
     Raises:
-        InputError: not three axes, or axes that cannot be told.
+        InputError: not three axes, or axes that cannot be identified.
     """
     shape = tuple(variable.values.shape)
     if variable.dims and len(variable.dims) == len(shape):
         return tuple(_order(variable.dims, shape, label)), []
     if len(shape) != 3:
         raise InputError(f"{label} has shape {shape}; expected (rows, columns, bands).")
-    # Of the shape alone it is told, by an array that takes no memory.
+    # Only the shape matters: this array takes no memory.
     turned, notes = pixel_order.bands_last(np.broadcast_to(np.zeros((), np.int8), shape), bands, label)
     return ((0, 1, 2) if turned.shape == shape else (1, 2, 0)), notes
 
 
-def _taken(values: Any, axes: tuple[int, ...], window: Window | None, good: Array | None, label: str) -> Stored:
-    """Return what an array holds in a window, or all of it, as (rows, columns, bands), and the mask that it carries.
+def _read_window(values: Any, axes: tuple[int, ...], window: Window | None, good: Array | None, label: str) -> Stored:
+    """Return a window of an array, or all of it, as (rows, columns, bands), with the mask of a masked array.
 
-    A pixel is masked where a good band of it is.
+    A pixel is masked where one of its good bands is.
     """
     if window is not None:
-        # Axes that are none of the three have length one.
+        # All other axes have length one.
         places = dict(zip(axes, (*window, slice(None)), strict=True))
         values = values[tuple(places.get(axis, slice(0, 1)) for axis in range(len(values.shape)))]
     array, hidden = _real(values, label)
@@ -196,10 +171,10 @@ def _turned(array: Array, axes: tuple[int, ...]) -> Array:
 
 
 def _real(values: Any, label: str) -> tuple[Array, Array | None]:
-    """Return what an array holds, and where it is masked: True, of the same shape, or None where it carries no mask."""
+    """Return the values of an array and its mask, True where masked, of the same shape, or None without a mask."""
     if not isinstance(values, np.ndarray | memoryview):
-        # What reads when it is sliced (netCDF4, h5py) may give a masked array, whose mask np.asarray would drop; and
-        # what has no __array__ numpy would ask for one number at a time.
+        # Slicing a variable of netCDF4 or h5py may give a masked array, whose mask np.asarray would drop; and numpy
+        # would read an object without __array__ number by number.
         values = values[(slice(None),) * len(values.shape)]
         values = values.compute() if hasattr(values, "compute") else values  # dask
         values = getattr(values, "values", values)  # xarray
@@ -211,7 +186,7 @@ def _real(values: Any, label: str) -> tuple[Array, Array | None]:
 
 
 def _number(value: Any) -> float | None:
-    """Return an attribute as a number, or None; zarr 3 holds the fill value of xarray's floats in base64."""
+    """Return an attribute as a number, or None; zarr 3 stores the fill value of xarray's floats in base64."""
     if isinstance(value, str):
         try:
             return float(struct.unpack("<d", base64.b64decode(value, validate=True))[0])
@@ -228,13 +203,13 @@ def _first(attributes: Mapping[str, Any], names: Sequence[str]) -> float | None:
 
 
 def _along(others: Mapping[str, Variable], names: Sequence[str], size: int) -> tuple[str, Array, str] | None:
-    """Return the name, the values and the unit of the first of the names that has a number for each band."""
+    """Return name, values and unit of the first variable in `names` with one number for each band."""
     for name in names:
-        held = others.get(name)
-        if held is not None and tuple(held.values.shape) == (size,):
-            values = np.asarray(held.values[...])
+        variable = others.get(name)
+        if variable is not None and tuple(variable.values.shape) == (size,):
+            values = np.asarray(variable.values[...])
             if values.dtype.kind in "biuf":
-                unit = "nm" if name.endswith("_nm") else str(held.attributes.get("units", ""))
+                unit = "nm" if name.endswith("_nm") else str(variable.attributes.get("units", ""))
                 return name, values.astype(np.float64), unit
     return None
 
@@ -246,12 +221,9 @@ def source_from(
     name: str = "",
     source: Path | None = None,
     missing: float | None = None,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
+    options: ReadOptions,
 ) -> Source:
-    """Return the scene of a cube and what lies beside it, unread.
+    """Return the unread scene of a cube and the arrays beside it.
 
     Args:
         variable: the cube.
@@ -259,68 +231,73 @@ def source_from(
             spatial_ref.
         name: name of the scene.
         source: the file, or None.
-        missing: value of missing data when the attributes of the cube say none.
-        nodata: value of missing data; overrides what the attributes say.
-        scale: divide the values by this; overrides scale_factor and add_offset of the attributes.
-        saturation: value from which a pixel is saturated.
-        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+        missing: value of missing data if the attributes of the cube name none.
+        options: nodata overrides the attributes, scale their scale_factor and add_offset.
 
     Returns:
         A Source with notes on what was assumed.
 
     Raises:
-        InputError: axes that cannot be told, values that are no real numbers.
+        InputError: axes that cannot be identified, or values that are not real numbers.
     """
     label = f"{source or name or 'The array'}"
-    known = next((held.values.shape[0] for word in _CENTRES if (held := others.get(word)) and held.values.shape), None)
-    order, notes = _unread(variable, known, label)
+    centres = (others[name].values.shape for name in _CENTRES if name in others)
+    known = next((shape[0] for shape in centres if shape), None)
+    order, notes = _axes(variable, known, label)
     height, width, bands = (int(variable.values.shape[axis]) for axis in order)
     dims = [str(dim) for dim in variable.dims]
     spectral = next((dim for dim in dims if dim.lower() in _AXES[2]), None)
-    found = _along(others, _CENTRES, bands)
-    if found is None and spectral is not None:  # a coordinate `band` that has a unit of length holds wavelengths
-        found = _along(others, [spectral], bands)
-        if found is not None and found[2].lower() not in ("nm", "um", "µm", "nanometers", "nanometres", "micrometers"):
-            found = None
+    listed = _along(others, _CENTRES, bands)
+    if listed is None and spectral is not None:  # a coordinate `band` with a unit of length holds wavelengths
+        listed = _along(others, [spectral], bands)
+        if listed is not None and listed[2].lower() not in (
+            "nm",
+            "um",
+            "µm",
+            "nanometers",
+            "nanometres",
+            "micrometers",
+        ):
+            listed = None
     wavelengths: Array | None = None
     fwhm: Array | None = None
-    if found is not None:
-        wavelengths, unit_notes = nanometres(found[1], found[2], f"{found[0]} of {label}")
+    if listed is not None:
+        wavelengths, unit_notes = nanometres(listed[1], listed[2], f"{listed[0]} of {label}")
         notes += unit_notes
         widths = _along(others, ("fwhm", "fwhm_nm"), bands)
         if widths is not None and wavelengths is not None:
             with np.errstate(over="ignore"):
-                fwhm = widths[1] * (wavelengths[0] / found[1][0] if widths[0] == "fwhm" else 1.0)
-            fwhm, width_notes = lengths(fwhm, label, "widths (fwhm)")
+                fwhm = widths[1] * (wavelengths[0] / listed[1][0] if widths[0] == "fwhm" else 1.0)
+            fwhm, width_notes = valid_lengths(fwhm, label, "widths (fwhm)")
             notes += width_notes
-    listed = _along(others, _GOOD, bands)
-    good = None if listed is None else listed[1] > 0.5
-    good, ignore_notes = without_ignored(good, wavelengths, bands, ignore, label)
+    flags = _along(others, _GOOD, bands)
+    good = None if flags is None else flags[1] > 0.5
+    good, ignore_notes = bands_to_use(good, wavelengths, bands, options, label)
     declared = _first(variable.attributes, _FILLS)
-    nodata = missing_value(nodata, missing if declared is None else declared)
+    nodata = missing_value(options.nodata, missing if declared is None else declared)
     gain, offset = (_first(variable.attributes, (word,)) for word in ("scale_factor", "add_offset"))
     gains = offsets = None
-    if scale is None and (gain not in (None, 1.0) or offset not in (None, 0.0)):
+    if options.scale is None and (gain not in (None, 1.0) or offset not in (None, 0.0)):
         gain, offset = 1.0 if gain is None else gain, 0.0 if offset is None else offset
         gains, offsets = np.full(bands, gain), np.full(bands, offset)
-        notes.append(f"Values were multiplied by {gain:g} and {offset:g} added, as the attributes say.")
+        notes.append(f"Values were multiplied by {gain:g} and {offset:g} added, by the attributes.")
     axes = [next((dim for dim in dims if dim.lower() in names), "") for names in _AXES[:2]]
-    ground = ground_of(variable, others, axes, (height, width), notes)
-    fields = georaster.header_fields(ground, notes)
+    georeference = georeference_of(variable, others, axes, (height, width), notes)
+    fields = georaster.header_fields(georeference, notes)
     return Source(
         (height, width, bands),
-        lambda window: _taken(variable.values, order, window, good, label),
+        lambda window: _read_window(variable.values, order, window, good, label),
         nodata=nodata,
-        scale=scale,
-        saturation=saturation,
+        scale=options.scale,
+        saturation=options.saturation,
         gains=gains,
         offsets=offsets,
         wavelengths=wavelengths,
         good_bands=good,
         name=name,
         source=source,
-        crs=fields,
+        envi_fields=fields,
         notes=(*notes, *ignore_notes),
-        ground=ground,
+        georeference=georeference,
         fwhm=fwhm,
     )

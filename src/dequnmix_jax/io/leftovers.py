@@ -1,8 +1,8 @@
-"""What lies beside an output while it is made, and what becomes of it when the process that made it was ended.
+"""Temporary files beside an output, and how to clean up after a process that died while making it.
 
-A process that makes NAME writes `.NAME.TOKEN.part`, and moves an old NAME into `.NAME.TOKEN.old` for the moment in
-which the new one takes its place; its lock says the token before either is made. So whoever holds the lock next knows,
-of a process that was killed at any moment, which of these are of it and what they are worth.
+A process that makes NAME writes `.NAME.TOKEN.part`, and moves an old NAME into `.NAME.TOKEN.old` while the new one
+takes its place; its lock names the token before either exists. So the next holder of the lock can tell which files a
+dead process left, and in which state.
 """
 
 import hashlib
@@ -15,17 +15,17 @@ from typing import Any
 
 
 def part_of(target: Path, token: str) -> Path:
-    """Return where an output is made."""
+    """Return the temporary path of an output."""
     return target.parent / f".{target.name}.{token}.part"
 
 
 def aside_of(target: Path, token: str) -> Path:
-    """Return the folder that an old output is moved into."""
+    """Return the folder that holds an old output while it is replaced."""
     return target.parent / f".{target.name}.{token}.old"
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there and as far as the system lets."""
+    """Remove a file or a folder, if it exists and the system permits it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -33,33 +33,32 @@ def remove(path: Path) -> None:
 
 
 def settle(target: Path, token: str) -> list[str]:
-    """Put an old output back or remove it, remove what is half made, and return sentences about the former.
+    """Restore or remove an old output, remove a partial new one, and return messages about the former.
 
-    An old output goes back where nothing has taken its place. It is removed where the new one has: then nothing is left
-    of the part. Where something has and the part is still there, somebody else put it there; the old output is kept
-    under a name that can be seen.
+    An old output is restored if nothing has taken its place, and removed if the new one has: then the part is gone. If
+    something has and the part still exists, another program put it there; the old output is kept under a visible name.
 
     Args:
         target: the output.
-        token: of the process that made it; this one, or one that has ended.
+        token: of the process that made it, this one or a dead one.
     """
     part, aside = part_of(target, token), aside_of(target, token)
-    old, said = aside / target.name, []
+    old, messages = aside / target.name, []
     if os.path.lexists(old):
         if not os.path.lexists(target):
             old.rename(target)
-            said = [f"{target} is as it was: a process was ended while it put a new one in its place."]
+            messages = [f"{target} is as it was: a process was ended while it put a new one in its place."]
         elif os.path.lexists(part):
             kept = target.parent / f"{target.name}.{token}.old"
             old.rename(kept)
-            said = [f"An earlier {target}, which a process moved aside before it was ended, is in {kept} now."]
+            messages = [f"An earlier {target}, which a process moved aside before it was ended, is in {kept} now."]
     remove(aside)
     remove(part)
-    return said
+    return messages
 
 
 def mark(path: Path) -> str:
-    """Return what tells whether an output was changed: a hash of names, sizes and times of its files."""
+    """Return a hash of the names, sizes and times of an output's files, which detects changes."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     states = [(file.relative_to(path).as_posix(), file.lstat()) for file in files]
     text = "".join(f"{name} {state.st_size} {state.st_mtime_ns}\n" for name, state in states)
@@ -67,16 +66,16 @@ def mark(path: Path) -> str:
 
 
 def take_back(targets: Sequence[Path], records: Mapping[Path, Mapping[str, Any]]) -> list[str]:
-    """Make outputs parts again of which a process that was ended had placed some and not all; return sentences.
+    """Turn outputs back into parts if a dead process placed some of a group but not all; return messages.
 
-    Only of the very outputs that are to be made now, only what was not there before, and only what nobody has changed
-    since: to everyone else, half of what was asked for is better than nothing.
+    This applies only to exactly the same group of outputs, and only to those that are new and unchanged since: for any
+    other purpose an incomplete group is better than none.
 
     Args:
-        targets: the outputs that are to be made, all of them.
-        records: what the locks of the targets say of the processes before.
+        targets: all outputs to make.
+        records: the records of earlier processes in the locks of the targets.
     """
-    group, said = group_of(targets), []
+    group, messages = group_of(targets), []
     for target in targets:
         token, made = records[target].get("token"), records[target].get("mark")
         if records[target].get("group") != group or not valid(token) or records[target].get("fresh") is not True:
@@ -84,14 +83,14 @@ def take_back(targets: Sequence[Path], records: Mapping[Path, Mapping[str, Any]]
         waiting = [other for other in targets if os.path.lexists(part_of(other, str(token)))]
         if waiting and target not in waiting and os.path.lexists(target) and mark(target) == made:
             target.rename(part_of(target, str(token)))
-            said.append(
+            messages.append(
                 f"{target} is made again: a process was ended when it had put it in its place, and {waiting[0]} not."
             )
-    return said
+    return messages
 
 
 def remove_spent(target: Path, record: Mapping[str, Any]) -> None:
-    """Remove what a process that was ended had kept to make an output, if it has put that in its place."""
+    """Remove the intermediate files of a dead process if it has placed the output they were for."""
     names = record.get("spent")
     if isinstance(names, list) and os.path.lexists(target) and mark(target) == record.get("mark"):
         for name in names:
@@ -100,7 +99,7 @@ def remove_spent(target: Path, record: Mapping[str, Any]) -> None:
 
 
 def spend(path: Path) -> None:
-    """Remove a file, or a folder if nothing is left in it."""
+    """Remove a file, or an empty folder."""
     if path.is_dir() and not path.is_symlink():
         with suppress(OSError):
             path.rmdir()
@@ -109,10 +108,10 @@ def spend(path: Path) -> None:
 
 
 def group_of(targets: Sequence[Path]) -> list[str]:
-    """Return outputs that are made together, as a lock says them."""
-    return sorted(os.path.abspath(target) for target in targets)  # noqa: PTH100 - links stay as they are
+    """Return the outputs that are made together, as a lock records them."""
+    return sorted(os.path.abspath(target) for target in targets)  # noqa: PTH100 - links are not resolved
 
 
 def valid(token: Any) -> bool:
-    """Return whether something read from a lock can be part of a name."""
+    """Return whether a token read from a lock may be part of a file name."""
     return isinstance(token, str) and token.isalnum() and token.isascii()

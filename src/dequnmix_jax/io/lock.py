@@ -1,8 +1,8 @@
-"""One process at a time writes an output: a lock file beside it, which says what its holder makes there.
+"""A lock file beside an output admits one writer at a time and records what it is making.
 
-The system takes the lock back when that process ends, however it ends, so that a lock file left by a killed one holds
-up nobody. What the file says is left too, and is the proof by which the next process knows what lies about: only names
-that it holds are ever moved or removed (`leftovers`).
+The system releases the lock when the process ends, however it ends, so the lock file of a killed process blocks nobody.
+Its record remains and tells the next process which files were left behind: only names in it are ever moved or removed
+(`leftovers`).
 """
 
 import errno
@@ -20,7 +20,7 @@ from dequnmix_jax.io.disk_space import writing
 _TRIES = 100
 
 _OURS = "dequnmix_jax"
-"""The first word of a record: a file without it is somebody else's."""
+"""The first word of a record; a file without it belongs to another program."""
 
 
 class Lock:
@@ -28,28 +28,28 @@ class Lock:
 
     Attributes:
         target: the output.
-        sure: whether the system keeps others out; where a file system knows no locks, it does not.
-        before: what the process before this one has left written, one that did not end by itself; empty otherwise.
+        sure: whether the system excludes other processes; some file systems have no locks.
+        before: the record that a dead process left, empty otherwise.
     """
 
     def __init__(self, target: Path, file: BinaryIO, sure: bool) -> None:
-        """Take over an open file that is locked."""
+        """Hold an open, locked file."""
         self.target, self._file, self.sure = target, file, sure
         self.before = record_of(file) or {}
 
     def write(self, token: str, **more: Any) -> None:
-        """Say what is made under this lock, before it is made.
+        """Record what is going to be made under this lock.
 
         Args:
-            token: part of all names.
-            more: what else the next process is to know, as JSON can hold it.
+            token: part of all temporary names.
+            more: further entries for the next process, as JSON can hold them.
 
         Raises:
-            OSError: the disk is full; it names the output.
+            OSError: the disk is full; the error names the output.
         """
         line = json.dumps({"by": _OURS, "pid": os.getpid(), "token": token, **more}).encode() + b"\n"
         with writing(lock_of(self.target), len(line), self.target):
-            # In one piece over what is there: a process that ends here leaves the old line or the new one.
+            # One write over the old line: a process that dies here leaves the old line or the new one.
             self._file.seek(0)
             if self._file.write(line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -57,25 +57,25 @@ class Lock:
 
 
 def new_token() -> str:
-    """Return letters that no name has yet."""
+    """Return a random token for temporary names."""
     return secrets.token_hex(6)
 
 
 def lock_of(target: Path) -> Path:
-    """Return where the lock of an output lies."""
+    """Return the path of the lock of an output."""
     return target.parent / f".{target.name}.lock"
 
 
 @contextmanager
 def only_writer(target: Path) -> Iterator[Lock]:
-    """Be the only process that writes an output, for as long as the block lasts.
+    """Be the only process that writes an output, for the duration of the block.
 
     Args:
         target: the output; its lock is `.NAME.lock` beside it, removed at the end.
 
     Raises:
-        InputError: another process is writing the same output, or a file that is no lock has its name.
-        OSError: no file can be made in the folder.
+        InputError: another process is writing the same output, or a file of another program has the name of the lock.
+        OSError: no file can be created in the folder.
     """
     path = lock_of(target)
     for _ in range(_TRIES):
@@ -89,11 +89,11 @@ def only_writer(target: Path) -> Iterator[Lock]:
                     "output."
                 )
             if not same(file, path):
-                continue  # the process before us removed it between the two lines above
+                continue  # another process removed it between opening and locking
             if record_of(file) is None:
                 raise InputError(
-                    f"{path} is no lock of this program, and {target} cannot be locked without one; expected no file "
-                    "of that name. Rename it, or choose another output."
+                    f"{path} is not a lock of this program, and {target} cannot be locked without one; expected no "
+                    "file of that name. Rename it, or choose another output."
                 )
             try:
                 yield Lock(target, file, bool(sure))
@@ -104,7 +104,7 @@ def only_writer(target: Path) -> Iterator[Lock]:
 
 
 def taken(file: BinaryIO) -> bool | None:
-    """Take the lock of an open file without waiting; False if another has it, None where there are no locks."""
+    """Try to lock an open file; return False if another process holds the lock, None if there are no locks."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -126,22 +126,22 @@ def taken(file: BinaryIO) -> bool | None:
 
 
 def record_of(file: BinaryIO) -> dict[str, Any] | None:
-    """Return what a lock file says: {} if nothing, None if it is no lock of this program."""
+    """Return the record in a lock file, {} if it is empty, None if it is not a lock of this program."""
     file.seek(0)
     line = file.read(2**16).split(b"\n")[0]
     if not line:
         return {}
-    if line.isdigit():  # earlier versions wrote their number alone
+    if line.isdigit():  # earlier versions wrote only the process number
         return {"pid": int(line[:20])}
     try:
-        found = json.loads(line)
+        record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and found.get("by") == _OURS else None
+    return record if isinstance(record, dict) and record.get("by") == _OURS else None
 
 
 def token_at(target: Path) -> str | None:
-    """Return the token that the lock of an output says, or None."""
+    """Return the token in the lock of an output, or None."""
     try:
         with lock_of(target).open("rb") as file:
             token = (record_of(file) or {}).get("token")
@@ -156,7 +156,7 @@ def _holder(file: BinaryIO) -> str:
 
 
 def same(file: BinaryIO, path: Path) -> bool:
-    """Return whether an open file still is the one at this place."""
+    """Return whether an open file is still the file at this path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

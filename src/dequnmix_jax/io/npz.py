@@ -1,15 +1,14 @@
-"""Read numpy files: a cube in .npy, or a cube, maps and spectra under their names in .npz. Nothing is unpickled.
+"""Read numpy files: a cube in .npy, or named arrays (cube, maps, spectra) in .npz. Nothing is unpickled.
 
-Names in an .npz: cube (H, W, B); abundances (H, W, R); endmembers (R, B); names (R,); wavelengths_nm (B,); bbl (B,),
-1 for good bands; mask (H, W), True for valid pixels; note; reflectance_scale_factor, which divides the cube; crs, a
-JSON object of ENVI header fields; fwhm_nm (B,); projection, a text, transform (6,) and lookup (H', W', 2) as in
-`Ground`.
+Names in an .npz: cube (H, W, B); abundances (H, W, R); endmembers (R, B); names (R,); wavelengths_nm (B,); fwhm_nm
+(B,); bbl (B,), 1 for good bands; mask (H, W), True for valid pixels; note; reflectance_scale_factor, which divides the
+cube; envi_fields, a JSON object of ENVI header fields; crs, a text, transform (6,) and lookup (H', W', 2) as in
+`Georeference`. Earlier versions wrote `crs` as `projection`, and `envi_fields` as `crs`; such files are read too.
 """
 
 import json
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,14 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import pixel_order
-from dequnmix_jax.io.bands import lengths, without_ignored
+from dequnmix_jax.io.bands import bands_to_use, valid_lengths
 from dequnmix_jax.io.npz_arrays import header, load
 from dequnmix_jax.io.raw import read_window
-from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.georeference import Georeference
+from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array, Scene
-from dequnmix_jax.scenes.source import Source, Stored, Window
+from dequnmix_jax.scenes.source import Source, Stored, Window, in_memory
 from dequnmix_jax.scenes.truth import Truth
-from dequnmix_jax.scenes.values import scaled_and_masked
 
 
 def _real(arrays: dict[str, Array], name: str, path: Path) -> Array | None:
@@ -46,18 +45,28 @@ def _text(arrays: dict[str, Array], name: str) -> str:
     return str(value) if value is not None and value.dtype.kind == "U" else ""
 
 
-def _ground(arrays: dict[str, Array], path: Path) -> dict[str, str]:
-    text = _text(arrays, "crs")
+def _is_json(arrays: dict[str, Array]) -> bool:
+    """Return whether `crs` holds ENVI header fields, as in files of earlier versions; no WKT begins with a brace."""
+    return _text(arrays, "crs").lstrip().startswith("{")
+
+
+def _envi_fields(arrays: dict[str, Array], path: Path) -> dict[str, str]:
+    name = "envi_fields" if "envi_fields" in arrays else "crs"
+    text = _text(arrays, name) if name == "envi_fields" or _is_json(arrays) else ""
     try:
         fields: Any = json.loads(text) if text else {}
     except (ValueError, RecursionError) as error:
-        raise InputError(f"'crs' in {path} is no JSON ({error}); expected an object of ENVI header fields.") from error
+        raise InputError(
+            f"{name!r} in {path} is not JSON ({error}); expected an object of ENVI header fields."
+        ) from error
     if not isinstance(fields, dict):
-        raise InputError(f"'crs' in {path} is {type(fields).__name__}; expected a JSON object of ENVI header fields.")
-    return {str(name): str(value) for name, value in fields.items()}
+        raise InputError(
+            f"{name!r} in {path} is {type(fields).__name__}; expected a JSON object of ENVI header fields."
+        )
+    return {str(key): str(value) for key, value in fields.items()}
 
 
-def _place(arrays: dict[str, Array], path: Path) -> Ground | None:
+def _georeference(arrays: dict[str, Array], path: Path) -> Georeference | None:
     transform, lookup = _real(arrays, "transform", path), _real(arrays, "lookup", path)
     if transform is None:
         return None
@@ -67,7 +76,8 @@ def _place(arrays: dict[str, Array], path: Path) -> Ground | None:
             "numbers in 'lookup'."
         )
     a, b, x0, d, e, y0 = (float(value) for value in transform)
-    return Ground(_text(arrays, "projection"), (a, b, x0, d, e, y0), lookup)
+    crs = _text(arrays, "projection") if "projection" in arrays or _is_json(arrays) else _text(arrays, "crs")
+    return Georeference(crs, (a, b, x0, d, e, y0), lookup)
 
 
 def _cube_name(arrays: dict[str, Array], variable: str | None, path: Path) -> str:
@@ -88,131 +98,112 @@ def _cube_name(arrays: dict[str, Array], variable: str | None, path: Path) -> st
     return cubes[0]
 
 
-def read_scene(
-    path: str | os.PathLike[str],
-    *,
-    variable: str | None = None,
-    shape: tuple[int, int] | None = None,
-    order: str | None = None,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Scene:
-    """Read the cube of a .npz or .npy file.
+def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
+    """Open the cube of a .npz or .npy file.
+
+    Windows of a plain .npy are read from the file; a .npz is read whole.
 
     Args:
         path: the file.
-        variable: name of the cube in a .npz; `cube`, or the only 3-D array, by default.
-        shape: rows and columns, for a matrix of pixels (N, B) or (B, N).
-        order: "F" or "C", how the pixels of a matrix are counted; along the rows ("C") by default.
-        nodata: value of missing pixels, before scaling; NaN for NaN and infinity.
-        scale: divide the values by this; overrides the file's reflectance_scale_factor.
-        saturation: value from which a pixel is saturated, before scaling.
-        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+        options: scale overrides the file's reflectance_scale_factor; the default order of a matrix is "C".
 
     Returns:
-        A Scene.
+        A Source.
 
     Raises:
         InputError: the file cannot be read, holds no cube, or its arrays do not fit together.
     """
     path = Path(path)
+    if options.variable is None and options.shape is None and options.order is None:
+        plain = _open_plain(path, options)
+        if plain is not None:
+            return plain
     arrays = load(path)
-    name = _cube_name(arrays, variable, path)
+    name = _cube_name(arrays, options.variable, path)
     value = _real(arrays, name, path)
     wavelengths = _real(arrays, "wavelengths_nm", path)
-    assert value is not None  # _cube_name returns a name that is there
+    assert value is not None  # _cube_name returns the name of an array
     if value.ndim == 2:
         bands = None if wavelengths is None else wavelengths.size
-        pixels = None if shape is None else shape[0] * shape[1]
+        pixels = None if options.shape is None else math.prod(options.shape)
         rows, notes = pixel_order.pixels_first(value, pixels=pixels, bands=bands, what=name, path=path)
-        sides, side_notes = pixel_order.side_lengths(rows.shape[0], shape, name, path)
+        sides, side_notes = pixel_order.side_lengths(rows.shape[0], options.shape, name, path)
         value, order_notes = pixel_order.picture(
-            rows, sides, customary=order or "C", fixed=order is not None, what=name
+            rows, sides, customary=options.order or "C", fixed=options.order is not None, what=name
         )
         notes = [*notes, *side_notes, *order_notes]
     elif value.ndim == 3:
         value, notes = pixel_order.bands_last(value, None if wavelengths is None else wavelengths.size, name)
     else:
         raise InputError(f"{name!r} in {path} has shape {value.shape}; expected (rows, columns, bands).")
-    wavelengths, length_notes = lengths(wavelengths, f"wavelengths_nm in {path.name}")
-    fwhm, width_notes = lengths(_real(arrays, "fwhm_nm", path), f"fwhm_nm in {path.name}", "widths")
+    wavelengths, length_notes = valid_lengths(wavelengths, f"wavelengths_nm in {path.name}")
+    fwhm, width_notes = valid_lengths(_real(arrays, "fwhm_nm", path), f"fwhm_nm in {path.name}", "widths")
     listed = _real(arrays, "bbl", path)
     good = None if listed is None else listed > 0.5
-    good, ignore_notes = without_ignored(good, wavelengths, value.shape[2], ignore, str(path))
-    factor = _number(arrays, "reflectance_scale_factor", path) if scale is None else scale
+    good, ignore_notes = bands_to_use(good, wavelengths, value.shape[2], options, str(path))
+    factor = _number(arrays, "reflectance_scale_factor", path) if options.scale is None else options.scale
     stored = _real(arrays, "mask", path)
     if stored is not None and stored.shape != value.shape[:2]:
         raise InputError(f"'mask' in {path} has shape {stored.shape}; expected one value a pixel, {value.shape[:2]}.")
     seen = None if stored is None else stored.astype(np.bool_)
-    cube, mask, value_notes = scaled_and_masked(value, nodata, factor, good, saturation, seen)
-    return Scene(
-        cube,
+    return Source(
+        (value.shape[0], value.shape[1], value.shape[2]),
+        in_memory(value, seen),
+        nodata=options.nodata,
+        scale=factor,
+        saturation=options.saturation,
+        lazy=False,
         wavelengths=wavelengths,
         good_bands=good,
-        mask=mask,
         name=path.stem,
         source=path,
-        crs=_ground(arrays, path),
-        notes=(*notes, *length_notes, *width_notes, *ignore_notes, *value_notes),
-        ground=_place(arrays, path),
+        envi_fields=_envi_fields(arrays, path),
+        notes=(*notes, *length_notes, *width_notes, *ignore_notes),
+        georeference=_georeference(arrays, path),
         fwhm=fwhm,
     )
 
 
 def arrays_of(scene: Scene) -> dict[str, Array]:
-    """Return a scene as the arrays that `read_scene` reads, by name."""
+    """Return a scene as the arrays that `open_image` reads, by name."""
     arrays: dict[str, Array | None] = {
         "cube": scene.cube,
         "wavelengths_nm": scene.wavelengths,
         "fwhm_nm": scene.fwhm,
         "bbl": None if scene.good_bands is None else scene.good_bands.astype(np.uint8),
         "mask": scene.mask,
-        "crs": np.array(json.dumps(dict(scene.crs))) if scene.crs else None,
+        "envi_fields": np.array(json.dumps(dict(scene.envi_fields))) if scene.envi_fields else None,
     }
-    if scene.ground is not None:
-        arrays["projection"] = np.array(scene.ground.projection)
-        arrays["transform"] = np.array(scene.ground.transform)
-        arrays["lookup"] = scene.ground.lookup
+    if scene.georeference is not None:
+        arrays["crs"] = np.array(scene.georeference.crs)
+        arrays["transform"] = np.array(scene.georeference.transform)
+        arrays["lookup"] = scene.georeference.lookup
     return {name: values for name, values in arrays.items() if values is not None}
 
 
-def open_array(
-    path: Path,
-    *,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Source | None:
-    """Open a .npy of a cube without reading it, or return None where it has to be read whole or is none.
-
-    Args:
-        path: the file.
-        nodata, scale, saturation, ignore: as for `read_scene`.
-    """
+def _open_plain(path: Path, options: ReadOptions) -> Source | None:
+    """Open a .npy of a cube without reading it; return None for a file that must be read whole."""
     with path.open("rb") as file:
         try:
-            shape, backwards, dtype = header(file)
-        except Exception:  # of a dozen kinds; `load` says what is wrong
+            shape, fortran, dtype = header(file)
+        except Exception:  # of many kinds; `load` says what is wrong
             return None
         offset = file.tell()
     size = offset + math.prod(shape) * dtype.itemsize
-    if len(shape) != 3 or min(shape) < 1 or backwards or dtype.kind not in "iuf" or path.stat().st_size != size:
+    if len(shape) != 3 or min(shape) < 1 or fortran or dtype.kind not in "iuf" or path.stat().st_size != size:
         return None
 
     def stored(window: Window | None) -> Stored:
         whole = Window(slice(0, shape[0]), slice(0, shape[1]))
         return Stored(read_window(path, shape, dtype, offset, "bip", whole if window is None else window))
 
-    good, notes = without_ignored(None, None, shape[2], ignore, str(path))
+    good, notes = bands_to_use(None, None, shape[2], options, str(path))
     return Source(
         shape,
         stored,
-        nodata=nodata,
-        scale=scale,
-        saturation=saturation,
+        nodata=options.nodata,
+        scale=options.scale,
+        saturation=options.saturation,
         good_bands=good,
         name=path.stem,
         source=path,
@@ -224,7 +215,7 @@ def read_truth(path: str | os.PathLike[str]) -> Truth:
     """Read abundances, endmembers and names of a .npz file.
 
     Args:
-        path: the file; `estimate.npz` of our own output is one.
+        path: the file, for example `estimate.npz` of an unmixing.
 
     Returns:
         A Truth; its reference is the file's note, or else its name.

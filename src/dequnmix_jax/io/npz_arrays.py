@@ -1,4 +1,4 @@
-"""Arrays of .npy and .npz files, whoever made them: nothing is unpickled, and no memory is taken on their word."""
+"""Arrays of .npy and .npz files from any source: nothing is unpickled, and declared sizes are checked first."""
 
 import functools
 import math
@@ -33,7 +33,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Array]:
         Names and arrays.
 
     Raises:
-        InputError: the file is missing, damaged, would grow far beyond its size, or holds Python objects.
+        InputError: the file is missing or damaged, unpacks to far more than its size, or holds Python objects.
     """
     path = Path(path)
     try:
@@ -46,7 +46,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Array]:
         raise InputError(f"{path} does not exist; expected a .npz or .npy file.") from error
     except (InputError, MemoryError):
         raise
-    except Exception as error:  # numpy, zipfile and its codecs meet damaged files with a dozen kinds of error
+    except Exception as error:  # numpy, zipfile and its codecs raise many kinds of error
         raise InputError(
             f"{path} cannot be read as a numpy file ({str(error)[:80] or type(error).__name__}); it is damaged, "
             "truncated or of another format. Copy or save it again."
@@ -54,29 +54,29 @@ def load(path: str | os.PathLike[str]) -> dict[str, Array]:
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> list[tuple[str, Callable[[], Any]]]:
-    """Return the names of the arrays in an archive and how each is opened."""
-    found: dict[str, Callable[[], Any]] = {}
+    """Return the names of the arrays in an archive and a function that opens each."""
+    members: dict[str, Callable[[], Any]] = {}
     for member in archive.infolist():
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            # The others are unpacked in pieces of any size, before anything of them is seen; numpy writes none.
+            # Other methods unpack pieces of any size before they can be checked, and numpy does not write them.
             raise InputError(
                 f"{path} is packed by method {member.compress_type} of zip; expected stored or deflated arrays, as "
                 "numpy writes them. Save it again by numpy."
             )
         with archive.open(member) as file:
-            named, marked = member.filename.endswith(".npy"), file.read(len(_MAGIC)) == _MAGIC
-        if not named and not marked:
-            continue  # a text beside the arrays
+            named, is_array = member.filename.endswith(".npy"), file.read(len(_MAGIC)) == _MAGIC
+        if not named and not is_array:
+            continue  # not an array
         name = member.filename.removesuffix(".npy")
-        if not marked or name in found:
-            what = "holds two arrays named" if marked else "holds no array under the name"
+        if not is_array or name in members:
+            what = "holds two arrays named" if is_array else "holds no array under the name"
             raise InputError(f"{path} {what} {name[:60]!r}; expected one. It is damaged; save it again.")
-        found[name] = functools.partial(archive.open, member)
-    return list(found.items())
+        members[name] = functools.partial(archive.open, member)
+    return list(members.items())
 
 
 def _checked(members: Sequence[tuple[str, Callable[[], Any]]], path: Path) -> dict[str, Array]:
-    """Read arrays, after a look at the sizes that their headers declare."""
+    """Read arrays after checking the sizes that their headers declare."""
     size = 0
     for _, opened in members:
         with opened() as file:
@@ -88,28 +88,28 @@ def _checked(members: Sequence[tuple[str, Callable[[], Any]]], path: Path) -> di
             )
         size += math.prod(shape) * dtype.itemsize
     check_unpacked(size, path.stat().st_size, path)
-    found = {}
+    arrays = {}
     for name, opened in members:
         with opened() as file:
-            found[name] = np.lib.format.read_array(file, allow_pickle=False)
-    return found
+            arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+    return arrays
 
 
 @contextmanager
 def old_headers() -> Iterator[None]:
-    """Read the headers of Python 2 without numpy's advice to save the file again."""
+    """Suppress numpy's advice to save files again that Python 2 wrote."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
 
 
 def header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Return shape, order (whether Fortran's) and type of an array, and leave the file at its values."""
+    """Return shape, whether in Fortran order, and data type of an array; leave the file position at its values."""
     version = np.lib.format.read_magic(file)
     if version not in _HEADERS:
         raise ValueError(f"version {version} of the format")
     with old_headers():
-        shape, backwards, dtype = _HEADERS[version](file)
+        shape, fortran, dtype = _HEADERS[version](file)
     if min(shape, default=0) < 0:
         raise ValueError(f"shape {shape}")
-    return shape, backwards, dtype
+    return shape, fortran, dtype

@@ -1,7 +1,7 @@
-"""From a matrix of pixels to a picture: which axis counts pixels, how long a row is, which way pixels are counted.
+"""From a matrix of pixels to a picture: the pixel axis, the length of a row, and the order of the pixels.
 
-MATLAB counts down the columns (order F), numpy along the rows (order C). Reading the cube and its abundances with the
-same wrong order transposes both, which no score shows; so the order is checked where anything in the file can tell.
+MATLAB counts down the columns (order F), numpy along the rows (order C). Reading a cube and its abundances with the
+same wrong order transposes both, which no score reveals. So the order is checked against all evidence in the file.
 """
 
 import math
@@ -19,16 +19,16 @@ _ORDER_WORDS = {"F": "down the columns (order F)", "C": "along the rows (order C
 def side_lengths(
     pixels: int, known: tuple[int, int] | None, what: str, path: Path
 ) -> tuple[tuple[int, int], list[str]]:
-    """Return (rows, columns) of a picture of so many pixels, and a note when a square was assumed.
+    """Return (rows, columns) of a picture of N pixels, and a note when a square was assumed.
 
     Args:
         pixels: number of pixels N.
-        known: rows and columns when the file or the user says, else None.
+        known: rows and columns from the file or the user, or None.
         what: name of the matrix, for messages.
         path: file, for messages.
 
     Raises:
-        InputError: rows times columns is not N, or N is no square and nothing is known.
+        InputError: rows times columns is not N, or N is not a square and rows and columns are unknown.
     """
     if known is not None:
         if known[0] * known[1] != pixels:
@@ -40,8 +40,8 @@ def side_lengths(
     side = math.isqrt(pixels)
     if side * side != pixels:
         raise InputError(
-            f"{what} in {path} holds {pixels} pixels, which is no square number, and nothing in the file says how many "
-            "rows there are; pass shape=(rows, columns) (--shape ROWS COLUMNS)."
+            f"{what} in {path} holds {pixels} pixels, which is not a square number, and nothing in the file says how "
+            "many rows there are; pass shape=(rows, columns) (--shape ROWS COLUMNS)."
         )
     return (side, side), [f"A square picture of {side} x {side} pixels was assumed; nothing in the file says its rows."]
 
@@ -49,22 +49,22 @@ def side_lengths(
 def pixels_first(
     matrix: Array, *, pixels: int | None, bands: int | None, what: str, path: Path
 ) -> tuple[Array, list[str]]:
-    """Return a matrix as (N, B), transposed if need be, and a note when it was not the customary (B, N).
+    """Return a matrix as (N, B), transposed if necessary, and a note when it was not in the usual layout (B, N).
 
     Args:
         matrix: (B, N) or (N, B).
-        pixels: N when known from elsewhere, else None.
-        bands: B when known from elsewhere, else None.
+        pixels: N, when another variable gives it, else None.
+        bands: B, when another variable gives it, else None.
         what: name of the matrix, for messages.
         path: file, for messages.
 
     Raises:
-        InputError: neither axis has the known length, or nothing tells the axes apart.
+        InputError: neither axis has the known length, or the axes cannot be distinguished.
     """
     shape = matrix.shape
-    found = f"{what} in {path} has shape {shape}"
+    subject = f"{what} in {path} has shape {shape}"
     if 0 in shape:
-        raise InputError(f"{found}; expected at least one pixel and one band.")
+        raise InputError(f"{subject}; expected at least one pixel and one band.")
     if pixels is not None:
         axes = [axis for axis in (1, 0) if shape[axis] == pixels]
         reason = f"the other variables say {pixels} pixels"
@@ -77,12 +77,12 @@ def pixels_first(
         # Two squares, more of the first: either few pixels in many bands, or the customary axes swapped.
         if not axes or (len(axes) == 2 and shape[0] > shape[1]):
             raise InputError(
-                f"{found}, and nothing in the file tells bands from pixels; pass shape=(rows, columns) (--shape ROWS "
+                f"{subject}, and nothing in the file tells bands from pixels; pass shape=(rows, columns) (--shape ROWS "
                 "COLUMNS)."
             )
     if not axes:
         raise InputError(
-            f"{found}, but {reason}; expected (bands, pixels). Check that these variables belong together, or pass "
+            f"{subject}, but {reason}; expected (bands, pixels). Check that these variables belong together, or pass "
             "shape=(rows, columns)."
         )
     if axes[0] == 1:
@@ -110,9 +110,9 @@ def disagreement(cube: Array, maps: Array) -> float:
 
 
 def _bounded(values: Array) -> Array:
-    """Return values in float64, divided by the largest: LAPACK walks for ever on squares that overflow."""
-    found = np.where(np.isfinite(values), values, 0).astype(np.float64)
-    return found / max(np.abs(found).max(), np.finfo(float).tiny)
+    """Return values in float64, scaled to maximum 1: LAPACK never ends on squares that overflow."""
+    finite = np.where(np.isfinite(values), values, 0).astype(np.float64)
+    return finite / max(np.abs(finite).max(), np.finfo(float).tiny)
 
 
 def picture(
@@ -125,46 +125,47 @@ def picture(
     companion_is_cube: bool = True,
     what: str = "the matrix",
 ) -> tuple[Array, list[str]]:
-    """Return pixels (N, K) as a picture (H, W, K) in the order that fits, and a note that says which.
+    """Return pixels (N, K) as a picture (H, W, K) in the order that fits, and a note that names the order.
 
-    The customary order is taken unless the companion fits the other one clearly better (residual below 0.8 of it), or,
-    without a companion, the picture is sheared in it.
+    The customary order is used unless the companion fits the other order clearly better (residual below 0.8 of it) or,
+    without a companion, the picture looks sheared in it.
 
     Args:
         rows: (N, K), one pixel a row.
         sides: H and W.
         customary: "F" (down the columns) or "C" (along the rows).
-        fixed: take the customary order whatever the rest says (the user asked for it).
-        companion: (H, W, L) the cube that belongs to the maps, or the maps that belong to the cube, or None.
+        fixed: use the customary order unconditionally (the user chose it).
+        companion: (H, W, L), the cube that belongs to the maps, or the maps that belong to the cube, or None.
         companion_is_cube: whether the companion is the cube or the maps.
         what: name of the matrix, for the note.
     """
     height, width = sides
-    ways = {order: rows.reshape(height, width, -1, order=order) for order in ("F", "C")}
+    pictures = {order: rows.reshape(height, width, -1, order=order) for order in ("F", "C")}
     other = "C" if customary == "F" else "F"
-    note = f"Pixels of {what} were counted {_ORDER_WORDS[customary]}."
+    counted = {order: f"Pixels of {what} were counted {_ORDER_WORDS[order]}" for order in pictures}
+    note = f"{counted[customary]}."
     if fixed or height == 1 or width == 1:
-        return ways[customary], [note]
+        return pictures[customary], [note]
     if companion is not None and companion.shape[:2] == sides:
         residual = {
-            order: disagreement(companion, way) if companion_is_cube else disagreement(way, companion)
-            for order, way in ways.items()
+            order: disagreement(companion, candidate) if companion_is_cube else disagreement(candidate, companion)
+            for order, candidate in pictures.items()
         }
         if residual[other] < 0.8 * residual[customary]:
-            return ways[other], [f"Pixels of {what} were counted {_ORDER_WORDS[other]}: only so the maps fit the cube."]
-        return ways[customary], [note]
+            return pictures[other], [f"{counted[other]}: only so the maps fit the cube."]
+        return pictures[customary], [note]
     middle = rows.shape[1] // 2
-    if height != width and looks_sheared(ways[customary][:, :, middle], ways[other][:, :, middle]):
-        return ways[other], [f"Pixels of {what} were counted {_ORDER_WORDS[other]}: the other way it looks sheared."]
-    return ways[customary], [note]
+    if height != width and looks_sheared(pictures[customary][:, :, middle], pictures[other][:, :, middle]):
+        return pictures[other], [f"{counted[other]}: the other way it looks sheared."]
+    return pictures[customary], [note]
 
 
 def bands_last(cube: Array, wavelengths: int | None, what: str) -> tuple[Array, list[str]]:
-    """Return a cube as (H, W, B): (B, H, W) is turned when the number of wavelengths says so.
+    """Return a cube as (H, W, B); (B, H, W) is recognised by the number of wavelengths.
 
     Args:
         cube: (H, W, B) or (B, H, W).
-        wavelengths: how many wavelengths the file lists, or None.
+        wavelengths: number of wavelengths in the file, or None.
         what: name of the cube, for the note.
     """
     if wavelengths is not None and cube.shape[0] == wavelengths != cube.shape[2]:

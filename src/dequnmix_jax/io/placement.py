@@ -1,28 +1,26 @@
-"""Where a cube in the conventions of xarray lies: its coordinates, and the transform of its coordinate system."""
+"""The georeference of a cube in the conventions of xarray, from its coordinates and its transform."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.scenes.georeference import Ground, from_gdal
+from dequnmix_jax.scenes.georeference import Georeference, Transform, from_gdal
 from dequnmix_jax.scenes.scene import Array
 
-Transform = tuple[float, float, float, float, float, float]
-
-_PLACES = ("spatial_ref", "crs")
+_GRID_MAPPINGS = ("spatial_ref", "crs")
 
 _NEAR = 0.1
-"""Pixels by which coordinates and transform may differ."""
+"""Largest difference between coordinates and transform, in pixels."""
 
 
 class Variable(NamedTuple):
-    """An array with what is known of it.
+    """An array with its metadata.
 
     Attributes:
-        values: anything with a shape that numpy can take.
+        values: anything with a shape that numpy can convert.
         dims: names of its axes, empty when they have none.
-        attributes: what is said of it.
+        attributes: its attributes by name.
     """
 
     values: Any
@@ -30,34 +28,34 @@ class Variable(NamedTuple):
     attributes: Mapping[str, Any]
 
 
-def ground_of(
+def georeference_of(
     variable: Variable, others: Mapping[str, Variable], axes: Sequence[str], shape: tuple[int, int], notes: list[str]
-) -> Ground | None:
-    """Return where the cube lies: where its coordinates say, or else its transform.
+) -> Georeference | None:
+    """Return the georeference of a cube: by its coordinates, or else by its transform.
 
-    What is cut out of a larger raster keeps the transform of the whole, while its coordinates are those of the part.
+    A part of a larger raster keeps the transform of the whole, while its coordinates are its own.
 
     Args:
         variable: the cube.
-        others: what lies beside it, by name.
+        others: the arrays beside it, by name.
         axes: the names of the coordinates of rows and columns.
         shape: (H, W).
-        notes: gets a sentence where coordinates and transform differ.
+        notes: gets a sentence when coordinates and transform differ.
 
     Returns:
-        The place, or None where nothing says it.
+        The georeference, or None when there is neither.
     """
-    places = [others[name].attributes for name in _PLACES if name in others] + [variable.attributes]
-    said = [place.get(name) for place in places for name in ("crs_wkt", "spatial_ref", "crs")]
-    projection = next((text for text in said if isinstance(text, str) and text), "")
-    stated = _stated(places)
+    mappings = [others[name].attributes for name in _GRID_MAPPINGS if name in others] + [variable.attributes]
+    texts = [mapping.get(name) for mapping in mappings for name in ("crs_wkt", "spatial_ref", "crs")]
+    crs = next((text for text in texts if isinstance(text, str) and text), "")
+    stated = _stated(mappings)
     centres = [_centres(others.get(axis), size) for axis, size in zip(axes, shape, strict=True)]
     if stated is None:
-        # Coordinates alone may be numbers of rows and columns; beside a coordinate system they are places.
-        found = _spaced(centres, None) if projection else None
-        return None if found is None else Ground(projection, found)
+        # Coordinates without a CRS may be numbers of rows and columns.
+        transform = _spaced(centres, None) if crs else None
+        return None if transform is None else Georeference(crs, transform)
     if any(centre is None for centre in centres) or stated[1] or stated[3]:
-        return Ground(projection, stated)  # a turned raster has no coordinate for each row
+        return Georeference(crs, stated)  # a rotated raster has no coordinate for each row
     a, _, x0, _, e, y0 = stated
     height, width = shape
     y, x = (np.asarray(centre) for centre in centres)
@@ -65,16 +63,16 @@ def ground_of(
         np.abs(values - first - step * (np.arange(size) + 0.5)).max()
         for values, first, step, size in ((x, x0, a, width), (y, y0, e, height))
     ]
-    fine = [_NEAR * abs(step) + _rounding(others[axis]) for axis, step in zip(axes[::-1], (a, e), strict=True)]
-    if apart[0] <= fine[0] and apart[1] <= fine[1]:
-        return Ground(projection, stated)
-    if _numbered(x, a) and _numbered(y, e):
+    tolerances = [_NEAR * abs(step) + _rounding(others[axis]) for axis, step in zip(axes[::-1], (a, e), strict=True)]
+    if apart[0] <= tolerances[0] and apart[1] <= tolerances[1]:
+        return Georeference(crs, stated)
+    if _counts_pixels(x, a) and _counts_pixels(y, e):
         notes.append(
             f"The coordinates {axes[1]} and {axes[0]} count pixels and do not fit the transform, which was taken."
         )
-        return Ground(projection, stated)
-    found = _spaced(centres, stated)
-    if found is None:
+        return Georeference(crs, stated)
+    transform = _spaced(centres, stated)
+    if transform is None:
         notes.append(
             f"The coordinates {axes[1]} and {axes[0]} are not evenly spaced and do not fit the transform; outputs are "
             "not placed on the ground."
@@ -84,21 +82,21 @@ def ground_of(
         f"The coordinates {axes[1]} and {axes[0]} lie up to {apart[0]:.6g} and {apart[1]:.6g} from where the transform "
         "(GeoTransform) has them, as in a part of a larger raster; the coordinates were taken."
     )
-    return Ground(projection, found)
+    return Georeference(crs, transform)
 
 
-def _rounding(held: Variable) -> float:
-    """Return by how much the largest of some coordinates may be rounded: half a metre in UTM and float32."""
-    values = np.asarray(held.values[...])
+def _rounding(coordinate: Variable) -> float:
+    """Return the spacing of floating point numbers at the largest coordinate: half a metre for UTM in float32."""
+    values = np.asarray(coordinate.values[...])
     return float(np.spacing(np.abs(values).max())) if values.dtype.kind == "f" else 0.0
 
 
-def _stated(places: Sequence[Mapping[str, Any]]) -> Transform | None:
-    """Return the first transform of some attributes, or None."""
-    for place in places:
+def _stated(mappings: Sequence[Mapping[str, Any]]) -> Transform | None:
+    """Return the first transform in some attributes, or None."""
+    for mapping in mappings:
         for name in ("GeoTransform", "transform"):
-            held = place.get(name)
-            numbers = held.split() if isinstance(held, str) else held
+            value = mapping.get(name)
+            numbers = value.split() if isinstance(value, str) else value
             try:
                 values = [float(number) for number in numbers or ()]
             except (TypeError, ValueError):
@@ -109,25 +107,25 @@ def _stated(places: Sequence[Mapping[str, Any]]) -> Transform | None:
     return None
 
 
-def _centres(held: Variable | None, size: int) -> Array | None:
-    """Return a coordinate as (size,) finite float64, or None where there is none."""
-    if held is None or tuple(held.values.shape) != (size,):
+def _centres(coordinate: Variable | None, size: int) -> Array | None:
+    """Return a coordinate as (size,) finite float64, or None."""
+    if coordinate is None or tuple(coordinate.values.shape) != (size,):
         return None
-    values = np.asarray(held.values[...])
+    values = np.asarray(coordinate.values[...])
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         return None
     return values.astype(np.float64)
 
 
-def _numbered(centres: Array, step: float) -> bool:
-    """Return whether coordinates count pixels one by one, where pixels have another size."""
+def _counts_pixels(centres: Array, step: float) -> bool:
+    """Return whether coordinates are pixel numbers although the pixels have another size."""
     return centres.size > 1 and abs(step) != 1 and bool((np.diff(centres) == 1).all())
 
 
 def _spaced(centres: Sequence[Array | None], stated: Transform | None) -> Transform | None:
-    """Return the transform of evenly spaced coordinates (y, x), centres of pixels, or None where they are not.
+    """Return the transform of evenly spaced pixel centres (y, x), or None if they are not evenly spaced.
 
-    One row or one column has the size of the stated transform's pixels.
+    The pixel size of a single row or column is that of the stated transform.
     """
     ends = []
     for values, step in zip(centres, (None, None) if stated is None else (stated[4], stated[0]), strict=True):
@@ -136,7 +134,7 @@ def _spaced(centres: Sequence[Array | None], stated: Transform | None) -> Transf
         if values.size > 1:
             steps = np.diff(values)
             step = float(values[-1] - values[0]) / (values.size - 1)
-            # In float32 degrees the steps wander by a hundredth.
+            # Steps of degrees in float32 vary by a hundredth.
             if not step or np.abs(steps - step).max() > 0.05 * abs(step):
                 return None
         assert step is not None  # of one pixel, or of several

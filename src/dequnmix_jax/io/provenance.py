@@ -1,19 +1,16 @@
-"""Where a file came from: checksums, versions, and the JSON that records them."""
+"""Provenance of an output: checksums of input files, and versions of packages."""
 
 import hashlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    pass
-
+from typing import Any
 
 SUMMARY = "summary.json"
+"""Name of the file that marks a folder as the output of an unmixing."""
 
 
 def file_record(path: Path) -> dict[str, Any]:
-    """Return name, size and hash of a file, or of a folder (Zarr): of the lines "sha256 name" of its files, sorted."""
+    """Return name, size in bytes and sha256 of a file, or of a folder (see `_folder`)."""
     if path.is_dir():
         return _folder(path)
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
@@ -28,7 +25,7 @@ def _sha256(path: Path) -> str:
 
 
 def _folder(path: Path) -> dict[str, Any]:
-    """Return name, size and hash of a folder (Zarr): of the lines "sha256 name" of its files, sorted by name."""
+    """Return name, size and hash of a folder (Zarr); the hash is that of lines "sha256 name", sorted by name."""
     files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
     digest = hashlib.sha256("".join(f"{_sha256(file)} {name}\n" for name, file in files).encode())
     return {"file": path.name, "bytes": sum(file.stat().st_size for _, file in files), "sha256": digest.hexdigest()}

@@ -1,7 +1,7 @@
-"""Windows of uncompressed arrays on disk: read by explicit calls, never mapped.
+"""Windows of uncompressed arrays on disk, read by explicit calls and never memory-mapped.
 
-A mapped page counts as memory of the process, and a file that is cut while it is mapped ends the process without a
-word; a read that comes back short is an error like any other.
+Mapped pages count as memory of the process, and truncating a mapped file kills the process without a message. A short
+read is an ordinary error.
 """
 
 from pathlib import Path
@@ -17,12 +17,12 @@ from dequnmix_jax.scenes.source import Source, Window
 def read_window(
     path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int, interleave: str, window: Window
 ) -> Array:
-    """Return a window of a cube on disk as (h, w, B), in the type of the file.
+    """Return a window of a cube on disk, (h, w, B), in the data type of the file.
 
     Args:
         path: the file.
         shape: (H, W, B).
-        dtype: of the values, with their byte order.
+        dtype: data type of the values, with byte order.
         offset: bytes before the first value.
         interleave: "bsq" (bands, rows, columns), "bil" (rows, bands, columns) or "bip" (rows, columns, bands).
         window: inside the cube.
@@ -35,7 +35,7 @@ def read_window(
     cube = np.empty((*window.shape, bands), dtype)
     with path.open("rb", buffering=0) as file:
 
-        def take(start: int, into: Array) -> Array:
+        def fill(start: int, into: Array) -> Array:
             file.seek(offset + start * dtype.itemsize)
             view = memoryview(into.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
             done = 0
@@ -52,36 +52,36 @@ def read_window(
         if interleave == "bsq":
             plane = np.empty((last - first, width), dtype)
             for band in range(bands):
-                cube[:, :, band] = take((band * height + first) * width, plane)[:, columns]
+                cube[:, :, band] = fill((band * height + first) * width, plane)[:, columns]
         elif interleave == "bil":
             line = np.empty((bands, width), dtype)
             for row in range(first, last):
-                cube[row - first] = take(row * bands * width, line)[:, columns].T
+                cube[row - first] = fill(row * bands * width, line)[:, columns].T
         elif columns == slice(0, width):
-            take(first * width * bands, cube)
+            fill(first * width * bands, cube)
         else:
             for row in range(first, last):
-                take((row * width + columns.start) * bands, cube[row - first])
+                fill((row * width + columns.start) * bands, cube[row - first])
     return cube
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Return what tells whether an input changed: bytes and time of change (ns), of all files of a folder."""
+    """Return the size in bytes and the modification time (ns) of a file, or of all files of a folder."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     states = [file.stat() for file in files]
     return sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)
 
 
 class Guard:
-    """Watches the input: one that changes while it is read would give a result of no scene at all."""
+    """Detects an input that changes while it is read, whose result would belong to no scene."""
 
     def __init__(self, source: Source) -> None:
-        """Look at the input as it is now."""
+        """Record the present state of the input."""
         self.path = source.source if source.source is not None and source.source.exists() else None
         self.stamp = None if self.path is None else stamp(self.path)
 
     def check(self) -> None:
-        """Raise InputError if the input has another size or time than at first."""
+        """Raise InputError if the size or the modification time of the input has changed."""
         if self.path is None:
             return
         now = stamp(self.path) if self.path.exists() else None

@@ -1,8 +1,7 @@
-"""Write a scene with everything known of it, so that another program, or this one, reads it back: nothing is lost.
+"""Write a scene with all its metadata, for this and other programs.
 
-Values are float32, scaled as they were read; masked pixels hold a nodata value that the file names. ENVI, GeoTIFF and
-Zarr hold a picture on the ground, so that a swath such as EMIT's is rectified; .npz keeps the sensor's pixels and their
-table.
+Values are float32, scaled as they were read; masked pixels hold a nodata value that the file names. For ENVI, GeoTIFF
+and Zarr a swath such as EMIT's is rectified; .npz keeps the sensor's pixels and their lookup table.
 """
 
 import os
@@ -13,10 +12,10 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster, npz, zarr
-from dequnmix_jax.io.atomic import replacing_file, replacing_folder
+from dequnmix_jax.io.atomic import check_replaceable, replacing_file, replacing_folder
 from dequnmix_jax.io.envi import writer
 from dequnmix_jax.io.envi.header import find_header
-from dequnmix_jax.scenes.georeference import on_the_ground
+from dequnmix_jax.scenes.georeference import rectify
 from dequnmix_jax.scenes.scene import Scene
 
 KINDS = {
@@ -29,17 +28,17 @@ KINDS = {
     ".bsq": "envi",
     ".hdr": "envi",
 }
-"""What a suffix asks for."""
+"""Formats by suffix."""
 
-# The first that no valid pixel holds marks the masked ones.
-_HOLES = (-9999.0, -32768.0, -1e30, -3e38)
+# Masked pixels hold the first of these values that no valid pixel holds.
+_FILLS = (-9999.0, -32768.0, -1e30, -3e38)
 
 
 def kind_of(path: Path) -> str:
-    """Return what the suffix of a file asks for: "npz", "geotiff", "zarr" or "envi".
+    """Return the format for the suffix of a file: "npz", "geotiff", "zarr" or "envi".
 
     Raises:
-        InputError: no such suffix.
+        InputError: the suffix is unknown.
     """
     kind = KINDS.get(path.suffix.lower())
     if kind is None:
@@ -50,22 +49,22 @@ def kind_of(path: Path) -> str:
 
 
 def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool = False) -> list[Path]:
-    """Write a scene to .npz, ENVI (.img, .dat, .bsq or .hdr), GeoTIFF (.tif) or Zarr (.zarr), whole or not at all.
+    """Write a scene to .npz, ENVI (.img, .dat, .bsq or .hdr), GeoTIFF (.tif) or Zarr (.zarr), completely or not at all.
 
-    Cube, wavelengths, widths, good bands, mask, coordinate system and transform are kept; `read` gives them back.
-    Values of masked pixels are not kept, save in .npz.
+    Cube, wavelengths, widths, good bands, mask, coordinate reference system and transform are kept, and `read` returns
+    them. The values of masked pixels are kept only in .npz.
 
     Args:
-        path: the file, or the folder of a Zarr store, to make; its suffix says the format.
+        path: the file, or the folder of a Zarr store; its suffix selects the format.
         scene: any scene.
-        overwrite: replace what is there already.
+        overwrite: replace an existing output.
 
     Returns:
         The files, or the folder, written.
 
     Raises:
-        InputError: no such format, its extra (`geo`, `zarr`) is not installed, or the output exists and `overwrite` is
-            False.
+        InputError: the format is unknown, its extra (`geo`, `zarr`) is not installed, or the output exists and
+            `overwrite` is False.
     """
     target = Path(path)
     kind = kind_of(target)
@@ -73,15 +72,15 @@ def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool =
         with replacing_file(target, overwrite=overwrite) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **npz.arrays_of(scene))  # type: ignore[arg-type]
         return [target]
-    scene, hole = _placed(scene, kind)
+    scene, fill = _rectified(scene, kind)
     name = scene.name or target.stem
     if kind == "envi":
         data = target.with_suffix(".img") if target.suffix.lower() == ".hdr" else target
         return writer.write_image(
             data,
             scene.cube,
-            ground=scene.crs,
-            nodata=hole,
+            envi_fields=scene.envi_fields,
+            nodata=fill,
             spectral=writer.spectral_fields(scene.wavelengths, scene.fwhm, scene.good_bands),
             description=f"{name}, written by dequnmix_jax",
             overwrite=overwrite,
@@ -94,32 +93,27 @@ def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool =
                 "no header has. Choose another one."
             )
         with replacing_file(target, overwrite=overwrite) as temporary:
-            _write_geotiff(temporary, scene, hole, name)
+            _write_geotiff(temporary, scene, fill, name)
         return [target]
-    if overwrite and target.is_dir() and any(target.iterdir()) and not zarr.looks_like(target):
-        raise InputError(f"{target} is a folder and no Zarr store; it is not replaced. Choose another name.")
+    check_replaceable(target, overwrite, zarr.looks_like(target), "is a folder and no Zarr store")
     with replacing_folder(target, overwrite=overwrite) as folder:
-        zarr.write_scene(folder, scene, hole)
+        zarr.write_scene(folder, scene, fill)
     return [target]
 
 
-def _placed(scene: Scene, kind: str) -> tuple[Scene, float | None]:
-    """Return a scene as its place on the ground shows it, with holes where it is masked, and their value."""
-    ground = scene.ground
-    if ground is None and kind != "envi" and "map info" in scene.crs:
-        ground = georaster.ground_from_envi(scene.crs)
-    masked = not scene.valid.all()
-    rectified = ground is not None and ground.lookup is not None
-    if not masked and not rectified:
-        return replace(scene, ground=ground), None
+def _rectified(scene: Scene, kind: str) -> tuple[Scene, float | None]:
+    """Return a scene in the pixels of its transform, with the fill value where masked, and this value."""
+    georeference = scene.georeference if kind == "envi" else georaster.georeference_for(scene)
+    if scene.valid.all() and (georeference is None or georeference.lookup is None):
+        return replace(scene, georeference=georeference), None
     valid = scene.cube[scene.valid]
-    hole = next(value for value in (*_HOLES, float("nan")) if not (valid == np.float32(value)).any())
-    cube = on_the_ground(np.where(scene.valid[:, :, None], scene.cube, np.float32(hole)), ground, hole)
-    placed = None if ground is None else replace(ground, lookup=None)
-    return replace(scene, cube=cube, mask=None, ground=placed), hole
+    fill = next(value for value in (*_FILLS, float("nan")) if not (valid == np.float32(value)).any())
+    cube = rectify(np.where(scene.valid[:, :, None], scene.cube, np.float32(fill)), georeference, fill)
+    georeference = None if georeference is None else replace(georeference, lookup=None)
+    return replace(scene, cube=cube, mask=None, georeference=georeference), fill
 
 
-def _write_geotiff(path: Path, scene: Scene, hole: float | None, name: str) -> None:
+def _write_geotiff(path: Path, scene: Scene, fill: float | None, name: str) -> None:
     bands = scene.cube.shape[2]
     labels = [f"band {band}" for band in range(bands)]
     tags: list[dict[str, str]] = [{} for _ in range(bands)]
@@ -132,4 +126,4 @@ def _write_geotiff(path: Path, scene: Scene, hole: float | None, name: str) -> N
         if scene.good_bands is not None:
             tags[band]["bbl"] = str(int(scene.good_bands[band]))
     text = f"{name}, written by dequnmix_jax"
-    georaster.write_maps(path, scene.cube, labels, scene.ground, hole, text, band_tags=tags)
+    georaster.write_maps(path, scene.cube, labels, scene.georeference, fill, text, band_tags=tags)

@@ -1,8 +1,8 @@
-"""Read Zarr, format 2 and 3: an array, or a group of a cube and its coordinates, as xarray writes them."""
+"""Read and write Zarr, formats 2 and 3: an array, or a group with a cube and its coordinates, as xarray writes it."""
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +12,12 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.io.labelled_arrays import Variable, source_from
+from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import check_declared
 
-_CHUNK = 8 * 2**20  # bytes of a chunk, about
+_CHUNK = 8 * 2**20  # bytes of a chunk, approximately
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
@@ -36,7 +37,7 @@ def _variable(array: Any) -> Variable:
 
 
 def _missing(array: Any) -> float | None:
-    """Return the fill value of an array of format 2, where xarray keeps its own; 0 is only zarr's default."""
+    """Return the fill value of an array of format 2, which is that of xarray; 0 is zarr's default and means none."""
     fill = getattr(array, "fill_value", None)
     if getattr(getattr(array, "metadata", None), "zarr_format", 2) != 2 or fill is None or fill == 0:
         return None
@@ -48,96 +49,70 @@ def _chosen(group: Any, variable: str | None, path: Path) -> tuple[str, Any, dic
     cubes = [name for name, array in arrays.items() if len(array.shape) >= 3]
     name = variable if variable is not None else (cubes[0] if len(cubes) == 1 else None)
     if name is None or name not in arrays:
-        held = ", ".join(f"{key} {array.shape}" for key, array in arrays.items()) or "nothing"
+        listed = ", ".join(f"{key} {array.shape}" for key, array in arrays.items()) or "nothing"
         raise InputError(
-            f"{path} holds {held}; expected one cube of three axes, or its name. Pass variable=NAME (--variable NAME)."
+            f"{path} holds {listed}; expected one cube of three axes, or its name. Pass variable=NAME (--variable "
+            "NAME)."
         )
     return name, arrays[name], {key: _variable(array) for key, array in arrays.items() if key != name}
 
 
-def read_scene(
-    path: str | os.PathLike[str],
-    *,
-    variable: str | None = None,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Scene:
-    """Read the cube of a Zarr store.
+def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
+    """Open the cube of a Zarr store.
 
     Args:
         path: the folder; needs the extra `zarr`.
-        variable: name of the cube, in a group of several.
-        nodata: value of missing data; what the attributes say by default.
-        scale: divide the values by this, in place of scale_factor and add_offset of the attributes.
-        saturation: value from which a pixel is saturated.
-        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+        options: nodata overrides the attributes, scale their scale_factor and add_offset; variable names the cube in a
+            group of several.
 
     Returns:
-        A Scene.
+        A Source.
 
     Raises:
-        InputError: the store is damaged, or holds no cube whose axes can be told, or zarr is not installed.
+        InputError: the store is damaged, holds no cube, or its axes cannot be identified; or zarr is not installed.
     """
-    return open_scene(path, variable=variable, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
-
-
-def open_scene(
-    path: str | os.PathLike[str],
-    *,
-    variable: str | None = None,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Source:
-    """Open the cube of a Zarr store without reading it; arguments and errors as for `read_scene`."""
     path = Path(path)
     zarr = require(f"{path} is a Zarr store, which")
-    with _said(path):
+    with _translated(path):
         opened = zarr.open(str(path), mode="r")
         others: dict[str, Variable] = {}
         if hasattr(opened, "shape"):
-            if variable is not None:
+            if options.variable is not None:
                 raise InputError(f"{path} holds one array and no names; variable does not apply.")
             name, cube = path.stem, opened
         else:
-            name, cube, others = _chosen(opened, variable, path)
+            name, cube, others = _chosen(opened, options.variable, path)
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         check_declared(tuple(cube.shape), cube.dtype.itemsize, size, path)
-        stored, chunks = cube.nchunks_initialized, cube.nchunks
+        present, chunks = cube.nchunks_initialized, cube.nchunks
         source = source_from(
             _variable(cube),
             others,
             name=path.stem,
             source=path,
             missing=_missing(cube),
-            nodata=nodata,
-            scale=scale,
-            saturation=saturation,
-            ignore=ignore,
+            options=options,
         )
-    reading = source.stored
+    read_window = source.stored
 
-    def said(window: Window | None) -> Stored:
-        with _said(path):
-            return reading(window)
+    def stored(window: Window | None) -> Stored:
+        with _translated(path):
+            return read_window(window)
 
-    source = replace(source, stored=said)
-    if stored < chunks:
-        # Zarr itself says nothing: what was never written, or got lost on the way, reads as the fill value.
-        note = f"{chunks - stored} of {chunks} chunks of {name} are not stored; they hold the fill value."
+    source = replace(source, stored=stored)
+    if present < chunks:
+        # Zarr silently reads a chunk that was never written, or was lost, as the fill value.
+        note = f"{chunks - present} of {chunks} chunks of {name} are not stored; they hold the fill value."
         source = replace(source, notes=(*source.notes, note))
     return source
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """Say the failures of zarr and its codecs, who meet damaged stores with a dozen kinds of error."""
+def _translated(path: Path) -> Iterator[None]:
+    """Turn the many kinds of error of zarr and its codecs into InputError."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # zarr's on files in the folder that it does not know
+            warnings.simplefilter("ignore")  # zarr's, about unknown files in the folder
             yield
     except (InputError, MemoryError):
         raise
@@ -148,13 +123,13 @@ def _said(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_scene(path: Path, scene: Scene, hole: float | None) -> None:
-    """Write a scene into an empty folder as xarray would: Zarr 2, which all versions read. Nothing is asked here.
+def write_scene(path: Path, scene: Scene, fill: float | None) -> None:
+    """Write a scene into an empty folder as xarray would: Zarr 2, which all versions read.
 
     Args:
         path: the folder.
         scene: the scene, in the pixels of its transform.
-        hole: the value that masked pixels hold, or None.
+        fill: the value that masked pixels hold, or None.
 
     Raises:
         InputError: zarr is not installed.
@@ -168,28 +143,28 @@ def write_scene(path: Path, scene: Scene, hole: float | None) -> None:
         values = np.asarray(values)
         rows = max(1, min(len(values), _CHUNK // max(values[:1].nbytes, 1))) if values.ndim == 3 else 0
         chunks = (rows, *values.shape[1:]) if values.ndim == 3 else values.shape
-        # Zarr 2 has a fill value in every array, 0 by default, and xarray takes it for missing data.
-        fill = np.nan if values.dtype.kind == "f" else np.iinfo(values.dtype).max
-        if values.ndim == 3 and hole is not None:
-            fill = hole
+        # Zarr 2 has a fill value in every array, 0 by default, which xarray interprets as missing data.
+        own_fill = np.nan if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+        if values.ndim == 3 and fill is not None:
+            own_fill = fill
         create = getattr(group, "create_array", None) or group.create_dataset
-        array = create(name, shape=values.shape, chunks=chunks, dtype=values.dtype, fill_value=fill)
+        array = create(name, shape=values.shape, chunks=chunks, dtype=values.dtype, fill_value=own_fill)
         array[...] = values
         array.attrs.update({"_ARRAY_DIMENSIONS": list(dims), **attributes})
 
-    place = {} if scene.ground is None else {"grid_mapping": "spatial_ref"}
-    add("reflectance", scene.cube, ("y", "x", spectral), **place)
+    mapping = {} if scene.georeference is None else {"grid_mapping": "spatial_ref"}
+    add("reflectance", scene.cube, ("y", "x", spectral), **mapping)
     if scene.wavelengths is not None:
         add("wavelength", scene.wavelengths, (spectral,), units="nm")
     if scene.fwhm is not None:
         add("fwhm", scene.fwhm, (spectral,), units="nm")
     if scene.good_bands is not None:
         add("good_wavelengths", scene.good_bands.astype(np.uint8), (spectral,))
-    if scene.ground is not None:
-        a, b, x0, d, e, y0 = scene.ground.transform
+    if scene.georeference is not None:
+        a, b, x0, d, e, y0 = scene.georeference.transform
         numbers = " ".join(repr(float(value)) for value in (x0, a, b, y0, d, e))
-        add("spatial_ref", np.int32(0), (), crs_wkt=scene.ground.projection, GeoTransform=numbers)
-        if b == 0 and d == 0:  # centres of pixels, where rows and columns have one coordinate each
+        add("spatial_ref", np.int32(0), (), crs_wkt=scene.georeference.crs, GeoTransform=numbers)
+        if b == 0 and d == 0:  # pixel centres: rows and columns have one coordinate each
             height, width = scene.cube.shape[:2]
             add("y", y0 + e * (np.arange(height) + 0.5), ("y",))
             add("x", x0 + a * (np.arange(width) + 0.5), ("x",))

@@ -2,7 +2,7 @@
 
 * `read_library`: ENVI, CSV and USGS files; `Library`: spectra (N, B), names, wavelengths in nanometres.
 * `resample`: to other bands, by Gaussian responses of the given widths.
-* `match`: the library spectrum of the smallest spectral angle for each endmember.
+* `match`: the library spectra with the smallest spectral angle to each endmember.
 """
 
 from typing import TYPE_CHECKING

@@ -1,9 +1,9 @@
-"""Read tables of spectra: one column of wavelengths, one column for each spectrum, in CSV and its many relatives.
+"""Read and write tables of spectra, in CSV and similar formats: a column of wavelengths, a column for each spectrum.
 
-A table of one row for each spectrum, its name first, beneath a row of wavelengths (EMIT's unmixing) is turned.
-Columns are parted by commas, semicolons, tabs or blanks; decimal commas go with the last three. Lines that start with
-#, %, ! or // are comments, and so is every line before the first row of numbers, of which the last names the columns.
-ENVI's plot files, which name them in lines like `Column 2: grass`, are read too.
+A table with a row for each spectrum, its name first, below a row of wavelengths (EMIT's unmixing) is transposed. The
+delimiter is a comma, semicolon, tab or blank; the last three allow decimal commas. Lines that start with #, %, ! or //
+are comments, and so are all lines before the first row of numbers; the last of these names the columns. ENVI's plot
+files, which name the columns in lines like `Column 2: grass`, are read too.
 """
 
 import csv
@@ -31,24 +31,24 @@ def read_table(
     Args:
         path: the file.
         nodata: value of missing entries, before scaling. Empty cells and NaN are always missing.
-        scale: divide the values by this.
-        units: "nm" or "um"; by default what the header of the first column says, or what the values look like.
-        sort: put the bands into the order of their wavelengths.
+        scale: divisor of the values.
+        units: "nm" or "um"; by default the unit in the header of the first column, or else a guess from the values.
+        sort: sort the bands by wavelength.
 
     Returns:
         A Library; a column named fwhm or bandpass, in the unit of the wavelengths, becomes its widths.
 
     Raises:
-        InputError: the file is missing, holds no table, a row is of another length or no number, or the wavelengths do
-            not increase or have no known unit.
+        InputError: the file is missing or holds no table; a row has another length, or an entry is not a number; or the
+            wavelengths do not increase or have no known unit.
     """
     lines = read_text(path)
     kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    parted = _delimiter([line for _, line in kept if not _is_comment(line)])
-    rows = [(number, _cells(line, parted), _is_comment(line)) for number, line in kept]
-    turned = _in_rows(rows, parted)
-    rows = rows if turned is None else turned
-    first = next((i for i, (_, cells, aside) in enumerate(rows) if not aside and _numeric(cells, parted)), None)
+    delimiter = _delimiter([line for _, line in kept if not _is_comment(line)])
+    rows = [(number, _cells(line, delimiter), _is_comment(line)) for number, line in kept]
+    by_columns = _transposed(rows, delimiter)
+    rows = rows if by_columns is None else by_columns
+    first = next((i for i, (_, cells, aside) in enumerate(rows) if not aside and _numeric(cells, delimiter)), None)
     if first is None:
         raise InputError(
             f"{path} holds no row of numbers; expected a column of wavelengths and one for each spectrum, or USGS text."
@@ -61,14 +61,14 @@ def read_table(
         )
     header = _header([line for _, line in kept[:first]], [cells for _, cells, _ in rows[:first]], width)
     data = [(number, cells) for number, cells, aside in rows[first:] if not aside]
-    values = np.array([_numbers(cells, parted, width, number, path) for number, cells in data])
+    values = np.array([_numbers(cells, delimiter, width, number, path) for number, cells in data])
     positions = values[:, 0]
     if not (np.isfinite(positions) & (positions > 0)).all():
         line = data[int(np.flatnonzero(~(np.isfinite(positions) & (positions > 0)))[0])][0]
         raise InputError(f"{path} holds no positive wavelength in line {line}; expected one in the first column.")
     factor, notes = nanometres(positions, units or (header[0] if header else ""), path)
-    if turned is not None:
-        notes.append("Each row holds a spectrum, beneath a row of wavelengths.")
+    if by_columns is not None:
+        notes.append("Each row holds a spectrum, below a row of wavelengths.")
     if header is None:
         header = ["wavelength", *(f"spectrum {i}" for i in range(1, width))]
         notes.append("No row names the columns; the spectra were numbered.")
@@ -78,7 +78,7 @@ def read_table(
         raise InputError(f"{path} holds wavelengths and widths and no spectrum; expected a column for each spectrum.")
     fwhm: Array | None = values[:, widths[0]] * factor if widths else None
     if fwhm is not None and not (np.isfinite(fwhm) & (fwhm > 0)).all():
-        notes.append(f"The column {header[widths[0]]!r} holds values that are no widths and was left out.")
+        notes.append(f"The column {header[widths[0]]!r} holds values that are not widths and was left out.")
         fwhm = None
     return from_file(
         path,
@@ -93,13 +93,13 @@ def read_table(
     )
 
 
-def _in_rows(rows: list[tuple[int, list[str], bool]], parted: str) -> list[tuple[int, list[str], bool]] | None:
-    """Return a table of one spectrum a row, named in its first cell, as one of columns; None where it is none."""
+def _transposed(rows: list[tuple[int, list[str], bool]], delimiter: str) -> list[tuple[int, list[str], bool]] | None:
+    """Return the transpose of a table with a spectrum in each row and its name in the first cell, or None."""
     kept = [(number, cells) for number, cells, aside in rows if not aside]
-    if len(kept) < 2 or any(len(cells) < 3 or not _numeric(cells[1:], parted) for _, cells in kept):
+    if len(kept) < 2 or any(len(cells) < 3 or not _numeric(cells[1:], delimiter) for _, cells in kept):
         return None
     width = len(kept[0][1])
-    if any(len(cells) != width or _numeric(cells[:1], parted) for _, cells in kept):
+    if any(len(cells) != width or _numeric(cells[:1], delimiter) for _, cells in kept):
         return None
     columns = zip(*(cells for _, cells in kept), strict=True)
     return [(kept[0][0], list(column), False) for column in columns]
@@ -110,99 +110,99 @@ def _is_comment(line: str) -> bool:
 
 
 def _delimiter(lines: list[str]) -> str:
-    """Return what parts the columns, by the last lines, which hold numbers; " " for blanks."""
+    """Return the delimiter of the columns, from the last lines, which hold numbers; " " for blanks."""
     tail = lines[-5:]
     for mark in (";", "\t"):
         if _most(mark in line for line in tail):
             return mark
-    # A comma may be decimal: `417,4 0,06` has blanks between numbers and no comma beside a blank.
+    # A comma may be decimal: in `417,4 0,06` blanks separate the numbers.
     if _most("," in line for line in tail) and not _most(bool(re.search(r"\d,\d+\s+\d", line)) for line in tail):
         return ","
     return " "
 
 
-def _most(answers: Iterable[bool]) -> bool:
-    found = list(answers)
-    return 2 * sum(found) > len(found)
+def _most(flags: Iterable[bool]) -> bool:
+    values = list(flags)
+    return 2 * sum(values) > len(values)
 
 
-def _cells(line: str, parted: str) -> list[str]:
-    if parted == " ":
+def _cells(line: str, delimiter: str) -> list[str]:
+    if delimiter == " ":
         return line.split()
-    return [cell.strip() for cell in next(csv.reader([line.strip("\r\n")], delimiter=parted, skipinitialspace=True))]
+    return [cell.strip() for cell in next(csv.reader([line.strip("\r\n")], delimiter=delimiter, skipinitialspace=True))]
 
 
-def _number(cell: str, parted: str) -> float:
+def _number(cell: str, delimiter: str) -> float:
     text = cell.strip()
     if text.lower() in _MISSING:
         return np.nan
-    return float(text.replace(",", ".") if parted != "," else text)
+    return float(text.replace(",", ".") if delimiter != "," else text)
 
 
-def _numeric(cells: list[str], parted: str) -> bool:
+def _numeric(cells: list[str], delimiter: str) -> bool:
     try:
-        return np.isfinite(_number(cells[0], parted)) and bool([_number(cell, parted) for cell in cells])
+        return np.isfinite(_number(cells[0], delimiter)) and bool([_number(cell, delimiter) for cell in cells])
     except ValueError:
         return False
 
 
-def _numbers(cells: list[str], parted: str, width: int, line: int, path: Path) -> list[float]:
+def _numbers(cells: list[str], delimiter: str, width: int, line: int, path: Path) -> list[float]:
     if len(cells) != width:
         raise InputError(
             f"{path} holds {len(cells)} columns in line {line} and {width} before; expected the same number in every "
             "row. The file may be truncated."
         )
     try:
-        return [_number(cell, parted) for cell in cells]
+        return [_number(cell, delimiter) for cell in cells]
     except ValueError:
         raise InputError(f"{path} holds {','.join(cells)[:40]!r} in line {line}; expected numbers.") from None
 
 
 def _header(lines: list[str], cells: list[list[str]], width: int) -> list[str] | None:
-    """Return one name a column, or None when no line before the numbers gives as many."""
-    plot = {found[1]: found[2] for line in lines if (found := _PLOT_COLUMN.match(line))}
+    """Return one name for each column, or None when no line before the numbers has as many entries."""
+    plot = {match[1]: match[2] for line in lines if (match := _PLOT_COLUMN.match(line))}
     if len(plot) == width and all(str(i + 1) in plot for i in range(width)):
         return [re.sub(r"~~\d+$", "", plot[str(i + 1)]) for i in range(width)]
     for line in reversed(cells):
         names = [re.sub(r"^[#%!/]+\s*", "", line[0]), *line[1:]] if line else []
         if line and line[0] in _COMMENTS:
-            names = line[1:]  # `# wavelength grass` parted by blanks
+            names = line[1:]  # `# wavelength grass` delimiter by blanks
         if len(names) == width:
             return [_name(name) or f"spectrum {i}" for i, name in enumerate(names)]
     return None
 
 
-# What a spreadsheet takes for the beginning of a formula, in wide letters too, and after blanks.
+# The beginning of a formula in a spreadsheet, also in full-width characters and after blanks.
 _FORMULA = re.compile(r"'*\s*[=+\-@\t\r＝＋－＠]")
 
-# What ends a line for `str.splitlines`, and so for the reader; the code for each, and for a backslash before a code.
+# Line ends of `str.splitlines`, and so of the reader; the code for each, and for a backslash before a code.
 _BREAKS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 _CODE = re.compile(r"\\(?:x(0a|0d|0b|0c|1c|1d|1e|85|5c)|u(2028|2029))")
 
 
 def _cell(name: str) -> str:
-    """Return a name as a cell that no spreadsheet runs and no reader breaks: `_name` gives it back.
+    """Return a name as a cell that a spreadsheet does not run and a reader does not split; `_name` inverts it.
 
-    Before what a spreadsheet would run stands an apostrophe, its own mark of text.
+    An apostrophe, which marks text in a spreadsheet, precedes anything that looks like a formula.
     """
-    text = _CODE.sub(lambda found: r"\x5c" + found[0][1:], name)
+    text = _CODE.sub(lambda match: r"\x5c" + match[0][1:], name)
     text = "".join((rf"\x{ord(c):02x}" if ord(c) < 256 else rf"\u{ord(c):04x}") if c in _BREAKS else c for c in text)
     return f"'{text}" if _FORMULA.match(name) else text
 
 
 def _name(cell: str) -> str:
-    """Return the name that `_cell` wrote."""
-    text = _CODE.sub(lambda found: chr(int(found[1] or found[2], 16)), cell)
+    """Return the name that `_cell` encoded."""
+    text = _CODE.sub(lambda match: chr(int(match[1] or match[2], 16)), cell)
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
 
 
 def write_table(path: Path, spectra: Array, names: Sequence[str], wavelengths: Array | None) -> None:
-    """Write spectra as a table, one column each, beside the wavelengths or the numbers of the bands. Nothing is asked.
+    """Write spectra as the columns of a table, after the wavelengths or the band numbers. A file is replaced.
 
-    A name that a spreadsheet would run as a formula gets an apostrophe before it, which `read_table` takes away.
+    A name that a spreadsheet would run as a formula gets a leading apostrophe, which `read_table` removes.
 
     Args:
-        path: the file to make.
+        path: the file.
         spectra: (K, B).
         names: K names.
         wavelengths: (B,) nm, or None.
@@ -212,5 +212,6 @@ def write_table(path: Path, spectra: Array, names: Sequence[str], wavelengths: A
         table = csv.writer(file)
         table.writerow(["band" if wavelengths is None else "wavelength_nm", *(_cell(str(name)) for name in names)])
         table.writerows(
-            [f"{place:.10g}", *(f"{value:.8g}" for value in row)] for place, row in zip(first, spectra.T, strict=True)
+            [f"{position:.10g}", *(f"{value:.8g}" for value in row)]
+            for position, row in zip(first, spectra.T, strict=True)
         )

@@ -10,17 +10,16 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.scenes.scene import Array, check_lengths
 
 LARGEST_FILE = 256 * 2**20
-"""Bytes of the largest text library accepted; one of 2000 spectra in 2151 bands has a fifth of that."""
+"""Bytes of the largest text library accepted; 2000 spectra in 2151 bands take a fifth of that."""
 
 _LARGEST_MICROMETRES = 100.0  # as for images: bands lie between 0.2 and 100 micrometres
 _LARGEST_NANOMETRES = 100_000.0
 
 DELETED = -1.23e34
-"""What the USGS libraries hold where a value was deleted. Anything below a tenth of it counts, so that rounding and
-single precision do not matter."""
+"""The USGS libraries' value of deleted entries. Values below a tenth of it count too, because of rounding."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Library:
     """Named spectra on common bands.
 
@@ -30,7 +29,7 @@ class Library:
         spectra: (N, B) float32, one spectrum a row, NaN where a value is missing.
         fwhm_nm: (B,) float64, full width at half maximum of the bands, nanometres, or None when unknown.
         source: the file it was read from, or None.
-        notes: one sentence for each thing that was assumed of the file.
+        notes: one sentence for each assumption made while reading.
     """
 
     names: tuple[str, ...]
@@ -41,7 +40,7 @@ class Library:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Bring the fields to their documented types, or raise InputError."""
+        """Convert the fields to their documented types; raise InputError if that is impossible."""
         spectra = np.asarray(self.spectra)
         if spectra.ndim != 2 or 0 in spectra.shape or spectra.dtype.kind not in "biuf":
             raise InputError(
@@ -51,14 +50,18 @@ class Library:
         names = tuple(str(name) for name in self.names)
         if len(names) != len(spectra):
             raise InputError(f"There are {len(spectra)} spectra and {len(names)} names; expected one name a spectrum.")
-        set_field = object.__setattr__  # the way to complete a frozen dataclass
+        set_field = object.__setattr__  # completes a frozen dataclass
         set_field(self, "names", names)
-        with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite, and so unknown
+        with np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 become infinite: unknown
             set_field(self, "spectra", np.ascontiguousarray(spectra, np.float32))
         set_field(self, "wavelengths_nm", band_positions(self.wavelengths_nm, spectra.shape[1], "wavelengths"))
         if self.fwhm_nm is not None:
             set_field(self, "fwhm_nm", band_positions(self.fwhm_nm, spectra.shape[1], "fwhm"))
         set_field(self, "notes", tuple(self.notes))
+
+    def __repr__(self) -> str:
+        low, high = self.wavelengths_nm.min(), self.wavelengths_nm.max()
+        return f"<Library: {len(self.names)} spectra in {self.wavelengths_nm.size} bands, {low:.4g} to {high:.4g} nm>"
 
     @property
     def valid(self) -> Array:
@@ -67,15 +70,15 @@ class Library:
 
 
 def band_positions(values: Any, bands: int, what: str) -> Array:
-    """Return one positive, finite number a band as float64, or raise InputError."""
+    """Return one positive, finite number for each band as float64, or raise InputError."""
     try:
-        found = np.asarray(values, np.float64)
+        positions = np.asarray(values, np.float64)
     except (TypeError, ValueError):
         raise InputError(f"The {what} are {type(values).__name__}; expected {bands} numbers in nanometres.") from None
-    if found.shape != (bands,):
-        raise InputError(f"The {what} have shape {found.shape}; expected one value for each of {bands} bands.")
-    check_lengths(found, f"The {what}")
-    return found
+    if positions.shape != (bands,):
+        raise InputError(f"The {what} have shape {positions.shape}; expected one value for each of {bands} bands.")
+    check_lengths(positions, f"The {what}")
+    return positions
 
 
 def from_file(
@@ -91,41 +94,41 @@ def from_file(
     sort: bool = False,
     notes: tuple[str, ...] = (),
 ) -> Library:
-    """Return what a reader found as a Library: missing values as NaN, scaled, in the order of the wavelengths.
+    """Return the contents of a file as a Library: scaled, sorted by wavelength, NaN for missing values.
 
     Args:
         path: the file, for messages.
-        names, wavelengths_nm, spectra, fwhm_nm, notes: what it holds; `wavelengths_nm` None where it has none.
-        nodata: value of missing entries, before scaling; those of the USGS are always known.
-        scale: divide the values by this.
-        linear: gains and offsets (B,) each, where the values are stored * gain + offset, or None.
-        sort: put the bands into the order of their wavelengths, where they have another.
+        names, wavelengths_nm, spectra, fwhm_nm, notes: its contents; `wavelengths_nm` is None if it has none.
+        nodata: value of missing entries, before scaling; the USGS's value is always missing.
+        scale: divisor of the values.
+        linear: gains and offsets (B,) each, of value = stored * gain + offset, or None.
+        sort: sort the bands by wavelength.
 
     Raises:
-        InputError: no wavelengths, in no order, or a scale that is not positive.
+        InputError: wavelengths are missing or not sorted, or a scale is not positive.
     """
     if wavelengths_nm is None:
         raise InputError(f"{path} has no wavelengths; expected one for each band. Add them to the file.")
     if scale is not None and not (scale > 0 and np.isfinite(scale)):
         raise InputError(f"The scale is {scale}; expected a positive number to divide by, such as 10000.")
-    with np.errstate(invalid="ignore"):  # numpy warns of a signalling NaN, which a damaged file may hold
+    with np.errstate(invalid="ignore"):  # numpy warns about a signalling NaN, which a damaged file may hold
         values = np.asarray(spectra, np.float64)
     missing = ~np.isfinite(values) | (values < DELETED / 10)
     if nodata is not None:
         missing |= np.isclose(values, nodata, rtol=1e-6, atol=0.0)
-    said = list(notes)
+    all_notes = list(notes)
     if missing.any():
-        said.append(f"{int(missing.sum())} of {missing.size} values are missing and became NaN.")
+        all_notes.append(f"{int(missing.sum())} of {missing.size} values are missing and became NaN.")
     if scale not in (None, 1):
         values = values / scale
-        said.append(f"Values were divided by {scale:g}.")
+        all_notes.append(f"Values were divided by {scale:g}.")
     if linear is not None:
         values = values * linear[0] + linear[1]
     values = np.where(missing, np.nan, values)
     step = np.diff(wavelengths_nm)
     if wavelengths_nm.size > 1 and (step < 0).all():
         sort = True  # from long to short, as wavenumbers are listed
-        said.append("The bands ran from long to short wavelengths and were turned.")
+        all_notes.append("The bands ran from long to short wavelengths and were reversed.")
     elif not (step > 0).all():
         at = int(np.flatnonzero(~(step > 0))[0])
         if not sort or np.unique(wavelengths_nm).size < wavelengths_nm.size:
@@ -134,26 +137,26 @@ def from_file(
                 f"{wavelengths_nm[at + 1]:g} nm; expected each band once, from short to long. Remove bands that occur "
                 "twice, and pass sort=True (--sort) where spectrometers overlap."
             )
-        said.append("The bands were put into the order of their wavelengths.")
+        all_notes.append("The bands were sorted by wavelength.")
     if sort:
         order = np.argsort(wavelengths_nm, kind="stable")
         wavelengths_nm, values = wavelengths_nm[order], values[:, order]
         fwhm_nm = None if fwhm_nm is None else fwhm_nm[order]
-    return Library(names, wavelengths_nm, values, fwhm_nm, path, tuple(said))
+    return Library(names, wavelengths_nm, values, fwhm_nm, path, tuple(all_notes))
 
 
-def nanometres(values: Array, said: str, path: Path) -> tuple[float, list[str]]:
-    """Return what turns wavelengths into nanometres, and a note where that was guessed.
+def nanometres(values: Array, unit: str, path: Path) -> tuple[float, list[str]]:
+    """Return the factor from wavelengths to nanometres, and a note if the unit was guessed.
 
     Args:
-        values: (B,) wavelengths as they stand in the file.
-        said: what the file or the user says of the unit, any words, or "".
+        values: (B,) wavelengths, as stored.
+        unit: a text that names the unit, or "".
         path: the file, for messages.
 
     Raises:
-        InputError: nothing is said and the values are no wavelengths in either unit.
+        InputError: the unit is unknown and the values are not wavelengths in either unit.
     """
-    words = said.lower().replace("μ", "u").replace("µ", "u")
+    words = unit.lower().replace("μ", "u").replace("µ", "u")
     if any(word in words for word in ("micro", "micron", "um")):
         return 1000.0, []
     if "nano" in words or "nm" in words:
@@ -171,10 +174,10 @@ def nanometres(values: Array, said: str, path: Path) -> tuple[float, list[str]]:
 
 
 def read_text(path: Path) -> list[str]:
-    """Return the lines of a text file, UTF-8 or else Latin-1.
+    """Return the lines of a text file in UTF-8 or else Latin-1.
 
     Raises:
-        InputError: it is missing, a folder, empty, too large, or not text.
+        InputError: the file is missing, a folder, empty, too large, or not text.
     """
     try:
         size = path.stat().st_size

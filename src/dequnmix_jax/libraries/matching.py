@@ -1,4 +1,4 @@
-"""Name found spectra by the nearest spectra of a library."""
+"""Name endmembers by the nearest spectra of a library."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,19 +10,19 @@ from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.scenes.scene import Array
 
 _SAME = 1e-6
-"""Radians below which two angles are the same: what rounding to float32 does to a spectrum turns it by less."""
+"""Radians. Smaller differences of angles count as ties: rounding a spectrum to float32 turns it by less."""
 
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """The nearest library spectra of each found spectrum, the nearest first.
+    """The nearest library spectra of each endmember, the nearest first.
 
     Attributes:
         names: R tuples of k names; "" where fewer than k spectra can be compared.
-        rows: (R, k) int, rows of the library, -1 where there is none.
-        angles: (R, k), radians in [0, pi], NaN where there is none.
-        bands: (R, k) int, how many bands were compared: those known on both sides.
-        ties: (R,) int, how many library spectra are nearest, all at the same angle; 1 where the first name is alone.
+        rows: (R, k) int, rows of the library, -1 where the name is "".
+        angles: (R, k), radians in [0, pi], NaN where the name is "".
+        bands: (R, k) int, number of compared bands: those known on both sides.
+        ties: (R,) int, number of library spectra at the smallest angle; 1 if the first name is unique.
     """
 
     names: tuple[tuple[str, ...], ...]
@@ -32,33 +32,33 @@ class Matches:
     ties: Array
 
 
-def match(found: Any, library: Library, *, count: int = 1, overlap: float = 0.5) -> Matches:
-    """Return the library spectra with the smallest spectral angles to each found spectrum.
+def match(endmembers: Any, library: Library, *, count: int = 1, overlap: float = 0.5) -> Matches:
+    """Return the library spectra with the smallest spectral angles to each endmember.
 
-    angle(e, l) = 2 arctan2(|u - v|, |u + v|), u and v the unit vectors of the bands in which both are known. Brightness
-    plays no part. Each found spectrum is matched by itself: two of them may get the same name.
+    angle(e, l) = 2 arctan2(|u - v|, |u + v|), u and v the unit vectors of the bands in which both are known. The angle
+    does not depend on brightness. Each endmember is matched independently: two of them may get the same name.
 
     Args:
-        found: (R, B), on the bands of the library (`resample` takes a library to those of a scene); NaN where unknown.
+        endmembers: (R, B), on the bands of the library (see `resample`); NaN where unknown.
         library: N spectra.
-        count: k, how many names for each; at most N.
-        overlap: least share of the known bands of a found spectrum that a library spectrum must know to be compared, in
-            (0, 1]: an angle over a few bands is small by itself. At least two bands in any case.
+        count: k, number of names for each spectrum, at most N.
+        overlap: smallest share of a spectrum's known bands that a library spectrum must have, in (0, 1], because an
+            angle over few bands tends to be small. Two bands are required in any case.
 
     Returns:
         Matches. Library spectra that are zero in every common band are never named.
 
     Raises:
-        InputError: the bands differ, a count or an overlap is out of range, a found spectrum is zero or unknown, or
-            nothing can be compared with it.
+        InputError: the bands differ, a count or an overlap is out of range, a spectrum is zero or unknown, or no
+            library spectrum can be compared with it.
 
     Reference:
         Kruse et al., The spectral image processing system (SIPS), Remote Sensing of Environment 44, 1993.
     """
-    found = np.asarray(found)
-    check_endmembers(found, library.spectra.shape[1])
-    if found.dtype.kind not in "biuf":
-        raise InputError(f"The found spectra have the data type {found.dtype}; expected real numbers.")
+    endmembers = np.asarray(endmembers)
+    check_endmembers(endmembers, library.spectra.shape[1])
+    if endmembers.dtype.kind not in "biuf":
+        raise InputError(f"The endmembers have the data type {endmembers.dtype}; expected real numbers.")
     if not 1 <= count <= len(library.names):
         raise InputError(
             f"{count} names are asked for and the library holds {len(library.names)}; expected at least 1 and at most "
@@ -66,17 +66,17 @@ def match(found: Any, library: Library, *, count: int = 1, overlap: float = 0.5)
         )
     if not 0.0 < overlap <= 1.0:
         raise InputError(f"overlap is {overlap}; expected a share of the bands in (0, 1], such as 0.5.")
-    known = np.isfinite(found)
-    empty = np.flatnonzero(~(np.where(known, found, 0.0) != 0.0).any(axis=1))
+    known = np.isfinite(endmembers)
+    empty = np.flatnonzero(~(np.where(known, endmembers, 0.0) != 0.0).any(axis=1))
     if empty.size:
-        raise InputError(f"Found spectrum {empty[0]} is zero or NaN in every band; expected a spectrum. Leave it out.")
-    angles, bands = _angles(found.astype(np.float64), known, library.spectra.astype(np.float64), library.valid)
+        raise InputError(f"Endmember {empty[0]} is zero or NaN in every band; expected a spectrum. Leave it out.")
+    angles, bands = _angles(endmembers.astype(np.float64), known, library.spectra.astype(np.float64), library.valid)
     few = bands < np.maximum(2, np.ceil(overlap * known.sum(axis=1)))[:, None]
     angles = np.where(few, np.nan, angles)
     lost = np.flatnonzero(np.isnan(angles).all(axis=1))
     if lost.size:
         raise InputError(
-            f"Found spectrum {lost[0]} can be compared with no library spectrum: none is known, and not zero, in "
+            f"Endmember {lost[0]} can be compared with no library spectrum: none is known, and not zero, in "
             f"{overlap:g} of its {known[lost[0]].sum()} bands. Check the range of the library, or lower the overlap."
         )
     order = np.argsort(angles, axis=1, kind="stable")[:, :count]  # NaN comes last
@@ -91,18 +91,18 @@ def match(found: Any, library: Library, *, count: int = 1, overlap: float = 0.5)
     )
 
 
-def _angles(found: Array, known: Array, spectra: Array, valid: Array) -> tuple[Array, Array]:
-    """Return angles (R, N), NaN where a side is zero in the common bands, and how many bands are common (R, N)."""
-    angles = np.empty((len(found), len(spectra)))
+def _angles(endmembers: Array, known: Array, spectra: Array, valid: Array) -> tuple[Array, Array]:
+    """Return angles (R, N), NaN where a side is zero in the common bands, and the number of common bands (R, N)."""
+    angles = np.empty((len(endmembers), len(spectra)))
     bands = np.empty(angles.shape, np.int64)
-    for r, (spectrum, here) in enumerate(zip(found, known, strict=True)):
-        both = valid & here[None, :]
+    for r, (spectrum, own) in enumerate(zip(endmembers, known, strict=True)):
+        both = valid & own[None, :]
         u = np.where(both, spectrum[None, :], 0.0)
         v = np.where(both, spectra, 0.0)
         lengths = [np.linalg.norm(x, axis=1, keepdims=True) for x in (u, v)]
-        nothing = (lengths[0] == 0.0) | (lengths[1] == 0.0)
-        u, v = (x / np.where(nothing, 1.0, length) for x, length in zip((u, v), lengths, strict=True))
+        zero = (lengths[0] == 0.0) | (lengths[1] == 0.0)
+        u, v = (x / np.where(zero, 1.0, length) for x, length in zip((u, v), lengths, strict=True))
         angle = 2.0 * np.arctan2(np.linalg.norm(u - v, axis=1), np.linalg.norm(u + v, axis=1))
-        angles[r] = np.where(nothing[:, 0], np.nan, angle)
+        angles[r] = np.where(zero[:, 0], np.nan, angle)
         bands[r] = both.sum(axis=1)
     return angles, bands

@@ -1,4 +1,4 @@
-"""Read a spectral library, whatever its format: ENVI, CSV, or the text files of the USGS."""
+"""Read a spectral library of any format: ENVI, CSV, or the text files of the USGS."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -28,23 +28,23 @@ def read_library(
 ) -> Library:
     """Read named spectra on common bands.
 
-    ENVI libraries (.sli, .lib) with their header; tables (CSV, also with semicolons, tabs or blanks, and ENVI plot
-    files) of one column of wavelengths and one for each spectrum; and the text files of the USGS libraries splib06 and
-    splib07, one spectrum each.
+    Formats: ENVI libraries (.sli, .lib) with their header; tables with a column of wavelengths and a column for each
+    spectrum (CSV, also with semicolons, tabs or blanks, and ENVI plot files); the text files of the USGS libraries
+    splib06 and splib07, one spectrum each.
 
     Args:
         path: the file, an ENVI header, a folder of USGS spectra of one spectrometer, or a list of USGS files.
-        wavelengths: of splib07, the file of wavelengths; by default it is looked for beside the spectra.
-        fwhm: of the USGS libraries, the file of bandpasses; likewise.
-        units: of a table, "nm" or "um"; by default what the file says, or else what the values look like.
+        wavelengths: for splib07, the file of wavelengths; by default the matching file near the spectra.
+        fwhm: for the USGS libraries, the file of bandpasses; likewise.
+        units: for a table, "nm" or "um"; by default the file's unit, or else a guess from the values.
         nodata: value of missing entries, before scaling; overrides an ENVI header's data ignore value. NaN and the
             USGS's -1.23e34 are always missing.
-        scale: divide the values by this; overrides an ENVI header's reflectance scale factor, gains and offsets.
-            Libraries in reflectance times 10,000 whose header says 1 exist (that of HySU).
-        sort: put the bands into the order of their wavelengths, where they have another (overlapping spectrometers).
+        scale: divisor of the values; overrides an ENVI header's reflectance scale factor, gains and offsets. Some
+            libraries hold reflectance times 10,000 under a factor of 1 (that of HySU).
+        sort: sort the bands by wavelength, for overlapping spectrometers.
 
     Returns:
-        A Library; its notes say what was assumed.
+        A Library; its notes state what was assumed.
 
     Raises:
         InputError: a file is missing, damaged, truncated, or of another kind; header and file, or the files, disagree;
@@ -56,29 +56,29 @@ def read_library(
     """
     if units not in ("", "nm", "um"):
         raise InputError(f"units are {units!r}; expected 'nm' or 'um'.")
-    asked = {"wavelengths": wavelengths, "fwhm": fwhm}
-    aside = {name: None if value is None else Path(value) for name, value in asked.items()}
+    given = {"wavelengths": wavelengths, "fwhm": fwhm}
+    bands = {name: None if value is None else Path(value) for name, value in given.items()}
     if not isinstance(path, str | os.PathLike):
         many = [Path(entry) for entry in path]
         if not many:
             raise InputError("The list of files is empty; expected at least one spectrum.")
-        return usgs.read_usgs(many, **aside, scale=scale, sort=sort)
+        return usgs.read_usgs(many, **bands, scale=scale, sort=sort)
     path = Path(path)
     if path.is_dir():
         files = usgs.spectra_of(path)
-        return usgs.read_usgs(files, **aside, scale=scale, sort=sort)
+        return usgs.read_usgs(files, **bands, scale=scale, sort=sort)
     if not path.is_file():
         raise InputError(f"{path} does not exist; expected a spectral library (ENVI, CSV or USGS text).")
-    # A table before the header: endmembers.csv lies beside endmembers.sli and its endmembers.hdr.
+    # A table is recognised before a header, because endmembers.csv lies beside endmembers.sli and endmembers.hdr.
     table = path.suffix.lower() in (".csv", ".tsv")
     if not table and (path.suffix.lower() == ".hdr" or headers.find_header(path) is not None):
-        _not_for("an ENVI library", {**aside, "units": units or None})
+        _not_for("an ENVI library", {**bands, "units": units or None})
         return _read_envi(path, nodata, scale, sort)
     lines = read_text(path)
     if usgs.looks_like_usgs(lines):
         _not_for("a USGS spectrum", {"units": units or None, "nodata": nodata})
-        return usgs.read_usgs([path], **aside, scale=scale, sort=sort)
-    _not_for("a table", aside)
+        return usgs.read_usgs([path], **bands, scale=scale, sort=sort)
+    _not_for("a table", bands)
     return csv.read_table(path, nodata=nodata, scale=scale, units=units, sort=sort)
 
 

@@ -1,9 +1,9 @@
-"""Read spectra of the USGS libraries as they are published: one spectrum a text file.
+"""Read the published text files of the USGS libraries, one spectrum in each.
 
-splib07 (Kokaly et al. 2017): a title in the first line, then one value a line; the wavelengths and the bandpass (FWHM)
-of each spectrometer in files of the same form, micrometres. splib06 (Clark et al. 2007): sixteen lines of text, of
-which the fifteenth is the title, then wavelength in micrometres, reflectance and its standard deviation. Deleted
-values are -1.23e34 in both.
+splib07 (Kokaly et al. 2017): a title in the first line, then one value on each line; the wavelengths and the bandpass
+(FWHM) of each spectrometer are in files of the same form, in micrometres. splib06 (Clark et al. 2007): sixteen lines of
+text, the fifteenth of which is the title, then wavelength in micrometres, reflectance and its standard deviation.
+Deleted values are -1.23e34 in both.
 """
 
 import re
@@ -22,7 +22,7 @@ _FIRST_DATA_LINE_06 = 17
 
 
 def looks_like_usgs(lines: Sequence[str]) -> bool:
-    """Return whether the first lines of a file are those of a USGS spectrum."""
+    """Return whether a file begins like a USGS spectrum."""
     first = lines[0].lower()
     if _RECORD.match(lines[0]) or ("usgs" in first and "spectral library" in first):
         return True
@@ -31,17 +31,17 @@ def looks_like_usgs(lines: Sequence[str]) -> bool:
 
 
 def spectra_of(folder: Path) -> list[Path]:
-    """Return the spectra in a folder, without the files of wavelengths and bandpasses, in the order of their names.
+    """Return the spectra in a folder, sorted by name, without the files of wavelengths and bandpasses.
 
     Raises:
-        InputError: it holds none.
+        InputError: the folder holds no spectra.
     """
-    aside = {*folder.glob(_WAVELENGTHS), *folder.glob(_BANDPASS)}
+    positions = {*folder.glob(_WAVELENGTHS), *folder.glob(_BANDPASS)}
     texts = (entry for entry in folder.iterdir() if entry.is_file() and entry.suffix.lower() in (".txt", ".asc"))
-    found = [file for file in sorted(texts) if file not in aside and looks_like_usgs(read_text(file))]
-    if not found:
+    spectra = [file for file in sorted(texts) if file not in positions and looks_like_usgs(read_text(file))]
+    if not spectra:
         raise InputError(f"{folder} holds no USGS spectra (.txt or .asc); expected some, or pass a file.")
-    return found
+    return spectra
 
 
 def read_usgs(
@@ -56,18 +56,18 @@ def read_usgs(
 
     Args:
         paths: one file or several, on the same bands.
-        wavelengths: the file of wavelengths of splib07; by default the one of as many values beside the first file or
-            up to two folders above, if there is only one.
-        fwhm: the file of bandpasses; by default looked for likewise, by the name of the spectrometer.
-        scale: divide the values by this.
-        sort: put the bands into the order of their wavelengths (the four spectrometers of AVIRIS overlap).
+        wavelengths: the file of wavelengths of splib07; by default the only one with as many values beside the first
+            file or up to two folders above.
+        fwhm: the file of bandpasses; by default found likewise, by the name of the spectrometer.
+        scale: divisor of the values.
+        sort: sort the bands by wavelength (the four spectrometers of AVIRIS overlap).
 
     Returns:
         A Library.
 
     Raises:
-        InputError: a file is missing, truncated or another thing, the numbers of values disagree, or the wavelengths
-            are not found.
+        InputError: a file is missing, truncated or of another kind, the numbers of values differ, or the wavelengths
+            are missing.
     """
     names, columns, own = zip(*(_spectrum(path) for path in paths), strict=True)
     first, count = paths[0], columns[0].size
@@ -92,7 +92,7 @@ def read_usgs(
             )
         positions = _values(place, count, "wavelengths")
     width = fwhm if fwhm is not None else _beside(first, _BANDPASS, count, notes)
-    with np.errstate(over="ignore"):  # what grows beyond all numbers is refused with the rest that is not finite
+    with np.errstate(over="ignore"):  # overflow is rejected with other values that are not finite
         positions = positions * 1000.0
         widths = None if width is None else _values(width, count, "bandpasses") * 1000.0
     return from_file(
@@ -116,18 +116,18 @@ def _is_number(text: str) -> bool:
 
 
 def _spectrum(path: Path) -> tuple[str, Array, Array | None]:
-    """Return title, values (B,) and, in splib06, wavelengths in micrometres (B,)."""
+    """Return title, values (B,) and, for splib06, wavelengths in micrometres (B,)."""
     lines = read_text(path)
     if not looks_like_usgs(lines):
         raise InputError(
             f"{path} does not begin like a USGS spectrum; expected a title and one value a line (splib07), or sixteen "
             "lines of text and three columns (splib06)."
         )
-    found = _RECORD.match(lines[0])
-    if found is None and "usgs" in lines[0].lower():
+    record = _RECORD.match(lines[0])
+    if record is None and "usgs" in lines[0].lower():
         return _old_spectrum(path, lines)
     values = _column(path, lines)
-    return (found.group(1) if found else lines[0].strip()) or path.stem, values, None
+    return (record.group(1) if record else lines[0].strip()) or path.stem, values, None
 
 
 def _old_spectrum(path: Path, lines: list[str]) -> tuple[str, Array, Array]:
@@ -144,7 +144,7 @@ def _old_spectrum(path: Path, lines: list[str]) -> tuple[str, Array, Array]:
         if len(row) != 3 or not all(map(_is_number, row)):
             raise InputError(f"{path} holds {' '.join(row)[:40]!r} in line {number}; expected three numbers.")
     table = np.array([[float(entry) for entry in row] for _, row in rows])
-    title = lines[start - 2].strip() if start >= 2 else ""  # a line of history stands between title and numbers
+    title = lines[start - 2].strip() if start >= 2 else ""  # a line of history separates title and numbers
     return title or path.stem, table[:, 1], table[:, 0]
 
 
@@ -160,26 +160,26 @@ def _column(path: Path, lines: list[str]) -> Array:
 
 def _values(path: Path, count: int, what: str) -> Array:
     """Return the values of a file of wavelengths or bandpasses, micrometres, (count,)."""
-    found = _column(path, read_text(path))
-    if found.size != count:
+    values = _column(path, read_text(path))
+    if values.size != count:
         raise InputError(
-            f"{path} holds {found.size} {what} and the spectrum has {count} values; expected as many. Pass those of "
+            f"{path} holds {values.size} {what} and the spectrum has {count} values; expected as many. Pass those of "
             "the same spectrometer."
         )
-    if not (np.isfinite(found) & (found > 0)).all():
+    if not (np.isfinite(values) & (values > 0)).all():
         raise InputError(f"{path} holds {what} that are not positive; expected micrometres.")
-    return found
+    return values
 
 
 def _beside(path: Path, pattern: str, count: int, notes: list[str]) -> Path | None:
-    """Return the only fitting file of a pattern with the spectrum or up to two folders above, or None."""
+    """Return the only matching file beside the spectrum or up to two folders above, or None."""
     for folder in (path.parent, *list(path.resolve().parent.parents)[:2]):
         fitting = [
             file
             for file in sorted(folder.glob(pattern))
             if sum(1 for line in read_text(file)[1:] if line.strip()) == count
         ]
-        if pattern == _BANDPASS:  # several spectrometers share their wavelengths and not their bandpass
+        if pattern == _BANDPASS:  # several spectrometers share wavelengths but not bandpasses
             named = [file for file in fitting if _spectrometer(file) and _spectrometer(file) in path.name.upper()]
             fitting = named or fitting
         if len(fitting) == 1:
@@ -191,6 +191,6 @@ def _beside(path: Path, pattern: str, count: int, notes: list[str]) -> Path | No
 
 
 def _spectrometer(file: Path) -> str:
-    """Return the name of the spectrometer in that of a bandpass file, such as ASDFR, or ""."""
-    found = re.search(r"Bandpass_\(FWHM\)_([A-Za-z0-9]+)", file.name)
-    return found.group(1).upper() if found else ""
+    """Return the spectrometer in the name of a bandpass file, such as ASDFR, or ""."""
+    match = re.search(r"Bandpass_\(FWHM\)_([A-Za-z0-9]+)", file.name)
+    return match.group(1).upper() if match else ""

@@ -1,8 +1,9 @@
-"""Array operations that XLA needs spelled out.
+"""Array operations written for XLA.
 
-* `convolution`: 'same' convolutions with derivatives that stay convolutions, H x W x C.
+* `convolution`: 'same' convolutions of images H x W x C, whose derivatives are canonical convolutions too.
 * `small_systems`: many symmetric positive definite systems of a few unknowns, by elimination in plain XLA.
-* `lapack`: decompositions of one matrix after the other under `jax.vmap` on a CPU.
+* `guards`: denominators, roots and unit rows that are safe at zero, derivatives included.
+* `lapack`: decompositions that run one after the other under `jax.vmap` on a CPU.
 * `quick_compile`: programs of small scenes compiled without optimisation.
-* `xla`: carries under `jax.shard_map`, reductions over rows, the largest entry by its place.
+* `xla`: loop carries under `jax.shard_map`, reductions over rows, the maximum with a derivative.
 """

@@ -1,12 +1,14 @@
-"""The convolution that all networks use, in the forms that XLA runs fastest, and bounds of its norm.
+"""The convolution of all networks, in the forms that XLA runs fastest.
 
 XLA's CPU compiler has a fast path for canonical convolutions only (b01f, 01io -> b01f, one group). Outside a loop it
-brings others to that form, inside a loop it does not, and every solve, adjoint solve and training is a loop: there the
-derivative that jax gives took 82 to 122 ms where the canonical form takes 2 (3 x 3, 32 -> 32 channels, 95 x 95). So all
-of them are written out here as canonical convolutions. On a GPU these are the ordinary forms too.
+transforms others to that form, inside a loop it does not, and every solve, adjoint solve and training is a loop: there
+the derivative from jax took 82 to 122 ms, the canonical form takes 2 (3 x 3, 32 -> 32 channels, 95 x 95). All
+derivatives are therefore written as canonical convolutions. On a GPU these are the ordinary forms too.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from functools import cache, partial
 
 import jax
@@ -18,8 +20,31 @@ _LABELS = ("NHWC", "HWIO", "NHWC")
 
 _NARROW = 4
 """Product of input and output channels up to which a convolution is written as matrix products: XLA's CPU convolution
-has no fast path there. 7 x 7, 2 -> 1 channels (the attention) at 95 x 95, CPU ms: 1.2 as a convolution, 0.2 so; the
-kernel gradient 2.5 and 0.2."""
+has no fast path there. 7 x 7, 2 -> 1 channels (the attention) at 95 x 95, CPU ms: 1.2 as a convolution, 0.2 as
+products; the kernel gradient 2.5 and 0.2."""
+
+_rounding: ContextVar[Callable[[jax.Array], jax.Array] | None] = ContextVar("_rounding", default=None)
+
+
+@contextlib.contextmanager
+def rounded_operands(rounding: Callable[[jax.Array], jax.Array]) -> Iterator[None]:
+    """Round both operands of every convolution, and of its derivatives, that is traced in this context.
+
+    Simulates products of lower precision on any device. The gradient in a kernel of few channels is not rounded.
+    Compiled programs are discarded at both ends, because their caches do not depend on the context.
+    """
+    jax.clear_caches()
+    token = _rounding.set(rounding)
+    try:
+        yield
+    finally:
+        _rounding.reset(token)
+        jax.clear_caches()
+
+
+def _rounded(x: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    rounding = _rounding.get()
+    return (x, w) if rounding is None else (rounding(x), rounding(w))
 
 
 @jax.custom_vjp
@@ -39,7 +64,7 @@ def convolve(x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def _convolve_forward(x: jax.Array, w: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return convolve(x, w), (x, w)  # convolve and not what it does, so that second derivatives come here too
+    return convolve(x, w), (x, w)  # convolve itself, so that second derivatives use these rules too
 
 
 def _convolve_backward(kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -102,10 +127,11 @@ def _canonical(rows: int, columns: int) -> Callable[[jax.Array, jax.Array], jax.
     padding = ((rows, rows), (columns, columns))
 
     def plain(images: jax.Array, w: jax.Array) -> jax.Array:
-        # At the precision of the device. Operands rounded as a GPU does (TF32) leave the residual a floor of 8e-7 and
-        # the gradient an error of 7e-4 where float32 has 3e-7 and 6e-4; as a TPU does (bfloat16), 7e-6 and 7e-3, as
-        # much as the default tolerance itself: `experiments.equilibrium.precision`. The products with H ask for more,
-        # since the physics is there.
+        # At the default precision of the device. With operands rounded as on a GPU (TF32) the residual has a floor of
+        # 8e-7 and the gradient an error of 7e-4 (float32: 3e-7 and 6e-4); as on a TPU (bfloat16), 7e-6 and 7e-3, as
+        # large as the default tolerance: `experiments.equilibrium.precision`. Products with H use the highest
+        # precision, because they carry the data term.
+        images, w = _rounded(images, w)
         return lax.conv_general_dilated(images, w, (1, 1), padding, dimension_numbers=_LABELS)
 
     convolution = custom_vmap(plain)
@@ -138,6 +164,7 @@ def _columns(x: jax.Array, rows: int, columns: int) -> jax.Array:
 
 def _narrow(x: jax.Array, w: jax.Array) -> jax.Array:
     """Convolve an image of few channels: all row kernels by one matrix product, then a sum of shifted rows."""
+    x, w = _rounded(x, w)
     rows, columns, _, out = w.shape
     matrix = jnp.transpose(w, (1, 2, 0, 3)).reshape(-1, rows * out)
     each = jnp.matmul(_columns(x, rows, columns), matrix)
@@ -154,6 +181,6 @@ def _narrow_lags(x: jax.Array, g: jax.Array, shape: tuple[int, ...]) -> jax.Arra
 
 
 def whole_windows(mask: jax.Array, kernel: int) -> jax.Array:
-    """Return 1 where the whole window of a K x K kernel holds valid pixels of the image, else 0: (H, W, 1)."""
+    """Return 1 where the whole window of a K x K kernel is valid, else 0: (H, W, 1)."""
     ones = jnp.ones((kernel, kernel, 1, 1), mask.dtype)
     return (convolve(mask, ones) > kernel * kernel - 0.5).astype(mask.dtype)

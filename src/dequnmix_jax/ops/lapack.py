@@ -1,9 +1,9 @@
-"""Decompositions of one matrix a scene, which a CPU takes one after the other under jax.vmap.
+"""Decompositions of one matrix per scene, which run one after the other under jax.vmap on a CPU.
 
 jaxlib divides a batch of LAPACK calls among the threads on which XLA itself runs, and waits for them there: two batches
-at the same time, on as many threads, wait for each other for ever (jaxlib 0.10.2: 64 scenes on two cores, one thread in
-a batched QR and one in a batched eigenvalue decomposition). One matrix at a time divides nothing. What is batched over
-pixels goes through `small`, which calls no LAPACK at all.
+at the same time, on as many threads, deadlock (jaxlib 0.10.2: 64 scenes on two cores, one thread in a batched QR and
+one in a batched eigenvalue decomposition). One matrix at a time is not divided. Batches over pixels go through
+`small_systems`, which does not call LAPACK.
 """
 
 from collections.abc import Callable
@@ -15,32 +15,34 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
 
+from dequnmix_jax.ops.guards import divide
+
 Decomposition = Callable[[jax.Array], tuple[jax.Array, ...]]
 Rule = Callable[[tuple[jax.Array, ...], jax.Array, jax.Array], tuple[jax.Array, ...]]
 
 
 def _one_by_one(plain: Decomposition, rule: Rule | None = None) -> Decomposition:
-    """Return a function that does the same, its batches in turn on a CPU and side by side elsewhere.
+    """Return the same function, whose batches run sequentially on a CPU and in parallel elsewhere.
 
     Args:
-        plain: of one matrix.
-        rule: (answer, x, change of x) -> change of the answer, in products alone. Without one the derivative is that of
-            `plain`, which decomposes batches as jaxlib does: for what is not differentiated.
+        plain: the decomposition of one matrix.
+        rule: (answer, x, change of x) -> change of the answer, with matrix products alone. Without a rule the
+            derivative is that of `plain`, with batched LAPACK calls: for functions that are not differentiated.
     """
     single = custom_vmap(plain)
 
     @single.def_vmap
     def mapped(_: int, batched: list[bool], x: jax.Array) -> tuple[Any, Any]:
-        found = lax.platform_dependent(x, cpu=lambda x: lax.map(single, x), default=jax.vmap(plain))
-        return found, jax.tree.map(lambda _: True, found)
+        answer = lax.platform_dependent(x, cpu=lambda x: lax.map(single, x), default=jax.vmap(plain))
+        return answer, jax.tree.map(lambda _: True, answer)
 
     differentiable = jax.custom_jvp(single)  # the batching rule has no transpose of its own
 
     def derivative(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[Any, Any]:
         if rule is None:
             return jax.jvp(plain, primals, tangents)
-        found = differentiable(*primals)
-        return found, rule(found, *primals, *tangents)
+        answer = differentiable(*primals)
+        return answer, rule(answer, *primals, *tangents)
 
     differentiable.defjvp(derivative)
     return differentiable
@@ -53,32 +55,32 @@ def _product(*factors: jax.Array) -> jax.Array:
     return result
 
 
-def _eigh_rule(found: tuple[jax.Array, ...], _: jax.Array, change: jax.Array) -> tuple[jax.Array, ...]:
-    values, V = found
+def _eigh_rule(answer: tuple[jax.Array, ...], _: jax.Array, change: jax.Array) -> tuple[jax.Array, ...]:
+    values, V = answer
     turned = _product(V.T, (change + change.T) / 2, V)
     gap = values[None, :] - values[:, None]
-    shares = jnp.where(gap == 0, 0, 1 / jnp.where(gap == 0, 1, gap))  # as jax: 0 where eigenvalues meet
+    shares = divide(1, gap)  # as jax: 0 where eigenvalues meet
     return jnp.diagonal(turned), _product(V, shares * turned)
 
 
-def _pinv_rule(found: tuple[jax.Array, ...], x: jax.Array, change: jax.Array) -> tuple[jax.Array, ...]:
+def _pinv_rule(answer: tuple[jax.Array, ...], x: jax.Array, change: jax.Array) -> tuple[jax.Array, ...]:
     """Golub and Pereyra, SIAM Journal on Numerical Analysis 10(2), 1973."""
-    (P,) = found
+    (P,) = answer
     row = _product(P, P.T, change.T)
     column = _product(change.T, P.T, P)
     return (row - _product(row, x, P) + column - _product(P, x, column) - _product(P, change, P),)
 
 
-def _cholesky_rule(found: tuple[jax.Array, ...], _: Any, change: jax.Array) -> tuple[jax.Array, ...]:
-    (L,) = found
+def _cholesky_rule(answer: tuple[jax.Array, ...], _: Any, change: jax.Array) -> tuple[jax.Array, ...]:
+    (L,) = answer
     back = inverse(L)
     inner = jnp.tril(_product(back, (change + change.T) / 2, back.T))
     return (_product(L, inner - jnp.diag(jnp.diagonal(inner)) / 2),)
 
 
-def _root_rule(found: tuple[jax.Array, ...], x: jax.Array, change: jax.Array) -> tuple[jax.Array, ...]:
-    """That of the Cholesky factor of x x^T, which L is up to the signs of its columns: they change neither side."""
-    return _cholesky_rule(found, None, 2 * _product(change, x.T))
+def _root_rule(answer: tuple[jax.Array, ...], x: jax.Array, change: jax.Array) -> tuple[jax.Array, ...]:
+    """The rule of the Cholesky factor of x x^T, which equals L up to signs of columns, which cancel."""
+    return _cholesky_rule(answer, None, 2 * _product(change, x.T))
 
 
 eigh: Decomposition = _one_by_one(lambda x: tuple(jnp.linalg.eigh(x)), _eigh_rule)
@@ -94,7 +96,7 @@ svd: Decomposition = _one_by_one(lambda x: tuple(jnp.linalg.svd(x)))
 """U, singular values and V^T."""
 
 _inverse = _one_by_one(
-    lambda x: (jnp.linalg.inv(x),), lambda found, _, change: (-_product(found[0], change, found[0]),)
+    lambda x: (jnp.linalg.inv(x),), lambda answer, _, change: (-_product(answer[0], change, answer[0]),)
 )
 _cholesky = _one_by_one(lambda x: (jnp.linalg.cholesky(x),), _cholesky_rule)
 _root_of_gram = _one_by_one(lambda x: (jnp.linalg.qr(x.T, mode="r").T,), _root_rule)
@@ -118,7 +120,7 @@ def cholesky(x: jax.Array) -> jax.Array:
 def root_of_gram(x: jax.Array) -> jax.Array:
     """Return L, lower triangular, with L L^T = x x^T, of x (R, C), C >= R, from a QR decomposition of x^T.
 
-    Rounding enters with the condition of x, and not with its square as in the Cholesky factor of the product.
+    Rounding grows with the condition of x, and not with its square as in the Cholesky factor of the product.
     """
     return _root_of_gram(x)[0]
 
@@ -134,7 +136,7 @@ def determinant(x: jax.Array) -> jax.Array:
 
 
 def pinv(x: jax.Array, rtol: float | None = None) -> jax.Array:
-    """Return the pseudo-inverse, singular values below `rtol` times the largest taken for 0 (None: jax's own limit)."""
+    """Return the pseudo-inverse, singular values below `rtol` times the largest set to 0 (None: jax's own limit)."""
     return _pinv(rtol)(x)[0]
 
 

@@ -1,7 +1,7 @@
 """Solve many small symmetric positive definite systems at once, in plain XLA operations.
 
-jaxlib's batched LAPACK calls may wait for each other for ever (`lapack` says when), and a batch over pixels is where
-they meet. Here the systems stand last, on the contiguous axis, and one elimination runs over all of them side by side.
+Batched LAPACK calls of jaxlib can deadlock (see `lapack`), above all those over pixels. Here the systems are the last,
+contiguous axis, and one elimination runs over all of them in parallel.
 """
 
 import jax
@@ -11,18 +11,17 @@ from jax import lax
 from dequnmix_jax.ops.xla import computed, total
 
 _BLOCK = 2**15
-"""Numbers of the systems that are eliminated at a time, so that they stay in the cache."""
+"""Size of a batch of systems that are eliminated together, in numbers, so that it stays in the cache."""
 
 
 def eliminate(A: jax.Array, b: jax.Array) -> jax.Array:
-    """Return the solutions x of A x = b by Gauss's elimination, which for these systems needs no exchange of rows.
+    """Return the solutions x of A x = b by Gauss's elimination, without pivoting, which these systems do not need.
 
-    A pivot within rounding of zero (an unknown that depends on those before it) is taken for infinite: its unknown
-    is 0.
+    A pivot within rounding of zero (an unknown that depends on those before it) gives its unknown the value 0.
 
     Args:
         A: (R, R, N), symmetric positive definite each.
-        b: (R, K, N), K right sides each.
+        b: (R, K, N), K right-hand sides each.
 
     Returns:
         (R, K, N). The accuracy is that of Cholesky's method, errors of cond(A) roundings.
@@ -40,15 +39,15 @@ def eliminate(A: jax.Array, b: jax.Array) -> jax.Array:
         pivot = lax.dynamic_index_in_dim(row, k, axis=0, keepdims=False)
         small = pivot <= lax.dynamic_index_in_dim(least, k, axis=0, keepdims=False)
         inverse = jnp.where(small, 0, 1 / jnp.where(small, 1, pivot))
-        # What is left is symmetric: its column below the pivot stands in the row.
+        # The rest is symmetric: its column below the pivot equals the row.
         factor = jnp.where(places > k, row[:R] * inverse[None], 0)
         row, factor, inverse = computed((row, factor, inverse), k >= 0)
         return rest - factor[:, None] * row[None], (row, inverse)
 
     def back(x: jax.Array, step: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         k, row, inverse = step
-        found = (row[R:] - total(row[:R, None] * x)) * inverse[None]
-        return lax.dynamic_update_index_in_dim(x, found, k, axis=0), None
+        solved = (row[R:] - total(row[:R, None] * x)) * inverse[None]
+        return lax.dynamic_update_index_in_dim(x, solved, k, axis=0), None
 
     _, (rows, inverses) = lax.scan(one, jnp.concatenate([A, b], axis=1), order)
     return lax.scan(back, jnp.zeros_like(rows[:, R:]), (order, rows, inverses), reverse=True)[0]
@@ -75,12 +74,12 @@ def inverses(A: jax.Array) -> jax.Array:
 def solve_on_faces(G: jax.Array, inside: jax.Array, g: jax.Array) -> jax.Array:
     """Solve G restricted to the face of each pixel: (G + ridge)_{ss} x_s = g_s on its support s, and 0 outside.
 
-    The ridge is R roundings, below which a matrix of unit size is not known anyway.
+    The ridge is R eps, the rounding of a matrix of unit size.
 
     Args:
         G: (R, R), symmetric positive semidefinite.
         inside: (N, R) bool, the supports.
-        g: (N, R), the right sides.
+        g: (N, R), the right-hand sides.
 
     Returns:
         (N, R). Differentiable in G and g to any order: the elimination itself is never differentiated.

@@ -1,8 +1,8 @@
 """Many scenes, several devices, several processes.
 
-* `stack`, `alike`: scenes of one shape as one array for `jax.vmap`.
-* `over_scenes`: a batch of scenes shared out over devices; `shared`: one model for all of them;
-  `unmix_in_strips`: one scene cut into strips of rows over devices.
+* `stack`: scenes of different size as one padded array for `jax.vmap`; `alike`: groups of scenes that can be stacked.
+* `over_scenes`: a batch of scenes divided among devices; `shared`: one network for all of them;
+  `unmix_in_strips`: one scene divided into strips of rows, one per device.
 * `Team`, `join_team`: processes that share the tiles of one scene.
 """
 

@@ -1,4 +1,4 @@
-"""Bring scenes of different size to one shape, so that jax.vmap and jax.shard_map can map over them."""
+"""Pad scenes of different size to one shape, so that jax.vmap and jax.shard_map can map over them."""
 
 from collections.abc import Sequence
 
@@ -12,20 +12,19 @@ from dequnmix_jax.checks import Array, InputError, check_cube, check_mask
 def stack(cubes: Sequence[Array], masks: Sequence[Array | None] | None = None) -> tuple[jax.Array, jax.Array]:
     """Stack scenes of different size, each padded below and to the right by masked pixels.
 
-    Masked pixels take part in nothing, so that every function of this package gives a stacked scene what it gives the
-    scene alone, up to rounding.
+    Masked pixels have no influence: every function of this package gives the same result for a stacked scene as for
+    the scene alone, up to rounding.
 
     Args:
         cubes: N of (H_n, W_n, B), the bands the same.
-        masks: N of (H_n, W_n) bool, True where the pixel is valid, or None for scenes without one.
+        masks: N of (H_n, W_n) bool, True where the pixel is valid, or None for scenes without a mask.
 
     Returns:
         cubes (N, H, W, B) and masks (N, H, W), H and W the largest. `estimate.abundances[n, :H_n, :W_n]` is that of
         scene n.
 
     Raises:
-        InputError: there is no scene, a mask does not fit, or the numbers of bands or the data types differ (see
-            `alike`).
+        InputError: no scene, a mask that does not fit, or different numbers of bands or data types (see `alike`).
     """
     if len(cubes) == 0:
         raise InputError("There is no scene to stack; expected at least one.")
@@ -45,9 +44,9 @@ def stack(cubes: Sequence[Array], masks: Sequence[Array | None] | None = None) -
     padded, valid = [], []
     for cube, mask in zip(cubes, masks, strict=True):
         rows, columns = np.shape(cube)[:2]
-        room = ((0, height - rows), (0, width - columns))
-        padded.append(jnp.pad(jnp.asarray(cube), (*room, (0, 0))))
-        valid.append(jnp.pad(jnp.ones((rows, columns), bool) if mask is None else jnp.asarray(mask), room))
+        padding = ((0, height - rows), (0, width - columns))
+        padded.append(jnp.pad(jnp.asarray(cube), (*padding, (0, 0))))
+        valid.append(jnp.pad(jnp.ones((rows, columns), bool) if mask is None else jnp.asarray(mask), padding))
     return jnp.stack(padded), jnp.stack(valid)
 
 
@@ -56,13 +55,13 @@ def alike(cubes: Sequence[Array], counts: Sequence[int] | None = None) -> dict[t
 
     Args:
         cubes: N of (H_n, W_n, B_n).
-        counts: N numbers of endmembers, or None where they do not matter.
+        counts: N numbers of endmembers, or None to ignore them.
 
     Returns:
         {(bands, endmembers): positions in `cubes`}, in the order of first appearance; 0 endmembers without counts.
 
     Raises:
-        InputError: a cube has not three axes, or there are not as many counts as cubes.
+        InputError: a cube without three axes, or another number of counts than of cubes.
     """
     counts = [0] * len(cubes) if counts is None else list(counts)
     if len(counts) != len(cubes):

@@ -1,4 +1,4 @@
-"""Many devices: scenes side by side, or one large scene cut into strips; functions of one scene stay as they are."""
+"""Many devices: scenes in parallel, or one large scene divided into strips of rows."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,7 +15,6 @@ from dequnmix_jax.checks import Array, InputError, check_cube, check_kind, check
 from dequnmix_jax.equilibrium import fixed_point_map, model, scene_statistics
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.ops.xla import alongside
-from dequnmix_jax.solvers.implicit import fixed_point
 from dequnmix_jax.types import Estimate, Params, Trace
 
 _LANE = "scenes of a device"
@@ -33,7 +32,7 @@ def _axis(mesh: Mesh) -> str:
 
 
 def _auto(mesh: Mesh) -> Mesh:
-    """Return the mesh with an axis that the compiler may shard along: jax.make_mesh gives one that arrays must name."""
+    """Return the mesh with an automatic axis; that of jax.make_mesh is explicit, and arrays would have to name it."""
     return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
 
 
@@ -45,8 +44,8 @@ def shared(mesh: Mesh) -> tuple[str, str]:
 def over_scenes(function: Callable[..., T], mesh: Mesh) -> Callable[..., T]:
     """Map a function of one scene over stacked scenes, divided among the devices of a mesh.
 
-    On each device `jax.vmap` runs over its share. No device waits for another: the loops of the solvers hold no
-    collective, unless the function itself asks for one (`fit(..., shared=dq.shared(mesh))`).
+    On each device `jax.vmap` runs over its share. No device waits for another: the loops of the solvers have no
+    collectives, unless the function itself does (`fit(..., shared=shared(mesh))`).
 
     Args:
         function: of arrays or pytrees of one scene, such as `lambda key, cube: dq.fit(key, cube, config, count=4)`.
@@ -56,7 +55,7 @@ def over_scenes(function: Callable[..., T], mesh: Mesh) -> Callable[..., T]:
         The function of the same arguments with a leading axis of N scenes each, N a multiple of the devices; jit it.
 
     Raises:
-        InputError: the mesh has several axes; on call, where N is no multiple of the devices.
+        InputError: the mesh has several axes; on call, if N is not a multiple of the number of devices.
     """
     name = _axis(mesh)
     local = jax.vmap(function, axis_name=_LANE)
@@ -68,7 +67,7 @@ def over_scenes(function: Callable[..., T], mesh: Mesh) -> Callable[..., T]:
                 f"The arguments have leading axes of {sorted(lengths)} and the mesh has {mesh.size} devices; expected "
                 "one number of scenes, a multiple of the devices. Repeat a scene to fill up, and leave its result out."
             )
-        # Not checked for what varies over devices: everything does, and jax cannot sum over an axis of vmap there.
+        # Without the check of varying values: all of them vary, and with it jax cannot sum over an axis of vmap.
         spread = jax.shard_map(local, mesh=_auto(mesh), in_specs=P(name), out_specs=P(name), check_vma=False)
         return spread(*arguments)
 
@@ -82,12 +81,12 @@ def unmix_in_strips(
 
     Each device receives `halo` rows of its neighbours' cube (ppermute); the unit of the scene and the pools of
     attention are sums and maxima over all (once, before the loop); then every device solves its strip alone and drops
-    the halo. What lies beyond it would have moved the answer by about rate^halo (`certificate`); the data term has no
-    neighbours at all.
+    the halo. Pixels beyond the halo change the answer by about rate^halo (`certificate`); the data term does not couple
+    pixels.
 
     Args:
-        params, config: as `unmix`; `config.gradient` not Residual() with attention, which pools within the loop.
-        cube: (H, W, B), best already divided along its rows over the mesh.
+        params, config: as `unmix`; `config.gradient` not Residual() with attention, which pools inside the loop.
+        cube: (H, W, B), preferably divided along its rows over the mesh already.
         mesh: of one axis.
         halo: rows taken from each neighbour; at most those of a strip, ceil(H / devices).
         mask: (H, W) bool, True where the pixel is valid.
@@ -96,7 +95,7 @@ def unmix_in_strips(
         (Estimate, Trace): as `unmix`; Trace has the most steps and the largest residual of all strips. Differentiable.
 
     Raises:
-        InputError: where shapes or the configuration do not fit, in a sentence.
+        InputError: if shapes or the configuration do not fit, in a sentence.
     """
     name = _axis(mesh)
     check_params(params)
@@ -116,26 +115,26 @@ def unmix_in_strips(
             f"halo is {halo}; expected between {least} and the {rows} rows of a strip ({height} rows on {mesh.size} "
             "devices)."
         )
-    valid = jnp.ones(np.shape(cube)[:2], bool) if mask is None else jnp.asarray(mask)
-    room = ((0, rows * mesh.size - height), (0, 0))
-    whole_cube, whole_mask = jnp.pad(mixing.wide(cube), (*room, (0, 0))), jnp.pad(valid, room)
+    valid = mixing.valid_pixels(cube, mask)
+    padding = ((0, rows * mesh.size - height), (0, 0))
+    whole_cube, whole_mask = jnp.pad(mixing.wide(cube), (*padding, (0, 0))), jnp.pad(valid, padding)
 
     def strip(params: Params, cube: jax.Array, mask: jax.Array) -> tuple[jax.Array, Trace]:
         params = alongside(params, cube)
         cube = jnp.where(mask[..., None], cube, 0)
         pixels = lax.psum(jnp.sum(mask.astype(cube.dtype)), name)
-        energy = lax.psum(jnp.sum(jnp.square(cube)), name) / (jnp.maximum(pixels, 1) * cube.shape[-1])
-        scale = jnp.where(energy > 0, jnp.sqrt(jnp.where(energy > 0, energy, 1)), 1)
-        near, seen = _with_halo(cube, halo, name, mesh.size), _with_halo(mask, halo, name, mesh.size)
-        core = jnp.zeros(seen.shape, bool).at[halo : halo + rows].set(True)
+        squares = lax.psum(jnp.sum(jnp.square(cube)), name)
+        scale = scene_statistics.unit_of_sums(squares, pixels, cube.shape[-1])
+        near, near_mask = (_with_halo(x, halo, name, mesh.size) for x in (cube, mask))
+        core = jnp.zeros(near_mask.shape, bool).at[halo : halo + rows].set(True)
         pools = None
         if scene_statistics.pools_channels(config):
-            total, highest = scene_statistics.pool_tile(params, near, seen, core, scale)
-            # A maximum over devices by gathering, because pmax has no derivative.
+            total, highest = scene_statistics.pool_tile(params, near, near_mask, core, scale)
+            # The maximum over devices by all_gather, because pmax has no derivative.
             pools = lax.psum(total, name) / jnp.maximum(pixels, 1), jnp.max(lax.all_gather(highest, name), axis=0)
-        theta = fixed_point_map.factor(params, near, config, seen, whole=scene_statistics.Scenewide(scale, pools))
-        start = alongside(fixed_point_map.start_state(params, near, config), near)
-        state, trace = fixed_point(fixed_point_map.state_map(config), config.forward, config.backward, theta, start)
+        whole = scene_statistics.Scenewide(scale, pools)
+        initial = alongside(fixed_point_map.initial_state(params, near, config), near)
+        state, trace, _ = fixed_point_map.solve_map(params, near, config, initial=initial, mask=near_mask, whole=whole)
         return state[halo : halo + rows], jax.tree.map(lambda x: x[None], trace)
 
     maps = P(name)

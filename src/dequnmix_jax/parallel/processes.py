@@ -1,8 +1,8 @@
-"""Several processes at one job, on one machine or on many: who does what, and how they wait for each other.
+"""Several processes in one job, on one machine or on many: their shares, and how they wait for each other.
 
-jax.distributed brings the processes together; it finds Slurm, Open MPI, Kubernetes and TPU pods by itself, and ends all
-when one dies. They wait for each other by files beside the output, on a file system that all see: a collective of a CPU
-gives up after half a minute, and a tile may take longer.
+jax.distributed connects the processes; it detects Slurm, Open MPI, Kubernetes and TPU pods, and ends all processes when
+one dies. They wait for each other through files beside the output, on a shared file system: a collective on a CPU times
+out after half a minute, and a tile may take longer.
 """
 
 import os
@@ -19,7 +19,7 @@ from dequnmix_jax.checks import InputError
 T = TypeVar("T")
 
 _HEARTBEAT = 30
-"""Seconds without a sign of life after which a process counts as dead, and all end."""
+"""Seconds without a heartbeat after which a process counts as dead, and all end."""
 
 _POLL = 0.1
 
@@ -28,9 +28,9 @@ class Team(NamedTuple):
     """The processes of a job.
 
     Attributes:
-        rank: number of this one, from 0.
-        size: how many there are.
-        token: the same in all of them, and in no other job.
+        rank: number of this process, from 0.
+        size: number of processes.
+        token: identifies the job.
     """
 
     rank: int = 0
@@ -46,20 +46,20 @@ ALONE = Team()
 
 
 def join() -> Team:
-    """Meet the other processes of this job; before any other use of JAX.
+    """Connect to the other processes of this job, before any other use of JAX.
 
-    Where no cluster is found, the environment says who is where: JAX_COORDINATOR_ADDRESS (host:port of process 0),
+    Without a detected cluster, environment variables are read: JAX_COORDINATOR_ADDRESS (host:port of process 0),
     JAX_NUM_PROCESSES and JAX_PROCESS_ID.
 
     Raises:
-        InputError: neither a cluster nor these variables are there.
+        InputError: neither a cluster nor these variables were found.
     """
     import jax
     import numpy as np
     from jax.experimental import multihost_utils
 
     with suppress(AttributeError):  # a version without it
-        # It takes SIGTERM for itself, to be asked for it later, and the process would not end.
+        # It intercepts SIGTERM, and the process would not end.
         jax.config.update("jax_enable_preemption_service", False)
     number, own = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
     try:
@@ -82,7 +82,7 @@ def join() -> Team:
 
 @contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    """Send what C++ prints elsewhere: the collectives of a CPU greet on stdout, which may be a file of JSON."""
+    """Redirect output from C++: the collectives of a CPU print to stdout, which may be a file of JSON."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
@@ -99,12 +99,12 @@ def _place(target: Path, team: Team) -> Path:
 
 @contextmanager
 def together(team: Team, target: Path, stage: str) -> Iterator[None]:
-    """Do something, and go on when all processes have done theirs.
+    """Run the body, then wait for all processes.
 
     Args:
         team: the processes.
-        target: the output, beside which they say how far they are.
-        stage: what is done, a word.
+        target: the output, beside which the processes report their stage.
+        stage: name of the stage.
 
     Raises:
         InputError: another process failed.
@@ -126,7 +126,7 @@ def together(team: Team, target: Path, stage: str) -> Iterator[None]:
             if (folder / f"{stage}-{rank}-failed").exists():
                 raise InputError(
                     f"Process {rank} of {team.size} failed; expected all to be {stage}. Its own message says why; "
-                    "finished tiles are kept, and the same command goes on with them."
+                    "finished tiles are kept, and the same command continues with them."
                 )
             if (folder / f"{stage}-{rank}-done").exists():
                 missing.discard(rank)
@@ -134,13 +134,13 @@ def together(team: Team, target: Path, stage: str) -> Iterator[None]:
             time.sleep(_POLL)
 
 
-def part(team: Team, target: Path) -> None:
-    """Leave: the last thing that each process does; process 0 clears away what they told each other."""
+def leave(team: Team, target: Path) -> None:
+    """Finish: the last call of each process; process 0 removes the files of the stages."""
     if team.size == 1:
         return
     with together(team, target, "parted"):
         pass
     if team.rank == 0:
-        time.sleep(2 * _POLL)  # the others look once more
+        time.sleep(2 * _POLL)  # the others poll once more
         with suppress(OSError):
             shutil.rmtree(_place(target, team))

@@ -1,7 +1,7 @@
-"""A result as a page and as pictures.
+"""A result as a page and as pictures (extra "plots").
 
-* `write_report`: one HTML file with maps, spectra, figures of convergence and what was chosen.
-* `plots`: single pictures; needs matplotlib (extra "plots").
+* `write_report(path, result)`: one HTML file with maps, spectra, convergence, warnings and configuration.
+* `plots`: single pictures as matplotlib figures.
 """
 
 from typing import TYPE_CHECKING

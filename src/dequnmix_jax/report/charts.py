@@ -1,7 +1,7 @@
-"""Pictures for a page that is read in light and in dark, on a wide and on a narrow screen: texts that hold them.
+"""Pictures for an HTML page as data: URIs, for light and dark pages and for wide and narrow screens.
 
 Maps show row 0 at the top and column 0 at the left, as the arrays are stored. Curves come in four forms, one for
-each kind of page, because a picture cannot follow its page's colours.
+each kind of page, because a picture cannot follow the colours of its page.
 """
 
 import base64
@@ -13,19 +13,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dequnmix_jax.report.plots import with_gaps
 from dequnmix_jax.report.style import COLOURS, new_figure, wrapped, write_figure
 from dequnmix_jax.scenes.scene import Array
 
-# Larger maps are averaged down to about so many pixels, so that a page of ten maps stays below some megabytes; in
-# smaller ones pixels become squares, so that no program smooths them.
+# Larger maps are averaged down to about this many pixels, so that a page of ten maps has a few megabytes; pixels of
+# smaller maps are enlarged to squares, so that no program smooths them.
 _MOST_PIXELS, _LEAST_SIDE = 640_000, 480
 
-# On a dark page the colours of a light one are too dim; the same hues, lighter.
+# Lighter versions of the same hues for a dark page.
 _ON_DARK = ("#5AAFEA", "#FF8B45", "#2CCB9D", "#E79CCB", "#F4B63C", "#A6DDFA", "#FFFFFF")
 
 
 class Theme(NamedTuple):
-    """The look of curves on one kind of page."""
+    """Style of curves on one kind of page."""
 
     name: str
     ink: str
@@ -44,12 +45,12 @@ THEMES = (
 
 
 class Scale(NamedTuple):
-    """How a map's values become colours.
+    """Mapping from values to colours.
 
     Attributes:
         low, high: values at the ends.
         colours: name of a colour map of matplotlib.
-        logarithmic: whether the colours follow the logarithm.
+        logarithmic: whether the scale is logarithmic.
     """
 
     low: float
@@ -58,7 +59,7 @@ class Scale(NamedTuple):
     logarithmic: bool = False
 
     def middle(self) -> float:
-        """Return the value in the middle of the colours."""
+        """Return the value at the middle colour."""
         return math.sqrt(self.low * self.high) if self.logarithmic else (self.low + self.high) / 2
 
 
@@ -94,7 +95,7 @@ def map_picture(values: Array, valid: Array, scale: Scale) -> tuple[str, int, in
     Args:
         values: (H, W).
         valid: (H, W) bool.
-        scale: how values become colours.
+        scale: from values to colours.
     """
     seen = valid & np.isfinite(values)
     number = np.where(seen, np.asarray(values, np.float64), 0.0)
@@ -110,13 +111,13 @@ def map_picture(values: Array, valid: Array, scale: Scale) -> tuple[str, int, in
 
 
 def colour_picture(colours: Array, valid: Array) -> tuple[str, int, int]:
-    """Return a picture (H, W, 3) of uint8 likewise."""
+    """Return a picture (H, W, 3) of uint8 as `map_picture` does."""
     planes, seen = _reduced(tuple(np.moveaxis(np.asarray(colours, np.float64) / 255, 2, 0)), valid)
     return _png(np.dstack([*planes, seen]))
 
 
 def _reduced(planes: Sequence[Array], seen: Array) -> tuple[list[Array], Array]:
-    """Average planes over squares until they are small enough; a square is seen where any pixel of it is."""
+    """Average planes over squares until they are small enough; a square is valid if any of its pixels is."""
     height, width = seen.shape
     side = math.ceil(math.sqrt(max(height * width / _MOST_PIXELS, 1)))
     if side == 1:
@@ -152,20 +153,19 @@ def spectra_chart(
     unit: str,
     matched: Array | None = None,
 ) -> dict[str, str]:
-    """Return the endmembers' spectra, and the library's dashed, as SVG for each theme by its name.
+    """Return the endmembers, and library spectra dashed, as SVG for each theme by its name.
 
     Args:
         spectra: (R, B).
         names: R names.
         wavelengths: (B,) nm, or None.
         unit: label of the vertical axis.
-        matched: (R, B), rows of NaN where there is none; or None.
+        matched: (R, B), library spectra, NaN in rows without one; or None.
     """
     places = np.arange(spectra.shape[1], dtype=float) if wavelengths is None else np.asarray(wavelengths, float)
     order = np.argsort(places)
-    steps = np.diff(places[order])
-    gaps = np.flatnonzero(steps > 3 * np.median(steps)) + 1 if steps.size else np.empty(0, int)
-    x = np.insert(places[order], gaps, np.nan)  # no line is drawn where bands were left out
+    x, curves = with_gaps(places[order], np.asarray(spectra, float)[:, order])
+    dashed = None if matched is None else with_gaps(places[order], np.asarray(matched, float)[:, order])[1]
 
     def draw(theme: Theme) -> Any:
         wide = theme.inches > 6
@@ -173,17 +173,15 @@ def spectra_chart(
         figure = new_figure(theme.inches, 4.0 + 0.24 * lines)
         axes = figure.add_subplot()
         handles = []
-        for i, values in enumerate(spectra):
-            colour, again = theme.colours[i % 7], "-" if i < 7 else (0, (1, 1))
-            y = np.insert(np.asarray(values, float)[order], gaps, np.nan)
-            handles += axes.plot(x, y, color=colour, linewidth=1.8, linestyle=again)
-            if matched is not None:
-                y = np.insert(np.asarray(matched[i], float)[order], gaps, np.nan)
-                axes.plot(x, y, color=colour, linewidth=1.1, linestyle=(0, (4, 2)))
+        for i, y in enumerate(curves):
+            colour, style = theme.colours[i % 7], "-" if i < 7 else (0, (1, 1))
+            handles += axes.plot(x, y, color=colour, linewidth=1.8, linestyle=style)
+            if dashed is not None:
+                axes.plot(x, dashed[i], color=colour, linewidth=1.1, linestyle=(0, (4, 2)))
         axes.set_xlabel("band (counted from 0)" if wavelengths is None else "wavelength (nm)")
         axes.set_ylabel(wrapped(unit, 3.5, 2), parse_math=False)
         axes.margins(x=0.01)
-        _dress(axes, theme)
+        _style(axes, theme)
         texts = [wrapped(name, 1.7, 2) for name in names]
         legend = figure.legend(
             handles,
@@ -207,9 +205,11 @@ def training_chart(history: Mapping[str, Any], tolerance: float | None) -> dict[
 
     Args:
         history: lists by the names of `History`, as a checkpoint holds them.
-        tolerance: of the relative residual, drawn as a line, or None.
+        tolerance: of the relative residual, drawn as a line; or None.
     """
-    columns = [np.array(history.get(name) or (), float) for name in ("loss", "residual", "steps")]  # None: not finite
+    columns = [
+        np.array(history.get(name) or (), float) for name in ("loss", "residual", "steps")
+    ]  # None means not finite
     if not columns[0].size or len({column.size for column in columns}) != 1:
         return None
     from matplotlib.ticker import NullFormatter
@@ -231,7 +231,7 @@ def training_chart(history: Mapping[str, Any], tolerance: float | None) -> dict[
                     axes.axhline(tolerance, color=theme.colours[1], linestyle="--", linewidth=1.2)
             if label == labels[2]:
                 axes.set_ylim(0, max(1.0, 1.1 * float(np.nanmax(values))))
-            _dress(axes, theme)
+            _style(axes, theme)
         for axes in panels if wide else panels[-1:]:
             axes.set_xlabel("training step")
         return figure
@@ -239,7 +239,7 @@ def training_chart(history: Mapping[str, Any], tolerance: float | None) -> dict[
     return _each(draw)
 
 
-def _dress(axes: Any, theme: Theme) -> None:
+def _style(axes: Any, theme: Theme) -> None:
     axes.set_facecolor("none")
     axes.grid(color=theme.grid, linewidth=0.6)
     axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""The parts of a page in HTML that needs nothing but itself: no network, no script, readable in light and dark."""
+"""Building blocks of a self-contained HTML page: no network, no script, for light and dark displays."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,18 +61,18 @@ pre { white-space: pre-wrap; background: var(--panel); padding: 0.8rem; border: 
   img, .bar { -webkit-print-color-adjust: exact; print-color-adjust: exact; } tr { break-inside: avoid; } }
 """
 
-# The page may load nothing: what a name or a path smuggled in could not reach out either.
+# The page may load nothing, so that markup smuggled in by a name or a path cannot load anything either.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def escape(text: str) -> str:
-    """Return plain text as HTML holds it: its signs as entities, control characters written out, as from `shown`."""
+    """Return plain text escaped for HTML, with control characters written out as by `shown`."""
     return _html(shown(text, lines=True))
 
 
 @dataclass(frozen=True)
 class Number:
-    """A cell of a table that is set to the right."""
+    """A right-aligned cell of a table."""
 
     text: str
 
@@ -100,7 +100,7 @@ def document(title: str, parts: Sequence[str]) -> str:
 
 
 def section(name: str, title: str, *parts: str) -> str:
-    """Return a section with its heading; parts that are empty are left out."""
+    """Return a section with its heading; empty parts are omitted."""
     inside = "\n".join(part for part in parts if part)
     head = f'<h2 id="{name}-title">{escape(title)}</h2>'
     return f'<section id="{name}" aria-labelledby="{name}-title">\n{head}\n{inside}\n</section>'
@@ -113,12 +113,12 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def bullets(texts: Sequence[str]) -> str:
-    """Return a list of plain texts, nothing when there are none."""
+    """Return a list of plain texts, or an empty string without texts."""
     return "<ul>\n" + "\n".join(f"<li>{escape(text)}</li>" for text in texts) + "\n</ul>" if texts else ""
 
 
 def table(caption: str, heads: Row, rows: Sequence[Row]) -> str:
-    """Return a table; the first cell of each row heads it, and one too wide for the screen is moved by itself."""
+    """Return a table; the first cell of each row is its head, and a wide table scrolls by itself."""
 
     def cell(content: str | Number, head: str) -> str:
         text, kind = (content, "") if isinstance(content, str) else (content.text, ' class="number"')
@@ -141,8 +141,8 @@ def map_figure(title: str, detail: str, picture: tuple[str, int, int], alternati
     Args:
         title, detail: plain text above the map.
         picture: data: URI, width, height.
-        alternative: what the picture shows, in words.
-        bar: from `colour_bar`, or nothing.
+        alternative: the picture in words.
+        bar: from `colour_bar`, or empty.
     """
     uri, width, height = picture
     return (
@@ -166,9 +166,9 @@ def themed_figure(title: str, detail: str, charts: Mapping[str, str], alternativ
     Args:
         title, detail: plain text above the curves.
         charts: data: URIs by the names of `charts.THEMES`.
-        alternative: what they show, in words.
+        alternative: the curves in words.
     """
-    # All are there and the style shows one: a browser that prints does not choose among <source> again.
+    # The style shows one of the images: a browser that prints does not choose again among <source> elements.
     images = "\n".join(
         f'<img class="curves {name}" src="{uri}" alt="{escape(alternative)}">' for name, uri in charts.items()
     )

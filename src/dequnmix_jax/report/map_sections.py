@@ -1,4 +1,4 @@
-"""The parts of a report that are maps: the scene, abundances, errors, brightness and convergence."""
+"""Sections of a report with maps: the scene, abundances, errors, brightness and convergence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,17 +14,17 @@ from dequnmix_jax.scenes.scene import Array
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """Return a mapping as it is, and an empty one for anything else: the record may be of another version."""
+    """Return a mapping as it is, and an empty one for anything else; other versions may write other records."""
     return value if isinstance(value, Mapping) else {}
 
 
 def short(value: Any) -> str:
-    """Return a number in three digits, and anything else as it is."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """Return a float in three digits, and anything else as text; None stands for a number that is not finite."""
+    return f"{value:.3g}" if isinstance(value, float) else "not finite" if value is None else str(value)
 
 
 def scene_part(result: Result) -> str:
-    """Return the section with the scene in colour and what is known of it."""
+    """Return the section with the scene in colour and its metadata."""
     summary = result.summary
     source = mapping(summary.get("source"))
     valid = int(result.valid.sum())
@@ -39,14 +39,14 @@ def scene_part(result: Result) -> str:
     if result.composite is not None:
         uri = charts.colour_picture(result.composite, result.valid)
         height, width = result.valid.shape
-        text = f"The scene in colour, {height} rows by {width} columns, row 0 at the top."
+        words = f"The scene in colour, {height} rows by {width} columns, row 0 at the top."
         bands = f"{result.composite_bands} as red, green, blue; each stretched from its 2nd to its 98th percentile"
-        picture = html.map_figure("Colour composite", bands, uri, text)
-    said = "All maps show row 0 at the top and column 0 at the left, in the pixels of the file" + (
+        picture = html.map_figure("Colour composite", bands, uri, words)
+    text = "All maps show row 0 at the top and column 0 at the left, in the pixels of the file" + (
         "; hatched pixels are masked." if valid < result.valid.size else "."
     )
     table = html.table("The scene", [], rows)
-    return html.section("scene", "The scene", html.paragraph(said), f'<div class="scene">{picture}{table}</div>')
+    return html.section("scene", "The scene", html.paragraph(text), f'<div class="scene">{picture}{table}</div>')
 
 
 def _labels(scale: charts.Scale) -> list[str]:
@@ -54,7 +54,7 @@ def _labels(scale: charts.Scale) -> list[str]:
 
 
 def _where(values: Array, valid: Array) -> str:
-    """Say where a map is largest, for those who do not see it."""
+    """Return the place of the largest value of a map, for readers who cannot see it."""
     shown = np.where(valid & np.isfinite(values), values, -np.inf)
     row, column = (int(i) for i in np.unravel_index(int(np.argmax(shown)), shown.shape))
     return f"largest at row {row}, column {column}"
@@ -68,7 +68,7 @@ def _map(title: str, values: Array, valid: Array, scale: charts.Scale, unit: str
     return html.map_figure(title, detail, picture, words, bar)
 
 
-def abundance_part(result: Result, found: Matched | None) -> str:
+def abundance_part(result: Result, nearest: Matched | None) -> str:
     """Return the section with the abundance maps and their means."""
     scale, valid = charts.Scale(0.0, 1.0, "viridis"), result.valid
     area = result.summary.get("pixel_area_m2")
@@ -77,8 +77,8 @@ def abundance_part(result: Result, found: Matched | None) -> str:
     for i, name in enumerate(result.names):
         values = result.abundances[:, :, i]
         seen = values[valid].astype(np.float64)
-        nearest = "" if found is None else f"; nearest: {found.matches.names[i][0]}, {degrees(found, i)} off"
-        detail = f"mean {seen.mean():.3f}{nearest}"
+        match = "" if nearest is None else f"; nearest: {nearest.matches.names[i][0]}, {degrees(nearest, i)} away"
+        detail = f"mean {seen.mean():.3f}{match}"
         figures.append(_map(name, values, valid, scale, KINDS["abundances"].unit, detail))
         row: Row = [
             name,
@@ -120,18 +120,22 @@ def fit_part(result: Result) -> str:
         scale = charts.scale_of(result.brightness, valid, "cividis")
         detail = f"mean {light.mean():.3g}, from {light.min():.3g} to {light.max():.3g}"
         figures.append(_map("Brightness", result.brightness, valid, scale, KINDS["brightness"].unit, detail))
-        said = KINDS["brightness"].meaning
+        meaning = KINDS["brightness"].meaning
     else:
-        said = "The model of mixing has no brightness: it is 1 in every pixel."
-    without = "" if result.residual is not None else " The output holds no residual map: name its scene to have one."
-    without = "" if result.residual is not None else " The output holds none: name its scene to have one."
-    hint = " Where it stands out, a material is missing, or its spectrum varies." if not without else ""
-    texts = [f"Residual: {KINDS['residual'].meaning}{hint}{without}", f"Brightness: {said}"]
-    return html.section("fit", "How well it fits", html.bullets(texts), f'<div class="maps">{"".join(figures)}</div>')
+        meaning = "The mixing model has no brightness: it is 1 in every pixel."
+    comment = (
+        " The output holds no residual map: name its scene to get one."
+        if result.residual is None
+        else " Where it is large, a material is missing, or its spectrum varies."
+    )
+    texts = [f"Residual: {KINDS['residual'].meaning}{comment}", f"Brightness: {meaning}"]
+    return html.section(
+        "fit", "Residual and brightness", html.bullets(texts), f'<div class="maps">{"".join(figures)}</div>'
+    )
 
 
 def convergence_part(result: Result) -> str:
-    """Return the section with how the equilibrium and the training went."""
+    """Return the section about the equilibrium and the training."""
     summary = result.summary
     trace, history = mapping(summary.get("trace")), mapping(summary.get("history"))
     parts = []
@@ -139,16 +143,16 @@ def convergence_part(result: Result) -> str:
     tolerance = mapping(model.get("forward")).get("tolerance")
     tolerance = float(tolerance) if isinstance(tolerance, int | float) else None
     if trace:
-        asked = "" if tolerance is None else f" ({tolerance:g} was asked for)"
+        asked = "" if tolerance is None else f" (tolerance {tolerance:g})"
         rows: list[Row] = [
-            ["steps of the solver", str(trace.get("steps"))],
+            ["solver steps", str(trace.get("steps"))],
             ["relative residual", f"{short(trace.get('residual'))}{asked}"],
             ["converged", "yes" if trace.get("converged") is True else "no"],
         ]
         reached = history.get("converged")
         if isinstance(reached, list) and reached:
             solved = sum(bool(entry) for entry in reached)
-            rows.append(["of the training's solves", f"{solved} of {len(reached)} converged"])
+            rows.append(["solves of the training", f"{solved} of {len(reached)} converged"])
         parts.append(html.table("The equilibrium", [], rows))
     if result.convergence is not None:
         scale = charts.scale_of(result.convergence, result.valid, "magma", logarithmic=True)
@@ -158,14 +162,14 @@ def convergence_part(result: Result) -> str:
         parts += [html.paragraph(KINDS["convergence"].meaning), f'<div class="maps">{figure}</div>']
     start = summary.get("start")
     if isinstance(start, str):
-        parts.append(html.paragraph(f"Training started from {start}"))
-    said = summary.get("stages")
-    if isinstance(said, list):
-        parts += [html.paragraph(text) for text in said if isinstance(text, str)]
+        parts.append(html.paragraph(start))
+    stages = summary.get("stages")
+    if isinstance(stages, list):
+        parts += [html.paragraph(text) for text in stages if isinstance(text, str)]
     drawn = charts.training_chart(history, tolerance)
     if drawn is not None:
         losses = history["loss"]
         words = f"Loss from {short(losses[0])} to {short(losses[-1])} in {len(losses)} training steps."
-        detail = "loss, relative residual of the equilibrium and steps of its solver, at each step of the training"
+        detail = "loss, relative residual of the equilibrium and solver steps, at each training step"
         parts.append(html.themed_figure("Training", detail, drawn, words))
     return html.section("convergence", "Convergence", *parts) if parts else ""

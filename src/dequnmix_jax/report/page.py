@@ -1,4 +1,4 @@
-"""A report of an unmixing: one page of HTML with maps, spectra, errors, and what was assumed of the file."""
+"""Report of an unmixing: one HTML page with maps, spectra, errors, and what was assumed about the file."""
 
 import json
 import os
@@ -17,11 +17,11 @@ from dequnmix_jax.results.result import Result
 
 
 def report(result: Result, library: Library | None = None) -> str:
-    """Return a page of HTML about an unmixing, which needs no other file and no network.
+    """Return an HTML page about an unmixing that needs no other file and no network.
 
     Args:
-        result: from `read_result`, or of `result_of`.
-        library: spectra to name the endmembers by, or None.
+        result: from `read_result` or `result_of`.
+        library: spectra that name the endmembers, or None.
 
     Returns:
         The text of the page.
@@ -30,7 +30,7 @@ def report(result: Result, library: Library | None = None) -> str:
         InputError: matplotlib is not installed, or the library cannot be compared.
     """
     require()
-    found = None if library is None else matched(result, library)
+    nearest = None if library is None else matched(result, library)
     summary = result.summary
     name = str(summary.get("scene") or "a scene")
     parts = [
@@ -38,13 +38,13 @@ def report(result: Result, library: Library | None = None) -> str:
         f"<h1>{html.escape(f'Unmixing of {name}')}</h1>",
         html.paragraph(_subtitle(result), "soft"),
         "</header>",
-        _cautions(result),
+        _warnings(result),
         scene_part(result),
-        abundance_part(result, found),
-        spectra_part(result, found),
+        abundance_part(result, nearest),
+        spectra_part(result, nearest),
         fit_part(result),
         convergence_part(result),
-        html.section("assumed", "What was assumed of the file", *_assumed(summary, found)),
+        html.section("assumed", "Assumptions about the file", *_assumptions(summary, nearest)),
         _record(summary),
     ]
     return html.document(f"Unmixing of {name}", [part for part in parts if part])
@@ -53,13 +53,13 @@ def report(result: Result, library: Library | None = None) -> str:
 def write_report(
     path: str | os.PathLike[str], result: Result, library: Library | None = None, *, overwrite: bool = False
 ) -> Path:
-    """Write `report` to a file, whole or not at all.
+    """Write `report` to a file, atomically.
 
     Args:
         path: the file to make, .html.
-        result: from `read_result`, or of `result_of`.
-        library: spectra to name the endmembers by, or None.
-        overwrite: replace a file that is there already.
+        result: from `read_result` or `result_of`.
+        library: spectra that name the endmembers, or None.
+        overwrite: replace an existing file.
 
     Returns:
         The file.
@@ -76,7 +76,7 @@ def write_report(
 def _subtitle(result: Result) -> str:
     height, width, count = result.abundances.shape
     summary = result.summary
-    # Earlier versions wrote the date beside the rest.
+    # Earlier versions wrote the date at the top level.
     date = str(mapping(summary.get("run")).get("date") or summary.get("date") or "")[:16].replace("T", " ")
     return (
         f"{count} endmembers in {height} rows and {width} columns, {summary.get('bands', '?')} bands"
@@ -88,31 +88,31 @@ def _texts(value: Any) -> list[str]:
     return [str(entry) for entry in value] if isinstance(value, list | tuple) else []
 
 
-def _cautions(result: Result) -> str:
+def _warnings(result: Result) -> str:
     trace = mapping(result.summary.get("trace"))
     texts = _texts(result.summary.get("warnings"))
     if trace and trace.get("converged") is not True and not any("was not reached" in text for text in texts):
         texts.append(f"The equilibrium was not reached (relative residual {trace.get('residual')}).")
-    if "(unsure)" in str(result.summary.get("start")):
+    if "Confidence: low" in str(result.summary.get("start")):
         texts.append(
-            "The choice of where training started is unsure: other endmembers, or another model of mixing, explain the "
-            "scene nearly as well. Compare with --start vca or another --constraint."
+            "The choice of endmembers and mixing is unsure: others may explain the scene as well. Compare with "
+            "--start vca or another --constraint."
         )
     if not texts:
         return ""
-    return html.section("cautions", "To be careful about", *(html.paragraph(text, "alert") for text in texts))
+    return html.section("cautions", "Warnings", *(html.paragraph(text, "alert") for text in texts))
 
 
-def _assumed(summary: Mapping[str, Any], found: Matched | None) -> list[str]:
+def _assumptions(summary: Mapping[str, Any], nearest: Matched | None) -> list[str]:
     parts = []
     notes = _texts(summary.get("notes"))
-    parts.append(html.bullets(notes) if notes else html.paragraph("Nothing: the file says everything itself."))
+    parts.append(html.bullets(notes) if notes else html.paragraph("None: the file is complete."))
     options = {name: value for name, value in mapping(summary.get("reading")).items() if value not in (None, [])}
     if options:
         listed = ", ".join(f"--{name} {_words(value)}" for name, value in options.items())
-        parts.append(html.paragraph(f"Asked for when it was read: {listed}."))
-    if found is not None and found.notes:
-        parts += [f"<h3>{html.escape('Of the library')}</h3>", html.bullets(found.notes)]
+        parts.append(html.paragraph(f"Options of reading: {listed}."))
+    if nearest is not None and nearest.notes:
+        parts += [f"<h3>{html.escape('About the library')}</h3>", html.bullets(nearest.notes)]
     return parts
 
 
@@ -137,4 +137,4 @@ def _record(summary: Mapping[str, Any]) -> str:
     if summary.get("configuration"):
         text = json.dumps(summary["configuration"], indent=2, ensure_ascii=False)
         parts += ["<h3>Configuration</h3>", f"<pre>{html.escape(text)}</pre>"]
-    return html.section("record", "How it was made", *parts)
+    return html.section("record", "Provenance", *parts)

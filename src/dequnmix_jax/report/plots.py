@@ -3,6 +3,7 @@
 Pictures show row 0 at the top and column 0 at the left, as the arrays are stored.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,17 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.report.style import COLOURS, GREY, new_figure, panel, require, save, wrapped
+from dequnmix_jax.results.maps import colour_composite, composite_words, endmember_names
 from dequnmix_jax.results.result import Result
-from dequnmix_jax.scenes.scene import Scene
-
-if TYPE_CHECKING:
-    from dequnmix_jax.types import Estimate
-import math
-from typing import TYPE_CHECKING
-
-from dequnmix_jax.report.style import COLOURS, GREY, endmember_names, new_figure, panel, require, save, wrapped
-from dequnmix_jax.results.maps import colour_composite, composite_words
-from dequnmix_jax.scenes.scene import Array
+from dequnmix_jax.scenes.scene import Array, Scene
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,27 +22,36 @@ if TYPE_CHECKING:
     from dequnmix_jax.types import History
 
 
-def save_pictures(
-    folder: Path, estimate: "Estimate | Result", scene: Scene, names: Sequence[str] | None, unit: str, **spectra: Any
-) -> list[Path]:
-    """Draw abundances, spectra and the scene into a folder, and return the files."""
-    pass
+__all__ = ["abundance_maps", "composite", "convergence", "endmember_spectra", "require", "save", "save_pictures"]
 
+
+def save_pictures(folder: Path, result: Result, **reference: Any) -> list[Path]:
+    """Draw the abundances, spectra and colours of a result into a folder, and return the files.
+
+    Args:
+        folder: an existing folder.
+        result: from `result_of`, or of a tiled unmixing.
+        **reference: `reference` and `reference_name` of `endmember_spectra`.
+    """
+    spectra = endmember_spectra(
+        result.endmembers,
+        result.names,
+        wavelengths=result.wavelengths_nm,
+        unit=str(result.summary["unit"]),
+        **reference,
+    )
     figures = {
-        "abundances.png": abundance_maps(estimate.abundances, names, mask=scene.mask),
-        "endmembers.png": endmember_spectra(
-            estimate.endmembers, names, wavelengths=scene.wavelengths, unit=unit, **spectra
-        ),
-        "composite.png": composite(scene),
+        "abundances.png": abundance_maps(result.abundances, result.names, mask=result.mask),
+        "endmembers.png": spectra,
     }
+    if result.composite is not None:
+        colours = result.composite / np.float64(255)
+        figures["composite.png"] = _colour_figure(colours, result.valid, str(result.composite_bands))
     return [save(figure, folder / name) for name, figure in figures.items()]
 
 
-__all__ = ["abundance_maps", "composite", "convergence", "endmember_spectra", "require", "save"]
-
-
 def pixel_ticks(axes: Any, shape: tuple[int, ...], wide: float, high: float) -> None:
-    """Number rows and columns, as densely as a map within so many inches has room for."""
+    """Number rows and columns, as densely as fits into a map of `wide` by `high` inches."""
     from matplotlib.ticker import MaxNLocator
 
     inches = min(wide / shape[1], high / shape[0])  # of one pixel
@@ -65,14 +68,14 @@ def abundance_maps(
     truth: Any | None = None,
     reference: str = "",
 ) -> "Figure":
-    """Draw one map for each endmember, all on one scale from 0 to 1.
+    """Draw one map per endmember, all on one scale from 0 to 1.
 
     Args:
         abundances: (H, W, R), fractions in [0, 1]; numpy or jax.
-        names: R titles, "endmember 1" and so on by default.
-        mask: (H, W) bool, True where the pixel is valid; the others are grey.
-        truth: (H, W, R) in the same order, drawn beneath each row of maps, or None.
-        reference: whose truth it is, for the label of its rows.
+        names: R titles; None: "endmember 1" and so on.
+        mask: (H, W) bool, True where the pixel is valid; masked pixels are grey.
+        truth: (H, W, R) in the same order, drawn below each row of maps, or None.
+        reference: the origin of `truth`, for the label of its rows.
 
     Returns:
         A Figure.
@@ -97,7 +100,7 @@ def abundance_maps(
     columns = math.ceil(count / blocks)
     wide, high = panel(values.shape)
     lines = blocks * len(sets)
-    # What stands around the maps: tick labels and axis labels at the left, colour bar at the right, titles above.
+    # Around the maps: tick labels and axis labels at the left, colour bar at the right, titles above.
     figure = new_figure(columns * (wide + 0.12) + 1.9, max(lines * (high + 0.3) + blocks * 0.35 + 0.5, 2.6))
     grid = figure.add_gridspec(lines, columns)
     hidden = np.zeros(values.shape[:2], bool) if mask is None else ~np.asarray(mask, bool)
@@ -134,7 +137,7 @@ def _map_colours() -> Any:
 
 
 def with_gaps(places: Array, spectra: Array) -> tuple[Array, Array]:
-    """Put NaN where bands were left out, so that no line is drawn across the gap."""
+    """Insert NaN where bands are missing, so that no line crosses the gap."""
     steps = np.diff(places)
     gaps = np.flatnonzero(steps > 3 * np.median(steps)) + 1 if steps.size else np.empty(0, int)
     return np.insert(places, gaps, np.nan), np.insert(spectra, gaps, np.nan, axis=1)
@@ -153,10 +156,10 @@ def endmember_spectra(
 
     Args:
         endmembers: (R, B); numpy or jax.
-        names: R names, "endmember 1" and so on by default.
-        wavelengths: (B,) nm; band numbers, counted from 0, when None.
-        reference: (R, B) in the same order, dashed, rows of NaN where there is none; or None.
-        reference_name: what the dashed lines are, for the legend.
+        names: R names; None: "endmember 1" and so on.
+        wavelengths: (B,) nm; None: band numbers, counted from 0.
+        reference: (R, B) in the same order, dashed, NaN in rows without a reference; or None.
+        reference_name: label of the dashed lines in the legend.
         unit: label of the vertical axis.
 
     Returns:
@@ -177,7 +180,7 @@ def endmember_spectra(
             f"The endmembers have shape {from_estimate.shape}, the wavelengths {places.shape} and the reference "
             f"{np.shape(dashed) if dashed is not None else 'none'}; expected the same bands in all."
         )
-    order = np.argsort(places)  # detectors that overlap leave the bands out of order
+    order = np.argsort(places)  # bands of overlapping detectors are not in order
     figure = new_figure(8.0, 4.2)
     axes = figure.add_subplot()
     handles, texts = [], []
@@ -186,7 +189,7 @@ def endmember_spectra(
             continue
         x, lines = with_gaps(places[order], spectra[:, order])
         for i, y in enumerate(lines):
-            # After seven colours the same again, dotted.
+            # After seven colours they repeat, dotted.
             again = "-" if i < len(COLOURS) else (0, (1, 1))
             (line,) = axes.plot(x, y, color=COLOURS[i % 7], linestyle=style or again, linewidth=1.0 if style else 1.6)
             if style is None:
@@ -200,20 +203,20 @@ def endmember_spectra(
     axes.margins(x=0.01)
     axes.grid(color="0.9", linewidth=0.6)
     legend = figure.legend(handles, [f"{i}" for i in range(len(texts))], loc="outside right upper", fontsize=9)
-    # Set afterwards: a name that begins with "_" would be left out, one with "$" read as a formula.
+    # Set afterwards: a legend omits names that begin with "_" and reads "$" as a formula.
     for entry, text in zip(legend.get_texts(), texts, strict=True):
         entry.set_parse_math(False)
         entry.set_text(text)
-    # 9 points a line and what the legend puts between its entries, in inches.
+    # 9 points per line plus the spacing of the legend, in inches.
     figure.set_figheight(max(4.2, 0.5 + sum(0.16 * (text.count("\n") + 1) + 0.08 for text in texts)))
     return figure
 
 
 def convergence(history: "History", *, tolerance: float | None = None) -> "Figure":
-    """Draw how training went: loss, spectral angle, residual and steps of the equilibrium at each training step.
+    """Draw the loss, spectral angle, residual and solver steps at each training step.
 
     Args:
-        history: one entry for each training step; numpy or jax.
+        history: one entry per training step; numpy or jax.
         tolerance: of the relative residual, drawn as a line, or None.
 
     Returns:
@@ -229,7 +232,7 @@ def convergence(history: "History", *, tolerance: float | None = None) -> "Figur
     figure = new_figure(8.0, 5.0)
     panels = figure.subplots(2, 2, sharex=True)
     residual = np.asarray(history.residual, np.float64)
-    residual = np.where(residual > 0, residual, np.nan)  # a logarithm has no place for an exact solution
+    residual = np.where(residual > 0, residual, np.nan)  # an exact solution has no logarithm
     curves = (
         (loss, "loss"),
         (np.asarray(history.angle, np.float64), "mean spectral angle (rad)"),
@@ -262,7 +265,7 @@ def _residual_panel(axes: Any, steps: Array, residual: Array, converged: Array, 
 
 
 def composite(scene: Scene, *, low: float = 2.0, high: float = 98.0) -> "Figure":
-    """Draw a scene in colour: red, green and blue from the nearest bands, each stretched between two percentiles.
+    """Draw a scene in colour: the bands nearest to red, green and blue, each stretched between two percentiles.
 
     Args:
         scene: any scene; masked pixels are grey.
@@ -272,17 +275,22 @@ def composite(scene: Scene, *, low: float = 2.0, high: float = 98.0) -> "Figure"
         A Figure.
 
     Raises:
-        InputError: the percentiles are no range, or matplotlib is missing.
+        InputError: the percentiles are not a range, or matplotlib is missing.
     """
     colours, bands = colour_composite(scene, low, high)
-    colours = np.where(scene.valid[:, :, None], colours, float(GREY))
-    wide, high_inches = panel(scene.cube.shape)
+    return _colour_figure(colours, scene.valid, composite_words(bands, scene.wavelengths))
+
+
+def _colour_figure(colours: Array, valid: Array, bands: str) -> "Figure":
+    """Draw colours (H, W, 3) in [0, 1] of the bands named; masked pixels are grey."""
+    colours = np.where(valid[:, :, None], colours, float(GREY))
+    wide, high_inches = panel(colours.shape)
     figure = new_figure(1.8 * wide + 0.9, 1.8 * high_inches + 0.9)
     axes = figure.add_subplot()
     axes.imshow(colours, origin="upper", interpolation="nearest")
-    title = f"{composite_words(bands, scene.wavelengths)} as red, green, blue"
+    title = f"{bands} as red, green, blue"
     axes.set_title(wrapped(title, 1.8 * wide, 2), fontsize=9)
     axes.set_xlabel("column", fontsize=9)
     axes.set_ylabel("row", fontsize=9)
-    pixel_ticks(axes, scene.cube.shape, 1.8 * wide, 1.8 * high_inches)
+    pixel_ticks(axes, colours.shape, 1.8 * wide, 1.8 * high_inches)
     return figure

@@ -1,4 +1,4 @@
-"""The part of a report about spectra: the endmembers beside the nearest ones of a library."""
+"""Section of a report about spectra: the endmembers beside the nearest spectra of a library."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,13 +19,13 @@ _NEAREST = 3
 
 
 class Matched(NamedTuple):
-    """Endmembers beside the library spectra that are nearest to them.
+    """Library spectra nearest to the endmembers.
 
     Attributes:
         matches: names and angles, the nearest first.
         spectra: (R, B), the nearest library spectrum of each, scaled to its endmember; NaN where unknown.
         library: its name.
-        notes: what was assumed of it.
+        notes: assumptions about it.
     """
 
     matches: Matches
@@ -46,54 +46,54 @@ def matched(result: Result, library: Library) -> Matched:
             "in the file. Report without a library."
         )
     here = resample(library, result.wavelengths_nm, result.fwhm_nm)
-    found = match(result.endmembers, here, count=min(_NEAREST, len(here.names)))
-    spectra = here.spectra[found.rows[:, 0]].astype(np.float64)
+    matches = match(result.endmembers, here, count=min(_NEAREST, len(here.names)))
+    spectra = here.spectra[matches.rows[:, 0]].astype(np.float64)
     known = np.isfinite(spectra)
-    # An angle does not see brightness: each library spectrum is drawn at the height that fits best.
+    # The spectral angle ignores brightness, so each library spectrum is drawn at the height that fits best.
     products = [np.where(known, a * spectra, 0).sum(axis=1) for a in (result.endmembers, spectra)]
     spectra = spectra * (products[0] / np.where(products[1] > 0, products[1], 1))[:, None]
     name = "the library" if library.source is None else library.source.name
-    return Matched(found, spectra, name, here.notes)
+    return Matched(matches, spectra, name, here.notes)
 
 
-def degrees(found: Matched, row: int, rank: int = 0) -> str:
+def degrees(nearest: Matched, row: int, rank: int = 0) -> str:
     """Return the angle between an endmember and a match of it, in degrees."""
-    return f"{np.degrees(found.matches.angles[row, rank]):.1f}°"
+    return f"{np.degrees(nearest.matches.angles[row, rank]):.1f}°"
 
 
-def spectra_part(result: Result, found: Matched | None) -> str:
+def spectra_part(result: Result, nearest: Matched | None) -> str:
     """Return the section with the curves and the table of matches."""
     unit = str(result.summary.get("unit") or "units of the scene")
     drawn = charts.spectra_chart(
-        result.endmembers, result.names, result.wavelengths_nm, unit, None if found is None else found.spectra
+        result.endmembers, result.names, result.wavelengths_nm, unit, None if nearest is None else nearest.spectra
     )
     words = "Spectra of " + ", ".join(result.names) + f", {unit}."
-    if found is None:
+    if nearest is None:
         detail = "one line for each endmember"
         table = html.paragraph(
-            "No library was given; with --library FILE (ENVI, CSV or USGS text) the nearest spectra are named here."
+            "No library was given; with --library FILE (ENVI, CSV or USGS text) this section names the nearest spectra."
         )
     else:
-        detail = f"dashed: the nearest spectrum of {found.library}, scaled to the height of its match"
-        nearest = [
+        detail = f"dashed: the nearest spectrum of {nearest.library}, scaled to the height of its match"
+        phrases = [
             f"{name}: {names[0]} at {angles[0]:.3f} radians"
-            for name, names, angles in zip(result.names, found.matches.names, found.matches.angles, strict=True)
+            for name, names, angles in zip(result.names, nearest.matches.names, nearest.matches.angles, strict=True)
         ]
-        words += " Nearest in the library: " + "; ".join(nearest) + "."
-        table = _nearest(result.names, found)
+        words += " Nearest in the library: " + "; ".join(phrases) + "."
+        table = _match_table(result.names, nearest)
     return html.section(
         "spectra", "Spectra of the endmembers", html.themed_figure("Spectra", detail, drawn, words), table
     )
 
 
-def _nearest(names: Sequence[str], found: Matched) -> str:
-    matches = found.matches
+def _match_table(names: Sequence[str], nearest: Matched) -> str:
+    matches = nearest.matches
     rows: list[Row] = [
         [name if rank == 0 else "", matches.names[i][rank], Number(f"{matches.angles[i, rank]:.4f}"),
-         Number(degrees(found, i, rank)), Number(f"{matches.bands[i, rank]}")]
+         Number(degrees(nearest, i, rank)), Number(f"{matches.bands[i, rank]}")]
         for i, name in enumerate(names)
         for rank in range(len(matches.names[i]))
         if matches.names[i][rank]
     ]  # fmt: skip
     heads: Row = ["endmember", "library spectrum", Number("angle (rad)"), Number("degrees"), Number("bands compared")]
-    return html.table(f"The nearest spectra of {found.library}, by spectral angle", heads, rows)
+    return html.table(f"The nearest spectra of {nearest.library}, by spectral angle", heads, rows)

@@ -1,8 +1,8 @@
-"""What every picture stands on: a figure without global state, its colours, and how it is saved."""
+"""Basis of every picture: figures without global state, colours, names, and saving."""
 
 import os
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ _DPI = 150
 
 
 def require() -> None:
-    """Raise InputError unless matplotlib can be imported, so that long work does not end without its pictures."""
+    """Raise InputError unless matplotlib can be imported; called before long work that ends with pictures."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -31,7 +31,7 @@ def require() -> None:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of so many inches, without pyplot and its list of open windows."""
+    """Return an empty figure of `width` by `height` inches, without pyplot and its list of open windows."""
     require()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -42,39 +42,31 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def panel(shape: tuple[int, ...]) -> tuple[float, float]:
-    """Return width and height in inches of a map of so many rows and columns."""
+    """Return width and height in inches of a map of (rows, columns) pixels."""
     rows, columns = shape[:2]
     height = min(_WIDE * rows / columns, _HIGH)
     return max(min(_WIDE, height * columns / rows), _LEAST_WIDE), max(height, _LEAST_HIGH)
 
 
 def wrapped(text: str, inches: float, lines: int) -> str:
-    """Return text in lines of 9 points that fit a width, at most so many."""
+    """Return text wrapped to a width in inches at 9 points, in at most `lines` lines."""
     letters = max(int(inches * 72 / 5.2), 8)
     return "\n".join(textwrap.wrap(shown(text), letters, max_lines=lines, placeholder=" …"))
 
 
-def endmember_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
-    """Return as many names as endmembers, "endmember 1" and so on where none are given."""
-    found = tuple(f"endmember {i + 1}" for i in range(count)) if names is None else tuple(str(name) for name in names)
-    if len(found) != count:
-        raise InputError(f"There are {len(found)} names for {count} endmembers; expected as many of each.")
-    return found
-
-
 def save(figure: "Figure", path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-    """Write a figure to a file, whole or not at all.
+    """Write a figure to a file, atomically.
 
     Args:
-        figure: from one of the functions above.
-        path: its suffix says the format: .png, .pdf, .svg, ...
-        overwrite: replace a file that is there already.
+        figure: from a function of `plots`.
+        path: its suffix sets the format: .png, .pdf, .svg, ...
+        overwrite: replace an existing file.
 
     Returns:
         The path written.
 
     Raises:
-        InputError: no such format, or the file exists and `overwrite` is False.
+        InputError: the format is unknown, or the file exists and `overwrite` is False.
     """
     target = Path(path)
     known = figure.canvas.get_supported_filetypes()
@@ -89,17 +81,17 @@ def save(figure: "Figure", path: str | os.PathLike[str], overwrite: bool = False
 
 
 _DATES: dict[str, dict[str, str | None]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-"""What matplotlib would write of the time, by format; PNG holds none."""
+"""Entries that omit the time of writing, by format; PNG holds no time."""
 
 
 def write_figure(figure: "Figure", place: Any, kind: str, metadata: Mapping[str, str | None] | None) -> None:
-    """Write a figure so that the same figure gives the same bytes: the names inside an SVG are random otherwise.
+    """Write a figure so that equal figures give equal bytes (names inside an SVG are random by default).
 
     Args:
         figure: from `new_figure`.
-        place: a path or a file of bytes.
+        place: a path or a binary file.
         kind: the format.
-        metadata: for matplotlib's writer; None in it leaves an entry out.
+        metadata: for matplotlib's writer; a value of None omits an entry.
     """
     import matplotlib
 

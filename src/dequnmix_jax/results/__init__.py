@@ -1,7 +1,7 @@
 """Results on disk and in memory.
 
-* `Result`: abundances, endmembers and what was recorded; `read_result` reads a folder back.
-* `write` places maps, spectra and `summary.json`; `score` compares them with a reference.
+* `Result`: abundances, endmembers and the record of an unmixing; `read_result` reads a folder back.
+* `write`: write maps, spectra and `summary.json`. The module `score` compares them with a reference.
 """
 
 from typing import TYPE_CHECKING

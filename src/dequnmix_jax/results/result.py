@@ -1,4 +1,4 @@
-"""The result of an unmixing as one thing: maps, spectra and the record of how they came about."""
+"""The result of an unmixing: maps, spectra and the record of how they were computed."""
 
 import json
 import os
@@ -12,7 +12,14 @@ import numpy as np
 from dequnmix_jax.checks import InputError, check_endmembers
 from dequnmix_jax.io import npz
 from dequnmix_jax.io.provenance import SUMMARY
-from dequnmix_jax.results.maps import colour_composite, composite_words, levels, light_of_each, residual_map
+from dequnmix_jax.results.maps import (
+    colour_composite,
+    composite_words,
+    endmember_names,
+    level_sums,
+    levels,
+    residual_map,
+)
 from dequnmix_jax.results.summary import summary
 from dequnmix_jax.scenes.scene import Array, Scene
 
@@ -23,22 +30,22 @@ if TYPE_CHECKING:
 ARRAYS = "estimate.npz"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """What an unmixing found, on the host.
+    """The result of an unmixing, on the host.
 
     Attributes:
         names: R names.
-        abundances: (H, W, R), fractions; 0 in masked pixels, as all maps.
+        abundances: (H, W, R), fractions; 0 in masked pixels, like all maps.
         endmembers: (R, B), units of the cube, or at maximum 1 where the brightness carries the unit.
         brightness: (H, W), units of the scene, or 1.
         state: (H, W, R), the equilibrium.
-        residual: (H, W), root mean square of y - s a E, units of the scene; None in outputs of earlier versions.
-        convergence: (H, W), relative change in one more step, or None.
-        mask: (H, W) bool, True where the pixel is valid, or None when all are.
+        residual: (H, W), root mean square of y - s a E, units of the scene; None for outputs of earlier versions.
+        convergence: (H, W), relative change in one further step, or None.
+        mask: (H, W) bool, True where the pixel is valid, or None when all pixels are valid.
         wavelengths_nm, fwhm_nm: (B,), or None.
-        composite: (H, W, 3) uint8, the scene in colour, or None.
-        composite_bands: which bands are its red, green and blue, as words.
+        composite: (H, W, 3) uint8, a colour composite of the scene, or None.
+        composite_bands: its red, green and blue bands, in words.
         summary: the content of summary.json.
     """
 
@@ -56,6 +63,10 @@ class Result:
     composite_bands: str = ""
     summary: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        height, width, count = self.abundances.shape
+        return f"<Result: {count} endmembers in {height} x {width} pixels, {self.endmembers.shape[1]} bands>"
+
     @property
     def valid(self) -> Array:
         """Return the (H, W) bool mask, all True when there is none."""
@@ -64,11 +75,13 @@ class Result:
     @property
     def levels(self) -> Array:
         """Return (R,), the level of each endmember in the units of the scene, as `maps.levels` defines it."""
-        held = self.summary.get("endmember_levels")
-        if isinstance(held, list) and len(held) == len(self.names) and all(isinstance(x, int | float) for x in held):
-            return np.asarray(held, np.float64)
-        # An output of an earlier version does not say it.
-        return levels(self.endmembers, light_of_each(self.abundances, self.brightness, self.valid))
+        recorded = self.summary.get("endmember_levels")
+        if not isinstance(recorded, list) or not all(isinstance(level, int | float) for level in recorded):
+            recorded = []
+        if len(recorded) == len(self.names):
+            return np.asarray(recorded, np.float64)
+        # Earlier versions do not record the levels.
+        return levels(self.endmembers, level_sums(self.abundances, self.brightness, self.valid))
 
     @property
     def maps(self) -> dict[str, Array | None]:
@@ -91,14 +104,14 @@ def result_of(
     convergence: Any = None,
     record: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Return the result of an estimate: its arrays, the residual map, the scene in colour, and the record.
+    """Return the result of an estimate: its arrays, the residual map, a colour composite, and the record.
 
     Args:
         estimate: abundances (H, W, R), endmembers (R, B), brightness (H, W), state; numpy or jax.
-        scene: the scene as it was unmixed: same pixels, same bands.
-        names: R names, "endmember 1" and so on by default.
+        scene: the unmixed scene, with the same pixels and bands.
+        names: R names; by default "endmember 1" and so on.
         configuration: a dataclass or a mapping of numbers, text and dataclasses, or None.
-        trace: how the solve went, or None.
+        trace: the trace of the solver, or None.
         convergence: (H, W), from `last_change`, or None.
         record: further entries of the summary, such as how the scene was read.
 
@@ -114,24 +127,23 @@ def result_of(
         )
     check_endmembers(arrays["endmembers"], bands)
     count = arrays["abundances"].shape[2]
-    found = tuple(names) if names is not None else tuple(f"endmember {i + 1}" for i in range(count))
-    if len(found) != count or arrays["endmembers"].shape[0] != count:
+    if len(arrays["endmembers"]) != count:
         raise InputError(
-            f"There are {count} abundance maps, {arrays['endmembers'].shape[0]} endmembers and {len(found)} names; "
-            "expected as many of each."
+            f"There are {count} abundance maps and {len(arrays['endmembers'])} endmembers; expected as many of each."
         )
+    labels = endmember_names(names, count)
     change = None if convergence is None else np.asarray(convergence)
     for name, values in (("brightness", arrays["brightness"]), ("convergence", change)):
         if values is not None and values.shape != (height, width):
             raise InputError(f"The {name} has shape {values.shape}; expected one value a pixel, ({height}, {width}).")
-    spectra, shares, light = (arrays[name] for name in ("endmembers", "abundances", "brightness"))
-    residual = residual_map(scene.cube, shares, spectra, light, scene.valid)
-    maps = {"abundances": shares, "brightness": light, "residual": residual, "convergence": change}
-    heights = levels(spectra, light_of_each(shares, light, scene.valid)).tolist()
-    record = {"endmember_levels": heights, **(record or {})}
-    colours, three = colour_composite(scene)
+    spectra, abundances, brightness = (arrays[name] for name in ("endmembers", "abundances", "brightness"))
+    residual = residual_map(scene.cube, abundances, spectra, brightness, scene.valid)
+    maps = {"abundances": abundances, "brightness": brightness, "residual": residual, "convergence": change}
+    endmember_levels = levels(spectra, level_sums(abundances, brightness, scene.valid)).tolist()
+    record = {"endmember_levels": endmember_levels, **(record or {})}
+    colours, composite_bands = colour_composite(scene)
     return Result(
-        names=found,
+        names=labels,
         **arrays,
         residual=residual,
         convergence=change,
@@ -139,15 +151,15 @@ def result_of(
         wavelengths_nm=scene.wavelengths,
         fwhm_nm=scene.fwhm,
         composite=np.round(255 * colours).astype(np.uint8),
-        composite_bands=composite_words(three, scene.wavelengths),
-        summary=summary(maps, found, scene, configuration=configuration, trace=trace, record=record),
+        composite_bands=composite_words(composite_bands, scene.wavelengths),
+        summary=summary(maps, labels, scene, configuration=configuration, trace=trace, record=record),
     )
 
 
 def arrays_of(result: Result) -> dict[str, Array]:
-    """Return the arrays of a result by the names that they have in estimate.npz."""
-    found = {name: getattr(result, name) for name in _STORED}
-    stored = {name: values for name, values in found.items() if values is not None}
+    """Return the arrays of a result by their names in estimate.npz."""
+    arrays = {name: getattr(result, name) for name in _STORED}
+    stored = {name: values for name, values in arrays.items() if values is not None}
     return {"names": np.array(result.names), "composite_bands": np.array(result.composite_bands), **stored}
 
 
@@ -158,43 +170,43 @@ _STORED = (
 
 
 def read_result(path: str | os.PathLike[str]) -> Result:
-    """Read the folder that `write` made.
+    """Read a folder written by `write`.
 
     Args:
         path: the folder.
 
     Returns:
-        A Result; maps that an earlier version did not write are None.
+        A Result; maps that earlier versions did not write are None.
 
     Raises:
-        InputError: there is no such folder, or its files are missing, damaged or of other shapes.
+        InputError: the folder or a file is missing, a file is damaged, or arrays do not fit together.
     """
     path = Path(path)
     if not path.is_dir() or not (path / SUMMARY).is_file() or not (path / ARRAYS).is_file():
         raise InputError(
-            f"{path} is no output of an unmixing; expected a folder with {ARRAYS} and {SUMMARY}, which `dequnmix "
+            f"{path} is not the output of an unmixing; expected a folder with {ARRAYS} and {SUMMARY}, which `dequnmix "
             "unmix` makes."
         )
     arrays = npz.load(path / ARRAYS)
     try:
         record = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path / SUMMARY} is no JSON ({str(error)[:80]}); unmix the scene again.") from error
-    if not _sound(record):
+        raise InputError(f"{path / SUMMARY} is not JSON ({str(error)[:80]}); unmix the scene again.") from error
+    if not _is_valid_record(record):
         raise InputError(f"{path / SUMMARY} was changed, or is of another program; unmix the scene again.")
-    held = {name: arrays.get(name) for name in _STORED}
-    shares, spectra, light = held["abundances"], held["endmembers"], held["brightness"]
+    stored = {name: arrays.get(name) for name in _STORED}
+    abundances, spectra, brightness = stored["abundances"], stored["endmembers"], stored["brightness"]
     names, words = arrays.get("names"), arrays.get("composite_bands")
     if (
-        shares is None
+        abundances is None
         or spectra is None
-        or light is None
+        or brightness is None
         or names is None
-        or shares.ndim != 3
+        or abundances.ndim != 3
         or spectra.ndim != 2
-        or spectra.shape[:1] != shares.shape[2:]
-        or names.shape != shares.shape[2:]
-        or not _fit(held, shares.shape, spectra.shape[1:])
+        or spectra.shape[:1] != abundances.shape[2:]
+        or names.shape != abundances.shape[2:]
+        or not _shapes_agree(stored, abundances.shape, spectra.shape[1:])
     ):
         raise InputError(
             f"{path / ARRAYS} does not hold abundances, endmembers, brightness and names that fit together; it was "
@@ -202,17 +214,17 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         )
     return Result(
         names=tuple(str(name) for name in names),
-        abundances=shares,
+        abundances=abundances,
         endmembers=spectra,
-        brightness=light,
-        **{name: held[name] for name in _STORED[3:]},
+        brightness=brightness,
+        **{name: stored[name] for name in _STORED[3:]},
         composite_bands="" if words is None else str(words),
         summary=record,
     )
 
 
-def _fit(held: Mapping[str, Array | None], shape: tuple[int, ...], bands: tuple[int, ...]) -> bool:
-    """Return whether the arrays that are there have the shapes and types of a result of (H, W, R) abundances."""
+def _shapes_agree(stored: Mapping[str, Array | None], shape: tuple[int, ...], bands: tuple[int, ...]) -> bool:
+    """Return whether the arrays that are present have the shapes and types of a result of (H, W, R) abundances."""
     picture = shape[:2]
     shapes = {
         "brightness": picture,
@@ -225,15 +237,15 @@ def _fit(held: Mapping[str, Array | None], shape: tuple[int, ...], bands: tuple[
         "composite": (*picture, 3),
     }
     kinds = {"mask": "b", "composite": "u"}
-    there = {name: values for name, values in held.items() if values is not None}
+    present = {name: values for name, values in stored.items() if values is not None}
     return all(
         values.shape == shapes.get(name, values.shape) and values.dtype.kind in kinds.get(name, "f")
-        for name, values in there.items()
+        for name, values in present.items()
     )
 
 
-def _sound(record: Any) -> bool:
-    """Return whether what a report reads of summary.json is of the kind that `summary` writes."""
+def _is_valid_record(record: Any) -> bool:
+    """Return whether the entries of summary.json that a report reads have the types that `summary` writes."""
     number = (int, float)
     if not isinstance(record, dict):
         return False

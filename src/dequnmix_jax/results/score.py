@@ -1,4 +1,4 @@
-"""What `dequnmix score` does: hold an estimate against a reference."""
+"""Compare an estimate with a reference, for `dequnmix score`."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.metrics import match
+from dequnmix_jax.results.maps import endmember_names
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.truth import Truth
 
@@ -13,31 +14,31 @@ UNITS = {
     "as_they_are": "fractions as they are",
     "in_the_unit_of_the_estimate": "reference in the unit of the estimate's spectra",
 }
-"""Two ways to compare fractions, and their names. Fractions count in the unit of their spectra: those of a scaled
-model, whose spectra have maximum one, differ from those of a reference in the units of the scene, though both describe
-the same mixtures."""
+"""Names of two ways to compare fractions. Fractions depend on the unit of their spectra: those of a scaled model, whose
+spectra have maximum 1, differ from those of a reference in the units of the scene, though both describe the same
+mixtures."""
 
 
 def compare(estimate: Truth, truth: Truth, mask: Array | None = None) -> dict[str, Any]:
     """Match the endmembers of an estimate with those of a reference and measure the errors.
 
-    They are matched by the least sum of spectral angles; where a side has no spectra, by the least sum of squared
-    differences of the abundances, which favours the estimate.
+    The matching minimises the sum of spectral angles or, if a side has no spectra, the sum of squared differences of
+    the abundances, which favours the estimate.
 
     Args:
-        estimate: abundances (H, W, R) and endmembers (R, B), one of them perhaps missing.
+        estimate: abundances (H, W, R) and endmembers (R, B); one of them may be missing.
         truth: the reference, likewise.
         mask: (H, W) bool, True where the pixel counts.
 
     Returns:
-        armse, pooled_rmse, msad (None where a side lacks what it takes), one row for each endmember, the reference's
-        name, notes, and how the matching was done. Where both sides have fractions and spectra, armse and pooled_rmse
-        in two ways by the names of `UNITS`: as they are, and with the reference in the unit of the estimate's spectra,
-        `metrics.in_unit` with the ratios of the largest values of the spectra. The two agree where the spectra have the
-        same levels. Of these the first is what armse and pooled_rmse repeat.
+        armse, pooled_rmse and msad (None where inputs are missing), one row for each endmember, the name of the
+        reference, notes, and the criterion of the matching. If both sides have fractions and spectra, armse and
+        pooled_rmse also in two ways, named in `UNITS`: as they are (the same numbers as armse and pooled_rmse), and
+        with the reference in the unit of the estimate's spectra, by `metrics.in_unit` with the ratios of the maxima of
+        the spectra. The two agree if the spectra have the same levels.
 
     Raises:
-        InputError: another number of endmembers, another picture or other bands, or nothing in common.
+        InputError: the numbers of endmembers, pixels or bands differ, or there is nothing to compare.
     """
     import jax.numpy as jnp
 
@@ -55,50 +56,49 @@ def compare(estimate: Truth, truth: Truth, mask: Array | None = None) -> dict[st
         order = np.asarray(metrics.align(E, E_true))
         matched_by = "spectral angle (the least sum over all matchings)"
     else:
-        assert A is not None and A_true is not None  # _check found something in common
+        assert A is not None and A_true is not None  # _check ensures a common quantity
         order = _align_maps(A, A_true, mask)
-        matched_by = "abundances, for want of spectra: the least squared difference, which favours the estimate"
+        matched_by = "abundances, because spectra are missing: the least squared difference, which favours the estimate"
     count = order.size
-    names = estimate.names or tuple(f"endmember {i + 1}" for i in range(count))
-    true_names = truth.names or tuple(f"endmember {i + 1}" for i in range(count))
-    found: dict[str, Any] = {"reference": truth.reference, "notes": list(truth.notes), "matched_by": matched_by}
+    names = endmember_names(estimate.names, count)
+    true_names = endmember_names(truth.names, count)
+    scores: dict[str, Any] = {"reference": truth.reference, "notes": list(truth.notes), "matched_by": matched_by}
     rmse: list[float | None] = [None] * count
     sad: list[float | None] = [None] * count
-    found |= {"armse": None, "pooled_rmse": None, "msad": None, **dict.fromkeys(UNITS)}
+    scores |= {"armse": None, "pooled_rmse": None, "msad": None, **dict.fromkeys(UNITS)}
     rows = [(names[int(order[i])], true_names[i]) for i in range(count)]
     if A is not None and A_true is not None:
         where = None if mask is None else jnp.asarray(mask)
         a, b = jnp.asarray(A[:, :, order]), jnp.asarray(A_true)
-        found |= errors(a, b, where)
-        found["as_they_are"] = errors(a, b, where)
+        scores |= errors(a, b, where)
+        scores["as_they_are"] = errors(a, b, where)
         if E is not None and E_true is not None:
             factors = ratios(E[order], E_true)
             if factors is None:
-                found["notes"].append("A spectrum has no positive value, so that fractions are compared as they are.")
+                scores["notes"].append("A spectrum has no positive value, so fractions are compared as they are.")
             else:
-                found["in_the_unit_of_the_estimate"] = errors(a, metrics.in_unit(b, jnp.asarray(factors)), where)
+                scores["in_the_unit_of_the_estimate"] = errors(a, metrics.in_unit(b, jnp.asarray(factors)), where)
         rmse = [float(metrics.armse(a[:, :, i : i + 1], b[:, :, i : i + 1], where)) for i in range(count)]
     if E is not None and E_true is not None:
         sad = np.asarray(metrics.spectral_angle(E[order], E_true)).astype(float).tolist()
-        found["msad"] = float(metrics.msad(E[order], E_true))
-    found["endmembers"] = [
+        scores["msad"] = float(metrics.msad(E[order], E_true))
+    scores["endmembers"] = [
         {"estimate": mine, "reference": theirs, "rmse": rmse[i], "sad": sad[i]} for i, (mine, theirs) in enumerate(rows)
     ]
-    return found
+    return scores
 
 
 def ratios(estimate: Array, reference: Array) -> Array | None:
-    """Return g_r = max_b e_r / max_b e^_r of reference spectra e and estimated ones e^ (R, B); None where one is 0.
+    """Return g_r = max_b e_r / max_b e^_r for reference spectra e and estimated spectra e^ (R, B); None if one is 0.
 
-    A mixture of the reference's fractions a has the fractions `metrics.in_unit(a, g)` of spectra like e at the levels
-    of e^.
+    Fractions a of the reference spectra become `metrics.in_unit(a, g)` for spectra at the levels of e^.
     """
     levels = [np.max(spectra, axis=1).astype(np.float64) for spectra in (estimate, reference)]
     return (levels[1] / levels[0]).astype(np.float32) if min(level.min() for level in levels) > 0 else None
 
 
 def _check(estimate: Truth, truth: Truth) -> None:
-    """Raise InputError where estimate and reference cannot be compared."""
+    """Raise InputError if estimate and reference cannot be compared."""
     counts = []
     for entry in (estimate, truth):
         maps, spectra = entry.abundances, entry.endmembers
@@ -129,7 +129,7 @@ def _check(estimate: Truth, truth: Truth) -> None:
 
 
 def _align_maps(maps: Array, reference: Array, mask: Array | None) -> Array:
-    """Return the order in which abundance maps match those of the reference best."""
+    """Return the order of the abundance maps that matches the reference best."""
     valid = np.ones(maps.shape[:2], np.bool_) if mask is None else mask
     a, b = maps[valid].astype(np.float64), reference[valid].astype(np.float64)
     cost = np.square(b[:, :, None] - a[:, None, :]).mean(axis=0)  # rows: reference, columns: estimate

@@ -1,62 +1,34 @@
-"""The sidecar of an output, summary.json: how the maps came about, and what was assumed of the file."""
+"""The sidecar of an output, summary.json: how the maps were computed, and what was assumed about the file."""
 
 import json
-import math
-import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
-from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io.envi.header import find_header
+from dequnmix_jax.io.provenance import file_record, package_version
 from dequnmix_jax.results.maps import KINDS
 from dequnmix_jax.scenes.georeference import pixel_area
 from dequnmix_jax.scenes.scene import Array, Scene
 from dequnmix_jax.scenes.source import Source
-from dequnmix_jax.solvers.config import Adjoint, Solver
-from dequnmix_jax.training.words import words_of
+from dequnmix_jax.training.words import plain
 
 if TYPE_CHECKING:
     from dequnmix_jax.types import Trace
-from dequnmix_jax.io.provenance import file_record, package_version
-
-
-def as_json(value: Any) -> Any:
-    """Return a value as JSON can hold it; numbers that are not finite become text, since JSON has none."""
-    if isinstance(value, Model | Solver | Adjoint):
-        return as_json(words_of(value))  # a value of a choice is more than its numbers
-    if is_dataclass(value) and not isinstance(value, type):
-        return as_json(asdict(value))
-    if isinstance(value, Mapping):
-        return {str(key): as_json(entry) for key, entry in value.items()}
-    if isinstance(value, tuple | list):
-        return [as_json(entry) for entry in value]
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    array = np.asarray(value)
-    if array.dtype.kind in "biufU":
-        return as_json(array.tolist())
-    raise InputError(f"The configuration holds {type(value).__name__}; expected numbers, text, lists and dataclasses.")
 
 
 def _source(scene: Scene | Source) -> dict[str, Any] | None:
     if scene.source is None or not scene.source.exists():
         return None
-    found = file_record(scene.source)
+    record = file_record(scene.source)
     header = find_header(scene.source) if scene.source.is_file() else None
     if header is not None and header != scene.source:
-        found["header"] = file_record(header)
-    return found
+        record["header"] = file_record(header)
+    return record
 
 
 def summary(
@@ -68,18 +40,18 @@ def summary(
     trace: "Trace | None" = None,
     record: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what summary.json holds, as JSON can hold it.
+    """Return the content of summary.json.
 
     Args:
-        maps: arrays by the names of `maps.KINDS`; those that are None were not made.
+        maps: arrays by the names of `maps.KINDS`, None for maps that were not made.
         names: R names of the endmembers.
-        scene: the scene as it was unmixed.
+        scene: the unmixed scene.
         configuration: a dataclass or a mapping of numbers, text and dataclasses, or None.
-        trace: how the solve went, or None.
-        record: further entries, such as how the scene was read.
+        trace: the trace of the solver, or None.
+        record: further entries, such as the options of reading.
 
     Raises:
-        InputError: something in it that JSON cannot hold.
+        InputError: an entry that JSON cannot hold.
     """
     means = {
         name: np.mean(values[scene.valid], axis=0, dtype=np.float64)
@@ -109,19 +81,19 @@ def summary_of(
     trace: "Trace | None" = None,
     record: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return what `summary` returns, of maps that do not lie in memory.
+    """Return the same content as `summary`, for maps that do not fit in memory.
 
     Args:
-        means: of each map over the valid pixels, by the names of `maps.KINDS`.
+        means: mean of each map over the valid pixels, by the names of `maps.KINDS`.
         names: R names of the endmembers.
-        scene: where the scene was read from; its cube is not looked at.
-        shape: (H, W, B) as it was unmixed.
-        valid_pixels: how many pixels are valid.
+        scene: the scene; its cube is not used.
+        shape: (H, W, B) of the unmixed scene.
+        valid_pixels: number of valid pixels.
         configuration, trace, record: as for `summary`.
     """
     height, width, bands = shape
-    means = {name: as_json(mean) for name, mean in means.items()}
-    area = pixel_area(scene.ground, scene.crs)
+    means = {name: plain(mean) for name, mean in means.items()}
+    area = pixel_area(scene.georeference, scene.envi_fields)
     wavelengths = scene.wavelengths
     return {
         "written_by": "dequnmix_jax",
@@ -137,20 +109,20 @@ def summary_of(
         "mean_abundances": means["abundances"],
         "areas_m2": None if area is None else [mean * area * valid_pixels for mean in means["abundances"]],
         "maps": {name: {**KINDS[name]._asdict(), "mean": mean} for name, mean in means.items()},
-        "configuration": as_json(configuration),
-        "trace": None if trace is None else {name: as_json(np.asarray(getattr(trace, name))) for name in trace._fields},
-        **as_json(record or {}),
+        "configuration": plain(configuration),
+        "trace": None if trace is None else plain(trace._asdict()),
+        **plain(record or {}),
         "notes": list(scene.notes),
         "versions": {
             "python": platform.python_version(),
             **{package: package_version(package) for package in ("dequnmix-jax", "jax", "jaxlib", "numpy")},
         },
-        # All in which two runs of the same command on the same files differ, and nothing else does.
+        # The only entry that differs between two runs of the same command on the same files.
         "run": {"date": datetime.now(UTC).isoformat(timespec="seconds")},
     }
 
 
 def as_text(content: Any) -> str:
-    """Return the text of a JSON file: indented, and lists of numbers in one line each."""
+    """Return the text of a JSON file: indented, with each list of numbers on one line."""
     text = json.dumps(content, indent=2, allow_nan=False)
-    return re.sub(r"\[\n\s*([-+.\deE,\s]+?)\n\s*\]", lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+    return re.sub(r"\[\n\s*([-+.\deE,\s]+?)\n\s*\]", lambda match: f"[{' '.join(match[1].split())}]", text) + "\n"

@@ -1,4 +1,4 @@
-"""Write an estimate: maps and spectra as ENVI files, arrays as .npz, and a summary that says how they came about."""
+"""Write an estimate: maps as ENVI or GeoTIFF, spectra, arrays as .npz, and a summary of how they were computed."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster
-from dequnmix_jax.io.atomic import check_file, check_folder, replacing_folder, reserved
+from dequnmix_jax.io.atomic import check_file, check_folder, check_replaceable, replacing_folder, reserved
 from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_image, write_library
 from dequnmix_jax.io.provenance import SUMMARY
@@ -18,17 +18,17 @@ from dequnmix_jax.libraries.csv import write_table
 from dequnmix_jax.results.maps import KINDS
 from dequnmix_jax.results.result import ARRAYS, Result, arrays_of, result_of
 from dequnmix_jax.results.summary import as_text
-from dequnmix_jax.scenes.georeference import on_the_ground
+from dequnmix_jax.scenes.georeference import rectify
 from dequnmix_jax.scenes.scene import Scene
 
 if TYPE_CHECKING:
     from dequnmix_jax.types import Estimate, Trace
 
 
-# How maps are written; the first one by default.
+# Formats of maps; the first is the default.
 FORMATS = ("envi", "geotiff")
 
-# In the maps for other programs, masked pixels hold a value that no map has; 0 would be a measurement.
+# Value of masked pixels in ENVI and GeoTIFF maps, which no map has; 0 would be a measurement.
 NODATA = -9999.0
 
 
@@ -45,34 +45,35 @@ def write(
     overwrite: bool = False,
     format: str = "envi",
 ) -> list[Path]:
-    """Write an estimate into a folder, whole or not at all.
+    """Write an estimate into a folder, completely or not at all.
 
-    The folder gets the maps abundances, brightness, residual and convergence (`maps.KINDS` says what they measure) as
-    ENVI float32 (.img) with the scene's ground fields, or as GeoTIFF float32 (.tif) with coordinate system and
-    transform; masked pixels hold -9999, which the files say, and a swath such as EMIT's is rectified. Beside them
-    endmembers.sli (ENVI spectral library), endmembers.csv, estimate.npz (what `score` and `report` read) and
-    summary.json (configuration, trace, versions, the input's sha256, notes, and endmember_levels, the level of each
+    The folder holds the maps abundances, brightness, residual and convergence (see `maps.KINDS`) as ENVI float32 (.img)
+    with the scene's georeferencing fields, or as GeoTIFF float32 (.tif) with coordinate reference system and transform.
+    Masked pixels hold -9999, which the files declare as nodata; a swath such as EMIT's is rectified. The folder also
+    holds endmembers.sli (ENVI spectral library), endmembers.csv, estimate.npz (for `score` and `report`) and
+    summary.json (configuration, trace, versions, sha256 of the input, notes, and endmember_levels, the level of each
     endmember in the units of the scene: `maps.levels`).
 
     Args:
-        path: the folder to make.
+        path: the folder.
         estimate: abundances (H, W, R), endmembers (R, B), brightness (H, W), state; numpy or jax.
-        scene: the scene as it was unmixed: same pixels, same bands.
-        names: R names, "endmember 1" and so on by default.
+        scene: the unmixed scene, with the same pixels and bands.
+        names: R names; by default "endmember 1" and so on.
         configuration: a dataclass or a mapping of numbers, text and dataclasses, or None.
-        trace: how the solve went, or None.
-        convergence: (H, W), from `last_change`, or None; without it that map is not written.
-        record: further entries of summary.json, such as how the scene was read.
-        overwrite: replace a folder that an earlier `write` made, with everything in it.
-        format: "envi" or "geotiff" (which needs the extra `geo`), of the maps.
+        trace: the trace of the solver, or None.
+        convergence: (H, W), from `last_change`, or None; then this map is not written.
+        record: further entries of summary.json, such as the options of reading.
+        overwrite: replace a folder of an earlier `write`, with everything in it.
+        format: format of the maps, "envi" or "geotiff" (which needs the extra `geo`).
 
     Returns:
-        The files written.
+        The written files.
 
     Raises:
-        InputError: the arrays do not fit the scene, the folder exists and `overwrite` is False, or it is not ours.
+        InputError: the arrays do not fit the scene, or the folder exists and `overwrite` is False or it is not the
+            output of an unmixing.
     """
-    found = result_of(
+    result = result_of(
         estimate,
         scene,
         names=names,
@@ -81,13 +82,13 @@ def write(
         convergence=convergence,
         record=record,
     )
-    return write_result(path, found, scene, overwrite=overwrite, format=format)
+    return write_result(path, result, scene, overwrite=overwrite, format=format)
 
 
 def write_result(
     path: str | os.PathLike[str], result: Result, scene: Scene, *, overwrite: bool = False, format: str = "envi"
 ) -> list[Path]:
-    """Write a result, from `result_of`, as `write` does; the scene says where it lies."""
+    """Write a result from `result_of`, like `write`, with the georeference of the scene."""
     target = Path(path)
     check_ours(target, overwrite)
     with replacing_folder(target, overwrite=overwrite) as folder:
@@ -96,30 +97,26 @@ def write_result(
 
 
 def check_ours(target: Path, overwrite: bool) -> None:
-    """Raise InputError where a folder that is to be replaced was made by no earlier run."""
-    if overwrite and target.is_dir() and any(target.iterdir()) and not (target / SUMMARY).is_file():
-        raise InputError(
-            f"{target} holds files and no {SUMMARY}, so no earlier output of this program; it is not replaced. Choose "
-            "another folder."
-        )
+    """Raise InputError if `overwrite` would replace a folder that is not the output of an unmixing."""
+    check_replaceable(target, overwrite, (target / SUMMARY).is_file(), f"holds files and no {SUMMARY}")
 
 
 @contextmanager
 def placed_together(
     folder: Path | None, page: Path | None, overwrite: bool
 ) -> Iterator[tuple[Path | None, Path | None]]:
-    """Give temporary names of a folder of maps and of a page, which get their own names one right after the other.
+    """Yield temporary paths for a folder of maps and a page; both are renamed together at the end.
 
     Args:
-        folder: the folder to make, or None.
-        page: the file to make, or None; it may lie in the folder.
-        overwrite: replace what is there already.
+        folder: the folder, or None.
+        page: the file, or None; it may be inside the folder.
+        overwrite: replace existing outputs.
 
     Returns:
-        A context manager that gives an empty folder and the name of a file, each None if it is not asked for.
+        A context manager that yields an empty folder and the path of a file, each None if not requested.
 
     Raises:
-        InputError, OSError: as from `atomic.reserved`, or the folder is not ours.
+        InputError, OSError: as from `atomic.reserved`; or the folder is not the output of an unmixing.
     """
     inside = folder is not None and page is not None and page.absolute().parent == folder.absolute()
     targets = [target for target in (folder, None if inside else page) if target is not None]
@@ -129,34 +126,32 @@ def placed_together(
     if page is not None:
         check_file(page)
     with reserved(*targets, overwrite=overwrite) as outputs:
-        place = None if folder is None else outputs.part(folder)
-        if place is not None:
-            place.mkdir()
+        folder_part = None if folder is None else outputs.part(folder)
+        if folder_part is not None:
+            folder_part.mkdir()
         if page is None or folder is None or not inside:
-            sheet = None if page is None else outputs.part(page)
+            page_part = None if page is None else outputs.part(page)
         else:
-            sheet = outputs.part(folder) / page.name
-        yield place, sheet
+            page_part = outputs.part(folder) / page.name
+        yield folder_part, page_part
         outputs.place()
 
 
 def write_page(path: Path, text: str) -> None:
-    """Write a page."""
+    """Write the text of a page as UTF-8."""
     data = text.encode()
     with writing(path, len(data)):
         path.write_bytes(data)
 
 
 def put_result(folder: Path, result: Result, scene: Scene, *, format: str = "envi") -> list[Path]:
-    """Write what `write_result` writes into an empty folder, and return the files. Nothing is renamed here."""
+    """Write the files of `write_result` into an empty folder, and return their paths."""
     if format not in FORMATS:
         raise InputError(f"format is {format!r}; expected {' or '.join(FORMATS)}.")
-    ground = scene.ground
-    if format == "geotiff" and ground is None:
-        ground = georaster.ground_from_envi(scene.crs)
+    georeference = georaster.georeference_for(scene) if format == "geotiff" else scene.georeference
     masked = not scene.valid.all()
-    rectified = ground is not None and ground.lookup is not None
-    hole = NODATA if masked or rectified else None
+    rectified = georeference is not None and georeference.lookup is not None
+    fill = NODATA if masked or rectified else None
     written = []
     for name, values in result.maps.items():
         if values is None:
@@ -164,18 +159,18 @@ def put_result(folder: Path, result: Result, scene: Scene, *, format: str = "env
         labels = result.names if name == "abundances" else (f"{name} ({KINDS[name].unit})",)
         picture = values if values.ndim == 3 else values[:, :, None]
         picture = np.where(scene.valid[:, :, None], picture, NODATA) if masked else picture
-        picture = on_the_ground(picture, ground, NODATA)
+        picture = rectify(picture, georeference, NODATA)
         text = f"{name} of {scene.name or 'a scene'} by dequnmix_jax; {KINDS[name].unit}"
         if format == "geotiff":
-            georaster.write_maps(folder / f"{name}.tif", picture, labels, ground, hole, text)
+            georaster.write_maps(folder / f"{name}.tif", picture, labels, georeference, fill, text)
             written.append(folder / f"{name}.tif")
         else:
             written += write_image(
                 folder / f"{name}.img",
                 picture,
                 band_names=labels,
-                ground=scene.crs,
-                nodata=hole,
+                envi_fields=scene.envi_fields,
+                nodata=fill,
                 description=text,
             )
     written += write_library(folder / "endmembers.sli", result.endmembers, result.names, scene.wavelengths)

@@ -1,8 +1,9 @@
 """A scene in memory or on disk, without jax.
 
-* `Scene`: cube (H, W, B), wavelengths in nanometres, mask (True where valid), names, place.
+* `Scene`: cube (H, W, B), wavelengths in nanometres, mask (True where valid), name, georeference.
 * `Source`: a scene on disk, read window by window.
-* `Ground`: its coordinate system and transform.
+* `Georeference`: coordinate reference system and transform.
+* `ReadOptions`: the options of `read`, documented once.
 """
 
 from typing import TYPE_CHECKING
@@ -10,12 +11,19 @@ from typing import TYPE_CHECKING
 from dequnmix_jax.lazy import attach
 
 if TYPE_CHECKING:
-    from dequnmix_jax.scenes.georeference import Ground
+    from dequnmix_jax.scenes.georeference import Georeference
+    from dequnmix_jax.scenes.read_options import ReadOptions
     from dequnmix_jax.scenes.scene import Scene
     from dequnmix_jax.scenes.source import Source
 
-__all__ = ["Ground", "Scene", "Source"]
+__all__ = ["Georeference", "ReadOptions", "Scene", "Source"]
 
 __getattr__, __dir__ = attach(
-    __name__, {"scenes.georeference": ["Ground"], "scenes.scene": ["Scene"], "scenes.source": ["Source"]}
+    __name__,
+    {
+        "scenes.georeference": ["Georeference"],
+        "scenes.read_options": ["ReadOptions"],
+        "scenes.scene": ["Scene"],
+        "scenes.source": ["Source"],
+    },
 )

@@ -1,4 +1,4 @@
-"""A hyperspectral scene on the host: the cube and everything about it that never enters jit."""
+"""A hyperspectral scene on the host: the cube and its metadata, none of which enters jit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,19 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError, bands_named, check_count, check_cube
-from dequnmix_jax.escaping import as_text
-from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.escaping import as_text, shown
+from dequnmix_jax.scenes.georeference import Georeference
 
 Array = np.ndarray[Any, Any]
 
-# Reflectance of snow and of specular pixels passes 1; integers times 100 or 10,000 pass it by far.
+# Snow and specular pixels exceed a reflectance of 1; integers scaled by 100 or 10,000 exceed it by far.
 _LARGEST_REFLECTANCE = 1.5
 
-LONGEST = 1e6
-"""Nanometres of the longest wavelength accepted, a millimetre: beyond it no spectrometer takes pictures."""
+LONGEST_WAVELENGTH = 1e6
+"""Nanometres. No imaging spectrometer measures beyond a millimetre."""
 
 
-def _bands_axis(values: Any, bands: int, name: str, dtype: Any) -> Array | None:
+def _band_values(values: Any, bands: int, name: str, dtype: Any) -> Array | None:
     if values is None:
         return None
     values = np.asarray(values, dtype)
@@ -29,39 +29,39 @@ def _bands_axis(values: Any, bands: int, name: str, dtype: Any) -> Array | None:
     return values
 
 
-def wrong_length(values: Array) -> int | None:
-    """Return the first band whose wavelength or width is not above 0 and at most `LONGEST`, or None."""
+def first_invalid_length(values: Array) -> int | None:
+    """Return the first band whose wavelength or width is not above 0 and at most `LONGEST_WAVELENGTH`, or None."""
     with np.errstate(invalid="ignore"):
-        wrong = ~(np.isfinite(values) & (values > 0) & (values <= LONGEST))
-    return int(np.flatnonzero(wrong)[0]) if wrong.any() else None
+        invalid = ~(np.isfinite(values) & (values > 0) & (values <= LONGEST_WAVELENGTH))
+    return int(np.flatnonzero(invalid)[0]) if invalid.any() else None
 
 
 def check_lengths(values: Array | None, name: str) -> None:
     """Raise InputError unless wavelengths or widths (B,) in nm are above 0 and at most a millimetre; None passes."""
-    band = None if values is None else wrong_length(values)
+    band = None if values is None else first_invalid_length(values)
     if values is not None and band is not None:
         raise InputError(
             f"{name} hold {values[band]:g} in band {band} (counted from 0); expected nanometres above 0 and at most "
-            f"{LONGEST:g}. Correct them, or leave them out."
+            f"{LONGEST_WAVELENGTH:g}. Correct them, or leave them out."
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scene:
     """A cube with its metadata.
 
     Attributes:
-        cube: (H, W, B) float32, C order, reflectance or radiance; may be memory-mapped. Of a masked array of numpy the
-            mask is kept: a pixel is valid where no good band of it is masked.
-        wavelengths: (B,) float64, nanometres, above 0 and at most 1e6, or None when the file has none.
-        good_bands: (B,) bool, False for bands to leave out, or None when the file does not say.
-        mask: (H, W) bool, True where the pixel is valid, or None when all are.
+        cube: (H, W, B) float32, C order, reflectance or radiance; may be memory-mapped. A masked array of numpy keeps
+            its mask: a pixel with a masked value in a good band is not valid.
+        wavelengths: (B,) float64, nanometres, above 0 and at most 1e6, or None when unknown.
+        good_bands: (B,) bool, False for bands to leave out, or None when unknown.
+        mask: (H, W) bool, True where the pixel is valid, or None when all pixels are valid.
         name: a short name.
         source: the file it was read from, or None.
-        crs: ENVI header fields that place the scene on the ground, passed through to the outputs as they are.
-        ground: coordinate system and transform, or None when the file has none, or has ENVI's fields alone.
-        fwhm: (B,) float64, full width at half maximum of the bands, nanometres, or None when the file has none.
-        notes: one sentence for each thing that was assumed of the file.
+        envi_fields: the georeferencing fields of an ENVI header (`map info` and so on), copied to the outputs verbatim.
+        georeference: coordinate reference system and transform, or None when the file has none or only ENVI's fields.
+        fwhm: (B,) float64, full width at half maximum of the bands, nanometres, or None when unknown.
+        notes: one sentence for each assumption made while reading.
     """
 
     cube: Array
@@ -70,27 +70,27 @@ class Scene:
     mask: Array | None = None
     name: str = ""
     source: Path | None = None
-    crs: Mapping[str, str] = field(default_factory=dict)
+    envi_fields: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    ground: Ground | None = None
+    georeference: Georeference | None = None
     fwhm: Array | None = None
 
     def __post_init__(self) -> None:
-        """Bring the arrays to their documented types, or raise InputError."""
-        set_field = object.__setattr__  # the way to complete a frozen dataclass
+        """Convert the arrays to their documented types; raise InputError if that is impossible."""
+        set_field = object.__setattr__  # completes a frozen dataclass
         hidden = np.ma.getmaskarray(self.cube) if isinstance(self.cube, np.ma.MaskedArray) else None
         if hidden is not None:
             set_field(self, "cube", np.ma.getdata(self.cube))
-        if hasattr(self.cube, "__array__"):  # of any library: this is the host side
+        if hasattr(self.cube, "__array__"):  # an array of any library becomes a host array
             set_field(self, "cube", np.asarray(self.cube))
         check_cube(self.cube)
         set_field(self, "cube", np.ascontiguousarray(self.cube, np.float32))
         bands = self.cube.shape[2]
         for name in ("wavelengths", "fwhm"):
-            values = _bands_axis(getattr(self, name), bands, name, np.float64)
+            values = _band_values(getattr(self, name), bands, name, np.float64)
             check_lengths(values, name)
             set_field(self, name, values)
-        set_field(self, "good_bands", _bands_axis(self.good_bands, bands, "good_bands", np.bool_))
+        set_field(self, "good_bands", _band_values(self.good_bands, bands, "good_bands", np.bool_))
         if self.mask is not None:
             mask = np.asarray(self.mask, np.bool_)
             if mask.shape != self.cube.shape[:2]:
@@ -100,14 +100,32 @@ class Scene:
                 )
             set_field(self, "mask", mask)
         if hidden is not None and hidden.any():
-            valid = self.valid & ~hidden[:, :, _considered(self)].any(axis=2)
-            # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
+            valid = self.valid & ~hidden[:, :, _bands_in_use(self)].any(axis=2)
+            # Masked values must be finite, because a mask multiplies and 0 * NaN is NaN.
             set_field(self, "cube", np.where(valid[:, :, None], self.cube, np.float32(0)))
             set_field(self, "mask", valid)
-        if self.ground is not None:
-            self.ground.check_fits(self.cube.shape[:2])
+        if self.georeference is not None:
+            self.georeference.check_fits(self.cube.shape[:2])
         set_field(self, "notes", tuple(self.notes))
         set_field(self, "name", as_text(self.name))
+
+    def __repr__(self) -> str:
+        height, width, bands = self.cube.shape
+        nanometres = "no wavelengths"
+        if self.wavelengths is not None:
+            nanometres = f"{self.wavelengths.min():.4g} to {self.wavelengths.max():.4g} nm"
+        bad = 0 if self.good_bands is None else int((~self.good_bands).sum())
+        return (
+            f"<Scene{f' {shown(self.name)}' if self.name else ''}: {height} x {width} pixels, {bands} bands"
+            f"{f' ({bad} bad)' if bad else ''}, {nanometres}, {100 * (1 - self.valid.mean()):.3g} % masked, "
+            f"{'georeferenced' if self.georeference or self.envi_fields else 'no georeference'}>"
+        )
+
+    @property
+    def crs(self) -> str | None:
+        """Return the coordinate reference system as WKT or as a code such as "EPSG:32632"; None when unknown."""
+        crs = "" if self.georeference is None else self.georeference.crs
+        return crs or self.envi_fields.get("coordinate system string", "").strip("{} \n") or None
 
     @property
     def valid(self) -> Array:
@@ -118,7 +136,7 @@ class Scene:
         """Return the scene restricted to its good bands.
 
         Returns:
-            A Scene whose `good_bands` are all True; this very scene when nothing is marked bad.
+            A Scene whose `good_bands` are all True; the scene itself when no band is marked bad.
 
         Raises:
             InputError: every band is marked bad.
@@ -141,13 +159,13 @@ class Scene:
         )
 
     def bands_nearest(self, *nanometres: float) -> tuple[int, ...]:
-        """Return the bands nearest to some wavelengths, for a colour composite.
+        """Return the bands nearest to the given wavelengths, for a colour composite.
 
-        Without wavelengths, or where the range is so far off that the nearest bands coincide, the bands are
-        spread evenly over the range in the same order, which is the usual false-colour picture.
+        If the scene has no wavelengths, or so different ones that the nearest bands coincide, the bands are spread
+        evenly over the range in the same order: the usual false-colour picture.
 
         Args:
-            nanometres: wavelengths, nm; red, green and blue (640, 550, 460) when none is given.
+            nanometres: wavelengths, nm; by default red, green and blue (640, 550, 460).
 
         Returns:
             One band index for each wavelength, good bands only.
@@ -169,23 +187,23 @@ def _listed(values: list[str], most: int = 5) -> str:
     return ", ".join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
-def _considered(scene: Scene) -> Array:
+def _bands_in_use(scene: Scene) -> Array:
     good = scene.good_bands
     return np.ones(scene.cube.shape[2], np.bool_) if good is None or not good.any() else good
 
 
 def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
-    """Return what is odd about a scene, one sentence each; raise InputError when it cannot be unmixed.
+    """Return warnings about a scene, one sentence each; raise InputError when it cannot be unmixed.
 
-    Warned of: constant bands, all-zero pixels, negative reflectance, reflectance above 1.5. Bands marked bad are
-    left out of the warnings, not of the check for NaN.
+    Warnings concern constant bands, all-zero pixels, negative reflectance and reflectance above 1.5. They ignore bands
+    marked bad; the check for NaN does not.
 
     Args:
-        scene: the scene as it would be unmixed.
-        count: number of endmembers R to be asked of it, or None.
+        scene: the scene to unmix.
+        count: number of endmembers R, or None.
 
     Returns:
-        Sentences, empty when all is well.
+        Sentences, empty when there is nothing to warn about.
 
     Raises:
         InputError: no valid pixel, NaN or infinity in a valid pixel, fewer than two endmembers, more endmembers
@@ -202,12 +220,12 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
     bad = valid & ~finite.all(axis=2)
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
-        good = _considered(scene)
+        good = _bands_in_use(scene)
         empty = np.flatnonzero(~np.isfinite(cube[valid]).any(axis=0) & good)
         if 0 < empty.size < good.sum():
             raise InputError(
                 f"{label} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "
-                f"{without(empty, scene.wavelengths, scene.good_bands is not None)}"
+                f"{leave_out_advice(empty, scene.wavelengths, scene.good_bands is not None)}"
             )
         cure = (
             "All of them lie in bands marked bad: use scene.with_good_bands()."
@@ -221,18 +239,18 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
     if count is not None:
         check_count(count, cube, valid)
     where = valid[:, :, None]
-    good = _considered(scene)
+    good = _bands_in_use(scene)
     lowest = np.min(cube, axis=(0, 1), where=where, initial=np.inf)
     negative = (cube < 0) & where & good if lowest[good].min() < 0 else np.zeros((1, 1, 1), np.bool_)
-    found = Extent(
+    ranges = Ranges(
         valid=int(valid.sum()),
         lowest=lowest,
         highest=np.max(cube, axis=(0, 1), where=where, initial=-np.inf),
-        zero=int((valid & ~lit(cube)).sum()),
+        zero=int((valid & ~nonzero(cube)).sum()),
         negative_pixels=int(negative.any(axis=2).sum()),
         negative_bands=int(negative.any(axis=(0, 1)).sum()),
     )
-    return odd(found, good, scene.wavelengths)
+    return warnings_of(ranges, good, scene.wavelengths)
 
 
 MISSING_BAND = (
@@ -240,27 +258,33 @@ MISSING_BAND = (
 )
 
 
-def without(bands: Array, wavelengths: Array | None, marked: bool) -> str:
-    """Return how to leave out some bands that hold nothing; `marked`: the scene has `good_bands` already."""
+def leave_out_advice(bands: Array, wavelengths: Array | None, marked: bool) -> str:
+    """Return advice on how to leave out empty bands.
+
+    Args:
+        bands: their numbers.
+        wavelengths: (B,) nm, or None.
+        marked: whether the scene has `good_bands` already.
+    """
     and_good = "scene.good_bands & " if marked else ""
-    found = f"{and_good}numpy.isfinite(scene.cube[scene.valid]).any(0)"
-    code = f"dataclasses.replace(scene, good_bands={found}).with_good_bands()"
+    kept = f"{and_good}numpy.isfinite(scene.cube[scene.valid]).any(0)"
+    code = f"dataclasses.replace(scene, good_bands={kept}).with_good_bands()"
     if wavelengths is None:
         return f"Leave {'it' if bands.size == 1 else 'them'} out: {code}."
-    # To a tenth of a nanometre, outwards, so that the wavelength as it is written lies inside.
+    # Rounded outwards to a tenth of a nanometre, so the range contains the wavelength.
     low, high = (np.floor(wavelengths[bands] * 10) / 10, np.ceil(wavelengths[bands] * 10) / 10)
     options = " ".join(f"--ignore {a:.1f}:{b:.1f}" for a, b in zip(low, high, strict=True))
     return f"Leave {'it' if bands.size == 1 else 'them'} out when reading ({options}), or by {code}."
 
 
-class Extent(NamedTuple):
-    """What a scene holds, in numbers.
+class Ranges(NamedTuple):
+    """The ranges of the values of a scene.
 
     Attributes:
-        valid: pixels that are.
+        valid: number of valid pixels.
         lowest, highest: (B,), over the valid pixels.
-        zero: valid pixels that are zero in every band.
-        negative_pixels, negative_bands: how many hold a negative value.
+        zero: number of valid pixels that are zero in every band.
+        negative_pixels, negative_bands: how many of them hold a negative value.
     """
 
     valid: int
@@ -271,36 +295,36 @@ class Extent(NamedTuple):
     negative_bands: int
 
 
-def odd(found: Extent, good: Array, wavelengths: Array | None) -> list[str]:
-    """Return what is odd about a scene, one sentence each; `check_scene` says what.
+def warnings_of(ranges: Ranges, good: Array, wavelengths: Array | None) -> list[str]:
+    """Return warnings about a scene, one sentence each; see `check_scene`.
 
     Args:
-        found: its values.
-        good: (B,) bool, the bands that are looked at.
+        ranges: of its values.
+        good: (B,) bool, the bands to consider.
         wavelengths: (B,) nm, or None.
     """
     bands = np.flatnonzero(good)
-    lowest, highest = found.lowest[bands], found.highest[bands]
+    lowest, highest = ranges.lowest[bands], ranges.highest[bands]
     warnings = []
     constant = bands[lowest == highest]
-    if constant.size and found.valid > 1:
+    if constant.size and ranges.valid > 1:
         named = [f"{b}" if wavelengths is None else f"{b} ({wavelengths[b]:.1f} nm)" for b in constant]
         warnings.append(
-            f"{constant.size} band{'s are' if constant.size > 1 else ' is'} constant over all valid pixels and "
-            f"tell{'' if constant.size > 1 else 's'} nothing about mixtures: {_listed(named)} (counted from 0)."
+            f"{constant.size} band{'s are' if constant.size > 1 else ' is'} constant over all valid pixels, without "
+            f"information about mixtures: {_listed(named)} (counted from 0)."
         )
-    if found.zero:
+    if ranges.zero:
         warnings.append(
-            f"{found.zero} of {found.valid} valid pixels are zero in every band and have no abundances; leave them out "
-            "by mask_invalid(scene) (--nodata 0)."
+            f"{ranges.zero} of {ranges.valid} valid pixels are zero in every band and have no abundances; leave them "
+            "out by mask_invalid(scene) (--nodata 0)."
         )
     if lowest.min() < 0:
         warnings.append(
-            f"Reflectance is negative in {found.negative_pixels} pixels and {found.negative_bands} bands, down to "
-            f"{lowest.min():.4g}; it is used as it is, though no mixture of reflectances can be negative."
+            f"Reflectance is negative in {ranges.negative_pixels} pixels and {ranges.negative_bands} bands, down to "
+            f"{lowest.min():.4g}; it is used unchanged, although no mixture of reflectances is negative."
         )
     if highest.max() > _LARGEST_REFLECTANCE:
-        # The next power of ten makes the suggestion: 8141 is reflectance times 10,000.
+        # The suggested divisor is the next power of ten: 8141 is reflectance times 10,000.
         factor = 10 ** int(np.ceil(np.log10(highest.max())))
         warnings.append(
             f"Values reach {highest.max():.6g}, and reflectance stays below {_LARGEST_REFLECTANCE}; these look like "
@@ -309,9 +333,9 @@ def odd(found: Extent, good: Array, wavelengths: Array | None) -> list[str]:
     return warnings
 
 
-def lit(values: Array) -> Array:
-    """Return which pixels (..., B) are not zero in every band; NaN is not zero."""
-    with np.errstate(invalid="ignore"):  # numpy warns of a signalling NaN, which a damaged file may hold
+def nonzero(values: Array) -> Array:
+    """Return which pixels of (..., B) have a nonzero value in some band; NaN counts as nonzero."""
+    with np.errstate(invalid="ignore"):  # numpy warns about a signalling NaN, which a damaged file may hold
         return np.asarray(values.any(axis=-1))
 
 
@@ -319,16 +343,16 @@ def mask_invalid(scene: Scene) -> Scene:
     """Mask the pixels that are zero in every band or hold NaN or infinity, and set their values to 0.
 
     Args:
-        scene: any scene. Bands that are bad everywhere should be left out before, by `with_good_bands`.
+        scene: any scene. Leave out bands that are bad everywhere first, by `with_good_bands`.
 
     Returns:
-        The scene with the smaller mask and a note; this very scene when no pixel is invalid.
+        The scene with the reduced mask and a note; the scene itself when no pixel is invalid.
 
     Raises:
-        InputError: no valid pixel would be left.
+        InputError: no valid pixel remains.
     """
     finite = np.isfinite(scene.cube).all(axis=2)
-    zero = ~lit(scene.cube)
+    zero = ~nonzero(scene.cube)
     invalid = scene.valid & (~finite | zero)
     if not invalid.any():
         return scene
@@ -337,14 +361,14 @@ def mask_invalid(scene: Scene) -> Scene:
         empty = np.flatnonzero(~np.isfinite(scene.cube[scene.valid]).any(axis=0))
         cure = ""
         if 0 < empty.size < scene.cube.shape[2]:
-            left = without(empty, scene.wavelengths, scene.good_bands is not None)
-            cure = f" Nothing is finite in {bands_named(empty)}. {left}"
+            advice = leave_out_advice(empty, scene.wavelengths, scene.good_bands is not None)
+            cure = f" Nothing is finite in {bands_named(empty)}. {advice}"
         raise InputError(
             f"All {mask.size} pixels of {scene.name or 'the scene'} are masked, zero, NaN or infinite; expected at "
             f"least one valid pixel.{cure}"
         )
     zeros, others = int((invalid & zero).sum()), int((invalid & ~zero).sum())
     note = f"Masked {zeros} all-zero pixels and {others} with NaN or infinite values."
-    # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
+    # Masked values must be finite, because a mask multiplies and 0 * NaN is NaN.
     cube = np.where(mask[:, :, None], scene.cube, np.float32(0))
     return replace(scene, cube=cube, mask=mask, notes=(*scene.notes, note))

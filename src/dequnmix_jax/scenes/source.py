@@ -1,7 +1,7 @@
-"""A scene that stays where it is: its metadata, and any window of it, read and converted when it is asked for.
+"""A scene that stays on disk: its metadata, and its values read window by window.
 
-Every reader opens a `Source`; the `Scene` in memory is the source read in one piece. So scale, mask, nodata and
-saturation of a window are those of the scene.
+Every reader returns a `Source`, and `Source.scene` reads all of it into a `Scene`. So a window gets the same scale,
+mask, nodata and saturation as the whole scene.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,11 +13,11 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.escaping import as_text
-from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Array, Scene, check_lengths
 from dequnmix_jax.scenes.values import gained, scaled_and_masked
 
-# Values are read in strips of about so many bytes and converted in smaller pieces: a scale divides in float64.
+# Bytes of a strip of rows that is read at once, and of a piece that is converted at once (a scale divides in float64).
 _STRIP = 32 * 2**20
 _PIECE = 8 * 2**20
 
@@ -30,15 +30,15 @@ class Window(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """How many rows and columns."""
+        """Return the numbers of rows and columns."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
 
 class Stored(NamedTuple):
-    """What a file holds in a window.
+    """The stored values of a window.
 
     Attributes:
-        values: (h, w, B) as they stand in the file.
+        values: (h, w, B), as stored, before scaling.
         seen: (h, w) bool, the file's own mask, True for valid pixels, or None.
         notes: sentences about these values.
     """
@@ -54,11 +54,11 @@ class Source:
 
     Attributes:
         shape: (H, W, B).
-        stored: reads a window; all of it, by whatever way is best, where the window is None.
+        stored: reads a window, or the whole scene when the window is None.
         nodata, scale, saturation: as for `values.scaled_and_masked`.
-        gains, offsets: (B,) each, which make values of what is stored where no scale is given, or None.
-        lazy: whether a window costs no more than its own reading.
-        wavelengths, good_bands, name, source, crs, notes, ground, fwhm: as for `Scene`.
+        gains, offsets: (B,) each, or None: value = stored * gain + offset, in place of a scale.
+        lazy: whether reading a window costs no more than that window.
+        wavelengths, good_bands, name, source, envi_fields, notes, georeference, fwhm: as for `Scene`.
     """
 
     shape: tuple[int, int, int]
@@ -73,13 +73,13 @@ class Source:
     good_bands: Array | None = None
     name: str = ""
     source: Path | None = None
-    crs: Mapping[str, str] = field(default_factory=dict)
+    envi_fields: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    ground: Ground | None = None
+    georeference: Georeference | None = None
     fwhm: Array | None = None
 
     def __post_init__(self) -> None:
-        """Complete the name, or raise InputError: no pixel or band, wavelengths or widths outside (0, 1 mm]."""
+        """Raise InputError for a scene without pixels or bands, or wavelengths or widths outside (0, 1 mm]."""
         if min(self.shape) < 1:
             raise InputError(
                 f"{self.source or self.name or 'The array'} has {self.shape} rows, columns and bands; expected at "
@@ -90,10 +90,10 @@ class Source:
         object.__setattr__(self, "name", as_text(self.name))
 
     def scene(self) -> Scene:
-        """Read all of it.
+        """Return the whole scene, in memory.
 
         Raises:
-            InputError: the file is damaged, or a scale or a saturation is no number.
+            InputError: the file is damaged, or a scale or a saturation is not a number.
         """
         stored = self.stored(None)
         cube, mask, notes = self._converted(stored)
@@ -104,9 +104,9 @@ class Source:
             mask=mask,
             name=self.name,
             source=self.source,
-            crs=self.crs,
+            envi_fields=self.envi_fields,
             notes=(*self.notes, *stored.notes, *notes),
-            ground=self.ground,
+            georeference=self.georeference,
             fwhm=self.fwhm,
         )
 
@@ -119,18 +119,18 @@ class Source:
         return cube, mask, notes
 
     def read(self, window: Window, bands: Array | None = None) -> tuple[Array, Array]:
-        """Read a window.
+        """Return the values and the mask of a window.
 
         Args:
             window: inside the scene.
-            bands: (B,) bool, the bands wanted, or None for all.
+            bands: (B,) bool, the bands to return, or None for all.
 
         Returns:
-            (h, w, bands wanted) float32, 0 where masked, and the mask (h, w), True where the pixel is valid.
+            (h, w, b) float32, 0 where masked, and the mask (h, w), True where the pixel is valid.
         """
         height, width = window.shape
-        wanted = self.shape[2] if bands is None else int(bands.sum())
-        cube, mask = np.empty((height, width, wanted), np.float32), np.ones((height, width), np.bool_)
+        count = self.shape[2] if bands is None else int(bands.sum())
+        cube, mask = np.empty((height, width, count), np.float32), np.ones((height, width), np.bool_)
         strip = max(1, _STRIP // (width * self.shape[2] * 4))
         rows = max(1, _PIECE // (width * self.shape[2] * 8))
         for top in range(0, height, strip):
@@ -138,24 +138,33 @@ class Source:
             first = window.rows.start
             stored = self.stored(Window(slice(first + top, first + end), window.columns))
             for row in range(top, end, rows):
-                piece, there = slice(row, min(row + rows, end)), slice(row - top, min(row + rows, end) - top)
-                seen = None if stored.seen is None else stored.seen[there]
-                values, valid, _ = self._converted(Stored(stored.values[there], seen))
+                piece, inside = slice(row, min(row + rows, end)), slice(row - top, min(row + rows, end) - top)
+                seen = None if stored.seen is None else stored.seen[inside]
+                values, valid, _ = self._converted(Stored(stored.values[inside], seen))
                 cube[piece] = values if bands is None else values[:, :, bands]
                 if valid is not None:
                     mask[piece] = valid
         return cube, mask
 
 
-def held(scene: Scene) -> Source:
-    """Return a scene in memory as a source of windows."""
+def in_memory(values: Array, seen: Array | None = None) -> Callable[[Window | None], Stored]:
+    """Return a reader of windows (`Source.stored`) of an array in memory.
+
+    Args:
+        values: (H, W, B).
+        seen: (H, W) bool, True for valid pixels, or None.
+    """
 
     def stored(window: Window | None) -> Stored:
-        mask = None if scene.mask is None else scene.mask
         if window is None:
-            return Stored(scene.cube, mask)
-        return Stored(scene.cube[window], None if mask is None else mask[window])
+            return Stored(values, seen)
+        return Stored(values[window], None if seen is None else seen[window])
 
-    names = ("wavelengths", "good_bands", "name", "source", "crs", "notes", "ground", "fwhm")
-    known: dict[str, Any] = {name: getattr(scene, name) for name in names}
-    return Source(scene.cube.shape, stored, lazy=False, **known)
+    return stored
+
+
+def source_of(scene: Scene) -> Source:
+    """Return a scene in memory as a `Source`."""
+    names = ("wavelengths", "good_bands", "name", "source", "envi_fields", "notes", "georeference", "fwhm")
+    metadata: dict[str, Any] = {name: getattr(scene, name) for name in names}
+    return Source(scene.cube.shape, in_memory(scene.cube, scene.mask), lazy=False, **metadata)

@@ -1,4 +1,4 @@
-"""The reference a scene came with: abundances, spectra, names, and the authors' own start."""
+"""The reference of a scene: abundances, spectra, names, and the authors' own initialisation."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from dequnmix_jax.scenes.scene import Array
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """A reference to score an estimate against, or to start from.
+    """A reference to score an estimate against, or to initialise from.
 
     Attributes:
         abundances: (H, W, R) float32, or None.
         endmembers: (R, B) float32, one spectrum a row, or None.
         names: R names of the endmembers, or None.
-        reference: whose reference it is, in words.
-        initial_endmembers: (R, B) the authors' own starting spectra (M1 in their files, from VCA), or None.
-        initial_abundances: (H, W, R) the authors' own starting abundances (A1, from FCLS), or None.
-        notes: one sentence for each thing that was assumed of the file.
+        reference: its origin, in words.
+        initial_endmembers: (R, B), the authors' initial spectra (M1 in their files, from VCA), or None.
+        initial_abundances: (H, W, R), the authors' initial abundances (A1, from FCLS), or None.
+        notes: one sentence for each assumption made while reading.
     """
 
     abundances: Array | None = None
@@ -31,7 +31,7 @@ class Truth:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Bring the arrays to float32 and check that they speak of the same number of endmembers."""
+        """Convert the arrays to float32 and check that they agree on the number of endmembers."""
         counts = {}
         for name, axis, ndim in (
             ("abundances", 2, 3),
@@ -52,5 +52,5 @@ class Truth:
             object.__setattr__(self, "names", tuple(str(name) for name in self.names))
             counts["names"] = len(self.names)
         if len(set(counts.values())) > 1:
-            found = ", ".join(f"{count} in {name}" for name, count in counts.items())
-            raise InputError(f"The reference disagrees about the number of endmembers: {found}; expected one number.")
+            listed = ", ".join(f"{count} in {name}" for name, count in counts.items())
+            raise InputError(f"The reference disagrees about the number of endmembers: {listed}; expected one number.")

@@ -1,4 +1,4 @@
-"""From the numbers in a file to a cube: scaling, missing data, and rows of a wrong length."""
+"""From the numbers in a file to a cube: scaling, missing data, and rows of the wrong length."""
 
 import math
 from pathlib import Path
@@ -8,12 +8,12 @@ import numpy as np
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.scenes.scene import Array
 
-# Deflate packs at most 1032 to 1 (zlib's documentation): what packs better is empty. Small scenes are not judged.
-_TIGHTEST = 2000
+# Deflate compresses by at most 1032 to 1 (zlib's documentation); anything better is empty. Small scenes are exempt.
+_LARGEST_RATIO = 2000
 _LARGE = 64 * 2**20
 
-# What has to be unpacked whole is a scene, which packs to a tenth; hardly anything but a bomb packs 250 to 1.
-_TIGHTEST_WHOLE = 250
+# A scene compresses to about a tenth; hardly anything but a decompression bomb compresses 250 to 1.
+_LARGEST_RATIO_WHOLE = 250
 
 
 def scaled_and_masked(
@@ -27,16 +27,16 @@ def scaled_and_masked(
     """Return float32 values divided by `scale`, the mask of valid pixels (None when all are) and notes.
 
     Args:
-        values: (H, W, B) as they stand in the file.
-        nodata: value that marks missing pixels, before scaling; None for none. Where there is one, NaN and infinity are
-            missing as well; NaN stands for these alone.
-        scale: positive divisor, or None for none.
-        good: (B,) bool or None; bands marked bad do not decide about a pixel.
+        values: (H, W, B), as stored.
+        nodata: value that marks missing pixels, before scaling, or None. With a nodata value, NaN and infinity are
+            missing as well; NaN marks only these.
+        scale: positive divisor, or None.
+        good: (B,) bool or None; bands marked bad do not affect the mask.
         saturation: value from which a pixel is saturated, before scaling, or None.
         seen: (H, W) bool, the file's own mask, True for valid pixels, or None.
 
     Raises:
-        InputError: a scale that is not positive and finite, or a saturation that is no number.
+        InputError: a scale that is not positive and finite, or a saturation that is not a number.
     """
     notes = []
     mask = None
@@ -46,7 +46,7 @@ def scaled_and_masked(
             text = f"pixels hold the nodata value {nodata:g} and were masked."
             notes.append(f"{int((~mask).sum())} of {mask.size} {text}")
     if nodata is not None and values.dtype.kind == "f":
-        # A file that declares a value for what is missing may hold NaN as well, which is no measurement either.
+        # A file with a nodata value may hold NaN as well, which is not a measurement either.
         broken = ~mask_nodata(values, np.nan, good)
         broken = broken if mask is None else broken & mask
         if broken.any():
@@ -69,7 +69,7 @@ def scaled_and_masked(
         mask = seen if mask is None else mask & seen
     if scale is not None and not (scale > 0 and np.isfinite(scale)):
         raise InputError(f"The scale is {scale}; expected a positive number to divide by, such as 10000.")
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite, which is said later
+    with np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 become infinite; reported later
         if scale is not None and scale != 1:
             cube = (values / np.float64(scale)).astype(np.float32)
             notes.append(f"Values were divided by {scale:g}.")
@@ -77,27 +77,27 @@ def scaled_and_masked(
             cube = np.asarray(values, np.float32, order="C")
     if mask is None or mask.all():
         return cube, None, notes
-    # A mask multiplies, and 0 * NaN is NaN: what is masked must be finite.
+    # Masked values must be finite, because a mask multiplies and 0 * NaN is NaN.
     return np.where(mask[:, :, None], cube, np.float32(0)), mask, notes
 
 
-def missing_value(asked: float | None, declared: float | None) -> float | None:
-    """Return the value that marks missing pixels, of what is asked for and what the file declares.
+def missing_value(option: float | None, declared: float | None) -> float | None:
+    """Return the value that marks missing pixels.
 
-    NaN in place of a value asks for NaN and infinity as well, and these are missing wherever a value is: so the value
-    that the file declares stays what it is, and becomes no measurement.
+    The option overrides the file, except that NaN keeps the value that the file declares: NaN and infinity are missing
+    beside any value.
 
     Args:
-        asked: as the user says it, NaN for NaN and infinity, or None.
-        declared: as the file says it, or None.
+        option: the user's value, NaN for NaN and infinity, or None.
+        declared: the file's value, or None.
     """
-    if asked is None or (np.isnan(asked) and declared is not None):
+    if option is None or (np.isnan(option) and declared is not None):
         return declared
-    return asked
+    return option
 
 
 def check_declared(shape: tuple[int, ...], itemsize: int, stored: int, path: Path) -> None:
-    """Raise InputError where a file declares far more values than it can hold, before memory is asked for.
+    """Raise InputError if a file declares far more values than it can hold, before memory is allocated.
 
     Args:
         shape: of the cube, as the file declares it.
@@ -106,44 +106,44 @@ def check_declared(shape: tuple[int, ...], itemsize: int, stored: int, path: Pat
         path: the file, for the message.
     """
     declared = math.prod(int(size) for size in shape) * itemsize
-    if declared > max(_LARGE, _TIGHTEST * stored):
+    if declared > max(_LARGE, _LARGEST_RATIO * stored):
         raise InputError(
             f"{path} declares {' x '.join(map(str, shape))} values, {declared} bytes, and holds {stored}; expected no "
-            f"more than {_TIGHTEST} times as many. It is damaged or incomplete."
+            f"more than {_LARGEST_RATIO} times as many. It is damaged or incomplete."
         )
 
 
 def most_unpacked(stored: int) -> int:
-    """Return the bytes to which a file of so many may grow when all of it is unpacked into memory."""
-    return max(_LARGE, _TIGHTEST_WHOLE * stored)
+    """Return the largest unpacked size accepted for a file of `stored` bytes that is read whole."""
+    return max(_LARGE, _LARGEST_RATIO_WHOLE * stored)
 
 
 def check_unpacked(size: int, stored: int, path: Path) -> None:
-    """Raise InputError where a file would grow, unpacked, beyond what a scene does, before memory is asked for.
+    """Raise InputError if the unpacked size is implausible for a scene, before memory is allocated.
 
     Args:
-        size: bytes of all arrays, as the file declares them, or more than that many.
+        size: bytes of all arrays, as the file declares them, or a lower bound of these.
         stored: bytes of the file.
         path: the file, for the message.
     """
     if size > most_unpacked(stored):
         raise InputError(
             f"{path} would grow from {stored} bytes to {size} or more when unpacked; expected no more than "
-            f"{_TIGHTEST_WHOLE} times as many. It is damaged or made to fill memory."
+            f"{_LARGEST_RATIO_WHOLE} times as many. It is damaged or made to fill memory."
         )
 
 
 def gained(values: Array, gains: Array, offsets: Array, mask: Array | None) -> Array:
-    """Return values * gains + offsets, a gain and an offset for each band, as float32; 0 where masked.
+    """Return values * gains + offsets, band by band, as float32; 0 where masked.
 
     Args:
-        values: (H, W, B) as they stand in the file.
+        values: (H, W, B), as stored.
         gains, offsets: (B,).
         mask: (H, W) bool, True for valid pixels, or None.
     """
     cube = np.empty(values.shape, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        for band in range(values.shape[2]):  # in float64, so that 0.0001 x 3000 is 0.3 to the last digit of float32
+        for band in range(values.shape[2]):  # in float64, so 0.0001 x 3000 is 0.3 to the last digit of float32
             cube[:, :, band] = values[:, :, band] * np.float64(gains[band]) + np.float64(offsets[band])
     if mask is not None:
         cube[~mask] = 0
@@ -154,35 +154,35 @@ def mask_saturated(values_in_file: Array, saturation: float, good_bands: Array |
     """Return (H, W), True where a good band reaches the saturation value.
 
     Args:
-        values_in_file: (H, W, B) values as they stand in the file, before any scaling.
-        saturation: the value from which a detector is full.
-        good_bands: (B,) bool or None; bands marked bad are not looked at.
+        values_in_file: (H, W, B), as stored.
+        saturation: the value from which a detector is saturated.
+        good_bands: (B,) bool or None; bands marked bad are ignored.
 
     Raises:
-        InputError: a saturation that is no number.
+        InputError: a saturation that is not a number.
     """
     if np.isnan(saturation):
         raise InputError("The saturation value is NaN; expected a number, such as 65535 or 1.0.")
     values = values_in_file if good_bands is None or not good_bands.any() else values_in_file[:, :, good_bands]
-    # A value written in decimals must meet its own float32: 1.1 in a file of float32 is 1.10000002.
+    # A decimal value must equal its own float32: 1.1 in a file of float32 is 1.10000002.
     limit = values.dtype.type(saturation) if values.dtype.kind == "f" else saturation
     return np.any(values >= limit, axis=2)
 
 
 def mask_nodata(values_in_file: Array, nodata: float, good_bands: Array | None = None) -> Array:
-    """Return the (H, W) mask of valid pixels: those where no good band holds the nodata value.
+    """Return the (H, W) mask of valid pixels: those in which no good band holds the nodata value.
 
     Args:
-        values_in_file: (H, W, B) values as they stand in the file, before any scaling.
-        nodata: the value that marks missing data; NaN marks NaN and infinity. A value that the file's type cannot
-            hold (-9999 in unsigned bytes) simply never occurs.
-        good_bands: (B,) bool or None; bands marked bad are not looked at.
+        values_in_file: (H, W, B), as stored.
+        nodata: the value that marks missing data; NaN marks NaN and infinity. A value outside the file's data type
+            (-9999 in unsigned bytes) never occurs.
+        good_bands: (B,) bool or None; bands marked bad are ignored.
     """
     values = values_in_file if good_bands is None or not good_bands.any() else values_in_file[:, :, good_bands]
     if np.isnan(nodata):
         return np.all(np.isfinite(values), axis=2)
     if values.dtype.kind == "f":
-        if abs(nodata) > 1e30:  # headers print the largest float with too few digits to compare exactly
+        if abs(nodata) > 1e30:  # headers print the largest float with too few digits for an exact comparison
             missing = (np.sign(values) == np.sign(nodata)) & (np.abs(values) > 1e30)
         else:
             missing = values == values.dtype.type(nodata)
@@ -195,12 +195,12 @@ def mask_nodata(values_in_file: Array, nodata: float, good_bands: Array | None =
 def looks_sheared(image: Array, alternative: Array) -> bool:
     """Return whether `alternative`, the same values with other row lengths, is at least twice as smooth.
 
-    Rows of a wrong length shear a picture, so that neighbours in a column are no longer neighbours on the ground;
-    the mean step between neighbours then grows several times. Noise and square pictures answer False.
+    Rows of the wrong length shear a picture: neighbours in a column are no longer neighbours on the ground, and the
+    mean step between neighbours grows several times. The result is False for noise and for square pictures.
 
     Args:
-        image: (H, W), one band as the file says.
-        alternative: (H', W'), the same band read with other row lengths.
+        image: (H, W), one band, read with the row length of the file.
+        alternative: (H', W'), the same band with another row length.
     """
 
     def roughness(values: Array) -> float:

@@ -1,63 +1,119 @@
 """Anderson acceleration with safeguards, and plain iteration, one step at a time."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from dequnmix_jax.ops import small_systems
+from dequnmix_jax.ops.guards import nonzero, positive
 from dequnmix_jax.ops.xla import alongside
 from dequnmix_jax.solvers.config import Anderson, Solver
 
 Vector = Callable[[jax.Array], jax.Array]
-State = dict[str, jax.Array]
 
-# An Anderson step is refused when it leaves a residual this many times the best one so far. Well above one, because
+# An Anderson step is refused when its residual is this many times the best one so far. Well above one, because
 # residuals rise where a projection changes its face: with 2 instead, the trained energy map on misicnet_sim1 took 58
 # steps to 1e-3 and not 42 (euclidean metric: 160 and not 75); 5, 20 and no limit at all took as many as 10.
 GROWTH = 10.0
 
-# A refused step is taken back; where even the iterate before it is this much worse than the best one, so is that.
+# A refused step is taken back; if the iterate before it is this much worse than the best one, so is that iterate.
 RETREAT = 2.0
 
 # A solve ends when so many steps have brought no smaller residual and the smallest is within so many units of rounding:
-# it stands at the floor of its precision. A plateau higher up is no floor: on a nearly flat energy the plain iteration
-# waited 53 steps and then converged. The waits before 1e-6 in `results/solver_choices.md` are shorter.
+# it has reached the floor of its precision. A plateau higher up is not a floor: on a nearly flat energy the plain
+# iteration waited 53 steps and then converged. The waits before 1e-6 in `results/solver_choices.md` are shorter.
 STALL = 25
 FLOOR = 64
+
+
+class Memory(NamedTuple):
+    """What Anderson acceleration keeps of its last m accepted steps.
+
+    Attributes:
+        dx, dr: (m, n), differences of iterates and of residuals.
+        gram: (m, m), dr dr^T.
+        filled: () int32, accepted steps since the last restart.
+        step: (), beta; halved when a plain step is refused.
+        plain: () int32, plain steps still to take.
+        pause: () int32, plain steps after the next refusal.
+        size: (), RMS of the residual of the current iterate.
+    """
+
+    dx: jax.Array
+    dr: jax.Array
+    gram: jax.Array
+    filled: jax.Array
+    step: jax.Array
+    plain: jax.Array
+    pause: jax.Array
+    size: jax.Array
+
+
+class Walk(NamedTuple):
+    """The state of an iteration.
+
+    Attributes:
+        x, r: (n,), the current iterate and its residual f(x) - x.
+        best_x, best_r: (n,), those of the iterate with the smallest relative residual.
+        best_size: (), RMS of best_r.
+        best: (), its relative residual.
+        settled: () bool, the best iterate is an image, or its image has been tried.
+        image_x: (n,), the best image tried, which is returned.
+        image: (), its relative residual; infinite before the first.
+        now: (), relative residual of the iterate tried last.
+        applications: () int32, of f.
+        waited: () int32, steps since the best residual.
+        alive: () bool, the last iterate is finite and not larger than `most`.
+        most: (), RMS above which the digits of the first iterate are lost and a residual is one of rounding.
+        memory: of Anderson acceleration; None for the plain iteration.
+    """
+
+    x: jax.Array
+    r: jax.Array
+    best_x: jax.Array
+    best_r: jax.Array
+    best_size: jax.Array
+    best: jax.Array
+    settled: jax.Array
+    image_x: jax.Array
+    image: jax.Array
+    now: jax.Array
+    applications: jax.Array
+    waited: jax.Array
+    alive: jax.Array
+    most: jax.Array
+    memory: Memory | None
 
 
 def rms(x: jax.Array) -> jax.Array:
     """Return sqrt(mean(x^2)) in units of the largest entry, so that no square overflows or vanishes."""
     most = lax.stop_gradient(jnp.max(jnp.abs(x), initial=0))
     most = jnp.minimum(most, 0.25 / float(jnp.finfo(x.dtype).tiny))  # above, its reciprocal is subnormal
-    unit = jnp.where(most > 0, most, 1)
+    unit = positive(most)
     return unit * jnp.sqrt(jnp.mean(jnp.square(x / unit)))
 
 
 def relative(residual: jax.Array, image: jax.Array) -> jax.Array:
     """Return residual / image, 0 / 0 as zero; a residual is not known below the smallest normal number."""
     known = jnp.maximum(residual, jnp.finfo(image.dtype).tiny)
-    quotient = jnp.where(image == 0, jnp.inf, known / jnp.where(image == 0, 1, image))
+    quotient = jnp.where(image == 0, jnp.inf, known / nonzero(image))
     return jnp.where((residual == 0) & (image == 0), 0, quotient)
 
 
 def walker(
     f: Vector, solver: Solver, kept: Any
-) -> tuple[Callable[[jax.Array], State], Callable[[State, jax.Array], State]]:
-    """Return how the iteration begins and how it takes a step: Anderson with m differences, or plain with none.
+) -> tuple[Callable[[jax.Array], Walk], Callable[[Walk, jax.Array], Walk]]:
+    """Return the first state of the iteration and its step: Anderson with m differences, or plain with none.
 
-    Asked to, it steps to the image of the best iterate, rounded to the precision `kept`: to what a caller would get.
+    With `try_image` the step goes to the image of the best iterate, rounded to the precision `kept` that a caller gets.
     """
     accelerated = isinstance(solver.method, Anderson)
-    # Of the stand-in of the plain iteration only the damping is read.
+    # The plain iteration reads the damping alone.
     method = solver.method if isinstance(solver.method, Anderson) else Anderson(damping=solver.damping)
     m = method.memory if accelerated else 0
-
-    def dot(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
     def measure(x: jax.Array) -> tuple[jax.Array, ...]:
         image = f(x)
@@ -65,104 +121,143 @@ def walker(
         extent = rms(image)
         return r, rms(r), relative(rms(r), extent), extent
 
-    def begin(x0: jax.Array) -> State:
+    def begin(x0: jax.Array) -> Walk:
         r0, size0, residual0, extent = measure(x0)
-        beyond = jnp.asarray(jnp.inf, x0.dtype)
-        state = {
-            "x": x0, "r": r0,  # the iterate in hand
-            "best_x": x0, "best_r": r0, "best_size": size0, "best": residual0,
-            "settled": jnp.asarray(False),  # the best iterate is an image, or its image has been tried
-            "held_x": x0, "held": beyond,  # the best image tried: what is returned
-            "now": residual0,  # of the iterate tried last
-            "count": jnp.asarray(1, jnp.int32),
-            "waited": jnp.asarray(0, jnp.int32),  # steps since the best residual
-            "alive": jnp.isfinite(size0) & jnp.isfinite(extent),
-            # Beyond this the digits of the beginning are lost, and a residual is one of rounding.
-            "most": jnp.maximum(rms(x0), extent) / float(jnp.finfo(x0.dtype).eps),
-        }  # fmt: skip
-        if m:
-            state |= {
-                "dx": jnp.zeros((m, x0.size), x0.dtype),
-                "dr": jnp.zeros((m, x0.size), x0.dtype),
-                "gram": jnp.eye(m, dtype=x0.dtype),
-                "filled": jnp.asarray(0, jnp.int32),
-                "step": jnp.asarray(method.damping, x0.dtype),  # shortened when a plain step is refused
-                "plain": jnp.asarray(0, jnp.int32),  # plain steps still to take
-                "pause": jnp.asarray(1, jnp.int32),  # how many after the next refusal
-                "size": size0,  # of r
-            }
-        return alongside(state, r0)
+        walk = Walk(
+            x=x0,
+            r=r0,
+            best_x=x0,
+            best_r=r0,
+            best_size=size0,
+            best=residual0,
+            settled=jnp.asarray(False),
+            image_x=x0,
+            image=jnp.asarray(jnp.inf, x0.dtype),
+            now=residual0,
+            applications=jnp.asarray(1, jnp.int32),
+            waited=jnp.asarray(0, jnp.int32),
+            alive=jnp.isfinite(size0) & jnp.isfinite(extent),
+            most=jnp.maximum(rms(x0), extent) / float(jnp.finfo(x0.dtype).eps),
+            memory=_no_memory(method, x0, size0) if m else None,
+        )
+        return alongside(walk, r0)
 
-    def advance(s: State, ask: jax.Array) -> State:
-        x, r = s["x"], s["r"]
-        extrapolated = (s["plain"] == 0) & (s["filled"] > 0) if m else jnp.asarray(False)
-        step = s["step"] if m else jnp.asarray(method.damping, x.dtype)
-        image = ask | (~extrapolated & (step == 1))  # whether the iterate to try is one
-        new_x = jnp.where(ask, s["best_x"] + s["best_r"], x + (_extrapolated(s, method.ridge, dot) if m else step * r))
+    def advance(walk: Walk, try_image: jax.Array) -> Walk:
+        x, r, memory = walk.x, walk.r, walk.memory
+        step = jnp.asarray(method.damping, x.dtype) if memory is None else memory.step
+        extrapolated = jnp.asarray(False) if memory is None else (memory.plain == 0) & (memory.filled > 0)
+        is_image = try_image | (~extrapolated & (step == 1))
+        moved = step * r if memory is None else _extrapolated(memory, r, method.ridge)
+        new_x = jnp.where(try_image, walk.best_x + walk.best_r, x + moved)
         if x.dtype != kept:
-            new_x = jnp.where(image, new_x.astype(kept).astype(x.dtype), new_x)
+            new_x = jnp.where(is_image, new_x.astype(kept).astype(x.dtype), new_x)
         new_r, size, residual, extent = measure(new_x)
-        sound = jnp.isfinite(size) & (extent <= s["most"])  # False where NaN
-        better = sound & (residual < s["best"])
-        holds = sound & image & (residual < s["held"])
-        out = s | {
-            "count": s["count"] + 1,
-            "now": residual,
-            "best_x": jnp.where(better, new_x, s["best_x"]),
-            "best_r": jnp.where(better, new_r, s["best_r"]),
-            "best_size": jnp.where(better, size, s["best_size"]),
-            "best": jnp.where(better, residual, s["best"]),
-            "settled": jnp.where(better, image, s["settled"] | ask),
-            "held_x": jnp.where(holds, new_x, s["held_x"]),
-            "held": jnp.where(holds, residual, s["held"]),
-            "waited": jnp.where(better, 0, s["waited"] + 1),
-        }
-        if not m:  # the plain iteration is left to itself: it may climb before it falls
-            return out | {"x": new_x, "r": new_r, "alive": sound}
-        accepted = sound & (size <= GROWTH * s["best_size"])
-        passed = ask & ~accepted  # a look at an image that is no step: everything stays
-        slot = jnp.mod(s["filled"], m)
-        new_dx, new_dr = new_x - x, new_r - r
-        dr = s["dr"].at[slot].set(new_dr)
-        row = dot(dr, new_dr)
-        gram = s["gram"].at[slot, :].set(row).at[:, slot].set(row)
-        worse = ~passed & (s["size"] > RETREAT * s["best_size"])
-        longest = jnp.asarray(method.damping, x.dtype)
-        refused = extrapolated & ~accepted & ~ask
-        filled = jnp.where(accepted, s["filled"] + 1, 0)
-        if method.restart:
-            filled = jnp.where(filled >= method.restart, 0, filled)
-        shortened = jnp.where(refused, longest, jnp.where(ask, s["step"], s["step"] / 2))
-        return out | {
-            "x": jnp.where(accepted, new_x, jnp.where(worse, s["best_x"], x)),
-            "r": jnp.where(accepted, new_r, jnp.where(worse, s["best_r"], r)),
-            "size": jnp.where(accepted, size, jnp.where(worse, s["best_size"], s["size"])),
-            "dx": s["dx"].at[slot].set(jnp.where(accepted, new_dx, jnp.where(passed, s["dx"][slot], 0))),
-            "dr": s["dr"].at[slot].set(jnp.where(accepted, new_dr, jnp.where(passed, s["dr"][slot], 0))),
-            "gram": jnp.where(accepted, gram, jnp.where(passed, s["gram"], jnp.eye(m, dtype=x.dtype))),
-            "filled": jnp.where(passed, s["filled"], filled),
-            "step": jnp.where(accepted, jnp.minimum(longest, 2 * s["step"]), shortened),
-            "plain": jnp.where(refused, s["pause"], jnp.maximum(s["plain"] - (accepted & ~ask).astype(jnp.int32), 0)),
-            "pause": jnp.where(
-                refused, jnp.minimum(2 * s["pause"], STALL), jnp.where(extrapolated & better & ~ask, 1, s["pause"])
+        sound = jnp.isfinite(size) & (extent <= walk.most)  # False where NaN
+        better = sound & (residual < walk.best)
+        better_image = sound & is_image & (residual < walk.image)
+        new = walk._replace(
+            applications=walk.applications + 1,
+            now=residual,
+            best_x=jnp.where(better, new_x, walk.best_x),
+            best_r=jnp.where(better, new_r, walk.best_r),
+            best_size=jnp.where(better, size, walk.best_size),
+            best=jnp.where(better, residual, walk.best),
+            settled=jnp.where(better, is_image, walk.settled | try_image),
+            image_x=jnp.where(better_image, new_x, walk.image_x),
+            image=jnp.where(better_image, residual, walk.image),
+            waited=jnp.where(better, 0, walk.waited + 1),
+        )
+        if memory is None:  # without safeguards: the residual of the plain iteration may rise before it falls
+            return new._replace(x=new_x, r=new_r, alive=sound)
+        accepted = sound & (size <= GROWTH * walk.best_size)
+        skipped = try_image & ~accepted  # an image was tried and is not a step: everything stays
+        worse = ~skipped & (memory.size > RETREAT * walk.best_size)
+        return new._replace(
+            x=jnp.where(accepted, new_x, jnp.where(worse, walk.best_x, x)),
+            r=jnp.where(accepted, new_r, jnp.where(worse, walk.best_r, r)),
+            memory=_remember(
+                memory,
+                method,
+                new_x - x,
+                new_r - r,
+                size=jnp.where(accepted, size, jnp.where(worse, walk.best_size, memory.size)),
+                accepted=accepted,
+                skipped=skipped,
+                refused=extrapolated & ~accepted & ~try_image,
+                improved=extrapolated & better & ~try_image,
+                try_image=try_image,
             ),
-        }
+        )
 
     return begin, advance
 
 
-def _extrapolated(s: State, ridge: float, dot: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
+def _no_memory(method: Anderson, x0: jax.Array, size: jax.Array) -> Memory:
+    m = method.memory
+    return Memory(
+        dx=jnp.zeros((m, x0.size), x0.dtype),
+        dr=jnp.zeros((m, x0.size), x0.dtype),
+        gram=jnp.eye(m, dtype=x0.dtype),
+        filled=jnp.asarray(0, jnp.int32),
+        step=jnp.asarray(method.damping, x0.dtype),
+        plain=jnp.asarray(0, jnp.int32),
+        pause=jnp.asarray(1, jnp.int32),
+        size=size,
+    )
+
+
+def _remember(
+    memory: Memory,
+    method: Anderson,
+    new_dx: jax.Array,
+    new_dr: jax.Array,
+    *,
+    size: jax.Array,
+    accepted: jax.Array,
+    skipped: jax.Array,
+    refused: jax.Array,
+    improved: jax.Array,
+    try_image: jax.Array,
+) -> Memory:
+    """Keep the differences of an accepted step, and forget all of them after any other unless it was `skipped`."""
+    m, longest = method.memory, jnp.asarray(method.damping, new_dx.dtype)
+    slot = jnp.mod(memory.filled, m)
+    row = _dot(memory.dr.at[slot].set(new_dr), new_dr)
+    gram = memory.gram.at[slot, :].set(row).at[:, slot].set(row)
+    filled = jnp.where(accepted, memory.filled + 1, 0)
+    if method.restart:
+        filled = jnp.where(filled >= method.restart, 0, filled)
+    shortened = jnp.where(refused, longest, jnp.where(try_image, memory.step, memory.step / 2))
+    paused = jnp.where(improved, 1, memory.pause)
+    one_less = jnp.maximum(memory.plain - (accepted & ~try_image).astype(jnp.int32), 0)
+    return Memory(
+        dx=memory.dx.at[slot].set(jnp.where(accepted, new_dx, jnp.where(skipped, memory.dx[slot], 0))),
+        dr=memory.dr.at[slot].set(jnp.where(accepted, new_dr, jnp.where(skipped, memory.dr[slot], 0))),
+        gram=jnp.where(accepted, gram, jnp.where(skipped, memory.gram, jnp.eye(m, dtype=new_dx.dtype))),
+        filled=jnp.where(skipped, memory.filled, filled),
+        step=jnp.where(accepted, jnp.minimum(longest, 2 * memory.step), shortened),
+        plain=jnp.where(refused, memory.pause, one_less),
+        pause=jnp.where(refused, jnp.minimum(2 * memory.pause, STALL), paused),
+        size=size,
+    )
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
+
+
+def _extrapolated(memory: Memory, r: jax.Array, ridge: float) -> jax.Array:
     """Return Anderson's step, by the normal equations of unit columns with a ridge.
 
     A QR of the columns takes the same number of steps on every map measured, and another copy of them. In float32 a
     ridge of 1e-6 to 1e-4 is as good as QR; at 1e-8 the rounding of the Gram matrix gives NaN, hence the floor.
     """
-    gram, m = s["gram"], s["gram"].shape[0]
+    gram, m = memory.gram, memory.gram.shape[0]
     lengths = jnp.sqrt(jnp.diagonal(gram))
-    used = (jnp.arange(m, dtype=jnp.int32) < s["filled"]) & (lengths > 0)
+    used = (jnp.arange(m, dtype=jnp.int32) < memory.filled) & (lengths > 0)
     unit = jnp.where(used, 1 / jnp.where(used, lengths, 1), 0)
     ridge = max(ridge, float(m * jnp.finfo(gram.dtype).eps))
     system = gram * unit[:, None] * unit[None, :] + jnp.diag(jnp.where(used, ridge, 1)).astype(gram.dtype)
-    weights = small_systems.solve(system, dot(s["dr"], s["r"]) * unit) * unit
-    weights = jnp.where(s["plain"] > 0, 0, weights)
-    return s["step"] * s["r"] - dot(weights, s["dx"]) - s["step"] * dot(weights, s["dr"])
+    weights = small_systems.solve(system, _dot(memory.dr, r) * unit) * unit
+    weights = jnp.where(memory.plain > 0, 0, weights)
+    return memory.step * r - _dot(weights, memory.dx) - memory.step * _dot(weights, memory.dr)

@@ -11,11 +11,10 @@ class Anderson(Choice):
     """Anderson acceleration, safeguarded (`forward.solve`).
 
     Attributes:
-        memory: m, how many differences are kept; 2 m + 5 states are held.
+        memory: m, how many differences are kept; memory of 2 m + 5 states.
         ridge: of the least-squares step, relative to its unit diagonal.
-        restart: the differences are forgotten after so many steps and new ones gathered; 0: only where a step is
-            refused. To 1e-4 that takes half the steps on stiff linear maps, nine tenths to eleven tenths on scenes
-            (`results/solver_choices.md`).
+        restart: the differences are dropped after so many steps; 0: only after a refused step. To 1e-4 that takes half
+            the steps on stiff linear maps, nine tenths to eleven tenths on scenes (`results/solver_choices.md`).
         damping: beta in z + beta (f(z) - z), in (0, 1].
     """
 
@@ -45,7 +44,7 @@ class Picard(Choice):
 
 @dataclass(frozen=True)
 class Broyden(Choice):
-    """Broyden's method, walked by jaxopt; it keeps 4 `memory` updates."""
+    """Broyden's method, from jaxopt; it keeps 4 `memory` updates."""
 
     word: ClassVar[str] = "broyden"
     memory: int = 5
@@ -76,7 +75,7 @@ class BiCGSTAB(Choice):
 
 @dataclass(frozen=True)
 class Neumann(Choice):
-    """u = sum of (J^T)^i w, i = 0 .. `terms`: so many products with J^T, whatever is left."""
+    """u = sum of (J^T)^i w, i = 0 .. `terms`: so many products with J^T, whatever the residual."""
 
     word: ClassVar[str] = "neumann"
     terms: int = 200
@@ -113,7 +112,7 @@ class Solver:
         method: Anderson(), Picard(), Broyden() or JaxoptAnderson(), with their numbers.
         tolerance: on RMS(f(z) - z) / RMS(f(z)); the RMS makes it independent of the size of the image. In float32 1e-6
             can be reached, a hundredth with a state in bfloat16 (`results/precision.md`).
-        max_steps: most applications of f, and at least two: one for an image, one that measures it.
+        max_steps: largest number of applications of f, at least two: one for an image, one that measures it.
     """
 
     method: Anderson | Picard | Broyden | JaxoptAnderson = field(default_factory=Anderson)
@@ -127,7 +126,7 @@ class Solver:
 
     @property
     def damping(self) -> float:
-        """The damping of the method: 1 where it has none."""
+        """The damping of the method; 1 for Broyden()."""
         return 1.0 if isinstance(self.method, Broyden) else self.method.damping
 
 
@@ -136,11 +135,13 @@ class Adjoint:
     """How the linear system (I - J^T) u = w of the gradient is solved.
 
     Attributes:
-        method: BiCGSTAB() or Anderson(), which go on to the tolerance, or Neumann(), OneStep() or Phantom(), sums of a
-            number of terms.
-        tolerance: on RMS(w + J^T u - u) / RMS(w); a sum is only judged by it. None: that of the forward solve, its
-            schedule included; the error of the gradient is the sum of both, and the tighter of two would be wasted.
-        max_steps: most products with J^T of BiCGSTAB() and Anderson(); None: 200. A sum has its terms and takes none.
+        method: BiCGSTAB() or Anderson(), which iterate to the tolerance, or Neumann(), OneStep() or Phantom(), sums of
+            a fixed number of terms.
+        tolerance: on RMS(w + J^T u - u) / RMS(w); for a sum it decides `converged` only. None: that of the forward
+            solve, its schedule included; the error of the gradient is the sum of both errors, and a tighter tolerance
+            of one of them has no benefit.
+        max_steps: largest number of products with J^T of BiCGSTAB() and Anderson(); None: 200. None for a sum, which
+            has `terms`.
     """
 
     method: BiCGSTAB | Anderson | Neumann | OneStep | Phantom = field(default_factory=BiCGSTAB)
@@ -155,15 +156,15 @@ class Adjoint:
             return
         check_range(self, "max_steps", 0, 1_000_000)
         if not isinstance(self.method, BiCGSTAB | Anderson):
-            more = "" if isinstance(self.method, OneStep) else f" of {self.method.terms} terms"
+            terms = "" if isinstance(self.method, OneStep) else f" of {self.method.terms} terms"
             raise InputError(
-                f"Adjoint.max_steps is {self.max_steps} with {self.method!r}, a sum{more}; expected None. Leave "
+                f"Adjoint.max_steps is {self.max_steps} with {self.method!r}, a sum{terms}; expected None. Leave "
                 "max_steps out, or write Adjoint(BiCGSTAB(), max_steps=...)."
             )
 
     @property
     def limit(self) -> int:
-        """Most products with J^T."""
+        """Largest number of products with J^T."""
         match self.method:
             case OneStep():
                 return 0

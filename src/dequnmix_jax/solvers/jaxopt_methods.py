@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.solvers.anderson import Vector, relative, rms
 from dequnmix_jax.solvers.config import Broyden, JaxoptAnderson
 from dequnmix_jax.types import Trace
@@ -13,23 +14,23 @@ from dequnmix_jax.types import Trace
 def walk_with_jaxopt(
     f: Vector, method: Broyden | JaxoptAnderson, max_steps: int, x0: jax.Array, goal: jax.Array, kept: Any
 ) -> tuple[jax.Array, Trace]:
-    """Let jaxopt walk, and measure what it brings back: its own error is not kept where it meets a NaN."""
+    """Solve by jaxopt, and measure its result here: jaxopt does not report its own error after a NaN."""
     import jaxopt
 
-    # jaxopt's Anderson keeps float32 and float64 branches apart when x64 is on: walk in the wider of the two.
+    # jaxopt's Anderson keeps float32 and float64 branches apart when x64 is on: iterate in the wider of the two.
     wide = jnp.zeros((), jnp.float64 if jax.dtypes.canonicalize_dtype(float) == jnp.float64 else jnp.float32).dtype
 
-    def walked(x: jax.Array) -> jax.Array:
+    def widened(x: jax.Array) -> jax.Array:
         return f(x.astype(x0.dtype)).astype(wide)
 
     first = f(x0)
     # Its tolerance is an absolute L2 norm and its ridge is absolute too: both are scaled to the size of the state.
     length = max(x0.size, 1) ** 0.5
-    scale = jnp.where(rms(first) > 0, rms(first), 1).astype(wide)
+    scale = positive(rms(first)).astype(wide)
     tol = goal.astype(wide) * length * scale
     if isinstance(method, Broyden):
         walker = jaxopt.Broyden(
-            fun=lambda x: walked(x) - x,
+            fun=lambda x: widened(x) - x,
             maxiter=max_steps,
             tol=tol,
             history_size=method.memory * 4,
@@ -38,7 +39,7 @@ def walk_with_jaxopt(
         )
     else:
         walker = jaxopt.AndersonAcceleration(
-            fixed_point_fun=walked,
+            fixed_point_fun=widened,
             history_size=method.memory,
             mixing_frequency=1,
             beta=method.damping,
@@ -51,8 +52,8 @@ def walk_with_jaxopt(
     x = x.astype(x0.dtype)
     last = f(x)
     ends = jnp.stack([relative(rms(first - x0), rms(first)), relative(rms(last - x), rms(last))])
-    worked = ends[1] <= ends[0]  # False where NaN: then the start is the best iterate known
-    z = jnp.where(worked, last, first).astype(kept).astype(x0.dtype)
+    improved = ends[1] <= ends[0]  # False where NaN: x0 is then the best iterate known
+    z = jnp.where(improved, last, first).astype(kept).astype(x0.dtype)
     image = f(z)
     sound = rms(image) <= jnp.maximum(rms(x0), rms(first)) / float(jnp.finfo(x0.dtype).eps)
     residual = jnp.where(sound, relative(rms(image - z), rms(image)), jnp.nan)

@@ -1,12 +1,12 @@
-"""Cut a scene into tiles that overlap: which pixels a tile answers for, and which it has to see for that."""
+"""Cut a scene into overlapping tiles: the pixels that a tile keeps, and the pixels that it reads for them."""
 
 from typing import NamedTuple
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.scenes.source import Window
 
-# Values of a tile, float32, when nothing else is asked. Some copies of it lie in memory: the tile being unmixed, the
-# next one, what a solve makes of them; with less, the halo is a larger part of the work.
+# Default size of a tile's float32 values in bytes. Several copies are in memory: the tile being unmixed, the next one,
+# and arrays of the solve. With smaller tiles the halo is a larger part of the work.
 _BYTES = 96 * 2**20
 
 
@@ -14,8 +14,8 @@ class Tile(NamedTuple):
     """A part of a scene.
 
     Attributes:
-        core: the pixels whose answer is kept; those of all tiles make up the scene.
-        window: the pixels that are read: the core and its halo, as far as the scene goes.
+        core: the pixels whose results are kept; the cores of all tiles cover the scene once.
+        window: the pixels that are read: the core and its halo, cut at the border of the scene.
     """
 
     core: Window
@@ -23,7 +23,7 @@ class Tile(NamedTuple):
 
     @property
     def inside(self) -> Window:
-        """The core, counted from the first pixel of the window."""
+        """The core, relative to the first pixel of the window."""
         shift = [(side.start - from_.start, side.stop - from_.start) for side, from_ in zip(*self, strict=True)]
         return Window(*(slice(*pair) for pair in shift))
 
@@ -32,8 +32,8 @@ class Plan(NamedTuple):
     """All tiles of a scene, in the order in which they are read.
 
     Attributes:
-        tiles: along the rows of tiles.
-        shape: rows and columns of the largest window; smaller ones are filled up, so that one program serves all.
+        tiles: row by row.
+        shape: rows and columns of the largest window; smaller windows are padded, so that one program serves all.
         halo: pixels around a core.
     """
 
@@ -42,7 +42,7 @@ class Plan(NamedTuple):
     halo: int
 
 
-def _halves(size: int, step: int, halo: int) -> list[tuple[slice, slice]]:
+def _cuts(size: int, step: int, halo: int) -> list[tuple[slice, slice]]:
     starts = range(0, size, step)
     return [
         (slice(first, min(first + step, size)), slice(max(first - halo, 0), min(first + step + halo, size)))
@@ -55,18 +55,18 @@ def plan(height: int, width: int, rows: int, columns: int, halo: int) -> Plan:
 
     Args:
         height, width: of the scene.
-        rows, columns: most of a core.
+        rows, columns: largest size of a core.
         halo: pixels around a core.
 
     Raises:
-        InputError: a tile of no pixels, or a negative halo.
+        InputError: a tile without pixels, or a negative halo.
     """
     if rows < 1 or columns < 1 or halo < 0:
         raise InputError(
-            f"A tile of {rows} x {columns} pixels with a halo of {halo} is none; expected at least one pixel and a "
-            "halo that is not negative."
+            f"A tile of {rows} x {columns} pixels with a halo of {halo} was asked for; expected at least one "
+            "pixel and a halo that is not negative."
         )
-    down, across = _halves(height, rows, halo), _halves(width, columns, halo)
+    down, across = _cuts(height, rows, halo), _cuts(width, columns, halo)
     tiles = tuple(Tile(Window(r, c), Window(R, C)) for r, R in down for c, C in across)
     shape = (max(R.stop - R.start for _, R in down), max(C.stop - C.start for _, C in across))
     return Plan(tiles, shape, halo)
@@ -78,8 +78,8 @@ def choose_size(height: int, width: int, bands: int, halo: int, size: int | None
     Args:
         height, width, bands: of the scene.
         halo: pixels around a core.
-        size: N, for tiles of N x N pixels, those of a row of tiles made equally wide; None: as many pixels as some
-            memory holds, in the shape in which the halo is the smallest part.
+        size: N, for tiles of N x N pixels, made equally wide within a row; None: as many pixels as `_BYTES` hold, in
+            the shape with the smallest share of halo.
     """
     if size is not None:
         across = -(-width // size)

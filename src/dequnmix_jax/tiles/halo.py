@@ -1,12 +1,11 @@
-"""How far a pixel's abundances depend on its neighbours: the halo that a tile needs.
+"""Width of the halo that a tile needs: how far a pixel's abundances depend on its neighbours.
 
-Each step of the solve passes what happens in a pixel on to its neighbours, weaker by the contraction of the map. What
-the certified rate of the plain iteration says of this is too much by far (at a rate of 0.99 and two pixels a step,
-1e-5 is reached after 2,300 pixels): where that rate is near one, it is the weak directions of the data term that move
-slowly, and those hardly couple pixels. So the decay over space is measured, on the scene's own pixels: a window is
-solved twice, the second time without its first rows and columns, and the difference is taken as a function of the
-distance from them. What the solver leaves open is measured too, by a third solve from another start: a difference as
-small as that says nothing.
+Each step of the solve passes a change in a pixel on to its neighbours, weakened by the contraction of the map. A bound
+from the certified rate of the plain iteration is far too wide (at a rate of 0.99 and two pixels per step, 1e-5 is
+reached after 2,300 pixels): where that rate is near one, the weak directions of the data term move slowly, and those
+hardly couple pixels. So the decay over space is measured on the scene's own pixels: a window is solved twice, the
+second time without its first rows and columns, and the difference is a function of the distance from them. A third
+solve from another initial state measures the error of the solver itself, below which a difference means nothing.
 """
 
 from dataclasses import replace
@@ -25,25 +24,25 @@ from dequnmix_jax.scenes.source import Window
 from dequnmix_jax.tiles.survey import View
 from dequnmix_jax.types import Params
 
-# A hundredth of the difference that is promised: the windows are a few and cut at two sides, the scene has many places
-# and tiles have four sides. On a small scene whose windows showed 9e-6 at nine pixels, tiles were 1.7e-4 wrong.
+# A hundredth of the promised difference: few windows are measured and they are cut at two sides, but a scene has many
+# places and tiles have four sides. On a small scene whose windows showed 9e-6 at nine pixels, tiles were 1.7e-4 wrong.
 _AIM = 1e-6
 
-# Side of a window, rows and columns left out the second time, and how many windows, spread over the rows.
+# Side of a window, rows and columns omitted in the second solve, and number of windows, spread over the rows.
 _SIDE, _CUT, _WINDOWS = 144, 8, 3
 
-# No wider halo is chosen: tiles would be nothing else.
+# Largest halo: with a wider one, tiles would be mostly halo.
 _WIDEST = 128
 
 
-class Reach(NamedTuple):
-    """How far a pixel sees.
+class HaloWidth(NamedTuple):
+    """Width of a halo, and its error.
 
     Attributes:
         halo: pixels.
-        error: greatest change of an abundance at that distance from a border, as measured (with the noise of the solve)
-            or extrapolated; None where the halo was given.
-        decay: factor by which it falls from one pixel to the next; 0 where pixels are independent.
+        error: largest change of an abundance at that distance from a border, measured (including the error of the
+            solver) or extrapolated; None if the halo was given.
+        decay: factor by which that change falls per pixel; 0 where pixels are independent, None if the halo was given.
     """
 
     halo: int
@@ -52,12 +51,12 @@ class Reach(NamedTuple):
 
 
 def couples_pixels(config: Model) -> bool:
-    """Return whether the answer of a pixel depends on others, apart from what the whole scene decides."""
+    """Return whether the abundances of a pixel depend on other pixels, beyond statistics of the whole scene."""
     return config.network is not None or config.prox is not None or config.smooths
 
 
 def network_reach(config: Model) -> int:
-    """Return how many pixels away the networks look before any step is taken, and in the first one."""
+    """Return how many pixels away the networks read before the first step and in it."""
     net = config.network
     guide = 0 if net is None else 2 * (net.kernel // 2) + (3 if net.attention else 0)
     filters = [part.kernel // 2 for part in (config.gradient, config.prox) if isinstance(part, Energy | Conv)]
@@ -66,46 +65,46 @@ def network_reach(config: Model) -> int:
 
 @partial(jax.jit, static_argnums=5)
 def _solved(
-    params: Params, cube: jax.Array, mask: jax.Array, whole: Scenewide, start: jax.Array, config: Model
+    params: Params, cube: jax.Array, mask: jax.Array, whole: Scenewide, initial: jax.Array, config: Model
 ) -> tuple[jax.Array, jax.Array]:
     """Return state and abundances."""
-    found, _ = model.equilibrium(params, cube, config, start, mask, whole)
-    return found.state, found.abundances
+    estimate = model.equilibrium(params, cube, config, initial=initial, mask=mask, whole=whole).estimate
+    return estimate.state, estimate.abundances
 
 
-def measure(params: Params, seen: View, config: Model, whole: Scenewide) -> Reach:
-    """Measure how wide a halo has to be on a scene.
+def measure(params: Params, seen: View, config: Model, whole: Scenewide) -> HaloWidth:
+    """Measure the width of the halo that a scene needs.
 
     Args:
         params: from `init` or `fit`.
         seen: the scene.
         config: the parts of the map.
-        whole: of the scene.
+        whole: statistics of the scene.
     """
     if not couples_pixels(config):
-        return Reach(0, 0.0, 0.0)
+        return HaloWidth(0, 0.0, 0.0)
     least = network_reach(config)
     profile, noise = _profile(params, seen, config, whole)
     # Beyond a distance, the largest change from there on.
     beyond = np.maximum.accumulate(profile[::-1])[::-1]
-    noise = min(noise, float(beyond[beyond.size // 2]))  # where pixels are far apart, it is all that is left
+    noise = min(noise, float(beyond[beyond.size // 2]))  # at a large distance only the error of the solver is left
     aim = max(_AIM, 2 * noise)
     decay = _decay(beyond, aim)
-    falls = 0 < decay < 1
+    decays = 0 < decay < 1
     enough = np.flatnonzero(beyond <= aim)
     if enough.size:
-        # Below the noise of the solve the decay goes on unseen.
-        halo = int(enough[0]) + (int(np.ceil(np.log(_AIM / aim) / np.log(decay))) if falls else 0)
+        # Below the error of the solver the decay continues unseen.
+        halo = int(enough[0]) + (int(np.ceil(np.log(_AIM / aim) / np.log(decay))) if decays else 0)
         halo = min(max(halo, least), _WIDEST)
-        return Reach(halo, float(beyond[min(halo, beyond.size - 1)]), decay)
+        return HaloWidth(halo, float(beyond[min(halo, beyond.size - 1)]), decay)
     last = float(beyond[-1])
-    more = np.ceil(np.log(_AIM / last) / np.log(decay)) if falls else np.inf
+    more = np.ceil(np.log(_AIM / last) / np.log(decay)) if decays else np.inf
     halo = int(min(max(beyond.size - 1 + more, least), _WIDEST))
-    return Reach(halo, last * decay ** max(halo - beyond.size + 1, 0), decay)
+    return HaloWidth(halo, last * decay ** max(halo - beyond.size + 1, 0), decay)
 
 
 def _profile(params: Params, seen: View, config: Model, whole: Scenewide) -> tuple[Array, float]:
-    """Return the largest change of an abundance at each distance from what is left out, and that by the solver."""
+    """Return the largest change of an abundance at each distance from the omitted pixels, and the solver's own."""
     tight = replace(config, forward=replace(config.forward, tolerance=1e-6, max_steps=1000))
     height, width, _ = seen.source.shape
     rows, columns = min(height, _SIDE), min(width, _SIDE)
@@ -117,7 +116,7 @@ def _profile(params: Params, seen: View, config: Model, whole: Scenewide) -> tup
     down = np.arange(rows)[:, None] - cut_rows + np.zeros((1, columns), int)
     across = np.arange(columns)[None, :] - cut_columns + np.zeros((rows, 1), int)
     distance = np.minimum(down if cut_rows else across, across if cut_columns else down)
-    found, noise = np.zeros(int(distance.max()) + 1), 0.0
+    profile, noise = np.zeros(int(distance.max()) + 1), 0.0
     for place in np.unique(np.linspace(0, height - rows, _WINDOWS).astype(int)):
         left = (width - columns) // 2
         window = Window(slice(int(place), int(place) + rows), slice(left, left + columns))
@@ -126,18 +125,18 @@ def _profile(params: Params, seen: View, config: Model, whole: Scenewide) -> tup
         if not apart.any():
             continue
         cube = jnp.asarray(values)
-        start = fixed_point_map.start_state(params, cube, config)
-        _, full = _solved(params, cube, mask, whole, start, tight)
-        state, cut = _solved(params, jnp.where(apart[..., None], cube, 0), apart, whole, start, tight)
+        initial = fixed_point_map.initial_state(params, cube, config)
+        _, full = _solved(params, cube, mask, whole, initial, tight)
+        state, cut = _solved(params, jnp.where(apart[..., None], cube, 0), apart, whole, initial, tight)
         _, again = _solved(params, cube, mask, whole, state, tight)
         change = np.abs(np.asarray(full) - np.asarray(cut)).max(axis=2)
-        np.maximum.at(found, distance[apart], change[apart])
+        np.maximum.at(profile, distance[apart], change[apart])
         noise = max(noise, float(np.abs(np.asarray(full) - np.asarray(again)).max()))
-    return found, noise
+    return profile, noise
 
 
 def _decay(beyond: Array, noise: float) -> float:
-    """Return the factor from pixel to pixel, from a line through the logarithms above the noise of the solve."""
+    """Return the decay per pixel: the slope of the logarithms above the error of the solver."""
     used = beyond > noise
     if used.sum() < 3:
         return 0.0

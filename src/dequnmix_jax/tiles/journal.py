@@ -1,10 +1,9 @@
-"""The work of a long run, kept beside its output so that a killed one goes on where it was.
+"""Work of a long run, kept beside its output so that a killed run can be resumed.
 
-The folder `.NAME.tiles` beside the output NAME, which one process at a time writes, holds `state.json` (what the run
-is of, and numbers found so far), `maps.raw` (float32, rows, columns, channels) and `done.jsonl`: a line for each
-finished tile with the checksum of its values. A line is written after the values; what a power cut loses of either is
-seen by the checksum and done again. The state and each line have a checksum of their own: what somebody or a disk has
-changed in them is as good as lost.
+The folder `.NAME.tiles` beside the output NAME, which one process at a time writes, holds `state.json` (fingerprint of
+the run and its numbers so far), `maps.raw` (float32, rows, columns, channels) and `done.jsonl`: one line per finished
+tile with the checksum of its values. A line is written after the values, so that the checksum shows what a power cut
+has lost, and the tile is done again. The state and each line have their own checksum; a changed one counts as lost.
 """
 
 import hashlib
@@ -27,19 +26,22 @@ from dequnmix_jax.scenes.source import Window
 _STATE, _MAPS, _DONE = "state.json", "maps.raw", "done.jsonl"
 
 Sound = Callable[[Mapping[str, Any]], bool]
-"""Whether what was read can be what was written: names, types and ranges."""
+"""Return whether what was read is plausible: names, types and ranges."""
 
 
-def opened(
-    target: Path, fingerprint: str, sound: Sound = lambda state: True, say: Callable[[str], None] = lambda text: None
+def open_work(
+    target: Path,
+    fingerprint: str,
+    sound: Sound = lambda state: True,
+    on_warning: Callable[[str], None] = lambda text: None,
 ) -> "Work":
-    """Return the work of an output; that of another input or another model, or a damaged one, is cleared away.
+    """Return the work of an output; work of another input or model, or damaged work, is removed first.
 
     Args:
-        target: the output, of which the caller is the only writer.
-        fingerprint: of all that decides the result.
-        sound: whether the numbers found so far can be such.
-        say: is told, in a sentence, of work that is lost because it is damaged.
+        target: the output; the caller is its only writer.
+        fingerprint: of everything that determines the result.
+        sound: whether the numbers so far are plausible.
+        on_warning: called with a sentence if work is lost because it is damaged.
     """
     folder = folder_of(target)
     folder.mkdir(exist_ok=True)
@@ -48,9 +50,9 @@ def opened(
     if ours and sound(work.state):
         return work
     if ours or work.damaged:
-        say(
-            f"{folder / _STATE} of an earlier run is not what that wrote; nothing that it kept can be relied on, and "
-            "all tiles are done again."
+        on_warning(
+            f"{folder / _STATE} of an earlier run was changed or damaged; its tiles are not used, and all tiles are "
+            "done again."
         )
     work.clear()
     work.remember(fingerprint=fingerprint)
@@ -58,12 +60,12 @@ def opened(
 
 
 def folder_of(target: Path) -> Path:
-    """Return where the work of an output is kept."""
+    """Return the folder of the work of an output."""
     return target.parent / f".{target.name}.tiles"
 
 
-def joined(target: Path, rank: int, fingerprint: str, sound: Sound = lambda state: True) -> "Work":
-    """Return the work of an output that process 0 has opened and prepared, for another process.
+def join_work(target: Path, rank: int, fingerprint: str, sound: Sound = lambda state: True) -> "Work":
+    """Return the work of an output, opened and prepared by process 0, for another process.
 
     Raises:
         InputError: the other process works with another input or another model.
@@ -78,15 +80,15 @@ def joined(target: Path, rank: int, fingerprint: str, sound: Sound = lambda stat
 
 
 class Work:
-    """The work of one output; each process of several keeps records of its own.
+    """Work of one output; each process keeps its own records.
 
     Attributes:
-        state: numbers of the run; nothing where there are none, or `damaged`.
-        damaged: whether there is a state that is not what was written.
+        state: numbers of the run; empty if there are none, or if `damaged`.
+        damaged: whether the state on disk differs from what was written.
     """
 
     def __init__(self, folder: Path, rank: int = 0) -> None:
-        """Look what there is."""
+        """Read the state of an earlier run, if there is one."""
         self.folder = folder
         self.done = folder / (_DONE if rank == 0 else f"{_DONE}.{rank}")
         self.state: dict[str, Any] = {}
@@ -98,18 +100,18 @@ class Work:
                 self.state, self.damaged = kept["state"], False
 
     def clear(self) -> None:
-        """Forget everything; what has another name than ours was never ours."""
+        """Remove everything; files of other names belong to somebody else and stay."""
         self.state = {}
         for path in self.files():
             remove(path)
 
     def files(self) -> list[Path]:
-        """Return the files that are there."""
+        """Return the existing files of this work."""
         known = [self.folder / name for name in (_STATE, f"{_STATE}.part", _MAPS)]
         return [path for path in known if path.exists()] + sorted(self.folder.glob(f"{_DONE}*"))
 
     def remember(self, **entries: Any) -> None:
-        """Keep numbers of the run, whole or not at all."""
+        """Keep numbers of the run, atomically."""
         self.state |= entries
         temporary = self.folder / f"{_STATE}.part"
         with writing(temporary, shown=self.folder / _STATE):
@@ -117,53 +119,55 @@ class Work:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(self.folder / _STATE)
 
-    def begin(self, shape: tuple[int, int, int]) -> None:
-        """Take the room of all maps (rows, columns, channels): that a disk is full is said now and not at the end."""
+    def allocate(self, shape: tuple[int, int, int]) -> None:
+        """Preallocate all maps (rows, columns, channels), so that a full disk is reported now and not at the end."""
         self.shape = shape
         path, size = self.folder / _MAPS, 4 * shape[0] * shape[1] * shape[2]
         if path.is_file() and path.stat().st_size == size:
             return
-        for records in self.folder.glob(f"{_DONE}*"):
-            remove(records)
-        with writing(path, size), path.open("wb") as file:
+        for file in self.folder.glob(f"{_DONE}*"):
+            remove(file)
+        with writing(path, size), path.open("wb") as maps:
             if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
+                os.posix_fallocate(maps.fileno(), 0, size)
             else:
-                file.truncate(size)
+                maps.truncate(size)
 
     def finished(self, cores: Sequence[Window], sound: Sound = lambda entry: True) -> dict[int, dict[str, Any]]:
-        """Return the records of the tiles whose values are whole, by their numbers; for one process at a time.
+        """Return the records of the tiles whose values are intact, by number, and remove all others.
+
+        Only one process at a time may call this.
 
         Args:
             cores: the pixels of all tiles.
-            sound: whether a record can be one.
+            sound: whether a record is plausible.
         """
-        found = self.look(cores, sound)
-        # Written anew, so that a torn last line does not swallow the next one.
+        records = self.intact_records(cores, sound)
+        # Rewritten, so that a torn last line does not swallow the next one.
         path = self.folder / _DONE
         temporary = self.folder / f"{_DONE}-part"
         with writing(temporary, shown=path):
-            temporary.write_bytes(b"".join(_line(entry) for entry in found.values()))
+            temporary.write_bytes(b"".join(_line(entry) for entry in records.values()))
             temporary.replace(path)
-        for records in self.folder.glob(f"{_DONE}.*"):
-            remove(records)
-        return found
+        for file in self.folder.glob(f"{_DONE}.*"):
+            remove(file)
+        return records
 
-    def look(self, cores: Sequence[Window], sound: Sound = lambda entry: True) -> dict[int, dict[str, Any]]:
-        """Return what `finished` does, and leave the files as they are."""
-        found: dict[int, dict[str, Any]] = {}
+    def intact_records(self, cores: Sequence[Window], sound: Sound = lambda entry: True) -> dict[int, dict[str, Any]]:
+        """Return the same records as `finished`, without a change of the files."""
+        records: dict[int, dict[str, Any]] = {}
         for path in [self.folder / _DONE, *sorted(self.folder.glob(f"{_DONE}.*"))]:
             lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
             for line in lines:
-                # A line that the end of the process has torn, or that was changed, is no line.
+                # A torn or changed line is skipped.
                 with suppress(ValueError, KeyError, TypeError, IndexError, RecursionError):
                     entry = _entry(line)
                     core = cores[entry["tile"]]
                     if _sides(core) != {name: entry[name] for name in ("rows", "columns")} or not sound(entry):
                         continue
                     if zlib.crc32(self.read(core).tobytes()) == entry["crc32"]:
-                        found[entry["tile"]] = entry
-        return found
+                        records[entry["tile"]] = entry
+        return records
 
     def put(self, tile: int, core: Window, values: Array, record: Mapping[str, Any]) -> dict[str, Any]:
         """Keep the values (h, w, channels) of a finished tile, and return its record.
@@ -171,8 +175,8 @@ class Work:
         Args:
             tile: its number.
             core: its pixels.
-            values: of them.
-            record: what else is to be known of it, as JSON can hold it.
+            values: of its pixels.
+            record: further entries, fit for JSON.
         """
         values = np.ascontiguousarray(values, "<f4")
         entry = {"tile": tile, **_sides(core), "crc32": zlib.crc32(values.tobytes()), **record}
@@ -201,7 +205,7 @@ class Work:
         return values
 
     def _runs(self, window: Window, values: Array) -> Iterator[tuple[int, Array]]:
-        """Yield places in the file and parts of the values that lie there in one piece."""
+        """Yield positions in the file and the contiguous parts of the values that belong there."""
         _, width, channels = self.shape
         if window.columns == slice(0, width):
             yield 4 * window.rows.start * width * channels, values
@@ -229,5 +233,5 @@ def _entry(line: bytes) -> dict[str, Any]:
         raise ValueError("another checksum")
     entry: dict[str, Any] = json.loads(line[9:])
     if type(entry["tile"]) is not int or entry["tile"] < 0:
-        raise ValueError("no number of a tile")
+        raise ValueError("not the number of a tile")
     return entry

@@ -1,12 +1,11 @@
-"""Train on patches of a scene larger than memory: drawn at random, laid side by side with masked pixels between them.
+"""Train on patches of a scene larger than memory, drawn at random and placed in one cube.
 
-Masked pixels enter no convolution, so that with gutters of half a kernel no patch sees another; each ends like a scene
-of its own. The scene is read through once for what belongs to all of it: its unit (the RMS, as `unmix` takes it) and
-pixels from everywhere, in which VCA looks for the start.
+Masked pixels separate the patches. They enter no convolution, so that with gutters of half a kernel the patches are
+independent; each has a border like that of a scene. The scene is read once for its unit (the RMS, as in `unmix`) and
+for a sample of pixels, in which VCA finds the initial endmembers.
 """
 
 import math
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +19,18 @@ from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide
 from dequnmix_jax.io.raw import Guard
 from dequnmix_jax.scenes.scene import Array, Scene
-from dequnmix_jax.scenes.source import Source, Window, held
+from dequnmix_jax.scenes.source import Source, Window, source_of
 from dequnmix_jax.tiles import survey
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.fitting import STARTS
-from dequnmix_jax.training.resume import resumable_fit
+from dequnmix_jax.training.resume import Keep, OnProgress, resumable_fit
 from dequnmix_jax.types import History, Params
 
 _SAMPLE = 20_000
-"""Pixels in which VCA looks for endmembers: of a material in one of a thousand pixels, twenty."""
+"""Pixels in which VCA looks for endmembers; a material in one pixel of a thousand has twenty of them."""
 
 _LEAST_VALID = 0.5
-"""A patch that is masked in more than half of its pixels is passed over."""
+"""A patch needs this share of valid pixels to be used."""
 
 _ATTENTION = 7
 """Kernel of CBAM's attention over pixels."""
@@ -42,14 +41,14 @@ class Patches:
     """Patches of a scene.
 
     Attributes:
-        scene: they in one cube, masked between them.
-        places: rows and columns in the scene, a window for each.
-        corners: (N, 2), where they begin in the cube.
-        whole: the unit of the whole scene.
-        sample: (M, B), valid pixels from all over the scene.
+        scene: the patches in one cube, masked between them.
+        places: the window of each patch in the scene.
+        corners: (N, 2), first row and column of each patch in the cube.
+        whole: statistics of the whole scene.
+        sample: (M, B), valid pixels from the whole scene.
         shape: (H, W, B) of the scene, its good bands.
-        valid: valid pixels of it.
-        warnings: what is odd about it.
+        valid: number of valid pixels of the scene.
+        warnings: about the scene.
     """
 
     scene: Scene
@@ -62,14 +61,14 @@ class Patches:
     warnings: tuple[str, ...]
 
     def record(self) -> dict[str, Any]:
-        """Return what a model remembers of the scene that it was trained on, fit for JSON."""
+        """Return what a checkpoint says about the scene of the training, fit for JSON."""
         size = max(max(place.shape) for place in self.places)
         drawn = {"patches": len(self.places), "patch_size": size, "patch_pixels": int(self.scene.valid.sum())}
         return {"name": self.scene.name, "shape": list(self.shape), "valid_pixels": self.valid, **drawn}
 
 
 class _Sampling:
-    """A view, as `survey.look` takes it, that keeps some of the pixels that are read of it."""
+    """A view for `survey.scan` that keeps a sample of the pixels it reads."""
 
     def __init__(self, seen: survey.View, rows: Array, columns: Array) -> None:
         order = np.lexsort((columns, rows))
@@ -87,32 +86,32 @@ class _Sampling:
 def draw(
     key: jax.Array, scene: Source | Scene, count: int, size: int, config: Model, *, drop_invalid: bool = False
 ) -> Patches:
-    """Draw patches of a scene at random, none over another, and lay them into one cube.
+    """Draw patches of a scene at random, without overlap, and place them in one cube.
 
-    The scene is cut into squares from a random corner on, and the first `count` of them in a random order are taken
-    that are valid in half of their pixels.
+    The scene is cut into squares from a random corner on; in a random order, the first `count` squares with at least
+    half of their pixels valid are taken.
 
     Args:
         key: of jax.random.
         scene: a source, of which windows are read, or a scene.
-        count: N patches; all there are where the scene has fewer.
+        count: N patches; all of them if the scene has fewer.
         size: S, rows and columns of a patch.
-        config: whose kernels decide how far the patches lie apart.
+        config: its kernels determine the distance between patches.
         drop_invalid: mask pixels that are zero in every band, NaN or infinite, as `mask_invalid` does.
 
     Raises:
-        InputError: a count or a size below one, NaN in a valid pixel, no patch that is half valid, or a scene that
-            changed while it was read.
+        InputError: a count or a size below one, NaN in a valid pixel, no patch with half of its pixels valid, or a
+            scene that changed while it was read.
     """
     check_key(key)
     check_kind(config, Model, "config")
     if count < 1 or size < 1:
         raise InputError(f"{count} patches of {size} x {size} pixels were asked for; expected at least one of each.")
-    source = held(scene) if isinstance(scene, Scene) else scene
+    source = source_of(scene) if isinstance(scene, Scene) else scene
     guard, seen = Guard(source), survey.view(source, drop_invalid)
     height, width, bands = seen.source.shape
     keys = jax.random.split(key, 4)
-    # All pixels of a small scene, each once: an extreme one left out is a material that VCA does not find.
+    # All pixels of a small scene, each once: without an extreme pixel VCA misses its material.
     rows, columns = (
         np.divmod(np.arange(height * width), width)
         if height * width <= _SAMPLE
@@ -122,7 +121,7 @@ def draw(
         )
     )
     sample = _Sampling(seen, rows, columns)
-    found = survey.look(sample)  # type: ignore[arg-type]
+    statistics = survey.scan(sample)  # type: ignore[arg-type]
     sides = min(size, height), min(size, width)
     number = height // sides[0], width // sides[1]
     spare = [height - number[0] * sides[0], width - number[1] * sides[1]]
@@ -146,7 +145,7 @@ def draw(
     notes = list(seen.source.notes)
     if len(taken) < count:
         notes.append(f"The scene has {len(taken)} patches that are half valid, of {count} asked for.")
-    cube, mask, corners = _laid(taken, sides, max(config.largest_kernel, _ATTENTION) // 2)
+    cube, mask, corners = _placed(taken, sides, max(config.largest_kernel, _ATTENTION) // 2)
     origin = seen.source
     mosaic = Scene(
         cube,
@@ -161,16 +160,18 @@ def draw(
         scene=mosaic,
         places=tuple(place for place, _, _ in taken),
         corners=corners,
-        whole=Scenewide(jnp.asarray(found.scale, jnp.float32)),
+        whole=Scenewide(jnp.asarray(statistics.scale, jnp.float32)),
         sample=np.concatenate(sample.kept),
         shape=(height, width, bands),
-        valid=found.valid,
-        warnings=tuple(found.warnings),
+        valid=statistics.valid,
+        warnings=tuple(statistics.warnings),
     )
 
 
-def _laid(taken: list[tuple[Window, Array, Array]], sides: tuple[int, int], gutter: int) -> tuple[Array, Array, Array]:
-    """Return cube and mask of patches laid into a square as nearly as can be, and where each begins."""
+def _placed(
+    taken: list[tuple[Window, Array, Array]], sides: tuple[int, int], gutter: int
+) -> tuple[Array, Array, Array]:
+    """Return cube and mask of patches placed in a near-square, and the first row and column of each."""
     across = math.ceil(math.sqrt(len(taken)))
     down = math.ceil(len(taken) / across)
     steps = np.array(sides) + gutter
@@ -184,7 +185,7 @@ def _laid(taken: list[tuple[Window, Array, Array]], sides: tuple[int, int], gutt
 
 
 def start(key: jax.Array, drawn: Patches, count: int) -> jax.Array:
-    """Return endmembers (R, B) to start from: VCA in pixels from all over the scene, as `fit` takes it in all."""
+    """Return initial endmembers (R, B): VCA in the sample of pixels, as `fit` uses it in all pixels."""
     search = jax.jit(vca, static_argnums=2, static_argnames="runs")
     return jnp.maximum(search(key, jnp.asarray(drawn.sample[None]), count, runs=STARTS), 0)
 
@@ -201,26 +202,25 @@ def fit_patches(
     endmembers: jax.Array | None = None,
     count: int | None = None,
     drop_invalid: bool = False,
-    keep: str | os.PathLike[str] | None = None,
-    **keeping: Any,
+    keep: Keep | None = None,
+    on_progress: OnProgress | None = None,
 ) -> tuple[Params, History]:
     """Train an equilibrium model on patches of a scene, as `fit` does on all of it.
 
-    The parameters are those of a model of the whole scene: its unit is that of the whole, and what attention pools over
-    the patches stands for what it pools over the scene. Memory is that of `fit` on a scene of the size of the patches;
-    the scene is read once and the patches again.
+    The parameters are those of a model of the whole scene: the unit is that of the whole scene, and attention pools
+    over the patches in place of the scene. Memory is that of `fit` on a scene of the size of the patches; the scene is
+    read once and the patches again.
 
     Args:
-        key: of jax.random; the patches, the start, the weights and the held-out bands follow from it.
+        key: of jax.random; it determines patches, initial endmembers, weights and held-out bands.
         scene: a source (`open_source`), of which windows are read, or a scene.
         config, training, rates: as for `fit`.
         patches: N, how many.
         size: S, rows and columns of each.
-        endmembers: (R, B), where E starts; or
-        count: R, how many VCA is to find in pixels from all over the scene.
+        endmembers: (R, B), initial endmembers; or
+        count: R, number of endmembers that VCA finds in a sample of pixels of the whole scene.
         drop_invalid: mask pixels that are zero in every band, NaN or infinite.
-        keep: a file that keeps the training, as for `resumable_fit`, or None.
-        keeping: every, anew and told of `resumable_fit`.
+        keep, on_progress: as for `resumable_fit`.
 
     Returns:
         (params, History), as `fit` does.
@@ -230,8 +230,8 @@ def fit_patches(
     """
     if (endmembers is None) == (count is None):
         raise InputError(
-            "endmembers and count are both given or both missing; expected one of them: the spectra to start from, "
-            "(R, B), or how many to look for by VCA."
+            "endmembers and count are both given or both missing; expected one of them: the initial spectra, (R, B), "
+            "or how many to look for by VCA."
         )
     check_key(key)
     check_kind(RECOMMENDED[0] if training is None else training, Training, "training")
@@ -241,7 +241,6 @@ def fit_patches(
     E = start(first, drawn, int(count or 0)) if endmembers is None else endmembers
     mask = None if drawn.scene.mask is None else jnp.asarray(drawn.scene.mask)
     return resumable_fit(
-        keep,
         rest,
         jnp.asarray(drawn.scene.cube),
         config,
@@ -250,5 +249,6 @@ def fit_patches(
         endmembers=E,
         mask=mask,
         whole=drawn.whole,
-        **keeping,
+        keep=keep,
+        on_progress=on_progress,
     )

@@ -1,4 +1,4 @@
-"""What is kept of the tiles of a scene, and what it says of all of them together."""
+"""Records of the tiles of a scene: checks of them, and what they say together."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,17 +13,17 @@ from dequnmix_jax.types import Trace
 
 
 def sound_state(state: Mapping[str, Any], shape: tuple[int, int, int], width: int) -> bool:
-    """Return whether numbers that an earlier run has found can be such.
+    """Return whether the numbers that an earlier run has kept are plausible.
 
     Args:
-        state: of the run: what a survey has found, the pools of attention, and how far a pixel sees, as far as it came.
+        state: of the run: results of the survey, the pools of attention and the halo, as far as the run got.
         shape: (H, W, B) of the scene.
         width: channels of the network.
     """
     return (
         ("survey" not in state or _sound_survey(state["survey"], *shape))
         and ("pools" not in state or _sound_pools(state["pools"], width))
-        and ("reach" not in state or _sound_reach(state["reach"]))
+        and ("reach" not in state or _sound_halo(state["reach"]))
     )
 
 
@@ -44,8 +44,8 @@ def _sound_pools(known: Any, width: int) -> bool:
     return known == [] or _table(known, 2, width)
 
 
-def _sound_reach(known: Any) -> bool:
-    if not isinstance(known, list) or len(known) != len(halo.Reach._fields):
+def _sound_halo(known: Any) -> bool:
+    if not isinstance(known, list) or len(known) != len(halo.HaloWidth._fields):
         return False
     return _whole(known[0], 0) and all(value is None or type(value) is float for value in known[1:])
 
@@ -59,7 +59,7 @@ def _real(value: Any) -> bool:
 
 
 def _table(values: Any, rows: int, columns: int) -> bool:
-    """Return whether something is a list of so many lists of so many finite numbers."""
+    """Return whether a value is a list of `rows` lists of `columns` finite numbers."""
     return (
         isinstance(values, list)
         and len(values) == rows
@@ -68,7 +68,7 @@ def _table(values: Any, rows: int, columns: int) -> bool:
 
 
 def sound_record(entry: Mapping[str, Any]) -> bool:
-    """Return whether a tile's record has what is asked of it later. A residual may be NaN: that is told at the end."""
+    """Return whether a tile's record has all entries. A residual may be NaN, which is reported at the end."""
     rows, columns = (entry[name][1] - entry[name][0] for name in ("rows", "columns"))
     if not _whole(entry.get("valid"), 0, rows * columns):
         return False
@@ -80,12 +80,12 @@ def sound_record(entry: Mapping[str, Any]) -> bool:
     )
 
 
-def traced(entries: Sequence[Mapping[str, Any]], valid: int) -> tuple[Trace, float]:
-    """Return how the solves of all tiles went together, and the RMS of the whole state.
+def combined_trace(entries: Sequence[Mapping[str, Any]], valid: int) -> tuple[Trace, float]:
+    """Return the trace of all tiles together, and the RMS of the whole state.
 
     Args:
         entries: records of the tiles.
-        valid: pixels that are.
+        valid: number of valid pixels.
     """
     solved = [entry for entry in entries if entry["valid"]]
     trace = Trace(
@@ -97,8 +97,8 @@ def traced(entries: Sequence[Mapping[str, Any]], valid: int) -> tuple[Trace, flo
     return trace, size if size > 0 else 1.0
 
 
-def unreached(entries: Sequence[Mapping[str, Any]], config: Model) -> list[str]:
-    """Return a sentence where an equilibrium was not reached, or nothing.
+def not_converged(entries: Sequence[Mapping[str, Any]], config: Model) -> list[str]:
+    """Return a sentence if some tile did not converge, as a list.
 
     Args:
         entries: records of the tiles.
@@ -115,13 +115,13 @@ def unreached(entries: Sequence[Mapping[str, Any]], config: Model) -> list[str]:
     ]
 
 
-def told(entries: Sequence[Mapping[str, Any]], tiles: Plan, reached: halo.Reach) -> dict[str, Any]:
-    """Return what summary.json says about the tiles.
+def tiles_summary(entries: Sequence[Mapping[str, Any]], tiles: Plan, width: halo.HaloWidth) -> dict[str, Any]:
+    """Return the entry "tiles" of summary.json.
 
     Args:
-        entries: their records.
+        entries: records of the tiles.
         tiles: how the scene was cut.
-        reached: how far a pixel sees.
+        width: of the halo.
     """
     rows, columns = tiles.tiles[0].core.shape
     solved = [entry for entry in entries if entry["valid"]]
@@ -131,8 +131,8 @@ def told(entries: Sequence[Mapping[str, Any]], tiles: Plan, reached: halo.Reach)
         "rows": rows,
         "columns": columns,
         "halo": tiles.halo,
-        "halo_error": reached.error,
-        "decay_per_pixel": reached.decay,
+        "halo_error": width.error,
+        "decay_per_pixel": width.decay,
         "mean_steps": sum(entry["steps"] for entry in solved) / len(solved),
         "not_converged": sum(not entry["converged"] for entry in solved),
         "each": [{name: entry[name] for name in kept} for entry in solved],

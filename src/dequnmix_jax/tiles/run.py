@@ -1,12 +1,12 @@
-"""The stages of a tiled unmixing: each keeps what it finds, so that a run that was killed goes on where it was."""
+"""Stages of a tiled unmixing: each keeps its results, so that a killed run resumes where it was."""
 
 import errno
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,16 +24,30 @@ from dequnmix_jax.tiles import halo as tiles_halo
 from dequnmix_jax.tiles import solve as tiles_solve
 from dequnmix_jax.tiles.grid import Plan, choose_size, plan
 from dequnmix_jax.tiles.journal import Work
+from dequnmix_jax.tiles.options import Progress
 from dequnmix_jax.tiles.output import Channels
 from dequnmix_jax.tiles.records import sound_record, sound_state
-from dequnmix_jax.tiles.survey import Survey, View, look
+from dequnmix_jax.tiles.survey import Survey, View, scan
 from dequnmix_jax.types import Params
 
 _TRIES = 3
-"""Times that tiles are looked at which were written, and done again where they are not what was written."""
+"""How often finished tiles are read back, and unmixed again where they differ from what was written."""
 
-Watch = Callable[[str, float, int, int], None]
-"""Is told the stage, its share done, tiles done in this run and tiles of the scene."""
+
+class Prepared(NamedTuple):
+    """What is known of a scene before its tiles are unmixed.
+
+    Attributes:
+        survey: of the scene.
+        whole: statistics of the whole scene that each solve needs.
+        plan: how the scene is cut.
+        halo: of the tiles.
+    """
+
+    survey: Survey
+    whole: Scenewide
+    plan: Plan
+    halo: tiles_halo.HaloWidth
 
 
 @dataclass(frozen=True)
@@ -45,10 +59,10 @@ class Run:
         seen: the scene.
         config: the parts of the map.
         tile: N, for tiles of N x N pixels, or None.
-        halo: pixels around a tile, or None for what is measured.
-        guard: watches the input.
-        watch: is told how far it is.
-        team: the processes among which the tiles are divided.
+        halo: pixels around a tile; None: measured.
+        guard: notices changes of the input.
+        on_progress: see `options.Progress`.
+        team: the processes that divide the tiles.
     """
 
     params: Params
@@ -57,11 +71,11 @@ class Run:
     tile: int | None
     halo: int | None
     guard: Guard
-    watch: Watch
+    on_progress: Progress
     team: Team = ALONE
 
     def fingerprint(self) -> str:
-        """Return a hash of all that decides the result: of an input in memory, its values and its mask."""
+        """Return a hash of everything that determines the result; for an input in memory, of its values and mask."""
         digest = hashlib.sha256()
         stored, path = self.seen.stored, self.guard.path if self.seen.stored.lazy else None
         known = (stored.nodata, stored.scale, stored.saturation, stored.shape, self.seen.drop, self.tile, self.halo)
@@ -70,7 +84,7 @@ class Run:
         digest.update(repr((self.config, known, who, versions)).encode())
         for part in (stored.gains, stored.offsets, self.seen.bands):
             _add(digest, part)
-        if path is None:  # in memory, where a mask or a value may be another one than in any file
+        if path is None:  # in memory, where mask and values may differ from any file
             for part in stored.stored(None)[:2]:
                 _add(digest, part)
         for place, leaf in jax.tree_util.tree_leaves_with_path(self.params):
@@ -79,62 +93,69 @@ class Run:
         return digest.hexdigest()
 
     def sound(self, state: Mapping[str, Any]) -> bool:
-        """Return whether numbers that an earlier run has found can be such, for this scene and this model."""
+        """Return whether the numbers that an earlier run has kept are plausible for this scene and model."""
         width = 0 if self.config.network is None else self.config.network.width
         return sound_state(state, self.seen.source.shape, width)
 
     def survey(self, work: Work) -> Survey:
-        """Look through the scene."""
-        known = work.state.get("survey")
-        if known is None:
-            found = look(self.seen, lambda share: self.watch("looking through", share, 0, 0))
+        """Read through the scene, or return what an earlier run has kept of that."""
+        kept = work.state.get("survey")
+        if kept is None:
+            survey = scan(self.seen, lambda share: self.on_progress("looking through", share, 0, 0))
             self.guard.check()
-            known = found._asdict() | {"colour_limits": found.colour_limits.tolist()}
-            work.remember(survey=known)
-        more = {"colour_limits": np.asarray(known["colour_limits"]), "colour_bands": tuple(known["colour_bands"])}
-        return Survey(**(known | more))
+            kept = survey._asdict() | {"colour_limits": survey.colour_limits.tolist()}
+            work.remember(survey=kept)
+        colours = {"colour_limits": np.asarray(kept["colour_limits"]), "colour_bands": tuple(kept["colour_bands"])}
+        return Survey(**(kept | colours))
 
-    def prepare(self, work: Work, found: Survey) -> tuple[Scenewide, Plan, tiles_halo.Reach]:
-        """Return what the scene as a whole decides, how it is cut into tiles, and how far a pixel sees."""
+    def prepare(self, work: Work, survey: Survey) -> Prepared:
+        """Compute the statistics of the whole scene, measure the halo and cut the scene into tiles."""
         height, width, bands = self.seen.source.shape
         pools = work.state.get("pools")
         if pools is None:
             size = choose_size(height, width, bands, pooling_reach(self.config), self.tile)
-            told = lambda share: self.watch("pooling", share, 0, 0)  # noqa: E731
-            whole = tiles_solve.statistics(self.params, self.seen, found.scale, found.valid, self.config, size, told)
+            whole = tiles_solve.statistics(
+                self.params,
+                self.seen,
+                survey,
+                self.config,
+                size,
+                lambda share: self.on_progress("pooling", share, 0, 0),
+            )
             self.guard.check()
-            pools = [] if whole.pools is None else [np.asarray(part).tolist() for part in whole.pools]
+            pools = [] if whole.pools is None else [np.asarray(pool).tolist() for pool in whole.pools]
             work.remember(pools=pools)
-        both = [jnp.asarray(np.asarray(part, np.float32)) for part in pools]
-        whole = Scenewide(jnp.asarray(found.scale, jnp.float32), (both[0], both[1]) if both else None)
-        reached = work.state.get("reach")
-        if reached is None:
+        both = [jnp.asarray(np.asarray(pool, np.float32)) for pool in pools]
+        whole = Scenewide(jnp.asarray(survey.scale, jnp.float32), (both[0], both[1]) if both else None)
+        measured = work.state.get("reach")
+        if measured is None:
             if self.halo is None:
-                self.watch("measuring the halo", 0.0, 0, 0)
-                reached = list(tiles_halo.measure(self.params, self.seen, self.config, whole))
+                self.on_progress("measuring the halo", 0.0, 0, 0)
+                measured = list(tiles_halo.measure(self.params, self.seen, self.config, whole))
             else:
-                reached = [self.halo, None, None]
-            work.remember(reach=reached)
-        far = tiles_halo.Reach(*reached)
-        size = choose_size(height, width, bands, far.halo, self.tile)
-        return whole, plan(height, width, *size, far.halo), far
+                measured = [self.halo, None, None]
+            work.remember(reach=measured)
+        halo = tiles_halo.HaloWidth(*measured)
+        size = choose_size(height, width, bands, halo.halo, self.tile)
+        return Prepared(survey, whole, plan(height, width, *size, halo.halo), halo)
 
-    def solve(self, work: Work, found: Survey, whole: Scenewide, tiles: Plan, channels: Channels) -> int:
-        """Unmix the tiles that are not finished, this process its share of them; return how many were finished."""
-        entries = work.look(_cores(tiles), sound_record)
+    def solve(self, work: Work, prepared: Prepared, channels: Channels) -> int:
+        """Unmix this process's share of the unfinished tiles, and return how many were finished before."""
+        survey, tiles = prepared.survey, prepared.plan
+        entries = work.intact_records(_cores(tiles), sound_record)
         resumed, total = len(entries), len(tiles.tiles)
         numbers = {(tile.core.rows.start, tile.core.columns.start): i for i, tile in enumerate(tiles.tiles)}
         wanted = self.team.mine([tile for i, tile in enumerate(tiles.tiles) if i not in entries])
-        low, high = np.asarray(found.colour_limits)
-        self.watch("unmixing", resumed / total, 0, total)
-        answers = tiles_solve.solve(self.params, self.seen, self.config, whole, tiles, wanted)
+        low, high = np.asarray(survey.colour_limits)
+        self.on_progress("unmixing", resumed / total, 0, total)
+        answers = tiles_solve.solve(self.params, self.seen, self.config, prepared.whole, tiles, wanted)
         for done, (tile, answer, cube, mask) in enumerate(answers, start=1):
             self.guard.check()
             record: dict[str, Any] = {"valid": int(mask.sum())}
             if answer is None:
                 values = np.zeros((*mask.shape, channels.total), np.float32)
             else:
-                colours = (cube[..., list(found.colour_bands)] - low) / np.where(high > low, high - low, 1)
+                colours = (cube[..., list(survey.colour_bands)] - low) / np.where(high > low, high - low, 1)
                 values = channels.gather(
                     answer.abundances,
                     np.round(255 * np.clip(colours, 0, 1)) * mask[..., None],
@@ -151,33 +172,31 @@ class Run:
                 }
             number = numbers[tile.core.rows.start, tile.core.columns.start]
             work.put(number, tile.core, values, record)
-            # What the others have done meanwhile is taken to be as much.
+            # The other processes are assumed to have done as much meanwhile.
             share = min((resumed + done * self.team.size) / total, 1.0)
-            self.watch("unmixing", share, done * self.team.size, total)
+            self.on_progress("unmixing", share, done * self.team.size, total)
         return resumed
 
     def tidy(self, work: Work, tiles: Plan) -> None:
-        """Leave of the tiles' records those that are whole; before others join."""
+        """Remove damaged records of tiles, before other processes join."""
         work.finished(_cores(tiles), sound_record)
 
-    def kept(self, work: Work, tiles: Plan) -> list[dict[str, Any]]:
-        """Return the records that are whole."""
-        return list(work.look(_cores(tiles), sound_record).values())
+    def intact(self, work: Work, tiles: Plan) -> list[dict[str, Any]]:
+        """Return the intact records of tiles."""
+        return list(work.intact_records(_cores(tiles), sound_record).values())
 
-    def complete(
-        self, work: Work, found: Survey, whole: Scenewide, tiles: Plan, channels: Channels
-    ) -> list[dict[str, Any]]:
-        """Return the records of all tiles in their order; a tile that is not as it was written is done again.
+    def complete(self, work: Work, prepared: Prepared, channels: Channels) -> list[dict[str, Any]]:
+        """Return the records of all tiles in order; a damaged tile is unmixed again.
 
         Raises:
-            OSError: some are not, however often they are written.
+            OSError: tiles are damaged however often they are written.
         """
-        cores = _cores(tiles)
+        cores = _cores(prepared.plan)
         for _ in range(_TRIES):
             done = work.finished(cores, sound_record)
             if len(done) == len(cores):
                 return [done[number] for number in range(len(cores))]
-            replace(self, team=ALONE).solve(work, found, whole, tiles, channels)
+            replace(self, team=ALONE).solve(work, prepared, channels)
         raise OSError(
             errno.EIO,
             f"{len(cores) - len(done)} of {len(cores)} tiles are read back otherwise than they were written, "
@@ -187,7 +206,7 @@ class Run:
 
 
 def _add(digest: Any, values: Any) -> None:
-    """Add an array, or that there is none, to a hash."""
+    """Add an array or None to a hash."""
     if values is None:
         digest.update(b"-")
         return
@@ -200,21 +219,21 @@ def _cores(tiles: Plan) -> list[Window]:
     return [tile.core for tile in tiles.tiles]
 
 
-def check_room(folder: Path, shape: tuple[int, int, int], channels: int) -> None:
-    """Raise InputError where the disk has no room for the maps of the tiles and the output made of them.
+def check_free_space(folder: Path, shape: tuple[int, int, int], channels: int) -> None:
+    """Raise InputError if the disk is too small for the maps of the tiles and the output made of them.
 
     Args:
         folder: of the work.
         shape: of the scene.
-        channels: float32 numbers a pixel.
+        channels: float32 numbers per pixel.
     """
     output = folder.name.removeprefix(".").removesuffix(".tiles")
     needed = 2 * 4 * shape[0] * shape[1] * channels
-    there = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    used = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     free = shutil.disk_usage(folder).free
-    if free + there < needed:
+    if free + used < needed:
         raise InputError(
             f"The file system of {folder.parent.absolute()} has {in_words(free)} free, and {output} needs up to "
-            f"{in_words(needed)} while it is made, {in_words(there)} of which it has; expected more room. Make some, "
-            "or choose an output on another disk."
+            f"{in_words(needed)} while it is made, {in_words(used)} of which it has; expected more free space. Free "
+            "some, or choose an output on another disk."
         )

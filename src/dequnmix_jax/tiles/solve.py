@@ -1,7 +1,8 @@
-"""Unmix a scene tile by tile, the next tile being read while the current one is unmixed.
+"""Unmix a scene tile by tile; the next tile is read while the current one is unmixed.
 
-A tile gets the answer of the whole scene if it knows what the scene as a whole decides (`scenewide`) and sees enough of
-what lies around it (`reach`). All tiles have one shape, filled up by masked pixels, so that one program serves them.
+A tile has the result of the whole scene if it uses the statistics of the whole scene (`equilibrium.scene_statistics`)
+and its halo is wide enough (`halo`). All tiles are padded with masked pixels to one shape, so that one program serves
+them.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,16 +18,16 @@ from dequnmix_jax import mixing
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.equilibrium.convergence import change_of
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, pool_tile, pooling_reach, pools_channels
 from dequnmix_jax.scenes.scene import Array
-from dequnmix_jax.solvers.implicit import fixed_point
 from dequnmix_jax.tiles.grid import Plan, Tile, plan
-from dequnmix_jax.tiles.survey import View
+from dequnmix_jax.tiles.survey import Survey, View
 from dequnmix_jax.types import Params, Trace
 
 
 def check_tileable(config: Model) -> None:
-    """Raise InputError where the map cannot be cut into tiles exactly."""
+    """Raise InputError if the map cannot be evaluated exactly on tiles."""
     if config.pools_in_loop:
         raise InputError(
             "Model(gradient=Residual(attention=True)) pools over all pixels of the scene at each step of the solve, "
@@ -36,12 +37,12 @@ def check_tileable(config: Model) -> None:
 
 
 class Solved(NamedTuple):
-    """The answer of a tile; maps of its whole window.
+    """Result of a tile; maps of its whole window.
 
     Attributes:
         abundances: (h, w, R).
         brightness: (h, w).
-        residual: (h, w), RMS over bands of what is not explained, units of the scene; 0 where masked.
+        residual: (h, w), RMS over bands of y - s a E, units of the scene; 0 where masked.
         change: (h, w), RMS over endmembers of f(z) - z; 0 where masked.
         size: (h, w), mean square over endmembers of f(z); 0 where masked.
         trace: of the tile.
@@ -57,41 +58,39 @@ class Solved(NamedTuple):
 
 @partial(jax.jit, static_argnums=4)
 def solve_tile(params: Params, cube: jax.Array, mask: jax.Array, whole: Scenewide, config: Model) -> Solved:
-    """Unmix a tile of a scene as the scene is unmixed.
+    """Unmix a tile of a scene.
 
     Args:
         params: from `init` or `fit`.
         cube: (h, w, B), 0 where masked.
         mask: (h, w) bool.
-        whole: of the scene.
+        whole: statistics of the scene.
         config: the parts of the map.
     """
-    theta = fixed_point_map.factor(params, cube, config, mask, whole=whole)
-    f, start = fixed_point_map.state_map(config), fixed_point_map.start_state(params, cube, config)
-    state, trace = fixed_point(f, config.forward, config.backward, theta, start)
-    found = model.read_state(params, state, cube, config, mask, whole=whole)
-    after, valid = f(theta, state), mask.astype(cube.dtype)
-    apart = cube - mixing.scaled_mix(found.abundances, found.endmembers, found.brightness)
+    estimate, trace, factors = model.equilibrium(params, cube, config, mask=mask, whole=whole)
+    change, size = change_of(estimate.state, fixed_point_map.state_map(config)(factors, estimate.state))
+    valid = mask.astype(cube.dtype)
+    difference = cube - mixing.scaled_mix(estimate.abundances, estimate.endmembers, estimate.brightness)
     return Solved(
-        abundances=found.abundances,
-        brightness=found.brightness,
-        residual=jnp.sqrt(jnp.mean(jnp.square(apart), axis=-1)) * valid,
-        change=jnp.sqrt(jnp.mean(jnp.square(after - state), axis=-1)) * valid,
-        size=jnp.mean(jnp.square(after), axis=-1) * valid,
+        abundances=estimate.abundances,
+        brightness=estimate.brightness,
+        residual=jnp.sqrt(jnp.mean(jnp.square(difference), axis=-1)) * valid,
+        change=change * valid,
+        size=size * valid,
         trace=trace,
     )
 
 
 def read_ahead(seen: View, tiles: Iterable[Tile], shape: tuple[int, int]) -> Iterator[tuple[Tile, Array, Array]]:
-    """Yield tiles with their values and masks, filled up to one shape; each is read while the one before is in use."""
+    """Yield tiles with their values and masks, padded to one shape; each is read while the previous one is in use."""
 
     def read(tile: Tile) -> tuple[Tile, Array, Array]:
         cube, mask = seen.read(tile.window)
         height, width = tile.window.shape
         if (height, width) == shape:
             return tile, cube, mask
-        more = ((0, shape[0] - height), (0, shape[1] - width))
-        return tile, np.pad(cube, (*more, (0, 0))), np.pad(mask, more)
+        padding = ((0, shape[0] - height), (0, shape[1] - width))
+        return tile, np.pad(cube, (*padding, (0, 0))), np.pad(mask, padding)
 
     with ThreadPoolExecutor(1) as reader:
         pending = None
@@ -110,24 +109,22 @@ _pool = jax.jit(pool_tile)
 def statistics(
     params: Params,
     seen: View,
-    scale: float,
-    valid: int,
+    survey: Survey,
     config: Model,
     size: tuple[int, int],
-    then: Callable[[float], None] = lambda share: None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> Scenewide:
-    """Return what the scene as a whole decides, from one more look at it where attention pools over it.
+    """Return the statistics of the whole scene; where attention pools over the scene, it is read once more.
 
     Args:
         params: from `init` or `fit`.
         seen: the scene.
-        scale: RMS of its valid pixels.
-        valid: how many there are.
+        survey: of the scene.
         config: the parts of the map.
         size: rows and columns of the tiles.
-        then: is told after each tile what share is done.
+        on_progress: called after each tile with the share done.
     """
-    unit = jnp.asarray(scale, jnp.float32)
+    unit = jnp.asarray(survey.scale, jnp.float32)
     network = config.network
     if network is None or not pools_channels(config):
         return Scenewide(unit)
@@ -141,22 +138,22 @@ def statistics(
         added, top = (np.asarray(part) for part in _pool(params, cube, mask, core, unit))
         total += added
         highest = np.maximum(highest, top)
-        then(done / len(tiles.tiles))
-    return Scenewide(unit, (jnp.asarray(total / valid, jnp.float32), jnp.asarray(highest, jnp.float32)))
+        on_progress(done / len(tiles.tiles))
+    return Scenewide(unit, (jnp.asarray(total / survey.valid, jnp.float32), jnp.asarray(highest, jnp.float32)))
 
 
 def solve(
     params: Params, seen: View, config: Model, whole: Scenewide, tiles: Plan, wanted: Iterable[Tile] | None = None
 ) -> Iterator[tuple[Tile, Any, Array, Array]]:
-    """Yield tiles with their answers, values and masks, of their cores alone, as numpy arrays.
+    """Yield tiles with their results, values and masks; of their cores only, as numpy arrays.
 
     Args:
         params: from `init` or `fit`.
         seen: the scene.
         config: the parts of the map.
-        whole: of the scene.
+        whole: statistics of the scene.
         tiles: how it is cut.
-        wanted: the tiles to unmix, all by default.
+        wanted: the tiles to unmix; None: all.
 
     Returns:
         Tile, `Solved` (None where the tile has no valid pixel), values (h, w, B) and mask (h, w).
@@ -166,7 +163,7 @@ def solve(
         if not mask[inside].any():
             yield tile, None, cube[inside], mask[inside]
             continue
-        found = solve_tile(params, cube, mask, whole, config)
-        trace = jax.tree.map(np.asarray, found.trace)
-        maps = {name: np.asarray(getattr(found, name))[inside] for name in Solved._fields if name != "trace"}
+        solved = solve_tile(params, cube, mask, whole, config)
+        trace = jax.tree.map(np.asarray, solved.trace)
+        maps = {name: np.asarray(getattr(solved, name))[inside] for name in Solved._fields if name != "trace"}
         yield tile, Solved(**maps, trace=trace), cube[inside], mask[inside]  # type: ignore[arg-type]

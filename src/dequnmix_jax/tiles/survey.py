@@ -1,4 +1,4 @@
-"""Look through a scene on disk once, before it is unmixed: its unit, and all that `check_scene` would say."""
+"""Read through a scene on disk once, before it is unmixed: its unit, and the checks of `check_scene`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -7,13 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError, bands_named
-from dequnmix_jax.scenes.scene import MISSING_BAND, Array, Extent, Scene, lit, odd, without
+from dequnmix_jax.scenes.scene import MISSING_BAND, Array, Ranges, Scene, leave_out_advice, nonzero, warnings_of
 from dequnmix_jax.scenes.source import Source, Window
 
 # Rows are read in strips of about this many bytes of float32.
 _STRIP = 32 * 2**20
 
-# Pixels of which the percentiles of the picture in colour are taken, at most: evenly spread, all of a small scene.
+# Most pixels from which the percentiles of the picture in colour are taken: evenly spread, all of a small scene.
 _SAMPLES = 2**20
 
 
@@ -21,10 +21,10 @@ class View(NamedTuple):
     """The part of a source that is unmixed.
 
     Attributes:
-        source: with the metadata of the bands that are left.
-        stored: where the values come from.
-        bands: (B,) bool of `stored`, or None for all.
-        drop: pixels that are zero in every band or not finite are masked.
+        source: with the metadata of the bands that are used.
+        stored: the source of the values.
+        bands: (B,) bool, bands of `stored` that are used; None: all.
+        drop: mask pixels that are zero in every band or not finite.
     """
 
     source: Source
@@ -33,11 +33,11 @@ class View(NamedTuple):
     drop: bool
 
     def read(self, window: Window) -> tuple[Array, Array]:
-        """Return the values (h, w, bands left), 0 where masked, and the mask (h, w), True for valid pixels."""
+        """Return the values (h, w, bands used), 0 where masked, and the mask (h, w), True for valid pixels."""
         cube, mask = self.stored.read(window, self.bands)
         if self.drop:
-            for row in range(mask.shape[0]):  # row by row: what is looked for takes a byte a value
-                mask[row] &= np.isfinite(cube[row]).all(axis=1) & lit(cube[row])
+            for row in range(mask.shape[0]):  # row by row: the masks take one byte per value
+                mask[row] &= np.isfinite(cube[row]).all(axis=1) & nonzero(cube[row])
                 cube[row, ~mask[row]] = 0
         return cube, mask
 
@@ -68,12 +68,12 @@ def view(source: Source, drop: bool = False) -> View:
 
 
 class Survey(NamedTuple):
-    """What a scene holds.
+    """Statistics of a scene.
 
     Attributes:
-        scale: RMS of the valid pixels; 1 where all are zero.
-        valid: valid pixels.
-        warnings: what is odd, as `check_scene` has it.
+        scale: RMS of the valid pixels; 1 if all are zero.
+        valid: number of valid pixels.
+        warnings: as from `check_scene`.
         colour_bands: red, green and blue of the picture.
         colour_limits: (2, 3), percentiles 2 and 98 of these bands over the valid pixels.
     """
@@ -86,22 +86,22 @@ class Survey(NamedTuple):
 
 
 def strips(shape: tuple[int, int, int]) -> Iterator[Window]:
-    """Yield windows of whole rows that make up a scene."""
+    """Yield windows of whole rows that cover a scene."""
     height, width, bands = shape
     rows = max(1, _STRIP // (width * bands * 4))
     for first in range(0, height, rows):
         yield Window(slice(first, min(first + rows, height)), slice(0, width))
 
 
-def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Survey:
-    """Look through a scene.
+def scan(seen: View, on_progress: Callable[[float], None] = lambda share: None) -> Survey:
+    """Read through a scene.
 
     Args:
         seen: the scene.
-        then: is told after each strip what share of the rows is done.
+        on_progress: called after each strip with the share of the rows done.
 
     Raises:
-        InputError: no valid pixel, or NaN or infinity in one, as from `check_scene`.
+        InputError: no pixel is valid, or a valid one holds NaN or infinity, as from `check_scene`.
     """
     height, width, bands = seen.source.shape
     label = seen.source.name or "the scene"
@@ -113,7 +113,7 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
     lowest, highest = np.full(bands, np.inf), np.full(bands, -np.inf)
     below = np.zeros(bands, np.bool_)
     three = _nearest(seen.source)
-    every = max(1, int(np.ceil((height * width / _SAMPLES) ** 0.5)))
+    stride = max(1, int(np.ceil((height * width / _SAMPLES) ** 0.5)))
     samples = [np.empty((0, 3), np.float32)]
     for window in strips(seen.source.shape):
         cube, mask = seen.read(window)
@@ -124,7 +124,7 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
                 continue
             wide = values.astype(np.float64).ravel()
             square = wide @ wide
-            if not np.isfinite(square):  # in float64 no square of a float32 is too large
+            if not np.isfinite(square):  # in float64 no square of a float32 overflows
                 alive |= np.isfinite(values).any(axis=0)
                 finite = np.isfinite(values).all(axis=1)
                 bad_pixels += int((~finite).sum())
@@ -139,15 +139,15 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
                 negative += int((values < 0).any(axis=1).sum())
                 below |= least < 0
             if (least <= 0).all() and (most >= 0).all():  # else no pixel is zero in every band
-                zero += int((~lit(values)).sum())
-            if (first + row) % every == 0:
-                samples.append(cube[row, ::every][mask[row, ::every]][:, list(three)])
-        then(window.rows.stop / height)
+                zero += int((~nonzero(values)).sum())
+            if (first + row) % stride == 0:
+                samples.append(cube[row, ::stride][mask[row, ::stride]][:, list(three)])
+        on_progress(window.rows.stop / height)
     if bad is not None and alive.any() and not alive.all():
         empty = np.flatnonzero(~alive)
         raise InputError(
             f"{label} holds no finite value in {bands_named(empty)}; expected finite values in every valid pixel. "
-            f"{without(empty, seen.source.wavelengths, seen.source.good_bands is not None)}"
+            f"{leave_out_advice(empty, seen.source.wavelengths, seen.source.good_bands is not None)}"
         )
     if bad is not None:
         raise InputError(
@@ -160,20 +160,20 @@ def look(seen: View, then: Callable[[float], None] = lambda share: None) -> Surv
             f"All {height * width} pixels of {label} are masked; expected at least one valid pixel. Check the mask "
             f"(True means valid) and the nodata value. {MISSING_BAND}"
         )
-    extent = Extent(valid, lowest, highest, zero, negative, int(below.sum()))
+    extent = Ranges(valid, lowest, highest, zero, negative, int(below.sum()))
     scale = float(np.sqrt(squares / (valid * bands)))
     picked = np.concatenate(samples)
     limits = np.percentile(picked, [2.0, 98.0], axis=0) if len(picked) else np.array([[0.0] * 3, [1.0] * 3])
     return Survey(
         scale=scale if scale > 0 else 1.0,
         valid=valid,
-        warnings=odd(extent, np.ones(bands, np.bool_), seen.source.wavelengths),
+        warnings=warnings_of(extent, np.ones(bands, np.bool_), seen.source.wavelengths),
         colour_bands=three,
         colour_limits=limits,
     )
 
 
 def _nearest(source: Source) -> tuple[int, ...]:
-    """Return the bands that the picture in colour of the scene in memory would have."""
+    """Return the bands of the picture in colour, as for a scene in memory."""
     pixel = Scene(np.zeros((1, 1, source.shape[2]), np.float32), wavelengths=source.wavelengths)
     return pixel.bands_nearest()

@@ -1,4 +1,4 @@
-"""One scene larger than memory: unmixed tile by tile from disk to disk, with the result of the whole scene."""
+"""Unmix a scene larger than memory tile by tile, from disk to disk, with the result of the whole scene."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,28 +14,29 @@ from dequnmix_jax.checks import InputError, check_endmembers, check_kind, check_
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io import formats, georaster
 from dequnmix_jax.io.atomic import Reserved, check_folder, check_target_now, reserved
-from dequnmix_jax.parallel.processes import ALONE, Team, part, together
-from dequnmix_jax.results.maps import composite_words
+from dequnmix_jax.parallel.processes import ALONE, Team, leave, together
+from dequnmix_jax.results.maps import composite_words, endmember_names
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.summary import summary_of
 from dequnmix_jax.results.writer import FORMATS, check_ours
 from dequnmix_jax.scenes.scene import Scene
-from dequnmix_jax.scenes.source import Source, held
+from dequnmix_jax.scenes.source import Source, source_of
 from dequnmix_jax.tiles import journal, output, solve
-from dequnmix_jax.tiles.records import told, traced, unreached
-from dequnmix_jax.tiles.run import Guard, Run, Watch, check_room
+from dequnmix_jax.tiles.options import Hooks, Output, Progress, Tiling, ignore_progress, ignore_warning
+from dequnmix_jax.tiles.records import combined_trace, not_converged, tiles_summary
+from dequnmix_jax.tiles.run import Guard, Prepared, Run, check_free_space
 from dequnmix_jax.tiles.survey import view
 from dequnmix_jax.types import Params, Trace
 
 
 class Tiled(NamedTuple):
-    """What a tiled unmixing made.
+    """Result of a tiled unmixing.
 
     Attributes:
-        files: written.
-        trace: most steps of a tile, largest relative residual of a tile, whether all converged.
-        tiles: how many, and how many of them an earlier run had finished.
-        resumed: see `tiles`.
+        files: the files written.
+        trace: most steps of a tile, largest relative residual of a tile, whether all tiles converged.
+        tiles: number of tiles.
+        resumed: number of tiles that an earlier run had finished.
         summary: the content of summary.json.
     """
 
@@ -44,10 +45,6 @@ class Tiled(NamedTuple):
     tiles: int
     resumed: int
     summary: dict[str, Any]
-
-
-def _silent(stage: str, share: float, done: int, total: int) -> None:
-    pass
 
 
 def unmix_tiled(
@@ -64,166 +61,199 @@ def unmix_tiled(
     record: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     format: str = "envi",
-    watch: Watch = _silent,
-    say: Callable[[str], None] = lambda text: None,
-    also: Callable[[Path, Result], Sequence[Path]] | None = None,
+    on_progress: Progress = ignore_progress,
+    on_warning: Callable[[str], None] = ignore_warning,
     team: Team = ALONE,
-    outputs: Reserved | None = None,
 ) -> Tiled:
     """Unmix a scene of any size, tile by tile, and write the result into a folder as `write` does.
 
-    The result is that of `unmix` on the whole scene, to the tolerance of the solver and 1e-4: what the scene as a whole
-    decides is found first (`scenewide`), each tile sees a halo around the pixels that it answers for (`reach`), and the
-    solve does the rest. Memory does not depend on the number of rows. The next tile is read while one is unmixed.
+    The result is that of `unmix` on the whole scene, up to the tolerance of the solver and 1e-4: statistics of the
+    whole scene are computed first, each tile is solved with a halo around the pixels that are kept, and the next tile
+    is read meanwhile. Memory does not depend on the number of rows.
 
-    A run that is killed goes on where it was when it is started again with the same input, parameters and choices, and
-    ends with the same bits: finished tiles are kept in the folder `.NAME.tiles` beside the output until it is complete.
+    A killed run resumes when it is started again with the same input, parameters and options, and ends with the same
+    bits: finished tiles are kept in the folder `.NAME.tiles` beside the output until the output is complete.
 
     Args:
         params: from `init` or `fit`.
-        scene: from `open_source`, or what that takes (a path, an array), or a Scene.
-        config: the parts of the map and its solvers; no Residual() with attention, which pools over the whole
-            scene at each step.
+        scene: from `io.open_source`, or what that takes (a path, an array), or a Scene.
+        config: the parts of the map and its solvers; not Residual() with attention, which pools over the whole scene
+            at each step.
         path: the folder to make.
-        tile: N, for tiles of N x N pixels; as large as some 100 MB hold by default.
-        halo: pixels around a tile that are read and not kept; measured by default.
+        tile: N, for tiles of N x N pixels; None: as large as some 100 MB hold.
+        halo: pixels around a tile that are read and not kept; None: measured.
         drop_invalid: mask pixels that are zero in every band, NaN or infinite, as `mask_invalid` does.
-        names: R names, "endmember 1" and so on by default.
+        names: R names; None: "endmember 1" and so on.
         configuration, record: further entries of summary.json, as for `write`.
         overwrite: replace a folder that an earlier run made.
-        format: "envi" or "geotiff" (which needs the extra `geo`), of the maps.
-        watch: is told how far it is.
-        say: is told what is odd, in sentences, as soon as it is known.
-        team: from `join_team`, where several processes divide the tiles among them: each calls this with the same
-            arguments, and sees the same files. Process 0 looks through the scene first, and writes at last.
-        outputs: what the caller has reserved, this folder among it, all of which is to be put in place together; this
-            folder alone by default.
-        also: makes further files in the folder, before it is renamed, from a Result of every k-th pixel (at most about
-            a thousand along each side), and returns them.
+        format: "envi" or "geotiff" (extra "geo"), of the maps.
+        on_progress: called with the stage, its share done, tiles done in this run and tiles of the scene.
+        on_warning: called with a sentence as soon as there is a warning.
+        team: from `parallel.join_team`, where several processes divide the tiles: each calls this function with the
+            same arguments and sees the same files. Process 0 prepares and writes.
 
     Returns:
-        A Tiled; abundances.img and the like hold (H, W, R) and so on.
+        A Tiled; abundances.img and the other maps hold (H, W, R) and so on.
 
     Raises:
         InputError: the scene cannot be unmixed, the model cannot be tiled, the folder exists, another process writes
             it, or the input changed while it was read.
-        OSError: no room on the disk, or no permission to write; what is finished is kept.
+        OSError: the disk is full, or the folder cannot be written; finished tiles are kept.
     """
-    target = Path(path)
-    if format not in FORMATS:
-        raise InputError(f"format is {format!r}; expected {' or '.join(FORMATS)}.")
+    tiling, out = Tiling(tile, halo, drop_invalid), Output(Path(path), names, configuration, record, overwrite, format)
+    return unmix_to_folder(params, scene, config, tiling, out, Hooks(on_progress, on_warning), team)
+
+
+def unmix_to_folder(
+    params: Params,
+    scene: Any,
+    config: Model,
+    tiling: Tiling,
+    out: Output,
+    hooks: Hooks,
+    team: Team = ALONE,
+    places: Reserved | None = None,
+) -> Tiled:
+    """Do what `unmix_tiled` does, by records.
+
+    Args:
+        params, scene, config, team: as for `unmix_tiled`.
+        tiling, out, hooks: its options.
+        places: outputs that the caller has reserved, this folder among them, which are put in place together; None:
+            this folder alone.
+    """
+    _check(params, config, out, places is not None or team.rank > 0)
+    source = _source(scene)
+    seen = view(source, tiling.drop_invalid)
+    check_endmembers(params["endmembers"], seen.source.shape[2])
+    names = endmember_names(out.names, len(params["endmembers"]))
+    run = Run(params, seen, config, tiling.size, tiling.halo, Guard(source), hooks.on_progress, team)
+    channels = output.Channels(len(names))
+    if team.rank > 0:
+        return _assist(run, out.path, channels)
+    with ExitStack() as stack:
+        with together(team, out.path, "ready"):
+            if places is None:
+                places = stack.enter_context(reserved(out.path, overwrite=out.overwrite))
+            work = journal.open_work(out.path, run.fingerprint(), run.sound, hooks.on_warning)
+        with together(team, out.path, "prepared"):
+            check_free_space(work.folder, seen.source.shape, channels.total)
+            work.allocate((*seen.source.shape[:2], channels.total))
+            survey = run.survey(work)
+            for text in survey.warnings:
+                hooks.on_warning(text)
+            prepared = run.prepare(work, survey)
+            run.tidy(work, prepared.plan)
+        with together(team, out.path, "unmixed"):
+            resumed = run.solve(work, prepared, channels)
+        with together(team, out.path, "written"):
+            entries = run.complete(work, prepared, channels)
+            trace, state_rms = combined_trace(entries, survey.valid)
+            maps = output.TileMaps(work, channels, state_rms)
+            contents = _contents(run, out, names, prepared, entries, maps, trace)
+            failed = not_converged(entries, config)
+            for text in failed:
+                hooks.on_warning(text)
+            run.guard.check()
+            hooks.on_progress("writing", 0.0, 0, len(entries))
+            folder = places.part(out.path)
+            folder.mkdir()
+            written = output.write_files(folder, maps, contents, out.format)
+            if hooks.extra_files is not None:
+                written += hooks.extra_files(folder, _small_result(maps, contents))
+            places.place(spent=[*work.files(), work.folder])
+    leave(team, out.path)
+    files = [out.path / file.name for file in written]
+    return Tiled(files, trace, len(entries), resumed, contents.summary)
+
+
+def _check(params: Params, config: Model, out: Output, reserved_elsewhere: bool) -> None:
+    """Raise InputError where options do not fit or the output cannot be made."""
+    if out.format not in FORMATS:
+        raise InputError(f"format is {out.format!r}; expected {' or '.join(FORMATS)}.")
     check_params(params)
     check_kind(config, Model, "config")
     solve.check_tileable(config)
-    check_target_now(target, overwrite or outputs is not None or team.rank > 0)
-    check_folder(target)
-    check_ours(target, overwrite)
-    if format == "geotiff":
+    check_target_now(out.path, out.overwrite or reserved_elsewhere)
+    check_folder(out.path)
+    check_ours(out.path, out.overwrite)
+    if out.format == "geotiff":
         georaster.require('format="geotiff"')
-    source = _source(scene)
-    seen = view(source, drop_invalid)
-    bands = seen.source.shape[2]
-    check_endmembers(params["endmembers"], bands)
-    count = len(params["endmembers"])
-    labels = tuple(names) if names is not None else tuple(f"endmember {i + 1}" for i in range(count))
-    if len(labels) != count:
-        raise InputError(f"There are {count} endmembers and {len(labels)} names; expected one name each.")
-    run = Run(params, seen, config, tile, halo, Guard(source), watch, team)
-    channels = output.Channels(count)
-    if team.rank > 0:
-        return _help(run, target, channels)
-    with ExitStack() as stack:
-        with together(team, target, "ready"):
-            if outputs is None:
-                outputs = stack.enter_context(reserved(target, overwrite=overwrite))
-            work = journal.opened(target, run.fingerprint(), run.sound, say)
-        with together(team, target, "prepared"):
-            check_room(work.folder, seen.source.shape, channels.total)
-            work.begin((*seen.source.shape[:2], channels.total))
-            found = run.survey(work)
-            for text in found.warnings:
-                say(text)
-            whole, tiles, reached = run.prepare(work, found)
-            run.tidy(work, tiles)
-        with together(team, target, "unmixed"):
-            resumed = run.solve(work, found, whole, tiles, channels)
-        with together(team, target, "written"):
-            entries = run.complete(work, found, whole, tiles, channels)
-            trace, state = traced(entries, found.valid)
-            failed = unreached(entries, config)
-            for text in failed:
-                say(text)
-            spectra = np.asarray(params["endmembers"], np.float32)
-            if config.scales_endmembers:
-                spectra = np.asarray(mixing.scale_to_unit_maximum(spectra))
-            more = {
-                "endmember_levels": output.heights(work, channels, spectra).tolist(),
-                "tiles": told(entries, tiles, reached),
-                "warnings": [*found.warnings, *failed],
-                **({"processes": team.size} if team.size > 1 else {}),
-                **(record or {}),
-            }
-            hidden = seen.source.shape[0] * seen.source.shape[1] - found.valid
-            notes = (*seen.source.notes, f"{hidden} of {hidden + found.valid} pixels are masked.")
-            means = output.means(work, channels, state)
-            summary = summary_of(
-                means,
-                labels,
-                replace(seen.source, notes=notes if hidden else seen.source.notes),
-                seen.source.shape,
-                found.valid,
-                configuration=configuration,
-                trace=trace,
-                record=more,
-            )
-            run.guard.check()
-            watch("writing", 0.0, 0, len(tiles.tiles))
-            folder = outputs.part(target)
-            folder.mkdir()
-            words = composite_words(found.colour_bands, seen.source.wavelengths)
-            written = output.write_files(
-                folder, work, channels, state, seen.source, spectra, labels, words, summary, format
-            )
-            if also is not None:
-                maps = output.every(work, channels, state)
-                small = Result(
-                    labels,
-                    endmembers=spectra,
-                    wavelengths_nm=seen.source.wavelengths,
-                    fwhm_nm=seen.source.fwhm,
-                    composite_bands=words,
-                    summary=summary,
-                    **maps,
-                )
-                written += also(folder, small)
-            outputs.place(spent=[*work.files(), work.folder])
-    part(team, target)
-    return Tiled([target / file.name for file in written], trace, len(tiles.tiles), resumed, summary)
 
 
-def _help(run: Run, target: Path, channels: output.Channels) -> Tiled:
-    """Do the share of a process that is not the first: unmix tiles, while that one prepares and writes."""
+def _contents(
+    run: Run,
+    out: Output,
+    names: tuple[str, ...],
+    prepared: Prepared,
+    entries: Sequence[Mapping[str, Any]],
+    maps: output.TileMaps,
+    trace: Trace,
+) -> output.Contents:
+    """Return what is written beside the maps: spectra, names and the content of summary.json."""
+    source, valid = run.seen.source, prepared.survey.valid
+    spectra = np.asarray(run.params["endmembers"], np.float32)
+    if run.config.scales_endmembers:
+        spectra = np.asarray(mixing.scale_to_unit_maximum(spectra))
+    record = {
+        "endmember_levels": output.endmember_levels(maps, spectra).tolist(),
+        "tiles": tiles_summary(entries, prepared.plan, prepared.halo),
+        "warnings": [*prepared.survey.warnings, *not_converged(entries, run.config)],
+        **({"processes": run.team.size} if run.team.size > 1 else {}),
+        **(out.record or {}),
+    }
+    masked = source.shape[0] * source.shape[1] - valid
+    notes = (*source.notes, f"{masked} of {masked + valid} pixels are masked.") if masked else source.notes
+    summary = summary_of(
+        output.map_means(maps),
+        names,
+        replace(source, notes=notes),
+        source.shape,
+        valid,
+        configuration=out.configuration,
+        trace=trace,
+        record=record,
+    )
+    words = composite_words(prepared.survey.colour_bands, source.wavelengths)
+    return output.Contents(source, spectra, names, words, summary)
+
+
+def _small_result(maps: output.TileMaps, contents: output.Contents) -> Result:
+    """Return a result of every k-th pixel."""
+    return Result(
+        contents.names,
+        endmembers=contents.endmembers,
+        wavelengths_nm=contents.source.wavelengths,
+        fwhm_nm=contents.source.fwhm,
+        composite_bands=contents.colour_words,
+        summary=contents.summary,
+        **output.thumbnails(maps),
+    )
+
+
+def _assist(run: Run, target: Path, channels: output.Channels) -> Tiled:
+    """Unmix the share of a process other than the first, which prepares and writes."""
     for stage in ("ready", "prepared"):
         with together(run.team, target, stage):
             pass
     with together(run.team, target, "unmixed"):
-        work = journal.joined(target, run.team.rank, run.fingerprint(), run.sound)
-        work.begin((*run.seen.source.shape[:2], channels.total))
-        found = run.survey(work)
-        whole, tiles, _ = run.prepare(work, found)
-        resumed = run.solve(work, found, whole, tiles, channels)
-        trace, _ = traced(run.kept(work, tiles), found.valid)
+        work = journal.join_work(target, run.team.rank, run.fingerprint(), run.sound)
+        work.allocate((*run.seen.source.shape[:2], channels.total))
+        survey = run.survey(work)
+        prepared = run.prepare(work, survey)
+        resumed = run.solve(work, prepared, channels)
+        trace, _ = combined_trace(run.intact(work, prepared.plan), survey.valid)
     with together(run.team, target, "written"):
         pass
-    part(run.team, target)
-    return Tiled([], trace, len(tiles.tiles), resumed, {})
+    leave(run.team, target)
+    return Tiled([], trace, len(prepared.plan.tiles), resumed, {})
 
 
 def _source(scene: Any) -> Source:
     source = scene
     if isinstance(scene, Scene):
-        source = held(scene)
+        source = source_of(scene)
     elif not isinstance(scene, Source):
         source = formats.open_source(scene)
-    # What cannot be read in windows is read once.
-    return source if source.lazy else held(source.scene())
+    # A source that cannot be read in windows is read once.
+    return source if source.lazy else source_of(source.scene())

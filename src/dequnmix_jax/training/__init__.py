@@ -1,9 +1,9 @@
 """Train an equilibrium model on one scene, without a reference.
 
 * `fit(key, cube, config, training, rates, count=R)`: minimise the loss of reconstruction on held-out bands.
-* `resumable_fit`: the same in pieces that survive the end of the process.
-* `model_for`, `rates_for`: the model and the rates that fit what `endmembers.start` finds.
-* `loss`: the loss as a pure function, for loops of your own.
+* `resumable_fit(..., keep=Keep(path))`: the same, kept in a file from which an ended training continues.
+* `model_for`, `rates_for`: the model and the rates that fit what `endmembers.select_endmembers` finds.
+* `loss`: the loss as a pure function, for custom training loops.
 
 `RECOMMENDED` is a pair (Training, Rates).
 """
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from dequnmix_jax.training.fitting import fit
     from dequnmix_jax.training.objective import loss
     from dequnmix_jax.training.recipe import model_for, rates_for
-    from dequnmix_jax.training.resume import resumable_fit
+    from dequnmix_jax.training.resume import Keep, resumable_fit
 
-__all__ = ["RECOMMENDED", "Rates", "Training", "fit", "loss", "model_for", "rates_for", "resumable_fit"]
+__all__ = ["RECOMMENDED", "Keep", "Rates", "Training", "fit", "loss", "model_for", "rates_for", "resumable_fit"]
 
 __getattr__, __dir__ = attach(
     __name__,
@@ -28,6 +28,6 @@ __getattr__, __dir__ = attach(
         "training.fitting": ["fit"],
         "training.objective": ["loss"],
         "training.recipe": ["model_for", "rates_for"],
-        "training.resume": ["resumable_fit"],
+        "training.resume": ["Keep", "resumable_fit"],
     },
 )

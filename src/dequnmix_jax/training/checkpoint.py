@@ -1,6 +1,6 @@
 """Keep trained parameters in a .npz file, without pickle.
 
-The file holds one array for each leaf of the nested dict, named by the keys on the way joined with "/", and one JSON
+The file holds one array for each leaf of the nested dict, named by its keys joined with "/", and one JSON
 text, `checkpoint.json`, with the format's version, this package's version, the empty dicts and the caller's metadata.
 """
 
@@ -21,11 +21,10 @@ from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.npz_arrays import load as load_arrays
 from dequnmix_jax.scenes.scene import Array, Scene
 from dequnmix_jax.training.config import Rates, Training
-from dequnmix_jax.training.words import from_older, model_of, words_of
+from dequnmix_jax.training.words import from_older, model_of, plain, words_of
 
 if TYPE_CHECKING:
     from dequnmix_jax.types import History
-from dequnmix_jax.training.words import plain
 
 _FORMAT = 1
 _HEADER = "checkpoint.json"
@@ -69,17 +68,17 @@ def save(
     """Write parameters and metadata to a .npz file, whole or not at all.
 
     Args:
-        path: the file to make; the name is taken as it is.
+        path: the file; the name is not changed.
         params: nested dict of arrays (numpy or jax), such as `types.Params`; keys are text without "/".
-        metadata: what JSON can hold: dicts, lists, text, finite numbers. The caller turns dataclasses into dicts.
-        overwrite: replace a file that is there already.
+        metadata: dicts, lists, text and finite numbers.
+        overwrite: replace an existing file.
         alone: the caller holds the lock of this file.
 
     Returns:
         The path written.
 
     Raises:
-        InputError: a leaf is no array of real numbers, the metadata do not fit JSON, or the file exists and
+        InputError: a leaf is not an array of real numbers, the metadata do not fit JSON, or the file exists and
             `overwrite` is False.
     """
     arrays = _arrays(params, metadata)
@@ -89,7 +88,7 @@ def save(
 
 
 def put(path: Path, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """Write what `save` writes. Nothing is asked and nothing renamed here."""
+    """Write the file of `save` in place: without a check for an existing file, without renaming."""
     _put(path, _arrays(params, metadata))
 
 
@@ -134,7 +133,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         The nested dict of numpy arrays, with the data types they had, and the metadata.
 
     Raises:
-        InputError: the file is missing, truncated, damaged, no checkpoint, or of a later format.
+        InputError: the file is missing, truncated, damaged, not a checkpoint, or of a later format.
     """
     path = Path(path)
     if path.is_dir():
@@ -175,11 +174,11 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def check_matches(params: Mapping[str, Any], count: int | None = None, bands: int | None = None) -> None:
-    """Raise InputError unless the parameters are for so many endmembers and bands.
+    """Raise InputError unless the parameters have this number of endmembers and bands.
 
     Args:
         params: holds "endmembers" (R, B).
-        count: the R that is asked for, or None.
+        count: the expected R, or None.
         bands: the B of the scene, or None.
 
     Raises:
@@ -206,10 +205,10 @@ def check_matches(params: Mapping[str, Any], count: int | None = None, bands: in
 def model_metadata(
     scene: Scene, config: Model, training: Training, rates: Rates, seed: int | None, history: "History"
 ) -> dict[str, Any]:
-    """Return what a checkpoint says about a model besides its parameters, fit for JSON."""
+    """Return the metadata of a model for its checkpoint, fit for JSON."""
     from dequnmix_jax.training.verdict import sentences
 
-    found = {
+    metadata = {
         "model": words_of(config),
         "training": asdict(training),
         "rates": rates._asdict(),
@@ -219,11 +218,11 @@ def model_metadata(
         "history": {name: values for name, values in history._asdict().items() if name != "stages"},
         "stages": None if history.stages is None else sentences(history.stages),
     }
-    return dict(plain(found))
+    return dict(plain(metadata))
 
 
 def model_from(metadata: Mapping[str, Any], path: Path) -> Model:
-    """Return the choices that a checkpoint was trained with, or raise InputError."""
+    """Return the model of a checkpoint, or raise InputError."""
     try:
         return model_of(from_older(metadata["model"]), lambda table, word: f"{path} says {table}.{word}")
     except (AttributeError, KeyError, TypeError) as error:
@@ -241,7 +240,7 @@ def check_params(params: Mapping[str, Any], config: Model, path: Path) -> None:
 
     E = jax.ShapeDtypeStruct(np.shape(params["endmembers"]), np.float32)
     cube = jax.ShapeDtypeStruct((1, max(E.shape[0], 2), E.shape[1]), np.float32)
-    key = jax.eval_shape(jax.random.key, 0)  # shapes alone: nothing is drawn
+    key = jax.eval_shape(jax.random.key, 0)  # shapes only: no random numbers
     expected = jax.eval_shape(lambda k, c, e: model.init(k, c, config, endmembers=e), key, cube, E)
     same = jax.tree.structure(expected) == jax.tree.structure(dict(params)) and all(  # type: ignore[operator]
         a.shape == np.shape(b) for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(params), strict=True)

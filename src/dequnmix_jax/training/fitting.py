@@ -1,4 +1,4 @@
-"""Train an equilibrium model on the scene that it unmixes: a scan of a pure update, which never sees a reference."""
+"""Train an equilibrium model on the scene that it unmixes: a scan of a pure update, without a reference."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,11 +19,11 @@ from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops.xla import alongside
 from dequnmix_jax.training import stages
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
-from dequnmix_jax.training.objective import loss, reach
+from dequnmix_jax.training.objective import loss, variability_ratio
 from dequnmix_jax.types import History, Params, Trace, Verdict
 
 FLOOR = 1e-5
-"""E stays at least this, relative to its largest value, as in the script of the authors' sibling paper."""
+"""Lower bound of E, relative to its largest value, as in the script of the authors' sibling paper."""
 
 
 STARTS = 10
@@ -31,7 +31,7 @@ STARTS = 10
 
 
 class FitState(NamedTuple):
-    """All that training carries from one step to the next; a pytree of arrays.
+    """The state of training from one step to the next; a pytree of arrays.
 
     Attributes:
         params: the parameters.
@@ -39,14 +39,14 @@ class FitState(NamedTuple):
         equilibrium: (H, W, R), the state of the last solve.
         key: of jax.random.
         step: () int32.
-        best: (), the lowest loss so far that counted as progress; while E moves alone, the latest.
-        waited: () int32, steps since.
-        size: (), RMS of the endmembers at the start, the unit of their learning rate.
-        reach: (), `reach` of the scene, the unit of the weight of the spread.
+        best: (), the lowest loss that counted as progress; while E is trained alone, the latest loss.
+        waited: () int32, steps since then.
+        size: (), RMS of the initial endmembers, the unit of their learning rate.
+        variability_ratio: (), of the scene, the unit of the weight of the spread.
         subspace: (B, B), `noise.signal_subspace` of the scene, in which E moves.
-        initial: the parameters at the start.
-        aside: (H, W) bool, the pixels that take no part where stages are judged (`stages.set_aside`).
-        verdict: on the trained endmembers, once they rest; kept until then.
+        initial: the initial parameters.
+        held_out_pixels: (H, W) bool, held out of training if stages are judged (`stages.hold_out_pixels`).
+        verdict: on the trained endmembers, once they are fixed; before that "kept".
     """
 
     params: Params
@@ -57,10 +57,10 @@ class FitState(NamedTuple):
     best: jax.Array
     waited: jax.Array
     size: jax.Array
-    reach: jax.Array
+    variability_ratio: jax.Array
     subspace: jax.Array
     initial: Params
-    aside: jax.Array
+    held_out_pixels: jax.Array
     verdict: Verdict
 
 
@@ -77,7 +77,7 @@ def begin(
     mask: jax.Array | None = None,
     shared: str | tuple[str, ...] = (),
 ) -> FitState:
-    """Return the state from which `advance` trains: endmembers given, or found by VCA; `shared` as for `fit`."""
+    """Return the initial state for `advance`: endmembers given, or from VCA; `shared` as for `fit`."""
     check_key(key)
     check_kind(config, Model, "config")
     check_cube(cube)
@@ -88,14 +88,14 @@ def begin(
             "endmembers and count are both given or both missing; expected one of them: the spectra to start "
             "from, (R, B), or how many to look for by VCA."
         )
-    start, draw, rest = jax.random.split(key, 3)
+    vca_key, init_key, rest = jax.random.split(key, 3)
     if endmembers is None:
         check_count(count, cube, mask)  # type: ignore[arg-type]
         check_finite(cube, mask)
-        endmembers = jnp.maximum(vca(start, cube, int(count or 0), mask=mask, runs=STARTS), 0)
-    # What smooths the maps is found at the end: training sees each pixel as it is.
-    params = model.init(draw, cube, replace(config, prior="none"), endmembers=endmembers, mask=mask)
-    if shared:  # all take the first scene's draw
+        endmembers = jnp.maximum(vca(vca_key, cube, int(count or 0), mask=mask, runs=STARTS), 0)
+    # The prior is estimated at the end: training uses the unsmoothed maps.
+    params = model.init(init_key, cube, replace(config, prior="none"), endmembers=endmembers, mask=mask)
+    if shared:  # all scenes take the network of the first
         first = jnp.all(jnp.asarray([lax.axis_index(axis) == 0 for axis in _names(shared)]))
         network = jax.tree.map(lambda w: lax.psum(jnp.where(first, w, 0), shared), params["network"])
         params = params | {"network": network}
@@ -103,16 +103,16 @@ def begin(
     return FitState(
         params=params,
         moments=_ADAM.init(params),
-        equilibrium=fixed_point_map.start_state(params, cube, config),
+        equilibrium=fixed_point_map.initial_state(params, cube, config),
         key=rest,
         step=jnp.asarray(0, jnp.int32),
         best=jnp.asarray(jnp.inf, cube.dtype),
         waited=jnp.asarray(0, jnp.int32),
         size=jnp.sqrt(jnp.mean(jnp.square(E))),
-        reach=lax.stop_gradient(reach(cube, E, mask)),
+        variability_ratio=lax.stop_gradient(variability_ratio(cube, E, mask)),
         subspace=lax.stop_gradient(noise.signal_subspace(cube, E.shape[0], mask=mask)),
         initial=params,
-        aside=stages.set_aside(jax.random.fold_in(rest, 1), cube.shape[:2]),
+        held_out_pixels=stages.hold_out_pixels(jax.random.fold_in(rest, 1), cube.shape[:2]),
         verdict=stages.undecided(cube.dtype),
     )
 
@@ -132,39 +132,40 @@ def advance(
 ) -> tuple[FitState, History]:
     """Train for `steps` more steps; the result does not depend on how the steps are divided into calls.
 
-    `objective` is what is minimised; it takes the arguments of `objective.loss` and returns the same values. `whole` is
-    what a larger scene decides, of which the cube holds parts.
+    `objective` takes the arguments of `objective.loss` and returns the same values; `whole` as for `loss`.
     """
     if shared and training.patience > 0:
         raise InputError(
-            f"shared is {shared} and Training.patience {training.patience}; expected no early stop where scenes train "
-            "one network, because each would stop by itself. Use patience=0."
+            f"shared is {shared} and Training.patience {training.patience}; expected no early stop if scenes train "
+            "one network, because each would stop at another step. Use patience=0."
         )
     cube = wide(cube)
-    weights = rates._replace(spread=rates.spread * state.reach)
+    weights = rates._replace(spread=rates.spread * state.variability_ratio)
     if training.judged:
-        mask = ~state.aside if mask is None else mask & ~state.aside
+        mask = ~state.held_out_pixels if mask is None else mask & ~state.held_out_pixels
 
     def update(state: FitState, _: None) -> tuple[FitState, History]:
         key, draw = jax.random.split(state.key)
-        held = None
+        held_out = None
         if training.holdout > 0:
-            # Exactly the share asked for, so that no draw leaves a side empty. Ranks by comparison, because a sort
-            # compiles slowly; of integers, because copies of a floating-point draw may differ; equal ones in order.
+            # Exactly this share, so that neither side is ever empty. Ranks by comparison, because a sort compiles
+            # slowly; of integers, because XLA's copies of a floating-point draw may differ; ties in order.
             bands = cube.shape[-1]
             draws, place = jax.random.bits(draw, (bands,), jnp.uint32), jnp.arange(bands)
             before = (draws[None, :] < draws[:, None]) | (
                 (draws[None, :] == draws[:, None]) & (place[None, :] < place[:, None])
             )
             rank = jnp.sum(before, axis=1)
-            held = rank < max(1, min(bands - 1, round(training.holdout * bands)))
+            held_out = rank < max(1, min(bands - 1, round(training.holdout * bands)))
         probes = None
         if training.probes > 0:
             shape = (training.probes, *state.equilibrium.shape)
             probes = jax.random.normal(jax.random.fold_in(draw, 1), shape, state.equilibrium.dtype)
-        start = state.equilibrium if training.warm_start else fixed_point_map.start_state(state.params, cube, config)
+        initial = state.equilibrium
+        if not training.warm_start:
+            initial = fixed_point_map.initial_state(state.params, cube, config)
         (value, extra), gradient = jax.value_and_grad(objective, has_aux=True)(
-            state.params, cube, config, weights, initial=start, mask=mask, held=held, probes=probes,
+            state.params, cube, config, weights, initial=initial, mask=mask, held_out=held_out, probes=probes,
             tolerance=_tolerance(config, training, state.step), **({} if whole is None else {"whole": whole}),
         )  # fmt: skip
         if shared:
@@ -173,7 +174,7 @@ def advance(
         progress = value < state.best - training.least * jnp.abs(state.best)
         progress = progress | ~jnp.isfinite(state.best) | (state.step < training.settled)
         waited = jnp.where(progress, 0, state.waited + 1)
-        active = jnp.isfinite(value)  # a NaN loss changes nothing any more, and shows in the history
+        active = jnp.isfinite(value)  # after a NaN loss nothing changes; the history shows it
         if training.patience > 0:
             active = active & (state.waited < training.patience)
         new = _step(state, gradient, training, rates)
@@ -183,9 +184,9 @@ def advance(
             best=jnp.where(progress, value, state.best),
             waited=waited,
         )
-        kept = jax.tree.map(lambda a, b: jnp.where(active, a, b), new, state)
+        after = jax.tree.map(lambda a, b: jnp.where(active, a, b), new, state)
         row = History(value, extra["angle"], extra["error"], trace.steps, trace.residual, trace.converged, active)
-        return kept, row
+        return after, row
 
     return lax.scan(update, alongside(state, cube, state), None, length=steps)
 
@@ -194,19 +195,19 @@ def _names(shared: str | tuple[str, ...]) -> tuple[str, ...]:
     return (shared,) if isinstance(shared, str) else shared
 
 
-def _averaged(gradient: Any, fine: jax.Array, shared: str | tuple[str, ...]) -> Any:
-    """Return the mean of a gradient over the scenes whose loss is a number."""
-    number = jnp.maximum(lax.psum(fine.astype(jnp.int32), shared), 1)
-    return jax.tree.map(lambda g: lax.psum(jnp.where(fine, g, 0), shared) / number.astype(g.dtype), gradient)
+def _averaged(gradient: Any, finite: jax.Array, shared: str | tuple[str, ...]) -> Any:
+    """Return the mean of a gradient over the scenes with a finite loss."""
+    number = jnp.maximum(lax.psum(finite.astype(jnp.int32), shared), 1)
+    return jax.tree.map(lambda g: lax.psum(jnp.where(finite, g, 0), shared) / number.astype(g.dtype), gradient)
 
 
 def _tolerance(config: Model, training: Training, step: jax.Array) -> jax.Array | None:
-    """Return the tolerance of a training step: loose at first, that of the solver at the last; None: always that."""
-    tight = config.forward.tolerance
-    if not 0 < tight < training.loosest:
+    """Return the tolerance of a training step, falling to that of the solver; None: always that of the solver."""
+    last = config.forward.tolerance
+    if not 0 < last < training.loosest:
         return None
     left = jnp.clip(1 - step.astype(jnp.float32) / max(training.epochs - 1, 1), 0, 1)
-    return tight * (training.loosest / tight) ** left
+    return last * (training.loosest / last) ** left
 
 
 def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -> FitState:
@@ -214,7 +215,7 @@ def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -
     params = state.params
     settled = training.settled
     first = state.step < settled
-    if settled > 0:  # the network's moments are those of another map before E rests
+    if settled > 0:  # before E is fixed, the moments of the network belong to another map
         fresh = state.step == settled
         state = state._replace(
             moments=jax.tree.map(lambda new, old: jnp.where(fresh, new, old), _ADAM.init(params), state.moments)
@@ -225,7 +226,8 @@ def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -
     done = jnp.where(first, state.step, state.step - settled)
     schedule = jnp.asarray(rates.decay, dtype) ** (done // training.decay_every).astype(dtype)
     network_turn = jnp.where(first, 0, schedule)
-    endmember_turn = jnp.where(first, schedule, 0) if settled > 0 else schedule  # together where E does not go first
+    # Both at once if E is not trained first.
+    endmember_turn = jnp.where(first, schedule, 0) if settled > 0 else schedule
 
     def move(turn: jax.Array, rate: Any, decay: Any, p: jax.Array, d: jax.Array) -> jax.Array:
         return p - jnp.asarray(rate, dtype) * turn * (d + jnp.asarray(decay, dtype) * p)
@@ -235,14 +237,14 @@ def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -
         params["network"],
         direction["network"],
     )
-    for part in ("energy", "prox"):
-        if part in network:  # the energy is convex while its gains are not negative
-            network = network | {part: network[part] | {"gain": jnp.maximum(network[part]["gain"], 0)}}
+    for name in ("energy", "prox"):
+        if name in network:  # the energy is convex for gains >= 0
+            network = network | {name: network[name] | {"gain": jnp.maximum(network[name]["gain"], 0)}}
     E = params["endmembers"]
     rate = jnp.asarray(rates.endmembers, dtype) * state.size
     new = move(endmember_turn, rate, rates.endmember_decay, E, direction["endmembers"])
     if training.subspace == "signal":
-        # Adam gives every band a step of the same size, whether noise or signal asks for it.
+        # Adam gives every band a step of the same size, for noise as for signal.
         new = E + jnp.matmul(new - E, state.subspace, precision=lax.Precision.HIGHEST)
     E = new
     E = jnp.maximum(E, FLOOR * jnp.max(E))
@@ -263,28 +265,28 @@ def fit(
 ) -> tuple[Params, History]:
     """Train an equilibrium model on one scene.
 
-    No reference takes part: the loss is that of `objective.loss`, and an early stop, if asked for, looks at it alone.
+    No reference is used: the loss is `objective.loss`, and an early stop (`Training.patience`) depends on it alone.
 
     Args:
-        key: of jax.random; the start of VCA, the weights and the held-out bands follow from it.
+        key: of jax.random, for VCA, the weights and the held-out bands.
         cube: (H, W, B), non-negative reflectance or radiance.
         config: the parts of the map and its solvers.
         training: epochs, schedule, stopping; None: `RECOMMENDED[0]`. `PAPER[0]` is the paper's.
-        rates: learning rates and weights of the loss, any of them traced or mapped over; None: `RECOMMENDED[1]`.
-        endmembers: (R, B), where E starts; or
-        count: R, how many to find by VCA.
+        rates: learning rates and weights of the loss; they may be traced or mapped over; None: `RECOMMENDED[1]`.
+        endmembers: (R, B), the initial E; or
+        count: R, the number of endmembers for VCA.
         mask: (H, W) bool, True where the pixel is valid.
         shared: names of mapped axes (jax.vmap, jax.shard_map) of scenes that train one network, each with its own E:
-            the gradient of the network is the mean over them. They get the same schedule; a scene whose loss is not a
-            number takes no part. Over several devices that one process makes of its cores, each step waits for all of
-            them: with as many devices as cores this can stand still. Force more devices than the mesh uses
+            the gradient of the network is the mean over them. They have the same schedule; a scene with a loss of NaN
+            is left out. If one process splits its cores into several devices, each step waits for all of them: with as
+            many devices as cores this can deadlock. Force more devices than the mesh uses
             (XLA_FLAGS=--xla_force_host_platform_device_count=8), or map over the scenes on one device (jax.vmap).
 
     Returns:
-        (params, History): parameters for `unmix`, and per step the loss, the residual and steps of the solve.
+        (params, History): parameters for `unmix`; for each step the loss, and residual and steps of the solve.
 
     Raises:
-        InputError: where shapes or values do not fit, in a sentence.
+        InputError: if shapes or values do not fit, in a sentence.
 
     Reference:
         Wang, Gao, Zhu and Chen, arXiv 2604.11279, 2026: loss and unsupervised training on the image itself. Optimiser,
@@ -299,7 +301,7 @@ def fit(
     state, history = advance(state, cube, config, training, rates, first, mask=mask, shared=shared)
     for steps in later:
         state = stages.settle(state, cube, config, mask=mask)
-        state, more = advance(state, cube, config, training, rates, steps, mask=mask, shared=shared)
-        history = jax.tree.map(lambda *x: jnp.concatenate(x), history, more)
+        state, rows = advance(state, cube, config, training, rates, steps, mask=mask, shared=shared)
+        history = jax.tree.map(lambda *x: jnp.concatenate(x), history, rows)
     params, verdicts = stages.finish(state, cube, config, training, mask=mask)
     return params, history._replace(stages=verdicts)

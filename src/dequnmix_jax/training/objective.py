@@ -1,4 +1,4 @@
-"""What training minimises, without any reference: the fit of the reconstruction, and a hold on the simplex."""
+"""The training objective, without a reference: the misfit of the reconstruction, and the spread of the simplex."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from dequnmix_jax.endmembers import noise
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide
+from dequnmix_jax.ops.guards import positive, unit_rows
 from dequnmix_jax.ops.xla import largest
-from dequnmix_jax.solvers.implicit import fixed_point
 from dequnmix_jax.training.config import Rates
 from dequnmix_jax.types import Estimate, Params
 
@@ -26,32 +26,32 @@ def loss(
     *,
     initial: jax.Array | None = None,
     mask: jax.Array | None = None,
-    held: jax.Array | None = None,
+    held_out: jax.Array | None = None,
     probes: jax.Array | None = None,
     tolerance: jax.Array | None = None,
     whole: Scenewide | None = None,
 ) -> tuple[jax.Array, dict[str, Any]]:
-    """Return the training objective of an equilibrium model, which needs no reference.
+    """Return the training objective of an equilibrium model; it needs no reference.
 
     mean spectral angle(y, s a E) + alpha mean (y - s a E)^2 / max(Y)^2 + weight spread(E) [+ weight |J|_F^2 / size]
 
-    The first two terms are the paper's (its cubes have maximum one); the third, zero unless asked for, keeps the
-    simplex of the endmembers small where reconstruction alone would let it drift.
+    The first two terms are the paper's (its cubes have maximum one). The third, zero by default, keeps the simplex of
+    the endmembers small; with reconstruction alone it drifts outwards.
 
     Args:
         params, cube, config, mask: as `unmix`.
         rates: `error` is alpha, `spread` the weight of the third term.
-        initial: (H, W, R), where the solve starts.
-        held: (B,) bool, bands that the equilibrium must not see and on which alone the first two terms are taken.
+        initial: (H, W, R), the first state of the solve.
+        held_out: (B,) bool, bands that are left out of the equilibrium; the first two terms are taken on them alone.
         probes: (P, H, W, R), standard normal, for the penalty on the Jacobian (`jacobian_penalty`); None: no penalty.
-        tolerance: in the place of `config.forward.tolerance`.
-        whole: what a larger scene decides, of which the cube holds parts.
+        tolerance: overrides `config.forward.tolerance`.
+        whole: numbers of the whole scene, if the cube holds parts of it.
 
     Returns:
         (loss, {"angle", "error", "trace", "state"}): angle in radians, error in units of the cube squared.
 
     Raises:
-        InputError: where shapes or choices do not fit, in a sentence.
+        InputError: if shapes or choices do not fit, in a sentence.
     """
     rates = Rates() if rates is None else rates
     check_params(params)
@@ -60,16 +60,14 @@ def loss(
     check_cube(cube)
     check_mask(mask, cube)
     cube = mixing.wide(cube)
-    start = fixed_point_map.start_state(params, cube, config) if initial is None else initial
-    seen = None if held is None else (~held).astype(cube.dtype)
-    theta = fixed_point_map.factor(params, cube, config, mask, seen, whole)
-    state, trace = fixed_point(
-        fixed_point_map.state_map(config), config.forward, config.backward, theta, start, tolerance
+    bands = None if held_out is None else (~held_out).astype(cube.dtype)
+    estimate, trace, factors = model.equilibrium(
+        params, cube, config, initial=initial, mask=mask, whole=whole, bands=bands, tolerance=tolerance
     )
-    estimate = model.read_state(params, state, cube, config, mask, whole)
-    total, parts = misfit(estimate, cube, rates, mask=mask, held=held)
+    state = estimate.state
+    total, parts = misfit(estimate, cube, rates, mask=mask, held_out=held_out)
     if probes is not None:
-        total = total + rates.jacobian * jacobian_penalty(theta, lax.stop_gradient(state), config, probes)
+        total = total + rates.jacobian * jacobian_penalty(factors, lax.stop_gradient(state), config, probes)
     return total, parts | {"trace": trace, "state": state}
 
 
@@ -79,66 +77,66 @@ def misfit(
     rates: Rates,
     *,
     mask: jax.Array | None = None,
-    held: jax.Array | None = None,
+    held_out: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, Any]]:
-    """Return the first three terms of `loss` for any estimate, however it was found.
+    """Return the first three terms of `loss` for any estimate.
 
     Returns:
         (their sum, {"angle", "error"}), as in `loss`.
     """
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
-    clean = jnp.where(valid[..., None], cube, 0)
-    judged = jnp.ones(cube.shape[-1], cube.dtype) if held is None else held.astype(cube.dtype)
-    target = clean * judged[None, None]
-    rebuilt = model.reconstruct(estimate._replace(endmembers=estimate.endmembers * judged[None]))
+    valid = mixing.valid_pixels(cube, mask)
+    valid_cube = jnp.where(valid[..., None], cube, 0)
+    weight = jnp.ones(cube.shape[-1], cube.dtype) if held_out is None else held_out.astype(cube.dtype)
+    target = valid_cube * weight[None, None]
+    rebuilt = model.reconstruct(estimate._replace(endmembers=estimate.endmembers * weight[None]))
     pixels = jnp.sum(valid).astype(cube.dtype)
     angle = jnp.sum(jnp.where(valid, metrics.spectral_angle(target, rebuilt), 0)) / pixels
-    error = jnp.sum(jnp.square(rebuilt - target)) / (pixels * jnp.sum(judged))
-    peak = largest(jnp.abs(clean))
-    total = angle + rates.error * error / jnp.square(jnp.where(peak > 0, peak, 1))
+    error = jnp.sum(jnp.square(rebuilt - target)) / (pixels * jnp.sum(weight))
+    peak = largest(jnp.abs(valid_cube))
+    total = angle + rates.error * error / jnp.square(positive(peak))
     return total + rates.spread * spread(estimate.endmembers), {"angle": angle, "error": error}
 
 
 def spread(endmembers: jax.Array) -> jax.Array:
-    """Return the RMS distance of the unit spectra from their mean: 0 for one and the same, below 1 always.
+    """Return the RMS distance of the unit spectra from their mean: 0 for equal spectra, always below 1.
 
-    The size of the simplex as in ICE (Berman et al. 2004, IEEE TGRS 42(10)), here its root: an angle in radians where
-    the spectra are similar, as the first term of the loss is one. A determinant has no lower bound: on five similar
-    minerals its logarithm drew the spectra into one.
+    The size of the simplex as in ICE (Berman et al. 2004, IEEE TGRS 42(10)), here its root: for similar spectra an
+    angle in radians, as the first term of the loss. A determinant has no lower bound: on five similar minerals its
+    logarithm made the spectra equal.
     """
-    norms = jnp.sqrt(jnp.sum(jnp.square(endmembers), axis=1, keepdims=True))
-    U = endmembers / jnp.where(norms > 0, norms, 1)
+    U = unit_rows(endmembers)
     square = jnp.mean(jnp.sum(jnp.square(U - jnp.mean(U, axis=0, keepdims=True)), axis=1))
-    # Equal spectra differ by rounding: there the root has no derivative, and gets 0.
+    # Equal spectra differ by rounding; the root has no derivative at 0, and is set to 0.
     apart = square > jnp.finfo(square.dtype).eps ** 2
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
 
 
-def reach(cube: jax.Array, endmembers: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Return how far varying spectra carry pixels out of a simplex, in parts of its size.
+def variability_ratio(cube: jax.Array, endmembers: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Return how far spectral variability moves pixels out of the simplex, relative to its size.
 
     theta (1 - (1 - v)^(1/2)) / spread(E): theta = (1 - share of the energy that R directions hold)^(1/2) is the angle
     that no R spectra explain, v the `noise.variability`, so that white noise alone would leave (1 - v)^(1/2) of it.
-    Variability stands inside the simplex's own space too: about so large a share of the pixels lies beyond the faces of
-    the true simplex, and a fit that is paid for each of them grows. The derivative of the mean angle by the size of the
-    simplex is the share of pixels outside, hence this is the unit of the weight that holds it. White noise needs no
-    hold: held-out bands tell the true simplex from a larger one, but all bands vary together.
+    Variability also acts within the space of the simplex: about this share of the pixels lies outside the faces of the
+    true simplex, and a fit gains by growing to include them. The derivative of the mean angle by the size of the
+    simplex is the share of pixels outside, so that this is the natural unit of the weight of `spread`. White noise
+    needs no such term: held-out bands distinguish the true simplex from a larger one, but variability is common to all
+    bands.
     """
     count = endmembers.shape[0]
     unexplained = jnp.sqrt(noise.unexplained(cube, count, mask=mask))
     shift = unexplained * (1 - jnp.sqrt(1 - noise.variability(cube, count, mask=mask)))
     size = spread(endmembers)
-    return shift / jnp.where(size > 0, size, 1)
+    return shift / positive(size)
 
 
-def jacobian_penalty(theta: dict[str, Any], state: jax.Array, config: Model, probes: jax.Array) -> jax.Array:
+def jacobian_penalty(factors: fixed_point_map.Factors, state: jax.Array, config: Model, probes: jax.Array) -> jax.Array:
     """Estimate |J|_F^2 / size, the mean square of the singular values of the map's Jacobian at a state.
 
-    |J|_F^2 = E |J^T v|^2 for standard normal v (Hutchinson 1989), averaged over the probes; differentiable in theta.
-    The projection's own derivative counts as that of the face on which a pixel lies.
+    |J|_F^2 = E |J^T v|^2 for standard normal v (Hutchinson 1989), averaged over the probes; differentiable.
+    The derivative of the projection is that of the face on which a pixel lies.
 
     Reference:
         Bai, Koltun and Kolter, Stabilizing equilibrium models by Jacobian regularization, ICML 2021.
     """
-    _, pull = jax.vjp(lambda z: fixed_point_map.state_map(config)(theta, z), state)
+    _, pull = jax.vjp(lambda z: fixed_point_map.state_map(config)(factors, z), state)
     return jnp.mean(lax.map(lambda v: jnp.mean(jnp.square(pull(v)[0])), probes))

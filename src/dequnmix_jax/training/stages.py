@@ -1,36 +1,35 @@
-r"""Judge each stage of training by the scene itself, so that none does harm: what cannot show that it helps is undone.
+r"""Judge each stage of training on the scene itself: a stage without evidence that it helps is undone.
 
-Training fits a reconstruction, and a better reconstruction is not a better unmixing. A stage (trained endmembers, then
-the trained network, then the prior over neighbours) is therefore kept only where evidence that it was not fitted to
-says so by more than its own uncertainty; otherwise the result of the stage before stands.
+Training fits a reconstruction, and a better reconstruction is not always a better unmixing. A stage (trained
+endmembers, then the trained network, then the prior over neighbours) is therefore kept only if held-out data show a
+gain larger than its uncertainty; otherwise the result of the stage before is kept.
 
-**Endmembers and network.** Abundances that half of the bands give predict the other half. The misfit of a pixel, in
-units of the noise of each band (`noise.band_noise`), is
+**Endmembers and network.** Abundances from half of the bands predict the other half. The misfit of a pixel, in units of
+the noise of each band (`noise.band_noise`), is
 
     q_p = mean over held-out bands b of ((y_pb - (s a E)_pb) / sigma_b)^2,
 
-1 where noise alone is left. The gain q(before) - q(after) is averaged in blocks of 4 x 4 pixels, and its mean over the
-blocks must exceed `NEEDED` standard errors, twice: over blocks that took part in training and over blocks set aside
-from it (`Training.judged`). Trained endmembers have to pass twice more, because abundances from half of the bands are
-noisy predictors, and prefer a simplex that is a little too small: by Stein's unbiased estimate of the risk with all
-bands,
+1 if noise alone is left. The gain q(before) - q(after) is averaged in blocks of 4 x 4 pixels, and its mean over the
+blocks must exceed `NEEDED` standard errors, both over the blocks of the training and over held-out blocks
+(`Training.judged`). Trained endmembers have to pass two more tests, because abundances from half of the bands are noisy
+predictors, and favour a simplex that is slightly too small: by Stein's unbiased estimate of the risk with all bands,
 
     r_p = mean_b ((y_pb - (s a E)_pb) / sigma_b)^2 + 2 d_p / B - 1,
 
-d_p the degrees of freedom: the positive abundances, less one where they sum to one. And they must reach the level of
-the noise: where what is left after training is more than `ADEQUATE` times the noise, the misfit is one of the model and
-not of its endmembers, and they would be moved to make up for it.
+d_p the degrees of freedom: the number of positive abundances, less one if they sum to one. And they must reach the
+level of the noise: if the misfit after training is more than `ADEQUATE` times the noise, it is one of the model and not
+of its endmembers, which would move to compensate for it.
 
 **The prior.** Even and odd bands give two sets of maps, b_1 and b_2, whose errors from noise are independent. With D =
 (b_1 - b_2) / 2 and S the smoother (linear before its last projection),
 
     gain = |D|^2 - |S D|^2 + v (1 - |S D|^2 / |D|^2 + |D - S D|^2 / |D|^2) - <b_1 - S b_1, b_2 - S b_2>
 
-estimates without bias how much the squared error of the maps falls: what is smoothed away of the noise, less what is
-smoothed away of all that both sets show. That holds texture, and also the errors v of spectra that vary from pixel to
-pixel, which no choice of bands can tell from texture. They are counted as errors as far as the residual of the scene
-holds energy beyond the noise that differs from one pixel to the next (its nugget, as in `smoothing.smoother`), spread
-evenly over the directions of the simplex; and never as more than the nugget of the maps themselves.
+is an unbiased estimate of the decrease of the squared error of the maps: the noise that is smoothed away, less the
+signal common to both sets that is smoothed away. The latter includes texture, and also the errors v of spectra that
+vary from pixel to pixel, which no choice of bands can distinguish from texture. v is estimated from the energy of the
+residual beyond the noise that differs from one pixel to the next (its nugget, as in `smoothing.smoother`), spread
+evenly over the directions of the simplex; and at most the nugget of the maps themselves.
 
 References:
     Batson and Royer, Noise2Self, ICML 2019 (held-out measurements of independent noise); Stein, Estimation of the mean
@@ -45,13 +44,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax.abundances.smoothing import Smoother, nothing, smooth_linearly, smoother
+from dequnmix_jax.abundances.smoothing import Smoother, identity_smoother, smooth_linearly, smoother
 from dequnmix_jax.endmembers import noise
-from dequnmix_jax.equilibrium import fixed_point_map, model
+from dequnmix_jax.equilibrium import model
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.model import reconstruct
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, unit
-from dequnmix_jax.mixing import wide
+from dequnmix_jax.mixing import valid_pixels, wide
 from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.quick_compile import is_small, quick_jit
 from dequnmix_jax.training.config import Training
@@ -62,24 +61,24 @@ if TYPE_CHECKING:
 
 
 SIDE = 4
-"""Rows and columns of a block of pixels: they are set aside together, and count as one observation."""
+"""Rows and columns of a block of pixels, which is held out as one and counts as one observation."""
 
-ASIDE = 0.2
-"""Share of the pixels that is set aside from training where its stages are judged."""
+HELD_OUT_SHARE = 0.2
+"""Share of the pixels that are held out of training if its stages are judged."""
 
 _POSITIVE = 1e-6
-"""Abundances up to which an endmember takes no part in a pixel."""
+"""Abundances up to which an endmember counts as absent from a pixel."""
 
 _FLOOR = 1e-6
-"""Noise below this part of the RMS of the scene is not known in float32 (`noise.band_noise`)."""
+"""Noise below this fraction of the RMS of the scene cannot be estimated in float32 (`noise.band_noise`)."""
 
 
 class Maps(NamedTuple):
-    """Maps of the parameters that stand.
+    """Maps of the parameters that are kept.
 
     Attributes:
         whole, even, odd: (H, W, R), abundances by all bands, by the even ones and by the odd ones.
-        excess: (), energy of the residual beyond the noise that each pixel has by itself, squared units of the cube.
+        excess: (), energy of the residual beyond the noise that differs between neighbours, squared units of the cube.
         brightness: (), RMS over the pixels.
     """
 
@@ -91,13 +90,13 @@ class Maps(NamedTuple):
 
 
 def undecided(dtype: Any = jnp.float32) -> Verdict:
-    """Return the verdict on a stage that was not judged: kept."""
+    """Return the verdict for a stage that is not judged: kept."""
     unknown = jnp.full(2, jnp.nan, dtype)
     return Verdict(unknown, unknown, jnp.asarray(jnp.nan, dtype), jnp.asarray(True))
 
 
-def set_aside(key: jax.Array, shape: tuple[int, ...], share: float = ASIDE) -> jax.Array:
-    """Return which pixels (H, W) take no part in training: a share of the blocks, drawn without replacement."""
+def hold_out_pixels(key: jax.Array, shape: tuple[int, ...], share: float = HELD_OUT_SHARE) -> jax.Array:
+    """Return the pixels (H, W) that are held out of training: a share of the blocks, drawn without replacement."""
     rows, columns = (-(-n // SIDE) for n in shape)
     number = min(max(round(share * rows * columns), 1), rows * columns - 1)
     drawn = jax.random.permutation(key, rows * columns) < number
@@ -117,7 +116,7 @@ def judge(
     config: Model,
     moved: bool | jax.Array,
     valid: jax.Array,
-    aside: jax.Array,
+    held_out: jax.Array,
     whole: Scenewide | None = None,
 ) -> tuple[Verdict, Params, Maps]:
     """Judge parameters against those of the stage before.
@@ -128,76 +127,76 @@ def judge(
         config: the parts of the map.
         moved: whether the endmembers are judged; otherwise the network is.
         valid: (H, W) bool.
-        aside: (H, W) bool, pixels that training does not see (`set_aside`).
-        whole: what a larger scene decides, of which the cube holds parts.
+        held_out: (H, W) bool, pixels held out of training (`hold_out_pixels`).
+        whole: numbers of the whole scene, if the cube holds parts of it.
 
     Returns:
-        (verdict, the parameters that stand, and their maps).
+        (verdict, the parameters that are kept, and their maps).
     """
     bands, dtype = cube.shape[2], cube.dtype
     cube = jnp.where(valid[..., None], cube, 0)
     sigma = noise.band_noise(cube, mask=valid)
     weight = 1 / jnp.square(jnp.maximum(sigma, _FLOOR * unit(cube, valid)))
     even = (jnp.arange(bands) % 2 == 0).astype(dtype)
-    every = jnp.ones_like(even)
-    uses = jnp.stack([every, even, 1 - even])
-    judged = jnp.stack([every, 1 - even, even])
+    all_bands = jnp.ones_like(even)
+    used = jnp.stack([all_bands, even, 1 - even])
+    predicted = jnp.stack([all_bands, 1 - even, even])
 
     def one(entry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        late, use, held = entry
+        late, bands_used, bands_predicted = entry
         params = jax.tree.map(lambda a, b: jnp.where(late, b, a), before, after)
-        start = fixed_point_map.start_state(params, cube, config)
-        found, _ = model.equilibrium(params, cube, config, start, valid, whole, use)
-        residual = jnp.where(valid[..., None], cube - reconstruct(found), 0)
-        left = jnp.matmul(jnp.square(residual), held * weight, precision="highest") / jnp.sum(held)
-        return found.abundances, left, nugget(residual, valid), jnp.sum(jnp.square(found.brightness))
+        estimate = model.equilibrium(params, cube, config, mask=valid, whole=whole, bands=bands_used).estimate
+        residual = jnp.where(valid[..., None], cube - reconstruct(estimate), 0)
+        left = jnp.matmul(jnp.square(residual), bands_predicted * weight, precision="highest")
+        left = left / jnp.sum(bands_predicted)
+        return estimate.abundances, left, nugget(residual, valid), jnp.sum(jnp.square(estimate.brightness))
 
     late = jnp.repeat(jnp.asarray([False, True]), 3)
-    found = lax.map(one, (late, jnp.tile(uses, (2, 1)), jnp.tile(judged, (2, 1))))
-    A, left, varied, light = (x.reshape(2, 3, *x.shape[1:]) for x in found)
+    answers = lax.map(one, (late, jnp.tile(used, (2, 1)), jnp.tile(predicted, (2, 1))))
+    A, left, varied, light = (x.reshape(2, 3, *x.shape[1:]) for x in answers)
     misfit = (left[:, 1] + left[:, 2]) / 2
-    seen, unseen = valid & ~aside, valid & aside
+    parts = valid & ~held_out, valid & held_out
     gain = misfit[0] - misfit[1]
-    gained = jnp.stack([_standard_errors(gain, part) for part in (seen, unseen)])
+    gained = jnp.stack([_standard_errors(gain, part) for part in parts])
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)
     after_all = jnp.sum(jnp.where(valid, misfit[1], 0)) / pixels
-    kept = jnp.all(gained > NEEDED)  # False where NaN: the noise is not known
+    kept = jnp.all(gained > NEEDED)  # False where NaN: the noise could not be estimated
     one_less = 0 if config.free_brightness else 1
     freedom = jnp.sum(A[:, 0] > _POSITIVE, axis=-1) - one_less
     risk = left[:, 0] + (2 / bands) * freedom.astype(dtype)
-    lower = jnp.stack([_standard_errors(risk[0] - risk[1], part) for part in (seen, unseen)])
+    lower = jnp.stack([_standard_errors(risk[0] - risk[1], part) for part in parts])
     kept = kept & (~jnp.asarray(moved) | (jnp.all(lower > NEEDED) & (after_all <= ADEQUATE)))
     lower = jnp.where(moved, lower, jnp.nan)
-    stands = jax.tree.map(lambda a, b: jnp.where(kept, b, a), before, after)
+    params = jax.tree.map(lambda a, b: jnp.where(kept, b, a), before, after)
     a, nuggets, light = (jnp.where(kept, x[1], x[0]) for x in (A, varied, light))
     excess = jnp.maximum(nuggets[0] - jnp.sum(jnp.square(sigma)), 0)
     maps = Maps(a[0], a[1], a[2], excess, jnp.sqrt(light[0] / pixels))
-    return Verdict(gained, lower, after_all, kept), stands, maps
+    return Verdict(gained, lower, after_all, kept), params, maps
 
 
 @quick_jit(lambda maps, endmembers, *_: is_small(maps.whole, endmembers.shape[0]), static_argnums=2)
 def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Array) -> tuple[Verdict, Smoother]:
-    """Judge the prior over neighbours, and return the smoother that stands.
+    """Judge the prior over neighbours, and return the smoother that is kept.
 
     Args:
-        maps: of the parameters that stand, from `judge`.
+        maps: of the parameters that are kept, from `judge`.
         endmembers: (R, B), of the same.
         config: the parts of the map.
         valid: (H, W) bool.
     """
-    found = smoother(maps.whole, mask=valid)
+    estimated = smoother(maps.whole, mask=valid)
     dtype, count = maps.whole.dtype, maps.whole.shape[2]
 
-    def drawn(A: jax.Array) -> jax.Array:
-        return smooth_linearly(A, valid, found)
+    def smoothed(A: jax.Array) -> jax.Array:
+        return smooth_linearly(A, valid, estimated)
 
     D = (maps.even - maps.odd) / 2
-    calm = drawn(D)
-    moved = [A - drawn(A) for A in (maps.even, maps.odd)]
-    fell = jnp.sum(jnp.square(D) - jnp.square(calm) - moved[0] * moved[1], axis=-1)
+    SD = smoothed(D)
+    removed = [A - smoothed(A) for A in (maps.even, maps.odd)]
+    decrease = jnp.sum(jnp.square(D) - jnp.square(SD) - removed[0] * removed[1], axis=-1)
     size = jnp.maximum(jnp.sum(jnp.square(D)), jnp.finfo(dtype).tiny)
-    taken = 1 - jnp.sum(jnp.square(calm)) / size + jnp.sum(jnp.square(D - calm)) / size
-    # Errors of spectra that vary, from what differs between neighbours outside the simplex, in the units of abundances.
+    taken = 1 - jnp.sum(jnp.square(SD)) / size + jnp.sum(jnp.square(D - SD)) / size
+    # Errors from varying spectra, estimated from the residual outside the simplex, in units of abundances.
     E = endmembers * maps.brightness
     if not config.free_brightness:
         E = E - jnp.mean(E, axis=0, keepdims=True)
@@ -206,21 +205,21 @@ def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Arr
     errors = maps.excess / count * jnp.sum(1 / jnp.maximum(inside, jnp.finfo(dtype).eps * squares[-1]))
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)
     most = jnp.maximum(nugget(jnp.where(valid[..., None], maps.whole, 0), valid) - jnp.sum(jnp.square(D)) / pixels, 0)
-    gain = _standard_errors(fell + jnp.minimum(errors, most) * taken, valid)
-    kept = (gain > NEEDED) & jnp.any(found.strength > 0)
-    none = nothing(count)
-    stands = Smoother(*(jnp.where(kept, a, b.astype(dtype)) for a, b in zip(found, none, strict=True)))
+    gain = _standard_errors(decrease + jnp.minimum(errors, most) * taken, valid)
+    kept = (gain > NEEDED) & jnp.any(estimated.strength > 0)
+    none = identity_smoother(count)
+    prior = Smoother(*(jnp.where(kept, a, b.astype(dtype)) for a, b in zip(estimated, none, strict=True)))
     unknown = jnp.asarray(jnp.nan, dtype)
-    return Verdict(jnp.stack([gain, gain]), jnp.stack([unknown, unknown]), unknown, kept), stands
+    return Verdict(jnp.stack([gain, gain]), jnp.stack([unknown, unknown]), unknown, kept), prior
 
 
 def nugget(x: jax.Array, valid: jax.Array) -> jax.Array:
-    """Return the energy of x (H, W, C) that each pixel has by itself: 3 G(1) - 3 G(2) + G(3), as `smoother` has it."""
+    """Return the nugget of x (H, W, C), summed over C: 3 G(1) - 3 G(2) + G(3), as in `smoother`."""
     return 3 * _semivariance(x, valid, 1) - 3 * _semivariance(x, valid, 2) + _semivariance(x, valid, 3)
 
 
 def _semivariance(x: jax.Array, valid: jax.Array, distance: int) -> jax.Array:
-    """Return half the mean squared difference of valid pixels so far apart along rows and columns, summed over C."""
+    """Return half the mean squared difference of valid pixels at a distance along rows and columns, summed over C."""
     total, pairs = jnp.zeros((), x.dtype), jnp.zeros((), x.dtype)
     for axis in (0, 1):
         if x.shape[axis] > distance:
@@ -258,14 +257,14 @@ def settle(
     mask: jax.Array | None = None,
     whole: Scenewide | None = None,
 ) -> "FitState":
-    """Judge the trained endmembers, between the `phases`; where they do not help, those of the start come back.
+    """Judge the trained endmembers, between the `phases`; if they do not help, restore the initial ones.
 
-    The network then learns beside the endmembers that stand. Arguments as for `advance`.
+    The network is then trained with the endmembers that are kept. Arguments as for `advance`.
     """
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    valid = valid_pixels(cube, mask)
     after = state.initial | {"endmembers": state.params["endmembers"]}
-    verdict, stands, _ = judge(state.initial, after, wide(cube), config, True, valid, state.aside, whole)
-    return state._replace(params=state.params | {"endmembers": stands["endmembers"]}, verdict=verdict)
+    verdict, kept, _ = judge(state.initial, after, wide(cube), config, True, valid, state.held_out_pixels, whole)
+    return state._replace(params=state.params | {"endmembers": kept["endmembers"]}, verdict=verdict)
 
 
 def finish(
@@ -277,26 +276,26 @@ def finish(
     mask: jax.Array | None = None,
     whole: Scenewide | None = None,
 ) -> tuple[Params, Stages | None]:
-    """Return the parameters of an ended training, and what the scene said of its stages where they are judged.
+    """Return the parameters of a finished training, and the verdicts on its stages if they are judged.
 
-    The prior that `Model.prior` asks for is found on the maps of one more solve (`smoothing.smoother`); `cube` and
-    `whole` as for `advance`.
+    The prior (`Model.prior`) is estimated on the maps of one more solve (`smoothing.smoother`); `cube` and `whole` as
+    for `advance`.
     """
     cube = wide(cube)
-    valid = jnp.ones(cube.shape[:2], bool) if mask is None else mask
+    valid = valid_pixels(cube, mask)
     if training is None or not training.judged:
         if not config.smooths:
             return state.params, None
-        estimate, _ = model.equilibrium(state.params, cube, config, state.equilibrium, mask, whole)
-        return state.params | {"prior": smoother(estimate.abundances, mask=mask)._asdict()}, None
-    rest = (valid, state.aside, whole)
+        last = model.equilibrium(state.params, cube, config, initial=state.equilibrium, mask=mask, whole=whole)
+        return state.params | {"prior": smoother(last.estimate.abundances, mask=mask)._asdict()}, None
+    rest = (valid, state.held_out_pixels, whole)
     verdict, base = state.verdict, state.initial | {"endmembers": state.params["endmembers"]}
-    if len(training.phases) == 1:  # both moved at once, or one of them alone
+    if len(training.phases) == 1:  # both trained at once, or one of them alone
         verdict, base, _ = judge(state.initial, base, cube, config, True, *rest)
     after = base | {"network": state.params["network"]}
     learned, params, maps = judge(base, after, cube, config, False, *rest)
-    found = Stages(verdict, learned, undecided(cube.dtype))
+    verdicts = Stages(verdict, learned, undecided(cube.dtype))
     if not config.smooths:
-        return params, found
+        return params, verdicts
     kept, prior = judge_prior(maps, params["endmembers"], config, valid)
-    return params | {"prior": prior._asdict()}, found._replace(prior=kept)
+    return params | {"prior": prior._asdict()}, verdicts._replace(prior=kept)

@@ -1,22 +1,17 @@
-"""What a scene says of a stage of training, and how it is said in words."""
+"""The verdicts on the stages of training, as sentences."""
 
 import math
 from typing import Any
 
 from dequnmix_jax.types import ADEQUATE, NEEDED, Stages, Verdict
 
-"""Standard errors by which a gain must exceed zero."""
-"""Misfit of held-out bands, in units of the noise, up to which the linear model holds to the noise. The noise is known
-to some per cent, and abundances from half of the bands add about R / B."""
-
-
 _NAMES = Stages("Trained endmembers", "Trained network", "Prior over neighbours")  # type: ignore[arg-type]
 
 
-def sentences(found: Stages) -> list[str]:
-    """Say of each stage whether it was kept, and why; the arrays must be concrete. Stages not judged are not named."""
-    said = [_reason(name, verdict) for name, verdict in zip(_NAMES, found, strict=True)]
-    return [text for text in said if text]
+def sentences(stages: Stages) -> list[str]:
+    """Return a sentence for each judged stage: whether it was kept, and why. The arrays must be concrete."""
+    texts = [_reason(name, verdict) for name, verdict in zip(_NAMES, stages, strict=True)]
+    return [text for text in texts if text]
 
 
 def _reason(name: Any, verdict: Verdict) -> str:
@@ -24,14 +19,14 @@ def _reason(name: Any, verdict: Verdict) -> str:
     first, second = (float(x) for x in verdict.bands)
     risk, misfit = min(float(x) for x in verdict.risk), float(verdict.misfit)
     if math.isnan(first):
-        why = "the noise of the scene is not known, which takes more valid pixels than bands"
-        return "" if kept else f"{name}: left out, because {why}."
+        reason = "the noise of the scene cannot be estimated without more valid pixels than bands"
+        return "" if kept else f"{name}: left out, because {reason}."
     if name == _NAMES.prior:
         text = f"{name}: {{}}; by even and odd bands it makes the maps {_change(first)}"
     else:
         text = (
             f"{name}: {{}}; held-out bands are predicted {_change(first)} in pixels of the training and "
-            f"{_change(second)} in pixels set aside"
+            f"{_change(second)} in held-out pixels"
         )
     text += f" (better by {NEEDED:g} is needed)."
     if not kept and first == second == 0:

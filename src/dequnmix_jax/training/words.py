@@ -1,15 +1,16 @@
-"""The words of files and of the command line for the choices of a model, and the way back.
+"""The words of files and of the command line for the choices of a model, in both directions.
 
     gradient = "energy", width = 32          Model(gradient=Energy(width=32))
     constraint = "soft", slack = 0.3         Model(constraint=Soft(slack=0.3))
     forward = {method = "picard"}            Model(forward=Solver(Picard()))
 
-A word that names a number of one choice is refused beside another choice, in a sentence.
+A word for a number of one choice is an error beside another choice.
 """
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,10 +28,6 @@ from dequnmix_jax.solvers.config import (
     Picard,
     Solver,
 )
-
-if TYPE_CHECKING:
-    pass
-
 
 Words = Mapping[str, Any]
 
@@ -51,12 +48,11 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     "model.backward": {"method": BiCGSTAB.word},
 }
 
-# Words that are called otherwise in `Model` or in `Conv`.
-_START = "start"  # Model.init
+# Words with another name in `Conv`.
 _OF_PROX = {"prox_width": "width", "prox_kernel": "kernel"}
 
 _PLAIN = {
-    "model": {_START: "init", **{name: name for name in ("metric", "proximity", "step", "prior")}},
+    "model": {name: name for name in ("init", "metric", "proximity", "step", "prior")},
     "model.forward": {name: name for name in ("tolerance", "max_steps")},
     "model.backward": {"tolerance": "tolerance"},
 }
@@ -67,13 +63,13 @@ _OWNERS: dict[str, type[Solver] | type[Adjoint] | type[Model]] = {
 
 def known_words(table: str) -> dict[str, type]:
     """Return all words of a table of a file with the types of their values: "model", "model.forward" and so on."""
-    found: dict[str, type] = dict.fromkeys(CHOICES[table], str)
+    words: dict[str, type] = dict.fromkeys(CHOICES[table], str)
     default = _OWNERS[table]()
-    found |= {word: type(getattr(default, name)) for word, name in _PLAIN[table].items()}
+    words |= {word: type(getattr(default, name)) for word, name in _PLAIN[table].items()}
     for part, kinds in CHOICES[table].items():
         for word in kinds:
-            found |= {name: type(value) for name, value in numbers_of(table, part, word).items()}
-    return found | ({"max_steps": int} if table == "model.backward" else {})
+            words |= {name: type(value) for name, value in numbers_of(table, part, word).items()}
+    return words | ({"max_steps": int} if table == "model.backward" else {})
 
 
 def numbers_of(table: str, part: str, word: str) -> dict[str, Any]:
@@ -84,16 +80,16 @@ def numbers_of(table: str, part: str, word: str) -> dict[str, Any]:
 
 
 def _numbers(table: str, part: str, word: str) -> dict[str, str]:
-    """Return the words of the numbers of a choice, and the fields that they fill."""
+    """Return the words of the numbers of a choice, and their fields."""
     kind = CHOICES[table][part].get(word)
     if kind is None:
         return {}
-    found = {item.name: item.name for item in fields(kind)}  # type: ignore[arg-type]
+    result = {item.name: item.name for item in fields(kind)}  # type: ignore[arg-type]
     if part == "prox":
-        found = dict(_OF_PROX)
+        result = dict(_OF_PROX)
     if kind in (Neumann, Phantom):
-        found = {{"terms": "max_steps"}.get(name, name): name for name in found}
-    return found
+        result = {{"terms": "max_steps"}.get(name, name): name for name in result}
+    return result
 
 
 def _chosen(table: str, words: Words) -> dict[str, str]:
@@ -101,20 +97,20 @@ def _chosen(table: str, words: Words) -> dict[str, str]:
 
 
 def belonging(table: str, words: Words) -> set[str]:
-    """Return the words that may stand in a table beside the choices that it makes."""
+    """Return the words that a table may hold beside its choices."""
     chosen = _chosen(table, words)
-    found = {*chosen, *_PLAIN[table]}
+    result = {*chosen, *_PLAIN[table]}
     for part, word in chosen.items():
-        found |= set(_numbers(table, part, word))
+        result |= set(_numbers(table, part, word))
     if table == "model.backward" and chosen["method"] in (BiCGSTAB.word, Anderson.word):
-        found.add("max_steps")
-    if chosen.get("prox") == Conv.word:  # beside a network they are those of both, where the prox has none of its own
-        found |= {"width", "kernel"}
-    return found
+        result.add("max_steps")
+    if chosen.get("prox") == Conv.word:  # they are also the default of the prox
+        result |= {"width", "kernel"}
+    return result
 
 
 def _check(table: str, words: Words, name: Callable[[str, str], str]) -> None:
-    """Raise InputError where a choice is unknown, or a word belongs to a choice that is not made."""
+    """Raise InputError if a choice is unknown, or a word belongs to another choice."""
     chosen = _chosen(table, words)
     for part, word in chosen.items():
         if word not in CHOICES[table][part]:
@@ -144,11 +140,11 @@ def _owns(table: str, part: str, word: str) -> bool:
 
 
 def model_of(words: Words, name: Callable[[str, str], str] = "{}.{}".format) -> Model:
-    """Return the model that flat words describe; what they leave out is as in `Model()`.
+    """Return the model that flat words describe; missing words are as in `Model()`.
 
     Args:
         words: as in the table "model" of a file, with "forward" and "backward" as mappings.
-        name: how a word of a table is called in a message.
+        name: names a word of a table in a message.
 
     Raises:
         InputError: an unknown choice, a word that does not belong to it, or a value out of range.
@@ -178,44 +174,58 @@ def _made(table: str, words: Words, name: Callable[[str, str], str]) -> dict[str
 
 
 def words_of(config: Model | Solver | Adjoint) -> dict[str, Any]:
-    """Return the flat words of choices, with all their numbers and no others, such that `model_of` gives them back."""
+    """Return the flat words of choices, with all their numbers and no others: the inverse of `model_of`."""
     table = next(name for name, kind in _OWNERS.items() if isinstance(config, kind))
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for part, kinds in CHOICES[table].items():
         value = getattr(config, part)
-        found[part] = next(word for word, kind in kinds.items() if type(value) is (kind or type(None)))
-    chosen = dict(found)
+        result[part] = next(word for word, kind in kinds.items() if type(value) is (kind or type(None)))
+    chosen = dict(result)
     for part, word in chosen.items():
         numbers = _numbers(table, part, word)
-        found |= {name: getattr(getattr(config, part), field) for name, field in numbers.items()}
-    found |= {word: getattr(config, name) for word, name in _PLAIN[table].items()}
+        result |= {name: getattr(getattr(config, part), field) for name, field in numbers.items()}
+    result |= {word: getattr(config, name) for word, name in _PLAIN[table].items()}
     if isinstance(config, Adjoint) and config.max_steps is not None:
-        found["max_steps"] = config.max_steps
+        result["max_steps"] = config.max_steps
     if isinstance(config, Model):
-        found |= {part: words_of(getattr(config, part)) for part in ("forward", "backward")}
-    return found
+        result |= {part: words_of(getattr(config, part)) for part in ("forward", "backward")}
+    return result
 
 
 def from_older(words: Words) -> dict[str, Any]:
-    """Return the words of a model's file of before choices were values, which held every number of every choice.
-
-    Those of other choices are left out: nothing has read them.
+    """Return the words of an older model file: `start` is now `init`, and the numbers of choices that were not made,
+    which older files hold too, are dropped.
     """
+    words = {"init" if word == "start" else word: value for word, value in words.items()}
     if not {"slack", "gamma"} <= set(words):
         return dict(words)
-    found = {
+    result = {
         word: value for word, value in words.items() if word in belonging("model", words) | {"forward", "backward"}
     }
     for part in ("forward", "backward"):
         table, inner = f"model.{part}", dict(words[part])
         if inner.get("method") == Anderson.word and part == "backward":
             del inner["damping"]  # it was that of the phantom gradient
-        found[part] = {word: value for word, value in inner.items() if word in belonging(table, inner)}
-    return found
+        result[part] = {word: value for word, value in inner.items() if word in belonging(table, inner)}
+    return result
 
 
 def plain(value: Any) -> Any:
-    """Return numbers, arrays and mappings as JSON can hold them; a number that is not finite becomes None."""
+    """Return a value as JSON can hold it; a number that is not finite becomes None.
+
+    Args:
+        value: numbers, text, arrays, paths, dataclasses, choices (which become their words), and mappings and lists of
+            these.
+
+    Raises:
+        InputError: something else.
+    """
+    if isinstance(value, Model | Solver | Adjoint):
+        return plain(words_of(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):
@@ -223,6 +233,8 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | str):
         return value
     array = np.asarray(value)
+    if array.dtype.kind not in "biufU":
+        raise InputError(f"The record holds {type(value).__name__}; expected numbers, text, lists and dataclasses.")
     if array.ndim:
         return plain(array.tolist())
     return plain(array.item()) if array.dtype.kind != "f" else (float(array) if np.isfinite(array) else None)

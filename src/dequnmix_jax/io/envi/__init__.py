@@ -1,1 +1,1 @@
-"""envi."""
+"""ENVI files: headers (`header`), images and spectral libraries (`image`, `writer`)."""

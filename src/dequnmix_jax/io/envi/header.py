@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.io.bands import lengths, nanometres
+from dequnmix_jax.io.bands import nanometres, valid_lengths
 from dequnmix_jax.scenes.scene import Array
 
-# ENVI's numbers of the real data types; 6 and 9 are complex.
+# ENVI's codes of the real data types; 6 and 9 are complex.
 DATA_TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 INTERLEAVES = ("bsq", "bil", "bip")
 
-# What places a picture on the ground: passed through to the outputs word by word.
-GROUND_FIELDS = (
+# Fields that georeference a picture: copied to the outputs verbatim.
+GEOREFERENCING_FIELDS = (
     "map info",
     "coordinate system string",
     "projection info",
@@ -32,7 +32,7 @@ GROUND_FIELDS = (
     "rpc info",
 )
 
-# Longest header accepted. That of a 2000-band library with long names stays below 1 MB.
+# Bytes of the longest header accepted. That of a library in 2000 bands with long names stays below 1 MB.
 _LONGEST_HEADER = 64 * 2**20
 
 Header = Mapping[str, str]
@@ -54,10 +54,10 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
         path: the .hdr file.
 
     Returns:
-        Field names in lower case and their values as they stand in the file, braces included.
+        Field names in lower case and their values as text, braces included.
 
     Raises:
-        InputError: the file is missing, is no ENVI header, or a brace is never closed.
+        InputError: the file is missing, is not an ENVI header, or a brace is never closed.
     """
     path = Path(path)
     try:
@@ -101,7 +101,7 @@ def _is_utf8(raw: bytes) -> bool:
 
 
 def number(header: Header, name: str, path: Path, default: int | None = None) -> int:
-    """Return a whole-number field, or `default` when it is absent; raise InputError when it is neither."""
+    """Return a whole-number field, or `default` when it is absent; raise InputError for anything else."""
     text = header.get(name)
     if text is None:
         if default is None:
@@ -117,7 +117,7 @@ def number(header: Header, name: str, path: Path, default: int | None = None) ->
 
 
 def real(header: Header, name: str, path: Path) -> float | None:
-    """Return a field as a float, or None when it is absent or empty; raise InputError when it is no number."""
+    """Return a field as a float, or None when it is absent or empty; raise InputError when it is not a number."""
     text = header.get(name, "").strip("{} \n")
     if not text:
         return None
@@ -137,7 +137,7 @@ def words(header: Header, name: str) -> tuple[str, ...]:
 
 
 def band_values(header: Header, name: str, bands: int, path: Path) -> Array | None:
-    """Return a field of one number a band as (B,) float64, or None when it is absent; raise InputError otherwise."""
+    """Return a field with one number for each band as (B,) float64, or None when it is absent."""
     entries = words(header, name)
     if not entries:
         return None
@@ -157,7 +157,7 @@ def wavelengths(header: Header, bands: int, path: Path) -> tuple[Array | None, l
     """Return the band centres in nanometres.
 
     Args:
-        header: what `read_header` returned.
+        header: from `read_header`.
         bands: number of bands B.
         path: the header, for messages.
 
@@ -165,7 +165,7 @@ def wavelengths(header: Header, bands: int, path: Path) -> tuple[Array | None, l
         (B,) float64 nm or None, and notes about a unit that was guessed.
 
     Raises:
-        InputError: entries that are not numbers, or another number of them than bands.
+        InputError: entries that are not numbers, or not one for each band.
     """
     values = band_values(header, "wavelength", bands, path)
     if values is None:
@@ -174,23 +174,23 @@ def wavelengths(header: Header, bands: int, path: Path) -> tuple[Array | None, l
 
 
 def good_bands(header: Header, bands: int, path: Path) -> Array | None:
-    """Return the bad band list `bbl` as (B,) bool, True for good, or None when there is none."""
+    """Return the bad band list `bbl` as (B,) bool, True for good, or None when it is absent."""
     values = band_values(header, "bbl", bands, path)
-    return None if values is None else values > 0.5  # written as 0/1, 0.0/1.0, and as small floats by some tools
+    return None if values is None else values > 0.5  # some tools write 0 as a small float
 
 
 def widths(header: Header, bands: int, path: Path, centres: Array | None, notes: list[str]) -> Array | None:
-    """Return the field fwhm in nanometres, in the unit that the wavelengths turned out to have, or None.
+    """Return the field fwhm in nanometres, read in the unit of the wavelengths, or None.
 
     Args:
-        header: what `read_header` returned.
+        header: from `read_header`.
         bands: number of bands B.
         path: the header, for messages.
         centres: (B,) nm, or None.
-        notes: gets a sentence where widths were left out.
+        notes: gets a sentence when widths were left out.
 
     Raises:
-        InputError: entries that are not numbers, or another number of them than bands.
+        InputError: entries that are not numbers, or not one for each band.
     """
     values = band_values(header, "fwhm", bands, path)
     listed = band_values(header, "wavelength", bands, path)
@@ -201,55 +201,55 @@ def widths(header: Header, bands: int, path: Path, centres: Array | None, notes:
             values = centres**2 * values / 1e7  # d(1e7 / v) = 1e7 / v^2 dv
         else:
             values = values * (1000.0 if centres.max() > 100 * listed.max() else 1.0)
-    found, wrong = lengths(values, "The header", "widths (fwhm)")
-    notes += wrong
-    return found
+    fwhm, width_notes = valid_lengths(values, "The header", "widths (fwhm)")
+    notes += width_notes
+    return fwhm
 
 
 class Linear(NamedTuple):
-    """What makes values of the numbers in a file, band by band: stored * gain + offset; (B,) float64 each."""
+    """Conversion of stored numbers, value = stored * gain + offset, band by band; (B,) float64 each."""
 
     gains: Array
     offsets: Array
 
 
-# The words before "gain values" and "offset values": what makes reflectance goes before what makes radiance.
+# The words before "gain values" and "offset values"; reflectance has precedence over radiance.
 _CONVERSIONS = ("data reflectance", "data")
 
 
 def conversion(
     header: Header, bands: int, path: Path, good: Array | None, scale: float | None
 ) -> tuple[float | None, Linear | None, list[str]]:
-    """Return what the stored numbers are divided by, or their gains and offsets, and what a header says of them.
+    """Return the divisor of the stored numbers, or their gains and offsets, by the fields of a header.
 
-    value = stored * gain + offset, band by band, by `data reflectance gain values` and `data reflectance offset values`
-    where the header has them, else by `data gain values` and `data offset values`; a missing gain is 1, a missing
-    offset 0, and one number stands for all bands. Else value = stored / (reflectance scale factor).
+    value = stored * gain + offset, band by band, from `data reflectance gain values` and `data reflectance offset
+    values`, or else from `data gain values` and `data offset values`; a missing gain is 1, a missing offset 0, and a
+    single number applies to all bands. Without these fields value = stored / (reflectance scale factor).
 
     Args:
-        header: what `read_header` returned.
+        header: from `read_header`.
         bands: number of bands B.
         path: the header, for messages.
         good: (B,) bool or None; a band marked bad may have a gain of 0.
-        scale: what the user asks to divide by, which overrides all of these, or None.
+        scale: the user's divisor, which overrides all of these, or None.
 
     Returns:
-        The divisor or None, gains and offsets or None (never both), and a note for what was applied or left aside.
+        The divisor or None, gains and offsets or None (never both), and notes on the fields used and ignored.
 
     Raises:
-        InputError: gains that are no numbers, of another count than bands, not finite, or 0 in a good band; or a
-            reflectance scale factor that says another thing than they do.
+        InputError: gains that are not numbers, not one for each band, not finite, or 0 in a good band; or a reflectance
+            scale factor that contradicts them.
     """
     if scale is not None:
         given = [name for word in _CONVERSIONS for name in _fields_of(word) if words(header, name)]
         listed = "', '".join(given)
-        note = f"The header's '{listed}' were not applied, because a scale is asked for."
+        note = f"The header's '{listed}' were not applied, because a scale is given."
         return scale, None, [note] if given else []
     factor = real(header, "reflectance scale factor", path)
-    found = [(word, linear) for word in _CONVERSIONS if (linear := _linear(header, word, bands, path, good))]
-    if not found:
+    conversions = [(word, linear) for word in _CONVERSIONS if (linear := _linear(header, word, bands, path, good))]
+    if not conversions:
         return factor, None, []
-    word, linear = found[0]
+    word, linear = conversions[0]
     low, high = linear.gains.min(), linear.gains.max()
     same = factor is not None and np.allclose(linear.gains * factor, 1.0, rtol=1e-5) and not linear.offsets.any()
     if factor is not None and factor != 1 and not same:
@@ -259,14 +259,14 @@ def conversion(
             f"{1 / factor:g} without offsets. Remove the wrong one from the header, or pass scale to divide by "
             "(--scale NUMBER), which overrides both."
         )
-    if same:  # the same said twice
+    if same:  # both fields agree
         return factor, None, []
     offsets = linear.offsets
     notes = [
         f"Values were multiplied by {_span(low, high)} and {_span(offsets.min(), offsets.max())} added, band by band, "
-        f"as '{word} gain values' and '{word} offset values' of the header say."
+        f"by '{word} gain values' and '{word} offset values' of the header."
     ]
-    notes += [f"The header's '{other} gain values' were not applied beside these." for other, _ in found[1:]]
+    notes += [f"The header's '{other} gain values' were not applied beside these." for other, _ in conversions[1:]]
     return None, linear, notes
 
 
@@ -279,18 +279,18 @@ def _span(low: float, high: float) -> str:
 
 
 def _linear(header: Header, word: str, bands: int, path: Path, good: Array | None) -> Linear | None:
-    """Return gains and offsets of the fields that begin with a word, or None where they are missing or say nothing."""
-    held = []
+    """Return gains and offsets of the fields that begin with a word, or None if they are missing or the identity."""
+    columns = []
     for name, default in zip(_fields_of(word), (1.0, 0.0), strict=True):
         listed = words(header, name)
         values = band_values(header, name, 1 if len(listed) == 1 else bands, path)
-        held.append(np.full(bands, default if values is None else values[0]) if len(listed) <= 1 else values)
-    gains, offsets = held
-    assert gains is not None and offsets is not None  # `band_values` has as many as there are words
+        columns.append(np.full(bands, default if values is None else values[0]) if len(listed) <= 1 else values)
+    gains, offsets = columns
+    assert gains is not None and offsets is not None  # `band_values` returns None only for an empty list
     if (gains == 1).all() and (offsets == 0).all():
         return None
-    counted = np.ones(bands, np.bool_) if good is None else good
-    wrong = ~np.isfinite(gains) | ~np.isfinite(offsets) | ((gains == 0) & counted)
+    used = np.ones(bands, np.bool_) if good is None else good
+    wrong = ~np.isfinite(gains) | ~np.isfinite(offsets) | ((gains == 0) & used)
     if wrong.any():
         band = int(np.flatnonzero(wrong)[0])
         raise InputError(
@@ -301,17 +301,17 @@ def _linear(header: Header, word: str, bands: int, path: Path, good: Array | Non
     return Linear(gains, offsets)
 
 
-def ground_fields(header: Header) -> dict[str, str]:
-    """Return the fields that place the picture on the ground, as they stand."""
-    return {name: header[name] for name in GROUND_FIELDS if name in header}
+def georeferencing_fields(header: Header) -> dict[str, str]:
+    """Return the fields that georeference the picture, verbatim."""
+    return {name: header[name] for name in GEOREFERENCING_FIELDS if name in header}
 
 
 def braces(entries: Sequence[Any]) -> str:
-    """Return a list value for a header; commas and braces inside entries, which ENVI cannot hold, become ; ( )."""
+    """Return a list value for a header; commas and braces inside entries, which ENVI does not allow, become ; ( )."""
     table = str.maketrans({",": ";", "{": "(", "}": ")", "\n": " "})
     return "{\n " + ",\n ".join(str(entry).translate(table) for entry in entries) + "}"
 
 
 def format_header(fields: Mapping[str, Any]) -> str:
-    """Return the text of a header file; values are written as they are, in order."""
+    """Return the text of a header file; values are written verbatim, in order."""
     return "ENVI\n" + "".join(f"{name} = {value}\n" for name, value in fields.items())

@@ -4,7 +4,7 @@ import gzip
 import math
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster, geotiff
-from dequnmix_jax.io.bands import without_ignored
+from dequnmix_jax.io.bands import bands_to_use
 from dequnmix_jax.io.envi import header as envi
 from dequnmix_jax.io.raw import read_window
-from dequnmix_jax.scenes.georeference import Ground
-from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.scenes.georeference import Georeference
+from dequnmix_jax.scenes.read_options import ReadOptions
+from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import check_unpacked, gained, looks_sheared, missing_value, scaled_and_masked
 
@@ -27,7 +28,7 @@ _LAYOUTS = {"bsq": ("bls", (1, 2, 0)), "bil": ("lbs", (0, 2, 1)), "bip": ("lsb",
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
-    """Return the header and the data file when given either."""
+    """Return the header and the data file, given either of them."""
     if path.suffix.lower() != ".hdr":
         header = envi.find_header(path)
         if header is None:
@@ -42,20 +43,20 @@ def _pair(path: Path) -> tuple[Path, Path]:
         raise InputError(f"{path} does not exist; expected an ENVI header file.")
     stem = path.name[:-4]
     beside = {entry.name.lower(): entry for entry in path.parent.iterdir() if entry.is_file()}
-    found = [beside[name] for suffix in _SUFFIXES if (name := f"{stem}{suffix}".lower()) in beside]
-    if not found:
+    candidates = [beside[name] for suffix in _SUFFIXES if (name := f"{stem}{suffix}".lower()) in beside]
+    if not candidates:
         raise InputError(
             f"{path} has no data file beside it; expected {stem}, {stem}.img, {stem}.dat or the like. Copy both files "
             "together, or pass the data file."
         )
-    if len(found) > 1:
-        names = ", ".join(entry.name for entry in found)
+    if len(candidates) > 1:
+        names = ", ".join(entry.name for entry in candidates)
         raise InputError(f"{path} could describe {names}; expected one data file. Pass the data file instead.")
-    return path, found[0]
+    return path, candidates[0]
 
 
 def _layout(header: envi.Header, path: Path) -> tuple[tuple[int, int, int], np.dtype[Any], int, str, list[str]]:
-    """Return (lines, samples, bands), data type, offset, interleave and notes of what was missing."""
+    """Return (lines, samples, bands), data type, offset, interleave, and notes on missing fields."""
     notes = []
     lines, samples, bands = (envi.number(header, name, path) for name in ("lines", "samples", "bands"))
     if 0 in (lines, samples, bands):
@@ -109,14 +110,14 @@ def _zipped(path: Path, header: envi.Header, expected: int) -> bool:
 
 
 def _raw(path: Path, header: envi.Header, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int) -> Array:
-    """Return the values as one flat array, memory-mapped when the file is not compressed."""
+    """Return the values as a flat array, memory-mapped unless the file is compressed."""
     expected = offset + math.prod(shape) * dtype.itemsize
     size = path.stat().st_size
     if _zipped(path, header, expected):
         check_unpacked(expected, size, path)
         try:
             with gzip.open(path, "rb") as file:
-                data = file.read(expected + 1)  # one byte more shows that there is more, without unpacking all of it
+                data = file.read(expected + 1)  # one more byte reveals a longer file without unpacking it all
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(
                 f"{path} cannot be unpacked ({error}); it should be gzip-compressed and is damaged, truncated or not "
@@ -137,13 +138,13 @@ def _arranged(flat: Array, shape: tuple[int, int, int], interleave: str) -> Arra
     return flat.reshape([sizes[axis] for axis in axes]).transpose(permutation)
 
 
-def _of_tiff(path: Path, shape: tuple[int, int, int]) -> tuple[Callable[[Window | None], Stored], Ground | None]:
-    found, ground = geotiff.outline(path)
-    if found != shape:
+def _of_tiff(path: Path, shape: tuple[int, int, int]) -> tuple[Callable[[Window | None], Stored], Georeference | None]:
+    inside, georeference = geotiff.outline(path)
+    if inside != shape:
         raise InputError(
-            f"{path} holds {found} (lines, samples, bands) and its header says {shape}; expected the two to agree."
+            f"{path} holds {inside} (lines, samples, bands) and its header says {shape}; expected the two to agree."
         )
-    return lambda window: Stored(geotiff.values(path, window)), ground
+    return lambda window: Stored(geotiff.values(path, window)), georeference
 
 
 def _of_raw(
@@ -180,83 +181,62 @@ def _of_raw(
     return stored, not zipped
 
 
-def read_image(
-    path: str | os.PathLike[str],
-    *,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Scene:
-    """Read an ENVI image: bsq, bil or bip, any real data type, both byte orders, also gzip-compressed inside.
+def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
+    """Open an ENVI image: bsq, bil or bip, any real data type, both byte orders, also gzip-compressed inside.
 
-    Plain float32 bip files are memory-mapped; others are converted to float32 in C order. Pixels with the data
-    ignore value in a good band are masked and set to 0. That samples and lines are swapped in a header cannot be
-    known from sizes; when the picture looks sheared because of it, a note says so.
+    Reading all of a plain float32 bip file maps it into memory; other values are converted to float32 in C order.
+    Pixels with the data ignore value in a good band are masked and set to 0. The sizes cannot show that a header swaps
+    samples and lines; a note says so when the picture looks sheared because of it.
 
     Args:
         path: the header or the data file; a TIFF with an ENVI header needs the extra `geo`.
-        nodata: value of missing pixels as it stands in the file; overrides the header's data ignore value. NaN and
-            infinity are missing wherever there is one.
-        scale: divide the values by this; overrides the header's reflectance scale factor, gains and offsets.
-        saturation: value from which a pixel is saturated, as it stands in the file; overrides a header field
-            `saturation value`, which ENVI itself does not know and some instruments write.
-        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+        options: nodata, scale and saturation override the header's data ignore value, its reflectance scale factor,
+            gains and offsets, and its field `saturation value`, which some instruments write.
 
     Returns:
-        A Scene with wavelengths in nm, good bands, mask, ground fields and notes.
+        A Source with wavelengths in nm, good bands, mask, georeferencing fields and notes.
 
     Raises:
         InputError: a file is missing, damaged or truncated, or header and file disagree.
     """
-    return open_image(path, nodata=nodata, scale=scale, saturation=saturation, ignore=ignore).scene()
-
-
-def open_image(
-    path: str | os.PathLike[str],
-    *,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Source:
-    """Open an ENVI image without reading it; arguments and errors as for `read_image`."""
     header_path, data_path = _pair(Path(path))
     header = envi.read_header(header_path)
     file_type = header.get("file type", "").lower()
     if "spectral library" in file_type:
         raise InputError(f"{data_path} is a spectral library, not an image; read it with envi.read_library.")
     shape, dtype, offset, interleave, notes = _layout(header, header_path)
-    ground = None
+    georeference = None
     lazy = True
     if "tif" in file_type or interleave == "tif" or data_path.suffix.lower() in (".tif", ".tiff"):
-        stored, ground = _of_tiff(data_path, shape)
+        stored, georeference = _of_tiff(data_path, shape)
     else:
         stored, lazy = _of_raw(data_path, header_path, header, shape, dtype, offset, interleave)
     centres, unit_notes = envi.wavelengths(header, shape[2], header_path)
     fwhm = envi.widths(header, shape[2], header_path, centres, unit_notes)
     good = envi.good_bands(header, shape[2], header_path)
-    good, ignore_notes = without_ignored(good, centres, shape[2], ignore, str(header_path))
-    factor, linear, gain_notes = envi.conversion(header, shape[2], header_path, good, scale)
-    fields = envi.ground_fields(header)
-    if ground is not None and "map info" not in fields:  # the TIFF knows what the header does not
-        fields |= georaster.header_fields(ground, notes)
+    good, ignore_notes = bands_to_use(good, centres, shape[2], options, str(header_path))
+    factor, linear, gain_notes = envi.conversion(header, shape[2], header_path, good, options.scale)
+    fields = envi.georeferencing_fields(header)
+    if georeference is not None and "map info" not in fields:  # the TIFF has what the header lacks
+        fields |= georaster.header_fields(georeference, notes)
     return Source(
         shape,
         stored,
-        nodata=missing_value(nodata, envi.real(header, "data ignore value", header_path)),
+        nodata=missing_value(options.nodata, envi.real(header, "data ignore value", header_path)),
         scale=factor,
         gains=None if linear is None else linear.gains,
         offsets=None if linear is None else linear.offsets,
-        saturation=envi.real(header, "saturation value", header_path) if saturation is None else saturation,
+        saturation=envi.real(header, "saturation value", header_path)
+        if options.saturation is None
+        else options.saturation,
         lazy=lazy,
         wavelengths=centres,
         good_bands=good,
         name=data_path.stem,
         source=data_path,
-        crs=fields,
+        envi_fields=fields,
         notes=(*notes, *unit_notes, *ignore_notes, *gain_notes),
-        ground=ground,
+        georeference=georeference,
         fwhm=fwhm,
     )
 
@@ -268,14 +248,14 @@ def read_library(
 
     Args:
         path: the library (.sli, .lib) or its header.
-        scale: divide the values by this; overrides the header's reflectance scale factor, gains and offsets. Libraries
-            in reflectance times 10,000 whose header says 1 exist (that of HySU).
+        scale: divisor of the values; overrides the header's reflectance scale factor, gains and offsets. Some libraries
+            hold reflectance times 10,000 under a factor of 1 (that of HySU).
 
     Returns:
         Spectra (K, B) float32, their K names, wavelengths (B,) nm or None.
 
     Raises:
-        InputError: as for `read_image`, or the file is an image.
+        InputError: as for `open_image`, or the file is an image.
     """
     values, names, header, header_path = library_values(Path(path))
     factor, linear, _ = envi.conversion(header, values.shape[1], header_path, None, scale)
@@ -287,12 +267,12 @@ def read_library(
 
 
 def library_values(path: Path) -> tuple[Array, tuple[str, ...], envi.Header, Path]:
-    """Return the values (K, B) of a spectral library as they stand in the file, K names, the header and its path."""
+    """Return the stored values (K, B) of a spectral library, its K names, the header and the path of the header."""
     header_path, data_path = _pair(path)
     header = envi.read_header(header_path)
     (count, bands, planes), dtype, offset, _, _ = _layout(header, header_path)
     if "spectral library" not in header.get("file type", "").lower() or planes != 1:
-        raise InputError(f"{data_path} is an image, not a spectral library; read it with read_image.")
+        raise InputError(f"{data_path} is an image, not a spectral library; read it with dequnmix_jax.read.")
     values = _raw(data_path, header, (count, bands, 1), dtype, offset).reshape(count, bands)
     names = envi.words(header, "spectra names")
     if len(names) != count:

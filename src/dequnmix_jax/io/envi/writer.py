@@ -19,7 +19,7 @@ def write_image(
     values: Array,
     *,
     band_names: Sequence[str] | None = None,
-    ground: Mapping[str, str] | None = None,
+    envi_fields: Mapping[str, str] | None = None,
     nodata: float | None = None,
     spectral: Mapping[str, str] | None = None,
     description: str = "",
@@ -31,21 +31,21 @@ def write_image(
         path: the data file, for example `abundances.img`; the header gets the suffix .hdr.
         values: (H, W, K).
         band_names: K names, or None.
-        ground: header fields to pass through (`Scene.crs`), or None.
+        envi_fields: georeferencing fields (`Scene.envi_fields`), or None.
         nodata: the value that masked pixels hold, written as data ignore value, or None.
-        spectral: header fields about the bands, from `spectral_fields`, or None.
+        spectral: header fields of the bands, from `spectral_fields`, or None.
         description: free text.
-        overwrite: replace files that are there already.
+        overwrite: replace existing files.
 
     Returns:
         The data file and the header.
 
     Raises:
-        InputError: a file exists and `overwrite` is False, or the arrays have another shape.
+        InputError: a file exists and `overwrite` is False, or `values` has another shape.
     """
     if np.ndim(values) != 3:
         raise InputError(f"values have shape {np.shape(values)}; expected (rows, columns, bands).")
-    fields = _image_fields(np.shape(values), band_names, spectral, ground, nodata, description)
+    fields = _image_fields(np.shape(values), band_names, spectral, envi_fields, nodata, description)
     return _write(Path(path), np.asarray(values).transpose(2, 0, 1), fields, overwrite)
 
 
@@ -53,7 +53,7 @@ def _image_fields(
     shape: tuple[int, ...],
     band_names: Sequence[str] | None,
     spectral: Mapping[str, str] | None,
-    ground: Mapping[str, str] | None,
+    envi_fields: Mapping[str, str] | None,
     nodata: float | None,
     description: str,
 ) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _image_fields(
         fields["band names"] = envi.braces(band_names)
     if nodata is not None:
         fields["data ignore value"] = f"{nodata:g}"
-    return fields | dict(spectral or {}) | dict(ground or {})
+    return fields | dict(spectral or {}) | dict(envi_fields or {})
 
 
 def write_strips(
@@ -71,17 +71,17 @@ def write_strips(
     shape: tuple[int, int, int],
     *,
     band_names: Sequence[str] | None = None,
-    ground: Mapping[str, str] | None = None,
+    envi_fields: Mapping[str, str] | None = None,
     nodata: float | None = None,
     description: str = "",
 ) -> list[Path]:
-    """Write what `write_image` writes, of maps that do not lie in memory. Nothing is asked and nothing renamed here.
+    """Write the same files as `write_image`, for maps that do not fit in memory. Existing files are replaced.
 
     Args:
         path: the data file.
         strips: the first row and values (rows, W, K), in order.
         shape: (H, W, K).
-        band_names, ground, nodata, description: as for `write_image`.
+        band_names, envi_fields, nodata, description: as for `write_image`.
     """
     height, width, bands = shape
     with writing(path, 4 * height * width * bands), path.open("wb") as file:
@@ -90,14 +90,14 @@ def write_strips(
                 file.seek(4 * (band * height + first) * width)
                 file.write(np.ascontiguousarray(values[:, :, band], "<f4").tobytes())
     header = path.with_suffix(".hdr")
-    fields = _image_fields(shape, band_names, None, ground, nodata, description)
+    fields = _image_fields(shape, band_names, None, envi_fields, nodata, description)
     with writing(header):
         header.write_text(envi.format_header(fields), encoding="utf-8", errors="backslashreplace")
     return [path, header]
 
 
 def spectral_fields(wavelengths: Array | None, fwhm: Array | None, good_bands: Array | None) -> dict[str, str]:
-    """Return the header fields of wavelengths and widths (B,) in nm and of good bands (B,), of those that are there."""
+    """Return the header fields of wavelengths and widths (B,) in nm and of good bands (B,), each if it is not None."""
     fields = {}
     if wavelengths is not None:
         fields["wavelength units"] = "Nanometers"
@@ -124,7 +124,7 @@ def write_library(
         spectra: (K, B).
         names: K names.
         wavelengths: (B,) nm, or None.
-        overwrite: replace files that are there already.
+        overwrite: replace existing files.
 
     Returns:
         The data file and the header.
@@ -138,7 +138,7 @@ def write_library(
 def put_library(
     path: Path, header: Path, spectra: Array, names: Sequence[str], wavelengths: Array | None = None
 ) -> None:
-    """Write what `write_library` writes to two names. Nothing is asked and nothing renamed here."""
+    """Write the same files as `write_library` under two given names. Existing files are replaced."""
     _put(path, header, np.asarray(spectra), _library_fields(spectra, names, wavelengths))
 
 
@@ -181,6 +181,6 @@ def _write(path: Path, values: Array, fields: Mapping[str, Any], overwrite: bool
 def _put(path: Path, header: Path, values: Array, fields: Mapping[str, Any]) -> None:
     data = np.ascontiguousarray(values, "<f4")
     with writing(path, data.nbytes), path.open("wb") as file:
-        file.write(data.reshape(-1).view(np.uint8).data)  # of a full disk `tofile` says two numbers and no more
+        file.write(data.reshape(-1).view(np.uint8).data)  # on a full disk, `tofile` reports only two numbers
     with writing(header):
         header.write_text(envi.format_header(fields), encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Read MATLAB files of version 5 to 7.2: real and complex arrays, text, and cells of these.
+"""Read MATLAB files of versions 5 to 7.2: real and complex arrays, text, and cells of these.
 
-scipy reads them too, but takes types and lengths of a file on trust and ends the process on a damaged one. Structs,
-objects, sparse arrays and functions are left out, as from version 7.3.
+scipy reads them too, but trusts the types and lengths in a file and crashes on a damaged one. Structs, objects, sparse
+arrays and functions are left out, as they are for version 7.3.
 
 Reference:
     The MathWorks, MAT-File Format, 2019: a header of 128 bytes, then elements of a tag (type and bytes, or both in four
@@ -28,7 +28,7 @@ _CELL, _CHAR = 1, 4
 _COMPLEX = 0x800
 _DEEPEST = 2
 
-Part = tuple[int, memoryview]
+Element = tuple[int, memoryview]
 Order = Literal["<", ">"]
 
 
@@ -37,33 +37,33 @@ def variables(path: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: the file is damaged.
-        InputError: it would grow far beyond its size when unpacked.
+        InputError: it unpacks to far more than its size.
     """
     data = path.read_bytes()
     marks: dict[bytes, Order] = {b"IM": "<", b"MI": ">"}
     if len(data) < 128 or data[126:128] not in marks:
         raise ValueError("no header of MATLAB")
-    order, room = marks[data[126:128]], most_unpacked(len(data))
-    found: dict[str, Any] = {}
-    for kind, part in _parts(memoryview(data)[128:], order):
+    order, budget = marks[data[126:128]], most_unpacked(len(data))
+    arrays: dict[str, Any] = {}
+    for kind, element in _elements(memoryview(data)[128:], order):
         if kind == _COMPRESSED:
-            unpacked = zlib.decompressobj().decompress(part, room + 1)
-            room -= len(unpacked)
-            if room < 0:
+            unpacked = zlib.decompressobj().decompress(element, budget + 1)
+            budget -= len(unpacked)
+            if budget < 0:
                 check_unpacked(most_unpacked(len(data)) + 1, len(data), path)
-            inside = list(_parts(memoryview(unpacked), order))
+            inside = list(_elements(memoryview(unpacked), order))
         else:
-            inside = [(kind, part)]
-        for kind_inside, held in inside:
-            if kind_inside == _MATRIX and len(held):
-                name, value = _matrix(held, order, 0)
+            inside = [(kind, element)]
+        for kind_inside, content in inside:
+            if kind_inside == _MATRIX and len(content):
+                name, value = _matrix(content, order, 0)
                 if value is not None:
-                    found[name] = value
-    return found
+                    arrays[name] = value
+    return arrays
 
 
-def _parts(data: memoryview, order: Order) -> Iterator[Part]:
-    """Yield type and data of the elements that follow one another."""
+def _elements(data: memoryview, order: Order) -> Iterator[Element]:
+    """Yield type and data of consecutive elements."""
     at = 0
     while at < len(data):
         if at + 8 > len(data):
@@ -73,7 +73,7 @@ def _parts(data: memoryview, order: Order) -> Iterator[Part]:
         if kind >> 16:  # both in four bytes
             kind, size = kind & 0xFFFF, kind >> 16
             if size > 4:
-                raise ValueError(f"{size} bytes where four have room")
+                raise ValueError(f"{size} bytes where four fit")
             yield kind, data[at - 4 : at - 4 + size]
             continue
         if size > len(data) - at:
@@ -83,9 +83,9 @@ def _parts(data: memoryview, order: Order) -> Iterator[Part]:
 
 
 def _matrix(data: memoryview, order: Order, depth: int) -> tuple[str, Any]:
-    """Return name and value of an array, the value None where it is of a kind that is left out."""
-    parts = _parts(data, order)
-    flags, sides, name = (_next(parts) for _ in range(3))
+    """Return name and value of an array; the value is None for a kind that is left out."""
+    elements = _elements(data, order)
+    flags, sides, name = (_next(elements) for _ in range(3))
     if flags[0] != 6 or len(flags[1]) != 8 or sides[0] != 5:
         raise ValueError("an array without flags or dimensions")
     flag = struct.unpack_from(f"{order}I", flags[1])[0]
@@ -94,31 +94,31 @@ def _matrix(data: memoryview, order: Order, depth: int) -> tuple[str, Any]:
         raise ValueError(f"an array of {dims}")
     label, count, form = bytes(name[1]).decode("latin-1"), math.prod(dims), flag & 0xFF
     if form in _CLASSES:
-        values = _numbers(_next(parts) if count else (9, memoryview(b"")), order)
+        values = _numbers(_next(elements) if count else (9, memoryview(b"")), order)
         whole = values.astype(np.dtype(_CLASSES[form]), copy=False)
         if flag & _COMPLEX:
-            whole = whole + 1j * _numbers(_next(parts), order)
+            whole = whole + 1j * _numbers(_next(elements), order)
         return label, _shaped(whole, dims)
     if form == _CHAR:
-        return label, _text(_next(parts) if count else (16, memoryview(b"")), dims, order)
+        return label, _text(_next(elements) if count else (16, memoryview(b"")), dims, order)
     if form == _CELL and depth < _DEEPEST:
         entries = np.empty(min(count, len(data) // 8), object)
         for i in range(len(entries)):
-            kind, held = _next(parts)
-            entries[i] = _matrix(held, order, depth + 1)[1] if kind == _MATRIX and len(held) else None
+            kind, content = _next(elements)
+            entries[i] = _matrix(content, order, depth + 1)[1] if kind == _MATRIX and len(content) else None
         return label, _shaped(entries, dims)
     return label, None
 
 
-def _next(parts: Iterator[Part]) -> Part:
-    found = next(parts, None)
-    if found is None:
+def _next(elements: Iterator[Element]) -> Element:
+    element = next(elements, None)
+    if element is None:
         raise ValueError("an array that ends before its values")
-    return found
+    return element
 
 
-def _numbers(part: Part, order: Order) -> Array:
-    kind, data = part
+def _numbers(element: Element, order: Order) -> Array:
+    kind, data = element
     if kind not in _STORED or len(data) % np.dtype(_STORED[kind]).itemsize:
         raise ValueError(f"{len(data)} bytes of type {kind}")
     return np.frombuffer(data, np.dtype(_STORED[kind]).newbyteorder(order))
@@ -130,14 +130,14 @@ def _shaped(values: Array, dims: tuple[int, ...]) -> Array:
     return values.reshape(dims, order="F")
 
 
-def _text(part: Part, dims: tuple[int, ...], order: Order) -> Array:
-    """Return a matrix of characters as an array of its rows, each a text."""
-    kind, data = part
+def _text(element: Element, dims: tuple[int, ...], order: Order) -> Array:
+    """Return a matrix of characters as an array of strings, one for each row."""
+    kind, data = element
     if kind not in _CODECS:
         raise ValueError(f"text of type {kind}")
     codec = _CODECS[kind] + ("" if kind in (1, 2, 16) else "-le" if order == "<" else "-be")
-    letters = bytes(data).decode(codec, "replace")
+    text = bytes(data).decode(codec, "replace")
     rows = dims[0]
     if rows <= 1:
-        return np.array([letters])
-    return np.array([letters[row::rows] for row in range(min(rows, len(letters)))])
+        return np.array([text])
+    return np.array([text[row::rows] for row in range(min(rows, len(text)))])

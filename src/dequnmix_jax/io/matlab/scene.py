@@ -1,8 +1,8 @@
-"""Read MATLAB files in the layouts that unmixing papers use.
+"""Read MATLAB files in the layouts of unmixing papers.
 
-| layout | cube | abundances | endmembers | rows, columns | pixels are counted |
+| layout | cube | abundances | endmembers | rows, columns | order of pixels |
 | --- | --- | --- | --- | --- | --- |
-| DEQ-Unmix, DeepTrans | Y (B, N) | A (R, N), start A1 | M (B, R), start M1 | square | down the columns |
+| DEQ-Unmix, DeepTrans | Y (B, N) | A (R, N), initial A1 | M (B, R), initial M1 | square | down the columns |
 | Zhu | V or Y (B, N) | A (R, N) | M (B, R), names `cood` | nRow, nCol | down the columns |
 | Palsson | Y (B, N) | S_GT (H, W, R) | GT (R, B) | lines, cols | along the rows |
 | HySUPP | Y (L, N) | A (p, N) | E (L, p), names `labels` | H, W | along the rows |
@@ -10,22 +10,22 @@
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import pixel_order
-from dequnmix_jax.io.bands import without_ignored
+from dequnmix_jax.io.bands import bands_to_use
 from dequnmix_jax.io.matlab import variables as mat
-from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.scenes.read_options import ReadOptions
+from dequnmix_jax.scenes.scene import Array
+from dequnmix_jax.scenes.source import Source, in_memory
 from dequnmix_jax.scenes.truth import Truth
-from dequnmix_jax.scenes.values import scaled_and_masked
 
 
 def _maps(value: Array, count: int | None) -> tuple[Array, list[str]]:
-    """Return maps as (H, W, R) given (H, W, R) or, when the number of spectra tells, (R, H, W)."""
+    """Return maps as (H, W, R), given (H, W, R) or (R, H, W), which the number of spectra reveals."""
     if count is not None and value.shape[0] == count != value.shape[2]:
         return np.moveaxis(value, 0, 2), [
             f"Abundances of shape {value.shape} were taken as (endmembers, rows, columns)."
@@ -41,12 +41,12 @@ def _count(variables: mat.Variables, bands: int | None) -> int | None:
 
 
 def _cube(
-    variables: mat.Variables, name: str, value: Array, shape: tuple[int, int] | None, order: str | None, path: Path
+    variables: mat.Variables, name: str, value: Array, options: ReadOptions, path: Path
 ) -> tuple[Array, list[str]]:
     if value.ndim == 3:
         wavelengths, _ = mat.band_centres(variables)
         return pixel_order.bands_last(value, None if wavelengths is None else wavelengths.size, name)
-    known, customary = mat.side_numbers(variables, shape)
+    known, customary = mat.side_numbers(variables, options.shape)
     maps_name, maps = mat.first(variables, mat.ABUNDANCES)
     spectra_name, spectra = mat.first(variables, mat.ENDMEMBERS)
     pixels = None if known is None else known[0] * known[1]
@@ -64,8 +64,8 @@ def _cube(
     cube, order_notes = pixel_order.picture(
         rows,
         sides,
-        customary=order or customary,
-        fixed=order is not None,
+        customary=options.order or customary,
+        fixed=options.order is not None,
         companion=companion,
         companion_is_cube=False,
         what=name,
@@ -73,61 +73,49 @@ def _cube(
     return cube, [*notes, *side_notes, *order_notes]
 
 
-def read_scene(
-    path: str | os.PathLike[str],
-    *,
-    variable: str | None = None,
-    shape: tuple[int, int] | None = None,
-    order: str | None = None,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Scene:
-    """Read the cube of a MATLAB file.
+def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
+    """Open the cube of a MATLAB file; it is read whole.
 
     Args:
         path: the .mat file, of any version.
-        variable: name of the cube or of the matrix of pixels; Y, V, X, cube, hsi, img or the only 3-D array by default.
-        shape: rows and columns of a matrix of pixels; else the file's own numbers, else a square.
-        order: "F" or "C", how pixels are counted; else as the layout has it and the file's maps confirm.
-        nodata: value of missing pixels, before scaling; NaN for NaN and infinity.
-        scale: divide the values by this.
-        saturation: value from which a pixel is saturated, before scaling.
-        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+        options: the default variable is Y, V, X, cube, hsi, img or the only array with three axes; the default order of
+            pixels is that of the layout, as the file's maps confirm.
 
     Returns:
-        A Scene with notes on what was assumed.
+        A Source with notes on what was assumed.
 
     Raises:
         InputError: the file cannot be read, holds no cube, or its matrices do not fit together.
     """
     path = Path(path)
     variables = mat.load(path)
-    name, value = mat.cube_variable(variables, variable, path)
-    cube, notes = _cube(variables, name, value, shape, order, path)
+    name, value = mat.cube_variable(variables, options.variable, path)
+    cube, notes = _cube(variables, name, value, options, path)
     wavelengths, unit_notes = mat.band_centres(variables)
     if wavelengths is not None and wavelengths.size != cube.shape[2]:
         unit_notes = [f"{wavelengths.size} wavelengths for {cube.shape[2]} bands were left out."]
         wavelengths = None
     largest = variables.get("maxValue")
-    if isinstance(largest, np.ndarray) and largest.size == 1 and largest.dtype.kind in "iuf" and scale is None:
+    if isinstance(largest, np.ndarray) and largest.size == 1 and largest.dtype.kind in "iuf" and options.scale is None:
         notes.append(f"The file's maxValue = {largest.item():g} was not applied; pass scale to divide by it.")
-    good, ignore_notes = without_ignored(None, wavelengths, cube.shape[2], ignore, str(path))
-    values, mask, value_notes = scaled_and_masked(cube, nodata, scale, good, saturation)
-    return Scene(
-        values,
+    good, ignore_notes = bands_to_use(None, wavelengths, cube.shape[2], options, str(path))
+    return Source(
+        (cube.shape[0], cube.shape[1], cube.shape[2]),
+        in_memory(cube),
+        nodata=options.nodata,
+        scale=options.scale,
+        saturation=options.saturation,
+        lazy=False,
         wavelengths=wavelengths,
         good_bands=good,
-        mask=mask,
         name=path.stem,
         source=path,
-        notes=(*notes, *unit_notes, *ignore_notes, *value_notes),
+        notes=(*notes, *unit_notes, *ignore_notes),
     )
 
 
 def _spectra(value: Array, bands: int | None, count: int | None, name: str, path: Path) -> Array:
-    """Return spectra as (R, B) given either orientation."""
+    """Return spectra as (R, B), given in either orientation."""
     for known, axis in ((bands, 0), (count, 1)):
         if known in value.shape:
             return value.T if value.shape[axis] == known else value
@@ -143,8 +131,7 @@ def _abundances(
     variables: mat.Variables,
     name: str,
     cube: Array | None,
-    shape: tuple[int, int] | None,
-    order: str | None,
+    options: ReadOptions,
     path: Path,
 ) -> tuple[Array | None, list[str]]:
     value = mat.numeric(variables, name)
@@ -153,25 +140,22 @@ def _abundances(
     if value.ndim == 3:
         return _maps(value, _count(variables, None if cube is None else cube.shape[2]))
     rows = value if value.shape[0] > value.shape[1] else value.T  # there are more pixels than endmembers
-    known, customary = mat.side_numbers(variables, shape)
+    known, customary = mat.side_numbers(variables, options.shape)
     if known is None and cube is not None:
         known = cube.shape[:2]
     sides, notes = pixel_order.side_lengths(rows.shape[0], known, name, path)
     maps, order_notes = pixel_order.picture(
-        rows, sides, customary=order or customary, fixed=order is not None, companion=cube, what=name
+        rows, sides, customary=options.order or customary, fixed=options.order is not None, companion=cube, what=name
     )
     return maps, [*notes, *order_notes]
 
 
-def read_truth(
-    path: str | os.PathLike[str], *, shape: tuple[int, int] | None = None, order: str | None = None
-) -> Truth:
-    """Read abundances and endmembers of a MATLAB file, with the authors' own start (M1, A1) where it is.
+def read_truth(path: str | os.PathLike[str], options: ReadOptions) -> Truth:
+    """Read abundances and endmembers of a MATLAB file, with the authors' own initialisation (M1, A1) if present.
 
     Args:
-        path: the .mat file, of any version; the cube may be in it or not.
-        shape: rows and columns of the maps; else the file's own numbers, else a square.
-        order: "F" or "C", how pixels are counted; else as the layout has it and the file's cube confirms.
+        path: the .mat file, of any version, with or without the cube.
+        options: shape and order of the maps; the default order is that of the layout, as the file's cube confirms.
 
     Returns:
         A Truth with notes on what was assumed.
@@ -191,9 +175,9 @@ def read_truth(
     cube_name, value = mat.first(variables, mat.CUBES)
     cube = None
     if cube_name is not None and value is not None:
-        cube, _ = _cube(variables, cube_name, value, shape, order, path)
-    abundances, notes = (None, []) if maps_name is None else _abundances(variables, maps_name, cube, shape, order, path)
-    start, _ = _abundances(variables, "A1", cube, shape, order, path)
+        cube, _ = _cube(variables, cube_name, value, options, path)
+    abundances, notes = (None, []) if maps_name is None else _abundances(variables, maps_name, cube, options, path)
+    initial, _ = _abundances(variables, "A1", cube, options, path)
     bands = None if cube is None else cube.shape[2]
     count = None if abundances is None else abundances.shape[2]
     first_spectra = mat.numeric(variables, "M1")
@@ -208,6 +192,6 @@ def read_truth(
         names=None if count is None else mat.material_names(variables, count),
         reference=f"{', '.join(name for name in (maps_name, spectra_name) if name)} of {path.name}",
         initial_endmembers=None if first_spectra is None else _spectra(first_spectra, bands, count, "M1", path),
-        initial_abundances=start,
+        initial_abundances=initial,
         notes=tuple(notes),
     )

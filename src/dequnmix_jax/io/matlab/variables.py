@@ -1,4 +1,4 @@
-"""Find the cube, the maps and the numbers among the variables of a MATLAB file."""
+"""Identify the cube, the maps and the dimensions among the variables of a MATLAB file."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
-from dequnmix_jax.io.bands import lengths
+from dequnmix_jax.io.bands import valid_lengths
 from dequnmix_jax.io.matlab import mat5
 from dequnmix_jax.io.missions import hdf5
 from dequnmix_jax.scenes.scene import Array
@@ -22,7 +22,7 @@ NAMES = ("cood", "labels", "names")
 WAVELENGTHS = ("wavelengths_nm", "wavelengths", "wavelength", "wavlen", "wl")
 _SIDES = (("H", "W"), ("nRow", "nCol"), ("lines", "cols"), ("lines", "samples"), ("rows", "cols"), ("nr", "nc"))
 
-# The programs that write these two pairs are Python's, and reshape in numpy's order.
+# Python programs write these two pairs and reshape in numpy's order.
 _ALONG_ROWS = (("H", "W"), ("lines", "cols"))
 
 Variables = dict[str, Any]
@@ -54,7 +54,7 @@ def load(path: str | os.PathLike[str]) -> Variables:
         return mat5.variables(path)
     except InputError:
         raise
-    except Exception as error:  # scipy meets damaged files with a dozen kinds of error
+    except Exception as error:  # scipy raises many kinds of error for damaged files
         raise InputError(
             f"{path} cannot be read as a MATLAB file ({type(error).__name__}: {str(error)[:80]}); it is damaged, "
             "truncated, or of another format. Copy or save it again."
@@ -62,7 +62,7 @@ def load(path: str | os.PathLike[str]) -> Variables:
 
 
 def _load_old(path: Path) -> Variables:
-    """Return the variables of a file of version 4, which has no header."""
+    """Return the variables of a file of version 4, the format without a header."""
     try:
         from scipy.io import loadmat
     except ImportError as error:
@@ -70,7 +70,7 @@ def _load_old(path: Path) -> Variables:
             f"{path} is a MATLAB file of version 4, which needs scipy: {pip_hint('io')}, or convert it to .npz."
         ) from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # scipy's on names that occur twice
+        warnings.simplefilter("ignore", UserWarning)  # scipy's, about duplicate names
         variables = loadmat(path)
     return {name: value for name, value in variables.items() if not name.startswith("__")}
 
@@ -78,41 +78,41 @@ def _load_old(path: Path) -> Variables:
 def _load_hdf5(path: Path) -> Variables:
     """Return the variables of a MATLAB file of version 7.3, shaped as scipy gives those of earlier versions.
 
-    Such a file is HDF5: axes stand in reverse order, text is stored as numbers of UTF-16, and a cell array holds
+    Such a file is HDF5: axes are in reverse order, text is stored as UTF-16 code units, and a cell array holds
     references. Structs, sparse and complex arrays are left out.
     """
     with hdf5.opened(path, "io") as file:
-        found = {name: _value(file, file[name], path) for name in file if not name.startswith("#")}
-    return {name: value for name, value in found.items() if value is not None}
+        variables = {name: _value(file, file[name], path) for name in file if not name.startswith("#")}
+    return {name: value for name, value in variables.items() if value is not None}
 
 
-def _value(file: Any, held: Any, path: Path) -> Array | None:
-    if not (hasattr(held, "shape") and hasattr(held, "dtype")) or np.any(held.attrs.get("MATLAB_empty", 0)):
+def _value(file: Any, item: Any, path: Path) -> Array | None:
+    if not (hasattr(item, "shape") and hasattr(item, "dtype")) or np.any(item.attrs.get("MATLAB_empty", 0)):
         return None
-    if held.shape is None:  # HDF5 knows arrays without values
+    if item.shape is None:  # HDF5 has arrays without values
         return None
-    hdf5.check_inside(held, path)
-    check_declared(held.shape, held.dtype.itemsize, path.stat().st_size, path)
-    kind = hdf5.text(held, "MATLAB_class")
+    hdf5.check_inside(item, path)
+    check_declared(item.shape, item.dtype.itemsize, path.stat().st_size, path)
+    kind = hdf5.text(item, "MATLAB_class")
     if kind == "cell":
-        entries = np.empty(held.shape[::-1], object)
-        for place, reference in np.ndenumerate(held[()].T):
+        entries = np.empty(item.shape[::-1], object)
+        for place, reference in np.ndenumerate(item[()].T):
             entry = file[reference]
-            # One level is enough for names, and a cell that holds itself would never end.
+            # One level suffices for names, and a cell that contains itself would recurse forever.
             entries[place] = None if hdf5.text(entry, "MATLAB_class") == "cell" else _value(file, entry, path)
         return entries
-    if held.dtype.kind not in "iuf":
+    if item.dtype.kind not in "iuf":
         return None
-    values = np.asarray(held[()])
+    values = np.asarray(item[()])
     if kind == "char" and values.dtype.kind in "iu":
         codec = "utf-16-le" if sys.byteorder == "little" else "utf-16-be"
-        rows = np.atleast_2d(np.ascontiguousarray(values.T, np.uint16))  # a row for each text
+        rows = np.atleast_2d(np.ascontiguousarray(values.T, np.uint16))  # one row for each string
         return np.array([row.tobytes().decode(codec, "replace") for row in rows])
-    return values.T if kind else values  # a file without MATLAB's marks was not turned
+    return values.T if kind else values  # other programs do not reverse the axes
 
 
 def numeric(variables: Variables, name: str) -> Array | None:
-    """Return a real matrix or cube, or None; numbers and vectors are None."""
+    """Return a real matrix or cube, or None for anything else, numbers and vectors included."""
     value = variables.get(name)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "iuf" or value.ndim not in (2, 3):
         return None
@@ -120,7 +120,7 @@ def numeric(variables: Variables, name: str) -> Array | None:
 
 
 def first(variables: Variables, names: tuple[str, ...]) -> tuple[str, Array] | tuple[None, None]:
-    """Return the first of the names that is a real matrix or cube, and its value."""
+    """Return the first name of a real matrix or cube, and its value."""
     for name in names:
         value = numeric(variables, name)
         if value is not None:
@@ -135,7 +135,7 @@ def described(variables: Variables) -> str:
 
 
 def cube_variable(variables: Variables, variable: str | None, path: Path) -> tuple[str, Array]:
-    """Return the name and the value of the cube or matrix of pixels; raise InputError when none can be told."""
+    """Return the name and the value of the cube or matrix of pixels; raise InputError when there is no clear choice."""
     if variable is not None:
         value = numeric(variables, variable)
         if value is None:
@@ -161,7 +161,7 @@ def cube_variable(variables: Variables, variable: str | None, path: Path) -> tup
 
 
 def side_numbers(variables: Variables, shape: tuple[int, int] | None) -> tuple[tuple[int, int] | None, str]:
-    """Return (rows, columns) as the user or the file says, and the customary order of pixels."""
+    """Return (rows, columns) from the user or the file, and the customary order of pixels."""
     for pair in _SIDES:
         values = [variables.get(name) for name in pair]
         if all(isinstance(v, np.ndarray) and v.size == 1 and v.dtype.kind in "iuf" for v in values):
@@ -178,10 +178,10 @@ def band_centres(variables: Variables) -> tuple[Array | None, list[str]]:
     for name in WAVELENGTHS:
         values = variables.get(name)
         if isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.size > 1:
-            found, wrong = lengths(values.astype(np.float64).ravel(), name)
-            if found is not None and found.max() < 100:  # as in ENVI headers: nobody images beyond 100 micrometres
-                return found * 1000, [f"{name} was taken as micrometres from its size."]
-            return found, wrong
+            centres, notes = valid_lengths(values.astype(np.float64).ravel(), name)
+            if centres is not None and centres.max() < 100:  # no imaging spectrometer measures beyond 100 micrometres
+                return centres * 1000, [f"{name} was taken as micrometres from its size."]
+            return centres, notes
     return None, []
 
 

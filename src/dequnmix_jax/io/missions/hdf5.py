@@ -1,4 +1,4 @@
-"""The door to h5py: open HDF5 files, and take real arrays, numbers and text out of them."""
+"""Adapter for h5py: open HDF5 files, and read real arrays, numbers and text from them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from dequnmix_jax.scenes.values import check_declared
 
 @contextmanager
 def opened(path: Path, extra: str = "geo") -> Iterator[Any]:
-    """Give an open HDF5 file; its failures become InputError.
+    """Yield an open HDF5 file; errors become InputError.
 
     Args:
         path: the file.
@@ -41,12 +41,12 @@ def opened(path: Path, extra: str = "geo") -> Iterator[Any]:
 
 
 def _check_links(h5py: Any, file: Any, path: Path) -> None:
-    """Raise InputError where a link of the file leads into another file; none is followed to find out."""
+    """Raise InputError if the file has a link to another file; links are not followed."""
 
-    def leads_out(name: bytes, info: Any) -> bytes | None:
-        return name if info.type == h5py.h5l.TYPE_EXTERNAL else None  # anything but None ends the visit
+    def external(name: bytes, info: Any) -> bytes | None:
+        return name if info.type == h5py.h5l.TYPE_EXTERNAL else None  # any value but None ends the visit
 
-    name = file.id.links.visit(leads_out, info=True)
+    name = file.id.links.visit(external, info=True)
     if name is not None:
         raise InputError(
             f"{path} links to another file under {name.decode('utf-8', 'replace')!r}, and any file of the disk could "
@@ -54,55 +54,55 @@ def _check_links(h5py: Any, file: Any, path: Path) -> None:
         )
 
 
-def check_inside(held: Any, path: Path) -> None:
-    """Raise InputError unless the values of a dataset lie in the file itself: no other file is read through it."""
-    if held.external or held.is_virtual:
-        how = "in another file (external storage)" if held.external else "in other places (a virtual dataset)"
+def check_inside(item: Any, path: Path) -> None:
+    """Raise InputError unless the values of a dataset are stored in the file itself."""
+    if item.external or item.is_virtual:
+        how = "in another file (external storage)" if item.external else "in other places (a virtual dataset)"
         raise InputError(
-            f"{path} holds the values of {held.name!r} {how}, and any file of the disk could be read through it; "
+            f"{path} holds the values of {item.name!r} {how}, and any file of the disk could be read through it; "
             "expected all values inside the file. Copy them into one file."
         )
 
 
 def dataset(file: Any, name: str, path: Path, dimensions: int) -> Any:
-    """Return a dataset of real numbers unread, or raise InputError when it is missing or has another shape."""
-    found = file.get(name)
-    kind = getattr(getattr(found, "dtype", None), "kind", "")
-    if kind not in tuple("iuf") or len(getattr(found, "shape", None) or ()) != dimensions or 0 in found.shape:
-        what = "nothing" if found is None else f"shape {getattr(found, 'shape', 'none')}, type {kind or 'none'}"
+    """Return an unread dataset of real numbers; raise InputError when it is missing or has another shape."""
+    item = file.get(name)
+    kind = getattr(getattr(item, "dtype", None), "kind", "")
+    if kind not in tuple("iuf") or len(getattr(item, "shape", None) or ()) != dimensions or 0 in item.shape:
+        what = "nothing" if item is None else f"shape {getattr(item, 'shape', 'none')}, type {kind or 'none'}"
         raise InputError(
             f"{path} holds {what} under {name!r}; expected an array of real numbers with {dimensions} axes."
         )
-    check_inside(found, path)
-    check_declared(found.shape, found.dtype.itemsize, path.stat().st_size, path)
-    return found
+    check_inside(item, path)
+    check_declared(item.shape, item.dtype.itemsize, path.stat().st_size, path)
+    return item
 
 
 def vector(file: Any, name: str, path: Path, size: int) -> Array | None:
-    """Return a dataset of one number a band as (B,) float64, or None when it is not there."""
+    """Return a dataset with one number for each band as (B,) float64, or None when it is missing."""
     if file.get(name) is None:
         return None
-    found = dataset(file, name, path, 1)
-    if found.shape != (size,):
-        raise InputError(f"{path} holds {found.shape[0]} values in {name!r} for {size} bands; expected one a band.")
-    return np.asarray(found[()], np.float64)
+    values = dataset(file, name, path, 1)
+    if values.shape != (size,):
+        raise InputError(f"{path} holds {values.shape[0]} values in {name!r} for {size} bands; expected one a band.")
+    return np.asarray(values[()], np.float64)
 
 
 def numbers(file: Any, name: str, size: int | None, path: Path) -> Array | None:
-    """Return an attribute as float64 numbers, or None when it is not there."""
+    """Return an attribute as float64 numbers, or None when it is missing."""
     value = file.attrs.get(name)
     if value is None:
         return None
-    found = np.atleast_1d(np.asarray(value))
-    if found.dtype.kind not in "iuf" or (size is not None and found.shape != (size,)):
+    values = np.atleast_1d(np.asarray(value))
+    if values.dtype.kind not in "iuf" or (size is not None and values.shape != (size,)):
         raise InputError(
             f"{path} says {name} = {str(value)[:40]}; expected {'numbers' if size is None else f'{size} numbers'}."
         )
-    return found.astype(np.float64)
+    return values.astype(np.float64)
 
 
 def text(file: Any, name: str) -> str:
-    """Return an attribute as text, "" when it is not there."""
+    """Return an attribute as text, "" when it is missing."""
     value = file.attrs.get(name, "")
     value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

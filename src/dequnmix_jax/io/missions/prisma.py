@@ -1,20 +1,19 @@
 """Read PRISMA Level 2D reflectance (and 2C, 2B), HDF-EOS5.
 
-The layout, as ASI's PRISMA Products Specification Document describes it:
+Layout (ASI, PRISMA Products Specification Document):
 
-| name | axes | what it is |
+| name | axes | content |
 | --- | --- | --- |
 | HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields/VNIR_Cube, SWIR_Cube | rows, bands, columns | uint16; 0: no measurement |
 | .../VNIR_PIXEL_L2_ERR_MATRIX, SWIR_... | rows, bands, columns | 0 good, 1 invalid in L1, 2 negative, 3 saturated |
 | attributes L2ScaleVnirMin, L2ScaleVnirMax, L2ScaleSwir... | | reflectance = Min + DN (Max - Min) / 65535 |
-| attributes List_Cw_Vnir, List_Cw_Swir, List_Fwhm_... | bands | nanometres, 0 for a band that is missing |
-| attributes Epsg_Code, Product_ULcorner_easting, ... | | Level 2D: UTM; the corners are centres of pixels |
+| attributes List_Cw_Vnir, List_Cw_Swir, List_Fwhm_... | bands | nanometres, 0 for a missing band |
+| attributes Epsg_Code, Product_ULcorner_easting, ... | | Level 2D: UTM; the corners are pixel centres |
 
-Both detectors store their bands from long to short wavelengths; the cube here has them from short to long, without the
-missing ones. Where the detectors overlap (about 920 to 1010 nm), the bands of the SWIR one are marked bad.
+Both detectors store their bands from long to short wavelengths; the cube has them from short to long, without missing
+bands. Where the detectors overlap (about 920 to 1010 nm), the SWIR bands are marked bad.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,10 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster
-from dequnmix_jax.io.bands import lengths, without_ignored
+from dequnmix_jax.io.bands import bands_to_use, valid_lengths
 from dequnmix_jax.io.missions import hdf5
-from dequnmix_jax.scenes.georeference import Ground
+from dequnmix_jax.scenes.georeference import Georeference
+from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array, check_lengths
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import missing_value
@@ -34,13 +34,13 @@ _LEVELS = ("2D", "2C", "2B")
 _PIXEL = 30.0  # metres
 _LARGEST = 65535.0
 
-# Codes of the error matrices that mean no measurement. Negative values (2) are noise about zero and stay.
+# Error codes that mean no measurement. Negative values (2) are noise about zero and are kept.
 _INVALID = (1, 3)
 
-# A band that is invalid in more than half of the scene is no property of its pixels: the absorption of water vapour.
+# A band that is invalid in more than half of the pixels lies in the absorption of water vapour.
 _MOSTLY = 0.5
 
-# Rows are looked through in blocks of about this many bytes of stored numbers.
+# Bytes of stored numbers in a block of rows.
 _BLOCK = 64 * 2**20
 
 
@@ -54,7 +54,7 @@ def holds(file: Any) -> bool:
 
 
 class _Detector:
-    """Bands of one detector, from short to long, unread: arrays in the file have the axes rows, bands, columns."""
+    """Unread bands of one detector, from short to long; arrays in the file have the axes rows, bands, columns."""
 
     def __init__(self, file: Any, level: str, name: str, path: Path) -> None:
         fields = f"{_SWATHS}/PRS_L{level}_HCO/Data Fields"
@@ -66,8 +66,8 @@ class _Detector:
             raise InputError(f"{path} has no attribute List_Cw_{word}; expected the wavelengths of {name}_Cube there.")
         check_lengths(centres[centres != 0], f"{path}: List_Cw_{word}")
         fwhm = hdf5.numbers(file, f"List_Fwhm_{word}", bands, path)
-        there = np.flatnonzero(centres > 0)
-        self.order = there[np.argsort(centres[there], kind="stable")]
+        present = np.flatnonzero(centres > 0)
+        self.order = present[np.argsort(centres[present], kind="stable")]
         self.missing = bands - self.order.size
         self.centres = centres[self.order]
         self.fwhm = np.zeros(self.order.size) if fwhm is None else fwhm[self.order]
@@ -90,8 +90,8 @@ class _Detector:
 
     def numbers(self, window: Window) -> Array:
         """Return the stored numbers (rows, columns, bands) of a window."""
-        part = self.stored[window.rows, :, window.columns]
-        return np.ascontiguousarray(part.transpose(0, 2, 1)[:, :, self.order])
+        block = self.stored[window.rows, :, window.columns]
+        return np.ascontiguousarray(block.transpose(0, 2, 1)[:, :, self.order])
 
     def invalid(self, window: Window) -> Array:
         """Return (rows, columns, bands), True where the error matrix says that there is no measurement."""
@@ -101,13 +101,13 @@ class _Detector:
 
 
 class _Bands:
-    """Both detectors of an open file, their bands in one order."""
+    """Both detectors of an open file, their bands sorted by wavelength."""
 
     def __init__(self, file: Any, path: Path, nodata: float | None) -> None:
         level = _swath(file)
-        assert level is not None  # `holds` was asked
+        assert level is not None  # `holds` has checked it
         self.level = level
-        self.parts = vnir, swir = tuple(_Detector(file, level, name, path) for name in ("VNIR", "SWIR"))
+        self.detectors = vnir, swir = tuple(_Detector(file, level, name, path) for name in ("VNIR", "SWIR"))
         if (vnir.stored.shape[0], vnir.stored.shape[2]) != (swir.stored.shape[0], swir.stored.shape[2]):
             raise InputError(
                 f"{path} holds VNIR_Cube of shape {vnir.stored.shape} and SWIR_Cube of {swir.stored.shape}; expected "
@@ -122,18 +122,20 @@ class _Bands:
         self.overlap = np.concatenate(overlap)[self.order]
         self.nodata = missing_value(nodata, 0)
 
-    def each(self, word: str) -> Array:
-        """Return a number of the detectors for each band."""
-        return np.concatenate([np.full(part.order.size, getattr(part, word)) for part in self.parts])[self.order]
+    def per_band(self, word: str) -> Array:
+        """Return an attribute of the detectors as (bands,)."""
+        return np.concatenate([np.full(detector.order.size, getattr(detector, word)) for detector in self.detectors])[
+            self.order
+        ]
 
     def read(self, window: Window) -> tuple[Array, Array]:
         """Return the stored numbers of a window (rows, columns, bands), and True where there is no measurement."""
-        numbers = np.concatenate([part.numbers(window) for part in self.parts], axis=2)[:, :, self.order]
-        holes = np.concatenate([part.invalid(window) for part in self.parts], axis=2)[:, :, self.order]
-        return numbers, holes | (numbers == self.nodata)
+        numbers = np.concatenate([detector.numbers(window) for detector in self.detectors], axis=2)[:, :, self.order]
+        missing = np.concatenate([detector.invalid(window) for detector in self.detectors], axis=2)[:, :, self.order]
+        return numbers, missing | (numbers == self.nodata)
 
 
-def _ground(file: Any, shape: tuple[int, int], path: Path, notes: list[str]) -> Ground | None:
+def _georeference(file: Any, shape: tuple[int, int], path: Path, notes: list[str]) -> Georeference | None:
     def corner(name: str) -> float:
         value = hdf5.numbers(file, f"Product_{name}", 1, path)
         return np.nan if value is None else float(value[0])
@@ -142,41 +144,30 @@ def _ground(file: Any, shape: tuple[int, int], path: Path, notes: list[str]) -> 
     east = [corner(f"{name}corner_easting") for name in ("UL", "LL", "UR", "LR")]
     north = [corner(f"{name}corner_northing") for name in ("LL", "LR", "UL", "UR")]
     if code is None or not np.isfinite([*east, *north]).all():
-        notes.append("The file does not say where it lies (Epsg_Code, Product_ULcorner_easting, ...).")
+        notes.append("The file has no georeference (Epsg_Code, Product_ULcorner_easting, ...).")
         return None
     west, top = min(east[:2]), max(north[2:])
     spans = np.array([max(north[2:]) - min(north[:2]), max(east[2:]) - west])
     sides = np.array(shape)
-    # Corners are centres of the outer pixels; should a product give outer edges instead, the span is a pixel longer.
+    # Corners are centres of the outer pixels; if a product gives outer edges, the span is one pixel longer.
     centred = np.abs(spans - _PIXEL * (sides - 1)).sum() <= np.abs(spans - _PIXEL * sides).sum()
     if np.abs(spans - _PIXEL * (sides - centred)).max() > _PIXEL:
         notes.append(f"The corners lie {spans[0]:g} x {spans[1]:g} m apart, which {shape} pixels of 30 m do not fill.")
         return None
     half = _PIXEL / 2 if centred else 0.0
-    return Ground(f"EPSG:{int(code[0])}", (_PIXEL, 0.0, west - half, 0.0, -_PIXEL, top + half))
+    return Georeference(f"EPSG:{int(code[0])}", (_PIXEL, 0.0, west - half, 0.0, -_PIXEL, top + half))
 
 
-def open_scene(
-    file: Any,
-    path: Path,
-    *,
-    nodata: float | None = None,
-    scale: float | None = None,
-    saturation: float | None = None,
-    ignore: Sequence[tuple[float, float]] = (),
-) -> Source:
-    """Return the scene of an open PRISMA file; which bands are bad is found out by reading it once.
+def open_image(file: Any, path: Path, options: ReadOptions) -> Source:
+    """Open the scene of a PRISMA file; the file is read once to find bad bands.
 
-    A pixel is masked where a good band has no measurement: a stored 0, or an error matrix that says invalid or
-    saturated. A band without measurements in more than half of the scene is marked bad instead.
+    A pixel is masked where a good band has no measurement: a stored 0, or an error code for invalid or saturated. A
+    band without measurements in more than half of the scene is marked bad instead.
 
     Args:
-        file: the open file; each reading opens it anew.
+        file: the open file; each reading opens it again.
         path: its path.
-        nodata: stored number of missing values; 0 by default.
-        scale: divide the stored numbers by this, in place of the file's own scale.
-        saturation: stored number from which a pixel is saturated.
-        ignore: ranges (shortest, longest) of wavelength in nm whose bands are marked bad.
+        options: nodata, scale and saturation apply to the stored numbers and override what the file says.
 
     Returns:
         A Source (rows, columns, bands), wavelengths ascending.
@@ -184,46 +175,44 @@ def open_scene(
     Raises:
         InputError: arrays or attributes are missing or do not fit together.
     """
-    bands = _Bands(file, path, nodata)
+    bands = _Bands(file, path, options.nodata)
     notes = ["The file holds radiance, not reflectance."] if bands.level == "2B" else []
-    if missing := sum(part.missing for part in bands.parts):
-        notes.append(f"{missing} bands are missing in the file (wavelength 0) and were left out.")
+    if absent := sum(detector.missing for detector in bands.detectors):
+        notes.append(f"{absent} bands are missing in the file (wavelength 0) and were left out.")
     if bands.overlap.any():
         count = int(bands.overlap.sum())
         notes.append(f"{count} bands of SWIR_Cube lie inside the range of VNIR_Cube and are marked bad.")
     lost = _lost(bands)
     if lost.any():
         notes.append(f"{int(lost.sum())} bands have no measurement in more than half of the scene and are marked bad.")
-    good, ignore_notes = without_ignored(
-        ~lost & ~bands.overlap, bands.wavelengths, lost.size, ignore, str(path)
-    )  # fmt: skip
-    assert good is not None  # the bands were marked above
+    good, ignore_notes = bands_to_use(~lost & ~bands.overlap, bands.wavelengths, lost.size, options, str(path))
+    assert good is not None  # bands are marked above
     height, width = bands.sides
-    everything = Window(slice(0, height), slice(0, width))
+    whole = Window(slice(0, height), slice(0, width))
 
     def stored(window: Window | None) -> Stored:
         with hdf5.opened(path) as again:
-            numbers, holes = _Bands(again, path, nodata).read(everything if window is None else window)
-        return Stored(numbers, np.any(numbers, axis=2) & ~holes[:, :, good].any(axis=2))
+            numbers, missing = _Bands(again, path, options.nodata).read(whole if window is None else window)
+        return Stored(numbers, np.any(numbers, axis=2) & ~missing[:, :, good].any(axis=2))
 
-    fwhm, width_notes = lengths(bands.fwhm, "The file", "widths (fwhm)") if bands.fwhm.any() else (None, [])
+    fwhm, width_notes = valid_lengths(bands.fwhm, "The file", "widths (fwhm)") if bands.fwhm.any() else (None, [])
     notes += width_notes
-    ground = _ground(file, bands.sides, path, notes) if bands.level == "2D" else None
-    fields = georaster.header_fields(ground, notes)
+    georeference = _georeference(file, bands.sides, path, notes) if bands.level == "2D" else None
+    fields = georaster.header_fields(georeference, notes)
     return Source(
         (height, width, lost.size),
         stored,
-        scale=scale,
-        saturation=saturation,
-        gains=bands.each("gain") if scale is None else None,
-        offsets=bands.each("offset") if scale is None else None,
+        scale=options.scale,
+        saturation=options.saturation,
+        gains=bands.per_band("gain") if options.scale is None else None,
+        offsets=bands.per_band("offset") if options.scale is None else None,
         wavelengths=bands.wavelengths,
         good_bands=good,
         name=path.stem,
         source=path,
-        crs=fields,
+        envi_fields=fields,
         notes=(*notes, *ignore_notes),
-        ground=ground,
+        georeference=georeference,
         fwhm=fwhm,
     )
 
@@ -231,15 +220,15 @@ def open_scene(
 def _lost(bands: _Bands) -> Array:
     """Return (bands,), True for bands without a measurement in more than half of the pixels of the scene.
 
-    The padding around the scene, zero in every band, is none of its pixels.
+    The padding around the scene, zero in every band, does not count.
     """
     height, width = bands.sides
     pixels, without = 0, np.zeros(bands.order.size, np.int64)
     rows = max(1, _BLOCK // (width * bands.order.size * 2))
     for first in range(0, height, rows):
-        numbers, holes = bands.read(Window(slice(first, min(first + rows, height)), slice(0, width)))
+        numbers, missing = bands.read(Window(slice(first, min(first + rows, height)), slice(0, width)))
         seen = np.any(numbers, axis=2)
         pixels += int(seen.sum())
-        without += holes[seen].sum(axis=0)
+        without += missing[seen].sum(axis=0)
     lost: Array = without > _MOSTLY * pixels
     return lost

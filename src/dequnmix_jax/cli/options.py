@@ -1,0 +1,183 @@
+"""Typed options: one frozen record for each command, made of argparse's namespace before the command runs."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from dequnmix_jax.scenes.read_options import ReadOptions
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """Which scene is read, and how: the options of `io.read`; None where an option is not given."""
+
+    file: Path
+    variable: str | None = None
+    shape: tuple[int, int] | None = None
+    order: str | None = None
+    nodata: float | None = None
+    scale: float | None = None
+    saturation: float | None = None
+    ignore: tuple[tuple[float, float], ...] | None = None
+    bands: tuple[int, int] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that are given, by their names, for `io.read` and for the record of a result."""
+        return ReadOptions(**{option.name: getattr(self, option.name) for option in fields(ReadOptions)}).given()
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a model is trained; None where an option is not given, so that the file of `config` or a default holds."""
+
+    epochs: int | None
+    seed: int
+    start: str | None
+    gradient: str | None
+    constraint: str | None
+    prox: str | None
+    prior: str | None
+    config: Path | None
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Of `dequnmix demo`."""
+
+    output: Path
+    force: bool
+    endmembers: int
+    epochs: int | None
+    seed: int
+    json: bool
+
+
+@dataclass(frozen=True)
+class InfoOptions:
+    """Of `dequnmix info`."""
+
+    scene: SceneOptions
+    json: bool
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Of `dequnmix fit`."""
+
+    scene: SceneOptions
+    training: TrainingOptions
+    endmembers: int | str
+    output: Path
+    force: bool
+    patches: int | None
+    patch_size: int
+    checkpoint: float
+    json: bool
+
+
+@dataclass(frozen=True)
+class UnmixOptions:
+    """Of `dequnmix unmix`."""
+
+    scene: SceneOptions
+    model: Path
+    endmembers: int | None
+    output: Path
+    force: bool
+    format: str
+    no_plots: bool
+    tile: int | None
+    halo: int | None
+    distributed: bool
+    report: Path | None
+    library: Path | None
+    library_scale: float | None
+    json: bool
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Of `dequnmix report`; `scene.file` may be the folder of a result, of which `scene_of_result` is the scene."""
+
+    scene: SceneOptions
+    training: TrainingOptions
+    scene_of_result: Path | None
+    endmembers: int | str | None
+    model: Path | None
+    output: Path
+    force: bool
+    result: Path | None
+    format: str
+    library: Path | None
+    library_scale: float | None
+    json: bool
+
+
+@dataclass(frozen=True)
+class EndmembersOptions:
+    """Of `dequnmix endmembers`."""
+
+    scene: SceneOptions
+    count: int | str
+    method: str
+    scaled: bool
+    seed: int
+    output: Path
+    force: bool
+    json: bool
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Of `dequnmix convert`."""
+
+    scene: SceneOptions
+    output: Path
+    force: bool
+    json: bool
+
+
+@dataclass(frozen=True)
+class ScoreOptions:
+    """Of `dequnmix score`."""
+
+    estimate: Path
+    truth: Path
+    shape: tuple[int, int] | None
+    order: str | None
+    json: bool
+
+
+@dataclass(frozen=True)
+class MatchOptions:
+    """Of `dequnmix match`."""
+
+    spectra: Path
+    library: Path
+    count: int
+    fwhm: float | None
+    wavelengths: Path | None
+    bandpass: Path | None
+    units: str | None
+    nodata: float | None
+    scale: float | None
+    sort: bool
+    json: bool
+
+
+def options_of(kind: type[Record], args: Namespace) -> Record:
+    """Return a record of options from a namespace that has a name for each field; fields that are records share it."""
+    return _record(kind, vars(args))
+
+
+def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
+    def value(name: str, hint: Any) -> Any:
+        if is_dataclass(hint):
+            return _record(hint, values)  # type: ignore[arg-type]
+        return tuple(values[name]) if isinstance(values[name], list) else values[name]
+
+    return kind(**{name: value(name, hint) for name, hint in get_type_hints(kind).items()})
