@@ -613,8 +613,8 @@ endmembers/candidates: endmembers/selection::bands_are_judged_by_the_half_that_h
 - jnp.matmul(from_odd, E, precision="highest"),
 + jnp.matmul(from_even, E, precision="highest"),
 endmembers/candidates: endmembers/selection::bands_are_judged_by_the_half_that_has_not_seen_them
-- halves = [jnp.matmul(a, E, precision="highest") for a in (from_odd, from_even)]
-+ halves = [jnp.matmul(a, E, precision="highest") for a in (from_even, from_odd)]
+- shared = _relative(around * rebuilt(simplices[3], simplices[4], linear), cube)
++ shared = _relative(around * rebuilt(simplices[4], simplices[3], linear), cube)
 endmembers/candidates: endmembers/selection::purity_is_what_one_pixel_in_a_hundred_exceeds
 - rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
 + rank = jnp.maximum(jnp.sum(valid) // 10, 1) - 1
@@ -632,8 +632,8 @@ training/stages: training/stages::what_helps_only_in_pixels_of_the_training_is_l
 - kept = jnp.all(gained > NEEDED)
 + kept = jnp.any(gained > NEEDED)
 training/stages: training/stages::where_the_model_does_not_hold_to_the_noise_endmembers_are_not_moved
-- kept = kept & jnp.all(lower > NEEDED) & (after_all <= ADEQUATE)
-+ kept = kept & jnp.all(lower > NEEDED)
+- kept = kept & (~jnp.asarray(moved) | (jnp.all(lower > NEEDED) & (after_all <= ADEQUATE)))
++ kept = kept & (~jnp.asarray(moved) | jnp.all(lower > NEEDED))
 training/stages: training/stages::pixels_without_data_say_nothing
 - cube = jnp.where(valid[..., None], cube, 0)
 + cube = cube
