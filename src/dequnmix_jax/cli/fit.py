@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dequnmix_jax.cli.clock import since_start
 from dequnmix_jax.cli.options import FitOptions
 from dequnmix_jax.cli.progress import describe_fit
 from dequnmix_jax.cli.scene_options import count_endmembers, read_for_unmixing
@@ -48,7 +49,7 @@ def fit(options: FitOptions) -> None:
         return
     for line in describe_fit(fitted.history) + (stages or []):
         print(line)
-    print(f"model: {options.output} ({fitted.seconds:.1f} s)")
+    print(f"model: {options.output} ({since_start():.1f} s)")
 
 
 def history_record(history: "History") -> dict[str, Any]:

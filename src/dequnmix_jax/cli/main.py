@@ -14,7 +14,7 @@ from importlib import import_module
 
 from dequnmix_jax import __version__
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.cli import options
+from dequnmix_jax.cli import clock, options
 from dequnmix_jax.cli.parser import NO_CACHE, parser
 from dequnmix_jax.cli.signals import EndSignal, ended_cleanly
 from dequnmix_jax.compilation_cache import enable_compilation_cache
@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 after a failure; 128 plus the number of the signal that ended it (130 after Ctrl-C, 143
         after SIGTERM, 129 after SIGHUP). Misspelt options end the process with 2.
     """
+    clock.start()
     with guarded(), ended_cleanly() as end:
         status = _exit_status(argv, end)
         if argv is None and status > 128:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.options import ReportOptions
 from dequnmix_jax.cli.scene_options import count_endmembers, read_for_unmixing
 from dequnmix_jax.cli.unmix import write_everything
@@ -45,7 +46,8 @@ def make_report(options: ReportOptions) -> None:
         assert page is not None
         library = read_library_of(options.library, options.library_scale)
         result = _read_result(options) if is_result else _unmix_scene(options, place)
-        write_page(page, report(result, library))
+        with stage("report"):
+            write_page(page, report(result, library))
     if options.json:
         written = {"report": str(options.output), "result": None if options.result is None else str(options.result)}
         print(json.dumps(plain({**result.summary, **written}), indent=2, allow_nan=False))

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.options import UnmixOptions
 from dequnmix_jax.cli.scene_options import open_scene, read_for_unmixing
 from dequnmix_jax.cli.unmix_tiles import needs_tiles, unmix_in_tiles
@@ -40,9 +41,11 @@ def unmix(options: UnmixOptions) -> None:
         scene, record = read_for_unmixing(reading, source=source)
         library = read_library_of(options.library, options.library_scale)
         result, trace = unmix_by(model, scene, record)
-        written = write_everything(folder, result, scene, options.format, pictures=not options.no_plots)
+        with stage("maps and pictures"):
+            written = write_everything(folder, result, scene, options.format, pictures=not options.no_plots)
         if page is not None:
-            write_page(page, report(result, library))
+            with stage("report"):
+                write_page(page, report(result, library))
     names = [str(options.output / path.name) for path in written] + ([str(options.report)] if options.report else [])
     if options.json:
         print(json.dumps(plain({**result.summary, "files": names}), indent=2, allow_nan=False))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.config_file import Configuration, read_configuration
 from dequnmix_jax.cli.options import SceneOptions, TrainingOptions
 from dequnmix_jax.cli.progress import Fitted, fit_scene
@@ -103,11 +104,13 @@ def train(
         initial = {"endmembers": tiles_patches.start(first, patches, count), "whole": patches.whole}
     elif _compares(options.start, scene, count, config):
         first, key = jax.random.split(key)
-        initial["endmembers"], config, rates, reason = choose(first, scene, count, config, rates, stated)
+        with stage("choosing endmembers"):
+            initial["endmembers"], config, rates, reason = choose(first, scene, count, config, rates, stated)
         warn(f"note: {reason}")
     else:
         initial["count"] = count
-    fitted = fit_scene(key, scene, config, training, rates, keep=keep, **initial)
+    with stage("training"):
+        fitted = fit_scene(key, scene, config, training, rates, keep=keep, **initial)
     metadata = model_metadata(scene, config, training, rates, options.seed, fitted.history)
     if patches is not None:
         metadata["scene"] = patches.record()
@@ -183,7 +186,8 @@ def with_bands_of(model: TrainedModel, reading: SceneOptions) -> SceneOptions:
 def unmix_by(model: TrainedModel, scene: Scene, record: dict[str, Any]) -> tuple[Result, "Trace"]:
     """Unmix a scene by a model, print a warning if the solver did not converge, and return result and trace."""
     check_fits(model, scene)
-    estimate, trace, change = unmix_scene(model.params, scene, model.config)
+    with stage("unmixing"):
+        estimate, trace, change = unmix_scene(model.params, scene, model.config)
     configuration, entries = model_record(model)
     if not trace.converged:
         text = not_reached(trace, model.config)
