@@ -65,6 +65,9 @@ def main(settings: Settings, folder: Path) -> Path:
             program = lowered.compile()
             compiling[name] = time.perf_counter() - start
             ways[name] = lambda program=program, keys=keys, cubes=cubes: program(keys, cubes)
+        batch = dq.parallel.over_scenes(fit)
+        ways["over_scenes(fit)"] = lambda batch=batch, keys=keys, cubes=cubes: batch(keys, cubes)
+        compiling["over_scenes(fit)"] = compiling["Python loop"]  # the same program
         spent = race(ways, settings.rounds)
         steps = ways["jit(vmap(fit))"]()[1].steps  # (scenes, epochs)
         for name, each in spent.items():

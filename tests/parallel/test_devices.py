@@ -68,6 +68,29 @@ def test_a_scene_of_nan_leaves_the_others_alone(x64):
     assert not jnp.isfinite(spoilt[1].loss[1]).any() and jnp.isfinite(spoilt[1].loss[0]).all()
 
 
+def test_a_batch_on_a_cpu_is_the_scenes_one_by_one(x64):
+    """The same bits as one call a scene, from threads; and inside jit, to rounding, one after the other."""
+    keys, cubes, masks, _ = four()
+    batch = dq.parallel.over_scenes(unmix_start)
+    found = batch(keys, cubes, masks)
+    alone = jax.jit(unmix_start)
+    each = [alone(keys[i], cubes[i], masks[i]) for i in range(4)]
+    close(found, jax.tree.map(lambda *x: jnp.stack(x), *each), 0)
+    close(jax.jit(batch)(keys, cubes, masks), found, 1e-7)
+    with pytest.raises(InputError, match=r"leading axes of \[3, 4\]"):
+        batch(keys[:3], cubes, masks)
+    with pytest.raises(InputError, match="close over"):
+        batch(keys[0], cubes, masks)
+
+
+def unmix_start(key, cube, mask):
+    """Unmix one scene by the analytic model, from VCA."""
+    endmembers = jnp.maximum(dq.endmembers.vca(key, cube, 3, mask=mask), 0)
+    config = dq.Model(gradient=dq.equilibrium.Analytic())
+    params = dq.init(key, cube, config, endmembers=endmembers, mask=mask)
+    return dq.unmix(params, cube, config, mask=mask)[0].abundances
+
+
 def loops(text):
     """Return the parts of a compiled program that its loops run."""
     bodies = re.findall(r"(?:body|condition)=%?([\w.\-]+)", text)

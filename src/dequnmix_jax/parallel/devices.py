@@ -1,6 +1,8 @@
 """Many devices: scenes in parallel, or one large scene divided into strips of rows."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import jax
@@ -14,6 +16,7 @@ from dequnmix_jax import mixing
 from dequnmix_jax.checks import Array, InputError, check_cube, check_kind, check_mask, check_params
 from dequnmix_jax.equilibrium import fixed_point_map, model, scene_statistics
 from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.ops.quick_compile import is_traced
 from dequnmix_jax.ops.xla import alongside
 from dequnmix_jax.types import Estimate, Params, Trace
 
@@ -41,35 +44,82 @@ def shared(mesh: Mesh) -> tuple[str, str]:
     return _axis(mesh), _LANE
 
 
-def over_scenes(function: Callable[..., T], mesh: Mesh) -> Callable[..., T]:
-    """Map a function of one scene over stacked scenes, divided among the devices of a mesh.
+def over_scenes(function: Callable[..., T], mesh: Mesh | None = None) -> Callable[..., T]:
+    """Map a function of one scene over stacked scenes.
 
-    On each device `jax.vmap` runs over its share. No device waits for another: the loops of the solvers have no
-    collectives, unless the function itself does (`fit(..., shared=shared(mesh))`).
+    Without a mesh, on one device. On an accelerator this is `jax.vmap`, which fills it. On a CPU the function is
+    compiled for one scene and called for all of them from as many threads as there are cores: under `jax.vmap` each
+    step would wait for the slowest solve. Inside another transformation a CPU maps one scene after the other
+    (`jax.lax.map`).
+
+    With a mesh, the scenes are divided among its devices, and on each `jax.vmap` runs over its share. No device waits
+    for another: the loops of the solvers have no collectives, unless the function itself does
+    (`fit(..., shared=shared(mesh))`).
 
     Args:
         function: of arrays or pytrees of one scene, such as `lambda key, cube: dq.fit(key, cube, config, count=4)`.
-        mesh: of one axis, as jax.make_mesh gives it.
+        mesh: of one axis, as jax.make_mesh gives it, or None.
 
     Returns:
-        The function of the same arguments with a leading axis of N scenes each, N a multiple of the devices; jit it.
+        The function of the same arguments with a leading axis of N scenes each, N a multiple of the devices. Jit it if
+        there is a mesh; without one on a CPU, jit loses the threads.
 
     Raises:
-        InputError: the mesh has several axes; on call, if N is not a multiple of the number of devices.
+        InputError: the mesh has several axes; on call, if the arguments differ in N, or N is not a multiple of the
+            number of devices.
     """
+    if mesh is None:
+        return _on_one_device(function)
     name = _axis(mesh)
     local = jax.vmap(function, axis_name=_LANE)
 
     def mapped(*arguments: Any) -> T:
-        lengths = {np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in jax.tree.leaves(arguments)}
-        if len(lengths) != 1 or 0 in lengths or next(iter(lengths)) % mesh.size:
+        if _scenes(arguments) % mesh.size:
             raise InputError(
-                f"The arguments have leading axes of {sorted(lengths)} and the mesh has {mesh.size} devices; expected "
-                "one number of scenes, a multiple of the devices. Repeat a scene to fill up, and leave its result out."
+                f"There are {_scenes(arguments)} scenes and the mesh has {mesh.size} devices; expected a multiple of "
+                "the devices. Repeat a scene to fill up, and leave its result out."
             )
         # Without the check of varying values: all of them vary, and with it jax cannot sum over an axis of vmap.
         spread = jax.shard_map(local, mesh=_auto(mesh), in_specs=P(name), out_specs=P(name), check_vma=False)
         return spread(*arguments)
+
+    return mapped
+
+
+def _scenes(arguments: tuple[Any, ...]) -> int:
+    """Return the length of the leading axis that all arguments share."""
+    lengths = {np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in jax.tree.leaves(arguments)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise InputError(
+            f"The arguments have leading axes of {sorted(lengths)}; expected one number of scenes in all of them. "
+            "Stack the scenes (dq.parallel.stack), and close over what they share."
+        )
+    return int(next(iter(lengths)))
+
+
+def _cores() -> int:
+    """Return how many cores this process may use; not all platforms know."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _on_one_device(function: Callable[..., T]) -> Callable[..., T]:
+    alone = jax.jit(function)
+
+    def mapped(*arguments: Any) -> T:
+        count = _scenes(arguments)
+        if jax.default_backend() != "cpu":
+            return jax.vmap(function)(*arguments)
+        if is_traced(arguments):
+            every: T = lax.map(lambda one: function(*one), arguments)
+            return every
+
+        scenes = [jax.tree.map(lambda leaf, i=number: leaf[i], arguments) for number in range(count)]
+        # Compiled here: contexts such as jax.enable_x64 do not reach other threads.
+        program = alone.lower(*scenes[0]).compile()
+        with ThreadPoolExecutor(_cores()) as threads:
+            results = list(threads.map(lambda scene: jax.block_until_ready(program(*scene)), scenes))
+        stacked: T = jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+        return stacked
 
     return mapped
 
