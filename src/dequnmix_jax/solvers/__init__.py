@@ -26,42 +26,19 @@ if TYPE_CHECKING:
         Phantom,
         Picard,
         Solver,
-    )
+    )  # fmt: skip
     from dequnmix_jax.solvers.forward import solve
     from dequnmix_jax.solvers.implicit import adjoint_trace, fixed_point, unrolled
 
 __all__ = [
-    "Adjoint",
-    "Anderson",
-    "BiCGSTAB",
-    "Broyden",
-    "JaxoptAnderson",
-    "Neumann",
-    "OneStep",
-    "Phantom",
-    "Picard",
-    "Solver",
-    "adjoint_trace",
-    "fixed_point",
-    "solve",
-    "unrolled",
-]
+    "Adjoint", "Anderson", "BiCGSTAB", "Broyden", "JaxoptAnderson", "Neumann", "OneStep", "Phantom", "Picard", "Solver",
+    "adjoint_trace", "fixed_point", "solve", "unrolled",
+]  # fmt: skip
 
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "solvers.config": [
-            "Adjoint",
-            "Anderson",
-            "BiCGSTAB",
-            "Broyden",
-            "JaxoptAnderson",
-            "Neumann",
-            "OneStep",
-            "Phantom",
-            "Picard",
-            "Solver",
-        ],
+        "solvers.config": __all__[:10],
         "solvers.forward": ["solve"],
         "solvers.implicit": ["adjoint_trace", "fixed_point", "unrolled"],
     },
