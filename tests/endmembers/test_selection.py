@@ -109,7 +109,7 @@ def test_a_start_is_chosen_and_said(begin):
         assert float(dq.metrics.msad(found.endmembers[order], scene.endmembers)) < 0.06
         text = dq.endmembers.reason(found)
         assert text.startswith(f"Endmembers: {row.method}") and ("refined" in text) == row.purified
-        assert ("scaled linear model" in text) == bool(found.scaled)
+        assert ("scaled linear model" in text) == (found.constraint == "cone")
         assert ("Confidence: low" in text) == bool(found.unsure) and "inf" not in text
 
 
@@ -201,7 +201,7 @@ def test_the_reason_is_three_short_sentences():
     half = len(candidates.CANDIDATES) // 2
     flat = jnp.ones(2 * half)
     scores = candidates.Scores(0.1 * flat, 0.1 * flat, -flat, 0.01 * flat, 0.9 * flat, 0.05 * flat)
-    quiet = candidates.Whole(jnp.zeros(()), jnp.zeros(()), *jnp.zeros((2, 2)))
+    quiet = candidates.SceneScores(jnp.zeros(()), jnp.zeros(()), *jnp.zeros((2, 2)))
 
     def say(error, shared=scores.shared, whole=quiet, constraint=None):
         found = DECIDE(scores._replace(error=error, shared=shared), whole)._replace(endmembers=jnp.ones((3, 8)))

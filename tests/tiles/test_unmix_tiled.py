@@ -27,7 +27,7 @@ from dequnmix_jax.tiles import halo as tiles_halo
 from dequnmix_jax.tiles import solve as tiles_solve
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training.words import words_of
-from experiments.robustness import large_scene
+from experiments.shared import large_scenes
 
 H, W, B, R = 46, 34, 12, 3
 TIGHT = dq.Solver(tolerance=2e-6, max_steps=1000)
@@ -516,7 +516,7 @@ def test_memory_does_not_depend_on_the_rows(tmp_path):
         np.save(tmp_path / "scene.npy", maps @ spectra)
         words = ["unmix", "scene.npy", "model.npz", "--no-plots", "--tile", "64", "-o", f"out{rows}"]
         command = [sys.executable, "-W", "ignore", "-m", "dequnmix_jax", *words]
-        measured = [sys.executable, "-c", large_scene.MEASURED, *command]
+        measured = [sys.executable, "-c", large_scenes.MEASURED, *command]
         answer = subprocess.run(measured, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True)
         resident[rows] = int(answer.stdout.split()[-1]) * (1 if sys.platform == "darwin" else 1024) / 1e6
     assert resident[4000] - resident[250] < 120, resident
