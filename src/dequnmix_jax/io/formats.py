@@ -86,6 +86,7 @@ def read(path: Any, **options: Any) -> Scene:
         InputError: the file is missing, damaged, truncated, of an unknown format, or contradicts itself; or there is no
             such option.
 
+    >>> import numpy as np
     >>> read(np.ones((2, 3, 4)), scale=2)
     <Scene: 2 x 3 pixels, 4 bands, no wavelengths, 0 % masked, no georeference>
     """
