@@ -113,8 +113,8 @@ def _on_one_device(function: Callable[..., T]) -> Callable[..., T]:
             every: T = lax.map(lambda one: function(*one), arguments)
             return every
 
-        scenes = [jax.tree.map(lambda leaf, i=number: leaf[i], arguments) for number in range(count)]
-        # Compiled here: contexts such as jax.enable_x64 do not reach other threads.
+        # Converted and compiled here: contexts such as jax.enable_x64 do not reach other threads.
+        scenes = [jax.tree.map(lambda leaf, i=number: jnp.asarray(leaf[i]), arguments) for number in range(count)]
         program = alone.lower(*scenes[0]).compile()
         with ThreadPoolExecutor(_cores()) as threads:
             results = list(threads.map(lambda scene: jax.block_until_ready(program(*scene)), scenes))

@@ -206,7 +206,8 @@ def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Arr
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)
     most = jnp.maximum(nugget(jnp.where(valid[..., None], maps.whole, 0), valid) - jnp.sum(jnp.square(D)) / pixels, 0)
     gain = _standard_errors(decrease + jnp.minimum(errors, most) * taken, valid)
-    kept = (gain > NEEDED) & jnp.any(estimated.strength > 0)
+    gain = jnp.where(jnp.any(estimated.strength > 0) | jnp.isnan(gain), gain, 0)  # no strength: only rounding
+    kept = gain > NEEDED
     none = identity_smoother(count)
     prior = Smoother(*(jnp.where(kept, a, b.astype(dtype)) for a, b in zip(estimated, none, strict=True)))
     unknown = jnp.asarray(jnp.nan, dtype)
