@@ -10,7 +10,7 @@ def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Pa
     """Let JAX keep every compiled program on disk, so that the next process does not compile it again.
 
     The command line does this by itself. A program belongs to one shape of scene, one version of JAX and one kind of
-    processor; a new size is compiled anew. Call it before anything is compiled. A folder that was chosen before
+    processor; a new size is compiled again. Call it before anything is compiled. A folder that was chosen before
     (`jax_compilation_cache_dir`, or the variable JAX_COMPILATION_CACHE_DIR) stays.
 
     Args:

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.clock import since_start
 from dequnmix_jax.cli.options import FitOptions
 from dequnmix_jax.cli.progress import describe_fit
@@ -17,11 +18,16 @@ from dequnmix_jax.training.words import plain
 if TYPE_CHECKING:
     from dequnmix_jax.types import History
 
+_PATCH_SIZE = 64
+"""Rows and columns of a patch by default."""
+
 
 def fit(options: FitOptions) -> None:
     """Train a model on a scene and keep it in a file."""
     reading, training = options.scene, options.training
     not_its_own_input(options.output, reading.file)
+    if options.patches is None and options.patch_size is not None:
+        raise InputError("--patch-size is the size of patches; expected --patches N with it. Add it, or leave it out.")
     configuration = configure(training, patches=options.patches)  # errors in it are reported before the scene is read
     check_file(options.output)
     # The output is reserved before the work begins: a missing folder is reported now and not in half an hour.
@@ -32,7 +38,7 @@ def fit(options: FitOptions) -> None:
             count = count_endmembers(options.endmembers, scene, "--endmembers")
         else:
             patches, record = draw_patches(
-                reading, training.seed, options.patches, options.patch_size, configuration.model
+                reading, training.seed, options.patches, options.patch_size or _PATCH_SIZE, configuration.model
             )
             scene = patches.scene
             sample = replace(scene, cube=patches.sample[None], mask=None)

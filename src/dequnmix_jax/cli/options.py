@@ -74,7 +74,7 @@ class FitOptions:
     output: Path
     force: bool
     patches: int | None
-    patch_size: int
+    patch_size: int | None
     checkpoint: float
     json: bool
 

@@ -104,7 +104,9 @@ def parser(version: str) -> argparse.ArgumentParser:
         version: printed by `--version`.
     """
     description = "Unmix hyperspectral scenes by deep equilibrium models."
-    whole = _Parser("dequnmix", description=description, epilog=_EXAMPLES, formatter_class=_AsWritten)
+    whole = _Parser(
+        "dequnmix", description=description, epilog=_EXAMPLES, formatter_class=_AsWritten, allow_abbrev=False
+    )
     whole.add_argument("--version", action="version", version=f"dequnmix {version}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_demo, _info, _fit, _unmix, _report, _endmembers, _convert, _score, _match):
@@ -120,7 +122,7 @@ def _command(commands: Any, name: str, text: str, *examples: str) -> argparse.Ar
     epilog = f"example{'s' if len(examples) > 1 else ''}:\n{lines}"
     description = text[0].upper() + text[1:] + "."
     added: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=description, epilog=epilog, formatter_class=_AsWritten
+        name, help=text, description=description, epilog=epilog, formatter_class=_AsWritten, allow_abbrev=False
     )
     return added
 
@@ -190,7 +192,7 @@ def _fit(commands: Any) -> None:
     text = "train on N patches drawn at random, for a scene larger than memory (default: the whole scene)"
     fit.add_argument("--patches", type=positive, metavar="N", help=text)
     text = "rows and columns of a patch (default: 64)"
-    fit.add_argument("--patch-size", type=positive, default=64, metavar="S", help=text)
+    fit.add_argument("--patch-size", type=positive, metavar="S", help=text)
     text = (
         "seconds between two writes of the state of the training beside MODEL, from which the same command resumes "
         "(default: 60)"

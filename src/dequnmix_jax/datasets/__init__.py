@@ -4,3 +4,14 @@
 * `hysu`: the targets of the HySU scene, 25 squares of known area, and how to score an unmixing against them.
 * `synthetic`: linearly mixed scenes y = s a E + noise with known abundances, endmembers and brightness.
 """
+
+from typing import TYPE_CHECKING
+
+from dequnmix_jax.lazy import attach
+
+if TYPE_CHECKING:
+    from dequnmix_jax.datasets import hysu, registry, synthetic
+
+__all__ = ["hysu", "registry", "synthetic"]
+
+__getattr__, __dir__ = attach(__name__, {}, __all__)

@@ -178,7 +178,8 @@ def select_endmembers(
     if Y.shape[1] < 2 * count:
         raise InputError(
             f"{count} endmembers asked for in {Y.shape[1]} bands; expected at least twice as many, because half "
-            "of them judge what the other half says. Ask for fewer, or start from dq.endmembers.vca (--start vca)."
+            "of them judge what the other half says. Ask for fewer, or use VCA: dq.endmembers.vca, `fit --start vca`, "
+            "`endmembers --method vca`."
         )
     selection = _selected(key, cube, mask, count, weights)
     return selection._replace(abundances=_abundances_of(cube, mask, selection)) if abundances else selection

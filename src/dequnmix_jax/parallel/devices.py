@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 def _axis(mesh: Mesh) -> str:
     """Return the name of the only axis of a mesh."""
+    check_kind(mesh, Mesh, "mesh", "Make it by jax.make_mesh((devices,), ('scenes',)).")
     if len(mesh.axis_names) != 1:
         raise InputError(
             f"The mesh has the axes {mesh.axis_names}; expected one. Make it by jax.make_mesh((devices,), ('scenes',))."

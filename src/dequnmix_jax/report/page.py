@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dequnmix_jax.checks import check_kind
 from dequnmix_jax.io.atomic import replacing_file
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report import html
@@ -30,6 +31,8 @@ def report(result: Result, library: Library | None = None) -> str:
         InputError: matplotlib is not installed, or the library cannot be compared.
     """
     require()
+    if library is not None:
+        check_kind(library, Library, "library", "Read it with dq.libraries.read_library(path).")
     nearest = None if library is None else matched(result, library)
     summary = result.summary
     name = str(summary.get("scene") or "a scene")

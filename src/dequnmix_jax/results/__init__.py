@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING
 from dequnmix_jax.lazy import attach
 
 if TYPE_CHECKING:
+    from dequnmix_jax.results import score
     from dequnmix_jax.results.result import Result, read_result
     from dequnmix_jax.results.writer import write
 
-__all__ = ["Result", "read_result", "write"]
+__all__ = ["Result", "read_result", "score", "write"]
 
-__getattr__, __dir__ = attach(__name__, {"results.result": ["Result", "read_result"], "results.writer": ["write"]})
+__getattr__, __dir__ = attach(
+    __name__, {"results.result": ["Result", "read_result"], "results.writer": ["write"]}, ["score"]
+)

@@ -155,7 +155,10 @@ class Scene:
             wavelengths=None if self.wavelengths is None else self.wavelengths[good],
             fwhm=None if self.fwhm is None else self.fwhm[good],
             good_bands=good[good],
-            notes=(*self.notes, f"{int((~good).sum())} of {good.size} bands left out because they are marked bad."),
+            notes=(
+                *self.notes,
+                f"{int((~good).sum())} of {good.size} bands left out: marked bad, ignored, or not asked for.",
+            ),
         )
 
     def bands_nearest(self, *nanometres: float) -> tuple[int, ...]:

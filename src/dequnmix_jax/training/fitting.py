@@ -1,21 +1,34 @@
 """Train an equilibrium model on the scene that it unmixes: a scan of a pure update, without a reference."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
-from dequnmix_jax.checks import InputError, check_count, check_cube, check_finite, check_key, check_kind, check_mask
+from dequnmix_jax.checks import (
+    InputError,
+    check_count,
+    check_cube,
+    check_endmembers,
+    check_finite,
+    check_key,
+    check_kind,
+    check_mask,
+    concrete,
+)
 from dequnmix_jax.endmembers import noise
 from dequnmix_jax.endmembers.pure_pixel import vca
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide
 from dequnmix_jax.mixing import wide
+from dequnmix_jax.ops.quick_compile import LARGEST_LOOP, is_small, is_traced, quick_jit
 from dequnmix_jax.ops.xla import alongside
 from dequnmix_jax.training import stages
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
@@ -67,6 +80,34 @@ class FitState(NamedTuple):
 _ADAM = optax.scale_by_adam()
 
 
+def check_arguments(
+    key: jax.Array,
+    cube: jax.Array,
+    config: Model,
+    endmembers: jax.Array | None,
+    count: int | None,
+    mask: jax.Array | None,
+) -> int:
+    """Return R; raise InputError where arguments of `begin` do not fit, values included unless they are traced."""
+    check_key(key)
+    check_kind(config, Model, "config")
+    check_cube(cube)
+    check_mask(mask, cube)
+    if (endmembers is None) == (count is None):
+        raise InputError(
+            "endmembers and count are both given or both missing; expected one of them: the spectra to start "
+            "from, (R, B), or how many to look for by VCA."
+        )
+    if endmembers is not None:
+        check_endmembers(endmembers, np.shape(cube)[2])
+        if concrete(endmembers):
+            check_finite(np.asarray(endmembers)[None], name="endmembers")
+    number = int(count or 0) if endmembers is None else int(np.shape(endmembers)[0])
+    check_count(number if endmembers is not None else count, cube, mask)  # type: ignore[arg-type]
+    check_finite(cube, mask)
+    return number
+
+
 def begin(
     key: jax.Array,
     cube: jax.Array,
@@ -78,20 +119,10 @@ def begin(
     shared: str | tuple[str, ...] = (),
 ) -> FitState:
     """Return the initial state for `advance`: endmembers given, or from VCA; `shared` as for `fit`."""
-    check_key(key)
-    check_kind(config, Model, "config")
-    check_cube(cube)
-    check_mask(mask, cube)
+    check_arguments(key, cube, config, endmembers, count, mask)
     cube = wide(cube)
-    if (endmembers is None) == (count is None):
-        raise InputError(
-            "endmembers and count are both given or both missing; expected one of them: the spectra to start "
-            "from, (R, B), or how many to look for by VCA."
-        )
     vca_key, init_key, rest = jax.random.split(key, 3)
     if endmembers is None:
-        check_count(count, cube, mask)  # type: ignore[arg-type]
-        check_finite(cube, mask)
         endmembers = jnp.maximum(vca(vca_key, cube, int(count or 0), mask=mask, runs=STARTS), 0)
     # The prior is estimated at the end: training uses the unsmoothed maps.
     params = model.init(init_key, cube, replace(config, prior="none"), endmembers=endmembers, mask=mask)
@@ -251,6 +282,18 @@ def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -
     return state._replace(params={"endmembers": E, "network": network}, moments=moments, step=state.step + 1)
 
 
+def _of_begin(key: Any, cube: Any, config: Any, *, endmembers: Any = None, count: Any = None, **_: Any) -> bool:
+    return is_small(cube, int(count or 0) if endmembers is None else np.shape(endmembers)[0])
+
+
+_compiled_begin = quick_jit(_of_begin, static_argnums=2, static_argnames=("count", "shared"))(begin)
+_compiled_advance = quick_jit(
+    lambda state, cube, *_, **__: is_small(cube, state.params["endmembers"].shape[0], LARGEST_LOOP),
+    static_argnums=(2, 3, 5),
+    static_argnames=("shared", "objective"),
+)(advance)
+
+
 def fit(
     key: jax.Array,
     cube: jax.Array,
@@ -296,12 +339,21 @@ def fit(
     rates = RECOMMENDED[1] if rates is None else rates
     check_kind(training, Training, "training")
     check_kind(rates, Rates, "rates")
-    state = begin(key, cube, config, endmembers=endmembers, count=count, mask=mask, shared=shared)
-    first, *later = training.phases
-    state, history = advance(state, cube, config, training, rates, first, mask=mask, shared=shared)
-    for steps in later:
-        state = stages.settle(state, cube, config, mask=mask)
-        state, rows = advance(state, cube, config, training, rates, steps, mask=mask, shared=shared)
-        history = jax.tree.map(lambda *x: jnp.concatenate(x), history, rows)
+    start, step, divided = begin, advance, 1
+    if not is_traced(key, cube, endmembers, mask, rates):
+        # Eager operations would be compiled one by one, and both phases by themselves: steps of one number need one
+        # compilation.
+        check_arguments(key, cube, config, endmembers, count, mask)
+        start, step, divided = _compiled_begin, _compiled_advance, max(math.gcd(*training.phases), 1)
+    state = start(key, cube, config, endmembers=endmembers, count=count, mask=mask, shared=shared)
+    rows = []
+    for phase, steps in enumerate(training.phases):
+        if phase:
+            state = stages.settle(state, cube, config, mask=mask)
+        piece = divided if divided > 1 else steps
+        for _ in range(steps // piece if steps else 1):
+            state, row = step(state, cube, config, training, rates, piece, mask=mask, shared=shared)
+            rows.append(row)
+    history = rows[0] if len(rows) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *rows)
     params, verdicts = stages.finish(state, cube, config, training, mask=mask)
     return params, history._replace(stages=verdicts)

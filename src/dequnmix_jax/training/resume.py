@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dequnmix_jax.checks import InputError, check_cube, check_key, check_kind
+from dequnmix_jax.checks import InputError, check_kind
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide
 from dequnmix_jax.io.atomic import reserved
@@ -100,17 +100,14 @@ def resumable_fit(
     """
     training = RECOMMENDED[0] if training is None else training
     rates = RECOMMENDED[1] if rates is None else rates
-    check_key(key)
-    check_kind(config, Model, "config")
     check_kind(training, Training, "training")
     check_kind(rates, Rates, "rates")
     if keep is not None:
         check_kind(keep, Keep, "keep", "Write Keep(path).")
-    check_cube(cube)
+    number = fitting.check_arguments(key, cube, config, endmembers, count, mask)
     path = None if keep is None else Path(keep.path)
     given: dict[str, Any] = {"endmembers": endmembers, "count": count, "mask": mask}
     marks = {} if path is None else fingerprint(key, cube, config, training, rates, whole=whole, **given)
-    number = int(count or 0) if endmembers is None else np.shape(endmembers)[0]
     once, loop = is_small(cube, number), is_small(cube, number, LARGEST_LOOP)
     begin = quick_jit(lambda *_, **__: once, static_argnums=2, static_argnames="count")(fitting.begin)
     advance = quick_jit(lambda *_, **__: loop, static_argnums=(2, 3, 5))(fitting.advance)

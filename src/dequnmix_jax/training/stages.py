@@ -247,7 +247,8 @@ def _standard_errors(gain: jax.Array, pixels: jax.Array) -> jax.Array:
     mean = jnp.sum(total) / jnp.where(all_pixels > 0, all_pixels, jnp.nan)
     spread = jnp.sum(jnp.square(total - number * mean)) * blocks / jnp.where(blocks > 1, blocks - 1, jnp.nan)
     error = jnp.sqrt(spread) / all_pixels
-    return jnp.where(mean == 0, 0, mean / jnp.where(error > 0, error, jnp.finfo(gain.dtype).tiny))
+    # NaN from a single block stays, and keeps no stage.
+    return jnp.where(mean == 0, 0, mean / jnp.where(error == 0, jnp.finfo(gain.dtype).tiny, error))
 
 
 def settle(

@@ -21,6 +21,8 @@ def _reason(name: Any, verdict: Verdict) -> str:
     if math.isnan(first):
         reason = "the noise of the scene cannot be estimated without more valid pixels than bands"
         return "" if kept else f"{name}: left out, because {reason}."
+    if math.isnan(second):
+        return f"{name}: left out, because the scene is too small to hold out two blocks of pixels."
     if name == _NAMES.prior:
         text = f"{name}: {{}}; by even and odd bands it makes the maps {_change(first)}"
     else:
