@@ -99,6 +99,7 @@ def test_what_is_no_other_array_is_named():
         said(dq.abundances.smooth, FOUND) == "abundances is an Estimate; expected an array. Pass estimate.abundances."
     )
     assert "Pass estimate.endmembers" in said(dq.abundances.fcls, Y, FOUND)
+    assert "Make it by jax.make_mesh" in said(dq.parallel.over_scenes, lambda cube: cube, 3)
     library = dq.libraries.Library(("a", "b", "c"), np.linspace(400.0, 2400.0, 12), E)
     assert "Pass library.spectra" in said(dq.abundances.fcls, Y, library)
     assert "Pass scene.mask" in said(dq.abundances.fcls, Y, E, mask=dq.Scene(Y))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -244,7 +245,18 @@ def test_convert(place, tmp_path, capsys):
     assert found.good_bands.sum() == 17
     assert "exists already" in failure(capsys, "convert", place / "scene.npz", "-o", out)
     assert "is also the input" in failure(capsys, "convert", out, "-o", tmp_path / "s.hdr", "--force")
+    shutil.copy(place / "scene.npz", tmp_path / "s.npz")  # its own earlier output lies beside it
+    assert run("convert", tmp_path / "s.npz", "-o", out, "--force") == 0
+    capsys.readouterr()
     assert "expected one of .npz" in failure(capsys, "convert", out, "-o", tmp_path / "s.png")
+
+
+def test_an_option_that_has_no_effect_or_is_cut_short_is_refused(place, tmp_path, capsys):
+    words = ("fit", place / "scene.npz", "--endmembers", "3", "-o", tmp_path / "m.npz")
+    assert "expected --patches N with it" in failure(capsys, *words, "--patch-size", "8")
+    with pytest.raises(SystemExit, match="2"):
+        run(*words, "--epoch", "1")
+    assert "--epoch" in capsys.readouterr().err and not (tmp_path / "m.npz").exists()
 
 
 CONFIG = """

@@ -377,6 +377,11 @@ def test_in_a_browser(browser, tmp_path, width, dark):
     assert yellow > 500  # the bright end of viridis: the corner that is all soil
 
 
+def test_a_library_is_read_first():
+    with pytest.raises(InputError, match=r"library.*read_library"):
+        report(result()[0], "library.csv")
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_a_chart_is_drawn_once_for_light_and_dark(dark, monkeypatch):
     """Either chart has the bytes that drawing it in its own colours gives, but for names inside the file."""

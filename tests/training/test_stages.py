@@ -13,7 +13,7 @@ from dequnmix_jax.equilibrium.config import Analytic, Energy, Model, Simplex
 from dequnmix_jax.training import fitting, stages
 from dequnmix_jax.training.config import Rates, Training
 from dequnmix_jax.training.verdict import sentences
-from dequnmix_jax.types import ADEQUATE, Stages
+from dequnmix_jax.types import ADEQUATE, Stages, Verdict
 
 CONFIG = Model(gradient=Analytic(), constraint=Simplex())
 SHAPE = (24, 20)
@@ -57,6 +57,16 @@ def test_the_standard_error_is_that_of_the_means_of_blocks():
     found = float(stages._standard_errors(jnp.asarray(gain), jnp.asarray(pixels)))
     assert found == pytest.approx(mean / error, rel=1e-4)
     assert np.isnan(float(stages._standard_errors(jnp.asarray(gain), jnp.zeros((6, 9), bool))))
+    one = np.zeros((6, 9), bool)
+    one[:4, :4] = True  # a single block has no spread
+    assert np.isnan(float(stages._standard_errors(jnp.asarray(gain), jnp.asarray(one))))
+
+
+def test_a_scene_with_one_held_out_block_keeps_no_stage():
+    unknown = jnp.asarray([jnp.nan, jnp.nan])
+    one = Verdict(jnp.asarray([9.0, jnp.nan]), unknown, jnp.asarray(1.0), jnp.asarray(False))
+    texts = sentences(Stages(one, one, one))
+    assert len(texts) == 3 and all("too small to hold out two blocks" in text for text in texts)
 
 
 def test_the_better_endmembers_stand_whichever_come_first(sample, aside):

@@ -7,6 +7,7 @@ from dequnmix_jax.cli.scene_options import read_scene, warn
 from dequnmix_jax.cli.workflow import not_its_own_input
 from dequnmix_jax.io import georaster, zarr
 from dequnmix_jax.io.envi.header import find_header
+from dequnmix_jax.io.formats import kind_of_file
 from dequnmix_jax.io.scene_writer import kind_of, write_scene
 from dequnmix_jax.training.words import plain
 
@@ -14,8 +15,9 @@ from dequnmix_jax.training.words import plain
 def convert(options: ConvertOptions) -> None:
     """Read a scene and write it in the format that the output's suffix names."""
     kind = kind_of(options.output)
-    header = find_header(options.scene.file)  # an ENVI scene is two files
-    inputs = (options.scene.file,) if header is None else (options.scene.file, header)
+    file = options.scene.file
+    header = find_header(file) if kind_of_file(file) == "envi" else None  # an ENVI scene is two files
+    inputs = (file,) if header is None else (file, header)
     not_its_own_input(options.output, *inputs)
     if kind == "envi":
         not_its_own_input(options.output.with_suffix(".hdr"), *inputs)

@@ -30,7 +30,7 @@ _NAMES = {
 _SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF, EMIT, PRISMA or Zarr"
 
 
-def _kind(path: Path) -> str:
+def kind_of_file(path: Path) -> str:
     """Return the kind of a file ("npz", "mat", "hdf5", "zarr", "envi", "tiff"), by its suffix and first bytes."""
     if path.is_dir():
         if zarr.looks_like(path):
@@ -101,7 +101,7 @@ def open_source(path: Any, **options: Any) -> Source:
         on request (`Source.lazy`); .npz, .mat and gzip-compressed files are read whole.
     """
     choices = ReadOptions.of(options)
-    kind = _kind(Path(path)) if isinstance(path, str | os.PathLike) else "array"
+    kind = kind_of_file(Path(path)) if isinstance(path, str | os.PathLike) else "array"
     if kind in _NAMES:
         named = kind in ("zarr", "array")
         if choices.shape is not None or choices.order is not None or (choices.variable is not None and not named):
@@ -146,7 +146,7 @@ def read_truth(
         if not inside.is_file():
             raise InputError(f"{path} is a folder without estimate.npz; expected one that `write` made, or a file.")
         return npz.read_truth(inside)
-    kind = _kind(path)
+    kind = kind_of_file(path)
     if kind == "envi":
         spectra, names, _ = image.read_library(path)
         return Truth(endmembers=spectra, names=names, reference=path.name)
