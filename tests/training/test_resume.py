@@ -267,7 +267,7 @@ def test_a_full_disk_and_a_folder_that_cannot_be_written(tmp_path, typed):
     full = ["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", sys.executable, "-m", "dequnmix_jax", *words]
     environment = os.environ | {"DEQUNMIX_NO_CACHE": "1", "JAX_COMPILATION_CACHE_DIR": ""}
     status, out, said = end(subprocess.Popen(full, stdout=-1, stderr=-1, text=True, env=environment))
-    lines = [line for line in said.splitlines() if not line.startswith(("warning: ", "note: "))]
+    lines = [line for line in said.splitlines() if not line.startswith(("warning: ", "note: ", "training: "))]
     assert status == 1 and not out and len(lines) == 1, said
     assert "File too large" in lines[0] and "m.npz" in lines[0]
     assert (tmp_path / "m.npz").read_text() == "old"
