@@ -35,6 +35,16 @@ class Size(NamedTuple):
     count: int
 
 
+_MEASURED = """
+import resource, subprocess, sys
+status = subprocess.run(sys.argv[1:]).returncode
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
+sys.exit(status)
+"""
+# A process between this one and the command: the peak of a child counts the memory of its parent at the start.
+
+
 @dataclass(frozen=True)
 class Settings:
     """Scenes, and how often each run is repeated in a new process and cache; the fastest counts."""
@@ -61,23 +71,22 @@ def measured(scene: Path, count: int, folder: Path, options: Sequence[str]) -> d
     command += ["-o", str(folder / "page.html"), "--force", *options]
     environment = dict(os.environ, XDG_CACHE_HOME=str(folder), JAX_LOG_COMPILES="1")
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    log = folder / "log"
     began = time.perf_counter()
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file)
-        _, status, usage = os.wait4(process.pid, 0)
+    run = subprocess.run(
+        [sys.executable, "-c", _MEASURED, *command], env=environment, capture_output=True, text=True, check=False
+    )
     wall = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    text = log.read_text(encoding="utf-8", errors="replace")
-    if process.returncode:
+    text = run.stderr
+    if run.returncode:
         raise InputError(f"`dequnmix report` failed: {text[-500:]}")
+    cpu, peak = (float(value) for value in run.stdout.split()[-2:])
     kept = len(list((folder / "dequnmix_jax" / "jax").glob("*-cache")))
     return {
-        "CPU s": usage.ru_utime + usage.ru_stime,
+        "CPU s": cpu,
         "wall s": wall,
         "programs": len(re.findall("Finished XLA compilation", text)),
         "programs in the cache": kept,
-        "peak memory, MiB": usage.ru_maxrss / 1024,
+        "peak memory, MiB": peak,
     }
 
 
@@ -87,8 +96,8 @@ def main(settings: Settings, folder: Path) -> Path:
              for size in settings.sizes}  # fmt: skip
     if settings.real:
         try:
-            sample, _ = registry.load("samson")
-            cubes["Samson, R = 3"] = (np.asarray(sample.cube), 3)
+            sample, _ = registry.load("samson_zhu")
+            cubes["samson_zhu, R = 3"] = (np.asarray(sample.cube), 3)
         except InputError as error:
             print(error)
     rows = []
