@@ -96,8 +96,8 @@ def main(settings: Settings, folder: Path) -> Path:
              for size in settings.sizes}  # fmt: skip
     if settings.real:
         try:
-            sample, _ = registry.load("samson_zhu")
-            cubes["samson_zhu, R = 3"] = (np.asarray(sample.cube), 3)
+            sample, _ = registry.load("samson_authors")
+            cubes["samson_authors, R = 3"] = (np.asarray(sample.cube), 3)
         except InputError as error:
             print(error)
     rows = []

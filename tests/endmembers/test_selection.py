@@ -221,6 +221,7 @@ def test_the_reason_is_three_short_sentences():
     assert linear + "no better. " in say(scores.error)
     assert linear + "5 % better. " in say(scores.error.at[half:].set(0.095))
     assert linear + "100 % worse. " in say(scores.error.at[half:].set(0.2))
+    assert linear + "more than ten times worse. " in say(scores.error.at[half:].set(1.2))
     soft = say(scaled, shared=0.1 * flat)
     assert "29 % better, but with that of the neighbours no better. Confidence: low: each" in soft
     # A model without any error is better without bound.

@@ -321,4 +321,5 @@ def _better(log_ratio: Array) -> str:
         return "no better"
     if gain > 0:
         return "more than 99 % better" if gain > 0.99 else f"{100 * gain:.0f} % better"
-    return f"{min(100 * np.expm1(-np.float64(log_ratio)), 999):.0f} % worse"
+    loss = np.expm1(-np.float64(log_ratio))
+    return f"{100 * loss:.0f} % worse" if loss < 9 else "more than ten times worse"
