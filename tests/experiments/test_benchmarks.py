@@ -7,7 +7,17 @@ import sys
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import abundances, against_banax, against_torchdeq, device, first_map, many_scenes, maps, speed
+from benchmarks import (
+    abundances,
+    against_banax,
+    against_torchdeq,
+    device,
+    first_map,
+    many_scenes,
+    maps,
+    quick_compile,
+    speed,
+)
 
 
 def test_the_quick_form_of_speed_writes_every_part(tmp_path, monkeypatch):
@@ -49,6 +59,13 @@ def test_the_first_map_is_measured_cold_and_warm(tmp_path):
         cold, warm, _ = csv.DictReader(file)
     assert float(cold["CPU s"]) > float(warm["CPU s"]) > 0
     assert float(cold["programs in the cache"]) >= 6
+
+
+@pytest.mark.slow  # one large program is compiled twice
+def test_quick_compilation_is_quicker(tmp_path):
+    with quick_compile.main(quick_compile.QUICK, tmp_path).with_suffix(".csv").open(encoding="utf-8") as file:
+        own, quick = csv.DictReader(file)
+    assert float(quick["compile, CPU s"]) < float(own["compile, CPU s"]) and quick["chosen"] == "quick"
 
 
 @pytest.mark.parametrize(
