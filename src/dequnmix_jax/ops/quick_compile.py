@@ -1,8 +1,8 @@
 """Compile programs that run once with little optimisation: for a small scene, compiling costs more than running.
 
-A program for one scene is compiled for its shape, runs once or for a hundred steps, and is done. Of the CPU time of a
-first map of 10 x 10 pixels nine tenths are the compiler's. On CPUs, LLVM without optimisation and the plain emitters of
-XLA compile three to four times as fast; the programs run two to four times as long (`benchmarks/first_map.py`).
+A program for one scene is compiled for its shape, runs once or for a hundred steps, and is done. On CPUs, LLVM without
+optimisation and the plain emitters of XLA compile the choice of endmembers three times as fast; it then runs up to four
+times as long (`results/quick_compile.md`).
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ import numpy as np
 
 LARGEST_WORK = 250_000
 """Pixels times squared endmembers up to which quick compilation pays for a program that runs once. Choosing the
-endmembers on 95 x 95 pixels, R = 3 (81,000): 13.6 + 1.2 CPU s optimised, 6.4 + 2.4 quick; 40 x 40, R = 6 (58,000):
-14.2 + 3.5 and 6.5 + 4.7; 200 x 200, R = 9 (3.2 million): 14.1 + 7.9 and 7.1 + 25.7."""
+endmembers on 95 x 95 pixels, R = 3 (81,000): 9.5 + 0.7 CPU s optimised, 3.3 + 1.9 quick; 40 x 40, R = 6 (58,000):
+9.9 + 0.2 and 3.4 + 0.6; 200 x 200, R = 9 (3.2 million): 10.7 + 11.1 and 3.8 + 40.4."""
 
 LARGEST_LOOP = 10_000
-"""The same for a program that runs through a whole training."""
+"""The same for a program that runs through a whole training, about a hundred steps."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
