@@ -336,6 +336,15 @@ def measured(abundances, others, scaled):
     return jax.tree.map(lambda x: x[int(scaled)], scores)
 
 
+def test_a_brightness_that_neighbours_share_explains_what_the_simplex_leaves():
+    """Brightness rises along the columns: the mean of the neighbours is that of the pixel, but for the border."""
+    brightness = jnp.broadcast_to(1 + jnp.arange(20) / 20, (10, 20))
+    mixed = jnp.stack([0.25 * brightness, 0.75 * brightness], axis=-1)
+    simplex, cone = measured(mixed, mixed, False), measured(mixed, mixed, True)
+    assert float(simplex.error) > 0.2 and float(simplex.shared) < 0.1 * float(simplex.error)
+    assert float(cone.error) < 1e-5 and float(cone.shared) == float(cone.error)
+
+
 @pytest.mark.parametrize("scaled", [False, True])
 def test_bands_are_judged_by_the_half_that_has_not_seen_them(scaled):
     """By hand: each half is explained without error by itself, and the other by the difference of the two."""
