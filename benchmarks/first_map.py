@@ -16,24 +16,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
+from benchmarks.small_scenes import SceneSize, noisy_cube
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.datasets import registry, synthetic
+from dequnmix_jax.datasets import registry
 from experiments.shared import results_table
-
-
-class Size(NamedTuple):
-    """A synthetic scene: rows, columns, bands and endmembers."""
-
-    rows: int
-    columns: int
-    bands: int
-    count: int
-
 
 _MEASURED = """
 import resource, subprocess, sys
@@ -49,20 +38,13 @@ sys.exit(status)
 class Settings:
     """Scenes, and how often each run is repeated in a new process and cache; the fastest counts."""
 
-    sizes: tuple[Size, ...] = (Size(10, 10, 30, 3), Size(40, 40, 120, 6), Size(95, 95, 156, 3))
+    sizes: tuple[SceneSize, ...] = (SceneSize(10, 10, 30, 3), SceneSize(40, 40, 120, 6), SceneSize(95, 95, 156, 3))
     real: bool = True  # Samson, where it can be found
     rounds: int = 2
     options: tuple[str, ...] = ()
 
 
-QUICK = Settings(sizes=(Size(6, 6, 12, 2),), real=False, rounds=1, options=("--epochs", "1"))
-
-
-def made_up(size: Size) -> np.ndarray[Any, Any]:
-    """Return a noisy synthetic cube."""
-    E = synthetic.spectra(jax.random.key(0), size.count, size.bands)
-    sample = synthetic.linear_scene(jax.random.key(1), (size.rows, size.columns), E, 35.0, brightness=0.1)
-    return np.asarray(sample.cube)
+QUICK = Settings(sizes=(SceneSize(6, 6, 12, 2),), real=False, rounds=1, options=("--epochs", "1"))
 
 
 def measured(scene: Path, count: int, folder: Path, options: Sequence[str]) -> dict[str, float]:
@@ -92,7 +74,7 @@ def measured(scene: Path, count: int, folder: Path, options: Sequence[str]) -> d
 
 def main(settings: Settings, folder: Path) -> Path:
     """Measure all scenes in all states and write the table."""
-    cubes = {f"{size.rows} x {size.columns} x {size.bands}, R = {size.count}": (made_up(size), size.count)
+    cubes = {f"{size.rows} x {size.columns} x {size.bands}, R = {size.count}": (noisy_cube(size), size.count)
              for size in settings.sizes}  # fmt: skip
     if settings.real:
         try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import jax
 
-from benchmarks.first_map import Size, made_up
+from benchmarks.small_scenes import SceneSize, noisy_cube
 from dequnmix_jax.endmembers.candidates import candidates
 from dequnmix_jax.ops.quick_compile import is_small, quick_options
 from experiments.shared import results_table
@@ -24,17 +24,22 @@ from experiments.shared import results_table
 class Settings:
     """Scenes: small ones, one of Samson's size, and one that is too large for quick compilation."""
 
-    sizes: tuple[Size, ...] = (Size(10, 10, 30, 3), Size(40, 40, 156, 6), Size(95, 95, 156, 3), Size(200, 200, 156, 9))
+    sizes: tuple[SceneSize, ...] = (
+        SceneSize(10, 10, 30, 3),
+        SceneSize(40, 40, 156, 6),
+        SceneSize(95, 95, 156, 3),
+        SceneSize(200, 200, 156, 9),
+    )
 
 
-QUICK = Settings(sizes=(Size(6, 6, 12, 2),))
+QUICK = Settings(sizes=(SceneSize(6, 6, 12, 2),))
 
 
 def main(settings: Settings, folder: Path) -> Path:
     """Compile and run all sizes in both ways and write the table."""
     rows = []
     for size in settings.sizes:
-        cube = jax.numpy.asarray(made_up(size))
+        cube = jax.numpy.asarray(noisy_cube(size))
         inputs = (jax.random.key(0), cube, jax.numpy.ones(cube.shape[:2], bool))
         lowered = jax.jit(candidates, static_argnums=3).lower(*inputs, size.count)
         for name, options in (("XLA's own", None), ("quick", quick_options())):

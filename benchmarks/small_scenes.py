@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from dequnmix_jax.datasets import synthetic
 
@@ -29,3 +30,19 @@ def draw_cube(key: jax.Array, size: Size) -> jax.Array:
 def in_turn(run: Callable[..., Any], keys: jax.Array, cubes: jax.Array) -> list[Any]:
     """Run scene after scene, waiting for each, as a script that inspects its results does."""
     return [jax.block_until_ready(run(*each)) for each in zip(keys, cubes, strict=True)]
+
+
+class SceneSize(NamedTuple):
+    """A synthetic scene: rows, columns, bands and endmembers."""
+
+    rows: int
+    columns: int
+    bands: int
+    count: int
+
+
+def noisy_cube(size: SceneSize) -> np.ndarray[Any, Any]:
+    """Return a noisy synthetic cube."""
+    E = synthetic.spectra(jax.random.key(0), size.count, size.bands)
+    sample = synthetic.linear_scene(jax.random.key(1), (size.rows, size.columns), E, 35.0, brightness=0.1)
+    return np.asarray(sample.cube)
