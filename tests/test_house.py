@@ -11,10 +11,10 @@ import dequnmix_jax as dq
 ROOT = Path(dq.__file__).parent
 # From the ground up; what stands in one line may not import each other.
 ORDER = """
-lazy escaping compilation_cache
+lazy escaping
 checks
 ops types
-mixing
+mixing compilation_cache
 scenes
 solvers metrics
 abundances io

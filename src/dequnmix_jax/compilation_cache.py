@@ -5,13 +5,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+_PROGRAMS = "programs"
+
 
 def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Path | None:
-    """Let JAX keep every compiled program on disk, so that the next process does not compile it again.
+    """Keep every compiled program on disk, so that the next process does not compile it again.
 
-    The command line does this by itself. A program belongs to one shape of scene, one version of JAX and one kind of
-    processor; a new size is compiled again. Call it before anything is compiled. A folder that was chosen before
-    (`jax_compilation_cache_dir`, or the variable JAX_COMPILATION_CACHE_DIR) stays.
+    The command line does this by itself. A program belongs to one shape of scene (small scenes: to a range of sizes,
+    `scenes.padding`), one version of JAX and one kind of processor. Call it before anything is compiled. A folder that
+    was chosen before (`jax_compilation_cache_dir`, or the variable JAX_COMPILATION_CACHE_DIR) stays. On CPUs the
+    programs that `fit`, `run` and the command line spend most time on are stored as they run, in `programs` there
+    (`ops.stored_programs`), and are not even traced again. Programs are executed as they are read: name a folder that
+    only you can write to.
 
     Args:
         folder: where; None: `dequnmix_jax/jax` in the user's cache folder.
@@ -21,12 +26,16 @@ def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Pa
     """
     import jax
 
+    from dequnmix_jax.ops import stored_programs
+
     # Small programs too: compiling all of them again costs seconds, and each is a few kilobytes.
     threshold = "jax_persistent_cache_min_compile_time_secs"
     if getattr(jax.config, threshold) == 1.0:  # the default of JAX: nobody has chosen another
         jax.config.update(threshold, 0.0)
     chosen = getattr(jax.config, "jax_compilation_cache_dir", None)
     if chosen is not None:
+        if "://" not in chosen:  # JAX can keep its cache in a bucket, too
+            stored_programs.use(Path(chosen) / _PROGRAMS)
         return Path(chosen)
     try:
         place = user_cache() / "dequnmix_jax" / "jax" if folder is None else Path(folder)
@@ -36,6 +45,7 @@ def enable_compilation_cache(folder: str | os.PathLike[str] | None = None) -> Pa
     except (OSError, RuntimeError):
         return None
     jax.config.update("jax_compilation_cache_dir", str(place))
+    stored_programs.use(place / _PROGRAMS)
     return place
 
 

@@ -100,6 +100,7 @@ def run(
     import jax
     import jax.numpy as jnp
 
+    from dequnmix_jax.training.fitting import phases_of
     from dequnmix_jax.training.resume import resumable_fit
 
     check_key(key)
@@ -126,7 +127,7 @@ def run(
 
     def said(history: "History") -> None:
         if on_progress is not None and history.loss.size:
-            on_progress(int(history.loss.size), training.epochs, float(history.loss[-1]))
+            on_progress(int(history.loss.size), sum(phases_of(training, rates)), float(history.loss[-1]))
 
     mask = None if read_scene.mask is None else jnp.asarray(read_scene.mask)
     cube = jnp.asarray(read_scene.cube)
@@ -206,10 +207,15 @@ def unmix_scene(params: "Params", scene: Scene, config: Model) -> tuple["Estimat
     import jax.numpy as jnp
 
     from dequnmix_jax.equilibrium.convergence import unmix_with_change
+    from dequnmix_jax.ops.padding import pad, padded_shape
 
-    mask = None if scene.mask is None else jnp.asarray(scene.mask)
-    estimate, trace, change = jax.tree.map(np.asarray, unmix_with_change(params, jnp.asarray(scene.cube), config, mask))
-    return estimate, trace, change
+    rows, columns = scene.cube.shape[:2]
+    shape = padded_shape(scene.cube, np.shape(params["endmembers"])[0])
+    valid = np.ones((rows, columns), np.bool_) if scene.mask is None else scene.mask
+    cube, mask = (jnp.asarray(pad(image, shape)) for image in (scene.cube, valid))
+    estimate, trace, change = jax.tree.map(np.asarray, unmix_with_change(params, cube, config, mask))
+    maps = {name: getattr(estimate, name)[:rows, :columns] for name in ("abundances", "brightness", "state")}
+    return estimate._replace(**maps), trace, change[:rows, :columns]
 
 
 def not_reached(trace: "Trace", config: Model) -> str:

@@ -97,8 +97,10 @@ def fit_scene(
     """
     import jax.numpy as jnp
 
+    from dequnmix_jax.training.fitting import phases_of
     from dequnmix_jax.training.resume import resumable_fit
 
+    total = sum(phases_of(training, rates))
     began = time.perf_counter()
     line = Line()
     line.show("compiling ...")
@@ -109,13 +111,13 @@ def fit_scene(
         if not seen and done:
             line.clear()
             path = None if keep is None else keep.path
-            print(f"note: Training resumes at step {done} of {training.epochs}, kept in {path}.", file=sys.stderr)
+            print(f"note: Training resumes at step {done} of {total}, kept in {path}.", file=sys.stderr)
         seen.append((done, now))
         if len(seen) > 2:  # the first piece includes compilation and does not show the speed
             rate = (done - seen[1][0]) / max(now - seen[1][1], 1e-9)
-            line.show(_bar(done, training.epochs, rate, float(history.loss[-1])))
+            line.show(_bar(done, total, rate, float(history.loss[-1])))
         elif done:
-            line.show(f"training {done}/{training.epochs}")
+            line.show(f"training {done}/{total}")
 
     try:
         params, history = resumable_fit(

@@ -84,11 +84,21 @@ class SceneScores(NamedTuple):
     lacking: jax.Array
 
 
+def random_half(key: Array, shape: tuple[int, ...]) -> jax.Array:
+    """Return one of the random halves of the pixels, (H, W) bool, that `candidates` compares."""
+    return jax.random.bernoulli(jax.random.split(key)[0], shape=shape)
+
+
 @partial(jax.jit, static_argnames="count")  # eager calls would compile some twenty loops each time
-def candidates(key: Array, cube: jax.Array, valid: jax.Array, count: int) -> tuple[jax.Array, Scores, SceneScores]:
-    """Return the spectra of all candidates, (C, R, B), their scores and the scene's; the cube is 0 off `valid`."""
-    split, seeds = jax.random.split(key)
-    side = jax.random.bernoulli(split, shape=valid.shape)
+def candidates(
+    key: Array, cube: jax.Array, valid: jax.Array, count: int, half: jax.Array | None = None
+) -> tuple[jax.Array, Scores, SceneScores]:
+    """Return the spectra of all candidates, (C, R, B), their scores and the scene's; the cube is 0 off `valid`.
+
+    `half` (H, W) bool is one random half of the pixels; None: `random_half`.
+    """
+    seeds = jax.random.split(key)[1]
+    side = random_half(key, valid.shape) if half is None else half
     masks = jnp.stack([valid, valid & side, valid & ~side])
     keys = jax.random.split(seeds, 3)
     spectra = lax.map(partial(_extract, cube=cube, count=count), (keys, masks))  # (3, 2, C / 2, R, B)

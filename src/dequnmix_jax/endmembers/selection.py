@@ -9,10 +9,11 @@ from jax import lax
 
 from dequnmix_jax.abundances.least_squares import fcls, scaled_nnls, soft_nnls
 from dequnmix_jax.checks import Array, InputError, check_key, check_kind
-from dequnmix_jax.endmembers.candidates import CANDIDATES, METHODS, SceneScores, Scores, candidates
+from dequnmix_jax.endmembers.candidates import CANDIDATES, METHODS, SceneScores, Scores, candidates, random_half
 from dequnmix_jax.endmembers.subspace import checked
 from dequnmix_jax.mixing import wide
-from dequnmix_jax.ops.quick_compile import is_small, quick_jit
+from dequnmix_jax.ops.padding import pad, padded_shape
+from dequnmix_jax.ops.quick_compile import is_small, is_traced, quick_jit
 
 CONSTRAINTS = ("simplex", "cone", "soft")
 """The mixing models, in the order of `Selection.constraint_index`: abundances that sum to one; a free brightness for
@@ -181,20 +182,28 @@ def select_endmembers(
             "of them judge what the other half says. Ask for fewer, or use VCA: dq.endmembers.vca, `fit --start vca`, "
             "`endmembers --method vca`."
         )
-    selection = _selected(key, cube, mask, count, weights)
+    if is_traced(key, cube, mask):
+        selection = _selected(key, cube, mask, None, count, weights)
+    else:  # a scene of another size runs the same program
+        true = np.shape(cube)[:2]
+        valid = np.ones(true, np.bool_) if mask is None else mask
+        half, shape = _random_half(key, true), padded_shape(cube, count)
+        selection = _selected(key, *(pad(image, shape) for image in (cube, valid, half)), count, weights)
     return selection._replace(abundances=_abundances_of(cube, mask, selection)) if abundances else selection
 
 
-def _work(_: Any, cube: Array, mask: Any, count: int, *__: Any) -> bool:
-    return is_small(cube, count)
+_random_half = quick_jit(lambda *_: True, static_argnums=1)(random_half)
 
 
-@quick_jit(_work, static_argnums=(3, 4))  # eager operations, some seventy, would be compiled one by one
-def _selected(key: Array, cube: Array, mask: Array | None, count: int, weights: Weights) -> Selection:
+# Eager operations, some seventy, would be compiled one by one.
+@quick_jit(lambda _, cube, mask, half, count, weights: is_small(cube, count), static_argnums=(4, 5))
+def _selected(
+    key: Array, cube: Array, mask: Array | None, half: Array | None, count: int, weights: Weights
+) -> Selection:
     """Return what `select_endmembers` returns, without abundances."""
     valid = jnp.ones(np.shape(cube)[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
     cube = jnp.where(valid[..., None], wide(cube), 0)
-    E, scores, scene = candidates(key, cube, valid, count)
+    E, scores, scene = candidates(key, cube, valid, count, half)
     selection = decide(scores, scene, weights)
     return selection._replace(endmembers=E[selection.chosen])
 

@@ -5,6 +5,7 @@ optimisation and the plain emitters of XLA compile the choice of endmembers thre
 times as long (`results/quick_compile.md`).
 """
 
+import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, wraps
@@ -12,6 +13,8 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+
+from dequnmix_jax.ops import stored_programs
 
 LARGEST_WORK = 250_000
 """Pixels times squared endmembers up to which quick compilation pays for a program that runs once. Choosing the
@@ -51,23 +54,42 @@ def is_small(cube: Any, count: int, largest: int = LARGEST_WORK) -> bool:
 def quick_jit(small: Callable[..., bool], **options: Any) -> Callable[[F], F]:
     """Return a decorator like `jax.jit`, whose programs are compiled quickly where `small(*arguments)` says so.
 
-    Inside another transformation (jit, vmap, grad), and on other devices than CPUs, it is `jax.jit`.
+    Its programs are stored if `stored_programs.use` names a folder. Inside another transformation (jit, vmap, grad),
+    and on other devices than CPUs, it is `jax.jit`.
 
     Args:
         small: is called with the arguments of the function.
-        **options: those of `jax.jit`.
+        **options: those of `jax.jit`: `static_argnums`, `static_argnames`.
     """
 
     def decorate(function: F) -> F:
         optimised = jax.jit(function, **options)
         quick = cache(lambda: jax.jit(function, compiler_options=quick_options(), **options))
+        names = list(inspect.signature(function).parameters)
+        static = {names[place] for place in _listed(options.get("static_argnums"))}
+        static |= set(_listed(options.get("static_argnames")))
 
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            if jax.default_backend() == "cpu" and not is_traced(args, kwargs) and small(*args, **kwargs):
-                return quick()(*args, **kwargs)
-            return optimised(*args, **kwargs)
+            if jax.default_backend() != "cpu" or is_traced(args, kwargs):
+                return optimised(*args, **kwargs)
+            is_quick = small(*args, **kwargs)
+            fixed = [(name, value) for name, value in (*zip(names, args, strict=False), *kwargs.items())
+                     if name in static]  # fmt: skip
+            dynamic = tuple(value for name, value in zip(names, args, strict=False) if name not in static)
+            named = {name: value for name, value in kwargs.items() if name not in static}
+            return stored_programs.call(
+                function,
+                quick() if is_quick else optimised,
+                (quick_options() if is_quick else None, *fixed),
+                (dynamic, named),
+                (args, kwargs),
+            )
 
         return call  # type: ignore[return-value]
 
     return decorate
+
+
+def _listed(value: Any) -> tuple[Any, ...]:
+    return () if value is None else (value,) if isinstance(value, int | str) else tuple(value)

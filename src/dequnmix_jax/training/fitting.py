@@ -28,6 +28,7 @@ from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide
 from dequnmix_jax.mixing import wide
+from dequnmix_jax.ops.padding import pad, padded_shape
 from dequnmix_jax.ops.quick_compile import LARGEST_LOOP, is_small, is_traced, quick_jit
 from dequnmix_jax.ops.xla import alongside
 from dequnmix_jax.training import stages
@@ -117,8 +118,12 @@ def begin(
     count: int | None = None,
     mask: jax.Array | None = None,
     shared: str | tuple[str, ...] = (),
+    held_out: jax.Array | None = None,
 ) -> FitState:
-    """Return the initial state for `advance`: endmembers given, or from VCA; `shared` as for `fit`."""
+    """Return the initial state for `advance`: endmembers given, or from VCA; `shared` as for `fit`.
+
+    `held_out` (H, W) bool are the pixels held out of training; None: `held_out_pixels`.
+    """
     check_arguments(key, cube, config, endmembers, count, mask)
     cube = wide(cube)
     vca_key, init_key, rest = jax.random.split(key, 3)
@@ -143,9 +148,14 @@ def begin(
         variability_ratio=lax.stop_gradient(variability_ratio(cube, E, mask)),
         subspace=lax.stop_gradient(noise.signal_subspace(cube, E.shape[0], mask=mask)),
         initial=params,
-        held_out_pixels=stages.hold_out_pixels(jax.random.fold_in(rest, 1), cube.shape[:2]),
+        held_out_pixels=held_out_pixels(key, cube.shape[:2]) if held_out is None else held_out,
         verdict=stages.undecided(cube.dtype),
     )
+
+
+def held_out_pixels(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Return the pixels (H, W) that a training with this key holds out, if its stages are judged."""
+    return stages.hold_out_pixels(jax.random.fold_in(jax.random.split(key, 3)[2], 1), shape)
 
 
 def advance(
@@ -282,6 +292,44 @@ def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -
     return state._replace(params={"endmembers": E, "network": network}, moments=moments, step=state.step + 1)
 
 
+def rests(training: Training, rates: Rates) -> bool:
+    """Return whether the first phase would change nothing: E alone is trained in it, at a rate of zero.
+
+    Rates that are traced or mapped over are not known to be zero.
+    """
+    return len(training.phases) > 1 and np.ndim(rates.endmembers) == 0 and float(rates.endmembers) == 0
+
+
+def phases_of(training: Training, rates: Rates) -> tuple[int, ...]:
+    """Return the steps of the phases that change anything; `rates` are concrete."""
+    return training.phases[1:] if rests(training, rates) else training.phases
+
+
+def past_first_phase(state: FitState, training: Training) -> FitState:
+    """Return the first state as a first phase without effect leaves it, but for the equilibrium of its last solve."""
+    steps, dtype = jnp.asarray(training.settled, jnp.int32), state.size.dtype
+    nothing = jnp.zeros(2, dtype)
+    verdict = Verdict(nothing, nothing, jnp.asarray(jnp.nan, dtype), jnp.asarray(False))
+    return state._replace(key=_skipped(state.key, steps), step=steps, verdict=verdict)
+
+
+@jax.jit
+def _skipped(key: jax.Array, steps: jax.Array) -> jax.Array:
+    """Return the key of a training after some steps."""
+    return lax.fori_loop(0, steps, lambda _, k: jax.random.split(k)[0], key)
+
+
+_held_out_pixels = quick_jit(lambda *_: True, static_argnums=1)(held_out_pixels)
+
+
+def padded(key: jax.Array, cube: Any, mask: Any, count: int) -> tuple[Any, Any, Any]:
+    """Return cube, mask and held-out pixels of a training, padded to one of a few sizes (`ops.padding`)."""
+    true, shape = np.shape(cube)[:2], padded_shape(cube, count)
+    valid = np.ones(true, np.bool_) if mask is None else mask
+    cube, valid, held_out = (pad(image, shape) for image in (cube, valid, _held_out_pixels(key, true)))
+    return cube, valid, held_out
+
+
 def _of_begin(key: Any, cube: Any, config: Any, *, endmembers: Any = None, count: Any = None, **_: Any) -> bool:
     return is_small(cube, int(count or 0) if endmembers is None else np.shape(endmembers)[0])
 
@@ -339,15 +387,19 @@ def fit(
     rates = RECOMMENDED[1] if rates is None else rates
     check_kind(training, Training, "training")
     check_kind(rates, Rates, "rates")
-    start, step, divided = begin, advance, 1
+    start, step, phases, held_out = begin, advance, training.phases, None
+    resting, divided = False, 1
     if not is_traced(key, cube, endmembers, mask, rates):
         # Eager operations would be compiled one by one, and both phases by themselves: steps of one number need one
         # compilation.
-        check_arguments(key, cube, config, endmembers, count, mask)
-        start, step, divided = _compiled_begin, _compiled_advance, max(math.gcd(*training.phases), 1)
-    state = start(key, cube, config, endmembers=endmembers, count=count, mask=mask, shared=shared)
+        number = check_arguments(key, cube, config, endmembers, count, mask)
+        resting, phases = rests(training, rates), phases_of(training, rates)
+        start, step, divided = _compiled_begin, _compiled_advance, max(math.gcd(*phases), 1)
+        cube, mask, held_out = padded(key, cube, mask, number)
+    state = start(key, cube, config, endmembers=endmembers, count=count, mask=mask, shared=shared, held_out=held_out)
+    state = past_first_phase(state, training) if resting else state
     rows = []
-    for phase, steps in enumerate(training.phases):
+    for phase, steps in enumerate(phases):
         if phase:
             state = stages.settle(state, cube, config, mask=mask)
         piece = divided if divided > 1 else steps

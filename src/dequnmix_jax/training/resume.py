@@ -108,12 +108,16 @@ def resumable_fit(
     path = None if keep is None else Path(keep.path)
     given: dict[str, Any] = {"endmembers": endmembers, "count": count, "mask": mask}
     marks = {} if path is None else fingerprint(key, cube, config, training, rates, whole=whole, **given)
+    phases, held_out = fitting.phases_of(training, rates), None
+    if whole is None:
+        cube, mask, held_out = fitting.padded(key, cube, mask, number)
+        given["mask"] = mask
     once, loop = is_small(cube, number), is_small(cube, number, LARGEST_LOOP)
     begin = quick_jit(lambda *_, **__: once, static_argnums=2, static_argnames="count")(fitting.begin)
     advance = quick_jit(lambda *_, **__: loop, static_argnums=(2, 3, 5))(fitting.advance)
     # For judged stages one compiled program serves them all (`stages.judge`), here and between the phases.
     finish = stages.finish if training.judged else jax.jit(stages.finish, static_argnums=(2, 3))
-    phases = training.phases
+    total = sum(phases)
     with nullcontext() if path is None else reserved(path, overwrite=True):
         kept = None
         if keep is not None and path is not None:
@@ -123,14 +127,18 @@ def resumable_fit(
                 return state
 
             kept = _read(path, marks, shapes, keep.replace)
-        state, history = (begin(key, cube, config, **given), joined([])) if kept is None else kept
+        if kept is None:
+            state, history = begin(key, cube, config, **given, held_out=held_out), joined([])
+            state = fitting.past_first_phase(state, training) if fitting.rests(training, rates) else state
+        else:
+            state, history = kept
         piece, written, last = piece_of(*phases), kept is not None, time.monotonic()
         if on_progress is not None:
             on_progress(history)
         try:
-            while history.loss.size < training.epochs and (not history.loss.size or history.active[-1]):
+            while history.loss.size < total and (not history.loss.size or history.active[-1]):
                 new, rows = advance(state, cube, config, training, rates, piece, mask=mask, whole=whole)
-                if history.loss.size + piece == phases[0] < training.epochs:
+                if history.loss.size + piece == phases[0] < total:
                     new = stages.settle(new, cube, config, mask=mask, whole=whole)
                 # In one statement, so that an interruption finds all of the same step.
                 state, history, written = new, joined([history, rows]), False

@@ -52,6 +52,7 @@ from dequnmix_jax.equilibrium.model import reconstruct
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, unit
 from dequnmix_jax.mixing import valid_pixels, wide
 from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.quick_compile import is_small, quick_jit
 from dequnmix_jax.training.config import Training
 from dequnmix_jax.types import ADEQUATE, NEEDED, Params, Stages, Verdict
@@ -206,7 +207,10 @@ def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Arr
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)
     most = jnp.maximum(nugget(jnp.where(valid[..., None], maps.whole, 0), valid) - jnp.sum(jnp.square(D)) / pixels, 0)
     gain = _standard_errors(decrease + jnp.minimum(errors, most) * taken, valid)
-    gain = jnp.where(jnp.any(estimated.strength > 0) | jnp.isnan(gain), gain, 0)  # no strength: only rounding
+    # Along the sum of the maps, which is one everywhere, a strength is rounding, and so is the gain.
+    change = jnp.sum(jnp.square(maps.whole - smoothed(maps.whole))) / positive(jnp.sum(jnp.square(maps.whole)))
+    acts = change > (100 * float(jnp.finfo(dtype).eps)) ** 2
+    gain = jnp.where(acts | jnp.isnan(gain), gain, 0)
     kept = gain > NEEDED
     none = identity_smoother(count)
     prior = Smoother(*(jnp.where(kept, a, b.astype(dtype)) for a, b in zip(estimated, none, strict=True)))
