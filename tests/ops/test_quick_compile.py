@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dequnmix_jax.ops import quick_compile
-from dequnmix_jax.ops.quick_compile import is_small, quick_jit
+from dequnmix_jax.ops.quick_compile import effort_loop, effort_once, quick_jit
 
 
 def slow_sum(x, count):
@@ -14,7 +14,7 @@ def slow_sum(x, count):
 
 
 def small(x, count):
-    return x.shape[0] < 5
+    return "quick" if x.shape[0] < 5 else "full"
 
 
 quickly = quick_jit(small, static_argnums=1)(slow_sum)
@@ -41,18 +41,25 @@ def test_a_small_scene_alone_is_compiled_quickly(monkeypatch):
     whole = jax.jit
 
     def jit(function, **options):
-        seen.append("compiler_options" in options)
+        seen.append(options.get("compiler_options", {}).get("xla_backend_optimization_level"))
         return whole(function, **options)
 
     monkeypatch.setattr(quick_compile.jax, "jit", jit)
     quick = quick_jit(small, static_argnums=1)(slow_sum)
     quick(jnp.zeros((6, 3)), 2)
-    assert seen == [False]
+    assert seen == [None, None]
     quick(jnp.zeros((4, 3)), 2)
-    assert seen == [False, True]
-    assert is_small(np.zeros((95, 95, 156)), 3) and not is_small(np.zeros((200, 200, 3)), 9)
+    assert seen == [None, None, 0]
+
+
+def test_the_effort_follows_the_work():
+    tiny, samson, large = (np.zeros((side, side, 3)) for side in (10, 95, 200))
+    assert [effort_once(cube, 3) for cube in (tiny, samson)] == ["quick"] * 2
+    assert effort_once(large, 9) == "full"
+    assert [effort_loop(cube, 3) for cube in (tiny, samson)] == ["quick", "moderate"]
+    assert effort_loop(large, 9) == "full"
 
 
 def test_this_version_of_xla_knows_an_option():
-    assert quick_compile.quick_options()["xla_backend_optimization_level"] == 0
-    jax.jit(lambda x: x + 1, compiler_options=quick_compile.quick_options())(jnp.zeros(2))
+    assert quick_compile.compiler_options("quick")["xla_backend_optimization_level"] == 0
+    jax.jit(lambda x: x + 1, compiler_options=quick_compile.compiler_options("quick"))(jnp.zeros(2))

@@ -1,6 +1,6 @@
 """Select endmembers and a mixing model without the truth: candidates, scores that need no reference, a decision."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from dequnmix_jax.endmembers.candidates import CANDIDATES, METHODS, SceneScores,
 from dequnmix_jax.endmembers.subspace import checked
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops.padding import pad, padded_shape
-from dequnmix_jax.ops.quick_compile import is_small, is_traced, quick_jit
+from dequnmix_jax.ops.quick_compile import effort_once, is_traced, quick_jit
 
 CONSTRAINTS = ("simplex", "cone", "soft")
 """The mixing models, in the order of `Selection.constraint_index`: abundances that sum to one; a free brightness for
@@ -188,15 +188,16 @@ def select_endmembers(
         true = np.shape(cube)[:2]
         valid = np.ones(true, np.bool_) if mask is None else mask
         half, shape = _random_half(key, true), padded_shape(cube, count)
-        selection = _selected(key, *(pad(image, shape) for image in (cube, valid, half)), count, weights)
+        image, valid, half = (pad(x, shape) for x in (cube, valid, half))
+        selection = _selected(key, image, valid, half, count, weights)
     return selection._replace(abundances=_abundances_of(cube, mask, selection)) if abundances else selection
 
 
-_random_half = quick_jit(lambda *_: True, static_argnums=1)(random_half)
+_random_half = quick_jit(lambda *_: "quick", static_argnums=1)(random_half)
 
 
 # Eager operations, some seventy, would be compiled one by one.
-@quick_jit(lambda _, cube, mask, half, count, weights: is_small(cube, count), static_argnums=(4, 5))
+@quick_jit(lambda _, cube, mask, half, count, weights: effort_once(cube, count), static_argnums=(4, 5))
 def _selected(
     key: Array, cube: Array, mask: Array | None, half: Array | None, count: int, weights: Weights
 ) -> Selection:

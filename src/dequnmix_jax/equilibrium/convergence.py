@@ -9,7 +9,7 @@ from dequnmix_jax.checks import Array
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.ops.guards import positive
-from dequnmix_jax.ops.quick_compile import is_small, quick_jit
+from dequnmix_jax.ops.quick_compile import effort_once, quick_jit
 from dequnmix_jax.types import Estimate, Params, Trace
 
 
@@ -51,7 +51,7 @@ def _relative_change(change: jax.Array, square: jax.Array, mask: Array | None) -
     return jnp.where(valid, change / positive(size), 0)
 
 
-@quick_jit(lambda params, cube, *_, **__: is_small(cube, np.shape(params["endmembers"])[0]), static_argnums=2)
+@quick_jit(lambda params, cube, *_, **__: effort_once(cube, np.shape(params["endmembers"])[0]), static_argnums=2)
 def unmix_with_change(
     params: Params, cube: Array, config: Model, mask: Array | None = None
 ) -> tuple[Estimate, Trace, jax.Array]:

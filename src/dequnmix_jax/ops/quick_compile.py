@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, wraps
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
@@ -22,15 +22,26 @@ endmembers on 95 x 95 pixels, R = 3 (81,000): 9.5 + 0.7 CPU s optimised, 3.3 + 1
 9.9 + 0.2 and 3.4 + 0.6; 200 x 200, R = 9 (3.2 million): 10.7 + 11.1 and 3.8 + 40.4."""
 
 LARGEST_LOOP = 10_000
-"""The same for a program that runs through a whole training, about a hundred steps."""
+"""The same for a program that runs through a whole training, about a hundred steps. Between the two, such a program is
+compiled with moderate effort. A training step on 96 x 96 pixels, R = 3: 10.8 CPU s full and 34 ms a step, 4.9 s
+moderate and 36 ms, 1.5 s quick and 97 ms; 200 x 200, R = 6: 11.2 s and 0.79 s, 7.4 s and 1.2 s."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+Effort = Literal["quick", "moderate", "full"]
+
+_OPTIONS: dict[Effort, dict[str, Any]] = {
+    "quick": {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False},
+    "moderate": {"xla_cpu_use_fusion_emitters": False},
+    "full": {},
+}
 
 
 @cache
-def quick_options() -> dict[str, Any]:
-    """Return the compiler options of a quick compilation, of those that this version of XLA knows."""
-    wanted: dict[str, Any] = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+def compiler_options(effort: Effort) -> dict[str, Any]:
+    """Return the compiler options of an effort, of those that this version of XLA knows."""
+    wanted = _OPTIONS[effort]
+    if not wanted:
+        return {}
     program = jax.jit(lambda x: x).lower(jax.ShapeDtypeStruct((), np.float32))
     known: dict[str, Any] = {}
     for name, value in wanted.items():
@@ -51,20 +62,32 @@ def is_small(cube: Any, count: int, largest: int = LARGEST_WORK) -> bool:
     return cube.shape[0] * cube.shape[1] * count**2 <= largest
 
 
-def quick_jit(small: Callable[..., bool], **options: Any) -> Callable[[F], F]:
-    """Return a decorator like `jax.jit`, whose programs are compiled quickly where `small(*arguments)` says so.
+def effort_once(cube: Any, count: int) -> Effort:
+    """Return the effort that pays for a program that runs once."""
+    return "quick" if is_small(cube, count) else "full"
+
+
+def effort_loop(cube: Any, count: int) -> Effort:
+    """Return the effort that pays for a program that runs through a whole training."""
+    if is_small(cube, count, LARGEST_LOOP):
+        return "quick"
+    return "moderate" if is_small(cube, count) else "full"
+
+
+def quick_jit(effort: Callable[..., Effort], **options: Any) -> Callable[[F], F]:
+    """Return a decorator like `jax.jit`, whose programs are compiled with the effort that `effort(*arguments)` returns.
 
     Its programs are stored if `stored_programs.use` names a folder. Inside another transformation (jit, vmap, grad),
     and on other devices than CPUs, it is `jax.jit`.
 
     Args:
-        small: is called with the arguments of the function.
+        effort: is called with the arguments of the function.
         **options: those of `jax.jit`: `static_argnums`, `static_argnames`.
     """
 
     def decorate(function: F) -> F:
-        optimised = jax.jit(function, **options)
-        quick = cache(lambda: jax.jit(function, compiler_options=quick_options(), **options))
+        in_others = jax.jit(function, **options)
+        with_effort = cache(lambda level: jax.jit(function, compiler_options=compiler_options(level), **options))
         names = list(inspect.signature(function).parameters)
         static = {names[place] for place in _listed(options.get("static_argnums"))}
         static |= set(_listed(options.get("static_argnames")))
@@ -72,16 +95,16 @@ def quick_jit(small: Callable[..., bool], **options: Any) -> Callable[[F], F]:
         @wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             if jax.default_backend() != "cpu" or is_traced(args, kwargs):
-                return optimised(*args, **kwargs)
-            is_quick = small(*args, **kwargs)
+                return in_others(*args, **kwargs)
+            level = effort(*args, **kwargs)
             fixed = [(name, value) for name, value in (*zip(names, args, strict=False), *kwargs.items())
                      if name in static]  # fmt: skip
             dynamic = tuple(value for name, value in zip(names, args, strict=False) if name not in static)
             named = {name: value for name, value in kwargs.items() if name not in static}
             return stored_programs.call(
                 function,
-                quick() if is_quick else optimised,
-                (quick_options() if is_quick else None, *fixed),
+                with_effort(level),
+                (compiler_options(level), *fixed),
                 (dynamic, named),
                 (args, kwargs),
             )

@@ -3,7 +3,8 @@
 The compilation cache of JAX saves compiling alone: tracing and lowering come first, because its key is the lowered
 program. Here the key is what the program is made from: the source of this package, versions, settings of JAX, the
 function, its static arguments, and the shapes of the others. A program that cannot be described so, or cannot be read
-back, is compiled as usual. Reading a program runs what the file holds, as with the cache of JAX: the folder is the user's own.
+back, is compiled as usual. Reading a program runs what the file holds, as with the cache of JAX: the folder is the
+user's own.
 """
 
 import hashlib
@@ -101,7 +102,7 @@ def _compiled(lowered: Any) -> tuple[Any, bool]:
 
 def _name(function: Callable[..., Any], static: Any, dynamic: Any) -> str | None:
     """Return the name of the file of a program; None if it cannot be stored."""
-    if _folder is None or jax.device_count() > 1 or jax.config.jax_disable_jit:
+    if _folder is None or jax.device_count() > 1 or getattr(jax.config, "jax_disable_jit", False):
         return None
     leaves, structure = jax.tree.flatten(dynamic)
     try:
@@ -182,9 +183,10 @@ def _write(name: str, program: Any) -> None:
     try:
         payload = pickle.dumps(serialize_executable.serialize(program))
         _folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=_folder, prefix=".", delete=False) as file:
-            file.write(hashlib.sha256(payload).digest() + payload)
-        os.replace(file.name, _folder / name)
+        with tempfile.TemporaryDirectory(dir=_folder.parent, prefix=".") as temporary:
+            file = Path(temporary) / name
+            file.write_bytes(hashlib.sha256(payload).digest() + payload)
+            file.replace(_folder / name)
         _remove_oldest(_folder)
     except Exception:
         return

@@ -29,7 +29,7 @@ from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops.padding import pad, padded_shape
-from dequnmix_jax.ops.quick_compile import LARGEST_LOOP, is_small, is_traced, quick_jit
+from dequnmix_jax.ops.quick_compile import Effort, effort_loop, effort_once, is_traced, quick_jit
 from dequnmix_jax.ops.xla import alongside
 from dequnmix_jax.training import stages
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
@@ -319,7 +319,7 @@ def _skipped(key: jax.Array, steps: jax.Array) -> jax.Array:
     return lax.fori_loop(0, steps, lambda _, k: jax.random.split(k)[0], key)
 
 
-_held_out_pixels = quick_jit(lambda *_: True, static_argnums=1)(held_out_pixels)
+_held_out_pixels = quick_jit(lambda *_: "quick", static_argnums=1)(held_out_pixels)
 
 
 def padded(key: jax.Array, cube: Any, mask: Any, count: int) -> tuple[Any, Any, Any]:
@@ -330,13 +330,13 @@ def padded(key: jax.Array, cube: Any, mask: Any, count: int) -> tuple[Any, Any, 
     return cube, valid, held_out
 
 
-def _of_begin(key: Any, cube: Any, config: Any, *, endmembers: Any = None, count: Any = None, **_: Any) -> bool:
-    return is_small(cube, int(count or 0) if endmembers is None else np.shape(endmembers)[0])
+def _of_begin(key: Any, cube: Any, config: Any, *, endmembers: Any = None, count: Any = None, **_: Any) -> Effort:
+    return effort_once(cube, int(count or 0) if endmembers is None else np.shape(endmembers)[0])
 
 
 _compiled_begin = quick_jit(_of_begin, static_argnums=2, static_argnames=("count", "shared"))(begin)
 _compiled_advance = quick_jit(
-    lambda state, cube, *_, **__: is_small(cube, state.params["endmembers"].shape[0], LARGEST_LOOP),
+    lambda state, cube, *_, **__: effort_loop(cube, state.params["endmembers"].shape[0]),
     static_argnums=(2, 3, 5),
     static_argnames=("shared", "objective"),
 )(advance)

@@ -24,7 +24,7 @@ from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide
 from dequnmix_jax.io.atomic import reserved
 from dequnmix_jax.io.provenance import package_version
-from dequnmix_jax.ops.quick_compile import LARGEST_LOOP, is_small, quick_jit
+from dequnmix_jax.ops.quick_compile import effort_loop, effort_once, quick_jit
 from dequnmix_jax.training import checkpoint, fitting, stages
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.fitting import FitState
@@ -112,7 +112,7 @@ def resumable_fit(
     if whole is None:
         cube, mask, held_out = fitting.padded(key, cube, mask, number)
         given["mask"] = mask
-    once, loop = is_small(cube, number), is_small(cube, number, LARGEST_LOOP)
+    once, loop = effort_once(cube, number), effort_loop(cube, number)
     begin = quick_jit(lambda *_, **__: once, static_argnums=2, static_argnames="count")(fitting.begin)
     advance = quick_jit(lambda *_, **__: loop, static_argnums=(2, 3, 5))(fitting.advance)
     # For judged stages one compiled program serves them all (`stages.judge`), here and between the phases.

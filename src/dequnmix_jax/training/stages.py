@@ -53,7 +53,7 @@ from dequnmix_jax.equilibrium.scene_statistics import Scenewide, unit
 from dequnmix_jax.mixing import valid_pixels, wide
 from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.guards import positive
-from dequnmix_jax.ops.quick_compile import is_small, quick_jit
+from dequnmix_jax.ops.quick_compile import effort_once, quick_jit
 from dequnmix_jax.training.config import Training
 from dequnmix_jax.types import ADEQUATE, NEEDED, Params, Stages, Verdict
 
@@ -107,7 +107,7 @@ def hold_out_pixels(key: jax.Array, shape: tuple[int, ...], share: float = HELD_
 
 # One program for both stages; run eagerly, each operation would be compiled.
 @quick_jit(
-    lambda before, _, cube, *__: is_small(cube, np.shape(before["endmembers"])[0]),
+    lambda before, _, cube, *__: effort_once(cube, np.shape(before["endmembers"])[0]),
     static_argnums=3,
 )
 def judge(
@@ -175,7 +175,7 @@ def judge(
     return Verdict(gained, lower, after_all, kept), params, maps
 
 
-@quick_jit(lambda maps, endmembers, *_: is_small(maps.whole, endmembers.shape[0]), static_argnums=2)
+@quick_jit(lambda maps, endmembers, *_: effort_once(maps.whole, endmembers.shape[0]), static_argnums=2)
 def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Array) -> tuple[Verdict, Smoother]:
     """Judge the prior over neighbours, and return the smoother that is kept.
 
