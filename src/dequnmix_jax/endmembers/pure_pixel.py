@@ -271,17 +271,13 @@ def nfindr(cube: Array, count: int, *, mask: Array | None = None, scaled: bool =
     starts from `sivm` and is deterministic.
 
     Args:
-        cube: (H, W, B), any units.
-        count: R, static, 2 <= R <= B and at most one for each valid pixel.
-        mask: (H, W) bool, True for valid pixels.
-        scaled: static; divide each pixel by its brightness first, if the illumination varies.
+        cube, count, mask, scaled: as `sivm`.
 
     Returns:
-        (R, B), spectra of R pixels projected on the plane (or the span), in the units of the cube. They can be slightly
-        negative. Not differentiated (derivative 0).
+        (R, B), as `sivm`. Not differentiated (derivative 0).
 
     Raises:
-        InputError: if the shapes do not fit, the count is out of range, or outside jit if valid values are not finite.
+        InputError: as `sivm`.
 
     Reference:
         Winter, N-FINDR: an algorithm for fast autonomous spectral end-member determination in hyperspectral data, Proc.

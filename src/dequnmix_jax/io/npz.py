@@ -9,6 +9,7 @@ cube; envi_fields, a JSON object of ENVI header fields; crs, a text, transform (
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from dequnmix_jax.io.raw import read_window
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array, Scene
-from dequnmix_jax.scenes.source import Source, Stored, Window, in_memory
+from dequnmix_jax.scenes.source import Source, Stored, Window, source_in_memory
 from dequnmix_jax.scenes.truth import Truth
 
 
@@ -141,18 +142,16 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     listed = _real(arrays, "bbl", path)
     good = None if listed is None else listed > 0.5
     good, ignore_notes = bands_to_use(good, wavelengths, value.shape[2], options, str(path))
-    factor = _number(arrays, "reflectance_scale_factor", path) if options.scale is None else options.scale
+    if options.scale is None:
+        options = replace(options, scale=_number(arrays, "reflectance_scale_factor", path))
     stored = _real(arrays, "mask", path)
     if stored is not None and stored.shape != value.shape[:2]:
         raise InputError(f"'mask' in {path} has shape {stored.shape}; expected one value a pixel, {value.shape[:2]}.")
     seen = None if stored is None else stored.astype(np.bool_)
-    return Source(
-        (value.shape[0], value.shape[1], value.shape[2]),
-        in_memory(value, seen),
-        nodata=options.nodata,
-        scale=factor,
-        saturation=options.saturation,
-        lazy=False,
+    return source_in_memory(
+        value,
+        options,
+        seen,
         wavelengths=wavelengths,
         good_bands=good,
         name=path.stem,

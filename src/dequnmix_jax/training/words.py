@@ -10,24 +10,13 @@ A word for a number of one choice is an error beside another choice.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from dequnmix_jax.checks import Choice, InputError
 from dequnmix_jax.equilibrium.config import Analytic, Cone, Conv, Energy, Model, Residual, Simplex, Soft, Softmax
-from dequnmix_jax.solvers.config import (
-    Adjoint,
-    Anderson,
-    BiCGSTAB,
-    Broyden,
-    JaxoptAnderson,
-    Neumann,
-    OneStep,
-    Phantom,
-    Picard,
-    Solver,
-)
+from dequnmix_jax.solvers.config import Adjoint, AdjointMethod, Anderson, BiCGSTAB, Method, Solver
 
 Words = Mapping[str, Any]
 
@@ -37,8 +26,8 @@ CHOICES: dict[str, dict[str, dict[str, type[Choice] | None]]] = {
         "prox": {"none": None, "conv": Conv},
         "constraint": {kind.word: kind for kind in (Simplex, Cone, Soft, Softmax)},
     },
-    "model.forward": {"method": {kind.word: kind for kind in (Anderson, Picard, Broyden, JaxoptAnderson)}},
-    "model.backward": {"method": {kind.word: kind for kind in (BiCGSTAB, Anderson, Neumann, OneStep, Phantom)}},
+    "model.forward": {"method": {kind.word: kind for kind in get_args(Method)}},
+    "model.backward": {"method": {kind.word: kind for kind in get_args(AdjointMethod)}},
 }
 """The choices of each table of a file: the word of each value, and its class."""
 
@@ -87,9 +76,7 @@ def _numbers(table: str, part: str, word: str) -> dict[str, str]:
     result = {item.name: item.name for item in fields(kind)}  # type: ignore[arg-type]
     if part == "prox":
         result = dict(_OF_PROX)
-    if kind in (Neumann, Phantom):
-        result = {{"terms": "max_steps"}.get(name, name): name for name in result}
-    return result
+    return {{"terms": "max_steps"}.get(name, name): name for name in result}
 
 
 def _chosen(table: str, words: Words) -> dict[str, str]:
