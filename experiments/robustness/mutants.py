@@ -1057,7 +1057,7 @@ results/maps: results/writer results/placed_outputs::residual_and_convergence_li
 results/maps: report/report::masked_pixels_move_no_colour
 - bottom, top = np.nanpercentile(values[scene.valid], [low, high], axis=0)
 + bottom, top = np.nanpercentile(values, [low, high], axis=(0, 1))
-results/summary: results/writer::means_and_areas_count_valid_pixels_alone
+results/result: results/writer::means_and_areas_count_valid_pixels_alone
 - name: np.mean(values[scene.valid], axis=0, dtype=np.float64)
 + name: np.mean(values, axis=(0, 1), dtype=np.float64)
 results/summary: results/writer::means_and_areas_count_valid_pixels_alone

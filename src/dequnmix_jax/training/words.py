@@ -76,7 +76,7 @@ def _numbers(table: str, part: str, word: str) -> dict[str, str]:
     result = {item.name: item.name for item in fields(kind)}  # type: ignore[arg-type]
     if part == "prox":
         result = dict(_OF_PROX)
-    return {{"terms": "max_steps"}.get(name, name): name for name in result}
+    return {{"terms": "max_steps"}.get(word, word): name for word, name in result.items()}
 
 
 def _chosen(table: str, words: Words) -> dict[str, str]:
