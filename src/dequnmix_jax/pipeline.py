@@ -18,6 +18,7 @@ from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.training.checkpoint import model_metadata
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
+from dequnmix_jax.training.words import shortest
 
 if TYPE_CHECKING:
     from dequnmix_jax.types import Estimate, History, Params, Trace
@@ -196,7 +197,7 @@ def choose(key: Any, scene: Scene, count: int, config: Model, rates: Rates, stat
     kept = {name: getattr(config, name) for name in ("constraint", "prior") if f"model.{name}" in stated}
     config = replace(model_for(selection, config), **kept)
     if "rates.endmembers" not in stated:
-        rates = jax.tree.map(float, rates_for(selection, rates))
+        rates = jax.tree.map(shortest, rates_for(selection, rates))
     return Choice(selection.endmembers, config, rates, explanation)
 
 

@@ -198,7 +198,7 @@ def from_older(words: Words) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it; a number that is not finite becomes None.
+    """Return a value as JSON can hold it: a number in the digits of its precision, None if it is not finite.
 
     Args:
         value: numbers, text, arrays, paths, dataclasses, choices (which become their words), and mappings and lists of
@@ -222,6 +222,13 @@ def plain(value: Any) -> Any:
     array = np.asarray(value)
     if array.dtype.kind not in "biufU":
         raise InputError(f"The record holds {type(value).__name__}; expected numbers, text, lists and dataclasses.")
-    if array.ndim:
+    if array.dtype.kind != "f":
         return plain(array.tolist())
-    return plain(array.item()) if array.dtype.kind != "f" else (float(array) if np.isfinite(array) else None)
+    if array.ndim:
+        return [plain(entry) for entry in array]
+    return shortest(array) if np.isfinite(array) else None
+
+
+def shortest(number: Any) -> float:
+    """Return a real number as the shortest decimal that its precision tells apart: 0.007 for float32(0.007)."""
+    return float(str(np.asarray(number)[()]))
