@@ -146,7 +146,11 @@ def read_truth(
         if not inside.is_file():
             raise InputError(f"{path} is a folder without estimate.npz; expected one that `write` made, or a file.")
         return npz.read_truth(inside)
+    if not path.is_file() and find_header(path) is None:
+        raise InputError(f"{path} does not exist; expected a reference (.npz, .mat or a library). Check the spelling.")
     kind = kind_of_file(path)
+    if kind == "tiff":
+        raise InputError(f"{path} is {_NAMES[kind]}; expected a reference: .npz, .mat, or a library of spectra.")
     if kind == "envi":
         spectra, names, _ = image.read_library(path)
         return Truth(endmembers=spectra, names=names, reference=path.name)
