@@ -18,6 +18,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io.atomic import replacing_file
 from dequnmix_jax.io.disk_space import writing
+from dequnmix_jax.io.npz import MODEL
 from dequnmix_jax.io.npz_arrays import load as load_arrays
 from dequnmix_jax.scenes.scene import Array, Scene
 from dequnmix_jax.training.config import Rates, Training
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from dequnmix_jax.types import History
 
 _FORMAT = 1
-_HEADER = "checkpoint.json"
 _PREFIX = "params/"
 
 
@@ -119,7 +119,7 @@ def _arrays(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str,
             f"The metadata do not fit JSON ({error}); expected dicts, lists, text and finite numbers."
         ) from error
     arrays: dict[str, Any] = {_PREFIX + name: value for name, value in leaves.items() if value is not None}
-    arrays[_HEADER] = np.array(text)
+    arrays[MODEL] = np.array(text)
     return arrays
 
 
@@ -140,7 +140,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         raise InputError(f"{path} is a folder; expected a checkpoint file written by `fit`.")
     arrays = load_arrays(path)
     foreign = f"{path} is no checkpoint of dequnmix_jax"
-    text = arrays.pop(_HEADER, None)
+    text = arrays.pop(MODEL, None)
     if text is None or text.dtype.kind != "U":
         listed = ", ".join(list(arrays)[:6])
         raise InputError(
@@ -150,7 +150,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         header = json.loads(str(text))
         written, empty, metadata = header["format"], list(header["empty"]), dict(header["metadata"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{foreign}: its {_HEADER} cannot be understood ({error}). Write it again.") from error
+        raise InputError(f"{foreign}: its {MODEL} cannot be understood ({error}). Write it again.") from error
     if written != _FORMAT:
         raise InputError(
             f"{path} has checkpoint format {written} and this version reads format {_FORMAT}; install the dequnmix-jax "
