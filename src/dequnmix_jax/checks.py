@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields, is_dataclass
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -112,6 +113,11 @@ def described(value: Any) -> str:
     if type(value) is tuple and 0 < len(value) <= 3:
         return f"a tuple of {' and '.join(type(part).__name__ for part in value)}"
     return _one(type(value).__name__)
+
+
+def ending(path: Path) -> str:
+    """Return how the name of a file ends, for a message."""
+    return f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
 
 
 def _one(kind: str) -> str:
