@@ -80,7 +80,9 @@ def run(
 ) -> Unmixing:
     """Unmix a scene in one call: read it, choose endmembers and mixing, train without a reference, and unmix.
 
-    The result is that of `dequnmix report SCENE --endmembers COUNT --seed 0` for `jax.random.key(0)`.
+    The result is that of `dequnmix report SCENE --endmembers COUNT --seed 0` for `jax.random.key(0)`. It is float32, as
+    the cube of every `Scene` is, whatever the type of the array and under `jax_enable_x64` too: measured spectra have
+    fewer digits. In float64 compute by `fit` and `unmix`, which take the array itself.
 
     Args:
         scene: a path, a `Scene`, an array (H, W, B), or an xarray DataArray.

@@ -165,7 +165,8 @@ def select_endmembers(
         abundances: False leaves `Selection.abundances` empty and saves their solve.
 
     Returns:
-        A Selection. `reason` explains it in three sentences.
+        A Selection. `reason` explains it in three sentences. Endmembers and scores are not differentiated (derivative 0
+        in the cube); the abundances are, for these endmembers.
 
     Raises:
         InputError: if the shapes do not fit, the count is out of range, the bands are fewer than 2 R, or outside jit if
