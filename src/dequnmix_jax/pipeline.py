@@ -127,13 +127,13 @@ def run(
         initial["count"] = int(count)
         rates = RECOMMENDED[1] if rates is None else rates
 
-    def said(history: "History") -> None:
+    def progress(history: "History") -> None:
         if on_progress is not None and history.loss.size:
             on_progress(int(history.loss.size), training.epochs, float(history.loss[-1]))
 
     mask = None if read_scene.mask is None else jnp.asarray(read_scene.mask)
     cube = jnp.asarray(read_scene.cube)
-    params, history = resumable_fit(key, cube, model, training, rates, mask=mask, on_progress=said, **initial)
+    params, history = resumable_fit(key, cube, model, training, rates, mask=mask, on_progress=progress, **initial)
     params = jax.tree.map(np.asarray, params)
     estimate, trace, change = unmix_scene(params, read_scene, model)
     if not trace.converged:

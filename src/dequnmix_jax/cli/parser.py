@@ -362,7 +362,7 @@ def _reading_options(group: _Group, of_a_model: bool = False) -> None:
     text = "the cube's name, in a file of several arrays (default: the only cube)"
     group.add_argument("--variable", metavar="NAME", help=text)
     _matrix(group)
-    text = "value of missing pixels, which are masked, as are NaN: nan, 0, -9999, ... (default: from the file)"
+    text = "value of missing pixels, which are masked, like NaN: nan, 0, -9999, ... (default: from the file)"
     group.add_argument("--nodata", type=float, metavar="VALUE", help=text)
     text = "divide by this, for example 10000 for scaled integers (default: from the file)"
     group.add_argument("--scale", type=float, metavar="NUMBER", help=text)

@@ -35,7 +35,7 @@ def read_library(
     Args:
         path: the file, an ENVI header, a folder of USGS spectra of one spectrometer, or a list of USGS files.
         wavelengths: for splib07, the file of wavelengths; by default the matching file near the spectra.
-        fwhm: for the USGS libraries, the file of bandpasses; likewise.
+        fwhm: for the USGS libraries, the file of bandpasses; by default the matching file near the spectra.
         units: for a table, "nm" or "um"; by default the file's unit, or else a guess from the values.
         nodata: value of missing entries, before scaling; overrides an ENVI header's data ignore value. NaN and the
             USGS's -1.23e34 are always missing.

@@ -100,7 +100,7 @@ def _scenes(arguments: tuple[Any, ...]) -> int:
 
 def _check_undivided(leaf: Any) -> None:
     """Raise InputError if the scenes of an array are divided over an explicit axis of a mesh."""
-    # Of the type and not of the array: automatic axes are no part of the type, and arrays with them can be indexed.
+    # The sharding in the type: automatic axes are not part of it, and arrays divided over them can be indexed.
     spec = getattr(getattr(getattr(leaf, "aval", None), "sharding", None), "spec", None)
     if spec and spec[0] is not None:
         raise InputError(
@@ -125,8 +125,8 @@ def _on_one_device(function: Callable[..., T]) -> Callable[..., T]:
         for leaf in jax.tree.leaves(arguments):
             _check_undivided(leaf)
         if is_traced(arguments):
-            every: T = lax.map(lambda one: function(*one), arguments)
-            return every
+            results_in_turn: T = lax.map(lambda one: function(*one), arguments)
+            return results_in_turn
 
         # Converted and compiled here: contexts such as jax.enable_x64 do not reach other threads.
         scenes = [jax.tree.map(lambda leaf, i=number: jnp.asarray(leaf[i]), arguments) for number in range(count)]

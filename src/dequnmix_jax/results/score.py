@@ -60,7 +60,7 @@ def compare(estimate: Truth, truth: Truth, mask: Array | None = None) -> dict[st
 
     Args:
         estimate: abundances (H, W, R) and endmembers (R, B); one of them may be missing.
-        truth: the reference, likewise.
+        truth: the reference; one of them may be missing too.
         mask: (H, W) bool, True where the pixel counts.
 
     Returns:

@@ -139,7 +139,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected a checkpoint file written by `fit`.")
     arrays = load_arrays(path)
-    foreign = f"{path} is no checkpoint of dequnmix_jax"
+    foreign = f"{path} is not a checkpoint of dequnmix_jax"
     text = arrays.pop(MODEL, None)
     if text is None or text.dtype.kind != "U":
         listed = ", ".join(list(arrays)[:6])
@@ -160,7 +160,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     entries: list[tuple[str, Any]] = [(name, value) for name, value in arrays.items()]
     for name, value in entries + [(_PREFIX + str(name), {}) for name in empty]:
         if not name.startswith(_PREFIX) or (isinstance(value, np.ndarray) and value.dtype.kind not in "biuf"):
-            raise InputError(f"{foreign}: the entry {name!r} is no parameter. Write it again.")
+            raise InputError(f"{foreign}: the entry {name!r} is not a parameter. Write it again.")
         *above, last = name.removeprefix(_PREFIX).split("/")
         place = params
         for key in above:
@@ -188,7 +188,7 @@ def check_matches(params: Mapping[str, Any], count: int | None = None, bands: in
     if len(shape) != 2:
         raise InputError(
             f"The parameters have the entries {', '.join(params) or 'none'} and endmembers of shape {shape}; expected "
-            "endmembers (R, B). This is no trained model."
+            "endmembers (R, B). This is not a trained model."
         )
     if bands is not None and shape[1] != bands:
         raise InputError(

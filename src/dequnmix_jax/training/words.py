@@ -230,5 +230,5 @@ def plain(value: Any) -> Any:
 
 
 def shortest(number: Any) -> float:
-    """Return a real number as the shortest decimal that its precision tells apart: 0.007 for float32(0.007)."""
+    """Return a real number as its shortest decimal in its own precision: 0.007 for float32(0.007)."""
     return float(str(np.asarray(number)[()]))
