@@ -53,7 +53,7 @@ def test_jax_arrays_round_trip(tmp_path):
     same(checkpoint.load(tmp_path / "m.npz")[0], {"endmembers": np.ones((R, B), np.float32)})
 
 
-def test_nothing_is_overwritten_unasked(tmp_path):
+def test_nothing_is_overwritten_by_default(tmp_path):
     path = checkpoint.save(tmp_path / "m.npz", params(), METADATA)
     before = path.read_bytes()
     with pytest.raises(InputError, match="exists already"):
