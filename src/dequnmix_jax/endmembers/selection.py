@@ -42,7 +42,7 @@ DOUBTS = (
 
 
 class Weights(NamedTuple):
-    """How the scores decide; the defaults were chosen on generated scenes alone (`experiments.defaults.start`).
+    """How the scores decide; the defaults were chosen on generated scenes (`experiments.defaults.selection_weights`).
 
     On 324 scenes of eighteen families the choice has 1.10 times the aRMSE of the best of 24 ways (geometric mean; worst
     9.7, where mixing is bilinear). The defaults have seen all of these scenes. Simple rules chosen without a family
