@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.io.envi.writer import write_library
 from dequnmix_jax.io.formats import open_source, read, read_truth
 from dequnmix_jax.io.scene_writer import write_scene
 from dequnmix_jax.scenes.georeference import Georeference
@@ -248,3 +249,14 @@ def test_a_model_and_a_result_are_not_scenes(tmp_path):
     with pytest.raises(InputError, match=r"holds the maps of a result, not a scene.*name its folder"):
         read(tmp_path / "e.npz")
     assert read(tmp_path / "e.npz", variable="state").cube.shape == (H, W, R)  # whoever asks for it gets it
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_table_is_not_a_scene_even_beside_a_header(tmp_path, beside):
+    (tmp_path / "e.csv").write_text("wavelength_nm,a\n400,0.1\n500,0.2\n")
+    if beside:
+        write_library(tmp_path / "e.sli", np.ones((2, 3), np.float32), ("a", "b"), None)
+    with pytest.raises(InputError, match="is a table, not a scene"):
+        read(tmp_path / "e.csv")
+    with pytest.raises(InputError, match="read_reference reads it"):
+        read_truth(tmp_path / "e.csv")

@@ -9,6 +9,7 @@ import numpy as np
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io.envi import header as headers
 from dequnmix_jax.io.envi import image
+from dequnmix_jax.io.formats import TABLES
 from dequnmix_jax.libraries import csv, usgs
 from dequnmix_jax.libraries.library import Library, from_file, read_text
 from dequnmix_jax.scenes.values import missing_value
@@ -70,7 +71,7 @@ def read_library(
     if not path.is_file():
         raise InputError(f"{path} does not exist; expected a spectral library (ENVI, CSV or USGS text).")
     # A table is recognised before a header, because endmembers.csv lies beside endmembers.sli and endmembers.hdr.
-    table = path.suffix.lower() in (".csv", ".tsv")
+    table = path.suffix.lower() in TABLES
     if not table and (path.suffix.lower() == ".hdr" or headers.find_header(path) is not None):
         _not_for("an ENVI library", {**bands, "units": units or None})
         return _read_envi(path, nodata, scale, sort)

@@ -8,7 +8,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io.envi.header import find_header
-from dequnmix_jax.io.formats import read_truth
+from dequnmix_jax.io.formats import TABLES, read_truth
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.metrics import match
 from dequnmix_jax.results.maps import endmember_names
@@ -41,7 +41,7 @@ def read_reference(
     """
     path = Path(path)
     # A table is recognised before a header, because endmembers.csv lies beside endmembers.sli and endmembers.hdr.
-    table = path.suffix.lower() in (".csv", ".tsv")
+    table = path.suffix.lower() in TABLES
     if path.is_file() and path.suffix.lower() not in _ARRAYS and (table or find_header(path) is None):
         with path.open("rb") as file:
             is_text = b"\0" not in file.read(512)
