@@ -113,7 +113,7 @@ def main(settings: Settings, folder: Path, where: Path | None = None) -> Path:
             print(results_table.line(rows[-1]), flush=True)
     note = (
         f"A core for each process. Load of the machine in the minute before: {load:.2f}. Training on the crop: "
-        f"{json.dumps(fitted.told.get('training', {}).get('seconds', fitted.seconds))} s. {settings}"
+        f"{json.dumps(fitted.printed.get('training', {}).get('seconds', fitted.seconds))} s. {settings}"
     )
     return results_table.write(
         folder, "scaling", rows, "python -m benchmarks.scaling", note, "Fastest of several runs."

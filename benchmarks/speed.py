@@ -242,7 +242,7 @@ def against_unrolled(
 
     ways = {"equilibrium": equilibrium(config.forward, config.backward)}
     ways |= {f"unrolled, K = {k}": partial(implicit.unrolled, f, k) for k in settings.unrolled}
-    # From a cold start, where an unrolled network always stands.
+    # From a cold start, as an unrolled network always starts.
     start = fixed_point_map.initial_state(state.params, cube, config)
     ready = {name: compiled(partial(gradient, way), state.params, cube, start) for name, way in ways.items()}
     tight = equilibrium(replace(config.forward, tolerance=1e-6), replace(config.backward, tolerance=1e-6))

@@ -58,6 +58,10 @@ def test_what_comes_back_can_be_written_and_read(found, tmp_path):
     assert "<html" in page.read_text(encoding="utf-8")
 
 
+def test_the_chosen_rates_are_recorded_in_the_digits_that_were_meant(found):
+    assert found.summary["configuration"]["rates"]["endmembers"] in (0.0, dq.RECOMMENDED[1].endmembers)
+
+
 def test_it_says_itself_in_a_line(found):
     text = repr(found)
     assert "3 endmembers in 10 x 9 pixels, 20 bands" in text and "4 training steps" in text and len(text) < 250

@@ -107,7 +107,7 @@ def changes(epochs: int, config: dq.Model, rates: dq.Rates) -> tuple[Change, ...
         ),
         *(weights(f"alpha {alpha}", error=float(alpha)) for alpha in (0, 4, 30)),
         weights("without spread", spread=0.0),
-        weights("E stands still", endmembers=0.0),
+        weights("E fixed", endmembers=0.0),
         weights("E trained", endmembers=dq.RECOMMENDED[1].endmembers),
         training("no bands held out", holdout=0.0),
         training("E and network together", endmembers_first=0.0),
@@ -142,7 +142,7 @@ def compiled(change: Change, layers: int, shared: bool, *inputs: Any) -> Any:
 
 
 def main(settings: Settings, folder: Path) -> Path:
-    """Run all and write `ablations.csv` and `ablations.md`, anew after each scene."""
+    """Run all and write `ablations.csv` and `ablations.md`, again after each scene."""
     rows: list[dict[str, object]] = []
     there, missing = scenes.at_hand(settings.scenes)
     select, said = jax.jit(dq.endmembers.select_endmembers, static_argnums=2), list[str]()

@@ -56,7 +56,7 @@ def main(settings: Settings, folder: Path, where: Path | None = None) -> Path:
         asked = () if settings.tile is None else ("--tile", settings.tile)
         done = run("unmix", scene, model, "--no-plots", *asked, "-o", place / "all")
         shutil.rmtree(place / "all")
-        tiles, config = done.told["tiles"], done.told["configuration"]["model"]
+        tiles, config = done.printed["tiles"], done.printed["configuration"]["model"]
         rows = [_row("tiles", settings.rows, settings, done)]
         print(results_table.line(rows[0]), flush=True)
         error = 0.0
@@ -92,8 +92,8 @@ def _row(how: str, rows: int, settings: Settings, done: Finished) -> dict[str, A
         "rows": rows,
         "seconds": done.seconds,
         "resident GB": done.resident / 1e9,
-        "steps": done.told["trace"]["steps"],
-        "converged": done.told["trace"]["converged"],
+        "steps": done.printed["trace"]["steps"],
+        "converged": done.printed["trace"]["converged"],
         "Mpixels": rows * settings.columns / 1e6,
     }
 

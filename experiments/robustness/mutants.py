@@ -520,7 +520,7 @@ endmembers/pure_pixel: endmembers/pure_pixel::vca_does_not_see_masked_pixels_or_
 - C = jnp.where(valid[:, None], S - mean[None, :], 0.0)
 + C = S - mean[None, :]
 endmembers/pure_pixel: endmembers/pure_pixel::of_several_runs_the_one_of_largest_volume_is_kept
-- jnp.argmax(volumes >= jnp.max(volumes) - alike)
+- jnp.argmax(volumes >= jnp.max(volumes) - tolerance)
 + jnp.argmin(volumes)
 endmembers/pure_pixel: endmembers/pure_pixel::vca_in_noise_takes_the_centred_branch
 - lax.cond(snr < threshold, centred, projective)
@@ -957,7 +957,7 @@ tiles/halo: tiles/unmix_tiled::without_a_halo_there_are_seams_and_the_measured_o
 - halo = min(max(halo, least), _WIDEST)
 + halo = min(min(halo, least), _WIDEST)
 tiles/journal: tiles/unmix_tiled::killed_and_resumed_the_result_has_the_same_bits \
-tiles/unmix_tiled::other_choices_begin_anew
+tiles/unmix_tiled::other_choices_begin_again
 - work.clear()
 + pass
 tiles/journal: tiles/unmix_tiled::one_byte_changed_in_what_is_kept
@@ -970,7 +970,7 @@ io/atomic: io/leftovers::a_failed_replacement_puts_the_old_folder_back \
 io/leftovers::killed_anywhere_the_folder_is_the_old_or_the_new_one
 - os.rename(target, aside / target.name)
 + shutil.rmtree(target)
-io/atomic: results/writer::nothing_is_overwritten_unasked
+io/atomic: results/writer::nothing_is_overwritten_by_default
 - if os.path.lexists(path) and not overwrite:
 + if os.path.lexists(path) and overwrite:
 training/resume: training/resume::a_training_with_another_mask_is_another
@@ -1057,7 +1057,7 @@ results/maps: results/writer results/placed_outputs::residual_and_convergence_li
 results/maps: report/report::masked_pixels_move_no_colour
 - bottom, top = np.nanpercentile(values[scene.valid], [low, high], axis=0)
 + bottom, top = np.nanpercentile(values, [low, high], axis=(0, 1))
-results/summary: results/writer::means_and_areas_count_valid_pixels_alone
+results/result: results/writer::means_and_areas_count_valid_pixels_alone
 - name: np.mean(values[scene.valid], axis=0, dtype=np.float64)
 + name: np.mean(values, axis=(0, 1), dtype=np.float64)
 results/summary: results/writer::means_and_areas_count_valid_pixels_alone
@@ -1082,7 +1082,7 @@ cli/parser: cli/cli::ranges_that_are_none
 cli/unmix_tiles: tiles/unmix_tiled::a_scene_that_does_not_fit_is_unmixed_in_tiles
 - if size <= _SHARE * free:
 + if size >= _SHARE * free:
-cli/fit: cli/cli::nothing_is_overwritten_unasked
+cli/fit: cli/cli::nothing_is_overwritten_by_default
 - with reserved(options.output, overwrite=options.force) as outputs:
 + with reserved(options.output, overwrite=True) as outputs:
 results/writer: results/placed_outputs results/writer

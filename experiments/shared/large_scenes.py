@@ -43,7 +43,7 @@ class Finished(NamedTuple):
 
     seconds: float
     resident: int
-    told: dict[str, Any]
+    printed: dict[str, Any]
 
 
 def generate(path: Path, size: Size, seed: int = 0) -> None:
@@ -104,6 +104,6 @@ def run(*words: Any) -> Finished:
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     seconds = time.perf_counter() - began
-    told, _, resident = answer.stdout.rstrip().rpartition("\n")
+    printed, _, resident = answer.stdout.rstrip().rpartition("\n")
     # Kilobytes on Linux, bytes on macOS.
-    return Finished(seconds, int(resident) * (1 if sys.platform == "darwin" else 1024), json.loads(told))
+    return Finished(seconds, int(resident) * (1 if sys.platform == "darwin" else 1024), json.loads(printed))

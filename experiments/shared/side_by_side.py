@@ -206,7 +206,7 @@ def write(settings: methods.Settings, folder: Path, name: str, about: str = "", 
     rows: list[dict[str, Any]] = []
     earlier, said = _earlier(folder, name) if settings.update else ([], {})
     only = " ".join(f'"{method}"' for method in settings.only)
-    again = f"Run again last, by --only {only}; each row bears the commit and the date of its run." if earlier else ""
+    again = f"Run again last, by --only {only}; each row has the commit and the date of its run." if earlier else ""
     run_of = {key: value for key, value in results_table.origin().items() if key in ("commit", "date")}
     missing, target = methods.absent(settings), None
     for scene in settings.scenes:

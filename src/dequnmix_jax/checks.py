@@ -7,17 +7,34 @@ and grad (under a trace `Trace.converged` is False for NaN).
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 
 class Choice:
-    """Base of the values of a field that is a choice; `word` is the name in files."""
+    """Base of the values of a field that is a choice, frozen dataclasses; `word` is the name in files."""
 
     word: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        """Raise InputError if a field is not what its type and its range allow."""
+        check_choices(self)
+        for item in fields(self):  # type: ignore[arg-type]
+            if "range" in item.metadata:
+                check_range(self, item.name, *item.metadata["range"])
+
+
+Number = TypeVar("Number", int, float)
+
+
+def ranged(default: Number, low: float, high: float) -> Number:
+    """Return a field of a `Choice`, a number between two others, both included."""
+    made: Number = field(default=default, metadata={"range": (low, high)})
+    return made
 
 
 def check_choices(config: Any) -> None:
@@ -96,6 +113,11 @@ def described(value: Any) -> str:
     if type(value) is tuple and 0 < len(value) <= 3:
         return f"a tuple of {' and '.join(type(part).__name__ for part in value)}"
     return _one(type(value).__name__)
+
+
+def ending(path: Path) -> str:
+    """Return how the name of a file ends, for a message."""
+    return f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
 
 
 def _one(kind: str) -> str:

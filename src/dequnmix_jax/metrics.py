@@ -127,9 +127,7 @@ def pooled_rmse(estimate: Array, reference: Array, mask: Array | None = None) ->
     sqrt(mean over pixels and r of (a^ - a)^2).
 
     Args:
-        estimate: (H, W, R), or any other (H, W, channels).
-        reference: (H, W, R).
-        mask: (H, W) bool, True where the pixel counts.
+        estimate, reference, mask: as `armse`; or any other arrays (H, W, channels).
 
     Returns:
         (), >= 0, in the units of the inputs.

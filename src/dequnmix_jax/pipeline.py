@@ -18,6 +18,7 @@ from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.training.checkpoint import model_metadata
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
+from dequnmix_jax.training.words import shortest
 
 if TYPE_CHECKING:
     from dequnmix_jax.types import Estimate, History, Params, Trace
@@ -79,7 +80,9 @@ def run(
 ) -> Unmixing:
     """Unmix a scene in one call: read it, choose endmembers and mixing, train without a reference, and unmix.
 
-    The result is that of `dequnmix report SCENE --endmembers COUNT --seed 0` for `jax.random.key(0)`.
+    The result is that of `dequnmix report SCENE --endmembers COUNT --seed 0` for `jax.random.key(0)`. It is float32, as
+    the cube of every `Scene` is, whatever the type of the array and under `jax_enable_x64` too: measured spectra have
+    fewer digits. In float64 compute by `fit` and `unmix`, which take the array itself.
 
     Args:
         scene: a path, a `Scene`, an array (H, W, B), or an xarray DataArray.
@@ -125,13 +128,13 @@ def run(
         initial["count"] = int(count)
         rates = RECOMMENDED[1] if rates is None else rates
 
-    def said(history: "History") -> None:
+    def progress(history: "History") -> None:
         if on_progress is not None and history.loss.size:
             on_progress(int(history.loss.size), sum(phases_of(training, rates)), float(history.loss[-1]))
 
     mask = None if read_scene.mask is None else jnp.asarray(read_scene.mask)
     cube = jnp.asarray(read_scene.cube)
-    params, history = resumable_fit(key, cube, model, training, rates, mask=mask, on_progress=said, **initial)
+    params, history = resumable_fit(key, cube, model, training, rates, mask=mask, on_progress=progress, **initial)
     params = jax.tree.map(np.asarray, params)
     estimate, trace, change = unmix_scene(params, read_scene, model)
     if not trace.converged:
@@ -197,7 +200,7 @@ def choose(key: Any, scene: Scene, count: int, config: Model, rates: Rates, stat
     kept = {name: getattr(config, name) for name in ("constraint", "prior") if f"model.{name}" in stated}
     config = replace(model_for(selection, config), **kept)
     if "rates.endmembers" not in stated:
-        rates = jax.tree.map(float, rates_for(selection, rates))
+        rates = jax.tree.map(shortest, rates_for(selection, rates))
     return Choice(selection.endmembers, config, rates, explanation)
 
 

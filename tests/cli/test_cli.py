@@ -338,7 +338,7 @@ def test_models_that_do_not_fit(trained, tmp_path, capsys):
     assert "20 bands and the scene has 12" in failure(capsys, "unmix", fewer, model, "-o", out)
     words = ["unmix", trained / "scene.npz"]
     assert "has 3 endmembers and 4" in failure(capsys, *words, model, "-o", out, "--endmembers", 4)
-    assert "no checkpoint" in failure(capsys, *words, trained / "scene.npz", "-o", out)
+    assert "not a checkpoint" in failure(capsys, *words, trained / "scene.npz", "-o", out)
     params, metadata = checkpoint.load(model)
     checkpoint.save(tmp_path / "a.npz", params, {})
     assert "does not say how its model was made" in failure(capsys, *words, tmp_path / "a.npz", "-o", out)
@@ -347,7 +347,7 @@ def test_models_that_do_not_fit(trained, tmp_path, capsys):
     assert not out.exists()
 
 
-def test_nothing_is_overwritten_unasked(trained, tmp_path, capsys):
+def test_nothing_is_overwritten_by_default(trained, tmp_path, capsys):
     kept = tmp_path / "m.npz"
     kept.write_text("mine")
     assert "--force" in failure(capsys, "fit", trained / "scene.npz", *SMALL, "-o", kept)

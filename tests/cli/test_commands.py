@@ -20,6 +20,7 @@ from dequnmix_jax.equilibrium.config import Cone, Energy, Model, Simplex, Softma
 from dequnmix_jax.io import formats
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.pipeline import choose
+from dequnmix_jax.report.page import write_report
 from dequnmix_jax.results.result import read_result
 from dequnmix_jax.solvers.config import Solver
 from dequnmix_jax.training import checkpoint
@@ -137,16 +138,41 @@ def test_a_result_with_its_scene(place, tmp_path, capsys):
     capsys.readouterr()
     np.save(tmp_path / "c.npy", np.ones((3, 3, 4), np.float32))
     assert "expected the scene that was unmixed" in failure(
-        capsys, "report", old, tmp_path / "c.npy", "-o", tmp_path / "c"
+        capsys, "report", old, tmp_path / "c.npy", "-o", tmp_path / "c.html"
     )
-    assert "--endmembers does not apply" in failure(capsys, "report", old, "--endmembers", 3, "-o", tmp_path / "c")
+    assert "--endmembers does not apply" in failure(capsys, "report", old, "--endmembers", 3, "-o", tmp_path / "c.html")
     scene = place / "scene.npz"
-    assert "either --endmembers N" in failure(capsys, "report", scene, "-o", tmp_path / "c")
+    assert "either --endmembers N" in failure(capsys, "report", scene, "-o", tmp_path / "c.html")
     assert "not the output of an unmixing" in failure(
-        capsys, "report", scene, scene, "--endmembers", 3, "-o", tmp_path / "c"
+        capsys, "report", scene, scene, "--endmembers", 3, "-o", tmp_path / "c.html"
     )
     assert "exists already" in failure(capsys, "report", old, "-o", tmp_path / "a.html")
-    assert not (tmp_path / "c").exists()
+    assert not (tmp_path / "c.html").exists()
+
+
+@pytest.mark.parametrize("name", ["r.pdf", "r", "folder"])
+def test_a_page_is_not_written_under_another_suffix(place, tmp_path, capsys, name):
+    (tmp_path / "folder").mkdir()
+    said = failure(capsys, "report", place / "out", "-o", tmp_path / name, "--force")
+    assert "expected .html or .htm" in said and f"Write {tmp_path / name.removesuffix('.pdf')}.html" in said
+    words = ["unmix", place / "scene.npz", place / "out" / "model.npz", "-o", tmp_path / "o", "--report"]
+    assert "expected .html or .htm" in failure(capsys, *words, tmp_path / name)
+    with pytest.raises(InputError, match=r"expected \.html or \.htm"):
+        write_report(tmp_path / name, read_result(place / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert run("report", place / "out", "-o", tmp_path / "r.HTM") == 0 and (tmp_path / "r.HTM").is_file()
+
+
+def test_a_report_on_what_is_no_scene_says_what_it_is(place, tmp_path, capsys):
+    page = ("-o", tmp_path / "r.html")
+    assert "is a trained model" in failure(capsys, "report", place / "out" / "model.npz", *page)
+    assert "name its folder" in failure(capsys, "report", place / "out" / "estimate.npz", *page)
+
+
+def test_numbers_are_written_in_the_digits_of_their_precision(place):
+    summary = json.loads((place / "out" / "summary.json").read_text())
+    float32 = [*summary["history"]["loss"], *summary["history"]["residual"], summary["trace"]["residual"]]
+    assert [str(number) for number in float32] == [str(np.float32(number)) for number in float32]
 
 
 def test_what_is_missing_is_said_before_the_work(place, tmp_path, capsys, monkeypatch):
@@ -249,6 +275,22 @@ def test_convert(place, tmp_path, capsys):
     assert run("convert", tmp_path / "s.npz", "-o", out, "--force") == 0
     capsys.readouterr()
     assert "expected one of .npz" in failure(capsys, "convert", out, "-o", tmp_path / "s.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("fit s.npz --endmembers 3 -o m.npz --epochz 3", "dequnmix fit: unrecognized arguments: --epochz 3; did you "
+         "mean --epochs? See `dequnmix fit --help`."),
+        ("info scene.npz more", "dequnmix info: unrecognized arguments: more. See `dequnmix info --help`."),
+        ("--nonsense info scene.npz", "dequnmix: unrecognized arguments: --nonsense. See `dequnmix --help`."),
+        ("infos scene.npz", "See `dequnmix --help`."),
+    ],
+)  # fmt: skip
+def test_an_unknown_word_points_to_the_help_of_its_command(capsys, words, said):
+    with pytest.raises(SystemExit, match="2"):
+        main.main(words.split())
+    assert said in capsys.readouterr().err
 
 
 def test_an_option_that_has_no_effect_or_is_cut_short_is_refused(place, tmp_path, capsys):

@@ -28,15 +28,15 @@ from experiments.comparison import (
 from experiments.comparison import synthetic as comparison_synthetic
 from experiments.defaults import (
     admm_penalty,
+    initialisation,
     minimum_volume,
     recipe_limits,
     resting_endmembers,
+    selection_weights,
     soft_sum,
     stages,
-    starts,
     training,
 )
-from experiments.defaults import start as defaults_start
 from experiments.equilibrium import (
     certificate,
     gradient_error,
@@ -55,7 +55,7 @@ COLUMNS = {
     closed_forms: "msad",
     resting_endmembers: "armse",
     certificate: "certified steps",
-    defaults_start: "worst",
+    selection_weights: "worst",
     training: "worst of msad",
     plug_and_play_noise: "armse",
     nmf: "msad",
@@ -74,7 +74,7 @@ COLUMNS = {
     soft_sum: "aRMSE of FCLS",
     solver_choices: "smallest",
     stages: "all",
-    starts: "msad",
+    initialisation: "msad",
     apex: "armse_unit",
     hysu: "area_error",
     published_synthetic: "sad_5",

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.io.envi.writer import write_library
 from dequnmix_jax.io.formats import open_source, read, read_truth
 from dequnmix_jax.io.scene_writer import write_scene
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Scene, check_scene
+from dequnmix_jax.training.checkpoint import save
 
 H, W, B, R = 4, 5, 6, 3
 
@@ -207,3 +209,54 @@ def test_numpy_beside_an_envi_header_is_numpy(tmp_path):
     np.savez(tmp_path / "x.npz", cube=cube())
     (tmp_path / "x.hdr").write_text("ENVI\n")
     np.testing.assert_array_equal(read(tmp_path / "x.npz").cube, cube())
+
+
+# --- names in a .npz -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "factor", "said"),
+    [
+        (("wavelengths_nm", "fwhm_nm"), 1.0, ""),
+        (("wavelengths", "bandwidths"), 1.0, "nanometres were assumed"),
+        (("wavelength", "fwhm"), 1e-3, "micrometres were assumed"),
+        (("wavelengths", "bandwidth"), 1e-3, "micrometres were assumed"),
+    ],
+)
+def test_wavelengths_and_widths_by_other_names(tmp_path, names, factor, said):
+    nm, widths = np.linspace(400, 2400, B), np.linspace(5, 10, B)
+    np.savez(tmp_path / "s.npz", cube=cube(), **{names[0]: nm * factor, names[1]: widths * factor})
+    found = read(tmp_path / "s.npz")
+    np.testing.assert_allclose(found.wavelengths, nm)
+    np.testing.assert_allclose(found.fwhm, widths)
+    assert len(found.notes) == bool(said) and said in "".join(found.notes)
+
+
+def test_numbers_of_bands_that_are_not_read_are_named(tmp_path):
+    np.savez(tmp_path / "s.npz", cube=cube(), centre=np.arange(1, B + 1), fwhm=np.ones(B), names=np.array(["a"] * B))
+    found = read(tmp_path / "s.npz")
+    assert found.wavelengths is None and found.fwhm is None
+    assert len(found.notes) == 2 and "'centre' holds one number for each band and was not used" in found.notes[1]
+    assert "'fwhm' was not used: its unit is that of missing wavelengths" in found.notes[0]
+
+
+def test_a_model_and_a_result_are_not_scenes(tmp_path):
+    save(tmp_path / "m.npz", {"endmembers": np.ones((R, B))}, {})
+    with pytest.raises(InputError, match=r"m\.npz is a trained model.* `dequnmix unmix SCENE m\.npz"):
+        read(tmp_path / "m.npz")
+    maps = np.ones((H, W, R))
+    np.savez(tmp_path / "e.npz", abundances=maps, endmembers=np.ones((R, B)), brightness=maps[..., 0], state=maps)
+    with pytest.raises(InputError, match=r"holds the maps of a result, not a scene.*name its folder"):
+        read(tmp_path / "e.npz")
+    assert read(tmp_path / "e.npz", variable="state").cube.shape == (H, W, R)  # whoever asks for it gets it
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_table_is_not_a_scene_even_beside_a_header(tmp_path, beside):
+    (tmp_path / "e.csv").write_text("wavelength_nm,a\n400,0.1\n500,0.2\n")
+    if beside:
+        write_library(tmp_path / "e.sli", np.ones((2, 3), np.float32), ("a", "b"), None)
+    with pytest.raises(InputError, match="is a table, not a scene"):
+        read(tmp_path / "e.csv")
+    with pytest.raises(InputError, match="read_reference reads it"):
+        read_truth(tmp_path / "e.csv")

@@ -247,3 +247,26 @@ def test_a_cube_may_be_stored_in_half_precision():
     plan = dq.Training(epochs=1)
     runs = [jax.jit(lambda c: dq.fit(key, c, CONFIG, plan, RATES, count=3)[0])(cube) for cube in (half, full)]
     close(*runs, 1e-6)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "under jit"])
+def test_scenes_divided_over_a_mesh_need_that_mesh(wrap):
+    """Of an explicit axis; arrays of an automatic one, and replicated ones, are mapped as any other."""
+    explicit, automatic = (
+        jax.make_mesh((2,), ("scenes",), devices=jax.devices()[:2], axis_types=(kind,))
+        for kind in (jax.sharding.AxisType.Explicit, jax.sharding.AxisType.Auto)
+    )
+    over, whole = jax.sharding.PartitionSpec("scenes"), jax.sharding.PartitionSpec()
+    x = np.arange(12.0, dtype=np.float32).reshape(4, 3)
+
+    def placed(where, how):
+        return jax.device_put(x, jax.sharding.NamedSharding(where, how))
+
+    def double(row):
+        return 2 * row
+
+    with pytest.raises(InputError, match=r"divided over the axis 'scenes' .* Pass it, over_scenes\(function, mesh\)"):
+        wrap(dq.parallel.over_scenes(double))(placed(explicit, over))
+    for array in (placed(automatic, over), placed(explicit, whole), np.asarray(placed(explicit, over))):
+        np.testing.assert_array_equal(wrap(dq.parallel.over_scenes(double))(array), 2 * x)
+    np.testing.assert_array_equal(wrap(dq.parallel.over_scenes(double, explicit))(placed(explicit, over)), 2 * x)

@@ -1,6 +1,7 @@
 """`score` on constructed estimates with known errors, in orders that are not their own inverse."""
 
 import json
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -138,6 +139,56 @@ def test_a_change_of_unit():
     np.testing.assert_allclose(metrics.in_unit(maps(), TALL), old, rtol=1e-6)
     with pytest.raises(InputError, match=r"factors have shape \(2,\)"):
         metrics.in_unit(a, jnp.ones(2))
+
+
+NM = np.linspace(400, 1000, B)
+
+
+def library(path, named):
+    """Write spectra as a table, as a stranger's program would."""
+    lines = [",".join(["wavelength (nm)", *named])]
+    lines += [",".join(f"{value:.6f}" for value in (at, *row)) for at, row in zip(NM, spectra().T, strict=True)]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_table_of_spectra_is_a_reference(tmp_path, capsys):
+    turned = save(tmp_path / "e.npz", abundances=maps()[:, :, CYCLE], endmembers=spectra()[CYCLE])
+    found = scored(capsys, turned, library(tmp_path / "truth.csv", ("oak", "sand", "brick")))
+    assert [(row["estimate"][-1], row["reference"]) for row in found["endmembers"]] == [
+        ("3", "oak"), ("1", "sand"), ("2", "brick"),
+    ]  # fmt: skip
+    assert found["reference"] == "truth.csv" and found["armse"] is None and found["msad"] < 1e-3
+    both = scored(capsys, library(tmp_path / "a.txt", "abc"), tmp_path / "truth.csv")
+    assert both["msad"] < 1e-3 and both["endmembers"][0]["estimate"] == "a"
+
+
+def test_the_table_of_an_output_is_read_beside_its_header(tmp_path, capsys):
+    scene, _, found = pure_scene()
+    write(tmp_path / "out", found, replace(scene, wavelengths=NM))
+    for name in ("endmembers.csv", "endmembers.sli", "endmembers.hdr"):
+        assert scored(capsys, tmp_path / "out", tmp_path / "out" / name)["msad"] < 1e-3
+    write(tmp_path / "bare", found, scene)
+    for name in ("bare", "bare/endmembers.sli"):
+        assert scored(capsys, tmp_path / "out", tmp_path / name)["msad"] < 1e-3
+    assert main.main(["score", str(tmp_path / "out"), str(tmp_path / "bare" / "endmembers.csv")]) == 1
+    assert "pass the .sli file beside it, or the folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.csv", None, "does not exist; expected a reference"),
+        ("t.tif", b"II*\0" + bytes(600), "is a TIFF file; expected a reference"),
+        ("t.csv", b"no numbers at all\n", "t.csv"),
+    ],
+)
+def test_what_is_no_reference_is_said(tmp_path, capsys, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    estimate = save(tmp_path / "e.npz", endmembers=spectra())
+    assert main.main(["score", str(estimate), str(tmp_path / name)]) == 1
+    assert message in capsys.readouterr().err
 
 
 # --- the levels of an output -----------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def test_write_takes_jax_arrays(tmp_path):
     assert read_truth(tmp_path / "out").names == ("endmember 1", "endmember 2", "endmember 3")
 
 
-def test_nothing_is_overwritten_unasked(tmp_path):
+def test_nothing_is_overwritten_by_default(tmp_path):
     write(tmp_path / "out", estimate(), scene())
     before = (tmp_path / "out" / "summary.json").read_bytes()
     with pytest.raises(InputError, match="exists already"):

@@ -384,7 +384,7 @@ def test_killed_and_resumed_the_result_has_the_same_bits(disk, tmp_path):
     assert not work.exists()
 
 
-def test_other_choices_begin_anew(disk, tmp_path, monkeypatch):
+def test_other_choices_begin_again(disk, tmp_path, monkeypatch):
     def interrupted(self, tile, *args):
         if tile == 2:
             raise KeyboardInterrupt
@@ -639,7 +639,7 @@ STATES = [
 
 
 @pytest.mark.parametrize("sealed", [False, True])
-def test_a_wrong_state_begins_anew_with_a_sentence(small, tmp_path, sealed):
+def test_a_wrong_state_begins_again_with_a_sentence(small, tmp_path, sealed):
     """Whether it was edited, or written by a different program."""
     for wrong in [*STATES, *([] if sealed else [{"survey": {"scale": 0.25}}, {"reach": [2, None, None]}])]:
 

@@ -53,7 +53,7 @@ def test_jax_arrays_round_trip(tmp_path):
     same(checkpoint.load(tmp_path / "m.npz")[0], {"endmembers": np.ones((R, B), np.float32)})
 
 
-def test_nothing_is_overwritten_unasked(tmp_path):
+def test_nothing_is_overwritten_by_default(tmp_path):
     path = checkpoint.save(tmp_path / "m.npz", params(), METADATA)
     before = path.read_bytes()
     with pytest.raises(InputError, match="exists already"):
@@ -107,14 +107,14 @@ def header(**changes):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"cube": np.ones((2, 2, 2))}, "no checkpoint of dequnmix_jax: it holds cube"),
+        ({"cube": np.ones((2, 2, 2))}, "not a checkpoint of dequnmix_jax: it holds cube"),
         ({"checkpoint.json": np.array("{")}, r"its checkpoint\.json cannot be understood"),
         ({"checkpoint.json": np.array("[1]")}, "cannot be understood"),
-        ({"checkpoint.json": np.ones(3)}, "no checkpoint"),
+        ({"checkpoint.json": np.ones(3)}, "not a checkpoint"),
         ({"checkpoint.json": header(metadata=3)}, "cannot be understood"),
         ({"checkpoint.json": header(format=2)}, "format 2 and this version reads format 1"),
-        ({"checkpoint.json": header(), "other": np.ones(2)}, "the entry 'other' is no parameter"),
-        ({"checkpoint.json": header(), "params/a": np.array("text")}, "the entry 'params/a' is no parameter"),
+        ({"checkpoint.json": header(), "other": np.ones(2)}, "the entry 'other' is not a parameter"),
+        ({"checkpoint.json": header(), "params/a": np.array("text")}, "the entry 'params/a' is not a parameter"),
         ({"checkpoint.json": header(), "params/a": np.ones(2), "params/a/b": np.ones(2)}, "both an array and a group"),
         ({"checkpoint.json": header(empty=["a"]), "params/a": np.ones(2)}, "'params/a' occurs twice"),
         ({"checkpoint.json": header(), "params/a": np.array([object()])}, "pickled Python objects"),
@@ -143,5 +143,5 @@ def test_other_r_or_b():
         checkpoint.check_matches(params(), count=2)
     with pytest.raises(InputError, match="has 3 endmembers and 5 were asked for"):
         checkpoint.check_matches(params(), count=5)
-    with pytest.raises(InputError, match="no trained model"):
+    with pytest.raises(InputError, match="not a trained model"):
         checkpoint.check_matches({"network": {}})

@@ -127,7 +127,7 @@ def test_what_is_no_training_of_ours_is_refused(tmp_path, how, pieces):
 
 
 @pytest.mark.parametrize("how", ["truncated", "value", "shape", "history", "nested"])
-def test_a_damaged_training_begins_anew_with_a_sentence(kept, how, pieces, capsys):
+def test_a_damaged_training_begins_again_with_a_sentence(kept, how, pieces, capsys):
     held, metadata = checkpoint.load(kept)
     whole = kept.read_bytes()
     if how == "truncated":

@@ -69,6 +69,14 @@ def test_a_scene_with_one_held_out_block_keeps_no_stage():
     assert len(texts) == 3 and all("too small to hold out two blocks" in text for text in texts)
 
 
+@pytest.mark.parametrize(("risk", "said"), [(-3.0, "rises by 3.0 standard errors."), (1.0, "falls by 1.0 standard")])
+def test_a_risk_that_rises_is_said_to_rise(risk, said):
+    better = jnp.asarray([5.0, 5.0])
+    verdict = Verdict(better, jnp.asarray([risk, 9.0]), jnp.asarray(1.0), jnp.asarray(False))
+    texts = sentences(Stages(verdict, verdict, stages.undecided()))
+    assert all(f"But the risk with all bands {said}" in text and "-" not in text.split("But")[1] for text in texts[:2])
+
+
 def test_the_better_endmembers_stand_whichever_come_first(sample, aside):
     true = of(sample.endmembers)
     worse = of(sample.endmembers * (1 + 0.15 * jnp.sin(jnp.arange(40) / 4))[None])

@@ -63,7 +63,7 @@ def make_mat5(draw: Random, folder: Path) -> Path:
         ValueError,
         AttributeError,
         NotImplementedError,
-    ):  # what savemat cannot write is no case for a reader
+    ):  # what savemat cannot write is not a case for a reader
         file = io.BytesIO()
         savemat(file, _layouts(draw))
     data = file.getvalue()

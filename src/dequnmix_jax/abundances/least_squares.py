@@ -304,15 +304,13 @@ def scls(cube: Array, endmembers: Array, *, mask: Array | None = None) -> jax.Ar
     part sums to zero; with dependent endmembers the solution nearest to equal abundances.
 
     Args:
-        cube: (H, W, B), any units.
-        endmembers: (R, B), in the units of the cube.
-        mask: (H, W) bool, True where the pixel is valid.
+        cube, endmembers, mask: as `ucls`.
 
     Returns:
         (H, W, R), summing to one; 0 in masked pixels, NaN in pixels that hold NaN. Differentiable.
 
     Raises:
-        InputError: if the shapes do not fit, or outside jit if values of valid pixels are not finite.
+        InputError: as `ucls`.
 
     Reference:
         Heinz and Chang, Fully constrained least squares linear spectral mixture analysis, IEEE TGRS 39(3), 2001.

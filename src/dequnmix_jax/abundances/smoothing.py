@@ -60,8 +60,9 @@ def smoother(abundances: Array, *, mask: Array | None = None) -> Smoother:
 
         lambda = rho / (4 (1 - rho)).
 
-    Maps that are smooth between neighbours, as the optics of a sensor make them, have N <= 0 and are not smoothed. Nor
-    are maps without spatial order (a list of pixels in random order), whose errors and truth cannot be separated:
+    Maps that are smooth between neighbours, as the optics of a sensor make them, have N <= 0 and are not smoothed. Maps
+    without spatial order (a list of pixels in random order) are not smoothed either, because their errors cannot be
+    separated from the truth:
     lambda falls from its full value, for errors of up to a quarter of the variance of all maps, to 0 for half of it.
 
     Args:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, ending
 from dequnmix_jax.cli.options import EndmembersOptions
 from dequnmix_jax.cli.scene_options import count_endmembers, read_for_unmixing
 from dequnmix_jax.cli.workflow import not_its_own_input
@@ -65,8 +65,7 @@ def endmembers(options: EndmembersOptions) -> None:
     suffix = options.output.suffix.lower()
     if suffix not in (".sli", ".csv"):
         raise InputError(
-            f"{options.output} ends in {suffix or 'nothing'!r}; expected .sli (ENVI spectral library) or .csv (a "
-            "table)."
+            f"{options.output} {ending(options.output)}; expected .sli (ENVI spectral library) or .csv (a table)."
         )
     if options.scaled and options.method not in ("sivm", "nfindr", "minimum-volume"):
         raise InputError(

@@ -2,7 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -11,23 +11,11 @@ from dequnmix_jax.scenes.read_options import ReadOptions
 Record = TypeVar("Record")
 
 
-@dataclass(frozen=True)
-class SceneOptions:
-    """Which scene is read, and how: the options of `io.read`; None where an option is not given."""
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions(ReadOptions):
+    """Which scene is read, and how."""
 
     file: Path
-    variable: str | None = None
-    shape: tuple[int, int] | None = None
-    order: str | None = None
-    nodata: float | None = None
-    scale: float | None = None
-    saturation: float | None = None
-    ignore: tuple[tuple[float, float], ...] | None = None
-    bands: tuple[int, int] | None = None
-
-    def given(self) -> dict[str, Any]:
-        """Return the options that are given, by their names, for `io.read` and for the record of a result."""
-        return ReadOptions(**{option.name: getattr(self, option.name) for option in fields(ReadOptions)}).given()
 
 
 @dataclass(frozen=True)

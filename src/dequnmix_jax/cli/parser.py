@@ -1,9 +1,10 @@
 """Parser of the command line: the options of every command, with their defaults and examples."""
 
 import argparse
+import difflib
 import json
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -94,7 +95,25 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error and end the process with status 2."""
-        self.exit(2, f"{self.prog}: {message.rstrip('.')}. See `{self.prog} --help`.\n")
+        sentence = message if message.endswith("?") else f"{message.rstrip('.')}."
+        self.exit(2, f"{self.prog}: {sentence} See `{self.prog} --help`.\n")
+
+
+class _CommandParser(_Parser):
+    """The parser of one command, which refuses words it does not know itself, so that the error names its help."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the words of the command; end the process with an error if one is unknown."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._nearest(unknown)}")
+        return known, unknown
+
+    def _nearest(self, words: Sequence[str]) -> str:
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        given = [word.partition("=")[0] for word in words if word.startswith("--")]
+        nearest = [match for word in given for match in difflib.get_close_matches(word, options, n=1)]
+        return f"; did you mean {' and '.join(nearest)}?" if nearest else ""
 
 
 def parser(version: str) -> argparse.ArgumentParser:
@@ -108,7 +127,7 @@ def parser(version: str) -> argparse.ArgumentParser:
         "dequnmix", description=description, epilog=_EXAMPLES, formatter_class=_AsWritten, allow_abbrev=False
     )
     whole.add_argument("--version", action="version", version=f"dequnmix {version}")
-    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
     for add in (_demo, _info, _fit, _unmix, _report, _endmembers, _convert, _score, _match):
         add(commands)
     return whole
@@ -298,8 +317,9 @@ def _convert(commands: Any) -> None:
 def _score(commands: Any) -> None:
     text = "measure an estimate against a reference"
     score = _command(commands, "score", text, "out reference.mat", "out truth.npz --json")
-    score.add_argument("estimate", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made")
-    score.add_argument("truth", type=Path, metavar="TRUTH", help=".npz, .mat, spectral library or folder of `unmix`")
+    score.add_argument("estimate", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
+    text = "the reference: .npz, .mat, a spectral library (ENVI, CSV, USGS text) or a folder of `unmix`"
+    score.add_argument("truth", type=Path, metavar="TRUTH", help=text)
     _matrix(score)
     _json(score)
 
@@ -342,7 +362,7 @@ def _reading_options(group: _Group, of_a_model: bool = False) -> None:
     text = "the cube's name, in a file of several arrays (default: the only cube)"
     group.add_argument("--variable", metavar="NAME", help=text)
     _matrix(group)
-    text = "value of missing pixels, which are masked, as are NaN: nan, 0, -9999, ... (default: from the file)"
+    text = "value of missing pixels, which are masked, like NaN: nan, 0, -9999, ... (default: from the file)"
     group.add_argument("--nodata", type=float, metavar="VALUE", help=text)
     text = "divide by this, for example 10000 for scaled integers (default: from the file)"
     group.add_argument("--scale", type=float, metavar="NUMBER", help=text)

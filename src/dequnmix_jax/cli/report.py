@@ -11,7 +11,7 @@ import numpy as np
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.options import ReportOptions
-from dequnmix_jax.cli.scene_options import count_endmembers, read_for_unmixing
+from dequnmix_jax.cli.scene_options import count_endmembers, open_scene, read_for_unmixing
 from dequnmix_jax.cli.unmix import write_everything
 from dequnmix_jax.cli.workflow import (
     configure,
@@ -25,7 +25,7 @@ from dequnmix_jax.cli.workflow import (
 from dequnmix_jax.io import formats
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.report import style
-from dequnmix_jax.report.page import report
+from dequnmix_jax.report.page import check_page, report
 from dequnmix_jax.results.maps import colour_composite, composite_words, residual_map
 from dequnmix_jax.results.result import Result, read_result
 from dequnmix_jax.results.writer import placed_together, write_page
@@ -36,6 +36,7 @@ from dequnmix_jax.training.words import plain
 
 def make_report(options: ReportOptions) -> None:
     """Report on a result; for a scene, train or read a model and unmix the scene first."""
+    check_page(options.output)
     style.require()
     file = options.scene.file
     is_result = file.is_dir() and (file / SUMMARY).is_file()
@@ -125,6 +126,7 @@ def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
             "or one SCENE with --endmembers N."
         )
     if (options.endmembers is None) == (options.model is None):
+        open_scene(reading)  # if the file is not a scene, this error says what it is
         raise InputError(
             f"{file} is a scene; expected either --endmembers N (or auto), to train on it, or --model FILE."
         )

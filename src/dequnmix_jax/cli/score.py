@@ -7,16 +7,16 @@ import numpy as np
 
 from dequnmix_jax.cli.options import ScoreOptions
 from dequnmix_jax.escaping import shown
-from dequnmix_jax.io import formats, npz
-from dequnmix_jax.results.score import UNITS, compare
+from dequnmix_jax.io import npz
+from dequnmix_jax.results.score import UNITS, compare, read_reference
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.training.words import plain
 
 
 def score(options: ScoreOptions) -> None:
     """Print the errors of an estimate against a reference."""
-    estimate = formats.read_truth(options.estimate)
-    truth = formats.read_truth(options.truth, shape=options.shape, order=options.order)
+    estimate = read_reference(options.estimate)
+    truth = read_reference(options.truth, shape=options.shape, order=options.order)
     errors = compare(estimate, truth, _mask(options.estimate))
     if options.json:
         print(json.dumps(plain(errors), indent=2, allow_nan=False))

@@ -12,7 +12,7 @@ from dequnmix_jax.cli.workflow import describe_trace, load_model, read_library_o
 from dequnmix_jax.io import georaster
 from dequnmix_jax.parallel.processes import Team, join
 from dequnmix_jax.report import style
-from dequnmix_jax.report.page import report
+from dequnmix_jax.report.page import check_page, report
 from dequnmix_jax.report.plots import save_pictures
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.writer import check_ours, placed_together, put_result, write_page
@@ -22,6 +22,8 @@ from dequnmix_jax.training.words import plain
 
 def unmix(options: UnmixOptions) -> None:
     """Unmix a scene by a trained model and write maps, spectra and pictures into a folder."""
+    if options.report is not None:
+        check_page(options.report)
     if options.report is not None or not options.no_plots:
         style.require()
     if options.library is not None and options.report is None:

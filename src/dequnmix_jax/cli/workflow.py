@@ -175,7 +175,7 @@ def load_model(path: Path, count: int | None) -> TrainedModel:
 def with_bands_of(model: TrainedModel, reading: SceneOptions) -> SceneOptions:
     """Return the options of a scene with the bands that the model was trained on, unless the options say otherwise."""
     ignore, bands = reading.ignore, reading.bands
-    if ignore is None:
+    if not ignore:
         ignore = tuple((float(low), float(high)) for low, high in model.metadata.get("ignore") or ())
     if bands is None and model.metadata.get("bands"):
         low, high = model.metadata["bands"]

@@ -144,15 +144,15 @@ def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int) -
         return jnp.maximum(purify(cube, E, A, mask=mask), 0)
 
     E = lax.map(four, (views, kinds))
-    every = (E.reshape(-1, *E.shape[2:]), jnp.repeat(kinds, len(METHODS)))
-    return jnp.concatenate([E, lax.map(purer, every).reshape(E.shape)], axis=1)
+    pairs = (E.reshape(-1, *E.shape[2:]), jnp.repeat(kinds, len(METHODS)))
+    return jnp.concatenate([E, lax.map(purer, pairs).reshape(E.shape)], axis=1)
 
 
 def _measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
     """Return the scores (2,) of a simplex and a cone candidate: spectra (3, 2, R, B) of all pixels and each half."""
     linear, scaled = spectra[0]
     even = jnp.arange(cube.shape[2]) % 2 == 0
-    every = jnp.ones_like(even)
+    all_bands = jnp.ones_like(even)
 
     def of_some_bands(solve: Callable[..., jax.Array], E: jax.Array, seen: jax.Array, level: Any = 1) -> jax.Array:
         """Return the coefficients (H, W, R) that some of the bands give."""
@@ -160,12 +160,12 @@ def _measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
 
     x, *cones = lax.map(
         lambda entry: of_some_bands(nnls, *entry),
-        (jnp.stack([linear, scaled, scaled, scaled]), jnp.stack([every, every, even, ~even])),
+        (jnp.stack([linear, scaled, scaled, scaled]), jnp.stack([all_bands, all_bands, even, ~even])),
     )
     around = _neighbour_brightness(x, valid)
     simplices = lax.map(
         lambda entry: of_some_bands(fcls, linear, entry[0], jnp.where(entry[1], around, 1)),
-        (jnp.stack([every, even, ~even, even, ~even]), jnp.arange(5) >= 3),
+        (jnp.stack([all_bands, even, ~even, even, ~even]), jnp.arange(5) >= 3),
     )
 
     def rebuilt(from_even: jax.Array, from_odd: jax.Array, E: jax.Array) -> jax.Array:
@@ -180,23 +180,23 @@ def _measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
     a, _ = normalise_abundances(cones[0] * jnp.max(scaled, axis=1)[None, None])
     coefficients = jnp.stack([simplices[:3], jnp.stack([a, *cones[1:]])])
 
-    def one(entry: tuple[jax.Array, jax.Array]) -> Scores:
+    def scores_of(entry: tuple[jax.Array, jax.Array]) -> Scores:
         (E, first, second), (x, from_even, from_odd) = entry
-        again = rebuilt(from_even, from_odd, E)
+        reconstruction = rebuilt(from_even, from_odd, E)
         a = jnp.where(valid[..., None], x, -1).reshape(-1, E.shape[0])
         rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
         U = unit_rows(E)
         return Scores(
-            error=_relative(again, cube),
-            angle=metrics.mean_spectral_angle(cube, again, valid),
+            error=_relative(reconstruction, cube),
+            angle=metrics.mean_spectral_angle(cube, reconstruction, valid),
             volume=lapack.log_determinant(jnp.matmul(U, U.T, precision="highest")) / (2 * (E.shape[0] - 1)),
             instability=metrics.msad(first[metrics.align(first, second)], second),
             purity=jnp.mean(jnp.sort(a, axis=0, descending=True)[rank]),
             shared=shared,
         )
 
-    found = lax.map(one, (jnp.swapaxes(spectra, 0, 1), coefficients))
-    return found._replace(shared=found.error.at[0].set(shared))
+    scores = lax.map(scores_of, (jnp.swapaxes(spectra, 0, 1), coefficients))
+    return scores._replace(shared=scores.error.at[0].set(shared))
 
 
 def _relative(rebuilt: jax.Array, cube: jax.Array) -> jax.Array:

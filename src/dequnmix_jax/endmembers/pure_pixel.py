@@ -58,9 +58,9 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs:
     U = unit_rows(draws)
     volumes = jax.vmap(lapack.log_determinant)(jnp.matmul(U, jnp.swapaxes(U, 1, 2), precision="highest"))
     # Draws that find the same spectra in another order differ by rounding: take the first, on every machine.
-    alike = count * jnp.finfo(draws.dtype).eps ** 0.5
+    tolerance = count * jnp.finfo(draws.dtype).eps ** 0.5
     volumes = lax.stop_gradient(volumes)
-    return draws[jnp.argmax(volumes >= jnp.max(volumes) - alike)]
+    return draws[jnp.argmax(volumes >= jnp.max(volumes) - tolerance)]
 
 
 @partial(jax.jit, static_argnames="count")  # an eager call would compile its branches and its loop each time
@@ -101,7 +101,7 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
         y = x / nonzero(scale)
         return y, axis, middle / nonzero(length), jnp.zeros_like(length)
 
-    y, U, alike, affine = lax.cond(snr < threshold, centred, projective)
+    y, U, common, affine = lax.cond(snr < threshold, centred, projective)
 
     def add(A: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         i, key = step
@@ -113,7 +113,7 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
         return A.at[:, i].set(y[pixel]), pixel
 
     # The first draw is orthogonal to the direction that all pixels have in common.
-    A = alongside(jnp.zeros((count, count), Y.dtype).at[:, 0].set(alike), y)
+    A = alongside(jnp.zeros((count, count), Y.dtype).at[:, 0].set(common), y)
     _, chosen = lax.scan(add, A, (jnp.arange(count), jax.random.split(key, count)))
     origin = affine * jnp.sum(lax.stop_gradient(Y), axis=0) / pixels
     x = jnp.matmul(Y[chosen] - origin[None, :], U, precision="highest")
@@ -256,7 +256,7 @@ def _farthest(x: jax.Array, valid: jax.Array, count: int) -> jax.Array:
 
 
 _GAIN = 1e-3
-"""Relative growth of the volume below which no vertex is exchanged: gains from rounding could repeat for ever."""
+"""Relative growth of the volume below which no vertex is exchanged: gains from rounding could repeat without end."""
 
 _EXCHANGES = 20
 """Maximum number of exchanges for each endmember; each enlarges the volume, so that none repeats."""
@@ -271,17 +271,13 @@ def nfindr(cube: Array, count: int, *, mask: Array | None = None, scaled: bool =
     starts from `sivm` and is deterministic.
 
     Args:
-        cube: (H, W, B), any units.
-        count: R, static, 2 <= R <= B and at most one for each valid pixel.
-        mask: (H, W) bool, True for valid pixels.
-        scaled: static; divide each pixel by its brightness first, if the illumination varies.
+        cube, count, mask, scaled: as `sivm`.
 
     Returns:
-        (R, B), spectra of R pixels projected on the plane (or the span), in the units of the cube. They can be slightly
-        negative. Not differentiated (derivative 0).
+        (R, B), as `sivm`. Not differentiated (derivative 0).
 
     Raises:
-        InputError: if the shapes do not fit, the count is out of range, or outside jit if valid values are not finite.
+        InputError: as `sivm`.
 
     Reference:
         Winter, N-FINDR: an algorithm for fast autonomous spectral end-member determination in hyperspectral data, Proc.

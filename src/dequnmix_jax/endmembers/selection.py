@@ -43,7 +43,7 @@ DOUBTS = (
 
 
 class Weights(NamedTuple):
-    """How the scores decide; the defaults were chosen on generated scenes alone (`experiments.defaults.start`).
+    """How the scores decide; the defaults were chosen on generated scenes (`experiments.defaults.selection_weights`).
 
     On 324 scenes of eighteen families the choice has 1.10 times the aRMSE of the best of 24 ways (geometric mean; worst
     9.7, where mixing is bilinear). The defaults have seen all of these scenes. Simple rules chosen without a family
@@ -166,7 +166,8 @@ def select_endmembers(
         abundances: False leaves `Selection.abundances` empty and saves their solve.
 
     Returns:
-        A Selection. `reason` explains it in three sentences.
+        A Selection. `reason` explains it in three sentences. Endmembers and scores are not differentiated (derivative 0
+        in the cube); the abundances are, for these endmembers.
 
     Raises:
         InputError: if the shapes do not fit, the count is out of range, the bands are fewer than 2 R, or outside jit if
@@ -287,7 +288,7 @@ _NEAR = 0.5
 """Relative distance in cost up to which the runner-up is mentioned."""
 
 
-def reason(found: Selection, constraint: str | None = None) -> str:
+def reason(selection: Selection, constraint: str | None = None) -> str:
     """Say in short sentences what was chosen, why, and how sure the choice is (host side: arrays must be concrete).
 
     "Better" compares the least held-out errors above noise (`Selection.brightness`, `Selection.shared`); the runner-up
@@ -295,30 +296,30 @@ def reason(found: Selection, constraint: str | None = None) -> str:
     (`Selection.doubts`).
 
     Args:
-        found: from `select_endmembers`.
+        selection: from `select_endmembers`.
         constraint: "simplex", "cone", "soft" or "softmax" where the caller keeps that constraint whatever the scene
-            says; None where mixing is as `found` has it.
+            says; None where mixing is as `selection` has it.
 
     Returns:
         Three sentences: endmembers, mixing, confidence.
     """
-    chosen, count = CANDIDATES[int(found.chosen)], found.endmembers.shape[0]
+    chosen, count = CANDIDATES[int(selection.chosen)], selection.endmembers.shape[0]
     refined = ", refined on the purest pixels" if chosen.purified else ""
-    per_pixel = f"with a brightness per pixel, held-out bands fit {_better(found.brightness)}"
+    per_pixel = f"with a brightness per pixel, held-out bands fit {_better(selection.brightness)}"
     if constraint is not None:
         mixing = f"{_ASKED[constraint]}, as asked for; {per_pixel}"
-    elif found.constraint == "cone":
-        mixing = f"{_MIXING['scaled']}; held-out bands fit {_better(found.brightness)} than with sum-to-one"
-    elif found.constraint == "soft":
-        mixing = f"{_MIXING['soft']}; {per_pixel}, but with that of the neighbours {_better(found.shared)}"
+    elif selection.constraint == "cone":
+        mixing = f"{_MIXING['scaled']}; held-out bands fit {_better(selection.brightness)} than with sum-to-one"
+    elif selection.constraint == "soft":
+        mixing = f"{_MIXING['soft']}; {per_pixel}, but with that of the neighbours {_better(selection.shared)}"
     else:
         mixing = f"{_MIXING['linear']}; {per_pixel}"
     doubts = [
-        text.format(count=count, known=count - int(found.lacking))
-        for text, there in zip(DOUBTS, found.doubts, strict=True)
-        if bool(there)
+        text.format(count=count, known=count - int(selection.lacking))
+        for text, applies in zip(DOUBTS, selection.doubts, strict=True)
+        if bool(applies)
     ]
-    distance = float(np.expm1(np.float64(found.margin)))
+    distance = float(np.expm1(np.float64(selection.margin)))
     near = f", the runner-up is within {max(100 * distance, 0.1):.2g} %" if distance < _NEAR else ""
     confidence = f"low{near}: {'; '.join(doubts)}" if doubts else "high"
     return f"Endmembers: {chosen.method}{refined}. Mixing: {mixing}. Confidence: {confidence}."

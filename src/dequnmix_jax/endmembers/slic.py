@@ -95,8 +95,9 @@ def _cluster(cube: jax.Array, mask: jax.Array, weight: jax.Array, width: int, st
         return mean(Y, old[0]), mean(place, old[1])
 
     def square(labels: jax.Array, centres: tuple[jax.Array, jax.Array]) -> jax.Array:
-        apart = jnp.sum(jnp.square(unit - unit_rows(centres[0])[labels]), axis=1)
-        angle = 2 * jnp.arcsin(jnp.clip(jnp.sqrt(apart) / 2, 0, 1))  # not arccos, which loses small angles to rounding
+        squared = jnp.sum(jnp.square(unit - unit_rows(centres[0])[labels]), axis=1)
+        # Not arccos, which loses small angles to rounding.
+        angle = 2 * jnp.arcsin(jnp.clip(jnp.sqrt(squared) / 2, 0, 1))
         return angle + weight * jnp.sum(jnp.square(place - centres[1][labels]), axis=1)
 
     offsets = np.stack(np.divmod(np.arange(9), 3), axis=1) - 1

@@ -257,9 +257,9 @@ def _logit_distances(
     ends = [jax.nn.log_softmax(gamma * z, axis=-1) for z in (state, initial)]
     divergence = jnp.maximum(jnp.sum(valid * jnp.exp(ends[0]) * (ends[0] - ends[1])), 0)  # gamma D
     L = _largest_curvature(factors, jnp.eye(state.shape[-1], dtype=state.dtype))
-    apart = L * jnp.sqrt(divergence)
-    b = _norm(initial - state) + eta * apart / (rate * (1 - rate))
-    return eta * (apart + b), b
+    distance = L * jnp.sqrt(divergence)
+    b = _norm(initial - state) + eta * distance / (rate * (1 - rate))
+    return eta * (distance + b), b
 
 
 def _observed(factors: Factors, state: jax.Array, config: Model) -> jax.Array:

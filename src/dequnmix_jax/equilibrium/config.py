@@ -1,21 +1,10 @@
 """The parts of the equilibrium map as values: `constraint=Soft(slack=0.3)`. Frozen, hashable, static under jit."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from dequnmix_jax.checks import Choice, InputError, check_choices, check_range
+from dequnmix_jax.checks import Choice, InputError, check_choices, check_range, ranged
 from dequnmix_jax.solvers.config import Adjoint, Solver
-
-
-def _check_layers(config: Any) -> None:
-    """Raise InputError unless width and kernel of a choice are in range."""
-    check_range(config, "width", 1, 4096)
-    check_range(config, "kernel", 1, 31)
-    if config.kernel % 2 == 0:
-        raise InputError(
-            f"{type(config).__name__}.kernel is {config.kernel}; expected an odd number, so that the image keeps its "
-            "size."
-        )
 
 
 @dataclass(frozen=True)
@@ -26,22 +15,36 @@ class Analytic(Choice):
 
 
 @dataclass(frozen=True)
-class Network(Choice):
-    """The fields that the networks of both learned gradients share.
+class Convolutions(Choice):
+    """The size of the convolutions of a learned part.
 
     Attributes:
         width: channels.
         kernel: side of the convolutions, odd.
+    """
+
+    width: int = ranged(32, 1, 4096)
+    kernel: int = ranged(3, 1, 31)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kernel % 2 == 0:
+            raise InputError(
+                f"{type(self).__name__}.kernel is {self.kernel}; expected an odd number, so that the image keeps its "
+                "size."
+            )
+
+
+@dataclass(frozen=True)
+class Network(Convolutions):
+    """The fields that the networks of both learned gradients share.
+
+    Attributes:
+        width, kernel: see `Convolutions`.
         attention: whether CBAM is part of the network.
     """
 
-    width: int = 32
-    kernel: int = 3
     attention: bool = True
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        _check_layers(self)
 
 
 @dataclass(frozen=True)
@@ -75,20 +78,10 @@ class Energy(Network):
 
 
 @dataclass(frozen=True)
-class Conv(Choice):
-    """P is a learned proximal operator, by construction.
-
-    Attributes:
-        width: filters.
-        kernel: side of the filters, odd.
-    """
+class Conv(Convolutions):
+    """P is a learned proximal operator, by construction; `width` is the number of its filters."""
 
     word: ClassVar[str] = "conv"
-    width: int = 32
-    kernel: int = 3
-
-    def __post_init__(self) -> None:
-        _check_layers(self)
 
 
 @dataclass(frozen=True)
@@ -117,10 +110,7 @@ class Soft(Choice):
     """
 
     word: ClassVar[str] = "soft"
-    slack: float = 0.3
-
-    def __post_init__(self) -> None:
-        check_range(self, "slack", 1e-3, 1e3)
+    slack: float = ranged(0.3, 1e-3, 1e3)
 
 
 @dataclass(frozen=True)
@@ -128,10 +118,7 @@ class Softmax(Choice):
     """A = softmax(gamma z) on logits z: least squares regularised by entropy / gamma."""
 
     word: ClassVar[str] = "softmax"
-    gamma: float = 100.0
-
-    def __post_init__(self) -> None:
-        check_range(self, "gamma", 1e-6, 1e6)
+    gamma: float = ranged(100.0, 1e-6, 1e6)
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def factor(
 
     The RMS of the scene is divided out of cube and endmembers. Under sum A = 1 the mean endmember is subtracted from
     both, which changes the gradient by a constant over endmembers only and makes the problem better conditioned
-    (Samson: 62 to 10). A first linear layer of a network factors likewise: W1 (A E - Y) = A (E W1) - Y W1.
+    (Samson: 62 to 10). A first linear layer of a network factors in the same way: W1 (A E - Y) = A (E W1) - Y W1.
 
     Args:
         params, cube, config, mask: as `model.unmix`, checked.

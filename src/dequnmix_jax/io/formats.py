@@ -20,6 +20,9 @@ from dequnmix_jax.scenes.truth import Truth
 # Little- and big-endian, and both with 64-bit offsets (BigTIFF).
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
+TABLES = (".csv", ".tsv")
+"""Suffixes of tables of spectra, which the readers of libraries read."""
+
 _NAMES = {
     "envi": "an ENVI file",
     "tiff": "a TIFF file",
@@ -54,6 +57,11 @@ def kind_of_file(path: Path) -> str:
         return "hdf5"
     if suffix in (".npz", ".npy", ".mat"):  # before the header, because x.npz can lie beside x.img and its x.hdr
         return "mat" if suffix == ".mat" else "npz"
+    if suffix in TABLES:  # before the header, because endmembers.csv lies beside endmembers.hdr
+        raise InputError(
+            f"{path} is a table, not a scene; expected a scene ({_SCENES}). `score`, `match` and "
+            "libraries.read_library read spectra in a table."
+        )
     # The header before the first bytes, because the first pixels of an ENVI image can look like anything.
     if suffix == ".hdr" or find_header(path) is not None:
         return "envi"
@@ -146,7 +154,13 @@ def read_truth(
         if not inside.is_file():
             raise InputError(f"{path} is a folder without estimate.npz; expected one that `write` made, or a file.")
         return npz.read_truth(inside)
+    if path.suffix.lower() in TABLES and path.is_file():
+        raise InputError(f"{path} is a table of spectra; results.score.read_reference reads it as a reference.")
+    if not path.is_file() and find_header(path) is None:
+        raise InputError(f"{path} does not exist; expected a reference (.npz, .mat or a library). Check the spelling.")
     kind = kind_of_file(path)
+    if kind == "tiff":
+        raise InputError(f"{path} is {_NAMES[kind]}; expected a reference: .npz, .mat, or a library of spectra.")
     if kind == "envi":
         spectra, names, _ = image.read_library(path)
         return Truth(endmembers=spectra, names=names, reference=path.name)

@@ -123,6 +123,11 @@ def header_fields(georeference: Georeference | None, notes: list[str]) -> dict[s
         return {}
 
 
+def placement(georeference: Georeference | None, notes: list[str]) -> dict[str, Any]:
+    """Return the metadata of a scene that say where it is; `notes` as for `header_fields`."""
+    return {"georeference": georeference, "envi_fields": header_fields(georeference, notes)}
+
+
 def georeference_from_envi(fields: Mapping[str, str]) -> Georeference | None:
     """Return the georeference that GDAL reads from ENVI header fields, or None."""
     if "map info" not in fields:

@@ -200,7 +200,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
         lowest, highest = gains.min(), gains.max()
         span = f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
         notes.append(f"Values were multiplied by {span}, the scale in the file, and its offsets were added.")
-    fields = georaster.header_fields(georeference, notes)
+    placement = georaster.placement(georeference, notes)
     return Source(
         shape,
         stored,
@@ -213,10 +213,9 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
         good_bands=good,
         name=path.stem,
         source=path,
-        envi_fields=fields,
         notes=tuple(notes),
-        georeference=georeference,
         fwhm=spectral.fwhm,
+        **placement,
     )
 
 

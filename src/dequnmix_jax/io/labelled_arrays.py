@@ -283,7 +283,7 @@ def source_from(
         notes.append(f"Values were multiplied by {gain:g} and {offset:g} added, by the attributes.")
     axes = [next((dim for dim in dims if dim.lower() in names), "") for names in _AXES[:2]]
     georeference = georeference_of(variable, others, axes, (height, width), notes)
-    fields = georaster.header_fields(georeference, notes)
+    placement = georaster.placement(georeference, notes)
     return Source(
         (height, width, bands),
         lambda window: _read_window(variable.values, order, window, good, label),
@@ -296,8 +296,7 @@ def source_from(
         good_bands=good,
         name=name,
         source=source,
-        envi_fields=fields,
         notes=(*notes, *ignore_notes),
-        georeference=georeference,
         fwhm=fwhm,
+        **placement,
     )

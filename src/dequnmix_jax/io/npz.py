@@ -1,7 +1,8 @@
 """Read numpy files: a cube in .npy, or named arrays (cube, maps, spectra) in .npz. Nothing is unpickled.
 
-Names in an .npz: cube (H, W, B); abundances (H, W, R); endmembers (R, B); names (R,); wavelengths_nm (B,); fwhm_nm
-(B,); bbl (B,), 1 for good bands; mask (H, W), True for valid pixels; note; reflectance_scale_factor, which divides the
+Names in an .npz: cube (H, W, B); abundances (H, W, R); endmembers (R, B); names (R,); wavelengths_nm (B,), or
+wavelengths in a unit that follows from their size; fwhm_nm (B,), or fwhm or bandwidths in the unit of the wavelengths;
+bbl (B,), 1 for good bands; mask (H, W), True for valid pixels; note; reflectance_scale_factor, which divides the
 cube; envi_fields, a JSON object of ENVI header fields; crs, a text, transform (6,) and lookup (H', W', 2) as in
 `Georeference`. Earlier versions wrote `crs` as `projection`, and `envi_fields` as `crs`; such files are read too.
 """
@@ -9,6 +10,8 @@ cube; envi_fields, a JSON object of ENVI header fields; crs, a text, transform (
 import json
 import math
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +19,21 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import pixel_order
-from dequnmix_jax.io.bands import bands_to_use, valid_lengths
+from dequnmix_jax.io.bands import bands_to_use, nanometres, valid_lengths
 from dequnmix_jax.io.npz_arrays import header, load
 from dequnmix_jax.io.raw import read_window
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array, Scene
-from dequnmix_jax.scenes.source import Source, Stored, Window, in_memory
+from dequnmix_jax.scenes.source import Source, Stored, Window, source_in_memory
 from dequnmix_jax.scenes.truth import Truth
+
+MODEL = "checkpoint.json"
+"""Name of the array that says how a trained model was made; only models have it."""
+
+_CENTRES = ("wavelengths_nm", "wavelengths", "wavelength")
+_WIDTHS = ("fwhm_nm", "fwhm", "bandwidths", "bandwidth")
+_READ = (*_CENTRES, *_WIDTHS, "bbl", "transform", "reflectance_scale_factor")
 
 
 def _real(arrays: dict[str, Array], name: str, path: Path) -> Array | None:
@@ -80,6 +90,20 @@ def _georeference(arrays: dict[str, Array], path: Path) -> Georeference | None:
     return Georeference(crs, (a, b, x0, d, e, y0), lookup)
 
 
+def _check_scene(arrays: dict[str, Array], variable: str | None, path: Path) -> None:
+    """Raise InputError if the arrays are those of a model or of a result, both of which are .npz files too."""
+    if MODEL in arrays:
+        raise InputError(
+            f"{path} is a trained model, which `fit` made, not a scene; expected the scene as well. A model unmixes a "
+            f"scene by `dequnmix unmix SCENE {path.name} -o FOLDER`."
+        )
+    if variable is None and "cube" not in arrays and {"abundances", "endmembers", "brightness"} <= arrays.keys():
+        raise InputError(
+            f"{path} holds the maps of a result, not a scene; expected the scene that was unmixed. To report on the "
+            f"result, name its folder, {path.parent}."
+        )
+
+
 def _cube_name(arrays: dict[str, Array], variable: str | None, path: Path) -> str:
     listed = ", ".join(f"{name} {value.shape}" for name, value in arrays.items()) or "nothing"
     if variable is not None:
@@ -96,6 +120,34 @@ def _cube_name(arrays: dict[str, Array], variable: str | None, path: Path) -> st
             "variable=NAME (--variable NAME)."
         )
     return cubes[0]
+
+
+def _first(arrays: dict[str, Array], names: Sequence[str], path: Path) -> tuple[Array | None, str]:
+    """Return the first of some arrays that is there, and its name."""
+    name = next((name for name in names if name in arrays), names[0])
+    return _real(arrays, name, path), name
+
+
+def _spectral_axis(
+    arrays: dict[str, Array], centres: Array | None, name: str, path: Path
+) -> tuple[Array | None, Array | None, list[str]]:
+    """Return wavelengths and widths (B,) in nm, each None if missing or out of range, and notes.
+
+    Without `_nm` in its name, the unit of the wavelengths follows from their size; the widths have the same one.
+    """
+    factor = 1.0
+    if centres is None or name == _CENTRES[0]:
+        wavelengths, notes = valid_lengths(centres, f"{name} in {path.name}")
+    else:
+        wavelengths, notes = nanometres(centres.astype(np.float64), "", path.name)
+        factor = 1.0 if wavelengths is None or not centres.size else float(np.max(wavelengths) / np.max(centres))
+    widths, width_name = _first(arrays, _WIDTHS, path)
+    if widths is not None and width_name != _WIDTHS[0]:
+        if wavelengths is None:
+            return wavelengths, None, [*notes, f"{width_name!r} was not used: its unit is that of missing wavelengths."]
+        widths = widths * round(factor)
+    fwhm, width_notes = valid_lengths(widths, f"{width_name} in {path.name}", "widths")
+    return wavelengths, fwhm, [*notes, *width_notes]
 
 
 def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
@@ -119,9 +171,10 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
         if plain is not None:
             return plain
     arrays = load(path)
+    _check_scene(arrays, options.variable, path)
     name = _cube_name(arrays, options.variable, path)
     value = _real(arrays, name, path)
-    wavelengths = _real(arrays, "wavelengths_nm", path)
+    wavelengths, spectral_name = _first(arrays, _CENTRES, path)
     assert value is not None  # _cube_name returns the name of an array
     if value.ndim == 2:
         bands = None if wavelengths is None else wavelengths.size
@@ -136,29 +189,31 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
         value, notes = pixel_order.bands_last(value, None if wavelengths is None else wavelengths.size, name)
     else:
         raise InputError(f"{name!r} in {path} has shape {value.shape}; expected (rows, columns, bands).")
-    wavelengths, length_notes = valid_lengths(wavelengths, f"wavelengths_nm in {path.name}")
-    fwhm, width_notes = valid_lengths(_real(arrays, "fwhm_nm", path), f"fwhm_nm in {path.name}", "widths")
+    wavelengths, fwhm, length_notes = _spectral_axis(arrays, wavelengths, spectral_name, path)
+    unread = [
+        f"{other!r} holds one number for each band and was not used; names that are read: wavelengths_nm, fwhm_nm, bbl."
+        for other, numbers in arrays.items()
+        if numbers.shape == value.shape[2:] and numbers.dtype.kind in "biuf" and other not in _READ
+    ]
     listed = _real(arrays, "bbl", path)
     good = None if listed is None else listed > 0.5
     good, ignore_notes = bands_to_use(good, wavelengths, value.shape[2], options, str(path))
-    factor = _number(arrays, "reflectance_scale_factor", path) if options.scale is None else options.scale
+    if options.scale is None:
+        options = replace(options, scale=_number(arrays, "reflectance_scale_factor", path))
     stored = _real(arrays, "mask", path)
     if stored is not None and stored.shape != value.shape[:2]:
         raise InputError(f"'mask' in {path} has shape {stored.shape}; expected one value a pixel, {value.shape[:2]}.")
     seen = None if stored is None else stored.astype(np.bool_)
-    return Source(
-        (value.shape[0], value.shape[1], value.shape[2]),
-        in_memory(value, seen),
-        nodata=options.nodata,
-        scale=factor,
-        saturation=options.saturation,
-        lazy=False,
+    return source_in_memory(
+        value,
+        options,
+        seen,
         wavelengths=wavelengths,
         good_bands=good,
         name=path.stem,
         source=path,
         envi_fields=_envi_fields(arrays, path),
-        notes=(*notes, *length_notes, *width_notes, *ignore_notes),
+        notes=(*notes, *length_notes, *unread, *ignore_notes),
         georeference=_georeference(arrays, path),
         fwhm=fwhm,
     )

@@ -59,12 +59,12 @@ def georeference_of(
     a, _, x0, _, e, y0 = stated
     height, width = shape
     y, x = (np.asarray(centre) for centre in centres)
-    apart = [
+    gaps = [
         np.abs(values - first - step * (np.arange(size) + 0.5)).max()
         for values, first, step, size in ((x, x0, a, width), (y, y0, e, height))
     ]
     tolerances = [_NEAR * abs(step) + _rounding(others[axis]) for axis, step in zip(axes[::-1], (a, e), strict=True)]
-    if apart[0] <= tolerances[0] and apart[1] <= tolerances[1]:
+    if gaps[0] <= tolerances[0] and gaps[1] <= tolerances[1]:
         return Georeference(crs, stated)
     if _counts_pixels(x, a) and _counts_pixels(y, e):
         notes.append(
@@ -79,7 +79,7 @@ def georeference_of(
         )
         return None
     notes.append(
-        f"The coordinates {axes[1]} and {axes[0]} lie up to {apart[0]:.6g} and {apart[1]:.6g} from where the transform "
+        f"The coordinates {axes[1]} and {axes[0]} lie up to {gaps[0]:.6g} and {gaps[1]:.6g} from where the transform "
         "(GeoTransform) has them, as in a part of a larger raster; the coordinates were taken."
     )
     return Georeference(crs, transform)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, ending
 from dequnmix_jax.io import georaster, npz, zarr
 from dequnmix_jax.io.atomic import check_replaceable, replacing_file, replacing_folder
 from dequnmix_jax.io.envi import writer
@@ -42,9 +42,7 @@ def kind_of(path: Path) -> str:
     """
     kind = KINDS.get(path.suffix.lower())
     if kind is None:
-        raise InputError(
-            f"{path} ends in {path.suffix or 'nothing'!r}; expected one of {', '.join(KINDS)}, which says the format."
-        )
+        raise InputError(f"{path} {ending(path)}; expected one of {', '.join(KINDS)}, which says the format.")
     return kind
 
 

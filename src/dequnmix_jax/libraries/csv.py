@@ -63,6 +63,11 @@ def read_table(
     data = [(number, cells) for number, cells, aside in rows[first:] if not aside]
     values = np.array([_numbers(cells, delimiter, width, number, path) for number, cells in data])
     positions = values[:, 0]
+    if header is not None and header[0].strip().lower() == "band" and positions[0] in (0, 1):
+        raise InputError(
+            f"{path} has band numbers in its first column; expected wavelengths. A score needs none: pass the .sli "
+            "file beside it, or the folder of the result."
+        )
     if not (np.isfinite(positions) & (positions > 0)).all():
         line = data[int(np.flatnonzero(~(np.isfinite(positions) & (positions > 0)))[0])][0]
         raise InputError(f"{path} holds no positive wavelength in line {line}; expected one in the first column.")

@@ -9,6 +9,7 @@ import numpy as np
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io.envi import header as headers
 from dequnmix_jax.io.envi import image
+from dequnmix_jax.io.formats import TABLES
 from dequnmix_jax.libraries import csv, usgs
 from dequnmix_jax.libraries.library import Library, from_file, read_text
 from dequnmix_jax.scenes.values import missing_value
@@ -35,7 +36,7 @@ def read_library(
     Args:
         path: the file, an ENVI header, a folder of USGS spectra of one spectrometer, or a list of USGS files.
         wavelengths: for splib07, the file of wavelengths; by default the matching file near the spectra.
-        fwhm: for the USGS libraries, the file of bandpasses; likewise.
+        fwhm: for the USGS libraries, the file of bandpasses; by default the matching file near the spectra.
         units: for a table, "nm" or "um"; by default the file's unit, or else a guess from the values.
         nodata: value of missing entries, before scaling; overrides an ENVI header's data ignore value. NaN and the
             USGS's -1.23e34 are always missing.
@@ -70,7 +71,7 @@ def read_library(
     if not path.is_file():
         raise InputError(f"{path} does not exist; expected a spectral library (ENVI, CSV or USGS text).")
     # A table is recognised before a header, because endmembers.csv lies beside endmembers.sli and endmembers.hdr.
-    table = path.suffix.lower() in (".csv", ".tsv")
+    table = path.suffix.lower() in TABLES
     if not table and (path.suffix.lower() == ".hdr" or headers.find_header(path) is not None):
         _not_for("an ENVI library", {**bands, "units": units or None})
         return _read_envi(path, nodata, scale, sort)

@@ -85,15 +85,15 @@ def _weights(samples: Array, centres: Array, sigmas: Array) -> Array:
 
     With K the second integral of the Gaussian, the integral of a hat is the second divided difference of K.
     """
-    apart = samples[None, :] - centres[:, None]
+    offsets = samples[None, :] - centres[:, None]
     narrow = (sigmas == 0.0)[:, None]
-    z = apart / np.where(narrow, 1.0, sigmas[:, None])
-    below = np.where(narrow, apart > 0.0, 0.5 * (1.0 + np.asarray(_erf(z / math.sqrt(2.0)), np.float64)))
+    z = offsets / np.where(narrow, 1.0, sigmas[:, None])
+    below = np.where(narrow, offsets > 0.0, 0.5 * (1.0 + np.asarray(_erf(z / math.sqrt(2.0)), np.float64)))
     bell = np.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
-    second = np.where(narrow, np.maximum(apart, 0.0), apart * below + sigmas[:, None] * bell)
+    second = np.where(narrow, np.maximum(offsets, 0.0), offsets * below + sigmas[:, None] * bell)
     slope = np.diff(second, axis=1) / np.diff(samples)[None, :]  # of K between neighbours
     first, last = below[:, :1], below[:, -1:]
     # A band of zero width exactly on the first or last sample is inside the range.
-    first = np.where(narrow & (apart[:, :1] == 0.0), 0.0, first)
-    last = np.where(narrow & (apart[:, -1:] == 0.0), 1.0, last)
+    first = np.where(narrow & (offsets[:, :1] == 0.0), 0.0, first)
+    last = np.where(narrow & (offsets[:, -1:] == 0.0), 1.0, last)
     return np.diff(np.concatenate([first, slope, last], axis=1), axis=1)

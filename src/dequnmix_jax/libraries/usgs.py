@@ -58,7 +58,7 @@ def read_usgs(
         paths: one file or several, on the same bands.
         wavelengths: the file of wavelengths of splib07; by default the only one with as many values beside the first
             file or up to two folders above.
-        fwhm: the file of bandpasses; by default found likewise, by the name of the spectrometer.
+        fwhm: the file of bandpasses; by default the one near it with the spectrometer's name.
         scale: divisor of the values.
         sort: sort the bands by wavelength (the four spectrometers of AVIRIS overlap).
 

@@ -67,7 +67,7 @@ def over_scenes(function: Callable[..., T], mesh: Mesh | None = None) -> Callabl
 
     Raises:
         InputError: the mesh has several axes; on call, if the arguments differ in N, or N is not a multiple of the
-            number of devices.
+            number of devices; or there is no mesh, on a CPU, and an argument is divided over one with an explicit axis.
     """
     if mesh is None:
         return _on_one_device(function)
@@ -98,6 +98,18 @@ def _scenes(arguments: tuple[Any, ...]) -> int:
     return int(next(iter(lengths)))
 
 
+def _check_undivided(leaf: Any) -> None:
+    """Raise InputError if the scenes of an array are divided over an explicit axis of a mesh."""
+    # The sharding in the type: automatic axes are not part of it, and arrays divided over them can be indexed.
+    spec = getattr(getattr(getattr(leaf, "aval", None), "sharding", None), "spec", None)
+    if spec and spec[0] is not None:
+        raise InputError(
+            f"The scenes of an argument are divided over the axis {spec[0]!r} of a mesh, and over_scenes has no mesh; "
+            f"expected both or neither. Pass it, over_scenes(function, mesh), or move the array to one device outside "
+            "the mesh: numpy.asarray(array)."
+        )
+
+
 def _cores() -> int:
     """Return how many cores this process may use; not all platforms know."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -110,9 +122,11 @@ def _on_one_device(function: Callable[..., T]) -> Callable[..., T]:
         count = _scenes(arguments)
         if jax.default_backend() != "cpu":
             return jax.vmap(function)(*arguments)
+        for leaf in jax.tree.leaves(arguments):
+            _check_undivided(leaf)
         if is_traced(arguments):
-            every: T = lax.map(lambda one: function(*one), arguments)
-            return every
+            results_in_turn: T = lax.map(lambda one: function(*one), arguments)
+            return results_in_turn
 
         # Converted and compiled here: contexts such as jax.enable_x64 do not reach other threads.
         scenes = [jax.tree.map(lambda leaf, i=number: jnp.asarray(leaf[i]), arguments) for number in range(count)]

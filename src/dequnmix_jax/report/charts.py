@@ -269,4 +269,4 @@ def _recoloured(old: Theme, svg: str, new: Theme) -> str:
     """Return a drawing of one theme in the colours of another."""
     before, after = ([colour.lower() for colour in (t.ink, t.grid, *t.colours)] for t in (old, new))
     others = dict(zip(before, after, strict=True))
-    return re.sub("#[0-9a-f]{6}", lambda found: others.get(found.group(), found.group()), svg)
+    return re.sub("#[0-9a-f]{6}", lambda match: others.get(match.group(), match.group()), svg)

@@ -143,10 +143,10 @@ def convergence_part(result: Result) -> str:
     tolerance = mapping(model.get("forward")).get("tolerance")
     tolerance = float(tolerance) if isinstance(tolerance, int | float) else None
     if trace:
-        asked = "" if tolerance is None else f" (tolerance {tolerance:g})"
+        beside = "" if tolerance is None else f" (tolerance {tolerance:g})"
         rows: list[Row] = [
             ["solver steps", str(trace.get("steps"))],
-            ["relative residual", f"{short(trace.get('residual'))}{asked}"],
+            ["relative residual", f"{short(trace.get('residual'))}{beside}"],
             ["converged", "yes" if trace.get("converged") is True else "no"],
         ]
         reached = history.get("converged")

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dequnmix_jax.checks import check_kind
+from dequnmix_jax.checks import InputError, check_kind, ending
 from dequnmix_jax.io.atomic import replacing_file
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report import html
 from dequnmix_jax.report.html import Row
-from dequnmix_jax.report.map_sections import abundance_part, convergence_part, fit_part, mapping, scene_part
+from dequnmix_jax.report.map_sections import abundance_part, convergence_part, fit_part, mapping, scene_part, short
 from dequnmix_jax.report.spectra_section import Matched, matched, spectra_part
 from dequnmix_jax.report.style import require
 from dequnmix_jax.results.result import Result
@@ -53,13 +53,22 @@ def report(result: Result, library: Library | None = None) -> str:
     return html.document(f"Unmixing of {name}", [part for part in parts if part])
 
 
+def check_page(path: Path) -> None:
+    """Raise InputError unless a file to make has the suffix of an HTML page."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(
+            f"{path} {ending(path)}; expected .html or .htm, because the report is a page for a "
+            f"browser. Write {path.with_suffix('.html') if path.name else 'report.html'}; a browser prints it as PDF."
+        )
+
+
 def write_report(
     path: str | os.PathLike[str], result: Result, library: Library | None = None, *, overwrite: bool = False
 ) -> Path:
     """Write `report` to a file, atomically.
 
     Args:
-        path: the file to make, .html.
+        path: the file to make, .html or .htm.
         result: from `read_result` or `result_of`.
         library: spectra that name the endmembers, or None.
         overwrite: replace an existing file.
@@ -68,9 +77,10 @@ def write_report(
         The file.
 
     Raises:
-        InputError: as for `report`, or the file exists and `overwrite` is False.
+        InputError: as for `report`; the file has another suffix, or exists and `overwrite` is False.
     """
     target = Path(path)
+    check_page(target)
     with replacing_file(target, overwrite=overwrite) as temporary:
         temporary.write_text(report(result, library), encoding="utf-8")
     return target
@@ -95,7 +105,7 @@ def _warnings(result: Result) -> str:
     trace = mapping(result.summary.get("trace"))
     texts = _texts(result.summary.get("warnings"))
     if trace and trace.get("converged") is not True and not any("was not reached" in text for text in texts):
-        texts.append(f"The equilibrium was not reached (relative residual {trace.get('residual')}).")
+        texts.append(f"The equilibrium was not reached (relative residual {short(trace.get('residual'))}).")
     if "Confidence: low" in str(result.summary.get("start")):
         texts.append(
             "The choice of endmembers and mixing is unsure: others may explain the scene as well. Compare with "

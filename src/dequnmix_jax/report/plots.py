@@ -60,6 +60,14 @@ def pixel_ticks(axes: Any, shape: tuple[int, ...], wide: float, high: float) -> 
     axes.tick_params(labelsize=8)
 
 
+def _with_axes(values: Any, name: str, axes: tuple[str, ...]) -> Array:
+    """Return values as float64; raise InputError unless they have these axes, none of them empty."""
+    array = np.asarray(values, np.float64)
+    if array.ndim != len(axes) or 0 in array.shape:
+        raise InputError(f"The {name} have shape {array.shape}; expected ({', '.join(axes)}).")
+    return array
+
+
 def abundance_maps(
     abundances: Any,
     names: Sequence[str] | None = None,
@@ -83,9 +91,7 @@ def abundance_maps(
     Raises:
         InputError: the shapes do not fit, or matplotlib is missing.
     """
-    values = np.asarray(abundances, np.float64)
-    if values.ndim != 3 or 0 in values.shape:
-        raise InputError(f"The abundances have shape {values.shape}; expected (rows, columns, endmembers).")
+    values = _with_axes(abundances, "abundances", ("rows", "columns", "endmembers"))
     sets = [("estimate" if truth is not None else "", values)]
     if truth is not None:
         sets.append((f"reference: {reference}" if reference else "reference", np.asarray(truth, np.float64)))
@@ -168,9 +174,7 @@ def endmember_spectra(
     Raises:
         InputError: the shapes do not fit, or matplotlib is missing.
     """
-    from_estimate = np.asarray(endmembers, np.float64)
-    if from_estimate.ndim != 2 or 0 in from_estimate.shape:
-        raise InputError(f"The endmembers have shape {from_estimate.shape}; expected (endmembers, bands).")
+    from_estimate = _with_axes(endmembers, "endmembers", ("endmembers", "bands"))
     count, bands = from_estimate.shape
     labels = endmember_names(names, count)
     places = np.arange(bands, dtype=float) if wavelengths is None else np.asarray(wavelengths, np.float64)

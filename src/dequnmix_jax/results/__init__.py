@@ -1,7 +1,8 @@
 """Results on disk and in memory.
 
 * `Result`: abundances, endmembers and the record of an unmixing; `read_result` reads a folder back.
-* `write`: write maps, spectra and `summary.json`. The module `score` compares them with a reference.
+* `write`: write maps, spectra and `summary.json`. The module `score` compares them with a reference
+  (`score.read_reference`: maps, or spectra of any library).
 """
 
 from typing import TYPE_CHECKING

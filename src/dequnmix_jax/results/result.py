@@ -139,6 +139,11 @@ def result_of(
     spectra, abundances, brightness = (arrays[name] for name in ("endmembers", "abundances", "brightness"))
     residual = residual_map(scene.cube, abundances, spectra, brightness, scene.valid)
     maps = {"abundances": abundances, "brightness": brightness, "residual": residual, "convergence": change}
+    means = {
+        name: np.mean(values[scene.valid], axis=0, dtype=np.float64)
+        for name, values in maps.items()
+        if values is not None
+    }
     endmember_levels = levels(spectra, level_sums(abundances, brightness, scene.valid)).tolist()
     record = {"endmember_levels": endmember_levels, **(record or {})}
     colours, composite_bands = colour_composite(scene)
@@ -152,7 +157,16 @@ def result_of(
         fwhm_nm=scene.fwhm,
         composite=np.round(255 * colours).astype(np.uint8),
         composite_bands=composite_words(composite_bands, scene.wavelengths),
-        summary=summary(maps, labels, scene, configuration=configuration, trace=trace, record=record),
+        summary=summary(
+            means,
+            labels,
+            scene,
+            scene.cube.shape,
+            int(scene.valid.sum()),
+            configuration=configuration,
+            trace=trace,
+            record=record,
+        ),
     )
 
 

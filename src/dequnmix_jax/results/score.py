@@ -1,10 +1,15 @@
 """Compare an estimate with a reference, for `dequnmix score`."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.io.envi.header import find_header
+from dequnmix_jax.io.formats import TABLES, read_truth
+from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.metrics import match
 from dequnmix_jax.results.maps import endmember_names
 from dequnmix_jax.scenes.scene import Array
@@ -19,6 +24,34 @@ spectra have maximum 1, differ from those of a reference in the units of the sce
 mixtures."""
 
 
+_ARRAYS = (".npz", ".npy", ".mat", ".hdr")
+
+
+def read_reference(
+    path: str | os.PathLike[str], *, shape: tuple[int, int] | None = None, order: str | None = None
+) -> Truth:
+    """Read a reference, or an estimate, as `io.read_truth` does; or a spectral library in a text file (CSV, USGS).
+
+    Args:
+        path: the file or folder.
+        shape, order: as for `io.read_truth`.
+
+    Raises:
+        InputError: as from `io.read_truth` and `libraries.read_library`.
+    """
+    path = Path(path)
+    # A table is recognised before a header, because endmembers.csv lies beside endmembers.sli and endmembers.hdr.
+    table = path.suffix.lower() in TABLES
+    if path.is_file() and path.suffix.lower() not in _ARRAYS and (table or find_header(path) is None):
+        with path.open("rb") as file:
+            is_text = b"\0" not in file.read(512)
+        if is_text:
+            library = read_library(path)
+            notes = tuple(library.notes)
+            return Truth(endmembers=library.spectra, names=library.names, reference=path.name, notes=notes)
+    return read_truth(path, shape=shape, order=order)
+
+
 def compare(estimate: Truth, truth: Truth, mask: Array | None = None) -> dict[str, Any]:
     """Match the endmembers of an estimate with those of a reference and measure the errors.
 
@@ -27,7 +60,7 @@ def compare(estimate: Truth, truth: Truth, mask: Array | None = None) -> dict[st
 
     Args:
         estimate: abundances (H, W, R) and endmembers (R, B); one of them may be missing.
-        truth: the reference, likewise.
+        truth: the reference; one of them may be missing too.
         mask: (H, W) bool, True where the pixel counts.
 
     Returns:

@@ -7,13 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dequnmix_jax.io.envi.header import find_header
 from dequnmix_jax.io.provenance import file_record, package_version
 from dequnmix_jax.results.maps import KINDS
 from dequnmix_jax.scenes.georeference import pixel_area
-from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source
 from dequnmix_jax.training.words import plain
 
@@ -32,45 +30,6 @@ def _source(scene: Scene | Source) -> dict[str, Any] | None:
 
 
 def summary(
-    maps: Mapping[str, Array | None],
-    names: Sequence[str],
-    scene: Scene,
-    *,
-    configuration: Any = None,
-    trace: "Trace | None" = None,
-    record: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return the content of summary.json.
-
-    Args:
-        maps: arrays by the names of `maps.KINDS`, None for maps that were not made.
-        names: R names of the endmembers.
-        scene: the unmixed scene.
-        configuration: a dataclass or a mapping of numbers, text and dataclasses, or None.
-        trace: the trace of the solver, or None.
-        record: further entries, such as the options of reading.
-
-    Raises:
-        InputError: an entry that JSON cannot hold.
-    """
-    means = {
-        name: np.mean(values[scene.valid], axis=0, dtype=np.float64)
-        for name, values in maps.items()
-        if values is not None
-    }
-    return summary_of(
-        means,
-        names,
-        scene,
-        scene.cube.shape,
-        int(scene.valid.sum()),
-        configuration=configuration,
-        trace=trace,
-        record=record,
-    )
-
-
-def summary_of(
     means: Mapping[str, Any],
     names: Sequence[str],
     scene: Scene | Source,
@@ -81,7 +40,7 @@ def summary_of(
     trace: "Trace | None" = None,
     record: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the same content as `summary`, for maps that do not fit in memory.
+    """Return the content of summary.json.
 
     Args:
         means: mean of each map over the valid pixels, by the names of `maps.KINDS`.
@@ -89,7 +48,12 @@ def summary_of(
         scene: the scene; its cube is not used.
         shape: (H, W, B) of the unmixed scene.
         valid_pixels: number of valid pixels.
-        configuration, trace, record: as for `summary`.
+        configuration: a dataclass or a mapping of numbers, text and dataclasses, or None.
+        trace: the trace of the solver, or None.
+        record: further entries, such as the options of reading.
+
+    Raises:
+        InputError: an entry that JSON cannot hold.
     """
     height, width, bands = shape
     means = {name: plain(mean) for name, mean in means.items()}

@@ -69,7 +69,7 @@ class ReadOptions:
 
     def given(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, for a record in JSON: NaN becomes "nan"."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(ReadOptions)}
         options = {name: value for name, value in values.items() if value is not None and value != ()}
         return {name: "nan" if value != value else value for name, value in options.items()}
 

@@ -1,7 +1,7 @@
 """A hyperspectral scene on the host: the cube and its metadata, none of which enters jit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,16 +46,34 @@ def check_lengths(values: Array | None, name: str) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Metadata:
+    """What is known about a scene besides its values; the attributes are those of `Scene`."""
+
+    wavelengths: Array | None = None
+    good_bands: Array | None = None
+    name: str = ""
+    source: Path | None = None
+    envi_fields: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    georeference: Georeference | None = None
+    fwhm: Array | None = None
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the metadata by the names of the fields."""
+        return {item.name: getattr(self, item.name) for item in fields(Metadata)}
+
+
 @dataclass(frozen=True, eq=False, repr=False)
-class Scene:
-    """A cube with its metadata.
+class Scene(Metadata):
+    """A cube with its metadata; all fields but the cube and the mask are keywords.
 
     Attributes:
         cube: (H, W, B) float32, C order, reflectance or radiance; may be memory-mapped. A masked array of numpy keeps
             its mask: a pixel with a masked value in a good band is not valid.
+        mask: (H, W) bool, True where the pixel is valid, or None when all pixels are valid.
         wavelengths: (B,) float64, nanometres, above 0 and at most 1e6, or None when unknown.
         good_bands: (B,) bool, False for bands to leave out, or None when unknown.
-        mask: (H, W) bool, True where the pixel is valid, or None when all pixels are valid.
         name: a short name.
         source: the file it was read from, or None.
         envi_fields: the georeferencing fields of an ENVI header (`map info` and so on), copied to the outputs verbatim.
@@ -65,15 +83,7 @@ class Scene:
     """
 
     cube: Array
-    wavelengths: Array | None = None
-    good_bands: Array | None = None
     mask: Array | None = None
-    name: str = ""
-    source: Path | None = None
-    envi_fields: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    georeference: Georeference | None = None
-    fwhm: Array | None = None
 
     def __post_init__(self) -> None:
         """Convert the arrays to their documented types; raise InputError if that is impossible."""

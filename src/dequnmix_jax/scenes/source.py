@@ -4,17 +4,16 @@ Every reader returns a `Source`, and `Source.scene` reads all of it into a `Scen
 mask, nodata and saturation as the whole scene.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.escaping import as_text
-from dequnmix_jax.scenes.georeference import Georeference
-from dequnmix_jax.scenes.scene import Array, Scene, check_lengths
+from dequnmix_jax.scenes.read_options import ReadOptions
+from dequnmix_jax.scenes.scene import Array, Metadata, Scene, check_lengths
 from dequnmix_jax.scenes.values import gained, scaled_and_masked
 
 # Bytes of a strip of rows that is read at once, and of a piece that is converted at once (a scale divides in float64).
@@ -49,7 +48,7 @@ class Stored(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class Source(Metadata):
     """A scene that has not been read.
 
     Attributes:
@@ -69,14 +68,6 @@ class Source:
     gains: Array | None = None
     offsets: Array | None = None
     lazy: bool = True
-    wavelengths: Array | None = None
-    good_bands: Array | None = None
-    name: str = ""
-    source: Path | None = None
-    envi_fields: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    georeference: Georeference | None = None
-    fwhm: Array | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError for a scene without pixels or bands, or wavelengths or widths outside (0, 1 mm]."""
@@ -97,18 +88,7 @@ class Source:
         """
         stored = self.stored(None)
         cube, mask, notes = self._converted(stored)
-        return Scene(
-            cube,
-            wavelengths=self.wavelengths,
-            good_bands=self.good_bands,
-            mask=mask,
-            name=self.name,
-            source=self.source,
-            envi_fields=self.envi_fields,
-            notes=(*self.notes, *stored.notes, *notes),
-            georeference=self.georeference,
-            fwhm=self.fwhm,
-        )
+        return Scene(cube, mask, **(self.metadata() | {"notes": (*self.notes, *stored.notes, *notes)}))
 
     def _converted(self, stored: Stored) -> tuple[Array, Array | None, list[str]]:
         cube, mask, notes = scaled_and_masked(
@@ -165,6 +145,24 @@ def in_memory(values: Array, seen: Array | None = None) -> Callable[[Window | No
 
 def source_of(scene: Scene) -> Source:
     """Return a scene in memory as a `Source`."""
-    names = ("wavelengths", "good_bands", "name", "source", "envi_fields", "notes", "georeference", "fwhm")
-    metadata: dict[str, Any] = {name: getattr(scene, name) for name in names}
-    return Source(scene.cube.shape, in_memory(scene.cube, scene.mask), lazy=False, **metadata)
+    return Source(scene.cube.shape, in_memory(scene.cube, scene.mask), lazy=False, **scene.metadata())
+
+
+def source_in_memory(values: Array, options: ReadOptions, seen: Array | None = None, **metadata: Any) -> Source:
+    """Return the `Source` of an array that a reader has read whole.
+
+    Args:
+        values: (H, W, B), as stored.
+        options: of which nodata, scale and saturation apply.
+        seen: (H, W) bool, True for valid pixels, or None.
+        **metadata: the fields of `Metadata`.
+    """
+    return Source(
+        (values.shape[0], values.shape[1], values.shape[2]),
+        in_memory(values, seen),
+        nodata=options.nodata,
+        scale=options.scale,
+        saturation=options.saturation,
+        lazy=False,
+        **metadata,
+    )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from dequnmix_jax.checks import Choice, InputError, check_choices, check_range
+from dequnmix_jax.checks import Choice, InputError, check_choices, check_range, ranged
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,10 @@ class Anderson(Choice):
     """
 
     word: ClassVar[str] = "anderson"
-    memory: int = 5
-    ridge: float = 1e-6
-    restart: int = 20
-    damping: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_range(self, "memory", 1, 100)
-        check_range(self, "ridge", 0.0, 1.0)
-        check_range(self, "restart", 0, 1_000_000)
-        check_range(self, "damping", 1e-6, 1.0)
+    memory: int = ranged(5, 1, 100)
+    ridge: float = ranged(1e-6, 0.0, 1.0)
+    restart: int = ranged(20, 0, 1_000_000)
+    damping: float = ranged(1.0, 1e-6, 1.0)
 
 
 @dataclass(frozen=True)
@@ -36,10 +30,7 @@ class Picard(Choice):
     """The plain iteration z <- z + damping (f(z) - z), damping in (0, 1]."""
 
     word: ClassVar[str] = "picard"
-    damping: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_range(self, "damping", 1e-6, 1.0)
+    damping: float = ranged(1.0, 1e-6, 1.0)
 
 
 @dataclass(frozen=True)
@@ -47,10 +38,7 @@ class Broyden(Choice):
     """Broyden's method, from jaxopt; it keeps 4 `memory` updates."""
 
     word: ClassVar[str] = "broyden"
-    memory: int = 5
-
-    def __post_init__(self) -> None:
-        check_range(self, "memory", 1, 100)
+    memory: int = ranged(5, 1, 100)
 
 
 @dataclass(frozen=True)
@@ -58,12 +46,8 @@ class JaxoptAnderson(Choice):
     """Anderson acceleration of jaxopt, without safeguards: differences kept, and damping in (0, 1]."""
 
     word: ClassVar[str] = "jaxopt_anderson"
-    memory: int = 5
-    damping: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_range(self, "memory", 1, 100)
-        check_range(self, "damping", 1e-6, 1.0)
+    memory: int = ranged(5, 1, 100)
+    damping: float = ranged(1.0, 1e-6, 1.0)
 
 
 @dataclass(frozen=True)
@@ -78,10 +62,7 @@ class Neumann(Choice):
     """u = sum of (J^T)^i w, i = 0 .. `terms`: so many products with J^T, whatever the residual."""
 
     word: ClassVar[str] = "neumann"
-    terms: int = 200
-
-    def __post_init__(self) -> None:
-        check_range(self, "terms", 0, 1_000_000)
+    terms: int = ranged(200, 0, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -96,12 +77,15 @@ class Phantom(Choice):
     """The damped sum of Geng et al. 2021 (`implicit.adjoint_trace`): `terms` products, tau = `damping` in (0, 1]."""
 
     word: ClassVar[str] = "phantom"
-    terms: int = 200
-    damping: float = 0.5
+    terms: int = ranged(200, 0, 1_000_000)
+    damping: float = ranged(0.5, 1e-6, 1.0)
 
-    def __post_init__(self) -> None:
-        check_range(self, "terms", 0, 1_000_000)
-        check_range(self, "damping", 1e-6, 1.0)
+
+Method = Anderson | Picard | Broyden | JaxoptAnderson
+"""Methods of `Solver`."""
+
+AdjointMethod = BiCGSTAB | Anderson | Neumann | OneStep | Phantom
+"""Methods of `Adjoint`."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +99,7 @@ class Solver:
         max_steps: largest number of applications of f, at least two: one for an image, one that measures it.
     """
 
-    method: Anderson | Picard | Broyden | JaxoptAnderson = field(default_factory=Anderson)
+    method: Method = field(default_factory=Anderson)
     tolerance: float = 1e-4
     max_steps: int = 200
 
@@ -144,7 +128,7 @@ class Adjoint:
             has `terms`.
     """
 
-    method: BiCGSTAB | Anderson | Neumann | OneStep | Phantom = field(default_factory=BiCGSTAB)
+    method: AdjointMethod = field(default_factory=BiCGSTAB)
     tolerance: float | None = None
     max_steps: int | None = None
 

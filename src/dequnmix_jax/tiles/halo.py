@@ -121,16 +121,16 @@ def _profile(params: Params, seen: View, config: Model, whole: Scenewide) -> tup
         left = (width - columns) // 2
         window = Window(slice(int(place), int(place) + rows), slice(left, left + columns))
         values, mask = seen.read(window)
-        apart = mask & (distance >= 0)
-        if not apart.any():
+        outside = mask & (distance >= 0)
+        if not outside.any():
             continue
         cube = jnp.asarray(values)
         initial = fixed_point_map.initial_state(params, cube, config)
         _, full = _solved(params, cube, mask, whole, initial, tight)
-        state, cut = _solved(params, jnp.where(apart[..., None], cube, 0), apart, whole, initial, tight)
+        state, cut = _solved(params, jnp.where(outside[..., None], cube, 0), outside, whole, initial, tight)
         _, again = _solved(params, cube, mask, whole, state, tight)
         change = np.abs(np.asarray(full) - np.asarray(cut)).max(axis=2)
-        np.maximum.at(profile, distance[apart], change[apart])
+        np.maximum.at(profile, distance[outside], change[outside])
         noise = max(noise, float(np.abs(np.asarray(full) - np.asarray(again)).max()))
     return profile, noise
 

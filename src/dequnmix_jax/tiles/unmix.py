@@ -17,7 +17,7 @@ from dequnmix_jax.io.atomic import Reserved, check_folder, check_target_now, res
 from dequnmix_jax.parallel.processes import ALONE, Team, leave, together
 from dequnmix_jax.results.maps import composite_words, endmember_names
 from dequnmix_jax.results.result import Result
-from dequnmix_jax.results.summary import summary_of
+from dequnmix_jax.results.summary import summary
 from dequnmix_jax.results.writer import FORMATS, check_ours
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source, source_of
@@ -204,7 +204,7 @@ def _contents(
     }
     masked = source.shape[0] * source.shape[1] - valid
     notes = (*source.notes, f"{masked} of {masked + valid} pixels are masked.") if masked else source.notes
-    summary = summary_of(
+    content = summary(
         output.map_means(maps),
         names,
         replace(source, notes=notes),
@@ -215,7 +215,7 @@ def _contents(
         record=record,
     )
     words = composite_words(prepared.survey.colour_bands, source.wavelengths)
-    return output.Contents(source, spectra, names, words, summary)
+    return output.Contents(source, spectra, names, words, content)
 
 
 def _small_result(maps: output.TileMaps, contents: output.Contents) -> Result:

@@ -18,6 +18,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io.atomic import replacing_file
 from dequnmix_jax.io.disk_space import writing
+from dequnmix_jax.io.npz import MODEL
 from dequnmix_jax.io.npz_arrays import load as load_arrays
 from dequnmix_jax.scenes.scene import Array, Scene
 from dequnmix_jax.training.config import Rates, Training
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from dequnmix_jax.types import History
 
 _FORMAT = 1
-_HEADER = "checkpoint.json"
 _PREFIX = "params/"
 
 
@@ -119,7 +119,7 @@ def _arrays(params: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str,
             f"The metadata do not fit JSON ({error}); expected dicts, lists, text and finite numbers."
         ) from error
     arrays: dict[str, Any] = {_PREFIX + name: value for name, value in leaves.items() if value is not None}
-    arrays[_HEADER] = np.array(text)
+    arrays[MODEL] = np.array(text)
     return arrays
 
 
@@ -139,8 +139,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected a checkpoint file written by `fit`.")
     arrays = load_arrays(path)
-    foreign = f"{path} is no checkpoint of dequnmix_jax"
-    text = arrays.pop(_HEADER, None)
+    foreign = f"{path} is not a checkpoint of dequnmix_jax"
+    text = arrays.pop(MODEL, None)
     if text is None or text.dtype.kind != "U":
         listed = ", ".join(list(arrays)[:6])
         raise InputError(
@@ -150,7 +150,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         header = json.loads(str(text))
         written, empty, metadata = header["format"], list(header["empty"]), dict(header["metadata"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{foreign}: its {_HEADER} cannot be understood ({error}). Write it again.") from error
+        raise InputError(f"{foreign}: its {MODEL} cannot be understood ({error}). Write it again.") from error
     if written != _FORMAT:
         raise InputError(
             f"{path} has checkpoint format {written} and this version reads format {_FORMAT}; install the dequnmix-jax "
@@ -160,7 +160,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     entries: list[tuple[str, Any]] = [(name, value) for name, value in arrays.items()]
     for name, value in entries + [(_PREFIX + str(name), {}) for name in empty]:
         if not name.startswith(_PREFIX) or (isinstance(value, np.ndarray) and value.dtype.kind not in "biuf"):
-            raise InputError(f"{foreign}: the entry {name!r} is no parameter. Write it again.")
+            raise InputError(f"{foreign}: the entry {name!r} is not a parameter. Write it again.")
         *above, last = name.removeprefix(_PREFIX).split("/")
         place = params
         for key in above:
@@ -188,7 +188,7 @@ def check_matches(params: Mapping[str, Any], count: int | None = None, bands: in
     if len(shape) != 2:
         raise InputError(
             f"The parameters have the entries {', '.join(params) or 'none'} and endmembers of shape {shape}; expected "
-            "endmembers (R, B). This is no trained model."
+            "endmembers (R, B). This is not a trained model."
         )
     if bands is not None and shape[1] != bands:
         raise InputError(

@@ -107,8 +107,8 @@ def spread(endmembers: jax.Array) -> jax.Array:
     U = unit_rows(endmembers)
     square = jnp.mean(jnp.sum(jnp.square(U - jnp.mean(U, axis=0, keepdims=True)), axis=1))
     # Equal spectra differ by rounding; the root has no derivative at 0, and is set to 0.
-    apart = square > jnp.finfo(square.dtype).eps ** 2
-    return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
+    distinct = square > jnp.finfo(square.dtype).eps ** 2
+    return jnp.where(distinct, jnp.sqrt(jnp.where(distinct, square, 1)), 0)
 
 
 def variability_ratio(cube: jax.Array, endmembers: jax.Array, mask: jax.Array | None = None) -> jax.Array:

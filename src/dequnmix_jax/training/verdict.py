@@ -39,7 +39,8 @@ def _reason(name: Any, verdict: Verdict) -> str:
                 f" But the model leaves {misfit:.3g} times the noise, more than {ADEQUATE:g}: it does not hold here."
             )
         elif risk <= NEEDED:
-            text += f" But the risk with all bands falls by {risk:.1f} standard errors only."
+            change = "falls by {:.1f} standard errors only" if risk > 0 else "rises by {:.1f} standard errors"
+            text += f" But the risk with all bands {change.format(abs(risk))}."
     return text.format("kept" if kept else "left out")
 
 

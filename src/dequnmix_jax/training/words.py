@@ -10,24 +10,13 @@ A word for a number of one choice is an error beside another choice.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from dequnmix_jax.checks import Choice, InputError
 from dequnmix_jax.equilibrium.config import Analytic, Cone, Conv, Energy, Model, Residual, Simplex, Soft, Softmax
-from dequnmix_jax.solvers.config import (
-    Adjoint,
-    Anderson,
-    BiCGSTAB,
-    Broyden,
-    JaxoptAnderson,
-    Neumann,
-    OneStep,
-    Phantom,
-    Picard,
-    Solver,
-)
+from dequnmix_jax.solvers.config import Adjoint, AdjointMethod, Anderson, BiCGSTAB, Method, Solver
 
 Words = Mapping[str, Any]
 
@@ -37,8 +26,8 @@ CHOICES: dict[str, dict[str, dict[str, type[Choice] | None]]] = {
         "prox": {"none": None, "conv": Conv},
         "constraint": {kind.word: kind for kind in (Simplex, Cone, Soft, Softmax)},
     },
-    "model.forward": {"method": {kind.word: kind for kind in (Anderson, Picard, Broyden, JaxoptAnderson)}},
-    "model.backward": {"method": {kind.word: kind for kind in (BiCGSTAB, Anderson, Neumann, OneStep, Phantom)}},
+    "model.forward": {"method": {kind.word: kind for kind in get_args(Method)}},
+    "model.backward": {"method": {kind.word: kind for kind in get_args(AdjointMethod)}},
 }
 """The choices of each table of a file: the word of each value, and its class."""
 
@@ -87,9 +76,7 @@ def _numbers(table: str, part: str, word: str) -> dict[str, str]:
     result = {item.name: item.name for item in fields(kind)}  # type: ignore[arg-type]
     if part == "prox":
         result = dict(_OF_PROX)
-    if kind in (Neumann, Phantom):
-        result = {{"terms": "max_steps"}.get(name, name): name for name in result}
-    return result
+    return {{"terms": "max_steps"}.get(word, word): name for word, name in result.items()}
 
 
 def _chosen(table: str, words: Words) -> dict[str, str]:
@@ -211,7 +198,7 @@ def from_older(words: Words) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it; a number that is not finite becomes None.
+    """Return a value as JSON can hold it: a number in the digits of its precision, None if it is not finite.
 
     Args:
         value: numbers, text, arrays, paths, dataclasses, choices (which become their words), and mappings and lists of
@@ -235,6 +222,13 @@ def plain(value: Any) -> Any:
     array = np.asarray(value)
     if array.dtype.kind not in "biufU":
         raise InputError(f"The record holds {type(value).__name__}; expected numbers, text, lists and dataclasses.")
-    if array.ndim:
+    if array.dtype.kind != "f":
         return plain(array.tolist())
-    return plain(array.item()) if array.dtype.kind != "f" else (float(array) if np.isfinite(array) else None)
+    if array.ndim:
+        return [plain(entry) for entry in array]
+    return shortest(array) if np.isfinite(array) else None
+
+
+def shortest(number: Any) -> float:
+    """Return a real number as its shortest decimal in its own precision: 0.007 for float32(0.007)."""
+    return float(str(np.asarray(number)[()]))

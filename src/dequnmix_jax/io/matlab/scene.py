@@ -20,7 +20,7 @@ from dequnmix_jax.io.bands import bands_to_use
 from dequnmix_jax.io.matlab import variables as mat
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array
-from dequnmix_jax.scenes.source import Source, in_memory
+from dequnmix_jax.scenes.source import Source, source_in_memory
 from dequnmix_jax.scenes.truth import Truth
 
 
@@ -99,13 +99,9 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     if isinstance(largest, np.ndarray) and largest.size == 1 and largest.dtype.kind in "iuf" and options.scale is None:
         notes.append(f"The file's maxValue = {largest.item():g} was not applied; pass scale to divide by it.")
     good, ignore_notes = bands_to_use(None, wavelengths, cube.shape[2], options, str(path))
-    return Source(
-        (cube.shape[0], cube.shape[1], cube.shape[2]),
-        in_memory(cube),
-        nodata=options.nodata,
-        scale=options.scale,
-        saturation=options.saturation,
-        lazy=False,
+    return source_in_memory(
+        cube,
+        options,
         wavelengths=wavelengths,
         good_bands=good,
         name=path.stem,

@@ -91,8 +91,7 @@ def open_image(file: Any, path: Path, options: ReadOptions) -> Source:
             values = hdf5.dataset(again, name, path, 3)
             return Stored(values[()] if window is None else values[window.rows, window.columns])
 
-    georeference = _georeference(file, path, notes)
-    fields = georaster.header_fields(georeference, notes)
+    placement = georaster.placement(_georeference(file, path, notes), notes)
     return Source(
         stored.shape,
         read,
@@ -103,8 +102,7 @@ def open_image(file: Any, path: Path, options: ReadOptions) -> Source:
         good_bands=good,
         name=path.stem,
         source=path,
-        envi_fields=fields,
         notes=(*notes, *ignore_notes),
-        georeference=georeference,
         fwhm=fwhm,
+        **placement,
     )

@@ -198,7 +198,7 @@ def open_image(file: Any, path: Path, options: ReadOptions) -> Source:
     fwhm, width_notes = valid_lengths(bands.fwhm, "The file", "widths (fwhm)") if bands.fwhm.any() else (None, [])
     notes += width_notes
     georeference = _georeference(file, bands.sides, path, notes) if bands.level == "2D" else None
-    fields = georaster.header_fields(georeference, notes)
+    placement = georaster.placement(georeference, notes)
     return Source(
         (height, width, lost.size),
         stored,
@@ -210,10 +210,9 @@ def open_image(file: Any, path: Path, options: ReadOptions) -> Source:
         good_bands=good,
         name=path.stem,
         source=path,
-        envi_fields=fields,
         notes=(*notes, *ignore_notes),
-        georeference=georeference,
         fwhm=fwhm,
+        **placement,
     )
 
 

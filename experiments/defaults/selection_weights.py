@@ -1,7 +1,7 @@
 """How the weights of `select_endmembers` were chosen: on generated scenes of eighteen families, none in a results
 table.
 
-    python -m experiments.defaults.start [--quick] [-o results]
+    python -m experiments.defaults.selection_weights [--quick] [-o results]
 
 For each scene of `experiments.shared.families` all candidates are run and scored without the truth; the truth then
 gives the ratio of each aRMSE to the lowest. The weights minimise the mean log ratio plus a quarter of the mean of the
@@ -243,7 +243,9 @@ def main(settings: Settings, folder: Path) -> Path:
         f"{BEFORE}. Defaults: {selection.Weights()}. Least cost on all families: {chosen['simple rules']['none']} of "
         f"the simple rules, {chosen['random weights']['none']} of the random ones. {settings}"
     )
-    return results_table.write(folder, "choose_start", rows, "python -m experiments.defaults.start", note, "One run.")
+    return results_table.write(
+        folder, "selection_weights", rows, "python -m experiments.defaults.selection_weights", note, "One run."
+    )
 
 
 COLUMNS = (

@@ -1,6 +1,6 @@
 """Errors of blind selection: every way to find endmembers, and the choice without the truth, on all scenes.
 
-    python -m experiments.defaults.starts [--quick] [-o results]
+    python -m experiments.defaults.initialisation [--quick] [-o results]
 
 Each method finds the endmembers; abundances follow by FCLS or by NNLS on spectra of maximum one divided by its sum,
 with the spectra as found or with the mean of the purest 3 % of pixels. Five seeds; deterministic methods give the
@@ -166,13 +166,13 @@ def one_scene(name: str, snr: float | None, settings: Settings) -> Part:
 
 
 def main(settings: Settings, folder: Path) -> Path:
-    """Run all and write `starts.csv` and `starts.md`, and `starts_areas.csv` if HySU is among the scenes.
+    """Run all and write `initialisation.csv` and `.md`, and `initialisation_areas.csv` if HySU is among the scenes.
 
-    Finished scenes are kept in `starts_unfinished.json` until all are done: a run of the same code and settings
+    Finished scenes are kept in `initialisation_unfinished.json` until all are done: a run of the same code and settings
     continues an interrupted one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / "starts_unfinished.json"
+    kept = folder / "initialisation_unfinished.json"
     state = {"of": f"{settings} {results_table.origin()}", "parts": {}}
     if kept.exists():
         earlier = json.loads(kept.read_text(encoding="utf-8"))
@@ -190,9 +190,9 @@ def main(settings: Settings, folder: Path) -> Path:
     )
     areas = [row for part in parts for row in part.areas]
     if areas:
-        results_table.write_csv(folder / "starts_areas.csv", areas)
+        results_table.write_csv(folder / "initialisation_areas.csv", areas)
     rows = [row for part in parts for row in part.rows]
-    target = results_table.write(folder, "starts", rows, "python -m experiments.defaults.starts", note)
+    target = results_table.write(folder, "initialisation", rows, "python -m experiments.defaults.initialisation", note)
     kept.unlink()
     return target
 
