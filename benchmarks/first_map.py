@@ -62,7 +62,8 @@ def measured(scene: Path, count: int, folder: Path, options: Sequence[str]) -> d
     if run.returncode:
         raise InputError(f"`dequnmix report` failed: {text[-500:]}")
     cpu, peak = (float(value) for value in run.stdout.split()[-2:])
-    kept = len(list((folder / "dequnmix_jax" / "jax").glob("*-cache")))
+    cache = folder / "dequnmix_jax" / "jax"
+    kept = len(list(cache.glob("*-cache"))) + len(list(cache.glob("programs/*")))
     return {
         "CPU s": cpu,
         "wall s": wall,

@@ -13,6 +13,11 @@ import numpy as np
 
 ENDMEMBERS, BANDS = 3, 156
 MOST_STEPS = 200
+ALONE = (
+    "The map alone: as many applications as our steps, in a loop without a solver (with the gradient, as many products "
+    "with its transposed Jacobian, and one derivative in the parameters); no solver can be faster than that share."
+)
+"""The note on `without_solver` for tables."""
 
 
 def problems(side: int, width: int) -> dict[str, tuple[Any, dict[str, Any], Any]]:
@@ -99,6 +104,33 @@ def ours(f: Any, theta: Any, start: Any, weights: np.ndarray, tolerance: float) 
     return {
         "forward": compiled(solve, theta, start),
         "with gradient": compiled(gradient, theta, start, jnp.asarray(weights)),
+    }
+
+
+def without_solver(f: Any, theta: Any, start: Any, weights: np.ndarray, steps: int) -> dict[str, Callable[[], Any]]:
+    """Return what every solver has to compute, compiled: `steps` applications of the map, in a loop, and nothing else.
+
+    With the gradient as many products with the transposed Jacobian are added, and one derivative in the parameters. For
+    the network this is convolutions: a ratio above that of this time to ours is out of reach.
+    """
+    import jax
+    import jax.numpy as jnp
+    from jax import lax
+
+    from benchmarks.timing import compiled
+
+    def apply(theta: Any, start: jax.Array) -> jax.Array:
+        return lax.fori_loop(0, steps, lambda _, z: f(theta, z), start)
+
+    def differentiate(theta: Any, start: jax.Array, c: jax.Array) -> Any:
+        z = apply(theta, start)
+        transposed = jax.vjp(lambda z: f(theta, z), z)[1]
+        u = lax.fori_loop(0, steps, lambda _, u: c + transposed(u)[0], c)
+        return jax.vjp(lambda theta: f(theta, z), theta)[1](u)
+
+    return {
+        "forward": compiled(apply, theta, start),
+        "with gradient": compiled(differentiate, theta, start, jnp.asarray(weights)),
     }
 
 

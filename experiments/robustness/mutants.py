@@ -291,8 +291,11 @@ solvers/anderson: solvers/forward
 + better = sound
 solvers/anderson: solvers/forward::anderson_needs_far_fewer_steps_than_plain_iteration_on_a_stiff_map \
 solvers/forward::finds_the_fixed_point_and_reports_the_residual_it_has
-- - memory.step * _dot(weights, memory.dr)
-+ + memory.step * _dot(weights, memory.dr)
+- return beta * r - _dot(weights, memory.dg) + shortened
++ return beta * r + _dot(weights, memory.dg) + shortened
+solvers/anderson: solvers/forward::the_iterates_are_those_of_the_textbook
+- lambda r: (1 - beta) * _dot(weights, memory.dr), r)
++ lambda r: beta * _dot(weights, memory.dr), r)
 solvers/anderson: solvers/forward::a_restart_now_and_then_halves_the_steps_on_a_stiff_map
 - filled = jnp.where(filled >= method.restart, 0, filled)
 + filled = jnp.where(filled >= method.restart, filled, filled)

@@ -13,6 +13,7 @@ from benchmarks import (
     against_torchdeq,
     device,
     first_map,
+    large_images,
     many_scenes,
     maps,
     quick_compile,
@@ -51,6 +52,13 @@ def test_the_checks_of_a_device_write_one_file(tmp_path):
     assert found["accuracy"]["fcls_largest_optimality_residual"] < 1e-5
     with many_scenes.main(many_scenes.QUICK, tmp_path).with_suffix(".csv").open(encoding="utf-8") as file:
         assert all(float(row["scenes / s"]) > 0 for row in csv.DictReader(file))
+
+
+@pytest.mark.slow  # a minute of compilation
+def test_the_parts_of_large_images_are_timed(tmp_path):
+    with large_images.main(large_images.QUICK, tmp_path).with_suffix(".csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10 and all(float(row["CPU s"]) > 0 for row in rows)
 
 
 @pytest.mark.slow  # three processes that compile

@@ -148,6 +148,26 @@ def test_a_traced_tolerance_takes_the_place_of_the_static_one():
         assert goal / 10 < float(trace.residual) <= goal
 
 
+@pytest.mark.parametrize("damping", [1.0, 0.7])
+def test_the_iterates_are_those_of_the_textbook(damping, x64):
+    """Against Anderson acceleration written out with NumPy's least squares (Walker & Ni 2011, type II)."""
+    (rate, shift), _ = problem(30, 0.8)
+    rate, shift = np.asarray(rate, np.float64), np.asarray(shift, np.float64)
+    x, xs, rs, expected = np.zeros(30), [], [], []
+    for _ in range(7):
+        r = affine((rate, shift), x) - x
+        xs, rs = [*xs, x][-4:], [*rs, r][-4:]  # three differences
+        expected.append(np.linalg.norm(r) / np.linalg.norm(x + r))
+        x = x + damping * r
+        if len(xs) > 1:
+            dX, dR = np.diff(xs, axis=0).T, np.diff(rs, axis=0).T
+            gamma = np.linalg.lstsq(dR, r, rcond=None)[0]
+            x = x - (dX + damping * dR) @ gamma
+    solver = Solver(Anderson(memory=3, damping=damping, ridge=0.0))
+    trace = residuals(affine, solver, (jnp.asarray(rate), jnp.asarray(shift)), jnp.zeros(30, jnp.float64), 7)
+    np.testing.assert_allclose(trace, expected, rtol=1e-6)
+
+
 def test_residuals_are_those_of_the_iterates_of_solve():
     theta, _ = problem()
     for solver in (Solver(tolerance=1e-5), Solver(Picard(damping=0.7), tolerance=1e-2)):

@@ -33,8 +33,9 @@ class Memory(NamedTuple):
     """What Anderson acceleration keeps of its last m accepted steps.
 
     Attributes:
-        dx, dr: (m, n), differences of iterates and of residuals.
+        dg, dr: (m, n), differences of images f(x) and of residuals.
         gram: (m, m), dr dr^T.
+        products: (m,), dr r, with the residual of the current iterate.
         filled: () int32, accepted steps since the last restart.
         step: (), beta; halved when a plain step is refused.
         plain: () int32, plain steps still to take.
@@ -42,9 +43,10 @@ class Memory(NamedTuple):
         size: (), RMS of the residual of the current iterate.
     """
 
-    dx: jax.Array
+    dg: jax.Array
     dr: jax.Array
     gram: jax.Array
+    products: jax.Array
     filled: jax.Array
     step: jax.Array
     plain: jax.Array
@@ -89,7 +91,14 @@ class Walk(NamedTuple):
 
 
 def rms(x: jax.Array) -> jax.Array:
-    """Return sqrt(mean(x^2)) in units of the largest entry, so that no square overflows or vanishes."""
+    """Return sqrt(mean(x^2)); in units of the largest entry where a square could overflow or vanish."""
+    plain = jnp.mean(jnp.square(x))
+    limits = jnp.finfo(x.dtype)
+    fine = (plain > float(limits.tiny) / float(limits.eps) ** 2) & (plain < float(limits.max) * float(limits.eps))
+    return lax.cond(fine, lambda x: jnp.sqrt(plain), _rms_in_units, x)
+
+
+def _rms_in_units(x: jax.Array) -> jax.Array:
     most = lax.stop_gradient(jnp.max(jnp.abs(x), initial=0))
     most = jnp.minimum(most, 0.25 / float(jnp.finfo(x.dtype).tiny))  # above, its reciprocal is subnormal
     unit = positive(most)
@@ -178,8 +187,9 @@ def walker(
             memory=_remember(
                 memory,
                 method,
-                new_x - x,
+                new_x + new_r - (x + r),
                 new_r - r,
+                new_r,
                 size=jnp.where(accepted, size, jnp.where(worse, walk.best_size, memory.size)),
                 accepted=accepted,
                 skipped=skipped,
@@ -195,9 +205,10 @@ def walker(
 def _no_memory(method: Anderson, x0: jax.Array, size: jax.Array) -> Memory:
     m = method.memory
     return Memory(
-        dx=jnp.zeros((m, x0.size), x0.dtype),
+        dg=jnp.zeros((m, x0.size), x0.dtype),
         dr=jnp.zeros((m, x0.size), x0.dtype),
         gram=jnp.eye(m, dtype=x0.dtype),
+        products=jnp.zeros(m, x0.dtype),
         filled=jnp.asarray(0, jnp.int32),
         step=jnp.asarray(method.damping, x0.dtype),
         plain=jnp.asarray(0, jnp.int32),
@@ -209,8 +220,9 @@ def _no_memory(method: Anderson, x0: jax.Array, size: jax.Array) -> Memory:
 def _remember(
     memory: Memory,
     method: Anderson,
-    new_dx: jax.Array,
+    new_dg: jax.Array,
     new_dr: jax.Array,
+    new_r: jax.Array,
     *,
     size: jax.Array,
     accepted: jax.Array,
@@ -220,9 +232,11 @@ def _remember(
     try_image: jax.Array,
 ) -> Memory:
     """Keep the differences of an accepted step, and forget all of them after any other unless it was `skipped`."""
-    m, longest = method.memory, jnp.asarray(method.damping, new_dx.dtype)
+    m, longest = method.memory, jnp.asarray(method.damping, new_dr.dtype)
     slot = jnp.mod(memory.filled, m)
-    row = _dot(memory.dr.at[slot].set(new_dr), new_dr)
+    dr = memory.dr.at[slot].set(jnp.where(accepted, new_dr, jnp.where(skipped, memory.dr[slot], 0)))
+    # Both in one pass over the largest arrays of the iteration, which do not fit in the cache.
+    row, products = _dot(dr, new_dr), _dot(dr, new_r)
     gram = memory.gram.at[slot, :].set(row).at[:, slot].set(row)
     filled = jnp.where(accepted, memory.filled + 1, 0)
     if method.restart:
@@ -231,9 +245,10 @@ def _remember(
     paused = jnp.where(improved, 1, memory.pause)
     one_less = jnp.maximum(memory.plain - (accepted & ~try_image).astype(jnp.int32), 0)
     return Memory(
-        dx=memory.dx.at[slot].set(jnp.where(accepted, new_dx, jnp.where(skipped, memory.dx[slot], 0))),
-        dr=memory.dr.at[slot].set(jnp.where(accepted, new_dr, jnp.where(skipped, memory.dr[slot], 0))),
-        gram=jnp.where(accepted, gram, jnp.where(skipped, memory.gram, jnp.eye(m, dtype=new_dx.dtype))),
+        dg=memory.dg.at[slot].set(jnp.where(accepted, new_dg, jnp.where(skipped, memory.dg[slot], 0))),
+        dr=dr,
+        gram=jnp.where(accepted, gram, jnp.where(skipped, memory.gram, jnp.eye(m, dtype=new_dr.dtype))),
+        products=jnp.where(accepted, products, jnp.where(skipped, memory.products, 0)),
         filled=jnp.where(skipped, memory.filled, filled),
         step=jnp.where(accepted, jnp.minimum(longest, 2 * memory.step), shortened),
         plain=jnp.where(refused, memory.pause, one_less),
@@ -258,6 +273,9 @@ def _extrapolated(memory: Memory, r: jax.Array, ridge: float) -> jax.Array:
     unit = jnp.where(used, 1 / jnp.where(used, lengths, 1), 0)
     ridge = max(ridge, float(m * jnp.finfo(gram.dtype).eps))
     system = gram * unit[:, None] * unit[None, :] + jnp.diag(jnp.where(used, ridge, 1)).astype(gram.dtype)
-    weights = small_systems.solve(system, _dot(memory.dr, r) * unit) * unit
+    weights = small_systems.solve(system, memory.products * unit) * unit
     weights = jnp.where(memory.plain > 0, 0, weights)
-    return memory.step * r - _dot(weights, memory.dx) - memory.step * _dot(weights, memory.dr)
+    beta = memory.step
+    # dX + beta dR = dG - (1 - beta) dR; the second part is needed for a shortened step alone.
+    shortened = lax.cond(beta == 1, jnp.zeros_like, lambda r: (1 - beta) * _dot(weights, memory.dr), r)
+    return beta * r - _dot(weights, memory.dg) + shortened
