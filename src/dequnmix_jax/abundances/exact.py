@@ -24,6 +24,10 @@ _INSIDE, _OUTSIDE = 16.0, 6.0
 pixels have length at most one. Larger ones accept wrong supports, smaller ones send right supports to the slow
 search."""
 
+_ITERATED = 4.0
+"""The tolerance on the support for answers by conjugate gradients, which end anywhere below it; those of a direct
+solution are mostly far below."""
+
 _BLOCKS = ((4, 512), (16, 128))
 """(endmembers up to which, pixels of a block); 256 pixels for more endmembers. One core, ns a pixel for blocks of 128,
 512 and 2048: 94, 96, 159 at R = 3; 246, 246, 328 at 6; of 64, 128, 512: 468, 385, 476 at 9; 4328, 3420, 4940 at 20."""
@@ -82,7 +86,7 @@ def solve(Y: jax.Array, origin: jax.Array | None, Q: jax.Array, points: jax.Arra
         weight = jnp.argmax(shares)
         steps, descents = jnp.asarray(_ROUNDS, jnp.int32)[number]
         x = splitting.search(tab, points, t, sum_to_one, weight, steps, descents)
-        x, proved = _check(points, t, x, sum_to_one)
+        x, proved = _check(points, t, x, sum_to_one, _ITERATED)
         share = jnp.sum(proved & real, dtype=t.dtype) / jnp.sum(real, dtype=t.dtype)
         return x, proved, shares.at[weight].set(share)
 
@@ -98,7 +102,7 @@ def solve(Y: jax.Array, origin: jax.Array | None, Q: jax.Array, points: jax.Arra
     zero = Y[:, 0] * 0.0 + points[0, 0] * 0.0
     empty = (jnp.broadcast_to(zero[:, None], (N, R)), jnp.isnan(zero))
     split = isinstance(tab, splitting.Table)
-    hope = alongside(jnp.full(len(splitting.PENALTIES), _HOPE, Y.dtype), zero) if split else ()
+    hope = alongside(jnp.full(splitting.WEIGHTS, _HOPE, Y.dtype), zero) if split else ()
     (x, unproved, _), _ = lax.scan(one_block, (*empty, hope), jnp.arange(-(-N // block), dtype=jnp.int32))
 
     def left(unproved: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
@@ -161,7 +165,9 @@ def _attempt(
     return _check(points, t, x, sum_to_one)
 
 
-def _check(points: jax.Array, t: jax.Array, x: jax.Array, sum_to_one: bool) -> tuple[jax.Array, jax.Array]:
+def _check(
+    points: jax.Array, t: jax.Array, x: jax.Array, sum_to_one: bool, inside: float = _INSIDE
+) -> tuple[jax.Array, jax.Array]:
     """Return x (R, n) of pixels t (D, n) in the set, and whether it satisfies the optimality conditions, (n,) bool."""
     R = points.shape[0]
     eps = jnp.finfo(t.dtype).eps
@@ -171,7 +177,7 @@ def _check(points: jax.Array, t: jax.Array, x: jax.Array, sum_to_one: bool) -> t
     g = jnp.matmul(points, t - jnp.matmul(points.T, x, precision="highest"), precision="highest")
     if sum_to_one:
         g = g - total(x * g)[None]
-    off = most(jnp.where(x > 0.0, jnp.abs(g) * (_OUTSIDE / _INSIDE), g))
+    off = most(jnp.where(x > 0.0, jnp.abs(g) * (_OUTSIDE / inside), g))
     proved = off <= _OUTSIDE * eps * jnp.maximum(1.0, jnp.sqrt(total(t * t)))
     if R == 1 and sum_to_one:
         proved = jnp.ones_like(proved)
