@@ -107,7 +107,7 @@ def solve(Y: jax.Array, origin: jax.Array | None, Q: jax.Array, points: jax.Arra
 
     def left(unproved: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
         """Return the numbers of the unproved pixels, padded with N to batches of `size`, and how many they are."""
-        none = jnp.full(N + size, N)
+        none = alongside(jnp.full(N + size, N), unproved)
         which = lax.cond(
             unproved.any(), lambda: none.at[:N].set(jnp.nonzero(unproved, size=N, fill_value=N)[0]), lambda: none
         )

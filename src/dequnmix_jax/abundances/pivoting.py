@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dequnmix_jax.ops.guards import nonzero
-from dequnmix_jax.ops.xla import computed, least, least_where, most, total
+from dequnmix_jax.ops.xla import alongside, computed, least, least_where, most, total
 
 _FULL_UP_TO = 16
 """Endmembers up to which the search starts with all of them inside. Steps on Dirichlet(0.4) mixtures of random spectra
@@ -101,7 +101,7 @@ def search(points: jax.Array, t: jax.Array, sum_to_one: bool) -> tuple[jax.Array
         A, u, v, inside, out = pivot(A, u, v, inside, row, go)
         return A, u, v, inside, barred | out, go, step + 1
 
-    start = (A, u, v, inside, barred, jnp.ones(n, jnp.bool_), jnp.int32(0))
+    start = alongside((A, u, v, inside, barred, jnp.ones(n, jnp.bool_), jnp.int32(0)), zero)
     A, u, v, inside, *_ = lax.while_loop(unfinished, advance, start)
     return jnp.where(inside, violation(u, v, inside)[1], 0.0), A, inside
 
