@@ -425,8 +425,8 @@ abundances/splitting: abundances/exact::many_endmembers_need_rounds_and_no_repai
 + r = on_face(r - 0.5 * length * product)
 abundances/exact: abundances/exact::many_endmembers_need_rounds_and_no_repair \
 abundances/exact::a_wrong_answer_of_splitting_is_repaired
-- set(~proved, mode="drop"), shares, number + 1
-+ set(False, mode="drop"), shares, number + 1
+- unproved.at[pixels].set(~proved, mode="drop")
++ unproved.at[pixels].set(False, mode="drop")
 abundances/active_set: abundances/least_squares::shards_of_a_scene
 - advance, alongside(start, t, P))[0]
 + advance, start)[0]

@@ -7,8 +7,8 @@ With many endmembers the search is iterative, and is repeated with more steps fo
 still fail are solved by the active-set search, which forms no normal equations.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,20 +29,22 @@ _ITERATED = 4.0
 solution are mostly far below."""
 
 _BLOCKS = ((4, 512), (16, 128))
-"""(endmembers up to which, pixels of a block); 256 pixels for more endmembers. One core, ns a pixel for blocks of 128,
-512 and 2048: 94, 96, 159 at R = 3; 246, 246, 328 at 6; of 64, 128, 512: 468, 385, 476 at 9; 4328, 3420, 4940 at 20."""
+"""(endmembers up to which, pixels of a block). One core, ns a pixel for blocks of 128, 512 and 2048: 94, 96, 159 at
+R = 3; 246, 246, 328 at 6; of 64, 128, 512: 468, 385, 476 at 9."""
 
 _REPAIR = 2**17
 """Size of a batch of repairs, at R^2 numbers a pixel: mostly a few pixels need repair."""
 
 _PIVOTED = 16
-"""Endmembers up to which supports are found by pivots, and above by splitting."""
+"""Endmembers up to which supports are found by pivots, and above by splitting. One core, us a pixel by pivots and by
+splitting: 0.33 and 0.56 at R = 10, 0.43 and 0.66 at 13, 1.1 and 1.0 at 16, 2.3 and 1.2 at 18, 2.5 and 1.3 at 20, 47 and
+4.6 at 60. Mixtures of 60 library spectra, whose pivots need repair: 1400 to 2800 and 19 to 65."""
 
 _ROUNDS = ((30, 16), (120, 48), (400, 96), (1200, 96))
 """Rounds of splitting, each for the pixels without proof after the one before: steps, and steps on the support."""
 
-_LATER = 64
-"""Pixels of a block in the later rounds, for which few pixels are left."""
+_BATCH = 128
+"""Pixels of a batch in these rounds. More are faster (3 % with 256) where many are left, slower where few are."""
 
 _HOPE = 0.9
 """Share of proofs expected of a weight that no block has tried: a block takes the weight of the largest share."""
@@ -63,12 +65,6 @@ def solve(Y: jax.Array, origin: jax.Array | None, Q: jax.Array, points: jax.Arra
         (N, R); NaN where t is not finite.
     """
     N, R = Y.shape[0], points.shape[0]
-    block = min(N, next((pixels for count, pixels in _BLOCKS if count >= R), 256))
-    tab: enumeration.Table | splitting.Table | None = None
-    if enumeration.LARGEST >= R:
-        tab = enumeration.table(points, sum_to_one)
-    elif R > _PIVOTED:
-        tab = splitting.table(points, sum_to_one)
 
     def coordinates(y: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return t (D, n), divided by its length (1, n) on the cone, and this length."""
@@ -79,63 +75,14 @@ def solve(Y: jax.Array, origin: jax.Array | None, Q: jax.Array, points: jax.Arra
         length = nonzero(length)
         return t / length, length
 
-    def attempt(t: jax.Array, real: Any, shares: Any, number: Any) -> tuple[jax.Array, jax.Array, Any]:
-        """Return answers, proofs, and the share of proofs among the `real` pixels of each weight of splitting."""
-        if not isinstance(tab, splitting.Table):
-            return *_attempt(points, tab, t, sum_to_one), shares
-        weight = jnp.argmax(shares)
-        steps, descents = jnp.asarray(_ROUNDS, jnp.int32)[number]
-        x = splitting.search(tab, points, t, sum_to_one, weight, steps, descents)
-        x, proved = _check(points, t, x, sum_to_one, _ITERATED)
-        share = jnp.sum(proved & real, dtype=t.dtype) / jnp.sum(real, dtype=t.dtype)
-        return x, proved, shares.at[weight].set(share)
-
-    def one_block(carry: tuple, number: jax.Array) -> tuple[tuple, None]:
-        x, unproved, shares = carry
-        at = jnp.minimum(number * block, N - block)  # the last block overlaps the one before
-        t, length = coordinates(lax.dynamic_slice(Y, (at, jnp.int32(0)), (block, Y.shape[1])))
-        answer, proved, shares = attempt(t, jnp.ones(block, jnp.bool_), shares, jnp.int32(0))
-        x = lax.dynamic_update_slice(x, (answer * length).T, (at, jnp.int32(0)))
-        return (x, lax.dynamic_update_slice(unproved, ~proved, (at,)), shares), None
-
     # Derived from the data, so that under vmap and shard_map the carry varies as they do.
     zero = Y[:, 0] * 0.0 + points[0, 0] * 0.0
-    empty = (jnp.broadcast_to(zero[:, None], (N, R)), jnp.isnan(zero))
-    split = isinstance(tab, splitting.Table)
-    hope = alongside(jnp.full(splitting.WEIGHTS, _HOPE, Y.dtype), zero) if split else ()
-    (x, unproved, _), _ = lax.scan(one_block, (*empty, hope), jnp.arange(-(-N // block), dtype=jnp.int32))
-
-    def left(unproved: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-        """Return the numbers of the unproved pixels, padded with N to batches of `size`, and how many they are."""
-        none = alongside(jnp.full(N + size, N), unproved)
-        which = lax.cond(
-            unproved.any(), lambda: none.at[:N].set(jnp.nonzero(unproved, size=N, fill_value=N)[0]), lambda: none
-        )
-        return which, jnp.sum(unproved, dtype=jnp.int32)
-
-    def next_round(carry: tuple) -> tuple:
-        x, unproved, stage = carry
-        size = min(N, _LATER)
-        which, count = left(unproved, size)
-
-        def batch(carry: tuple) -> tuple:
-            x, unproved, shares, number = carry
-            pixels = lax.dynamic_slice(which, (number * size,), (size,))
-            t, length = coordinates(Y.at[pixels].get(mode="clip"))
-            answer, proved, shares = attempt(t, pixels < N, shares, stage)
-            x = x.at[pixels].set((answer * length).T, mode="drop")
-            return x, unproved.at[pixels].set(~proved, mode="drop"), shares, number + 1
-
-        start = (x, unproved, hope, jnp.int32(0))
-        x, unproved, *_ = lax.while_loop(lambda carry: carry[3] * size < count, batch, start)
-        return x, unproved, stage + 1
-
-    if split:
-        unfinished = lambda carry: carry[1].any() & (carry[2] < len(_ROUNDS))  # noqa: E731
-        x, unproved, _ = lax.while_loop(unfinished, next_round, (x, unproved, jnp.int32(1)))
+    empty = jnp.broadcast_to(zero[:, None], (N, R))
+    search = _once if R <= _PIVOTED else _in_rounds
+    x, unproved = search(Y, points, sum_to_one, coordinates, empty)
 
     size = min(N, max(8, _REPAIR // (8 * R * R)))
-    which, count = left(unproved, size)
+    which, count = _numbers(unproved, size)
 
     def repair(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         x, number = carry
@@ -146,6 +93,72 @@ def solve(Y: jax.Array, origin: jax.Array | None, Q: jax.Array, points: jax.Arra
 
     x, _ = lax.while_loop(lambda carry: carry[1] * size < count, repair, (x, jnp.int32(0)))
     return x
+
+
+def _numbers(chosen: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
+    """Return the numbers of the pixels `chosen` (N,), padded with N to batches of `size`, and how many they are."""
+    N = chosen.shape[0]
+    none = alongside(jnp.full(N + size, N), chosen)
+    which = lax.cond(chosen.any(), lambda: none.at[:N].set(jnp.nonzero(chosen, size=N, fill_value=N)[0]), lambda: none)
+    return which, jnp.sum(chosen, dtype=jnp.int32)
+
+
+Coordinates = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+
+
+def _once(
+    Y: jax.Array, points: jax.Array, sum_to_one: bool, coordinates: Coordinates, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return answers (N, R), written over x, and which of them have no proof, (N,) bool: each pixel tried once."""
+    N, R = x.shape
+    block = min(N, next((pixels for count, pixels in _BLOCKS if count >= R), _BLOCKS[-1][1]))
+    tab = enumeration.table(points, sum_to_one) if enumeration.LARGEST >= R else None
+
+    def one_block(carry: tuple[jax.Array, jax.Array], number: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
+        x, unproved = carry
+        at = jnp.minimum(number * block, N - block)  # the last block overlaps the one before
+        t, length = coordinates(lax.dynamic_slice(Y, (at, jnp.int32(0)), (block, Y.shape[1])))
+        answer, proved = _attempt(points, tab, t, sum_to_one)
+        x = lax.dynamic_update_slice(x, (answer * length).T, (at, jnp.int32(0)))
+        return (x, lax.dynamic_update_slice(unproved, ~proved, (at,))), None
+
+    return lax.scan(one_block, (x, jnp.isnan(x[:, 0])), jnp.arange(-(-N // block), dtype=jnp.int32))[0]
+
+
+def _in_rounds(
+    Y: jax.Array, points: jax.Array, sum_to_one: bool, coordinates: Coordinates, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return what `_once` returns: every round tries the pixels without proof, with more steps than the one before."""
+    N = x.shape[0]
+    size = min(N, _BATCH)
+    tab = splitting.table(points, sum_to_one)
+    lengths = jnp.asarray(_ROUNDS, jnp.int32)
+    hope = alongside(jnp.full(splitting.WEIGHTS, _HOPE, x.dtype), x)
+
+    def one_round(carry: tuple) -> tuple:
+        x, unproved, number = carry
+        which, count = _numbers(unproved, size)
+        steps, descents = lengths[number]
+
+        def one_batch(carry: tuple) -> tuple:
+            x, unproved, shares, batch = carry
+            pixels = lax.dynamic_slice(which, (batch * size,), (size,))
+            t, length = coordinates(Y.at[pixels].get(mode="clip"))
+            weight = jnp.argmax(shares)
+            answer = splitting.search(tab, points, t, sum_to_one, weight, steps, descents)
+            answer, proved = _check(points, t, answer, sum_to_one, _ITERATED)
+            real = pixels < N
+            share = jnp.sum(proved & real, dtype=x.dtype) / jnp.sum(real, dtype=x.dtype)
+            x = x.at[pixels].set((answer * length).T, mode="drop")
+            return x, unproved.at[pixels].set(~proved, mode="drop"), shares.at[weight].set(share), batch + 1
+
+        start = (x, unproved, hope, jnp.int32(0))
+        x, unproved, *_ = lax.while_loop(lambda carry: carry[3] * size < count, one_batch, start)
+        return x, unproved, number + 1
+
+    start = (x, ~(x[:, 0] > 0.0), jnp.int32(0))  # none has a proof, NaN neither
+    unfinished = lambda carry: carry[1].any() & (carry[2] < len(_ROUNDS))  # noqa: E731
+    return lax.while_loop(unfinished, one_round, start)[:2]
 
 
 def _attempt(
