@@ -27,7 +27,7 @@ class Settings:
     """Scenes (rows, columns, bands, endmembers), repetitions, and the number of pixels for slow methods and checks."""
 
     scenes: tuple[tuple[int, int, int, int], ...] = (
-        (95, 95, 156, 3), (307, 307, 162, 6), (1000, 1000, 224, 9), (100, 200, 224, 20), (50, 100, 224, 40),
+        (95, 95, 156, 3), (307, 307, 162, 6), (1000, 1000, 224, 10), (100, 200, 224, 20), (50, 100, 224, 40),
         (50, 60, 224, 60),
     )  # fmt: skip
     rounds: int = 5

@@ -417,6 +417,22 @@ abundances/pivoting: abundances/exact::both_searches_agree_and_need_no_repair
 abundances/pivoting: abundances/exact::both_searches_agree_and_need_no_repair
 - k = (su - 1.0) / jnp.where(
 + k = su / jnp.where(
+abundances/splitting: abundances/exact::many_endmembers_need_rounds_and_no_repair
+- ((y > 0.0) & ~tab.repeated)
++ (y > 0.0)
+abundances/splitting: abundances/exact::many_endmembers_need_rounds_and_no_repair
+- + (1.0 - _RELAXED) * jnp.maximum(y, 0.0)
++ + _RELAXED * jnp.maximum(y, 0.0)
+abundances/splitting: abundances/exact::many_endmembers_need_rounds_and_no_repair
+- r = on_face(r - length * product)
++ r = on_face(r - 0.5 * length * product)
+abundances/exact: abundances/exact::many_endmembers_need_rounds_and_no_repair \
+abundances/exact::a_wrong_answer_of_splitting_is_repaired
+- unproved.at[pixels].set(~proved, mode="drop")
++ unproved.at[pixels].set(False, mode="drop")
+abundances/active_set: abundances/least_squares::shards_of_a_scene
+- advance, alongside(start, t, P))[0]
++ advance, start)[0]
 # projection in a metric
 abundances/projection: abundances/projection::answers_on_faces_are_as_good_as_the_root_allows
 - answer = answer + jnp.matmul(inverse, lifted, precision=lax.Precision.HIGHEST)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dequnmix_jax.abundances import active_set, enumeration, exact, pivoting
+from dequnmix_jax.abundances import active_set, enumeration, exact, pivoting, splitting
 
 
 def problem(count, pixels, seed=0):
@@ -64,3 +64,55 @@ def test_both_searches_agree_and_need_no_repair(sum_to_one):
     slow = active_set.active_set(P, jnp.asarray(t), sum_to_one).T
     np.testing.assert_allclose(by_table, slow, atol=3e-5)
     np.testing.assert_allclose(by_pivots, slow, atol=3e-5)
+
+
+def many(count, pixels, sum_to_one):
+    """Draw spectra that wander, two of them equal, and noisy mixtures, in coordinates as `exact.solve` gets them."""
+    draw = np.random.default_rng(0)
+    E = np.abs(np.cumsum(draw.normal(size=(count, 40)), axis=1)) + 0.5
+    E[5] = E[2]
+    Y = draw.dirichlet(np.full(count, 0.2), size=pixels) @ E + 0.1 * draw.normal(size=(pixels, 40))
+    if not sum_to_one:
+        length = np.linalg.norm(E, axis=1, keepdims=True)
+        return (E / length).astype("f"), (Y / np.linalg.norm(Y, axis=1, keepdims=True)).astype("f")
+    P = E - E.mean(0)
+    scale = np.linalg.norm(P, axis=1).max()
+    return (P / scale).astype("f"), ((Y - E.mean(0)) / scale).astype("f")
+
+
+@pytest.mark.parametrize("sum_to_one", [True, False])
+def test_many_endmembers_need_rounds_and_no_repair(sum_to_one, monkeypatch):
+    """More pixels than a block, most without proof in a short first round; NaN in a pixel, and equal endmembers."""
+    P, t = many(18, 300, sum_to_one)
+    t[7, 0] = np.nan
+    slow = np.array(active_set.active_set(P, jnp.asarray(t), sum_to_one))
+    shares, check = [], exact._check
+
+    def noted(points, t, x, sum_to_one, inside):
+        x, proved = check(points, t, x, sum_to_one, inside)
+        jax.debug.callback(lambda proved: shares.append(np.mean(proved)), proved)
+        return x, proved
+
+    no_repair = lambda points, targets, sum_to_one: jnp.full((targets.shape[0], 18), -1.0)  # noqa: E731
+    monkeypatch.setattr(exact, "active_set", no_repair)
+    monkeypatch.setattr(exact, "_check", noted)
+    monkeypatch.setattr(exact, "_ROUNDS", ((4, 4), (60, 40), (1000, 90)))
+    x = exact.solve.__wrapped__(jnp.asarray(t), None, jnp.eye(40), jnp.asarray(P), sum_to_one)
+    jax.effects_barrier()
+    assert shares[0] < 0.5 and shares[-1] > 0.9 and len(shares) > 4
+    # The first of equal endmembers gets their share.
+    slow[:, 2] += slow[:, 5]
+    slow[:, 5] *= 0.0
+    np.testing.assert_allclose(x, slow, atol=1e-4)
+    assert np.isnan(x[7]).all() and np.isnan(x).sum() == 18
+
+
+def test_a_wrong_answer_of_splitting_is_repaired(monkeypatch):
+    """No support, or all of them alike: without a proof the slow search answers, in the last round too."""
+    P, t = many(18, 70, True)
+    slow = active_set.active_set(P, jnp.asarray(t), True)
+    for wrong in (0.0, 1 / 18):
+        search = lambda tab, points, t, *rest, wrong=wrong: jnp.full((18, t.shape[1]), wrong)  # noqa: E731
+        monkeypatch.setattr(splitting, "search", search)
+        found = exact.solve.__wrapped__(jnp.asarray(t), None, jnp.eye(40), jnp.asarray(P), True)
+        np.testing.assert_allclose(found, slow, atol=1e-6)

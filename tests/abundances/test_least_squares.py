@@ -47,6 +47,25 @@ def test_every_pixel_is_optimal(solver, sum_to_one, kind, dtype, bound):
 
 
 @SOLVERS
+def test_many_endmembers_in_double_precision(x64, solver, sum_to_one):
+    """The search for many endmembers is iterative: its answers have all digits."""
+    Y, E = scene(0, 18, 40, "duplicate")
+    x = jax.jit(solver)(Y, E)
+    assert jnp.max(RESIDUAL(Y, E, x, sum_to_one)) < 1e-14
+    assert (x[..., -1] == 0).all()
+
+
+@pytest.mark.parametrize(("solver", "count"), [(least_squares.fcls, 9), (least_squares.nnls, 18)])
+def test_shards_of_a_scene(solver, count):
+    """Loops start from values that vary over devices as their results do."""
+    Y, E = (jnp.asarray(x, "float32") for x in scene(0, count, 40))
+    mesh = jax.make_mesh((1,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.PartitionSpec("rows")
+    x = jax.jit(jax.shard_map(solver, mesh=mesh, in_specs=(rows, None), out_specs=rows))(Y, E)
+    assert jnp.max(RESIDUAL(Y, E, x, solver is least_squares.fcls)) < 1e-5
+
+
+@SOLVERS
 def test_one_endmember_and_no_endmember_to_choose(solver, sum_to_one):
     Y, E = (x.astype("f") for x in scene(0, 1, 5))
     for spectra in (E, np.repeat(E, 3, axis=0), 0.0 * E):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from dequnmix_jax.ops.guards import nonzero
+from dequnmix_jax.ops.xla import alongside
 
 _DUAL = 1.0
 """Tolerance, in units of eps, on the gradient of unit columns and a unit target: below it nothing descends. Measured on
@@ -89,7 +90,7 @@ def active_set(points: jax.Array, targets: jax.Array, sum_to_one: bool) -> jax.A
 
     none, all_points = jnp.zeros((R, N), jnp.bool_), jnp.ones((R, N), jnp.bool_)
     start = (jnp.zeros((R, N), P.dtype), all_points, none, jnp.ones(N, jnp.bool_), jnp.int32(0))
-    x = lax.while_loop(unfinished, advance, start)[0]
+    x = lax.while_loop(unfinished, advance, alongside(start, t, P))[0]
     if sum_to_one:
         x = x / jnp.sum(x, axis=0, keepdims=True)
     # A comparison with NaN is false, so that the loop ends with a number there: set it to NaN.
