@@ -69,6 +69,9 @@ def test_the_next_process_does_not_trace(tmp_path):
     setting = "jax.config.update('jax_numpy_rank_promotion', 'allow'); call()"
     assert output_of(setting, tmp_path) == f"traced {answers[0]}"
     assert len(list(tmp_path.iterdir())) == 5
+    another_user = "import os; os.getuid = lambda: -1; call()"
+    assert output_of("call()", tmp_path) == answers[0]
+    assert output_of(another_user, tmp_path) == f"traced {answers[0]}"
 
 
 def test_a_program_from_the_cache_of_jax_is_not_stored(tmp_path):

@@ -158,6 +158,8 @@ def _read(name: str) -> Any:
     assert _folder is not None
     path = _folder / name
     try:
+        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+            return None  # another user's file is not executed
         content = path.read_bytes()
         digest, payload = content[:32], content[32:]
         if hashlib.sha256(payload).digest() != digest:
@@ -182,7 +184,7 @@ def _write(name: str, program: Any) -> None:
     assert _folder is not None
     try:
         payload = pickle.dumps(serialize_executable.serialize(program))
-        _folder.mkdir(parents=True, exist_ok=True)
+        _folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=_folder.parent, prefix=".") as temporary:
             file = Path(temporary) / name
             file.write_bytes(hashlib.sha256(payload).digest() + payload)
