@@ -70,6 +70,7 @@ def test_the_next_process_does_not_trace(tmp_path):
     assert output_of(setting, tmp_path) == f"traced {answers[0]}"
     assert len(list(tmp_path.iterdir())) == 5
     another_user = "import os; os.getuid = lambda: -1; call()"
+    assert output_of("call()", tmp_path) == f"traced {answers[0]}"
     assert output_of("call()", tmp_path) == answers[0]
     assert output_of(another_user, tmp_path) == f"traced {answers[0]}"
 
