@@ -92,7 +92,9 @@ def kept(spectra: np.ndarray, nearest: float) -> list[int]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("-o", "--output", type=Path, default=Path(str(files("dequnmix_jax"))) / "data/usgs_minerals.npz")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path(str(files("dequnmix_jax"))) / "data/usgs_minerals.npz"
+    )
     options = parser.parse_args(argv)
     spectra, names, wavelengths = registry.library(download=False)
     pure = [i for i in np.argsort(names, kind="stable") if not is_mixture(names[i])]

@@ -11,20 +11,22 @@ what it learns on training minerals is judged on test minerals.
 * `layouts`: how abundances a lie in space.
 * `optics`: brightness s, variability of e_r, mixing, noise.
 * `scenes`: these parts together.
+* `corpus`: many scenes on disk.
 
 Shapes: rows H and columns W from 20 to 128, bands B from 40 to 300, materials R from 2 to 10 are what it was made for;
 others are not refused. A scene is float32 and reflectance: about 0 to 1, brighter where a slope faces the sun.
 
-**Spectra.** Minerals: a specimen of R different minerals, drawn with equal chances of each mineral. Random: 0.02 + 0.96
-sigmoid(1.5 g + slope) with absorption bands, g a Gaussian process over wavelength with a correlation length of 2 to 40 %
-of the range (log-uniform). Both are sampled by Gaussian bands on the grid of a sensor: 400 to 1000, 400 to 2500 or
+**Spectra.** Minerals: a specimen of R different minerals, drawn with equal chances of each mineral. Random: smooth
+curves of two Gaussian processes over wavelength, with a correlation length of 20 to 60 % and of 2 to 20 % of the range,
+with up to six absorption bands. Both are sampled by Gaussian bands on the grid of a sensor: 400 to 1000, 400 to 2500 or
 1000 to 2500 nm (ends varied by 5 %), the water bands at 1340 to 1440 and 1790 to 1970 nm left out or not, bands 1 to 2
-times as wide as their distance. The smallest angle between two materials is 0.08 to 0.15 radians where the source has
-such.
+times as wide as their distance, and at least as wide as the library can show (9.5 nm). The smallest angle between two
+materials is 0.08 to 0.15 radians where the source has such.
 
 **Space.** Gaussian fields on the simplex (squared exponential or Matern), Voronoi regions, squares, targets, long
-gradients, thin curves, Dirichlet noise. Every material is present: offsets of the fields are raised where one would not
-reach 0.4 anywhere. The largest abundance is capped, from 0.6 to not at all.
+gradients, thin curves, Dirichlet noise. Every material is present: where one would not reach 0.4 anywhere in the fields
+it is raised; regions, squares and targets have a pure one of each. The largest abundance is capped, from 0.6 to not at
+all.
 
 **Optics.** Brightness: log-normal, smooth or rough, or that of a Lambertian terrain. Materials: level and shape vary
 per pixel, smoothly, independently, or as a choice of eight variants; Hapke reflectance at local angles. Mixing: linear,
@@ -46,7 +48,8 @@ from typing import TYPE_CHECKING
 from dequnmix_jax.lazy import attach
 
 if TYPE_CHECKING:
-    from dequnmix_jax.datasets.generator import families, layouts, materials, optics, scenes
+    from dequnmix_jax.datasets.generator import corpus, families, layouts, materials, optics, scenes
+    from dequnmix_jax.datasets.generator.corpus import Plan, read_shard, shards, write_corpus
     from dequnmix_jax.datasets.generator.families import DESCRIPTIONS, FAMILIES, VERSION, Numbers
     from dequnmix_jax.datasets.generator.scenes import (
         CONVENTIONS,
@@ -54,13 +57,15 @@ if TYPE_CHECKING:
         SceneShape,
         draw,
         draw_batch,
+        fingerprint,
         reference_abundances,
     )
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "draw", "draw_batch", "SceneShape", "DrawnScene", "reference_abundances", "CONVENTIONS",
-    "FAMILIES", "DESCRIPTIONS", "VERSION", "Numbers",
-    "families", "materials", "layouts", "optics", "scenes",
+    "FAMILIES", "DESCRIPTIONS", "VERSION", "Numbers", "fingerprint",
+    "Plan", "write_corpus", "read_shard", "shards",
+    "families", "materials", "layouts", "optics", "scenes", "corpus",
 ]  # fmt: skip
 
 __getattr__, __dir__ = attach(
@@ -68,8 +73,10 @@ __getattr__, __dir__ = attach(
     {
         "datasets.generator.scenes": [
             "draw", "draw_batch", "SceneShape", "DrawnScene", "reference_abundances", "CONVENTIONS",
+            "fingerprint",
         ],
+        "datasets.generator.corpus": ["Plan", "write_corpus", "read_shard", "shards"],
         "datasets.generator.families": ["FAMILIES", "DESCRIPTIONS", "VERSION", "Numbers"],
     },
-    ["families", "materials", "layouts", "optics", "scenes"],
+    ["families", "materials", "layouts", "optics", "scenes", "corpus"],
 )  # fmt: skip

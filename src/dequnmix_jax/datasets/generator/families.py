@@ -8,7 +8,6 @@ Ranges come from physics and from the literature named in `dequnmix_jax.datasets
 any method on any scene. A change of them, or of what they mean, is a new `VERSION`.
 """
 
-import hashlib
 from dataclasses import astuple, dataclass, fields, replace
 from typing import NamedTuple
 
@@ -136,7 +135,10 @@ _TABLE: dict[str, tuple[str, Ranges]] = {
         "Dirichlet abundances, independent from pixel to pixel",
         replace(_BASE, layout=_MARKED["unordered"], purity=(0.7, 1.5)),
     ),
-    "blocks": ("piecewise constant Voronoi regions, 20 to 80 % of them pure", replace(_BASE, layout=_MARKED["regions"], purity=(1.5, 1.5))),
+    "blocks": (
+        "piecewise constant Voronoi regions, 20 to 80 % of them pure",
+        replace(_BASE, layout=_MARKED["regions"], purity=(1.5, 1.5)),
+    ),
     "farmland": (
         "Voronoi parcels, each with a mixture that varies inside, blurred by the optics of a sensor",
         replace(_BASE, layout=_MARKED["regions"], regions=(12, 60), pure=(0, 0.5), inside=(0.02, 0.1), blur=(0.5, 1.2)),
@@ -163,8 +165,8 @@ _TABLE: dict[str, tuple[str, Ranges]] = {
         replace(_BASE, purity=(0.6, 0.8)),
     ),
     "alike": (
-        "materials that share 50 to 85 % of their mean spectrum (dust, one soil): small angles",
-        replace(_BASE, shared=(0.5, 0.85), snr=(25, 90)),
+        "materials that share 40 to 75 % of their mean spectrum (dust, one soil): small angles",
+        replace(_BASE, shared=(0.4, 0.75), snr=(25, 90)),
     ),
     "dark": ("one material is nearly black (water, shadow): 2 to 15 % of its level", replace(_BASE, dark=(0.02, 0.15))),
     "topography": (
@@ -309,7 +311,6 @@ def numbers_of(key: jax.Array, family: jax.Array) -> Numbers:
     return Numbers(**drawn)
 
 
-def fingerprint() -> str:
-    """Return 16 hexadecimal digits that change with the version, the families or one of their ranges."""
-    text = repr((VERSION, LOGARITHMIC, FREE_BRIGHTNESS, [(name, astuple(row)) for name, (_, row) in _TABLE.items()]))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def text_of_ranges() -> str:
+    """Return the version, the families and all their ranges as text, for a fingerprint."""
+    return repr((VERSION, LOGARITHMIC, FREE_BRIGHTNESS, [(name, astuple(row)) for name, (_, row) in _TABLE.items()]))

@@ -13,6 +13,7 @@ MOST_REGIONS = 96
 MOST_TARGETS = 96
 _SIDE = 7  # most squares along a side
 _REACH = 4  # pixels, of the blur
+_LEVELS = ((0, 0.0), (1, 0.0), (0, 0.8), (1, -0.8), (0, -0.8))  # fields and levels of the curves
 _PRESENT = 0.4  # abundance that every material reaches somewhere
 
 
@@ -23,7 +24,7 @@ class Ground(NamedTuple):
         mixed: (H, W, R), abundances of fields on the simplex, without the rare materials (the first ones) where the
             layout is "targets" or "curves"; planes and long fields where it is "gradient".
         texture: (R, H, W), Matern fields (nu 1/2) with a range of two pixels.
-        winding: (2, H, W), smooth Gaussian fields.
+        winding: (2, H, W), smooth Gaussian fields, mean 0 and variance 1 over the scene.
         region: (H, W) int32, number of the Voronoi region.
     """
 
@@ -124,7 +125,7 @@ def draw_ground(key: jax.Array, shape: tuple[int, int], count: int, numbers: Num
     for_fields, for_regions, for_offsets, for_planes = jax.random.split(key, 4)
     length = jnp.minimum(numbers.length, numbers.longest * min(shape))
     order = jnp.asarray(ORDERS, jnp.float32)[numbers.order]
-    winding = jnp.float32(max(min(shape) / 6.0, 3.0))
+    winding = jnp.float32(max(min(shape) / 5.0, 4.0))
     lengths = jnp.concatenate([jnp.full((count,), length), jnp.full((count,), 2.0), jnp.full((2,), winding)])
     orders = jnp.concatenate([jnp.full((count,), order), jnp.full((count,), 0.5), jnp.full((2,), jnp.inf)])
     drawn = gaussian_fields(for_fields, shape, lengths, orders.astype(jnp.float32))
@@ -140,7 +141,7 @@ def draw_ground(key: jax.Array, shape: tuple[int, int], count: int, numbers: Num
     offset = jnp.where(has_rare & _is_rare(count, numbers), -jnp.inf, offset)
     mixed = on_simplex(numbers.contrast * fields, offset)
     region = regions(for_regions, shape, jnp.floor(numbers.regions))
-    return Ground(mixed, drawn[count : 2 * count], drawn[2 * count :], region)
+    return Ground(mixed, drawn[count : 2 * count], standardised(drawn[2 * count :]), region)
 
 
 def cap(abundances: jax.Array, purity: jax.Array) -> jax.Array:
@@ -170,9 +171,9 @@ def _mixtures(key: jax.Array, number: int, count: int) -> jax.Array:
 
 
 def _is_rare(count: int, numbers: Numbers) -> jax.Array:
-    """Return which materials (R,) are rare: the first ones, at least one and not all."""
+    """Return which materials (R,) are rare: the first ones, at least one, not all, and at most five."""
     number = jnp.clip(jnp.round(numbers.rare * count), 1, count - 1)
-    return jnp.arange(count, dtype=jnp.float32) < number
+    return jnp.arange(count, dtype=jnp.float32) < jnp.minimum(number, float(len(_LEVELS)))
 
 
 def _fields(key: jax.Array, ground: Ground, numbers: Numbers) -> jax.Array:
@@ -213,7 +214,9 @@ def _squares(key: jax.Array, ground: Ground, numbers: Numbers) -> jax.Array:
     # The first squares are the pure ones: squares are numbered in random order among those that are in the scene.
     down, right = (jnp.floor(at / n * side) for at, n in zip(_pixels((shape[0], shape[1])), shape, strict=True))
     cell = (down * side + right).astype(jnp.int32)
-    place = jax.random.uniform(for_place, (cells,), jnp.float32) + jnp.where(jnp.asarray(number, jnp.float32) < jnp.square(side), 0.0, 2.0)
+    place = jax.random.uniform(for_place, (cells,), jnp.float32) + jnp.where(
+        jnp.asarray(number, jnp.float32) < jnp.square(side), 0.0, 2.0
+    )
     numbered = jnp.sum(place[:, None] > place[None, :], axis=1)
     inside = [at / n * side - k for at, n, k in zip(_pixels((shape[0], shape[1])), shape, (down, right), strict=True)]
     margin = 0.15 + 0.15 * u[1]
@@ -247,20 +250,15 @@ def _curves(key: jax.Array, ground: Ground, numbers: Numbers) -> jax.Array:
     count = ground.mixed.shape[2]
     rare = jnp.sum(_is_rare(count, numbers), dtype=jnp.int32)
 
-    # The level sets of two fields at a few levels; |h - t| / |grad h| is the distance to one, in pixels.
-    levels = np.asarray([-1.2, -0.6, 0.0, 0.6, 1.2], np.float32)
+    # Each rare material has one level set; |h - level| / |grad h| is the distance to it, in pixels.
     h = ground.winding
-    steep = jnp.sqrt(sum(jnp.square(jnp.gradient(h, axis=axis)) for axis in (1, 2)))
-    near = h[..., None] - levels[None, None, None]
-    nearest = jnp.argmin(jnp.abs(near), axis=-1)
-    distance = jnp.min(jnp.abs(near), axis=-1) / jnp.maximum(steep, 1e-3)
-    cover = jnp.clip(0.5 * numbers.target + 0.5 - distance, 0.0, 1.0)
+    down, right = (jnp.asarray(jnp.gradient(h, axis=axis)) for axis in (1, 2))
+    steep = jnp.sqrt(jnp.square(down) + jnp.square(right))
     maps = ground.mixed
-    for line in range(h.shape[0]):
-        # Levels from the middle outwards belong to the rare materials in turn; the middle one is nearly always there.
-        turn = jnp.asarray([3, 1, 0, 2, 4])[nearest[line]] + line * (rare // 2)
-        material = jax.nn.one_hot(turn % rare, count, dtype=jnp.float32)
-        maps = maps + cover[line][..., None] * (material - maps)
+    for line, (field, level) in enumerate(_LEVELS[: count - 1]):
+        distance = jnp.abs(h[field] - level) / jnp.maximum(steep[field], 1e-3)
+        cover = jnp.where(line < rare, jnp.clip(0.5 * numbers.target + 0.5 - distance, 0.0, 1.0), 0.0)[..., None]
+        maps = maps + cover * (jax.nn.one_hot(line, count, dtype=jnp.float32) - maps)
     return maps
 
 

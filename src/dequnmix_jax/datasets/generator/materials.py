@@ -9,7 +9,7 @@ variety of it, is on both sides, and the split needs no list and no seed.
 import hashlib
 from functools import cache
 from importlib.resources import as_file, files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ _ABSORPTIONS = 6
 
 @cache
 def minerals() -> tuple[Array, tuple[str, ...], tuple[str, ...], Array]:
-    """Return spectra (K, 224) float32, the K specimens' names, those of their minerals, and wavelengths in nm (224,)."""
+    """Return spectra (K, 224) float32, names of the K specimens and of their minerals, wavelengths (224,) in nm."""
     with as_file(files("dequnmix_jax") / "data" / "usgs_minerals.npz") as path:
         arrays = npz_arrays.load(path)
     spectra = (arrays["spectra"] * arrays["scale"]).astype(np.float32)
@@ -66,7 +66,7 @@ class Pool(NamedTuple):
 
 
 @cache
-def _host_pool(source: str) -> tuple[Array, ...]:
+def _host_pool(source: str) -> tuple[Any, ...]:
     if source not in SOURCES:
         raise InputError(f"minerals is {source!r}; expected one of {', '.join(SOURCES)}. Choose one of them.")
     spectra, _, groups, wavelengths = minerals()
@@ -95,9 +95,10 @@ def pool_of(source: str) -> Pool:
 def random_spectra(key: jax.Array, count: int, samples: int) -> jax.Array:
     """Draw random reflectance spectra.
 
-    (0.02 + 0.96 sigmoid(1.5 g + slope t)) prod_k (1 - d_k exp(-(t - c_k)^2 / (2 w_k^2))) over t in [-1/2, 1/2]: g a
-    Gaussian process of variance 1 whose correlation length is 2 to 40 % of the range (log-uniform), a slope of standard
-    deviation 1, and 0 to 6 absorption bands of depth up to 0.6 and width 0.5 to 5 % (log-uniform).
+    (0.02 + 0.96 sigmoid(m + g + h)) prod_k (1 - d_k exp(-(t - c_k)^2 / (2 w_k^2))) over t in [0, 1]: a level m of
+    standard deviation 1; Gaussian processes g with a correlation length of 20 to 60 % of the range and a standard
+    deviation of 1, and h with 2 to 20 % and 0 to 0.5 (lengths log-uniform); 0 to 6 absorption bands of depth up to 0.6
+    and width 0.5 to 5 % (log-uniform).
 
     Args:
         key: random key.
@@ -107,22 +108,22 @@ def random_spectra(key: jax.Array, count: int, samples: int) -> jax.Array:
         (count, samples), in (0, 1).
     """
     for_noise, for_numbers = jax.random.split(key)
-    u = jax.random.uniform(for_numbers, (count, 3 + 3 * _ABSORPTIONS), jnp.float32)
-    length = samples * 0.02 * 20.0 ** u[:, :1]
+    u = jax.random.uniform(for_numbers, (count, 5 + 3 * _ABSORPTIONS), jnp.float32)
     # On a circle twice as long, half of which is kept.
     waves = jnp.fft.rfft(jax.random.normal(for_noise, (count, 2 * samples), jnp.float32))
-    frequency = jnp.asarray(np.fft.rfftfreq(2 * samples), jnp.float32)[None]
-    response = jnp.exp(-jnp.square(jnp.pi * length * frequency))
-    g = jnp.fft.irfft(waves * response.astype(waves.dtype), n=2 * samples)
-    power = 2.0 * jnp.sum(jnp.square(response), axis=1, keepdims=True) - 1.0
-    g = (g / jnp.sqrt(power / (2 * samples)))[:, :samples]
-    t = jnp.linspace(-0.5, 0.5, samples, dtype=jnp.float32)[None]
-    slope = jax.scipy.special.ndtri(0.001 + 0.998 * u[:, 1:2])
-    level = 0.02 + 0.96 * jax.nn.sigmoid(1.5 * g + slope * t)
-    place, depth, width = jnp.split(u[:, 3:, None], 3, axis=1)
-    present = jnp.arange(_ABSORPTIONS, dtype=jnp.float32)[None, :, None] < jnp.floor(u[:, 2, None, None] * 7.0)
+    frequency = samples * jnp.asarray(np.fft.rfftfreq(2 * samples), jnp.float32)[None]
+    power = jnp.zeros_like(frequency)
+    for low, high, column, variance in ((0.2, 0.6, 0, 1.0), (0.02, 0.2, 1, jnp.square(0.5 * u[:, 2:3]))):
+        density = jnp.exp(-2.0 * jnp.square(jnp.pi * low * (high / low) ** u[:, column, None] * frequency))
+        power = power + variance * density / (2.0 * jnp.sum(density, axis=1, keepdims=True) - 1.0)
+    g = jnp.fft.irfft(waves * jnp.sqrt(2 * samples * power).astype(waves.dtype), n=2 * samples)[:, :samples]
+    m = jax.scipy.special.ndtri(0.001 + 0.998 * u[:, 3:4])
+    level = 0.02 + 0.96 * jax.nn.sigmoid(m + g)
+    t = jnp.linspace(0.0, 1.0, samples, dtype=jnp.float32)[None]
+    place, depth, width = jnp.split(u[:, 5:, None], 3, axis=1)
+    present = jnp.arange(_ABSORPTIONS, dtype=jnp.float32)[None, :, None] < jnp.floor(u[:, 4, None, None] * 7.0)
     size = 0.005 * 10.0**width
-    lines = jnp.where(present, 0.6 * depth, 0.0) * jnp.exp(-0.5 * jnp.square((t[:, None] - (place - 0.5)) / size))
+    lines = jnp.where(present, 0.6 * depth, 0.0) * jnp.exp(-0.5 * jnp.square((t[:, None] - place) / size))
     return level * jnp.prod(1.0 - lines, axis=1)
 
 

@@ -50,7 +50,7 @@ def draw_light(key: jax.Array, shape: tuple[int, int], numbers: Numbers) -> Ligh
     fields = gaussian_fields(for_fields, shape, lengths, jnp.full((2 + _SLOW,), jnp.inf, jnp.float32))
     smooth, height, slow = fields[0], fields[1], fields[2:]
     # A field of covariance exp(-d^2 / (2 l^2)) has slopes of standard deviation 1 / l.
-    down, right = (numbers.relief * length[1] * jnp.gradient(height, axis=axis) for axis in (0, 1))
+    down, right = (numbers.relief * length[1] * jnp.asarray(jnp.gradient(height, axis=axis)) for axis in (0, 1))
     zenith, azimuth = jnp.deg2rad(numbers.zenith), 2.0 * jnp.pi * u[2]
     upright = 1.0 / jnp.sqrt(1.0 + jnp.square(down) + jnp.square(right))
     towards = jnp.sin(zenith) * (jnp.cos(azimuth) * down + jnp.sin(azimuth) * right)
@@ -114,8 +114,8 @@ def varied_mix(
     shape = abundances.shape[:2]
     t = (np.arange(bands) + 0.5) / bands
     weights = 1.0 / np.arange(1, _CURVES + 1)
-    waves = np.cos(np.pi * np.arange(1, _CURVES + 1)[:, None] * t[None])
-    waves = jnp.asarray(np.sqrt(2.0) * waves * weights[:, None] / np.sqrt(np.sum(weights**2)), jnp.float32)
+    cosines = np.cos(np.pi * np.arange(1, _CURVES + 1)[:, None] * t[None])
+    waves = jnp.asarray(np.sqrt(2.0) * cosines * weights[:, None] / np.sqrt(np.sum(weights**2)), jnp.float32)
     for_kind, for_materials = jax.random.split(key)
     by_region = jax.random.uniform(for_kind, (), jnp.float32) < 0.5
     slow = jnp.moveaxis(light.slow, 0, -1)

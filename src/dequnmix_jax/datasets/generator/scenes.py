@@ -1,18 +1,22 @@
 """Draw generated scenes of a family, one or many."""
 
-from functools import partial
+import hashlib
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from dequnmix_jax.checks import Array, InputError, check_key
 from dequnmix_jax.datasets.generator import layouts, materials, optics
-from dequnmix_jax.datasets.generator.families import FAMILIES, FREE_BRIGHTNESS, Numbers, numbers_of
+from dequnmix_jax.datasets.generator.families import FAMILIES, FREE_BRIGHTNESS, Numbers, numbers_of, text_of_ranges
 
 CONVENTIONS = ("level", "scaled")
 """Which fractions a method can know: of spectra at their own level, or of spectra scaled to maximum one."""
+
+
+MOST_MATERIALS = 12
+"""As many as the smallest number of regions: each material has one."""
 
 
 class SceneShape(NamedTuple):
@@ -21,7 +25,7 @@ class SceneShape(NamedTuple):
     rows: int
     columns: int
     bands: int
-    count: int
+    count: int  # type: ignore[assignment]  # tuples have a method of this name
 
 
 class DrawnScene(NamedTuple):
@@ -116,6 +120,18 @@ def reference_abundances(scene: DrawnScene) -> jax.Array:
     return jnp.where(scene.convention[..., None, None, None] == 1, scaled, scene.abundances)
 
 
+@cache
+def fingerprint() -> str:
+    """Return 16 hexadecimal digits that change with the version of the generator, its families and ranges, or minerals.
+
+    What was made by one generator (a corpus, trained weights) says so by this.
+    """
+    spectra, names, groups, wavelengths = materials.minerals()
+    digest = hashlib.sha256(text_of_ranges().encode())
+    digest.update(repr((names, groups)).encode() + spectra.tobytes() + wavelengths.tobytes())
+    return digest.hexdigest()[:16]
+
+
 def _index(family: str) -> jax.Array:
     if family not in FAMILIES:
         raise InputError(f"There is no family {family!r}; expected one of {', '.join(FAMILIES)}. Choose one of them.")
@@ -123,11 +139,10 @@ def _index(family: str) -> jax.Array:
 
 
 def _checked(size: SceneShape) -> SceneShape:
-    most = int(np.floor(np.sqrt(layouts.MOST_REGIONS)))
-    if len(size) != 4 or min(size[:2]) < 8 or size[2] < 2 or not 2 <= size[3] <= most:
+    if len(size) != 4 or min(size[:2]) < 8 or size[2] < 2 or not 2 <= size[3] <= MOST_MATERIALS:
         raise InputError(
-            f"size is {tuple(size)}; expected rows and columns of at least 8, at least 2 bands and 2 to {most} "
-            "materials, SceneShape(rows, columns, bands, count)."
+            f"size is {tuple(size)}; expected rows and columns of at least 8, at least 2 bands and 2 to "
+            f"{MOST_MATERIALS} materials, SceneShape(rows, columns, bands, count)."
         )
     return SceneShape(*(int(n) for n in size))
 
@@ -148,7 +163,16 @@ def _scene(key: jax.Array, family: jax.Array, pool: materials.Pool, size: SceneS
     cube = optics.add_noise(for_noise, clean, numbers)
     free = jnp.asarray([name in FREE_BRIGHTNESS for name in FAMILIES])[family]
     return DrawnScene(
-        cube, abundances, mean, light.brightness, numbers.snr, wavelengths, free.astype(jnp.int32), rows, family, numbers
+        cube,
+        abundances,
+        mean,
+        light.brightness,
+        numbers.snr,
+        wavelengths,
+        free.astype(jnp.int32),
+        rows,
+        family,
+        numbers,
     )
 
 
