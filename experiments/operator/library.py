@@ -27,6 +27,7 @@ from dequnmix_jax.io.atomic import replacing_file
 
 SCALE = 1.05 / 65535
 NEAREST = 0.03
+SHIPPED = Path(str(files("dequnmix_jax"))) / "data" / "usgs_minerals.npz"
 
 RELATIVES = {
     "alkali feldspar": ("adularia", "orthoclase", "microcline", "sanidine", "perthite", "celsian"),
@@ -92,9 +93,7 @@ def kept(spectra: np.ndarray, nearest: float) -> list[int]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "-o", "--output", type=Path, default=Path(str(files("dequnmix_jax"))) / "data/usgs_minerals.npz"
-    )
+    parser.add_argument("-o", "--output", type=Path, default=SHIPPED)
     options = parser.parse_args(argv)
     spectra, names, wavelengths = registry.library(download=False)
     pure = [i for i in np.argsort(names, kind="stable") if not is_mixture(names[i])]

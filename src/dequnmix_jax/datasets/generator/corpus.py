@@ -215,7 +215,7 @@ def read_stamp(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             text = str(archive["stamp"])
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist; expected a shard of a corpus.") from error

@@ -14,6 +14,7 @@ MOST_TARGETS = 96
 _SIDE = 7  # most squares along a side
 _REACH = 4  # pixels, of the blur
 _LEVELS = ((0, 0.0), (1, 0.0), (0, 0.8), (1, -0.8), (0, -0.8))  # fields and levels of the curves
+_FOLDS = 3  # multiples of the pixels' frequency up to which a spectrum is folded back
 _PRESENT = 0.4  # abundance that every material reaches somewhere
 
 
@@ -34,35 +35,50 @@ class Ground(NamedTuple):
     region: jax.Array
 
 
-def gaussian_fields(key: jax.Array, shape: tuple[int, int], length: jax.Array, order: jax.Array) -> jax.Array:
-    """Draw stationary Gaussian fields of variance 1 by filtering white noise.
+def gaussian_fields(
+    key: jax.Array, shape: tuple[int, int], number: tuple[int, ...], length: jax.Array, order: jax.Array
+) -> jax.Array:
+    """Draw groups of stationary Gaussian fields of variance 1 by filtering white noise.
 
     Spectral density (1 + (2 pi l f)^2 / (2 nu))^-(nu + 1), Matern with smoothness nu, or exp(-2 (pi l f)^2) for
-    nu = inf: covariance exp(-d / l) for nu = 1/2, exp(-d^2 / (2 l^2)) for nu = inf. The filter works on a torus twice
-    as large, a quarter of which is kept.
+    nu = inf, sampled at the pixels (frequencies above that of the pixels are folded back): covariance exp(-d / l) for
+    nu = 1/2, exp(-d^2 / (2 l^2)) for nu = inf. The filter works on a torus twice as large, a quarter of which is kept.
 
     Args:
         key: random key.
         shape: (H, W), static.
-        length: (F,) pixels.
-        order: (F,), nu.
+        number: of fields in each of G groups, static; F in all.
+        length: (G,) pixels.
+        order: (G,), nu.
 
     Returns:
         (F, H, W).
     """
     rows, columns = 2 * shape[0], 2 * shape[1]
-    f2 = np.fft.fftfreq(rows)[:, None] ** 2 + np.fft.rfftfreq(columns)[None] ** 2
-    wave = jnp.square(2.0 * jnp.pi * length)[:, None, None] * jnp.asarray(f2, jnp.float32)[None]
+    is_smooth = jnp.isinf(order)[:, None, None]
     nu = jnp.where(jnp.isinf(order), 1.0, order)[:, None, None]
-    density = jnp.where(
-        jnp.isinf(order)[:, None, None], jnp.exp(-wave / 2.0), jnp.exp(-(nu + 1.0) * jnp.log1p(wave / (2.0 * nu)))
-    )
+    scale = jnp.square(2.0 * jnp.pi * length)[:, None, None]
+
+    def folded(density: jax.Array, fold: jax.Array) -> tuple[jax.Array, None]:
+        down, right = fold[0] + np.fft.fftfreq(rows).astype(np.float32), fold[1] + np.fft.rfftfreq(columns).astype("f")
+        wave = scale * (jnp.square(down)[:, None] + jnp.square(right)[None])[None]
+        matern = jnp.exp(-(nu + 1.0) * jnp.log1p(wave / (2.0 * nu)))
+        return density + jnp.where(is_smooth, jnp.exp(-wave / 2.0), matern), None
+
+    start = jnp.zeros((len(number), rows, columns // 2 + 1), jnp.float32)
+    folds = np.stack(np.meshgrid(*2 * [np.arange(-_FOLDS, _FOLDS + 1)]), axis=-1).reshape(-1, 2).astype(np.float32)
+    density, _ = jax.lax.scan(folded, start, jnp.asarray(folds))
     # rfft keeps half of the columns: each counts twice except the first and the last.
     twice = np.full(columns // 2 + 1, 2.0, np.float32)
     twice[[0, -1]] = 1.0
     power = jnp.sum(density * jnp.asarray(twice)[None, None], axis=(1, 2), keepdims=True)
-    waves = jnp.fft.rfft2(jax.random.normal(key, (length.shape[0], rows, columns), jnp.float32))
-    response = jnp.sqrt(density * (rows * columns) / power)
+    response = jnp.concatenate(
+        [
+            jnp.repeat(one[None], n, axis=0)
+            for one, n in zip(jnp.sqrt(density * (rows * columns) / power), number, strict=True)
+        ]
+    )
+    waves = jnp.fft.rfft2(jax.random.normal(key, (sum(number), rows, columns), jnp.float32))
     fields = jnp.fft.irfft2(waves * response.astype(waves.dtype), s=(rows, columns))
     return fields[:, : shape[0], : shape[1]]
 
@@ -126,9 +142,11 @@ def draw_ground(key: jax.Array, shape: tuple[int, int], count: int, numbers: Num
     length = jnp.minimum(numbers.length, numbers.longest * min(shape))
     order = jnp.asarray(ORDERS, jnp.float32)[numbers.order]
     winding = jnp.float32(max(min(shape) / 5.0, 4.0))
-    lengths = jnp.concatenate([jnp.full((count,), length), jnp.full((count,), 2.0), jnp.full((2,), winding)])
-    orders = jnp.concatenate([jnp.full((count,), order), jnp.full((count,), 0.5), jnp.full((2,), jnp.inf)])
-    drawn = gaussian_fields(for_fields, shape, lengths, orders.astype(jnp.float32))
+    lengths, orders = (
+        jnp.stack([length, jnp.float32(2.0), winding]),
+        jnp.stack([order, *map(jnp.float32, (0.5, np.inf))]),
+    )
+    drawn = gaussian_fields(for_fields, shape, (count, count, 2), lengths, orders)
     fields = standardised(drawn[:count])
     u = jax.random.uniform(for_planes, (2, count), jnp.float32)
     angle, tilt = 2.0 * jnp.pi * u[0, :, None, None], u[1, :, None, None]
@@ -185,7 +203,7 @@ def _regions(key: jax.Array, ground: Ground, numbers: Numbers) -> jax.Array:
     for_mixtures, for_pure, for_kind = jax.random.split(key, 3)
     kinds = _mixtures(for_mixtures, MOST_REGIONS, count)
     number = np.arange(MOST_REGIONS)
-    pure = jax.nn.one_hot(jax.random.randint(for_kind, (MOST_REGIONS,), 0, count), count, dtype=jnp.float32)
+    pure = jax.nn.one_hot(jax.random.randint(for_kind, (MOST_REGIONS,), 0, count, jnp.int32), count, dtype=jnp.float32)
     is_pure = jax.random.uniform(for_pure, (MOST_REGIONS,), jnp.float32) < numbers.pure
     kinds = jnp.where(is_pure[:, None], pure, kinds)
     # Each material has a region, nearly pure where regions vary.
@@ -201,7 +219,7 @@ def _squares(key: jax.Array, ground: Ground, numbers: Numbers) -> jax.Array:
     cells = _SIDE * _SIDE
     u = jax.random.uniform(for_numbers, (4,), jnp.float32)
     # Enough squares for one pure square of each material.
-    side = jnp.floor(jnp.maximum(numbers.squares, np.ceil(np.sqrt(count))))
+    side = jnp.floor(jnp.maximum(numbers.squares, float(np.ceil(np.sqrt(count)))))
     parts = jnp.where(u[0] < 0.5, 1.0, jax.random.exponential(for_parts, (cells, count), jnp.float32))
     score = jax.random.uniform(for_order, (cells, count), jnp.float32)
     rank = jnp.sum(score[:, :, None] > score[:, None, :], axis=2, dtype=jnp.float32)
@@ -258,7 +276,7 @@ def _curves(key: jax.Array, ground: Ground, numbers: Numbers) -> jax.Array:
     for line, (field, level) in enumerate(_LEVELS[: count - 1]):
         distance = jnp.abs(h[field] - level) / jnp.maximum(steep[field], 1e-3)
         cover = jnp.where(line < rare, jnp.clip(0.5 * numbers.target + 0.5 - distance, 0.0, 1.0), 0.0)[..., None]
-        maps = maps + cover * (jax.nn.one_hot(line, count, dtype=jnp.float32) - maps)
+        maps = maps + cover * (jax.nn.one_hot(line, count, dtype=jnp.float32)[None, None] - maps)
     return maps
 
 

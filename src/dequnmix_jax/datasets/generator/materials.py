@@ -150,7 +150,7 @@ def sensor(key: jax.Array, wavelengths: jax.Array, bands: int) -> tuple[jax.Arra
     inside = (at[:, None] > jnp.asarray([w[0] for w in WATER], jnp.float32)[None]) & (
         at[:, None] < jnp.asarray([w[1] for w in WATER], jnp.float32)[None]
     )
-    kept = jnp.where(jnp.any(inside, axis=1) & (u[3] < 0.5), 1e-4, 1.0)
+    kept = jnp.where(jnp.any(inside, axis=1) & (u[3] < 0.5), jnp.float32(1e-4), 1.0)
     passed = jnp.cumsum(kept)
     share = (jnp.arange(bands, dtype=jnp.float32) + 0.5) / bands
     centres = jnp.interp(share * passed[-1], passed, at)
@@ -207,7 +207,7 @@ def draw_materials(
     _, taken = jax.lax.scan(take, jnp.full((number,), jnp.inf, jnp.float32), None, length=count)
     E = seen[taken]
     E = (1.0 - shared) * E + shared * jnp.mean(E, axis=0, keepdims=True)
-    black = jax.random.randint(for_dark, (), 0, count) == jnp.arange(count)
+    black = jax.random.randint(for_dark, (), 0, count, jnp.int32) == jnp.arange(count, dtype=jnp.int32)
     level = jnp.where(black & (dark < 1.0), jnp.minimum(dark / jnp.max(E, axis=1), 1.0), 1.0)
     chosen = jnp.where(pool.random, -1, rows[taken]).astype(jnp.int32)
     return E * level[:, None], chosen, centres

@@ -46,9 +46,8 @@ def draw_light(key: jax.Array, shape: tuple[int, int], numbers: Numbers) -> Ligh
     u = jax.random.uniform(for_numbers, (3,), jnp.float32)
     # 3 to 16 pixels, at most a quarter of the side.
     length = jnp.minimum(3.0 * (16.0 / 3.0) ** u[:2], 0.25 * min(shape))
-    lengths = jnp.concatenate([length, jnp.full((_SLOW,), length[0])])
-    fields = gaussian_fields(for_fields, shape, lengths, jnp.full((2 + _SLOW,), jnp.inf, jnp.float32))
-    smooth, height, slow = fields[0], fields[1], fields[2:]
+    fields = gaussian_fields(for_fields, shape, (1 + _SLOW, 1), length, jnp.full((2,), jnp.inf, jnp.float32))
+    smooth, slow, height = fields[0], fields[1:-1], fields[-1]
     # A field of covariance exp(-d^2 / (2 l^2)) has slopes of standard deviation 1 / l.
     down, right = (numbers.relief * length[1] * jnp.asarray(jnp.gradient(height, axis=axis)) for axis in (0, 1))
     zenith, azimuth = jnp.deg2rad(numbers.zenith), 2.0 * jnp.pi * u[2]
@@ -125,7 +124,9 @@ def varied_mix(
         key, a, e = material
         for_table, for_slow, for_pick, for_white = jax.random.split(key, 4)
         table = jax.random.normal(for_table, (VARIANTS, 1 + _CURVES), jnp.float32)
-        pick = jnp.where(by_region, (region * 7 + 3) % VARIANTS, jax.random.randint(for_pick, shape, 0, VARIANTS))
+        pick = jnp.where(
+            by_region, (region * 7 + 3) % VARIANTS, jax.random.randint(for_pick, shape, 0, VARIANTS, jnp.int32)
+        )
         blend = jax.random.normal(for_slow, (_SLOW, 1 + _CURVES), jnp.float32)
         blend = blend / jnp.linalg.norm(blend, axis=0, keepdims=True)
         white = jax.random.normal(for_white, (*shape, 1 + _CURVES), jnp.float32)
@@ -223,7 +224,7 @@ def add_noise(key: jax.Array, clean: jax.Array, numbers: Numbers) -> jax.Array:
     noise = jnp.sqrt(1.0 - numbers.stripes) * noise + jnp.sqrt(numbers.stripes) * columns
     u = jax.random.normal(for_bands, (2, bands), jnp.float32)
     bad = jax.scipy.stats.norm.cdf(u[1]) < numbers.bad
-    level = jnp.exp(numbers.colour * u[0]) * jnp.where(bad, 10.0, 1.0)
+    level = jnp.exp(numbers.colour * u[0]) * jnp.where(bad, jnp.float32(10.0), 1.0)
     grows = jnp.sqrt(jnp.maximum(clean / jnp.mean(clean), 0.0))
     noise = noise * level[None, None] * (1.0 + numbers.shot * (grows - 1.0))
     wanted = jnp.sqrt(jnp.mean(jnp.square(clean))) * 10.0 ** (-numbers.snr / 20.0)
