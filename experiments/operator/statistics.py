@@ -14,6 +14,7 @@ The generator is frozen by these, and any scene can be placed among them without
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,12 @@ def statistics(cube: np.ndarray) -> dict[str, float]:
 
 
 def scenes(settings: Settings) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the families and the cubes of their scenes."""
+    """Yield the families and the cubes of their scenes, each of its own key."""
     for family in settings.families:
-        for size in settings.sizes:
-            for source in SOURCES:
-                for i in range(settings.draws):
-                    key = jax.random.fold_in(jax.random.key(settings.seed), i)
-                    yield family, np.asarray(datasets.draw(key, family, size, source).cube)
+        cases = product(settings.sizes, SOURCES, range(settings.draws))
+        for number, (size, source, _) in enumerate(cases):
+            key = jax.random.fold_in(jax.random.key(settings.seed), number)
+            yield family, np.asarray(datasets.draw(key, family, size, source).cube)
 
 
 def main(settings: Settings, folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """The model of scenes: each family is what it says, scenes are reproducible, and a corpus of them is safe on disk."""
 
+import csv
 import json
 
 import jax
@@ -12,7 +13,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.datasets import generator
 from dequnmix_jax.datasets.generator import families, layouts, materials, optics, scenes
 from experiments.operator import corpus as command
-from experiments.operator import library
+from experiments.operator import library, statistics
 
 SIZE = generator.SceneShape(20, 24, 40, 3)
 NUMBERS = jax.jit(families.numbers_of)
@@ -251,7 +252,7 @@ def test_all_families_and_sources_of_a_size_are_one_program(drawn):
     assert (scenes._one._cache_size(), scenes._many._cache_size()) == (before[0], max(before[1], 1))
 
 
-def test_reference_abundances_are_in_the_convention_of_the_scene(drawn):
+def test_reference_abundances_are_in_the_convention(drawn):
     for family, scaled in (("shade", True), ("smooth", False)):
         scene = drawn[family][1]
         top = scene.endmembers.max(1)
@@ -290,7 +291,7 @@ def test_every_material_of_a_field_is_raised_to_a_presence():
     assert (peaks[[0, 1, 2, 4]] > 0.38).all() and peaks[3] == 0
 
 
-def test_hapke_albedo_and_reflectance_are_inverse_and_brighten_towards_the_limb():
+def test_hapke_albedo_and_reflectance_are_inverse():
     r = jnp.linspace(0.01, 0.99, 50)[None]
     one, low = jnp.ones(1), jnp.full(1, 0.3)
     w = optics.albedo(r)
@@ -313,6 +314,7 @@ def test_noise_is_correlated_striped_and_coloured_as_asked():
     white, runs, striped, coloured = residual(), residual(correlation=2), residual(stripes=0.5), residual(colour=0.5)
     lags = [np.mean(runs[..., d:] * runs[..., : 30 - d]) for d in (1, 3)]
     np.testing.assert_allclose(lags, np.exp(-np.asarray([1, 3]) / 2), atol=0.03)
+    np.testing.assert_allclose(runs.std((0, 1)), 1, atol=0.08)  # of the first and the last band too
     assert abs(np.mean(white[..., 1:] * white[..., :-1])) < 0.02
     np.testing.assert_allclose(np.mean(striped.mean(0) ** 2), 0.5 + 0.5 / 40, atol=0.05)
     np.testing.assert_allclose(np.mean(white.mean(0) ** 2), 1 / 40, atol=0.01)
@@ -362,7 +364,7 @@ def test_bad_input_is_named(call, words):
 PLAN = generator.Plan(families=("smooth", "striped"), sizes=(SIZE,), sources=("training", "test"), scenes=2)
 
 
-def test_a_corpus_goes_on_where_it_stopped_and_reads_as_drawn(tmp_path, drawn):
+def test_a_corpus_goes_on_where_it_stopped(tmp_path, drawn):
     folder, lines = tmp_path / "corpus", []
     with pytest.raises(ZeroDivisionError):  # stopped after the second shard
         generator.write_corpus(folder, jax.random.key(3), PLAN, lambda line: lines.append(line) or 1 / (2 - len(lines)))
@@ -383,7 +385,7 @@ def test_a_corpus_goes_on_where_it_stopped_and_reads_as_drawn(tmp_path, drawn):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_corpus_of_another_key_version_or_kind_is_refused_and_stays(tmp_path, drawn, monkeypatch):
+def test_a_corpus_of_another_key_version_or_kind_is_refused(tmp_path, drawn, monkeypatch):
     folder = tmp_path / "corpus"
     small = generator.Plan(families=("smooth",), sizes=(SIZE,), sources=("test",), scenes=1)
     generator.write_corpus(folder, jax.random.key(3), small)
@@ -446,6 +448,24 @@ def test_the_command_makes_a_corpus_and_goes_on(tmp_path, drawn, capsys):
     assert json.loads((folder / "corpus.json").read_text())["generator"] == generator.fingerprint()
     command.main([str(folder), "--quick", "--seed", "2"])
     assert "0 new shards, 72 were there" in capsys.readouterr().out
+
+
+def test_statistics_without_truth_tell_families_apart(tmp_path, drawn):
+    assert statistics.QUICK.sizes == (SIZE,)
+    target = statistics.main(statistics.QUICK, tmp_path)
+    text = target.read_text(encoding="utf-8")
+    assert f"python -m {statistics.__name__}" in text and generator.fingerprint() in text
+    with target.with_suffix(".csv").open(encoding="utf-8") as file:
+        rows = {(row["family"], row["quantile"]): row for row in csv.DictReader(file)}
+    share = {family: float(rows[family, "median"]["stripes"]) for family in statistics.QUICK.families}
+    assert share["smooth"] < 0.1 < share["striped"]
+    # A cube whose statistics are known: one direction, brightness of deviation 0.2, white noise of 30 dB.
+    draw = np.random.default_rng(0)
+    cube = np.exp(0.2 * draw.normal(size=(30, 32, 1))) * np.linspace(0.3, 0.7, 40)
+    noise = draw.normal(size=cube.shape) * np.sqrt(np.mean(cube**2)) * 10**-1.5
+    found = statistics.statistics(cube + noise)
+    np.testing.assert_allclose([found["outside 1"], found["brightness"]], [30, 0.2], rtol=0.05)
+    assert abs(found["noise neighbours"]) < 0.1 and found["band noise"] < 0.05 and abs(found["lag 1"]) < 0.1
 
 
 @pytest.mark.slow
