@@ -2,9 +2,10 @@
 
     python -m experiments.operator.corpus FOLDER [--seed 0] [--quick] [--parts 1] [--float16]
 
-One command makes training and test scenes: sources "training" and "random" for training, and "test" (minerals that
-the training never saw) under another key. The same command goes on where it was stopped, and with more parts adds to
-what is there. With the defaults: 14 sizes, 24 families, 3 sources.
+One command makes training and test scenes: sources "training" and "random" for training, and "test", minerals that
+the training never sees. The same command goes on where it was stopped, and with more parts adds to what is there. With
+the defaults: 14 sizes, 24 families, 3 sources, 6,048 scenes, 10.3 GB (half of it by --float16), estimated at 6 CPU
+minutes, more than half of which compile (16 s a size).
 """
 
 import argparse

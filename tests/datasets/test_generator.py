@@ -176,6 +176,17 @@ def test_a_family_is_what_it_says(drawn, family):
     assert [CHARACTER[family](scene) for scene in drawn[family]] == [True] * 4
 
 
+def test_endmembers_are_the_mean_at_the_local_angles():
+    numbers = jax.device_get(NUMBERS(jax.random.key(0), jnp.int32(generator.FAMILIES.index("intimate"))))
+    numbers = numbers._replace(angles=np.float32(1))
+    E, ones = jnp.asarray([[0.1, 0.5, 0.9], [0.8, 0.4, 0.2]], jnp.float32), jnp.ones((4, 5), jnp.float32)
+    light = optics.Light(ones, 0.4 * ones, ones, jnp.zeros((4, 4, 5), jnp.float32))
+    A = jnp.stack([ones, 0 * ones], -1).at[0].set(jnp.asarray([0.0, 1.0]))
+    cube, mean = jax.jit(optics.mix)(jax.random.key(0), A, E, light, jnp.zeros((4, 5), jnp.int32), numbers)
+    np.testing.assert_allclose(mean, cube[jnp.asarray([1, 0]), 0], rtol=1e-4)  # pure pixels
+    assert (np.asarray(mean) > np.asarray(E)).all()
+
+
 def test_families_are_described():
     assert tuple(generator.DESCRIPTIONS) == generator.FAMILIES == datasets.FAMILIES and 18 <= len(CHARACTER) <= 24
     assert all(20 < len(line) < 120 for line in generator.DESCRIPTIONS.values())
@@ -465,7 +476,7 @@ def test_statistics_without_truth_tell_families_apart(tmp_path, drawn):
     noise = draw.normal(size=cube.shape) * np.sqrt(np.mean(cube**2)) * 10**-1.5
     found = statistics.statistics(cube + noise)
     np.testing.assert_allclose([found["outside 1"], found["brightness"]], [30, 0.2], rtol=0.05)
-    assert abs(found["noise neighbours"]) < 0.1 and found["band noise"] < 0.05 and abs(found["lag 1"]) < 0.1
+    assert abs(found["noise neighbours"]) < 0.1 and found["band noise"] < 0.1 and abs(found["lag 1"]) < 0.1
 
 
 @pytest.mark.slow

@@ -157,7 +157,8 @@ def mix(
         bilinear   y = s (x + sum over i < j of gamma_ij a_i a_j e_i e_j), gamma uniform in [0, interaction], each
                    pixel and pair
         bent       y = s (x + b x^2), b uniform in [-curvature, curvature], each pixel
-        intimate   y = s r(sum_r a_r w(e_r)), r the Hapke reflectance at the local angles; materials do not vary
+        intimate   y = s r(sum_r a_r w(e_r)), r the Hapke reflectance at the local angles; materials vary by
+                   these angles alone
 
     Args:
         key: random key.
@@ -169,13 +170,12 @@ def mix(
 
     Returns:
         clean: (H, W, B).
-        mean: (R, B), mean spectrum of each material.
+        mean: (R, B), mean spectrum of each material, at the local angles where these count.
     """
     count = endmembers.shape[0]
     shape = abundances.shape[:2]
     for_variation, for_products = jax.random.split(key)
-    intimate = numbers.mixing == 3
-    varies = ~intimate & ((numbers.level > 0.0) | (numbers.shape > 0.0) | (numbers.angles > 0.0))
+    varies = (numbers.level > 0.0) | (numbers.shape > 0.0) | (numbers.angles > 0.0)
     x, mean = jax.lax.cond(
         varies,
         lambda: varied_mix(for_variation, abundances, endmembers, light, region, numbers),

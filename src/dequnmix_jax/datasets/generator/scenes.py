@@ -35,8 +35,8 @@ class DrawnScene(NamedTuple):
         cube: (H, W, B) float32, reflectance with noise.
         abundances: (H, W, R), >= 0, summing to one: the fractions that mixed the cube, of spectra at their own level
             (for intimate mixing: of cross-sections).
-        endmembers: (R, B), reflectance at nadir of each material without brightness; its mean over the scene, weighted
-            by abundance, where materials vary.
+        endmembers: (R, B), reflectance of each material without brightness; where materials vary, also by local angles,
+            the mean over the scene, weighted by abundance.
         brightness: (H, W), the factor s.
         snr: (), dB, mean square of the clean cube over that of the noise.
         wavelengths: (B,), nm, ascending.
@@ -86,7 +86,7 @@ def draw_batch(key: Array, family: str, number: int, size: SceneShape, minerals:
     Args:
         key: random key.
         family: one of `FAMILIES`.
-        number: of scenes, static; all branches of all choices are computed for all scenes, which costs about twice the
+        number: of scenes, static; all branches of all choices are computed for all scenes, which costs 1.3 times the
             time of single draws on a CPU.
         size: H, W, B, R.
         minerals: "training", "test" or "random".
