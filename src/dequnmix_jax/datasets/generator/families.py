@@ -76,11 +76,11 @@ class Ranges:
     layout: tuple[float, ...] = (1, 0, 0, 0, 0, 0, 0)
     order: tuple[float, ...] = (0, 1, 2)
     mixing: tuple[float, ...] = (1, 0, 0, 0)
-    length: Range = (3, 12)
+    length: Range = (3, 24)
     longest: Range = (0.25, 0.25)
     contrast: Range = (0.5, 2)
     unevenness: Range = (0, 0.3)
-    purity: Range = (0.75, 1.5)
+    purity: Range = (0.8, 1.5)
     regions: Range = (15, 90)
     pure: Range = (0.2, 0.8)
     inside: Range = (0, 0)
@@ -122,9 +122,9 @@ _BASE = Ranges()
 _SOFT = replace(_BASE, snr=(15, 60))  # effects that hide in noise only where noise is moderate
 
 _TABLE: dict[str, tuple[str, Ranges]] = {
-    "smooth": ("smooth fields with a correlation length of 3 to 12 pixels", _BASE),
+    "smooth": ("smooth fields with a correlation length of 3 to 24 pixels, at most a quarter of the side", _BASE),
     "matern": (
-        "rough Matern fields (nu 1/2) with a range of 3 to 12 pixels",
+        "rough Matern fields (nu 1/2) with a range of 3 to 24 pixels, at most a quarter of the side",
         replace(_BASE, order=(1, 0, 0)),
     ),
     "fine": (
@@ -133,7 +133,7 @@ _TABLE: dict[str, tuple[str, Ranges]] = {
     ),
     "unordered": (
         "Dirichlet abundances, independent from pixel to pixel",
-        replace(_BASE, layout=_MARKED["unordered"], purity=(0.7, 1.5)),
+        replace(_BASE, layout=_MARKED["unordered"]),
     ),
     "blocks": (
         "piecewise constant Voronoi regions, 20 to 80 % of them pure",
