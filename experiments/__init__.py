@@ -4,9 +4,10 @@
 * `equilibrium`: cost, convergence, gradients and certificates of the fixed point.
 * `defaults`: how the defaults were chosen, on generated scenes.
 * `robustness`: damaged files, killed processes, mutants, large scenes.
+* `operator`: the learned operator, its spectra and its scenes.
 * `shared`: scenes, methods and tables that the others use; `baselines`: published methods; `plans`: training plans.
 
-These four wings import `shared`, `shared` imports `baselines`, and no experiment imports another.
+These five wings import `shared`, `shared` imports `baselines`, and no experiment imports another.
 """
 
 import os

@@ -1110,6 +1110,40 @@ results/writer: results/placed_outputs results/writer
 results/writer: results/writer::foreign_folder_is_not_replaced
 - (target / SUMMARY).is_file(), f"holds files
 + (target / "chapter.tex").is_file(), f"holds files
+# generated scenes
+datasets/generator/materials: datasets/generator::training_and_test_minerals_are_disjoint
+- is_test_mineral(group) == (source == "test")
++ is_test_mineral(group) != (source == "test")
+datasets/generator/materials: datasets/generator::training_and_test_minerals_are_disjoint
+- apart = jnp.where(group[:, None] == group[None, :], -1.0, angles_between(seen))
++ apart = angles_between(seen)
+datasets/generator/optics: datasets/generator::linear_scenes_are_their_mixture_with_noise_of_the_stated_ratio
+- 10.0 ** (-numbers.snr / 20.0)
++ 10.0 ** (-numbers.snr / 10.0)
+datasets/generator/optics: datasets/generator::noise_is_correlated_striped_and_coloured_as_asked
+- jnp.matmul(n, factor.T, precision="highest")
++ jnp.matmul(n, factor, precision="highest")
+datasets/generator/optics: datasets/generator::hapke_albedo_and_reflectance_are_inverse
+- return 1.0 - jnp.square(g)
++ return 1.0 - g
+datasets/generator/layouts: datasets/generator::fields_have_their_variance_and_covariance
+- matern = jnp.exp(-(nu + 1.0)
++ matern = jnp.exp(-(nu + 0.5)
+datasets/generator/layouts: datasets/generator::a_family_is_what_it_says
+- shrink = jnp.minimum(1.0, (purity - level) / jnp.maximum(above, 1e-6))
++ shrink = 1.0
+datasets/generator/layouts: datasets/generator::every_material_of_a_field_is_raised_to_a_presence
+- jnp.maximum(_PRESENT + 0.02 - peak, 0.0)
++ jnp.maximum(_PRESENT - 0.2 - peak, 0.0)
+datasets/generator/scenes: datasets/generator::reference_abundances_are_in_the_convention
+- return jnp.where(scene.convention[..., None, None, None] == 1, scaled, scene.abundances)
++ return jnp.where(scene.convention[..., None, None, None] == 0, scaled, scene.abundances)
+datasets/generator/corpus: datasets/generator::a_corpus_of_another_key_version_or_kind_is_refused
+- if found.get(name) != value]
++ if name not in found]
+datasets/generator/corpus: datasets/generator::a_corpus_goes_on_where_it_stopped
+- for part in (*shard.size, SOURCES.index(shard.source), shard.part):
++ for part in (*shard.size, shard.part):
 """
 
 

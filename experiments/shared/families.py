@@ -23,6 +23,9 @@ that is made on some families is judged on those left out.
     bad bands     noise that differs by band, a few bands almost pure noise
     striped       noise with an offset for each column and band, as of pushbroom sensors
 
+Other experiments were made on these scenes, so they stay as they are. `dequnmix_jax.datasets.generator` is the wider
+generator: 24 families, training and test minerals, sizes and sensors of many kinds, in JAX.
+
 Spectra are, in turn, those of the USGS library (folder `DEQUNMIX_DATA`; each draw its own) and smooth random ones;
 without the library all are random, and the scene says so.
 
