@@ -34,7 +34,8 @@ class Verdict(NamedTuple):
         bands: (2,), gain in predicting held-out bands, in standard errors: in pixels of the training, in held-out
             pixels.
         risk: (2,), the same of the unbiased risk; NaN where it does not apply.
-        misfit: (), misfit of held-out bands after the stage, in units of the noise: 1 if noise alone is left.
+        misfit: (), misfit of held-out bands after the stage, in units of the noise: 1 if noise alone is left; NaN if
+            unknown.
         kept: () bool.
     """
 

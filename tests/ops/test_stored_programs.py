@@ -83,6 +83,25 @@ def test_a_program_from_the_cache_of_jax_is_not_stored(tmp_path):
     assert not list(tmp_path.glob("programs/*"))
 
 
+def test_what_is_no_argument_of_a_program_is_not_stored(tmp_path):
+    """Rounded operands of convolutions, and the search for NaN."""
+    plain = output_of("call()", tmp_path)
+    assert plain == "traced [1.0, 4.0, 9.0]"
+    within = "from dequnmix_jax.ops.convolution import rounded_operands\nwith rounded_operands(lambda x: x): call()"
+    assert output_of(within, tmp_path) == plain
+    assert output_of("jax.config.update('jax_debug_nans', True); call()", tmp_path) == plain
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_threads_leave_the_settings_of_jax(tmp_path):
+    script = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "with ThreadPoolExecutor(4) as pool: list(pool.map(call, range(2, 6)))\n"
+        "print(jax.config.jax_persistent_cache_min_compile_time_secs)"
+    )
+    assert output_of(script, tmp_path).splitlines()[-1].endswith(" 1.0")
+
+
 def test_a_folder_that_cannot_be_written_costs_only_time(tmp_path):
     (tmp_path / "file").write_text("")
     assert output_of("call()", tmp_path / "file" / "programs") == "traced [1.0, 4.0, 9.0]"

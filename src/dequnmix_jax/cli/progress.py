@@ -101,6 +101,11 @@ def fit_scene(
     from dequnmix_jax.training.resume import resumable_fit
 
     total = sum(phases_of(training, rates))
+    if total < training.epochs:
+        print(
+            f"note: Endmembers are not trained (rate 0); the {training.epochs - total} steps for them are left out.",
+            file=sys.stderr,
+        )
     began = time.perf_counter()
     line = Line()
     line.show("compiling ...")
@@ -143,7 +148,7 @@ def describe_fit(history: "History") -> list[str]:
     total = history.loss.size
     if total == 0:
         return ["no training step: the initial parameters are kept"]
-    kept = f"{total} training steps, loss {history.loss[0]:.5f} -> {history.loss[-1]:.5f}"
+    kept = f"{total} training step{'s' if total > 1 else ''}, loss {history.loss[0]:.5f} -> {history.loss[-1]:.5f}"
     finite = history.residual[np.isfinite(history.residual)]
     worst = f"{finite.max():.2e}" if finite.size == total else "not finite"
     failed = int((~history.converged).sum())

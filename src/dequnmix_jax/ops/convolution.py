@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
 
+from dequnmix_jax.ops import stored_programs
+
 _LABELS = ("NHWC", "HWIO", "NHWC")
 
 _NARROW = 4
@@ -31,12 +33,14 @@ def rounded_operands(rounding: Callable[[jax.Array], jax.Array]) -> Iterator[Non
     """Round both operands of every convolution, and of its derivatives, that is traced in this context.
 
     Simulates products of lower precision on any device. The gradient in a kernel of few channels is not rounded.
-    Compiled programs are discarded at both ends, because their caches do not depend on the context.
+    Compiled programs are discarded at both ends, because their caches do not depend on the context, and stored ones are
+    not used.
     """
     jax.clear_caches()
     token = _rounding.set(rounding)
     try:
-        yield
+        with stored_programs.suspended():
+            yield
     finally:
         _rounding.reset(token)
         jax.clear_caches()

@@ -12,12 +12,14 @@ import os
 import pickle
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import jax
@@ -30,6 +32,8 @@ LARGEST_FOLDER = 500_000_000
 _folder: Path | None = None
 _loaded: dict[str, Any] = {}
 _hits = [0]
+_one_at_a_time = RLock()  # a setting of JAX changes while a program is compiled
+_suspended: ContextVar[bool] = ContextVar("_suspended", default=False)
 
 _UNRELATED = ("jax_compilation_cache", "jax_persistent_cache", "jax_log", "jax_dump", "jax_traceback", "jax_explain")
 """Settings of JAX, by their beginning, that do not change a program."""
@@ -55,6 +59,16 @@ def _count_hits() -> None:
     jax.monitoring.register_event_listener(listen)
 
 
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Neither read nor store programs in this context: for what changes a program and is no argument of it."""
+    token = _suspended.set(True)
+    try:
+        yield
+    finally:
+        _suspended.reset(token)
+
+
 def call(
     function: Callable[..., Any],
     compiled: Any,
@@ -74,13 +88,14 @@ def call(
     name = _name(function, static, dynamic)
     if name is None:
         return compiled(*given[0], **given[1])
-    if name not in _loaded:
-        _loaded[name] = _read(name)
-    if _loaded[name] is None:
-        program, is_new = _compiled(compiled.lower(*given[0], **given[1]))
-        _loaded[name] = program
-        if is_new:
-            _write(name, program)
+    with _one_at_a_time:
+        if _loaded.get(name) is None:
+            _loaded[name] = _read(name)
+        if _loaded[name] is None:
+            program, is_new = _compiled(compiled.lower(*given[0], **given[1]))
+            _loaded[name] = program
+            if is_new:
+                _write(name, program)
     return _loaded[name](*dynamic[0], **dynamic[1])
 
 
@@ -102,7 +117,10 @@ def _compiled(lowered: Any) -> tuple[Any, bool]:
 
 def _name(function: Callable[..., Any], static: Any, dynamic: Any) -> str | None:
     """Return the name of the file of a program; None if it cannot be stored."""
-    if _folder is None or jax.device_count() > 1 or getattr(jax.config, "jax_disable_jit", False):
+    if _folder is None or _suspended.get() or jax.device_count() > 1:
+        return None
+    # To look for NaN, JAX runs a program again, operation by operation.
+    if any(getattr(jax.config, f"jax_{name}", False) for name in ("disable_jit", "debug_nans", "debug_infs")):
         return None
     leaves, structure = jax.tree.flatten(dynamic)
     try:
@@ -137,7 +155,7 @@ def _origin() -> tuple[str, ...]:
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes())
-    versions = [version(name) for name in ("jax", "jaxlib", "numpy", "flax", "optax")]
+    versions = [version(name) for name in ("jax", "jaxlib", "numpy", "flax", "optax", "jaxopt")]
     device = jax.devices()[0]
     return (
         digest.hexdigest(), *versions, os.environ.get("XLA_FLAGS", ""), device.platform, device.device_kind,

@@ -295,9 +295,10 @@ def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -
 def rests(training: Training, rates: Rates) -> bool:
     """Return whether the first phase would change nothing: E alone is trained in it, at a rate of zero.
 
-    Rates that are traced or mapped over are not known to be zero.
+    Rates that are traced or mapped over are not known to be zero. An early stop counts from the last loss of the phase.
     """
-    return len(training.phases) > 1 and np.ndim(rates.endmembers) == 0 and float(rates.endmembers) == 0
+    zero = np.ndim(rates.endmembers) == 0 and float(rates.endmembers) == 0
+    return zero and len(training.phases) > 1 and training.patience == 0
 
 
 def phases_of(training: Training, rates: Rates) -> tuple[int, ...]:
@@ -306,7 +307,10 @@ def phases_of(training: Training, rates: Rates) -> tuple[int, ...]:
 
 
 def past_first_phase(state: FitState, training: Training) -> FitState:
-    """Return the first state as a first phase without effect leaves it, but for the equilibrium of its last solve."""
+    """Return the first state as a first phase without effect leaves it, but for the equilibrium of its last solve.
+
+    The verdict on E is "left out, nothing changed", its misfit unknown (NaN).
+    """
     steps, dtype = jnp.asarray(training.settled, jnp.int32), state.size.dtype
     nothing = jnp.zeros(2, dtype)
     verdict = Verdict(nothing, nothing, jnp.asarray(jnp.nan, dtype), jnp.asarray(False))
