@@ -160,10 +160,7 @@ _TABLE: dict[str, tuple[str, Ranges]] = {
         "thin winding curves of 1 to 4 pixels (rivers, roads) of rare materials through smooth fields",
         replace(_BASE, layout=_MARKED["curves"], rare=(0.2, 0.5), purity=(1.5, 1.5)),
     ),
-    "impure": (
-        "smooth fields whose largest abundance is 0.6 to 0.8",
-        replace(_BASE, purity=(0.6, 0.8)),
-    ),
+    "impure": ("smooth fields whose largest abundance is 0.6 to 0.8", replace(_BASE, purity=(0.6, 0.8))),
     "alike": (
         "materials that share 40 to 75 % of their mean spectrum (dust, one soil): small angles",
         replace(_BASE, shared=(0.4, 0.75), snr=(25, 90)),
@@ -173,10 +170,7 @@ _TABLE: dict[str, tuple[str, Ranges]] = {
         "smooth brightness: log-normal fields, and a Lambertian terrain under the sun",
         replace(_BASE, bright=(0, 0.35), lambert=(0, 1)),
     ),
-    "shade": (
-        "brightness that is independent from pixel to pixel",
-        replace(_BASE, shade=(0.05, 0.4)),
-    ),
+    "shade": ("brightness that is independent from pixel to pixel", replace(_BASE, shade=(0.05, 0.4))),
     "shapes": (
         "each material's spectrum varies in shape by 2 to 10 % and in level by up to 10 %, smoothly and per pixel",
         replace(_SOFT, shape=(0.02, 0.1), level=(0, 0.1)),

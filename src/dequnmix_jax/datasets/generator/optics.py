@@ -161,12 +161,7 @@ def mix(
                    these angles alone
 
     Args:
-        key: random key.
-        abundances: (H, W, R).
-        endmembers: (R, B).
-        light: of `draw_light`.
-        region: (H, W) int32, Voronoi regions.
-        numbers: of `families.numbers_of`.
+        key, abundances, endmembers, light, region, numbers: as for `varied_mix`.
 
     Returns:
         clean: (H, W, B).

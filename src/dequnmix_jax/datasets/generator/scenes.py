@@ -41,7 +41,7 @@ class DrawnScene(NamedTuple):
         snr: (), dB, mean square of the clean cube over that of the noise.
         wavelengths: (B,), nm, ascending.
         convention: () int32, index in `CONVENTIONS`: "scaled" where the brightness of pixels is free, because then the
-            level of a material cannot be told from brightness; see `reference_abundances`.
+            level of a material cannot be distinguished from brightness; see `reference_abundances`.
         rows: (R,) int32, row of each material in `materials.minerals()`, -1 if random.
         family: () int32, index in `FAMILIES`.
         numbers: what the scene was drawn with, each ().
