@@ -27,7 +27,7 @@ import numpy as np
 from jax.experimental import serialize_executable
 
 LARGEST_FOLDER = 500_000_000
-"""Bytes of stored programs beyond which the oldest are removed; a scene's own are about 3 MB."""
+"""Bytes of stored programs beyond which the oldest are removed; those of one size of scene are about 10 MB."""
 
 _folder: Path | None = None
 _loaded: dict[str, Any] = {}
