@@ -31,6 +31,12 @@ from experiments.shared import results_table
 
 Array = np.ndarray
 
+_FLOOR = 1e-3
+"""aRMSE below which ways do not differ: nobody needs fractions to a tenth of a percent."""
+
+_LARGEST = 2.5
+"""Log error above the best way's from which ways are equally bad."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -99,6 +105,13 @@ def features_of(scores: dict[str, Array], scene: dict[str, Array]) -> Array:
     return np.concatenate([np.stack(of_way + repeated, axis=-1), tiled], axis=-1).astype(np.float32)
 
 
+def with_rule(features: Array, chosen: Array) -> Array:
+    """Add what `select_endmembers` chooses as a feature: to depart from it must pay."""
+    rule = np.zeros((*features.shape[:2], 1), features.dtype)
+    rule[np.arange(len(chosen)), chosen] = 1
+    return np.concatenate([features, rule], axis=-1)
+
+
 def load(folder: Path) -> Data:
     """Read the scenes of all families."""
     parts = []
@@ -114,11 +127,11 @@ def load(folder: Path) -> Data:
             candidates.SceneScores(**{k: jnp.asarray(v) for k, v in scene.items()}),
             selection.Weights(),
         )
-        error = np.log(np.nan_to_num(content["armse"], nan=1.0).clip(1e-6))
+        error = np.log(np.nan_to_num(content["armse"], nan=1.0).clip(_FLOOR))
         name = path.stem.rsplit("_", 2)[0]
         parts.append(
             Data(
-                features_of(scores, scene), error, np.asarray(decided.entry),
+                with_rule(features_of(scores, scene), np.asarray(decided.entry)), error, np.asarray(decided.entry),
                 np.full(len(error), name), np.asarray(SOURCES)[content["source"]],
             )
         )  # fmt: skip
@@ -145,10 +158,11 @@ def apply(weights: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
 def objective(weights: Any, x: jax.Array, error: jax.Array, used: jax.Array) -> jax.Array:
     """Return the mean over the used scenes of the negative log likelihood and the expected log error of the choice."""
     predicted, spread = apply(weights, x)
+    error = jnp.minimum(error - error.min(axis=1, keepdims=True), _LARGEST)
     target = error - error.mean(axis=1, keepdims=True)
     likelihood = (0.5 * jnp.square((target - predicted) / jnp.exp(spread)) + spread).mean(axis=1)
     chance = jax.nn.softmax(-4 * predicted, axis=1)
-    expected = jnp.sum(chance * (error - error.min(axis=1, keepdims=True)), axis=1)
+    expected = jnp.sum(chance * error, axis=1)
     return jnp.sum(used * (likelihood + 2 * expected)) / jnp.sum(used)
 
 
