@@ -14,7 +14,8 @@ test minerals of all families, by networks trained on training minerals and rand
 that of `select_endmembers`, as geometric mean, worst, and share of scenes harmed by more than 5 %.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,8 +45,8 @@ class Settings:
 
     folder: Path | None = None
     networks: int = 3
-    width: int = 32
-    steps: int = 600
+    width: int = 24
+    steps: int = 400
     rate: float = 3e-3
     decay: float = 1e-3
 
@@ -185,10 +186,16 @@ def choose(data: Data, used: Array, seed: int, settings: Settings) -> tuple[Arra
     """Return the entry that an ensemble trained on the used scenes chooses on every scene, and the predictions."""
     mean, deviation = data.features[used].mean(axis=(0, 1)), data.features[used].std(axis=(0, 1)) + 1e-3
     x, error = jnp.asarray((data.features - mean) / deviation), jnp.asarray(data.error, jnp.float32)
-    fitted = jax.jit(lambda key: apply(train(key, x, error, jnp.asarray(used, jnp.float32), settings), x)[0])
     keys = jax.random.split(jax.random.key(seed), settings.networks)
-    predicted = np.mean([np.asarray(fitted(key)) for key in keys], axis=0)
+    predicted = np.asarray(_predicted(keys, x, error, jnp.asarray(used, jnp.float32), replace(settings, folder=None)))
     return predicted.argmin(axis=1), predicted
+
+
+@partial(jax.jit, static_argnames="settings")  # one program for all folds
+def _predicted(keys: jax.Array, x: jax.Array, error: jax.Array, used: jax.Array, settings: Settings) -> jax.Array:
+    """Return the mean prediction (S, W) of networks trained on the used scenes."""
+    fitted = jax.vmap(lambda key: apply(train(key, x, error, used, settings), x)[0])(keys)
+    return jnp.mean(fitted, axis=0)
 
 
 def main(settings: Settings, folder: Path) -> Path:
@@ -238,7 +245,6 @@ def main(settings: Settings, folder: Path) -> Path:
 
 if __name__ == "__main__":
     import argparse
-    from dataclasses import replace
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of `choice_data`")
