@@ -323,7 +323,7 @@ def test_each_doubt_alone_makes_a_choice_unsure():
         assert np.flatnonzero(found.doubts).tolist() == doubts and bool(found.unsure) == bool(doubts), doubts
 
 
-MEASURE = jax.jit(candidates._measure)
+MEASURE = jax.jit(candidates.measure)
 TWICE = jnp.asarray([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
 """Two spectra that are the same in the even and in the odd bands: each half of the bands shows the abundances."""
 
