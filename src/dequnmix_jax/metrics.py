@@ -10,7 +10,7 @@ import numpy as np
 from optax.assignment import hungarian_algorithm
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
-from dequnmix_jax.ops.guards import positive
+from dequnmix_jax.conventions import rescale
 from dequnmix_jax.ops.xla import largest
 
 
@@ -166,8 +166,8 @@ def in_unit(abundances: Array, factors: Array) -> jax.Array:
         b_r = g_r a_r / sum_k g_k a_k
 
     of the spectra f. For a scene y = A E in its own units, the fractions of the spectra scaled to maximum 1 are
-    `in_unit(A, E.max(1))`; the fractions of a scaled model, whose spectra have maximum 1, become those of spectra at
-    the levels l by `in_unit(A, 1 / l)`.
+    `in_unit(A, E.max(1))`; the fractions of a scaled model become those of spectra at the levels l by
+    `in_unit(A, 1 / l)`. `mixing.convert` does both by the name of the convention, and converts brightness too.
 
     Args:
         abundances: (H, W, R), >= 0.
@@ -188,10 +188,8 @@ def in_unit(abundances: Array, factors: Array) -> jax.Array:
             f"factors have shape {np.shape(factors)} and abundances {np.shape(abundances)}; expected one factor for "
             "each endmember."
         )
-    x = jnp.asarray(abundances)
-    x = x * jnp.asarray(factors, x.dtype)[None, None]
-    total = jnp.sum(x, axis=-1, keepdims=True)
-    return x / positive(total)
+    converted: jax.Array = rescale(jnp.asarray(abundances), jnp.asarray(factors))[0]
+    return converted
 
 
 def psnr(estimate: Array, cube: Array, mask: Array | None = None) -> jax.Array:

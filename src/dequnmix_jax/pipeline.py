@@ -23,6 +23,9 @@ from dequnmix_jax.training.words import shortest
 if TYPE_CHECKING:
     from dequnmix_jax.types import Estimate, History, Params, Trace
 
+UNIT = "reflectance"
+"""Unit of the spectra of a result, for the axis of a picture."""
+
 Progress = Callable[[int, int, float], None]
 """Called with the steps done, the number of steps and the loss."""
 
@@ -142,10 +145,16 @@ def run(
     metadata = model_metadata(read_scene, model, training, rates, None, history)
     configuration = {name: metadata.get(name) for name in ("model", "training", "rates")}
     record: dict[str, Any] = {"warnings": warnings, "reading": ReadOptions.of(reading).given()}
-    record |= {"start": explanation, "unit": unit_of(model)}
+    record |= {"start": explanation, "unit": UNIT}
     record |= {name: metadata.get(name) for name in ("history", "stages")}
     result = result_of(
-        estimate, read_scene, configuration=configuration, trace=trace, convergence=change, record=record
+        estimate,
+        read_scene,
+        configuration=configuration,
+        trace=trace,
+        convergence=change,
+        record=record,
+        convention=model.convention,
     )
     maps = {item.name: getattr(result, item.name) for item in fields(Result)}
     return Unmixing(
@@ -227,8 +236,3 @@ def not_reached(trace: "Trace", config: Model) -> str:
         f"The equilibrium was not reached within {config.forward.max_steps} steps: the relative residual "
         f"is {float(trace.residual):.2e} and {config.forward.tolerance:g} was asked for; do not trust the maps."
     )
-
-
-def unit_of(config: Model) -> str:
-    """Return the unit of a model's spectra, for the axis of a picture."""
-    return "reflectance, scaled to maximum 1" if config.scales_endmembers else "reflectance"

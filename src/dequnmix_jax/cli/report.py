@@ -107,7 +107,7 @@ def with_scene(result: Result, scene: Scene) -> Result:
             "scene that was unmixed, read with the same options."
         )
     valid = result.valid & scene.valid
-    residual = residual_map(scene.cube, result.abundances, result.endmembers, result.brightness, valid)
+    residual = residual_map(scene.cube, result.abundances, result.referred, result.brightness, valid)
     colours, bands = colour_composite(scene)
     return replace(
         result,
