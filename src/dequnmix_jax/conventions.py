@@ -20,9 +20,13 @@ REFLECTANCE, SCALED = "reflectance", "scaled"
 
 MEANINGS = {
     REFLECTANCE: "Fractions of spectra at their own level, in the units of the scene: y = s sum_r a_r e_r.",
-    SCALED: "Fractions of spectra divided by their maximum, so that all have one level: y = s sum_r a_r e_r / max(e_r).",
+    SCALED: "Fractions of spectra divided by their maximum, all at one level: y = s sum_r a_r e_r / max(e_r).",
 }
 """What each word says, in a sentence."""
+
+
+AS_IS = "as-is"
+"""For a comparison without conversion."""
 
 
 def check_convention(word: Any, name: str = "convention") -> None:

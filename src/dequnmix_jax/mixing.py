@@ -288,9 +288,7 @@ def scale_to_unit_maximum(endmembers: Array) -> jax.Array:
     return E / positive(top)
 
 
-def convert(
-    abundances: Array, levels: Array, to: str, brightness: Array | None = None
-) -> tuple[jax.Array, jax.Array]:
+def convert(abundances: Array, levels: Array, to: str, brightness: Array | None = None) -> tuple[jax.Array, jax.Array]:
     """Convert fractions to another convention, from the other one.
 
     With spectra E (R, B) in the units of the cube and their levels c_r = max_b e_rb, the same pixel is

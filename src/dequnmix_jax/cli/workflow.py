@@ -63,7 +63,7 @@ def configure(options: TrainingOptions, *, patches: int | None = None) -> Config
             "--start auto looks at the whole scene, and --patches is for one larger than memory; expected one of the "
             "two. Leave one out."
         )
-    words = {"gradient": options.gradient, "constraint": options.constraint}
+    words = {"gradient": options.gradient, "constraint": options.constraint, "mixing": options.mixing}
     words |= {"prox": options.prox, "prior": options.prior}
     configuration = read_configuration(options.config, {name: word for name, word in words.items() if word})
     if options.epochs is not None:

@@ -107,7 +107,9 @@ class Result:
         if word == self.convention:
             return self
         if self.levels.min() <= 0:
-            raise InputError("A spectrum has no positive value; expected a level of each spectrum to convert fractions.")
+            raise InputError(
+                "A spectrum has no positive value; expected spectra with a level, by which fractions are converted."
+            )
         abundances, brightness = rescale(self.abundances, factors_to(word, self.levels), self.brightness)
         brightness = brightness.astype(self.brightness.dtype)
         return replace(
@@ -120,7 +122,7 @@ class Result:
 
     def _means(self, abundances: Array, brightness: Array) -> dict[str, Any]:
         """Return the entries of the summary that change with fractions and brightness."""
-        means = np.mean(abundances[self.valid], axis=0, dtype=np.float64).tolist()
+        means: list[float] = np.mean(abundances[self.valid], axis=0, dtype=np.float64).tolist()  # type: ignore[assignment]
         entries: dict[str, Any] = {"mean_abundances": means}
         maps, area = self.summary.get("maps"), self.summary.get("pixel_area_m2")
         if isinstance(area, int | float):
