@@ -174,15 +174,17 @@ def levels(sums: Array) -> Array:
         sums: (R + 1, R), from `level_sums`.
 
     Returns:
-        (R,) float64, > 0. An endmember that is absent from all valid pixels gets the mean level.
+        (R,) float64, > 0. An endmember that is absent from all valid pixels gets the mean level; all are 1 without light.
     """
     normal, right = sums[:-1], sums[-1]
     total = normal.sum()
-    mean = right.sum() / total if total > 0 else 1.0
+    if not total > 0:  # no light in any valid pixel
+        return np.ones(len(right))
+    mean = right.sum() / total
     rows = normal.sum(axis=1)
     # The mean of 1 / s in pixels with this material: the answer where the equations do not determine it.
     around = np.where((rows > 0) & (right > 0), right / np.where(rows > 0, rows, 1), mean)
-    ridge = _RIDGE * np.maximum(np.diag(normal), 1e-6 * max(total, 1e-300) / len(rows))
+    ridge = _RIDGE * np.maximum(np.diag(normal), 1e-6 * total / len(rows))
     inverse = np.linalg.solve(normal + np.diag(ridge), right + ridge * around)
     return 1 / np.clip(inverse, around / _WIDEST, around * _WIDEST)
 
