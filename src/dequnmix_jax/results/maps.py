@@ -174,7 +174,7 @@ def levels(sums: Array) -> Array:
         sums: (R + 1, R), from `level_sums`.
 
     Returns:
-        (R,) float64, > 0. An endmember that is absent from all valid pixels gets the mean level; all are 1 without light.
+        (R,) float64, > 0. An endmember that is absent from all valid pixels gets the mean level; 1 without light.
     """
     normal, right = sums[:-1], sums[-1]
     total = normal.sum()
