@@ -267,7 +267,9 @@ def test_the_convention_of_a_reference_is_that_which_makes_its_scene(fractions, 
     s = light() if brightness == "free" else np.ones((H, W), np.float32)
     cube = s[..., None] * (maps() @ U) + np.random.default_rng(1).normal(0, 1e-3, (H, W, B))
     for unit in (1, 10000):  # of the cube
-        assert reference_convention(Truth(maps(), E), (unit * cube).astype(np.float32))[0] == word
+        for size in (1, 0.4):  # of the spectra
+            found = reference_convention(Truth(maps(), size * E), (unit * cube).astype(np.float32))
+            assert found[0] == word
     mask = np.ones((H, W), bool)
     mask[2] = False
     damaged = np.where(mask[..., None], cube, np.nan)
@@ -277,6 +279,7 @@ def test_the_convention_of_a_reference_is_that_which_makes_its_scene(fractions, 
 def test_without_a_scene_the_spectra_of_a_reference_decide():
     assert reference_convention(Truth(maps(), spectra()))[0] == "reflectance"
     assert reference_convention(Truth(maps(), spectra() / TALL[:, None]))[0] == "scaled"
+    assert reference_convention(Truth(maps(), 0.3 * spectra() / TALL[:, None]))[0] == "scaled"
     assert reference_convention(Truth(maps()))[0] == "reflectance"
     assert reference_convention(Truth(maps(), spectra(), convention="scaled"))[0] == "scaled"
     with pytest.raises(InputError, match="convention of the reference is 'level'"):

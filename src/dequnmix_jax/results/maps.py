@@ -95,9 +95,9 @@ def convention_of(endmembers: Array, brightness: Array, mask: Array) -> str:
     return SCALED if free and at_one_level(endmembers) else REFLECTANCE
 
 
-def at_one_level(endmembers: Array, tolerance: float = 1e-4) -> bool:
-    """Return whether the maxima of all spectra (R, B) are 1 within a tolerance."""
-    return bool(np.all(np.abs(np.max(endmembers, axis=1) - 1) <= tolerance))
+def at_one_level(endmembers: Array) -> bool:
+    """Return whether the maxima of all spectra (R, B) are 1 to rounding."""
+    return bool(np.all(np.abs(np.max(endmembers, axis=1) - 1) <= 1e-4))
 
 
 def convention_record(word: str) -> dict[str, str]:

@@ -23,6 +23,9 @@ UNITS = {
 """Names of two further ways to compare fractions. Fractions depend on the unit of their spectra (`conventions`): those
 of a scaled model differ from those of a reference in the units of the scene, though both describe the same mixtures."""
 
+_ALIKE = 1.01
+"""Ratio of the maxima of the spectra of a reference up to which they have one level, as after a normalisation."""
+
 _CLEARLY = 0.95
 """Ratio of errors below which spectra of maximum one explain the cube better than spectra at their level."""
 
@@ -59,7 +62,7 @@ def reference_convention(truth: Truth, cube: Array | None = None, mask: Array | 
     """Decide which convention the fractions of a reference have, from the reference alone and its scene.
 
     The convention that the reference states; else the one whose spectra reproduce the cube better
-    (`metrics.convention_errors`), "scaled" only if clearly; without a cube "scaled" if all spectra have maximum one.
+    (`metrics.convention_errors`), "scaled" only if clearly; without a cube "scaled" if the spectra have one level.
 
     Args:
         truth: the reference, with abundances (H, W, R).
@@ -76,9 +79,10 @@ def reference_convention(truth: Truth, cube: Array | None = None, mask: Array | 
         return truth.convention, "the reference says so"
     if A is None or E is None:
         return REFLECTANCE, "the reference has no spectra that would say otherwise"
-    one_level = at_one_level(E, 1e-2)
+    top = np.max(E, axis=1)
+    one_level = bool(0 < top.max() <= _ALIKE * top.min())
     if cube is None:
-        why = "spectra of maximum 1" if one_level else "spectra of several levels"
+        why = "spectra of one level" if one_level else "spectra of several levels"
         return SCALED if one_level else REFLECTANCE, f"the reference has {why}; no scene is at hand to test it"
     of_scene, at_level, at_one = (float(error) for error in metrics.convention_errors(A, E, cube, mask))
     # Spectra of one level reproduce the cube alike in both, and only a constant brightness can speak for reflectance.
