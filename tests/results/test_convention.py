@@ -1,12 +1,14 @@
 """The convention of the fractions of a result: its word in the record, levels of the spectra, and conversion."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dequnmix_jax import mixing
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli.report import with_scene
 from dequnmix_jax.conventions import MEANINGS
 from dequnmix_jax.equilibrium import Cone, Model, Simplex, Soft, Softmax
 from dequnmix_jax.libraries.reading import read_library
@@ -110,6 +112,13 @@ def test_a_result_is_converted_and_back(tmp_path):
     np.testing.assert_array_equal(stored.endmembers, result.endmembers)
     with pytest.raises(InputError, match="'level'; expected 'reflectance' or 'scaled'"):
         result.in_convention("level")
+
+
+def test_a_residual_that_is_made_later_is_that_of_the_fractions():
+    _, scene, found = mixed(light=0.05)
+    result = result_of(found, scene)
+    for one in (result, result.in_convention("reflectance")):
+        assert with_scene(replace(one, residual=None), scene).residual.max() < 1e-5
 
 
 def test_an_estimate_of_a_linear_model_is_as_it_was():
