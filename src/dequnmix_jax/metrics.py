@@ -11,7 +11,8 @@ from optax.assignment import hungarian_algorithm
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
 from dequnmix_jax.conventions import rescale
-from dequnmix_jax.mixing import check_abundances, linear_mix, scale_to_unit_maximum
+from dequnmix_jax.mixing import check_abundances, correlate, linear_mix, scale_to_unit_maximum
+from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.xla import largest
 
@@ -197,7 +198,7 @@ def in_unit(abundances: Array, factors: Array) -> jax.Array:
 def convention_errors(abundances: Array, endmembers: Array, cube: Array, mask: Array | None = None) -> jax.Array:
     """Return how well fractions reproduce a cube, as those of spectra at their level and at maximum one.
 
-    min |Y - s A U|_F / |Y|_F with
+    min |P Y - s A U|_F / |P Y|_F, P the projection on the span of the spectra, which removes most of the noise, with
 
     1. U = E and one factor s >= 0 for the whole scene (A sums to one; the factor is the unit of the cube),
     2. U = E and a brightness s >= 0 in each pixel,
@@ -218,6 +219,7 @@ def convention_errors(abundances: Array, endmembers: Array, cube: Array, mask: A
     check_abundances(abundances, endmembers)
     A, E = jnp.asarray(abundances), jnp.asarray(endmembers)
     Y, first = _pair(cube, linear_mix(A, E), mask, "mixture of the abundances")
+    Y = linear_mix(correlate(Y, lapack.pinv(E).T), E)
     scaled = linear_mix(A, scale_to_unit_maximum(E))
     if mask is not None:
         scaled = jnp.where(jnp.asarray(mask)[..., None], scaled, 0.0)

@@ -276,6 +276,23 @@ def test_the_convention_of_a_reference_is_that_which_makes_its_scene(fractions, 
     assert reference_convention(Truth(maps(), E), damaged.astype(np.float32), mask)[0] == word
 
 
+def test_noise_does_not_hide_the_convention_of_a_reference():
+    draw = np.random.default_rng(0)
+    x = np.linspace(0, 1, 60)
+    E = np.array([[0.9], [0.4], [0.3]]) * (0.2 + 0.8 * np.exp(-((x - np.array([[0.1], [0.5], [0.9]])) ** 2) / 0.02))
+    A = draw.dirichlet(np.full(R, 0.6), (20, 20))
+    B = A * E.max(axis=1)
+    B /= B.sum(-1, keepdims=True)
+    cube = (A @ E + draw.normal(0, 0.15, (20, 20, 60))).astype(np.float32)
+    mixed = [a @ U for a, U in ((A, E), (B, E), (B, E / E.max(axis=1, keepdims=True)))]
+    whole = [
+        np.sqrt(np.sum((cube - m * (cube * m).sum(-1)[..., None] / (m * m).sum(-1)[..., None]) ** 2)) for m in mixed
+    ]
+    assert whole[2] > 0.95 * whole[1]  # in the whole of spectral space
+    assert reference_convention(Truth(A, E), cube)[0] == "reflectance"
+    assert reference_convention(Truth(B, E), cube)[0] == "scaled"
+
+
 def test_without_a_scene_the_spectra_of_a_reference_decide():
     assert reference_convention(Truth(maps(), spectra()))[0] == "reflectance"
     assert reference_convention(Truth(maps(), spectra() / TALL[:, None]))[0] == "scaled"
