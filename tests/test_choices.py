@@ -212,6 +212,68 @@ def test_a_word_beside_another_choice_is_refused(tmp_path, text, sentence):
     assert str(error.value).startswith(f"{path} says ")
 
 
+@pytest.mark.parametrize(
+    ("text", "options", "constraint"),
+    [
+        ("", {"mixing": "linear"}, dq.equilibrium.Simplex()),
+        ("", {"mixing": "scaled"}, dq.equilibrium.Cone()),
+        ("", {"mixing": "soft"}, dq.equilibrium.Soft()),
+        ("", {"mixing": "linear", "constraint": "softmax"}, dq.equilibrium.Softmax()),
+        ('mixing = "linear"', {}, dq.equilibrium.Simplex()),
+        ('mixing = "linear"\nconstraint = "softmax"\ngamma = 3.0', {}, dq.equilibrium.Softmax(3.0)),
+        ('mixing = "soft"\nslack = 0.5', {}, dq.equilibrium.Soft(0.5)),
+        ('constraint = "soft"\nslack = 0.5', {"mixing": "soft"}, dq.equilibrium.Soft(0.5)),
+        ('constraint = "softmax"\ngamma = 3.0', {"mixing": "linear"}, dq.equilibrium.Softmax(3.0)),
+        ('constraint = "softmax"', {"mixing": "linear", "constraint": "simplex"}, dq.equilibrium.Simplex()),
+        ('constraint = "soft"\nslack = 0.5', {"mixing": "linear"}, dq.equilibrium.Simplex()),
+        ('mixing = "scaled"', {"mixing": "linear"}, dq.equilibrium.Simplex()),
+        ('mixing = "linear"', {"constraint": "cone"}, dq.equilibrium.Cone()),
+    ],
+)
+def test_mixing_is_another_word_for_the_constraint(tmp_path, text, options, constraint):
+    path = tmp_path / "c.toml"
+    path.write_text(f"[model]\n{text}")
+    found = read_configuration(path, options)
+    assert found.model == dq.Model(constraint=constraint) and "model.constraint" in found.stated
+    assert "model.mixing" not in read_configuration(None, options).stated
+    if not text:
+        assert read_configuration(None, options)[:3] == found[:3]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "sentence"),
+    [
+        (
+            "",
+            {"mixing": "linear", "constraint": "cone"},
+            "--mixing is 'linear' and --constraint is 'cone', which is scaled",
+        ),
+        (
+            "",
+            {"mixing": "soft", "constraint": "softmax"},
+            "'softmax', which is linear mixing; expected one mixing model",
+        ),
+        (
+            'mixing = "linear"\nconstraint = "soft"',
+            {},
+            "model.mixing is 'linear' and model.constraint is 'soft', which",
+        ),
+        ('mixing = "cone"', {}, "model.mixing is 'cone'; expected one of 'linear', 'scaled', 'soft'."),
+        ("mixing = 3", {}, "model.mixing is 3; expected one of 'linear', 'scaled', 'soft'."),
+        ('mixing = "linear"\nconstraint = "box"', {}, "model.constraint is 'box'; expected one of"),
+        ("constraint = 3", {"mixing": "linear"}, "model.constraint = 3; expected a word in quotes"),
+    ],
+)
+def test_two_mixing_models_at_one_place_are_refused(tmp_path, text, options, sentence):
+    path = tmp_path / "c.toml"
+    path.write_text(f"[model]\n{text}")
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        read_configuration(path, options)
+    if not text:
+        with pytest.raises(InputError, match=re.escape(sentence)):
+            read_configuration(None, options)
+
+
 def test_an_option_replaces_a_choice_of_the_file_with_its_numbers(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(

@@ -13,7 +13,7 @@ ROOT = Path(dq.__file__).parent
 ORDER = """
 lazy escaping
 checks
-ops types
+ops types conventions
 mixing compilation_cache
 scenes
 solvers metrics

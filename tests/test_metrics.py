@@ -103,3 +103,21 @@ def test_alignment_is_the_best_assignment_and_not_the_greedy_one():
 def test_wrong_shapes_are_named(call, words):
     with pytest.raises(InputError, match=words):
         call()
+
+
+def test_convention_errors_vanish_for_the_fractions_that_made_the_cube():
+    draw = np.random.default_rng(0)
+    E = jnp.asarray([[3.0], [0.4]]) * jnp.asarray(draw.uniform(0.1, 1.0, (2, 6)), jnp.float32)
+    A = jnp.asarray(draw.dirichlet([1.0, 1.0], (4, 3)), jnp.float32)
+    s = jnp.asarray(draw.uniform(0.5, 2.0, (4, 3, 1)), jnp.float32)
+    unit = E / jnp.max(E, axis=1, keepdims=True)
+    errors = jax.jit(metrics.convention_errors)
+    mask = jnp.ones((4, 3), bool).at[1, 1].set(False)
+    Y = jnp.stack([7.0 * A @ E, s * (A @ E), s * (A @ unit)]).at[:, 1, 1].set(jnp.nan)
+    found = np.stack([errors(A, E, cube, mask) for cube in Y])
+    assert (np.diag(found) < 1e-5).all() and found[0, 1] < 1e-5
+    assert found[0, 2] > 0.02 and found[1, 0] > 0.1 and found[1, 2] > 0.02 and (found[2, :2] > 0.02).all()
+    slope = jax.jit(jax.grad(lambda A: jnp.sum(metrics.convention_errors(A, E, Y[0], mask))))
+    assert jnp.isfinite(slope(A)).all()
+    with pytest.raises(InputError, match="mixture of the abundances"):
+        metrics.convention_errors(A, E, Y[0][..., :5])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dequnmix_jax import mixing
+from dequnmix_jax import metrics, mixing
 from dequnmix_jax.checks import InputError
 
 
@@ -87,6 +87,36 @@ def test_unit_maximum_is_safe_and_blind_to_scale():
     assert jnp.isfinite(jax.grad(lambda E: jnp.sum(mixing.scale_to_unit_maximum(E) ** 2))(E)).all()
 
 
+def test_conventions_describe_the_same_pixels_and_undo_each_other():
+    E = jnp.asarray(np.abs(numbers(0, 3, 7)), jnp.float32) * jnp.asarray([[3.0], [0.4], [0.05]])
+    c = jnp.max(E, axis=1)
+    a, s = mixing.normalise_abundances(jnp.asarray(np.abs(numbers(1, 4, 5, 3)), jnp.float32))
+    Y = mixing.scaled_mix(a, E, s)
+    b, t = jax.jit(mixing.convert, static_argnames="to")(a, c, to="scaled", brightness=s)
+    assert jnp.abs(a - b).max() > 0.3
+    np.testing.assert_allclose(b.sum(-1), 1, atol=1e-6)
+    np.testing.assert_allclose(b, metrics.in_unit(a, c), atol=1e-6)
+    np.testing.assert_allclose(mixing.scaled_mix(b, mixing.scale_to_unit_maximum(E), t), Y, rtol=1e-4, atol=1e-6)
+    back, light = mixing.convert(b, c, "reflectance", t)
+    np.testing.assert_allclose(back, a, atol=1e-6)
+    np.testing.assert_allclose(light, s, rtol=1e-5)
+    np.testing.assert_allclose(mixing.convert(a, c, "scaled")[1], jnp.sum(a * c[None, None], -1), rtol=1e-6)
+    # The state of an equilibrium may have dark pixels, where the fractions are 0.
+    dark = a.at[0, 0].set(0.0)
+
+    def loss(x, levels):
+        converted, brightness = mixing.convert(x, levels, "reflectance", s)
+        return jnp.sum(converted**3) + jnp.sum(brightness)
+
+    slopes = jax.grad(loss, argnums=(0, 1))(dark, c)
+    assert all(jnp.isfinite(slope).all() and jnp.abs(slope).max() > 0 for slope in slopes)
+    assert (mixing.convert(dark, c, "scaled")[0][0, 0] == 0).all()
+    along = jnp.asarray([0.3, -0.2, 0.5])
+    step = 1e-2 * c * along
+    quotient = (loss(a, c + step) - loss(a, c - step)) / 2e-2
+    np.testing.assert_allclose(jnp.sum(jax.grad(loss, argnums=1)(a, c) * c * along), quotient, rtol=1e-2)
+
+
 def test_the_cone_wall_has_no_slope():
     assert (
         jax.vmap(jax.grad(mixing.project_cone))(jnp.asarray([-1.0, 0.0, 1.0])) == jnp.asarray([0.0, 0.0, 1.0])
@@ -110,6 +140,9 @@ def test_types_are_kept(x64):
         (lambda: mixing.correlate(np.ones((2, 2, 3)), np.ones((3, 5))), "transposed"),
         (lambda: mixing.project_simplex(np.ones((2, 0))), "R at least 1"),
         (lambda: mixing.normalise_abundances(np.ones((2, 3))), "rows, columns, bands"),
+        (lambda: mixing.convert(np.ones((2, 2, 3)), np.ones(2), "scaled"), "one level for each endmember"),
+        (lambda: mixing.convert(np.ones((2, 2, 3)), np.ones(3), "scaled", np.ones(2)), "one value a pixel"),
+        (lambda: mixing.convert(np.ones((2, 2, 3)), np.ones(3), "level"), "to is 'level'; expected 'reflectance' or"),
         (lambda: jax.eval_shape(mixing.gram, jax.ShapeDtypeStruct((3,), jnp.float32)), "one spectrum a row"),
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import dequnmix_jax as dq
+from dequnmix_jax import pipeline
 from dequnmix_jax.cli.main import main
 from dequnmix_jax.datasets import synthetic
 
@@ -67,6 +68,58 @@ def test_it_says_itself_in_a_line(found):
     assert "3 endmembers in 10 x 9 pixels, 20 bands" in text and "4 training steps" in text and len(text) < 250
 
 
+def test_the_record_says_the_convention_of_the_fractions(found):
+    assert found.convention == found.config.convention == found.summary["convention"]
+    other = {"scaled": "reflectance", "reflectance": "scaled"}[found.convention]
+    converted = found.in_convention(other)
+    assert type(converted) is type(found) and converted.summary["convention"] == other
+    for one in (found, converted):
+        mixed = one.brightness[..., None] * (one.abundances @ one.referred)
+        residual = np.sqrt(np.mean((mixed - found.scene.cube) ** 2, axis=2))
+        np.testing.assert_allclose(residual[found.valid], found.residual[found.valid], atol=1e-5)
+
+
+class StopError(Exception):
+    """Ends a run after the choice."""
+
+
+@pytest.mark.parametrize(
+    ("options", "word", "stated"),
+    [
+        ({}, "cone", set()),
+        ({"mixing": "linear"}, "simplex", {"model.constraint"}),
+        ({"mixing": "soft"}, "soft", {"model.constraint"}),
+        (
+            {"mixing": "linear", "config": dq.Model(constraint=dq.equilibrium.Softmax())},
+            "softmax",
+            {"model.constraint", "model.prior"},
+        ),
+    ],
+)
+def test_a_mixing_that_is_asked_for_is_stated(monkeypatch, options, word, stated):
+    def chosen(key, scene, count, config, rates, names):
+        assert config.constraint.word == word and names == stated
+        raise StopError
+
+    monkeypatch.setattr(pipeline, "choose", chosen)
+    with pytest.raises(StopError):
+        dq.run(np.random.default_rng(0).uniform(0.1, 1, (5, 5, 12)), 3, KEY, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mixing", ["linear", "scaled", "soft"])
+def test_a_mixing_that_is_asked_for_is_that_of_the_command_line(scene, tmp_path, mixing):
+    training = replace(dq.RECOMMENDED[0], epochs=4)
+    found = dq.run(scene, 3, KEY, training=training, nodata=-1, mixing=mixing)
+    words = ["report", str(scene), "--endmembers", "3", "--nodata", "-1", "--epochs", "4", "--mixing", mixing]
+    assert main([*words, "-o", str(tmp_path / "page.html"), "--result", str(tmp_path / "out")]) == 0
+    theirs = dq.results.read_result(tmp_path / "out")
+    np.testing.assert_allclose(found.abundances, theirs.abundances, atol=1e-5)
+    np.testing.assert_allclose(found.endmembers, theirs.endmembers, rtol=1e-4)
+    assert found.convention == theirs.convention == ("scaled" if mixing == "scaled" else "reflectance")
+    assert f"Convention: {found.convention}." in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_progress_is_told(found, told):
     assert told[-1][:2] == (4, 4) and np.isfinite(told[-1][2])
 
@@ -80,6 +133,12 @@ def test_progress_is_told(found, told):
         ((jnp.ones((4, 4, 9)), 3, KEY), {"nodata": 0}, "nodata: options for a file"),
         ((np.ones((4, 4, 9)), 3, KEY), {"training": dq.RECOMMENDED}, "training"),
         (("no such file.hdr", 3, KEY), {}, "no such file.hdr"),
+        ((np.ones((4, 4, 9)), 3, KEY), {"mixing": "cone"}, "mixing is 'cone'; expected one of 'linear', 'scaled'"),
+        (
+            (np.ones((4, 4, 9)), 3, KEY),
+            {"mixing": "linear", "config": dq.Model()},
+            "mixing is 'linear' and config.constraint is 'cone', which is scaled mixing; expected one mixing model",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(words, options, sentence):

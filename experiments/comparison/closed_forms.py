@@ -3,9 +3,10 @@
     python -m experiments.comparison.closed_forms [--quick] [-o results]
 
 Every method gets the endmembers that VCA found with the seed, clipped at zero. No method sees a reference; references
-are used for the columns of errors only. A method that takes spectra at maximum one (under the cone)
-measures abundances in that unit: if the reference is exact in the units of the scene (DC1, misicnet_sim1), the method
-is scored against the reference converted to its unit. The closed forms are those of the literature: FCLS, and NNLS on
+are used for the columns of errors only. These are the figures of `dequnmix score` (`results.score.compare`): fractions
+are compared in the convention of the reference, which the reference and its scene decide; those of a method with the
+other convention are converted with the levels of its own spectra. The closed forms are those of the literature: FCLS,
+and NNLS on
 spectra of maximum one divided by its sum, each with VCA's spectra or with the mean of the purest 3 % of pixels. `as
 found`: constraint, rates and prior are those that `select_endmembers` finds for the scene (`dq.training.model_for`,
 `dq.training.rates_for`), with the spectra still those of VCA; the closed form of that mixing is the start of DEQ-Unmix
@@ -21,9 +22,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import dequnmix_jax as dq
-from dequnmix_jax import metrics
+from dequnmix_jax.results import score
+from dequnmix_jax.scenes.truth import Truth
 from experiments.plans import EVERY_STAGE
 from experiments.shared import results_table
 from experiments.shared.scenes import scene
@@ -72,7 +75,8 @@ class Estimate(NamedTuple):
 
     abundances: jax.Array
     endmembers: jax.Array
-    constraint: str
+    brightness: jax.Array
+    constraint: Constraint
     solve: tuple[float, float, float] = (float("nan"),) * 3
 
 
@@ -80,25 +84,31 @@ Method = Callable[[jax.Array, jax.Array, jax.Array], Estimate]
 """(key, cube, start) -> what is found."""
 
 
-EXACT_IN_SCENE_UNITS = ("dc1", "misicnet_sim1")
+def figures(found: Estimate, cube: jax.Array, truth: Truth) -> tuple[float, float, float]:
+    """Return aRMSE, pooled RMSE and mSAD as `dequnmix score` prints them."""
+    convention = dq.Model(constraint=found.constraint).convention
+    estimate = score.as_estimate(found.abundances, found.endmembers, found.brightness, convention)
+    errors = score.compare(estimate, truth, cube=np.asarray(cube))
+    return errors["armse"], errors["pooled_rmse"], errors["msad"]
 
 
 def closed_form(constraint: Constraint, purified: bool = False) -> Method:
     """Return a closed form."""
 
     @jax.jit
-    def estimate(cube: jax.Array, start: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def answer(E: jax.Array) -> jax.Array:
+    def estimate(cube: jax.Array, start: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def answer(E: jax.Array) -> tuple[jax.Array, jax.Array]:
             if isinstance(constraint, dq.equilibrium.Simplex):
-                return dq.abundances.fcls(cube, E)
-            return (
-                dq.abundances.scaled_nnls if isinstance(constraint, dq.equilibrium.Cone) else dq.abundances.soft_nnls
-            )(cube, E)[0]
+                return dq.abundances.fcls(cube, E), jnp.ones(cube.shape[:2])
+            if isinstance(constraint, dq.equilibrium.Cone):
+                return dq.abundances.scaled_nnls(cube, E)
+            return dq.abundances.soft_nnls(cube, E)
 
-        E = dq.endmembers.purify(cube, start, answer(start)) if purified else start
-        return answer(E), E
+        E = dq.endmembers.purify(cube, start, answer(start)[0]) if purified else start
+        abundances, brightness = answer(E)
+        return abundances, E, brightness
 
-    return lambda key, cube, start: Estimate(*estimate(cube, start), constraint.word)
+    return lambda key, cube, start: Estimate(*estimate(cube, start), constraint)
 
 
 def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates) -> Method:
@@ -115,7 +125,7 @@ def equilibrium(config: dq.Model, training: dq.Training, rates: dq.Rates) -> Met
         steps = jnp.concatenate([history.steps, trace.steps[None]])
         residual = jnp.concatenate([history.residual, trace.residual[None]])
         # The requirement is a relative residual of 1e-3 at every training step; NaN counts as a failure.
-        return Estimate(result.abundances, result.endmembers, config.constraint.word, (
+        return Estimate(result.abundances, result.endmembers, result.brightness, config.constraint, (
             float(jnp.mean(steps.astype(jnp.float32))), float(jnp.max(residual)), int(jnp.sum(~(residual <= 1e-3))),
         ))  # fmt: skip
 
@@ -161,9 +171,10 @@ def main(settings: Settings, folder: Path) -> Path:
     for name, snr in settings.scenes:
         cube, truth = scene(name, snr, settings.crop)
         E = jnp.asarray(truth.endmembers)
-        A = jnp.asarray(truth.abundances)[: cube.shape[0], : cube.shape[1]]
+        assert truth.abundances is not None
+        A = truth.abundances[: cube.shape[0], : cube.shape[1]]
         find = jax.jit(functools.partial(dq.endmembers.vca, count=E.shape[0]))
-        at_maximum_one = metrics.in_unit(A, jnp.max(E, axis=1))
+        cropped = replace(truth, abundances=A)
         for method, run in methods.items():
             seeds = settings.ablation_seeds if method in ABLATIONS else settings.seeds
             if seeds == 0:
@@ -173,16 +184,10 @@ def main(settings: Settings, folder: Path) -> Path:
                 key = jax.random.key(seed)
                 start = jnp.maximum(find(key, cube), 1e-5)
                 began = time.perf_counter()
-                abundances, endmembers, constraint, solve = jax.block_until_ready(run(key, cube, start))
-                reference = at_maximum_one if constraint == "cone" and name in EXACT_IN_SCENE_UNITS else A
-                order = dq.metrics.align(endmembers, E)
-                maps = abundances[..., order]
-                errors = (
-                    dq.metrics.armse(maps, reference),
-                    dq.metrics.pooled_rmse(maps, reference),
-                    dq.metrics.msad(endmembers[order], E),
-                )
-                runs.append(Row(*map(float, errors), time.perf_counter() - began, *solve))
+                found = run(key, cube, start)
+                jax.block_until_ready(found.abundances)
+                seconds = time.perf_counter() - began
+                runs.append(Row(*figures(found, cube, cropped), seconds, *found.solve))
             label = name if snr is None else f"{name}, {snr:g} dB"
             rows.append(results_table.summary({"scene": label, "reference": truth.reference, "method": method}, runs))
             print(results_table.line(rows[-1]), flush=True)

@@ -10,6 +10,9 @@ import numpy as np
 from optax.assignment import hungarian_algorithm
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
+from dequnmix_jax.conventions import rescale
+from dequnmix_jax.mixing import check_abundances, correlate, linear_mix, scale_to_unit_maximum
+from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.xla import largest
 
@@ -166,8 +169,8 @@ def in_unit(abundances: Array, factors: Array) -> jax.Array:
         b_r = g_r a_r / sum_k g_k a_k
 
     of the spectra f. For a scene y = A E in its own units, the fractions of the spectra scaled to maximum 1 are
-    `in_unit(A, E.max(1))`; the fractions of a scaled model, whose spectra have maximum 1, become those of spectra at
-    the levels l by `in_unit(A, 1 / l)`.
+    `in_unit(A, E.max(1))`; the fractions of a scaled model become those of spectra at the levels l by
+    `in_unit(A, 1 / l)`. `mixing.convert` does both by the name of the convention, and converts brightness too.
 
     Args:
         abundances: (H, W, R), >= 0.
@@ -188,10 +191,45 @@ def in_unit(abundances: Array, factors: Array) -> jax.Array:
             f"factors have shape {np.shape(factors)} and abundances {np.shape(abundances)}; expected one factor for "
             "each endmember."
         )
-    x = jnp.asarray(abundances)
-    x = x * jnp.asarray(factors, x.dtype)[None, None]
-    total = jnp.sum(x, axis=-1, keepdims=True)
-    return x / positive(total)
+    converted: jax.Array = rescale(jnp.asarray(abundances), jnp.asarray(factors))[0]
+    return converted
+
+
+def convention_errors(abundances: Array, endmembers: Array, cube: Array, mask: Array | None = None) -> jax.Array:
+    """Return how well fractions reproduce a cube, as those of spectra at their level and at maximum one.
+
+    min |P Y - s A U|_F / |P Y|_F, P the projection on the span of the spectra, which removes most of the noise, with
+
+    1. U = E and one factor s >= 0 for the whole scene (A sums to one; the factor is the unit of the cube),
+    2. U = E and a brightness s >= 0 in each pixel,
+    3. U = E divided by the maximum of each spectrum, and a brightness s >= 0 in each pixel.
+
+    Args:
+        abundances: (H, W, R), >= 0.
+        endmembers: (R, B).
+        cube: (H, W, B).
+        mask: (H, W) bool, True where the pixel counts.
+
+    Returns:
+        (3,), relative errors, >= 0.
+
+    Raises:
+        InputError: if the shapes do not fit.
+    """
+    check_abundances(abundances, endmembers)
+    A, E = jnp.asarray(abundances), jnp.asarray(endmembers)
+    Y, first = _pair(cube, linear_mix(A, E), mask, "mixture of the abundances")
+    Y = linear_mix(correlate(Y, lapack.pinv(E).T), E)
+    scaled = linear_mix(A, scale_to_unit_maximum(E))
+    if mask is not None:
+        scaled = jnp.where(jnp.asarray(mask)[..., None], scaled, 0.0)
+
+    def error(mixed: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+        power = jnp.sum(jnp.square(mixed), axis=axes, keepdims=True)
+        s = jnp.maximum(jnp.sum(Y * mixed, axis=axes, keepdims=True), 0) / positive(power)
+        return _root(jnp.sum(jnp.square(Y - s * mixed)) / positive(jnp.sum(jnp.square(Y))))
+
+    return jnp.stack([error(first, (0, 1, 2)), error(first, (2,)), error(scaled, (2,))])
 
 
 def psnr(estimate: Array, cube: Array, mask: Array | None = None) -> jax.Array:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
+from dequnmix_jax.conventions import check_convention, factors_to, rescale
 from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.xla import largest
 
@@ -285,3 +286,47 @@ def scale_to_unit_maximum(endmembers: Array) -> jax.Array:
     E = jnp.asarray(endmembers)
     top = largest(E, -1)[:, None]
     return E / positive(top)
+
+
+def convert(abundances: Array, levels: Array, to: str, brightness: Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """Convert fractions to another convention, from the other one.
+
+    With spectra E (R, B) in the units of the cube and their levels c_r = max_b e_rb, the same pixel is
+    y = s sum_r a_r e_r ("reflectance") and y = s' sum_r a'_r e_r / c_r ("scaled"):
+
+        to "scaled":       a'_r = c_r a_r / sum_k c_k a_k,      s' = s sum_k c_k a_k
+        to "reflectance":  a_r = (a'_r / c_r) / sum_k a'_k / c_k,  s = s' sum_k a'_k / c_k
+
+    Exact and differentiable in all arrays; one undoes the other. `Result.in_convention` does this for a result.
+
+    Args:
+        abundances: (H, W, R), >= 0, in the other convention.
+        levels: (R,), > 0, in the units of the cube: the maximum of each spectrum.
+        to: "reflectance" or "scaled".
+        brightness: (H, W), in the other convention; None: 1.
+
+    Returns:
+        abundances: (H, W, R), summing to one; 0 where all fractions of a pixel are 0.
+        brightness: (H, W).
+
+    Raises:
+        InputError: if the shapes do not fit or the word is unknown.
+
+    >>> convert(jnp.array([[[0.5, 0.5]]]), jnp.array([3.0, 1.0]), "scaled")[0].tolist()
+    [[[0.75, 0.25]]]
+    """
+    check_cube(abundances, "abundances")
+    check_convention(to, "to")
+    if np.shape(levels) != np.shape(abundances)[2:]:
+        raise InputError(
+            f"levels have shape {np.shape(levels)} and abundances {np.shape(abundances)}; expected one level for each "
+            "endmember."
+        )
+    if brightness is not None and np.shape(brightness) != np.shape(abundances)[:2]:
+        raise InputError(
+            f"brightness has shape {np.shape(brightness)}; expected one value a pixel, {np.shape(abundances)[:2]}."
+        )
+    A = jnp.asarray(abundances)
+    s = jnp.ones(A.shape[:2], A.dtype) if brightness is None else jnp.asarray(brightness)
+    converted: tuple[jax.Array, jax.Array] = rescale(A, factors_to(to, jnp.asarray(levels, A.dtype)), s)
+    return converted

@@ -18,10 +18,13 @@ from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.training.checkpoint import model_metadata
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
-from dequnmix_jax.training.words import shortest
+from dequnmix_jax.training.words import constraint_for, model_of, shortest
 
 if TYPE_CHECKING:
     from dequnmix_jax.types import Estimate, History, Params, Trace
+
+UNIT = "reflectance"
+"""Unit of the spectra of a result, for the axis of a picture."""
 
 Progress = Callable[[int, int, float], None]
 """Called with the steps done, the number of steps and the loss."""
@@ -73,6 +76,7 @@ def run(
     key: Any,
     *,
     config: Model | None = None,
+    mixing: str | None = None,
     training: Training | None = None,
     rates: Rates | None = None,
     on_progress: Progress | None = None,
@@ -89,13 +93,16 @@ def run(
         count: R, number of endmembers, at least 2.
         key: of jax.random.
         config: the parts of the equilibrium map; None: chosen for the scene (`training.model_for`).
+        mixing: "linear", "scaled" or "soft" in place of the mixing model that is chosen for the scene; None: chosen, or
+            that of `config`.
         training, rates: None: those of `RECOMMENDED`, with the endmembers' rate chosen for the scene.
         on_progress: called with (steps done, number of steps, loss) a few times during training, or None.
         **reading: options of `read`, such as `nodata`, `scale`, `bands`.
 
     Returns:
         An `Unmixing`: `.abundances` (H, W, R), `.endmembers` (R, B), `.brightness` (H, W), `.trace`, `.history`,
-        `.write(folder)`, `.report(page)`.
+        `.write(folder)`, `.report(page)`. `.convention` says what the fractions refer to, and `.in_convention(word)`
+        converts them.
 
     Raises:
         InputError: the scene, the count or an option does not fit.
@@ -114,13 +121,14 @@ def run(
             check_kind(value, kind, name)
     read_scene = _scene_of(scene, reading)
     warnings = check_scene(read_scene, count=int(count))
-    model = Model() if config is None else config
+    model = _model(config, mixing)
     training = RECOMMENDED[0] if training is None else training
     explanation: str | None = None
     initial: dict[str, Any] = {}
     if read_scene.cube.shape[2] >= 2 * count:
         first, key = jax.random.split(key)
         stated = set() if config is None else {"model.constraint", "model.prior"}
+        stated |= set() if mixing is None else {"model.constraint"}
         stated |= set() if rates is None else {"rates.endmembers"}
         chosen = choose(first, read_scene, int(count), model, RECOMMENDED[1] if rates is None else rates, stated)
         initial["endmembers"], model, rates, explanation = chosen
@@ -142,16 +150,31 @@ def run(
     metadata = model_metadata(read_scene, model, training, rates, None, history)
     configuration = {name: metadata.get(name) for name in ("model", "training", "rates")}
     record: dict[str, Any] = {"warnings": warnings, "reading": ReadOptions.of(reading).given()}
-    record |= {"start": explanation, "unit": unit_of(model)}
+    record |= {"start": explanation, "unit": UNIT}
     record |= {name: metadata.get(name) for name in ("history", "stages")}
     result = result_of(
-        estimate, read_scene, configuration=configuration, trace=trace, convergence=change, record=record
+        estimate,
+        read_scene,
+        configuration=configuration,
+        trace=trace,
+        convergence=change,
+        record=record,
+        convention=model.convention,
     )
     maps = {item.name: getattr(result, item.name) for item in fields(Result)}
     return Unmixing(
         **maps, scene=read_scene, params=params, config=model, history=jax.tree.map(np.asarray, history), trace=trace,
         warnings=tuple(warnings), reason=explanation,
     )  # fmt: skip
+
+
+def _model(config: Model | None, mixing: str | None) -> Model:
+    """Return the model with the constraint of a mixing model; raise InputError if `config` has another one."""
+    if mixing is None:
+        return Model() if config is None else config
+    asked = None if config is None else config.constraint.word
+    word = constraint_for(mixing, asked, "mixing", "config.constraint")
+    return model_of({"constraint": word}) if config is None else config
 
 
 def _scene_of(scene: Any, reading: Mapping[str, Any]) -> Scene:
@@ -227,8 +250,3 @@ def not_reached(trace: "Trace", config: Model) -> str:
         f"The equilibrium was not reached within {config.forward.max_steps} steps: the relative residual "
         f"is {float(trace.residual):.2e} and {config.forward.tolerance:g} was asked for; do not trust the maps."
     )
-
-
-def unit_of(config: Model) -> str:
-    """Return the unit of a model's spectra, for the axis of a picture."""
-    return "reflectance, scaled to maximum 1" if config.scales_endmembers else "reflectance"

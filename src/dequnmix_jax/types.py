@@ -82,8 +82,9 @@ class Estimate(NamedTuple):
 
     Attributes:
         abundances: (H, W, R), >= 0 and summing to one; 0 in masked pixels.
-        endmembers: (R, B), one spectrum a row, in the units of the cube (with Cone(): each of maximum 1, and the
-            brightness in the units of the cube).
+        endmembers: (R, B), one spectrum a row, those that the fractions refer to (`Model.convention`): in the units of
+            the cube, or with Cone() each of maximum 1, and the brightness in the units of the cube. A `Result` holds
+            them in the units of the cube always.
         brightness: (H, W), the factor s of y = s * a E; 1 with Simplex() and Softmax(), 0 in masked pixels.
         state: (H, W, R), the equilibrium itself, a first state (`initial`) for another solve.
     """

@@ -100,7 +100,7 @@ def test_from_a_file_to_a_report_in_one_command(place):
     assert {"abundances.img", "residual.img", "convergence.img", "model.npz", "summary.json"} <= names
     found = read_result(place / "out")
     cube = np.load(place / "scene.npz")["cube"]
-    mixed = (found.abundances * found.brightness[..., None]) @ found.endmembers
+    mixed = (found.abundances * found.brightness[..., None]) @ found.referred
     np.testing.assert_allclose(found.residual, np.sqrt(((cube - mixed) ** 2).mean(axis=2)), atol=1e-6)
     summary = found.summary
     assert (
@@ -117,6 +117,12 @@ def test_the_model_of_a_report_unmixes_alike(place, tmp_path, capsys):
     first, second = read_result(place / "out"), read_result(tmp_path / "out")
     np.testing.assert_allclose(first.abundances, second.abundances, atol=1e-5)
     assert "sand" in (tmp_path / "r.html").read_text()
+    assert first.convention == second.convention == said["convention"]
+    np.testing.assert_allclose(first.endmembers, second.endmembers, rtol=1e-4)
+    for option in (["--mixing", "linear"], ["--constraint", "soft"]):
+        asked = ["report", place / "scene.npz", "--model", place / "out" / "model.npz", "-o", tmp_path / "no.html"]
+        assert f"to which {option[0]} does not apply" in failure(capsys, *asked, *option)
+        assert f"{option[0]} does not apply" in failure(capsys, "report", place / "out", *asked[-2:], *option)
     inside = tmp_path / "again" / "report.html"
     assert run(*words[:-1], inside, "-o", tmp_path / "again") == 0
     assert inside.is_file() and str(inside) in capsys.readouterr().out

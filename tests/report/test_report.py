@@ -19,6 +19,7 @@ from dequnmix_jax.endmembers.candidates import CANDIDATES, SceneScores, Scores
 from dequnmix_jax.endmembers.selection import Weights, decide, reason
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report import charts, html
+from dequnmix_jax.report.map_sections import abundance_part
 from dequnmix_jax.report.page import report, write_report
 from dequnmix_jax.report.spectra_section import matched
 from dequnmix_jax.results.maps import colour_composite
@@ -127,6 +128,25 @@ def test_the_page_says_everything_and_loads_nothing():
     table = re.search(r"Mean abundances.*?</table>", text, re.DOTALL)[0]
     mean = (12 + 113 / 3) / 125
     assert f"{mean:.4f}" in table and f"{mean * 125 * 900 / 1e4:.4g} ha" in table
+
+
+def test_the_page_says_the_convention_and_shows_the_other_where_they_differ():
+    found, _, _ = result()
+    seen = Page(abundance_part(found, None)).text
+    assert "Convention: reflectance. Fractions of spectra at their own level" in seen
+    assert "in both conventions" not in seen  # spectra of one level
+    steep = replace(found, endmembers=found.endmembers * np.array([[1.0], [0.5], [0.1]]))
+    seen = Page(abundance_part(steep, None)).text
+    converted = steep.in_convention("scaled")
+    difference = np.sqrt(np.mean((converted.abundances - steep.abundances)[found.valid] ** 2))
+    assert f"the maps differ by {difference:.2f} (root mean square)" in seen and difference > 0.05
+    assert "Mean abundances in both conventions" in seen
+    for maps in (steep.abundances, converted.abundances):
+        assert all(f"{mean:.4f}" in seen for mean in maps[found.valid].mean(axis=0))
+    assert (
+        "Convention: scaled. Fractions of spectra divided by their maximum"
+        in Page(abundance_part(converted, None)).text
+    )
 
 
 def test_maps_and_composite_are_upright():

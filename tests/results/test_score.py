@@ -12,7 +12,7 @@ from dequnmix_jax import metrics, mixing
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli import main
 from dequnmix_jax.results.result import read_result
-from dequnmix_jax.results.score import compare, ratios
+from dequnmix_jax.results.score import as_estimate, compare, ratios, reference_convention
 from dequnmix_jax.results.writer import write
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.truth import Truth
@@ -96,10 +96,14 @@ def test_fractions_of_scaled_spectra_are_compared_in_both_units(tmp_path, capsys
     found = scored(capsys, estimate, truth)
     raw = np.sqrt(((shares - maps()) ** 2).mean(axis=(0, 1))).mean()
     assert raw > 0.1
-    assert found["as_they_are"]["armse"] == pytest.approx(raw, rel=1e-4) == found["armse"]
+    assert found["as_they_are"]["armse"] == pytest.approx(raw, rel=1e-4)
+    assert found["armse"] < 1e-6 and found["convention"]["converted"]  # into the unit of the reference
+    assert max(row["rmse"] for row in found["endmembers"]) < 1e-6
     assert found["in_the_unit_of_the_estimate"]["armse"] < 1e-6  # they describe the same mixtures
     assert main.main(["score", str(estimate), str(truth)]) == 0
     text = capsys.readouterr().out
+    assert "Those of the estimate, 'scaled', are converted with the levels of the spectra of the reference" in text
+    assert scored(capsys, estimate, truth, "--convention", "as-is")["armse"] == pytest.approx(raw, rel=1e-4)
     assert f"fractions as they are: aRMSE {raw:.4f}, pooled RMSE " in text
     assert "reference in the unit of the estimate's spectra: aRMSE 0.0000, pooled RMSE 0.0000" in text
 
@@ -209,12 +213,9 @@ def test_an_output_keeps_the_levels_of_its_spectra(tmp_path):
     result = read_result(tmp_path / "out")
     kept = json.loads((tmp_path / "out" / "summary.json").read_text())["endmember_levels"]
     np.testing.assert_array_equal(result.levels, kept)
-    weight = found.abundances.reshape(-1, R).astype(float) ** 8
-    by_hand = (weight * found.brightness.reshape(-1, 1)).sum(axis=0) / weight.sum(axis=0)
-    np.testing.assert_allclose(kept, by_hand, rtol=1e-5)
-    np.testing.assert_allclose(kept, TALL, rtol=0.2)  # of twenty pixels few are nearly pure
+    np.testing.assert_allclose(result.endmembers, spectra(), rtol=1e-4)
     converted = metrics.in_unit(result.abundances, 1 / jnp.asarray(result.levels, jnp.float32))
-    assert float(dq.metrics.armse(converted, shares)) < 0.03 < 0.1 < float(dq.metrics.armse(found.abundances, shares))
+    assert float(dq.metrics.armse(converted, shares)) < 1e-4 < 0.1 < float(dq.metrics.armse(found.abundances, shares))
 
 
 def test_levels_without_brightness_are_those_of_the_spectra(tmp_path):
@@ -226,12 +227,117 @@ def test_levels_without_brightness_are_those_of_the_spectra(tmp_path):
     np.testing.assert_allclose(read_result(tmp_path / "out").levels, TALL, rtol=1e-6)
 
 
-def test_levels_of_an_output_of_an_earlier_version(tmp_path):
+def test_an_output_of_an_earlier_version_gets_its_levels(tmp_path):
     scene, _, found = pure_scene()
     write(tmp_path / "out", found, scene)
-    kept = read_result(tmp_path / "out").levels
-    path = tmp_path / "out" / "summary.json"
-    record = json.loads(path.read_text())
-    for other in (None, [1.0], "levels", ["a", "b", "c"]):
-        path.write_text(json.dumps({**record, "endmember_levels": other}))
-        np.testing.assert_allclose(read_result(tmp_path / "out").levels, kept, rtol=1e-6)
+    kept = read_result(tmp_path / "out")
+    path = tmp_path / "out" / "estimate.npz"
+    arrays = dict(np.load(path))
+    arrays.pop("convention")
+    np.savez(path, **{**arrays, "endmembers": found.endmembers})  # at maximum 1
+    old = read_result(tmp_path / "out")
+    assert old.convention == kept.convention == "scaled"
+    np.testing.assert_allclose(old.endmembers, kept.endmembers, rtol=1e-6)
+    np.savez(path, **arrays, convention="of its own")
+    with pytest.raises(InputError, match="'of its own'; expected reflectance or scaled"):
+        read_result(tmp_path / "out")
+
+
+# --- the convention of a reference ------------------------------------------------------------------------------------
+
+
+def light():
+    return np.random.default_rng(3).uniform(0.5, 1.5, (H, W)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("fractions", "truth_spectra", "brightness", "word"),
+    [
+        ("reflectance", "level", "one", "reflectance"),
+        ("reflectance", "level", "free", "reflectance"),
+        ("scaled", "level", "free", "scaled"),
+        ("scaled", "level", "one", "scaled"),
+        ("scaled", "one", "free", "scaled"),
+        ("reflectance", "one", "one", "reflectance"),  # materials of one level: both conventions are the same
+    ],
+)
+def test_the_convention_of_a_reference_is_that_which_makes_its_scene(fractions, truth_spectra, brightness, word):
+    E = spectra() if truth_spectra == "level" else spectra() / TALL[:, None]
+    U = E if fractions == "reflectance" else E / E.max(axis=1, keepdims=True)
+    s = light() if brightness == "free" else np.ones((H, W), np.float32)
+    cube = s[..., None] * (maps() @ U) + np.random.default_rng(1).normal(0, 1e-3, (H, W, B))
+    for unit in (1, 10000):  # of the cube
+        for size in (1, 0.4):  # of the spectra
+            found = reference_convention(Truth(maps(), size * E), (unit * cube).astype(np.float32))
+            assert found[0] == word
+    mask = np.ones((H, W), bool)
+    mask[2] = False
+    damaged = np.where(mask[..., None], cube, np.nan)
+    assert reference_convention(Truth(maps(), E), damaged.astype(np.float32), mask)[0] == word
+
+
+def test_noise_does_not_hide_the_convention_of_a_reference():
+    draw = np.random.default_rng(0)
+    x = np.linspace(0, 1, 60)
+    E = np.array([[0.9], [0.4], [0.3]]) * (0.2 + 0.8 * np.exp(-((x - np.array([[0.1], [0.5], [0.9]])) ** 2) / 0.02))
+    A = draw.dirichlet(np.full(R, 0.6), (20, 20))
+    B = A * E.max(axis=1)
+    B /= B.sum(-1, keepdims=True)
+    cube = (A @ E + draw.normal(0, 0.15, (20, 20, 60))).astype(np.float32)
+    mixed = [a @ U for a, U in ((A, E), (B, E), (B, E / E.max(axis=1, keepdims=True)))]
+    whole = [
+        np.sqrt(np.sum((cube - m * (cube * m).sum(-1)[..., None] / (m * m).sum(-1)[..., None]) ** 2)) for m in mixed
+    ]
+    assert whole[2] > 0.95 * whole[1]  # in the whole of spectral space
+    assert reference_convention(Truth(A, E), cube)[0] == "reflectance"
+    assert reference_convention(Truth(B, E), cube)[0] == "scaled"
+
+
+def test_without_a_scene_the_spectra_of_a_reference_decide():
+    assert reference_convention(Truth(maps(), spectra()))[0] == "reflectance"
+    assert reference_convention(Truth(maps(), spectra() / TALL[:, None]))[0] == "scaled"
+    assert reference_convention(Truth(maps(), 0.3 * spectra() / TALL[:, None]))[0] == "scaled"
+    assert reference_convention(Truth(maps()))[0] == "reflectance"
+    assert reference_convention(Truth(maps(), spectra(), convention="scaled"))[0] == "scaled"
+    with pytest.raises(InputError, match="convention of the reference is 'level'"):
+        Truth(maps(), convention="level")
+
+
+@pytest.mark.parametrize("theirs", ["reflectance", "scaled"])
+@pytest.mark.parametrize("mine", ["reflectance", "scaled"])
+def test_a_perfect_answer_has_no_error_in_any_convention(tmp_path, capsys, mine, theirs):
+    """All answers describe the scene exactly; conventions of answer and reference are all pairs."""
+    scene, shares, scaled = pure_scene()
+    truth = shares if theirs == "reflectance" else scaled.abundances
+    file = save(tmp_path / "t.npz", abundances=truth, endmembers=spectra(), cube=scene.cube)
+    found = scaled if mine == "scaled" else Estimate(shares, spectra(), np.ones((H, W), np.float32), shares)
+    write(tmp_path / "out", found, scene)
+    errors = scored(capsys, tmp_path / "out", file)
+    said = errors["convention"]
+    assert (said["estimate"], said["reference"], said["converted"]) == (mine, theirs, mine != theirs)
+    assert errors["armse"] < 1e-4 and errors["in_the_unit_of_the_estimate"]["armse"] < 1e-4
+    raw = errors["as_they_are"]["armse"]
+    assert (raw > 0.1) if mine != theirs else (raw < 1e-4)
+    other = "scaled" if theirs == "reflectance" else "reflectance"
+    assert scored(capsys, tmp_path / "out", file, "--convention", other)["armse"] > 0.1
+    bare = save(tmp_path / "bare.npz", abundances=truth, endmembers=spectra())
+    again = scored(capsys, tmp_path / "out", bare, "--scene", file)
+    assert again["convention"]["reference"] == theirs and again["armse"] == errors["armse"]
+    np.savez(tmp_path / "small.npz", cube=scene.cube[:-1])
+    assert main.main(["score", str(tmp_path / "out"), str(bare), "--scene", str(tmp_path / "small.npz")]) == 1
+    assert "expected the scene of the reference" in capsys.readouterr().err
+
+
+def test_figures_of_arrays_are_those_of_their_output(tmp_path, capsys):
+    scene, shares, found = pure_scene()
+    noisy = np.abs(found.state + np.random.default_rng(0).normal(0, 0.02, found.state.shape)).astype(np.float32)
+    total = noisy.sum(-1)
+    write(tmp_path / "out", Estimate(noisy / total[..., None], found.endmembers, total, noisy), scene)
+    truth = save(tmp_path / "t.npz", abundances=shares, endmembers=spectra(), cube=scene.cube)
+    written = scored(capsys, tmp_path / "out", truth)
+    # The level of the spectra that a caller holds does not matter under "scaled".
+    held = as_estimate(noisy / total[..., None], 3 * spectra(), total, "scaled")
+    direct = compare(held, Truth(shares, spectra()), cube=scene.cube)
+    for name in ("armse", "pooled_rmse", "msad"):
+        assert direct[name] == pytest.approx(written[name], rel=1e-4, abs=1e-6)
+    assert written["armse"] > 0.005

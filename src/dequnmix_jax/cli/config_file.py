@@ -11,7 +11,8 @@
     spread = 1.0
 
 The tables hold the words of `training.words` for `Model`, `Solver` (model.forward) and `Adjoint` (model.backward), and
-the fields of `Training` and `Rates`. Missing entries have the recommended values; "none" means None.
+the fields of `Training` and `Rates`. Missing entries have the recommended values; "none" means None. In the table
+"model", mixing = "linear", "scaled" or "soft" is another word for the constraint.
 """
 
 import math
@@ -24,7 +25,7 @@ from typing import Any, NamedTuple
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
-from dequnmix_jax.training.words import belonging, known_words, model_of
+from dequnmix_jax.training.words import MIXING, belonging, constraint_for, known_words, model_of
 
 _LARGEST = 2**20
 _NONE = {"model": ("step",), "model.backward": ("tolerance",)}  # entries that may be None
@@ -51,15 +52,19 @@ def read_configuration(path: Path | None, options: Mapping[str, str] | None = No
 
     Args:
         path: a TOML file, or None.
-        options: words of the table "model" from the command line. They override the file; entries of the file that
-            belong to a choice they replace are ignored.
+        options: words of the table "model" from the command line, also "mixing", another word for the constraint. They
+            override the file; entries of the file that belong to a choice they replace are ignored.
 
     Raises:
         InputError: the file cannot be read, or it holds an unknown key, an unknown value, or an entry that belongs to
             another choice than the one made.
     """
     training, rates = RECOMMENDED
-    options = {} if options is None else options
+    options = dict(options or {})
+    mixing = options.pop("mixing", None)
+    asked = options.get("constraint")
+    if mixing is not None:
+        options["constraint"] = constraint_for(mixing, asked, "--mixing", "--constraint")
     stated = {f"model.{word}" for word in options}
     if path is None:
         return Configuration(_model({}, options, None), training, rates, frozenset(stated))
@@ -67,6 +72,12 @@ def read_configuration(path: Path | None, options: Mapping[str, str] | None = No
     stated |= {f"{name}.{key}" for name, table in tables.items() if isinstance(table, Mapping) for key in table}
     _check_keys(tables, ("model", "training", "rates"), path, "")
     model_table = _content(tables.get("model", {}), path, "model")
+    _settle_mixing(model_table, path)
+    kept = model_table.get("constraint")
+    if mixing is not None and asked is None and isinstance(kept, str) and kept in MIXING[mixing]:
+        options["constraint"] = kept  # the file's constraint is this mixing model: softmax is linear too
+    if "constraint" in model_table:
+        stated.add("model.constraint")
     solvers = {name: model_table.pop(name) for name in _SOLVERS if name in model_table}
     words = _checked(model_table, known_words("model"), path, "model", also=_SOLVERS)
     for name, content in solvers.items():
@@ -85,6 +96,18 @@ def read_configuration(path: Path | None, options: Mapping[str, str] | None = No
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise InputError(f"{path} says rates.{key} = {value!r}; expected a number that is not negative.")
     return Configuration(model, training, rates._replace(**numbers), frozenset(stated))
+
+
+def _settle_mixing(table: dict[str, Any], path: Path) -> None:
+    """Replace the word `mixing` of the table "model" by the constraint that it stands for."""
+    if "mixing" in table:
+        constraint = table.get("constraint")
+        table["constraint"] = constraint_for(
+            table.pop("mixing"),
+            constraint if isinstance(constraint, str) else None,
+            f"{path} says that model.mixing",
+            "model.constraint",
+        )
 
 
 def _tables(path: Path) -> dict[str, Any]:

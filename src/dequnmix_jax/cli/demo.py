@@ -21,7 +21,7 @@ from dequnmix_jax.datasets import hysu, registry
 from dequnmix_jax.datasets.hysu import LARGEST_ANGLE, Naming, areas_found, name_endmembers
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io.atomic import replacing_folder
-from dequnmix_jax.pipeline import unit_of, unmix_scene
+from dequnmix_jax.pipeline import UNIT, unmix_scene
 from dequnmix_jax.report import plots
 from dequnmix_jax.report.plots import save_pictures
 from dequnmix_jax.results.result import Result, result_of
@@ -112,7 +112,8 @@ def demo(options: DemoOptions) -> None:
             },
             trace=trace,
             convergence=change,
-            record={"unit": unit_of(config), "history": metadata["history"], "stages": metadata["stages"]},
+            convention=config.convention,
+            record={"unit": UNIT, "history": metadata["history"], "stages": metadata["stages"]},
         )
         written = put_result(folder, result, scene)
         written.append(checkpoint.save(folder / "model.npz", jax.tree.map(np.asarray, fitted.params), metadata))

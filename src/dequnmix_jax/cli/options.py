@@ -26,6 +26,7 @@ class TrainingOptions:
     seed: int
     start: str | None
     gradient: str | None
+    mixing: str | None
     constraint: str | None
     prox: str | None
     prior: str | None
@@ -135,6 +136,8 @@ class ScoreOptions:
 
     estimate: Path
     truth: Path
+    scene: Path | None
+    convention: str | None
     shape: tuple[int, int] | None
     order: str | None
     json: bool

@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dequnmix_jax.conventions import AS_IS, MEANINGS
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.results.writer import FORMATS
 from dequnmix_jax.training.config import RECOMMENDED
-from dequnmix_jax.training.words import CHOICES, numbers_of, words_of
+from dequnmix_jax.training.words import CHOICES, MIXING, numbers_of, words_of
 
 
 def wavelengths(text: str) -> tuple[float, float]:
@@ -320,6 +321,14 @@ def _score(commands: Any) -> None:
     score.add_argument("estimate", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
     text = "the reference: .npz, .mat, a spectral library (ENVI, CSV, USGS text) or a folder of `unmix`"
     score.add_argument("truth", type=Path, metavar="TRUTH", help=text)
+    text = (
+        "convention of the fractions of TRUTH, into which those of OUT are converted: reflectance (of spectra at their "
+        "level), scaled (of spectra divided by their maximum), or as-is, no conversion (default: the one that explains "
+        "the scene)"
+    )
+    score.add_argument("--convention", choices=(*MEANINGS, AS_IS), metavar="WORD", help=text)
+    text = "the scene of TRUTH, to find its convention (default: the cube in the file TRUTH, if it holds one)"
+    score.add_argument("--scene", type=Path, metavar="FILE", help=text)
     _matrix(score)
     _json(score)
 
@@ -418,7 +427,12 @@ def _training(command: argparse.ArgumentParser) -> None:
     text = f"analytic, residual (the paper's network) or energy (default: {defaults['gradient']})"
     group.add_argument("--gradient", metavar="WORD", help=text)
     text = (
-        "constraint on the abundances: simplex (sum to one), cone (free brightness), soft (sum near one) or softmax "
+        "mixing model, which implies the constraint: linear (fractions sum to one), scaled (a free brightness for each "
+        "pixel, fractions of spectra at one level) or soft (a brightness near one) (default: as --start auto chooses)"
+    )
+    group.add_argument("--mixing", choices=tuple(MIXING), metavar="WORD", help=text)
+    text = (
+        "constraint on the abundances: simplex or softmax (linear mixing), cone (scaled) or soft (soft) "
         f"(default: as --start auto chooses; with --start vca {defaults['constraint']})"
     )
     group.add_argument("--constraint", metavar="WORD", help=text)

@@ -66,6 +66,8 @@ def _read_result(options: ReportOptions) -> Result:
         "--result": options.result,
         "--config": options.training.config,
         "--epochs": options.training.epochs,
+        "--mixing": options.training.mixing,
+        "--constraint": options.training.constraint,
     }
     given = [name for name, value in of_a_scene.items() if value is not None]
     if given:
@@ -107,7 +109,7 @@ def with_scene(result: Result, scene: Scene) -> Result:
             "scene that was unmixed, read with the same options."
         )
     valid = result.valid & scene.valid
-    residual = residual_map(scene.cube, result.abundances, result.endmembers, result.brightness, valid)
+    residual = residual_map(scene.cube, result.abundances, result.referred, result.brightness, valid)
     colours, bands = colour_composite(scene)
     return replace(
         result,
@@ -131,6 +133,11 @@ def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
             f"{file} is a scene; expected either --endmembers N (or auto), to train on it, or --model FILE."
         )
     configuration = configure(options.training)  # errors in it are reported before the scene is read
+    for name, word in (("--mixing", options.training.mixing), ("--constraint", options.training.constraint)):
+        if options.model is not None and word is not None:
+            raise InputError(
+                f"{options.model} is a trained model, to which {name} does not apply; leave one of them out."
+            )
     if options.model is not None:
         model = load_model(options.model, None)
         reading = with_bands_of(model, reading)

@@ -16,7 +16,7 @@ from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io.provenance import file_record
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.reading import read_library
-from dequnmix_jax.pipeline import choose, not_reached, unit_of, unmix_scene
+from dequnmix_jax.pipeline import UNIT, choose, not_reached, unmix_scene
 from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source
@@ -63,7 +63,7 @@ def configure(options: TrainingOptions, *, patches: int | None = None) -> Config
             "--start auto looks at the whole scene, and --patches is for one larger than memory; expected one of the "
             "two. Leave one out."
         )
-    words = {"gradient": options.gradient, "constraint": options.constraint}
+    words = {"gradient": options.gradient, "constraint": options.constraint, "mixing": options.mixing}
     words |= {"prox": options.prox, "prior": options.prior}
     configuration = read_configuration(options.config, {name: word for name, word in words.items() if word})
     if options.epochs is not None:
@@ -194,7 +194,13 @@ def unmix_by(model: TrainedModel, scene: Scene, record: dict[str, Any]) -> tuple
         warn(f"warning: {text}")
         record = record | {"warnings": [*record["warnings"], text]}
     result = result_of(
-        estimate, scene, configuration=configuration, trace=trace, convergence=change, record=record | entries
+        estimate,
+        scene,
+        configuration=configuration,
+        trace=trace,
+        convergence=change,
+        record=record | entries,
+        convention=model.config.convention,
     )
     return result, trace
 
@@ -225,7 +231,7 @@ def model_record(model: TrainedModel) -> tuple[dict[str, Any], dict[str, Any]]:
         "history": history,
         "start": model.metadata.get("start"),
         "stages": model.metadata.get("stages"),
-        "unit": unit_of(model.config),
+        "unit": UNIT,
     }
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from dequnmix_jax.checks import Choice, InputError, check_choices, check_range, ranged
+from dequnmix_jax.conventions import REFLECTANCE, SCALED
 from dequnmix_jax.solvers.config import Adjoint, Solver
 
 
@@ -198,6 +199,11 @@ class Model:
     def scales_endmembers(self) -> bool:
         """Whether each spectrum of E is divided by its maximum."""
         return isinstance(self.constraint, Cone)
+
+    @property
+    def convention(self) -> str:
+        """The convention of its fractions (`conventions`): "scaled" where the level of a spectrum has no influence."""
+        return SCALED if self.scales_endmembers else REFLECTANCE
 
     @property
     def on_logits(self) -> bool:

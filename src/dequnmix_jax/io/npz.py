@@ -293,4 +293,5 @@ def read_truth(path: str | os.PathLike[str]) -> Truth:
         reference=_text(arrays, "note") or path.name,
         initial_endmembers=_real(arrays, "initial_endmembers", path),
         initial_abundances=_real(arrays, "initial_abundances", path),
+        convention=_text(arrays, "convention") or None,
     )

@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from dequnmix_jax.conventions import MEANINGS, other
 from dequnmix_jax.report import charts, html
 from dequnmix_jax.report.html import Number, Row
 from dequnmix_jax.report.spectra_section import Matched, degrees
 from dequnmix_jax.results.maps import KINDS
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.scene import Array
+
+_MUCH = 0.05
+"""Root mean square difference of the maps of two conventions above which the page shows both."""
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -96,9 +100,34 @@ def abundance_part(result: Result, nearest: Matched | None) -> str:
         "abundances",
         "Abundances",
         html.paragraph(KINDS["abundances"].meaning + " All maps have the same colours."),
+        html.paragraph(f"Convention: {result.convention}. {MEANINGS[result.convention]}"),
         f'<div class="maps">{"".join(figures)}</div>',
         html.table("Mean abundances over the valid pixels" + (", and areas" if area else ""), heads, rows),
+        *_other_convention(result),
     )
+
+
+def _other_convention(result: Result) -> list[str]:
+    """Return a sentence and a table of mean abundances in both conventions where the maps differ much."""
+    if result.levels.min() <= 0 or not result.valid.any():
+        return []
+    converted = result.in_convention(other(result.convention))
+    pair = [maps.abundances[result.valid].astype(np.float64) for maps in (result, converted)]
+    difference = float(np.sqrt(np.mean(np.square(pair[0] - pair[1]))))
+    if difference <= _MUCH:
+        return []
+    means = [values.mean(axis=0) for values in pair]
+    rows: list[Row] = [
+        [name, Number(f"{means[0][i]:.4f}"), Number(f"{means[1][i]:.4f}"), Number(f"{result.levels[i]:.3g}")]
+        for i, name in enumerate(result.names)
+    ]
+    heads: Row = ["endmember", Number(result.convention), Number(converted.convention), Number("level of the spectrum")]
+    text = (
+        f"The same mixtures have other fractions in the convention {converted.convention!r}: the maps differ by "
+        f"{difference:.2f} (root mean square), because the spectra have different levels. "
+        f"{converted.convention.capitalize()}: {MEANINGS[converted.convention]}"
+    )
+    return [html.paragraph(text), html.table("Mean abundances in both conventions", heads, rows)]
 
 
 def _area(square_metres: float) -> str:

@@ -109,7 +109,7 @@ def _warnings(result: Result) -> str:
     if "Confidence: low" in str(result.summary.get("start")):
         texts.append(
             "The choice of endmembers and mixing is unsure: others may explain the scene as well. Compare with "
-            "--start vca or another --constraint."
+            "--start vca or another --mixing."
         )
     if not texts:
         return ""

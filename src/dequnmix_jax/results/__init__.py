@@ -1,6 +1,8 @@
 """Results on disk and in memory.
 
-* `Result`: abundances, endmembers and the record of an unmixing; `read_result` reads a folder back.
+* `Result`: abundances, endmembers and the record of an unmixing; `read_result` reads a folder back. Endmembers are in
+  the units of the scene; `Result.convention` says whether fractions are of these or of spectra divided by their maxima
+  (module `conventions`), and `Result.in_convention` converts.
 * `write`: write maps, spectra and `summary.json`. The module `score` compares them with a reference
   (`score.read_reference`: maps, or spectra of any library).
 """

@@ -3,21 +3,26 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dequnmix_jax.checks import InputError, check_endmembers
+from dequnmix_jax.conventions import MEANINGS, REFLECTANCE, SCALED, check_convention, factors_to, rescale
 from dequnmix_jax.io import npz
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.results.maps import (
+    at_level,
     colour_composite,
     composite_words,
+    convention_of,
+    convention_record,
     endmember_names,
     level_sums,
     levels,
+    referred,
     residual_map,
 )
 from dequnmix_jax.results.summary import summary
@@ -37,8 +42,8 @@ class Result:
     Attributes:
         names: R names.
         abundances: (H, W, R), fractions; 0 in masked pixels, like all maps.
-        endmembers: (R, B), units of the cube, or at maximum 1 where the brightness carries the unit.
-        brightness: (H, W), units of the scene, or 1.
+        endmembers: (R, B), in the units of the cube, at their level (`maps.levels`).
+        brightness: (H, W); 1 or near 1, or in the units of the scene under "scaled".
         state: (H, W, R), the equilibrium.
         residual: (H, W), root mean square of y - s a E, units of the scene; None for outputs of earlier versions.
         convergence: (H, W), relative change in one further step, or None.
@@ -47,6 +52,8 @@ class Result:
         composite: (H, W, 3) uint8, a colour composite of the scene, or None.
         composite_bands: its red, green and blue bands, in words.
         summary: the content of summary.json.
+        convention: of the fractions, a word of `conventions.MEANINGS`. "reflectance": y = s a E. "scaled": y = s a U, U
+            the endmembers divided by their maxima (`referred`). `in_convention` converts.
     """
 
     names: tuple[str, ...]
@@ -62,6 +69,11 @@ class Result:
     composite: Array | None = None
     composite_bands: str = ""
     summary: Mapping[str, Any] = field(default_factory=dict)
+    convention: str = REFLECTANCE
+
+    def __post_init__(self) -> None:
+        """Raise InputError for an unknown convention."""
+        check_convention(self.convention)
 
     def __repr__(self) -> str:
         height, width, count = self.abundances.shape
@@ -74,14 +86,54 @@ class Result:
 
     @property
     def levels(self) -> Array:
-        """Return (R,), the level of each endmember in the units of the scene, as `maps.levels` defines it."""
-        recorded = self.summary.get("endmember_levels")
-        if not isinstance(recorded, list) or not all(isinstance(level, int | float) for level in recorded):
-            recorded = []
-        if len(recorded) == len(self.names):
-            return np.asarray(recorded, np.float64)
-        # Earlier versions do not record the levels.
-        return levels(self.endmembers, level_sums(self.abundances, self.brightness, self.valid))
+        """Return (R,), the level of each endmember in the units of the scene: the maximum of its spectrum."""
+        return np.max(self.endmembers, axis=1).astype(np.float64)
+
+    @property
+    def referred(self) -> Array:
+        """Return (R, B), the spectra U that the fractions refer to: y = s a U."""
+        return referred(self.endmembers, self.convention)
+
+    def in_convention(self, word: str) -> "Result":
+        """Return the result with fractions and brightness in a convention; spectra and residual stay as they are.
+
+        Args:
+            word: "reflectance" or "scaled", see `conventions`.
+
+        Raises:
+            InputError: the word is unknown, or a spectrum has no positive value, so that its level is unknown.
+        """
+        check_convention(word)
+        if word == self.convention:
+            return self
+        if self.levels.min() <= 0:
+            raise InputError(
+                "A spectrum has no positive value; expected spectra with a level, by which fractions are converted."
+            )
+        abundances, brightness = rescale(self.abundances, factors_to(word, self.levels), self.brightness)
+        brightness = brightness.astype(self.brightness.dtype)
+        return replace(
+            self,
+            abundances=abundances,
+            brightness=brightness,
+            convention=word,
+            summary={**self.summary, **convention_record(word), **self._means(abundances, brightness)},
+        )
+
+    def _means(self, abundances: Array, brightness: Array) -> dict[str, Any]:
+        """Return the entries of the summary that change with fractions and brightness."""
+        means: list[float] = np.mean(abundances[self.valid], axis=0, dtype=np.float64).tolist()  # type: ignore[assignment]
+        entries: dict[str, Any] = {"mean_abundances": means}
+        maps, area = self.summary.get("maps"), self.summary.get("pixel_area_m2")
+        if isinstance(area, int | float):
+            entries["areas_m2"] = [mean * area * int(self.valid.sum()) for mean in means]
+        if isinstance(maps, Mapping):
+            light = float(np.mean(brightness[self.valid], dtype=np.float64))
+            changed = {"abundances": means, "brightness": light}
+            entries["maps"] = {
+                name: {**kind, "mean": changed.get(name, kind.get("mean"))} for name, kind in maps.items()
+            }
+        return entries
 
     @property
     def maps(self) -> dict[str, Array | None]:
@@ -103,8 +155,11 @@ def result_of(
     trace: "Trace | None" = None,
     convergence: Any = None,
     record: Mapping[str, Any] | None = None,
+    convention: str | None = None,
 ) -> Result:
     """Return the result of an estimate: its arrays, the residual map, a colour composite, and the record.
+
+    The spectra of a scaled model, of maximum 1, get their level back here (`maps.levels`).
 
     Args:
         estimate: abundances (H, W, R), endmembers (R, B), brightness (H, W), state; numpy or jax.
@@ -114,6 +169,8 @@ def result_of(
         trace: the trace of the solver, or None.
         convergence: (H, W), from `last_change`, or None.
         record: further entries of the summary, such as how the scene was read.
+        convention: of the fractions, `Model.convention`; None: "scaled" if all spectra have maximum 1 and brightness is
+            not 1 in all pixels, as in the estimate of a scaled model.
 
     Raises:
         InputError: the arrays do not fit the scene.
@@ -137,15 +194,20 @@ def result_of(
         if values is not None and values.shape != (height, width):
             raise InputError(f"The {name} has shape {values.shape}; expected one value a pixel, ({height}, {width}).")
     spectra, abundances, brightness = (arrays[name] for name in ("endmembers", "abundances", "brightness"))
-    residual = residual_map(scene.cube, abundances, spectra, brightness, scene.valid)
+    word = convention_of(spectra, brightness, scene.valid) if convention is None else convention
+    check_convention(word)
+    units = referred(spectra, word)
+    residual = residual_map(scene.cube, abundances, units, brightness, scene.valid)
     maps = {"abundances": abundances, "brightness": brightness, "residual": residual, "convergence": change}
     means = {
         name: np.mean(values[scene.valid], axis=0, dtype=np.float64)
         for name, values in maps.items()
         if values is not None
     }
-    endmember_levels = levels(spectra, level_sums(abundances, brightness, scene.valid)).tolist()
-    record = {"endmember_levels": endmember_levels, **(record or {})}
+    if word == SCALED:
+        arrays["endmembers"] = at_level(units, levels(level_sums(abundances, brightness, scene.valid)))
+    endmember_levels = np.max(arrays["endmembers"], axis=1).astype(np.float64).tolist()
+    record = {**convention_record(word), "endmember_levels": endmember_levels, **(record or {})}
     colours, composite_bands = colour_composite(scene)
     return Result(
         names=labels,
@@ -167,6 +229,7 @@ def result_of(
             trace=trace,
             record=record,
         ),
+        convention=word,
     )
 
 
@@ -174,7 +237,8 @@ def arrays_of(result: Result) -> dict[str, Array]:
     """Return the arrays of a result by their names in estimate.npz."""
     arrays = {name: getattr(result, name) for name in _STORED}
     stored = {name: values for name, values in arrays.items() if values is not None}
-    return {"names": np.array(result.names), "composite_bands": np.array(result.composite_bands), **stored}
+    words = {"names": result.names, "composite_bands": result.composite_bands, "convention": result.convention}
+    return {**{name: np.array(word) for name, word in words.items()}, **stored}
 
 
 _STORED = (
@@ -226,10 +290,25 @@ def read_result(path: str | os.PathLike[str]) -> Result:
             f"{path / ARRAYS} does not hold abundances, endmembers, brightness and names that fit together; it was "
             "changed, or is of another program. Unmix the scene again."
         )
+    mask = stored["mask"]
+    valid = np.ones(abundances.shape[:2], np.bool_) if mask is None else mask
+    word = arrays.get("convention")
+    if word is None:  # An earlier version, whose scaled spectra have maximum 1.
+        convention = convention_of(spectra, brightness, valid)
+        if convention == SCALED:
+            spectra = at_level(spectra, levels(level_sums(abundances, brightness, valid)))
+    else:
+        convention = str(word)
+        if convention not in MEANINGS:
+            raise InputError(
+                f"{path / ARRAYS} says that the convention of the fractions is {convention[:40]!r}; expected "
+                f"{' or '.join(MEANINGS)}. It was changed, or is of a later version; unmix the scene again."
+            )
     return Result(
         names=tuple(str(name) for name in names),
         abundances=abundances,
         endmembers=spectra,
+        convention=convention,
         brightness=brightness,
         **{name: stored[name] for name in _STORED[3:]},
         composite_bands="" if words is None else str(words),

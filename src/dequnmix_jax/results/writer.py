@@ -15,7 +15,7 @@ from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_image, write_library
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.libraries.csv import write_table
-from dequnmix_jax.results.maps import KINDS
+from dequnmix_jax.results.maps import KINDS, description
 from dequnmix_jax.results.result import ARRAYS, Result, arrays_of, result_of
 from dequnmix_jax.results.summary import as_text
 from dequnmix_jax.scenes.georeference import rectify
@@ -42,6 +42,7 @@ def write(
     trace: "Trace | None" = None,
     convergence: Any = None,
     record: Mapping[str, Any] | None = None,
+    convention: str | None = None,
     overwrite: bool = False,
     format: str = "envi",
 ) -> list[Path]:
@@ -51,8 +52,8 @@ def write(
     with the scene's georeferencing fields, or as GeoTIFF float32 (.tif) with coordinate reference system and transform.
     Masked pixels hold -9999, which the files declare as nodata; a swath such as EMIT's is rectified. The folder also
     holds endmembers.sli (ENVI spectral library), endmembers.csv, estimate.npz (for `score` and `report`) and
-    summary.json (configuration, trace, versions, sha256 of the input, notes, and endmember_levels, the level of each
-    endmember in the units of the scene: `maps.levels`).
+    summary.json (configuration, trace, versions, sha256 of the input, notes, the convention of the fractions in a word
+    and a sentence, and endmember_levels, the largest value of each spectrum). Spectra are in the units of the scene.
 
     Args:
         path: the folder.
@@ -63,6 +64,7 @@ def write(
         trace: the trace of the solver, or None.
         convergence: (H, W), from `last_change`, or None; then this map is not written.
         record: further entries of summary.json, such as the options of reading.
+        convention: of the fractions, as for `result_of`.
         overwrite: replace a folder of an earlier `write`, with everything in it.
         format: format of the maps, "envi" or "geotiff" (which needs the extra `geo`).
 
@@ -81,6 +83,7 @@ def write(
         trace=trace,
         convergence=convergence,
         record=record,
+        convention=convention,
     )
     return write_result(path, result, scene, overwrite=overwrite, format=format)
 
@@ -160,7 +163,7 @@ def put_result(folder: Path, result: Result, scene: Scene, *, format: str = "env
         picture = values if values.ndim == 3 else values[:, :, None]
         picture = np.where(scene.valid[:, :, None], picture, NODATA) if masked else picture
         picture = rectify(picture, georeference, NODATA)
-        text = f"{name} of {scene.name or 'a scene'} by dequnmix_jax; {KINDS[name].unit}"
+        text = description(name, scene.name, result.convention)
         if format == "geotiff":
             georaster.write_maps(folder / f"{name}.tif", picture, labels, georeference, fill, text)
             written.append(folder / f"{name}.tif")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.conventions import check_convention
 from dequnmix_jax.scenes.scene import Array
 
 
@@ -20,6 +21,7 @@ class Truth:
         initial_endmembers: (R, B), the authors' initial spectra (M1 in their files, from VCA), or None.
         initial_abundances: (H, W, R), the authors' initial abundances (A1, from FCLS), or None.
         notes: one sentence for each assumption made while reading.
+        convention: of the abundances, a word of `conventions.MEANINGS`, or None if it is unknown.
     """
 
     abundances: Array | None = None
@@ -29,9 +31,12 @@ class Truth:
     initial_endmembers: Array | None = None
     initial_abundances: Array | None = None
     notes: tuple[str, ...] = ()
+    convention: str | None = None
 
     def __post_init__(self) -> None:
         """Convert the arrays to float32 and check that they agree on the number of endmembers."""
+        if self.convention is not None:
+            check_convention(self.convention, "convention of the reference")
         counts = {}
         for name, axis, ndim in (
             ("abundances", 2, 3),

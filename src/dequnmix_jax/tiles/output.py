@@ -14,7 +14,7 @@ from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_library, write_strips
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.libraries.csv import write_table
-from dequnmix_jax.results.maps import KINDS, level_sums, levels
+from dequnmix_jax.results.maps import KINDS, description, level_sums, levels, no_levels
 from dequnmix_jax.results.result import ARRAYS
 from dequnmix_jax.results.writer import NODATA
 from dequnmix_jax.scenes.scene import Array
@@ -82,10 +82,11 @@ class Contents(NamedTuple):
 
     Attributes:
         source: metadata of the bands that were unmixed.
-        endmembers: (R, B).
+        endmembers: (R, B), in the units of the scene.
         names: R names.
         colour_words: the bands of the picture in colour, in words.
         summary: the content of summary.json.
+        convention: of the fractions.
     """
 
     source: Source
@@ -93,6 +94,7 @@ class Contents(NamedTuple):
     names: tuple[str, ...]
     colour_words: str
     summary: dict[str, Any]
+    convention: str
 
 
 def map_means(maps: TileMaps) -> dict[str, Array]:
@@ -108,14 +110,14 @@ def map_means(maps: TileMaps) -> dict[str, Array]:
     return {name: mean if name == "abundances" else mean[0] for name, mean in means.items()}
 
 
-def endmember_levels(maps: TileMaps, endmembers: Array) -> Array:
-    """Return the level of each endmember in the units of the scene, (R,), as `results.maps.levels` defines it."""
+def endmember_levels(maps: TileMaps) -> Array:
+    """Return the levels (R,) of the spectra of a scaled model, as `results.maps.levels` defines them."""
     channels = maps.channels
-    light = np.zeros((2, channels.count))
+    sums = no_levels(channels.count)
     for _, block in _strips(maps.work):
         inside = block[..., channels.of("valid").start] > 0
-        light += level_sums(block[..., channels.of("abundances")], block[..., channels.of("brightness").start], inside)
-    return levels(endmembers, light)
+        sums += level_sums(block[..., channels.of("abundances")], block[..., channels.of("brightness").start], inside)
+    return levels(sums)
 
 
 def thumbnails(maps: TileMaps) -> dict[str, Array]:
@@ -145,13 +147,14 @@ def write_files(folder: Path, maps: TileMaps, contents: Contents, format: str) -
     Returns:
         The files written.
     """
-    work, (source, endmembers, names, colour_words, summary) = maps.work, contents
+    work, (source, endmembers, names, colour_words, summary, convention) = maps.work, contents
     masked = summary["valid_pixels"] < work.shape[0] * work.shape[1]
     written = _write_maps(folder, maps, contents, format, masked)
     written += write_library(folder / "endmembers.sli", endmembers, names, source.wavelengths)
     with writing(folder / "endmembers.csv"):
         write_table(folder / "endmembers.csv", endmembers, names, source.wavelengths)
     small = {"names": np.array(names), "composite_bands": np.array(colour_words), "endmembers": endmembers}
+    small["convention"] = np.array(convention)
     spectral = {"wavelengths_nm": source.wavelengths, "fwhm_nm": source.fwhm}
     small |= {key: value for key, value in spectral.items() if value is not None}
     with writing(folder / ARRAYS):
@@ -171,7 +174,7 @@ def _write_maps(folder: Path, maps: TileMaps, contents: Contents, format: str, m
     written: list[Path] = []
     for name, kind in KINDS.items():
         labels = contents.names if name == "abundances" else (f"{name} ({kind.unit})",)
-        text = f"{name} of {source.name or 'a scene'} by dequnmix_jax; {kind.unit}"
+        text = description(name, source.name, contents.convention)
         place = channels.of(name)
 
         def strips(place: slice = place, unit: float = state_rms if name == "convergence" else 1.0) -> Strips:

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax import mixing
 from dequnmix_jax.checks import InputError, check_endmembers, check_kind, check_params
+from dequnmix_jax.conventions import SCALED
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io import formats, georaster
 from dequnmix_jax.io.atomic import Reserved, check_folder, check_target_now, reserved
 from dequnmix_jax.parallel.processes import ALONE, Team, leave, together
-from dequnmix_jax.results.maps import composite_words, endmember_names
+from dequnmix_jax.results.maps import at_level, composite_words, convention_record, endmember_names, referred
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.summary import summary
 from dequnmix_jax.results.writer import FORMATS, check_ours
@@ -193,10 +193,12 @@ def _contents(
     """Return what is written beside the maps: spectra, names and the content of summary.json."""
     source, valid = run.seen.source, prepared.survey.valid
     spectra = np.asarray(run.params["endmembers"], np.float32)
-    if run.config.scales_endmembers:
-        spectra = np.asarray(mixing.scale_to_unit_maximum(spectra))
+    convention = run.config.convention
+    if convention == SCALED:
+        spectra = at_level(referred(spectra, convention), output.endmember_levels(maps))
     record = {
-        "endmember_levels": output.endmember_levels(maps, spectra).tolist(),
+        **convention_record(convention),
+        "endmember_levels": np.max(spectra, axis=1).astype(np.float64).tolist(),
         "tiles": tiles_summary(entries, prepared.plan, prepared.halo),
         "warnings": [*prepared.survey.warnings, *not_converged(entries, run.config)],
         **({"processes": run.team.size} if run.team.size > 1 else {}),
@@ -215,7 +217,7 @@ def _contents(
         record=record,
     )
     words = composite_words(prepared.survey.colour_bands, source.wavelengths)
-    return output.Contents(source, spectra, names, words, content)
+    return output.Contents(source, spectra, names, words, content, convention)
 
 
 def _small_result(maps: output.TileMaps, contents: output.Contents) -> Result:
@@ -227,6 +229,7 @@ def _small_result(maps: output.TileMaps, contents: output.Contents) -> Result:
         fwhm_nm=contents.source.fwhm,
         composite_bands=contents.colour_words,
         summary=contents.summary,
+        convention=contents.convention,
         **output.thumbnails(maps),
     )
 

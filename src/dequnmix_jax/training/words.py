@@ -31,6 +31,32 @@ CHOICES: dict[str, dict[str, dict[str, type[Choice] | None]]] = {
 }
 """The choices of each table of a file: the word of each value, and its class."""
 
+MIXING = {"linear": (Simplex.word, Softmax.word), "scaled": (Cone.word,), "soft": (Soft.word,)}
+"""The words of `mixing`, and the constraints that are this mixing model; the first is the one that a word asks for."""
+
+
+def constraint_for(mixing: Any, constraint: str | None, name: str, beside: str) -> str:
+    """Return the constraint of a mixing model.
+
+    Args:
+        mixing: a word of `MIXING`.
+        constraint: the constraint that is given at the same place, or None.
+        name, beside: how a message calls the two.
+
+    Raises:
+        InputError: the word is unknown, or the constraint is another mixing model.
+    """
+    if not isinstance(mixing, str) or mixing not in MIXING:
+        raise InputError(f"{name} is {mixing!r}; expected one of {', '.join(repr(word) for word in MIXING)}.")
+    mixed = next((word for word, kinds in MIXING.items() if constraint in kinds), mixing)
+    if mixed != mixing:
+        raise InputError(
+            f"{name} is {mixing!r} and {beside} is {constraint!r}, which is {mixed} mixing; expected one mixing model. "
+            "Leave one of them out."
+        )
+    return constraint or MIXING[mixing][0]
+
+
 _DEFAULTS: dict[str, dict[str, str]] = {
     "model": {"gradient": Energy.word, "prox": "none", "constraint": Cone.word},
     "model.forward": {"method": Anderson.word},
