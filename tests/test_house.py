@@ -19,7 +19,7 @@ scenes
 solvers metrics
 abundances io
 endmembers libraries
-equilibrium datasets
+equilibrium datasets learned
 training
 parallel results
 tiles report

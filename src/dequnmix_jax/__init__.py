@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         endmembers,
         equilibrium,
         io,
+        learned,
         libraries,
         metrics,
         mixing,
@@ -58,7 +59,7 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "RECOMMENDED", "PAPER",
     "init", "fit", "unmix", "unmix_tiled", "equilibrium_map", "reconstruct", "fixed_point",
     "Estimate", "Trace", "History", "InputError", "enable_compilation_cache",
-    "solvers", "abundances", "endmembers", "equilibrium", "training", "parallel", "scenes", "io", "libraries",
+    "solvers", "abundances", "endmembers", "equilibrium", "learned", "training", "parallel", "scenes", "io", "libraries",
     "datasets", "results", "report", "tiles", "metrics", "mixing",
 ]  # fmt: skip
 
@@ -86,6 +87,7 @@ __getattr__, __dir__ = attach(
         "abundances",
         "endmembers",
         "equilibrium",
+        "learned",
         "training",
         "parallel",
         "scenes",

@@ -17,7 +17,7 @@ network of about 4,000 weights learned on scenes whose truth is known: w_kj and 
 and of means over pairs. Its features are ratios and logarithms: no number of pixels, bands or endmembers and no unit is
 among them, and the map is equivariant to the order of the endmembers.
 
-The expectiles are differentiated at their solution. The equilibrium is found by Anderson acceleration and
+The equilibrium is found by Anderson acceleration and
 differentiated implicitly (`solvers.fixed_point`), also in training. The map is no contraction by construction:
 `spectral_radius` measures that of its Jacobian, R^2 x R^2, at the answer.
 
@@ -114,20 +114,33 @@ def equilibrium(
     vertices: jax.Array,
     forward: Solver = FORWARD,
     backward: Adjoint = BACKWARD,
+    exact: bool = True,
 ) -> tuple[jax.Array, Trace]:
     """Return the vertices (R, R) at equilibrium and how the solve went, from initial vertices in the same frame.
 
-    Differentiable in the weights, by the implicit function theorem.
+    Differentiable in the weights, by the implicit function theorem; `exact` as for `joint_map` and `cheap_map`.
     """
     first = lax.stop_gradient(facets_of(vertices, scene.height))
-    facets, trace = fixed_point(joint_map, forward, backward, (weights, scene), first)
+    facets, trace = fixed_point(joint_map if exact else cheap_map, forward, backward, (weights, scene), first)
     return vertices_of(facets), trace
 
 
 def joint_map(theta: tuple[JointWeights, Geometry], facets: jax.Array) -> jax.Array:
     """Apply one step to the facets Q (R, R)."""
+    return _step(theta, facets, True)
+
+
+def cheap_map(theta: tuple[JointWeights, Geometry], facets: jax.Array) -> jax.Array:
+    """Apply the step of `joint_map`; its derivative is that of the last of the regressions alone, a third of the cost.
+
+    Training uses it.
+    """
+    return _step(theta, facets, False)
+
+
+def _step(theta: tuple[JointWeights, Geometry], facets: jax.Array, exact: bool) -> jax.Array:
     weights, scene = theta
-    x, c, sigma = pair_features(facets, scene)
+    x, c, sigma = pair_features(facets, scene, exact)
     out = _network(weights, x)
     number, count = len(ASYMMETRIES), facets.shape[0]
     eye = jnp.eye(count, dtype=facets.dtype)
@@ -174,7 +187,9 @@ def coordinates(facets: jax.Array, scene: Geometry) -> tuple[jax.Array, jax.Arra
     return a, jnp.sqrt(jnp.maximum(sigma, 1e-12)), w / positive(jnp.sum(w))
 
 
-def _expectiles(a: jax.Array, sigma: jax.Array, w: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _expectiles(
+    a: jax.Array, sigma: jax.Array, w: jax.Array, exact: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return c (R, T, R) of every facet, the weight of pixels near it and the RMS of those below, (R, T) each."""
     count = a.shape[1]
     eye = jnp.eye(count, dtype=a.dtype)
@@ -198,7 +213,8 @@ def _expectiles(a: jax.Array, sigma: jax.Array, w: jax.Array) -> tuple[jax.Array
         b = jnp.sum(weighted * a[:, k][None], axis=1) * others
         return small_systems.solve(H, b)
 
-    fixed, noise = lax.stop_gradient(a), lax.stop_gradient(sigma)
+    held = (lambda x: x) if exact else lax.stop_gradient
+    fixed, noise = held(a), held(sigma)
 
     def facet(k: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         def search(c: jax.Array, level: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -206,7 +222,7 @@ def _expectiles(a: jax.Array, sigma: jax.Array, w: jax.Array) -> tuple[jax.Array
                 c = fit(fixed, weigh(fixed, noise, c, k, level), k)
             return c, c
 
-        found = lax.stop_gradient(lax.scan(search, jnp.zeros(count, a.dtype), levels)[1])
+        starts = held(lax.scan(search, jnp.zeros(count, a.dtype), levels)[1])
 
         def last(c: jax.Array, level: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             c = fit(a, weigh(a, sigma, c, k, level), k)
@@ -214,16 +230,18 @@ def _expectiles(a: jax.Array, sigma: jax.Array, w: jax.Array) -> tuple[jax.Array
             near = jnp.sum(w * jnp.exp(-0.5 * jnp.square(r / (2 * sigma[k]))))
             return c, near, jnp.sqrt(jnp.sum(w * jnp.square(jnp.minimum(r, 0))) + 1e-16)
 
-        return jax.vmap(last)(found, levels)
+        return jax.vmap(last)(starts, levels)
 
     return jax.vmap(facet)(jnp.arange(count))
 
 
-def pair_features(facets: jax.Array, scene: Geometry) -> tuple[jax.Array, jax.Array, jax.Array]:
+def pair_features(
+    facets: jax.Array, scene: Geometry, exact: bool = True
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return features (R, R, F) of all pairs, the expectiles (R, R, T) and the noise of the coordinates (R,)."""
     a, sigma, w = coordinates(facets, scene)
     count = a.shape[1]
-    c, near, low = _expectiles(a, sigma, w)
+    c, near, low = _expectiles(a, sigma, w, exact)
     c = jnp.swapaxes(c, 1, 2)
     last = jnp.maximum(jnp.sum(w > 0) - 1, 0)
     ordered = jnp.sort(jnp.where(w[:, None] > 0, a, jnp.inf), axis=0)

@@ -25,13 +25,14 @@ class OperatorWeights(NamedTuple):
 
 
 class Provenance(NamedTuple):
-    """How weights were made: command, seed, fingerprint of the generator, versions, date."""
+    """How weights were made: command, seed, fingerprint of the generator, versions, date, CPU seconds."""
 
     command: str
     seed: int
     generator: str
     versions: str
     date: str
+    seconds: int
 
 
 def save(path: Path, weights: OperatorWeights, provenance: Provenance) -> None:
