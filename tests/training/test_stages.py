@@ -54,12 +54,12 @@ def test_the_standard_error_is_that_of_the_means_of_blocks():
     n = (number > 0).sum()
     assert n == 5  # one is empty, and no observation
     error = np.sqrt(np.sum((total - number * mean) ** 2) * n / (n - 1)) / number.sum()
-    found = float(stages._standard_errors(jnp.asarray(gain), jnp.asarray(pixels)))
+    found = float(stages.standard_errors(jnp.asarray(gain), jnp.asarray(pixels)))
     assert found == pytest.approx(mean / error, rel=1e-4)
-    assert np.isnan(float(stages._standard_errors(jnp.asarray(gain), jnp.zeros((6, 9), bool))))
+    assert np.isnan(float(stages.standard_errors(jnp.asarray(gain), jnp.zeros((6, 9), bool))))
     one = np.zeros((6, 9), bool)
     one[:4, :4] = True  # a single block has no spread
-    assert np.isnan(float(stages._standard_errors(jnp.asarray(gain), jnp.asarray(one))))
+    assert np.isnan(float(stages.standard_errors(jnp.asarray(gain), jnp.asarray(one))))
 
 
 def test_a_scene_with_one_held_out_block_keeps_no_stage():

@@ -158,14 +158,14 @@ def judge(
     misfit = (left[:, 1] + left[:, 2]) / 2
     parts = valid & ~held_out, valid & held_out
     gain = misfit[0] - misfit[1]
-    gained = jnp.stack([_standard_errors(gain, part) for part in parts])
+    gained = jnp.stack([standard_errors(gain, part) for part in parts])
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)
     after_all = jnp.sum(jnp.where(valid, misfit[1], 0)) / pixels
     kept = jnp.all(gained > NEEDED)  # False where NaN: the noise could not be estimated
     one_less = 0 if config.free_brightness else 1
     freedom = jnp.sum(A[:, 0] > _POSITIVE, axis=-1) - one_less
     risk = left[:, 0] + (2 / bands) * freedom.astype(dtype)
-    lower = jnp.stack([_standard_errors(risk[0] - risk[1], part) for part in parts])
+    lower = jnp.stack([standard_errors(risk[0] - risk[1], part) for part in parts])
     kept = kept & (~jnp.asarray(moved) | (jnp.all(lower > NEEDED) & (after_all <= ADEQUATE)))
     lower = jnp.where(moved, lower, jnp.nan)
     params = jax.tree.map(lambda a, b: jnp.where(kept, b, a), before, after)
@@ -206,7 +206,7 @@ def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Arr
     errors = maps.excess / count * jnp.sum(1 / jnp.maximum(inside, jnp.finfo(dtype).eps * squares[-1]))
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)
     most = jnp.maximum(nugget(jnp.where(valid[..., None], maps.whole, 0), valid) - jnp.sum(jnp.square(D)) / pixels, 0)
-    gain = _standard_errors(decrease + jnp.minimum(errors, most) * taken, valid)
+    gain = standard_errors(decrease + jnp.minimum(errors, most) * taken, valid)
     # Along the sum of the maps, which is one everywhere, a strength is rounding, and so is the gain.
     change = jnp.sum(jnp.square(maps.whole - smoothed(maps.whole))) / positive(jnp.sum(jnp.square(maps.whole)))
     acts = change > (100 * float(jnp.finfo(dtype).eps)) ** 2
@@ -236,7 +236,7 @@ def _semivariance(x: jax.Array, valid: jax.Array, distance: int) -> jax.Array:
     return total / (2 * jnp.maximum(pairs, 1))
 
 
-def _standard_errors(gain: jax.Array, pixels: jax.Array) -> jax.Array:
+def standard_errors(gain: jax.Array, pixels: jax.Array) -> jax.Array:
     """Return the mean of a gain (H, W) over some pixels in units of its standard error, from the means of blocks."""
     rows, columns = (-(-n // SIDE) for n in gain.shape)
     padding = [(0, SIDE * blocks - n) for blocks, n in zip((rows, columns), gain.shape, strict=True)]
