@@ -68,8 +68,7 @@ def _unmixed(key: jax.Array, scenes: generator.DrawnScene, free: bool) -> tuple[
                 for s in (slice(None), slice(0, None, 2), slice(1, None, 2))
             )
         return tuple(
-            dq.abundances.fcls(cube[..., s], spectra[:, s])
-            for s in (slice(None), slice(0, None, 2), slice(1, None, 2))
+            dq.abundances.fcls(cube[..., s], spectra[:, s]) for s in (slice(None), slice(0, None, 2), slice(1, None, 2))
         )
 
     number = truth.shape[0]

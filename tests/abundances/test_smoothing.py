@@ -60,11 +60,11 @@ def test_differences_count_down_the_columns_and_along_the_rows():
     """By hand: 6, 9 and 12 down, 1, 2, 4 and 5 along; a pixel less, 6 and 12 down, 4 and 5 along."""
     A = jnp.asarray([[0.0, 1.0, 3.0], [6.0, 10.0, 15.0]])[..., None]
     valid = jnp.ones((2, 3), bool)
-    found, pairs = smoothing._semivariance(A, valid, 1)
+    found, pairs = smoothing.semivariance(A, valid, 1)
     assert float(found[0, 0]) == pytest.approx((36 + 81 + 144 + 1 + 4 + 16 + 25) / (2 * 7)) and int(pairs) == 7
-    found, pairs = smoothing._semivariance(A, valid.at[0, 1].set(False), 1)
+    found, pairs = smoothing.semivariance(A, valid.at[0, 1].set(False), 1)
     assert float(found[0, 0]) == pytest.approx((36 + 144 + 16 + 25) / (2 * 4)) and int(pairs) == 4
-    found, pairs = smoothing._semivariance(A, valid, 2)
+    found, pairs = smoothing.semivariance(A, valid, 2)
     assert float(found[0, 0]) == pytest.approx((9 + 81) / (2 * 2)) and int(pairs) == 2
 
 

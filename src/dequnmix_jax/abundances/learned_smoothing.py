@@ -2,7 +2,8 @@ r"""A convex prior over neighbours with learned filters, one for all maps and sc
 
 In coordinates u = a V of the maps a (H, W, R) in which their errors are independent, smoothed maps are the minimum of
 
-    1/2 |u - u_0|^2 + sum_d sum_f lambda_df sum_p phi_f((w_f * u_d)_p),    phi_f(t) = delta_f^2 (sqrt(1 + (t / delta_f)^2) - 1)
+    1/2 |u - u_0|^2 + sum_d sum_f lambda_df sum_p phi_f((w_f * u_d)_p),
+    phi_f(t) = delta_f^2 (sqrt(1 + (t / delta_f)^2) - 1)
 
 over pixels p whose whole 5 x 5 window is valid, then projected on the simplex. The filters w_f, of mean zero and unit
 norm, and their bends delta_f are the same for all directions d, endmembers and scenes; a small network predicts the
@@ -34,9 +35,10 @@ References:
     those of `smoothing.smoother`; their combination, and strengths from statistics of the maps, are ours.
 """
 
+import json
 from functools import cache
 from importlib.resources import as_file, files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +57,9 @@ from dequnmix_jax.solvers.implicit import fixed_point
 KERNEL, FILTERS, HIDDEN = 5, 8, 20
 """Side of the filters, their number, and the width of the network."""
 
+NUMBER_OF_WEIGHTS = 838
+"""Trained numbers in all."""
+
 STEEPEST = 50.0
 """Largest L: the factor of the contraction is at most 50 / 52."""
 
@@ -67,7 +72,7 @@ _POINTS = 32
 
 
 class SpatialWeights(NamedTuple):
-    """The trained numbers, before their constraints; 8 + 200 + 589 in all.
+    """The trained numbers, before their constraints.
 
     Attributes:
         filters: (5, 5, F); the mean is subtracted, and each is divided by its norm.
@@ -121,10 +126,19 @@ def init_weights(key: jax.Array) -> SpatialWeights:
 
 
 @cache
+def _shipped() -> dict[str, np.ndarray]:
+    with as_file(files("dequnmix_jax") / "data" / "operator_spatial.npz") as path, np.load(path) as stored:
+        return dict(stored)
+
+
 def shipped_weights() -> SpatialWeights:
     """Return the trained weights of the package, as NumPy arrays."""
-    with as_file(files("dequnmix_jax") / "data" / "operator_spatial.npz") as path, np.load(path) as stored:
-        return SpatialWeights(*(stored[name] for name in SpatialWeights._fields))
+    return SpatialWeights(*(_shipped()[name] for name in SpatialWeights._fields))
+
+
+def weights_provenance() -> dict[str, Any]:
+    """Return how the weights of the package were made: command, seed, generator, versions, date."""
+    return dict(json.loads(str(_shipped()["provenance"])))
 
 
 def learned_smoother(
@@ -166,9 +180,7 @@ def learned_smoother(
     return _predicted(A, difference, valid, SpatialWeights(*(jnp.asarray(w, A.dtype) for w in weights)))
 
 
-def smooth_learned(
-    abundances: Array, prior: LearnedSmoother | None = None, *, mask: Array | None = None
-) -> jax.Array:
+def smooth_learned(abundances: Array, prior: LearnedSmoother | None = None, *, mask: Array | None = None) -> jax.Array:
     """Smooth abundance maps by the learned prior.
 
     Args:
@@ -206,7 +218,7 @@ def identity_learned(count: int) -> LearnedSmoother:
 
 def contraction(prior: LearnedSmoother) -> jax.Array:
     """Return the certified factor L / (2 + L) < 1 of each direction's gradient step, (R - 1,)."""
-    bound = _bound(prior.filters, prior.strength)
+    bound = curvature_bound(prior.filters, prior.strength)
     return bound / (2 + bound)
 
 
@@ -259,13 +271,13 @@ def assemble(
     scale = jnp.exp(2 * jnp.tanh(out[:, FILTERS] / 2))
     w = weights.filters - jnp.mean(weights.filters, axis=(0, 1), keepdims=True)
     w = w / jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(w), axis=(0, 1), keepdims=True), 1e-12))
-    bound = _bound(w, strength)
+    bound = curvature_bound(w, strength)
     strength = strength * jnp.minimum(1, STEEPEST / jnp.maximum(bound, STEEPEST / 2))[:, None]
     strength = jnp.where(varies, strength, 0)
     return LearnedSmoother(directions / scale[None], back * scale[:, None], strength, w, jnp.exp(weights.log_delta))
 
 
-def _bound(filters: jax.Array, strength: jax.Array) -> jax.Array:
+def curvature_bound(filters: jax.Array, strength: jax.Array) -> jax.Array:
     """Return L (D,) of filters (K, K, F) and strengths (D, F)."""
     symbol = jnp.fft.fft2(filters, s=(_POINTS, _POINTS), axes=(0, 1))
     power = (jnp.square(jnp.real(symbol)) + jnp.square(jnp.imag(symbol))).reshape(-1, filters.shape[-1])
@@ -284,13 +296,18 @@ def correction(
     A: jax.Array, valid: jax.Array, prior: LearnedSmoother, solver: Solver = SOLVER, adjoint: Adjoint = ADJOINT
 ) -> jax.Array:
     """Return the change of the maps (H, W, R) before the projection."""
+    theta = terms(A, valid, prior)
+    x, _ = fixed_point(descend, solver, adjoint, theta, jnp.zeros((*theta[0].shape[:3], 1), A.dtype))
+    return jnp.matmul(jnp.moveaxis(x[..., 0], 0, -1), prior.back, precision="highest")
+
+
+def terms(A: jax.Array, valid: jax.Array, prior: LearnedSmoother) -> tuple[jax.Array, ...]:
+    """Return what `descend` needs of maps and their prior, computed once."""
     u = jnp.moveaxis(jnp.matmul(A, prior.directions, precision="highest"), -1, 0)[..., None]
     windows = whole_windows(valid.astype(A.dtype)[..., None], KERNEL)
     drive = _filtered(jnp.where(valid[None, ..., None], u, 0), prior.filters)
-    step = lax.stop_gradient(2 / (2 + _bound(prior.filters, prior.strength)))  # the answer does not depend on it
-    theta = (drive, windows, step, prior.strength, prior.filters, prior.bend)
-    x, _ = fixed_point(descend, solver, adjoint, theta, jnp.zeros_like(u))
-    return jnp.matmul(jnp.moveaxis(x[..., 0], 0, -1), prior.back, precision="highest")
+    step = lax.stop_gradient(2 / (2 + curvature_bound(prior.filters, prior.strength)))  # the answer has none of it
+    return drive, windows, step, prior.strength, prior.filters, prior.bend
 
 
 def descend(theta: tuple[jax.Array, ...], x: jax.Array) -> jax.Array:

@@ -23,9 +23,7 @@ _TINY = 1e-12
 _LAGS = ((0, 2), (2, 0)), ((0, 3), (3, 0)), ((0, 5), (5, 0)), ((1, 1), (1, -1))
 
 
-def statistics(
-    u: jax.Array, valid: jax.Array, lengths: jax.Array, halves: jax.Array | None
-) -> jax.Array:
+def statistics(u: jax.Array, valid: jax.Array, lengths: jax.Array, halves: jax.Array | None) -> jax.Array:
     """Return the statistics of each direction.
 
     Args:

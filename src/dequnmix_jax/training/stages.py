@@ -29,7 +29,8 @@ is an unbiased estimate of the decrease of the squared error of the maps: the no
 signal common to both sets that is smoothed away. The latter includes texture, and also the errors v of spectra that
 vary from pixel to pixel, which no choice of bands can distinguish from texture. v is estimated from the energy of the
 residual beyond the noise that differs from one pixel to the next (its nugget, as in `smoothing.smoother`), spread
-evenly over the directions of the simplex; and at most the nugget of the maps themselves.
+evenly over the directions of the simplex; and at most the nugget of the maps themselves. The learned prior is not
+linear; its gain is `smoothing_gain.smoothing_gain`, which counts noise alone.
 
 References:
     Batson and Royer, Noise2Self, ICML 2019 (held-out measurements of independent noise); Stein, Estimation of the mean
@@ -44,6 +45,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother, correction, learned_smoother
 from dequnmix_jax.abundances.smoothing import Smoother, identity_smoother, smooth_linearly, smoother
 from dequnmix_jax.endmembers import noise
 from dequnmix_jax.equilibrium import model
@@ -55,6 +57,7 @@ from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.quick_compile import effort_once, quick_jit
 from dequnmix_jax.training.config import Training
+from dequnmix_jax.training.smoothing_gain import smoothing_gain
 from dequnmix_jax.types import ADEQUATE, NEEDED, Params, Stages, Verdict
 
 if TYPE_CHECKING:
@@ -176,7 +179,9 @@ def judge(
 
 
 @quick_jit(lambda maps, endmembers, *_: effort_once(maps.whole, endmembers.shape[0]), static_argnums=2)
-def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Array) -> tuple[Verdict, Smoother]:
+def judge_prior(
+    maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Array
+) -> tuple[Verdict, Smoother | LearnedSmoother]:
     """Judge the prior over neighbours, and return the smoother that is kept.
 
     Args:
@@ -185,6 +190,8 @@ def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Arr
         config: the parts of the map.
         valid: (H, W) bool.
     """
+    if config.prior == "learned":
+        return _judge_learned(maps, valid)
     estimated = smoother(maps.whole, mask=valid)
     dtype, count = maps.whole.dtype, maps.whole.shape[2]
 
@@ -211,11 +218,42 @@ def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Arr
     change = jnp.sum(jnp.square(maps.whole - smoothed(maps.whole))) / positive(jnp.sum(jnp.square(maps.whole)))
     acts = change > (100 * float(jnp.finfo(dtype).eps)) ** 2
     gain = jnp.where(acts | jnp.isnan(gain), gain, 0)
-    kept = gain > NEEDED
+    verdict = _verdict(gain)
     none = identity_smoother(count)
-    prior = Smoother(*(jnp.where(kept, a, b.astype(dtype)) for a, b in zip(estimated, none, strict=True)))
-    unknown = jnp.asarray(jnp.nan, dtype)
-    return Verdict(jnp.stack([gain, gain]), jnp.stack([unknown, unknown]), unknown, kept), prior
+    prior = Smoother(*(jnp.where(verdict.kept, a, b.astype(dtype)) for a, b in zip(estimated, none, strict=True)))
+    return verdict, prior
+
+
+def _verdict(gain: jax.Array) -> Verdict:
+    """Return the verdict on a prior from its gain in standard errors."""
+    unknown = jnp.full(2, jnp.nan, gain.dtype)
+    return Verdict(jnp.stack([gain, gain]), unknown, unknown[0], gain > NEEDED)
+
+
+def _judge_learned(maps: Maps, valid: jax.Array) -> tuple[Verdict, LearnedSmoother]:
+    """Predict the learned prior, and judge it by the gain that the halves of the bands show (`smoothing_gain`)."""
+    prior = learned_smoother(maps.whole, (maps.even, maps.odd), mask=valid)
+
+    def smoothed(A: jax.Array) -> jax.Array:
+        return A + correction(A, valid, prior)
+
+    gain = standard_errors(smoothing_gain(maps.whole, maps.even, maps.odd, smoothed), valid)
+    verdict = _verdict(gain)
+    return verdict, prior._replace(strength=jnp.where(verdict.kept, prior.strength, 0))
+
+
+def _learned(
+    params: Params, maps: jax.Array, cube: jax.Array, config: Model, valid: jax.Array, whole: Scenewide | None
+) -> LearnedSmoother:
+    """Predict the learned prior from the maps and from those by half of the bands."""
+    even = (jnp.arange(cube.shape[2]) % 2 == 0).astype(cube.dtype)
+    params = {name: part for name, part in params.items() if name != "prior"}
+
+    def half(bands: jax.Array) -> jax.Array:
+        return model.equilibrium(params, cube, config, mask=valid, whole=whole, bands=bands).estimate.abundances
+
+    halves = lax.map(half, jnp.stack([even, 1 - even]))
+    return learned_smoother(maps, (halves[0], halves[1]), mask=valid)
 
 
 def nugget(x: jax.Array, valid: jax.Array) -> jax.Array:
@@ -293,7 +331,10 @@ def finish(
         if not config.smooths:
             return state.params, None
         last = model.equilibrium(state.params, cube, config, initial=state.equilibrium, mask=mask, whole=whole)
-        return state.params | {"prior": smoother(last.estimate.abundances, mask=mask)._asdict()}, None
+        maps = last.estimate.abundances
+        if config.prior == "learned":
+            return state.params | {"prior": _learned(state.params, maps, cube, config, valid, whole)._asdict()}, None
+        return state.params | {"prior": smoother(maps, mask=mask)._asdict()}, None
     rest = (valid, state.held_out_pixels, whole)
     verdict, base = state.verdict, state.initial | {"endmembers": state.params["endmembers"]}
     if len(training.phases) == 1:  # both trained at once, or one of them alone
