@@ -17,7 +17,7 @@ guard (what `Model.prior="learned"` does), "learned, crossed" with the guard |b_
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -222,7 +222,8 @@ def judge(weights: SpatialWeights, maps: jax.Array, even: jax.Array, odd: jax.Ar
 @dataclass(frozen=True)
 class Settings:
     """Sizes of the scenes, families, scenes of each family, size, source and seed; seed of the training, seeds of the
-    scenes of training and of test; folds, the numbers of `train`, and where the weights go ("": beside the table)."""
+    scenes of training and of test; folds, and the numbers of `train`; a folder in which the weights of each training
+    are kept and found again ("": none); where those of all families go ("": beside the table)."""
 
     sizes: tuple[SceneShape, ...] = (SceneShape(32, 32, 60, 3), SceneShape(40, 40, 80, 4), SceneShape(36, 48, 100, 6))
     families: tuple[str, ...] = datasets.FAMILIES
@@ -231,10 +232,11 @@ class Settings:
     drawn: tuple[int, ...] = (0, 1)
     tested: tuple[int, ...] = (1000, 1001)
     folds: int = 6
-    steps: int = 1200
-    batch: int = 12
+    steps: int = 1000
+    batch: int = 8
     rate: float = 0.005
     harm: float = 0.5
+    kept: str = ""
     weights: str = "src/dequnmix_jax/data/operator_spatial.npz"
 
 
@@ -244,13 +246,18 @@ QUICK = Settings(
 )  # fmt: skip
 
 
+def _said(settings: Settings) -> str:
+    """Return the settings without the folder of this run."""
+    return str(replace(settings, kept=""))
+
+
 def save(path: Path, weights: SpatialWeights, settings: Settings) -> None:
     """Write weights with how they were made."""
     made = results_table.origin()
     provenance = {
         "command": "python -m experiments.operator.spatial",
         "seed": settings.seed,
-        "settings": str(settings),
+        "settings": _said(settings),
         "generator": datasets.generator.fingerprint(),
         "generator_version": datasets.generator.VERSION,
         "version": made["dequnmix_jax"],
@@ -259,6 +266,17 @@ def save(path: Path, weights: SpatialWeights, settings: Settings) -> None:
     }
     arrays: dict[str, Any] = {name: np.asarray(x, np.float32) for name, x in weights._asdict().items()}
     np.savez_compressed(path, provenance=np.asarray(json.dumps(provenance)), **arrays)
+
+
+def read(path: Path, settings: Settings) -> SpatialWeights:
+    """Return the weights of `save`; raise InputError if they are of other settings or another generator."""
+    with np.load(path) as stored:
+        made = json.loads(str(stored["provenance"]))
+        if (made["settings"], made["generator"]) != (_said(settings), datasets.generator.fingerprint()):
+            raise dq.InputError(
+                f"{path} holds weights of other settings; expected those of {_said(settings)}. Remove it."
+            )
+        return SpatialWeights(*(jnp.asarray(stored[name]) for name in SpatialWeights._fields))
 
 
 def judged_on(weights: SpatialWeights, sets: Sequence[MapSet], families: Sequence[int]) -> list[dict[str, Any]]:
@@ -309,22 +327,28 @@ def main(settings: Settings, folder: Path) -> Path:
     print(f"maps: {time.process_time() - start:.0f} CPU s", flush=True)
     costs = []
 
-    def trained(families: Sequence[int]) -> SpatialWeights:
+    def trained(name: str, families: Sequence[int]) -> SpatialWeights:
+        path = Path(settings.kept) / f"{name}.npz"
+        if settings.kept and path.is_file():
+            return read(path, settings)
         begin = time.process_time()
         numbers = settings.steps, settings.batch, settings.rate, settings.harm
         weights, values = train(settings.seed, corpus, families, *numbers)
         costs.append(time.process_time() - begin)
-        print(f"{len(families)} families: loss {np.mean(values[-100:]):.4f}, {costs[-1]:.0f} CPU s", flush=True)
+        if settings.kept:
+            Path(settings.kept).mkdir(parents=True, exist_ok=True)
+            save(path, weights, settings)
+        print(f"{name}: loss {np.mean(values[-100:]):.4f}, {costs[-1]:.0f} CPU s", flush=True)
         return weights
 
-    weights = trained(named)
+    weights = trained("all", named)
     folder.mkdir(parents=True, exist_ok=True)
     save(Path(settings.weights) if settings.weights else folder / "operator_spatial.npz", weights, settings)
     shipped = summarised("all families, in training", judged_on(weights, tested, named))
     rows, unseen = [], []
-    for fold in np.array_split(np.asarray(named), settings.folds):
+    for number, fold in enumerate(np.array_split(np.asarray(named), settings.folds)):
         left = [int(f) for f in fold]
-        scenes = judged_on(trained([f for f in named if f not in left]), tested, left)
+        scenes = judged_on(trained(f"fold {number}", [f for f in named if f not in left]), tested, left)
         unseen += scenes
         rows += summarised(", ".join(datasets.FAMILIES[f] for f in left), scenes)
         for row in rows[-7:]:
@@ -335,7 +359,7 @@ def main(settings: Settings, folder: Path) -> Path:
         "Ratio of the aRMSE of smoothed maps to that of the maps; test minerals. Each group of families was left out "
         f'of the training that it is judged by, but for "in training" (the shipped weights). Generator '
         f"{datasets.generator.VERSION}, fingerprint {datasets.generator.fingerprint()}. CPU s of a training: "
-        f"{np.mean(costs):.0f}. Every scene: `spatial_operator_scenes.csv`. {settings}"
+        f"{np.mean(costs or [np.nan]):.0f}. Every scene: `spatial_operator_scenes.csv`. {_said(settings)}"
     )
     command = "python -m experiments.operator.spatial"
     return results_table.write(folder, "spatial_operator", rows, command, note, "Over scenes.")

@@ -11,10 +11,11 @@ import dequnmix_jax as dq
 from dequnmix_jax.abundances import learned_smoothing as ls
 from dequnmix_jax.abundances import map_statistics
 from dequnmix_jax.datasets import synthetic
-from dequnmix_jax.mixing import project_simplex
+from dequnmix_jax.mixing import linear_mix, project_simplex
 from dequnmix_jax.solvers.config import Adjoint, Solver
 
 SHAPE = (22, 24)
+look = jax.jit(ls.look)
 TIGHT = Solver(tolerance=1e-6, max_steps=500)
 
 
@@ -66,7 +67,7 @@ def test_the_answer_is_the_minimum_of_the_energy(maps, prior):
 
 
 def test_the_step_contracts_as_certified(maps, prior):
-    """Two states come nearer by the factor L / (2 + L) or more, with masks too; without, the bound is near the truth."""
+    """Two states come nearer by the factor L / (2 + L) or more, with masks too; without, near the bound."""
     A = maps[1]
     rates = np.asarray(ls.contraction(prior))
     assert (rates > 0.5).all() and (rates < 1).all()
@@ -95,7 +96,7 @@ def test_the_gradient_is_that_of_the_path_and_of_differences(maps):
     A, noisy, even, odd = maps
     weights = ls.init_weights(jax.random.key(0))
     valid = jnp.ones(SHAPE, bool)
-    parts = jax.jit(ls.look)(noisy, (even - odd) / 2, valid)
+    parts = look(noisy, (even - odd) / 2, valid)
 
     def implicit(weights):
         made = ls.correction(noisy, valid, ls.assemble(weights, *parts), TIGHT, Adjoint(tolerance=1e-6))
@@ -191,7 +192,7 @@ def test_fine_texture_at_low_noise_is_kept(snr):
     """True spectra: `smooth` multiplies the error by two and more, the learned prior does not raise it."""
     A = matern(5)
     E = synthetic.spectra(jax.random.key(6), 4, 48)
-    cube = dq.linear_mix(A, E)
+    cube = linear_mix(A, E)
     sigma = jnp.sqrt(jnp.mean(jnp.square(cube))) * 10 ** (-snr / 20)
     cube = cube + sigma * jax.random.normal(jax.random.key(7), cube.shape)
     whole, even, odd = (
@@ -213,14 +214,14 @@ def test_statistics_have_no_size(maps):
     """Four copies of a scene side by side, and maps in other units along their directions, look the same."""
     _, noisy, even, odd = maps
     valid = jnp.ones(SHAPE, bool)
-    seen = ls.look(noisy, (even - odd) / 2, valid)[0]
+    seen = look(noisy, (even - odd) / 2, valid)[0]
     assert seen.shape == (2, map_statistics.COUNT)
     assert bool(jnp.all(jnp.abs(seen) <= 3.01))
     mirrored = [jnp.concatenate([x, x[::-1]], axis=0) for x in (noisy, even, odd)]
-    large = ls.look(mirrored[0], (mirrored[1] - mirrored[2]) / 2, jnp.ones(mirrored[0].shape[:2], bool))[0]
+    large = look(mirrored[0], (mirrored[1] - mirrored[2]) / 2, jnp.ones(mirrored[0].shape[:2], bool))[0]
     np.testing.assert_allclose(large, seen, atol=0.12)
     shrunk = [0.1 * x + 0.3 for x in (noisy, even, odd)]
-    small = ls.look(shrunk[0], (shrunk[1] - shrunk[2]) / 2, valid)[0]
+    small = look(shrunk[0], (shrunk[1] - shrunk[2]) / 2, valid)[0]
     np.testing.assert_allclose(small, seen, atol=2e-3)
 
 
@@ -237,7 +238,7 @@ def test_the_shipped_weights_say_how_they_were_made():
     made = ls.weights_provenance()
     assert weights.filters.shape == (ls.KERNEL, ls.KERNEL, ls.FILTERS)
     number = sum(np.size(w) for w in weights)
-    assert number == ls.NUMBER_OF_WEIGHTS == 838
+    assert number == ls.NUMBER_OF_WEIGHTS == 817
     assert {"command", "seed", "generator", "generator_version", "version", "date"} <= set(made)
     assert made["generator"] == dq.datasets.generator.fingerprint()
     assert all(np.isfinite(w).all() and w.dtype == np.float32 for w in weights)

@@ -173,11 +173,12 @@ def test_wrong_inputs_are_answered_in_a_sentence(maps):
         dq.abundances.smooth(noisy[0])
 
 
-def test_training_finds_the_prior_and_unmixing_uses_it(tmp_path):
+@pytest.mark.parametrize("kind", ["neighbours", pytest.param("learned", marks=pytest.mark.slow)])
+def test_training_finds_the_prior_and_unmixing_uses_it(tmp_path, kind):
     """`fit`, a resumable fit and a file all carry it; what the untrained model says is not smoothed."""
     E = synthetic.spectra(jax.random.key(1), 3, 20)
     sample = synthetic.linear_scene(jax.random.key(0), (16, 18), E, 15.0, contrast=0.5)
-    config = dq.Model(constraint=dq.equilibrium.Simplex(), prior="neighbours", gradient=dq.equilibrium.Analytic())
+    config = dq.Model(constraint=dq.equilibrium.Simplex(), prior=kind, gradient=dq.equilibrium.Analytic())
     plan = dq.Training(epochs=3, endmembers_first=0.6)
     plain = replace(config, prior="none")
     key = jax.random.key(2)
@@ -192,7 +193,11 @@ def test_training_finds_the_prior_and_unmixing_uses_it(tmp_path):
     sharp, _ = dq.unmix(before, sample.cube, plain)
     soft, _ = dq.unmix(params, sample.cube, config)
     np.testing.assert_allclose(soft.state, sharp.state, atol=1e-6)
-    np.testing.assert_allclose(soft.abundances, dq.abundances.smooth(sharp.abundances), atol=1e-4)
+    if kind == "neighbours":
+        np.testing.assert_allclose(soft.abundances, dq.abundances.smooth(sharp.abundances), atol=1e-4)
+    else:
+        prior = dq.abundances.LearnedSmoother(**params["prior"])
+        np.testing.assert_allclose(soft.abundances, dq.abundances.smooth_learned(sharp.abundances, prior), atol=1e-4)
     assert rms(soft.abundances - sample.abundances) < 0.98 * rms(sharp.abundances - sample.abundances)
     resumed, _ = dq.training.resumable_fit(
         key, sample.cube, config, plan, endmembers=E, keep=dq.training.Keep(tmp_path / "fit.npz")

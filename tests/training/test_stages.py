@@ -1,19 +1,22 @@
 """A stage of training is kept only if the scene itself shows that it helps."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dequnmix_jax import mixing
-from dequnmix_jax.abundances import smoothing
+from dequnmix_jax.abundances import learned_smoothing, smoothing
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.equilibrium import model
 from dequnmix_jax.equilibrium.config import Analytic, Energy, Model, Simplex
 from dequnmix_jax.training import fitting, stages
 from dequnmix_jax.training.config import Rates, Training
+from dequnmix_jax.training.smoothing_gain import smoothing_gain
 from dequnmix_jax.training.verdict import sentences
-from dequnmix_jax.types import ADEQUATE, Stages, Verdict
+from dequnmix_jax.types import ADEQUATE, NEEDED, Stages, Verdict
 
 CONFIG = Model(gradient=Analytic(), constraint=Simplex())
 SHAPE = (24, 20)
@@ -160,6 +163,54 @@ def test_the_prior_smooths_noise_and_leaves_texture():
     assert kept == {"smooth": (True, True, True), "rough": (False, False, False)}
 
 
+def test_the_learned_prior_is_kept_for_noise_and_not_for_texture():
+    E = synthetic.spectra(jax.random.key(3), 3, 40)
+    smooth = synthetic.abundance_field(jax.random.key(5), (24, 24), 3, length=6.0, contrast=0.3)
+    rough = synthetic.abundance_field(jax.random.key(6), (24, 24), 3, length=0.6, contrast=1.0)
+    config = replace(CONFIG, prior="learned")
+    strong = learned_smoothing.init_weights(jax.random.key(0))
+    for A, snr, right in ((smooth, 15.0, True), (rough, 30.0, False)):
+        maps, valid = maps_of(A, E, jax.random.key(7), snr)
+        verdict, found = stages.judge_prior(maps, E, config, valid)
+        better = smoothing_error(found, maps, A)
+        assert better < 0.95 if right else better <= 1.001
+        assert bool(verdict.kept) or not right
+        # A prior that takes texture for noise is refused by the scene itself.
+        blind = learned_smoothing.learned_smoother(maps.whole, mask=valid, weights=strong)
+        blind = blind._replace(strength=30 * blind.strength)
+
+        def smoothed(x, prior=blind, valid=valid):
+            return x + learned_smoothing.correction(x, valid, prior)
+
+        gain = smoothing_gain(maps.whole, maps.even, maps.odd, smoothed)
+        assert (float(stages.standard_errors(gain, valid)) > NEEDED) == (smoothing_error(blind, maps, A) < 1) == right
+
+
+def smoothing_error(prior, maps, A):
+    """Return the RMSE of smoothed maps over that of the maps."""
+    smoothed = learned_smoothing.smooth_learned(maps.whole, prior)
+    return float(jnp.sqrt(jnp.mean((smoothed - A) ** 2) / jnp.mean((maps.whole - A) ** 2)))
+
+
+def test_the_gain_of_smoothing_is_that_of_the_truth():
+    """Linear smoothing of maps with known noise: the estimate is the decrease of the error, on average over draws."""
+    A = synthetic.abundance_field(jax.random.key(5), (24, 24), 3, length=4.0)
+
+    def mean_of_rows(x):
+        return (x + jnp.roll(x, 1, axis=0) + jnp.roll(x, -1, axis=0)) / 3
+
+    @jax.jit
+    def both(key):
+        halves = A[None] + 0.2 * jax.random.normal(key, (2, *A.shape))
+        whole = (halves[0] + halves[1]) / 2
+        decrease = jnp.sum(jnp.square(whole - A) - jnp.square(mean_of_rows(whole) - A))
+        return jnp.sum(smoothing_gain(whole, *halves, mean_of_rows)), decrease
+
+    found, right = map(np.asarray, jax.lax.map(both, jax.random.split(jax.random.key(1), 200)))
+    error = (found - right).std() / 200**0.5
+    assert abs((found - right).mean()) < 3 * error and error < 0.05 * abs(right.mean())
+
+
 def test_errors_of_spectra_that_vary_are_no_texture():
     """Each material has its own brightness in every pixel: both halves of the bands give the same wrong maps."""
     E = synthetic.spectra(jax.random.key(3), 3, 40)
@@ -177,7 +228,7 @@ def test_the_nugget_is_that_of_the_smoother():
 
     @jax.jit
     def both(A, valid):
-        G = [smoothing._semivariance(A, valid, h)[0] for h in (1, 2, 3)]
+        G = [smoothing.semivariance(A, valid, h)[0] for h in (1, 2, 3)]
         return jnp.trace(3 * G[0] - 3 * G[1] + G[2]), stages.nugget(A, valid)
 
     trace, found = both(A, valid)

@@ -12,9 +12,6 @@ from jax import lax
 COUNT = 20
 """Number of statistics of a direction (`statistics`)."""
 
-NUGGET = 0
-"""Which of them is the nugget's share of the semivariance."""
-
 SHARE = COUNT - 1
 """Which of them is the share of the errors in the semivariance: by the halves, if they are known."""
 

@@ -243,7 +243,7 @@ def _judge_learned(maps: Maps, valid: jax.Array) -> tuple[Verdict, LearnedSmooth
 
 
 def _learned(
-    params: Params, maps: jax.Array, cube: jax.Array, config: Model, valid: jax.Array, whole: Scenewide | None
+    params: Params, A: jax.Array, cube: jax.Array, config: Model, valid: jax.Array, whole: Scenewide | None
 ) -> LearnedSmoother:
     """Predict the learned prior from the maps and from those by half of the bands."""
     even = (jnp.arange(cube.shape[2]) % 2 == 0).astype(cube.dtype)
@@ -253,7 +253,7 @@ def _learned(
         return model.equilibrium(params, cube, config, mask=valid, whole=whole, bands=bands).estimate.abundances
 
     halves = lax.map(half, jnp.stack([even, 1 - even]))
-    return learned_smoother(maps, (halves[0], halves[1]), mask=valid)
+    return learned_smoother(A, (halves[0], halves[1]), mask=valid)
 
 
 def nugget(x: jax.Array, valid: jax.Array) -> jax.Array:
@@ -331,10 +331,10 @@ def finish(
         if not config.smooths:
             return state.params, None
         last = model.equilibrium(state.params, cube, config, initial=state.equilibrium, mask=mask, whole=whole)
-        maps = last.estimate.abundances
+        A = last.estimate.abundances
         if config.prior == "learned":
-            return state.params | {"prior": _learned(state.params, maps, cube, config, valid, whole)._asdict()}, None
-        return state.params | {"prior": smoother(maps, mask=mask)._asdict()}, None
+            return state.params | {"prior": _learned(state.params, A, cube, config, valid, whole)._asdict()}, None
+        return state.params | {"prior": smoother(A, mask=mask)._asdict()}, None
     rest = (valid, state.held_out_pixels, whole)
     verdict, base = state.verdict, state.initial | {"endmembers": state.params["endmembers"]}
     if len(training.phases) == 1:  # both trained at once, or one of them alone
