@@ -9,7 +9,8 @@ scenes of those, with test minerals. Nothing is chosen on the scenes of the tabl
 
 Ways of smoothing: "smooth" is that of today, by the nugget of the maps; "smooth, judged" keeps it where its estimated
 gain exceeds two standard errors; "linear by halves" is the same linear smoother with directions and strengths from the
-difference of maps by even and odd bands, without learning; "learned" is the learned prior, "learned, judged" with that
+difference of maps by even and odd bands, without learning; "learned, full strength" has the strengths that the network
+predicts, "learned" that part of them which the scene's own estimated risk chooses, "learned, judged" also with that
 guard (what `Model.prior="learned"` does), "learned, crossed" with the guard |b_even - b_odd|^2 - |S b_even - b_odd|^2;
 "learned, without halves" does not know the halves.
 """
@@ -32,11 +33,11 @@ from dequnmix_jax import datasets
 from dequnmix_jax.abundances import learned_smoothing, map_statistics
 from dequnmix_jax.abundances.learned_smoothing import SpatialWeights
 from dequnmix_jax.abundances.smoothing import Smoother, smooth_linearly
+from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
 from dequnmix_jax.datasets import SceneShape
 from dequnmix_jax.mixing import project_simplex
 from dequnmix_jax.solvers.config import Adjoint, Solver
 from dequnmix_jax.training import stages
-from dequnmix_jax.training.smoothing_gain import smoothing_gain
 from dequnmix_jax.types import NEEDED
 from experiments.shared import results_table
 from experiments.shared.map_corpus import WAYS, MapSet, map_sets
@@ -168,6 +169,7 @@ class Judged(NamedTuple):
     raw: jax.Array
     smooth: jax.Array
     linear: jax.Array
+    full: jax.Array
     learned: jax.Array
     alone: jax.Array
     stein: jax.Array
@@ -191,7 +193,8 @@ def judge(weights: SpatialWeights, maps: jax.Array, even: jax.Array, odd: jax.Ar
 
     def one(scene: tuple[jax.Array, ...]) -> Judged:
         A, even, odd, truth = scene
-        raw = dq.metrics.armse(A, truth)
+        raw, D = dq.metrics.armse(A, truth), (even - odd) / 2
+        full = learned_smoothing.assemble(weights, *learned_smoothing.look(A, D, valid))
         prior = learned_smoothing.learned_smoother(A, (even, odd), weights=weights)
         old = dq.abundances.smoother(A)
 
@@ -199,17 +202,18 @@ def judge(weights: SpatialWeights, maps: jax.Array, even: jax.Array, odd: jax.Ar
             return x + learned_smoothing.correction(x, valid, prior)
 
         gains = [
-            smoothing_gain(A, even, odd, learned),
+            smoothing_gain(A, D, learned),
             sum(
                 jnp.sum(jnp.square(x - y) - jnp.square(learned(x) - y), axis=-1) for x, y in ((even, odd), (odd, even))
             ),
-            smoothing_gain(A, even, odd, lambda x: smooth_linearly(x, valid, old)),
+            smoothing_gain(A, D, lambda x: smooth_linearly(x, valid, old)),
         ]
         ratios = [
             dq.metrics.armse(x, truth) / raw
             for x in (
                 dq.abundances.smooth(A, old),
-                _linear(A, (even - odd) / 2, valid),
+                _linear(A, D, valid),
+                learned_smoothing.smooth_learned(A, full),
                 learned_smoothing.smooth_learned(A, prior),
                 learned_smoothing.smooth_learned(A, learned_smoothing.learned_smoother(A, weights=weights)),
             )
@@ -290,6 +294,7 @@ def judged_on(weights: SpatialWeights, sets: Sequence[MapSet], families: Sequenc
             "smooth": one.smooth,
             "smooth, judged": np.where(one.stein_smooth > NEEDED, one.smooth, 1),
             "linear by halves": one.linear,
+            "learned, full strength": one.full,
             "learned": one.learned,
             "learned, judged": np.where(one.stein > NEEDED, one.learned, 1),
             "learned, crossed": np.where(one.crossed > NEEDED, one.learned, 1),
@@ -351,7 +356,7 @@ def main(settings: Settings, folder: Path) -> Path:
         scenes = judged_on(trained(f"fold {number}", [f for f in named if f not in left]), tested, left)
         unseen += scenes
         rows += summarised(", ".join(datasets.FAMILIES[f] for f in left), scenes)
-        for row in rows[-7:]:
+        for row in rows[-8:]:
             print(results_table.line(row), flush=True)
     rows = summarised("all families, each left out", unseen) + shipped + rows
     results_table.write_csv(folder / "spatial_operator_scenes.csv", unseen)

@@ -177,14 +177,13 @@ def test_masked_pixels_have_no_influence(maps):
     np.testing.assert_allclose(smoothed[0][16:], alone, atol=2e-4)
 
 
-def matern(key, side=64, count=4, length=2.0):
-    """Return maps of rough fields (Matern, nu = 1/2) on the simplex."""
-    k = 2 * np.pi * np.fft.fftfreq(side)
-    spectrum = (1 / length**2 + k[:, None] ** 2 + k[None] ** 2) ** -0.75
-    white = np.random.default_rng(key).standard_normal((count, side, side))
-    field = np.real(np.fft.ifft2(np.fft.fft2(white) * spectrum))
-    field = field / field.std(axis=(1, 2), keepdims=True)
-    return project_simplex(jnp.asarray(0.25 + 0.25 * np.moveaxis(field, 0, -1), jnp.float32))
+def matern(key, side=32, count=4, length=1.5):
+    """Return maps of rough fields (Matern, nu = 1/2: covariance exp(-distance / length)) on the simplex."""
+    rows, columns = (x.reshape(-1) for x in np.meshgrid(np.arange(side), np.arange(side), indexing="ij"))
+    distance = np.hypot(rows[:, None] - rows[None], columns[:, None] - columns[None])
+    root = np.linalg.cholesky(np.exp(-distance / length) + 1e-8 * np.eye(side * side))
+    field = (root @ np.random.default_rng(key).standard_normal((side * side, count))).reshape(side, side, count)
+    return project_simplex(jnp.asarray(1 / count + 0.25 * field, jnp.float32))
 
 
 @pytest.mark.parametrize("snr", [30.0, 40.0])

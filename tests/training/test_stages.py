@@ -9,12 +9,12 @@ import pytest
 
 from dequnmix_jax import mixing
 from dequnmix_jax.abundances import learned_smoothing, smoothing
+from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.equilibrium import model
 from dequnmix_jax.equilibrium.config import Analytic, Energy, Model, Simplex
 from dequnmix_jax.training import fitting, stages
 from dequnmix_jax.training.config import Rates, Training
-from dequnmix_jax.training.smoothing_gain import smoothing_gain
 from dequnmix_jax.training.verdict import sentences
 from dequnmix_jax.types import ADEQUATE, NEEDED, Stages, Verdict
 
@@ -182,7 +182,7 @@ def test_the_learned_prior_is_kept_for_noise_and_not_for_texture():
         def smoothed(x, prior=blind, valid=valid):
             return x + learned_smoothing.correction(x, valid, prior)
 
-        gain = smoothing_gain(maps.whole, maps.even, maps.odd, smoothed)
+        gain = smoothing_gain(maps.whole, (maps.even - maps.odd) / 2, smoothed)
         assert (float(stages.standard_errors(gain, valid)) > NEEDED) == (smoothing_error(blind, maps, A) < 1) == right
 
 
@@ -204,7 +204,7 @@ def test_the_gain_of_smoothing_is_that_of_the_truth():
         halves = A[None] + 0.2 * jax.random.normal(key, (2, *A.shape))
         whole = (halves[0] + halves[1]) / 2
         decrease = jnp.sum(jnp.square(whole - A) - jnp.square(mean_of_rows(whole) - A))
-        return jnp.sum(smoothing_gain(whole, *halves, mean_of_rows)), decrease
+        return jnp.sum(smoothing_gain(whole, (halves[0] - halves[1]) / 2, mean_of_rows)), decrease
 
     found, right = map(np.asarray, jax.lax.map(both, jax.random.split(jax.random.key(1), 200)))
     error = (found - right).std() / 200**0.5

@@ -8,7 +8,8 @@ In coordinates u = a V of the maps a (H, W, R) in which their errors are indepen
 over pixels p whose whole 5 x 5 window is valid, then projected on the simplex. The filters w_f, of mean zero and unit
 norm, and their bends delta_f are the same for all directions d, endmembers and scenes; a small network predicts the
 strengths lambda_df >= 0 and the scale of u_d from statistics of that direction without size (`map_statistics`). All
-numbers were trained on generated scenes (`experiments.operator.spatial`).
+numbers were trained on generated scenes (`experiments.operator.spatial`). Which part of these strengths a scene gets,
+down to none, is decided by its own estimated risk (`smoothing_gain`).
 
 **Curvature.** phi'' lies in (0, 1]. With C_f the convolution on the infinite grid and M the pixels with whole windows
 (a diagonal of zeros and ones), the Hessian of the second term is sum_f lambda_f C_f^T M diag(phi'') C_f, restricted to
@@ -47,6 +48,7 @@ from jax import lax
 
 from dequnmix_jax.abundances import map_statistics
 from dequnmix_jax.abundances.smoothing import FEWEST, checked, error_directions, semivariance
+from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
 from dequnmix_jax.checks import Array, InputError, check_array, check_kind
 from dequnmix_jax.mixing import project_simplex
 from dequnmix_jax.ops import lapack
@@ -70,6 +72,10 @@ SOLVER, ADJOINT = Solver(tolerance=1e-6, max_steps=300), Adjoint(tolerance=1e-4)
 """Tight, so that tiles and the whole scene agree: 5 to 50 steps, where 1e-4 takes 4 to 30."""
 
 _POINTS = 32
+
+
+PARTS = (0.0, 0.1, 0.25, 0.5, 1.0)
+"""Parts of the predicted strengths, among which the estimated gain of a scene decides."""
 
 
 class SpatialWeights(NamedTuple):
@@ -156,7 +162,9 @@ def learned_smoother(
     Args:
         abundances: (H, W, R), R >= 2, from any method.
         halves: maps of the same endmembers by the even and by the odd bands, (H, W, R) each: their difference shows
-            the errors from noise. None: the errors are estimated from the differences of neighbours, as by `smoother`.
+            the errors from noise, and which part of the predicted strengths (all, 1/2, 1/4, 1/10, none) has the least
+            estimated risk (`smoothing_gain`). None: the errors are estimated from the differences of neighbours, as by
+            `smoother`, and texture is then easily mistaken for errors.
         mask: (H, W) bool, True where the pixel is valid.
         weights: of the operator; None: those of the package.
 
@@ -180,7 +188,8 @@ def learned_smoother(
         difference = None
     weights = shipped_weights() if weights is None else weights
     check_kind(weights, SpatialWeights, "weights", "Leave it out for the weights of the package.")
-    return _predicted(A, difference, valid, SpatialWeights(*(jnp.asarray(w, A.dtype) for w in weights)))
+    prior = _predicted(A, difference, valid, SpatialWeights(*(jnp.asarray(w, A.dtype) for w in weights)))
+    return prior if difference is None else _at_best(A, difference, valid, prior)
 
 
 def smooth_learned(abundances: Array, prior: LearnedSmoother | None = None, *, mask: Array | None = None) -> jax.Array:
@@ -237,6 +246,23 @@ def _predicted(
     A: jax.Array, difference: jax.Array | None, valid: jax.Array, weights: SpatialWeights
 ) -> LearnedSmoother:
     return assemble(weights, *look(A, difference, valid))
+
+
+@jax.jit
+def _at_best(A: jax.Array, difference: jax.Array, valid: jax.Array, prior: LearnedSmoother) -> LearnedSmoother:
+    """Return the prior with that part of its strengths whose estimated gain is largest."""
+    parts = jnp.asarray(PARTS, A.dtype)
+    held = lax.stop_gradient((A, difference, prior))
+
+    def gained(part: jax.Array) -> jax.Array:
+        A, difference, prior = held
+        tried = prior._replace(strength=part * prior.strength)
+        gain = smoothing_gain(A, difference, lambda x: x + correction(x, valid, tried))
+        return jnp.sum(jnp.where(valid, gain, 0))
+
+    gains = jnp.concatenate([jnp.zeros(1, A.dtype), lax.map(gained, parts[1:])])
+    best = parts[jnp.argmax(jnp.where(jnp.isfinite(gains), gains, -jnp.inf))]
+    return prior._replace(strength=best * prior.strength)
 
 
 def look(A: jax.Array, difference: jax.Array | None, valid: jax.Array) -> tuple[jax.Array, ...]:

@@ -47,6 +47,7 @@ from jax import lax
 
 from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother, correction, learned_smoother
 from dequnmix_jax.abundances.smoothing import Smoother, identity_smoother, smooth_linearly, smoother
+from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
 from dequnmix_jax.endmembers import noise
 from dequnmix_jax.equilibrium import model
 from dequnmix_jax.equilibrium.config import Model
@@ -57,7 +58,6 @@ from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.quick_compile import effort_once, quick_jit
 from dequnmix_jax.training.config import Training
-from dequnmix_jax.training.smoothing_gain import smoothing_gain
 from dequnmix_jax.types import ADEQUATE, NEEDED, Params, Stages, Verdict
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def _judge_learned(maps: Maps, valid: jax.Array) -> tuple[Verdict, LearnedSmooth
     def smoothed(A: jax.Array) -> jax.Array:
         return A + correction(A, valid, prior)
 
-    gain = standard_errors(smoothing_gain(maps.whole, maps.even, maps.odd, smoothed), valid)
+    gain = standard_errors(smoothing_gain(maps.whole, (maps.even - maps.odd) / 2, smoothed), valid)
     verdict = _verdict(gain)
     return verdict, prior._replace(strength=jnp.where(verdict.kept, prior.strength, 0))
 

@@ -24,16 +24,15 @@ import jax.numpy as jnp
 from jax import lax
 
 
-def smoothing_gain(
-    whole: jax.Array, even: jax.Array, odd: jax.Array, smooth: Callable[[jax.Array], jax.Array]
-) -> jax.Array:
+def smoothing_gain(whole: jax.Array, difference: jax.Array, smooth: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """Return the estimated decrease of the squared error of each pixel, (H, W), summed over endmembers.
 
     Args:
-        whole, even, odd: (H, W, R), maps by all, even and odd bands.
+        whole: (H, W, R), maps by all bands.
+        difference: (H, W, R), half the difference of those by even and by odd bands.
         smooth: of maps (H, W, R), with fixed parameters.
     """
-    D = (even - odd) / 2
+    D = difference
     found = lax.map(smooth, jnp.stack([whole, whole + D, whole - D]))
     JD = (found[1] - found[2]) / 2
     return jnp.sum(2 * D * (D - JD) - jnp.square(whole - found[0]), axis=-1)
