@@ -5,7 +5,8 @@
   with (sum A - 1)^2 weighed against the data.
 * `sunsal`, `collaborative_sunsal`, `sunsal_tv`: sparse regression on a library (Bioucas-Dias and Figueiredo 2010;
   Iordache, Bioucas-Dias and Plaza 2012, 2014), |Y - A E|^2 / 2 + lambda |A|_1.
-* `smoother`, `smooth`: maps smoothed by as much as their own noise supports.
+* `smoother`, `smooth`: maps smoothed by as much as their own noise supports; `learned_smoother`, `smooth_learned`: by a
+  convex prior with learned filters.
 * `kkt_residual`: how far maps are from the optimality conditions.
 """
 
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from dequnmix_jax.lazy import attach
 
 if TYPE_CHECKING:
+    from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother, learned_smoother, smooth_learned
     from dequnmix_jax.abundances.least_squares import fcls, kkt_residual, nnls, scaled_nnls, scls, soft_nnls, ucls
     from dequnmix_jax.abundances.smoothing import Smoother, smooth, smoother
     from dequnmix_jax.abundances.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
@@ -22,14 +24,17 @@ if TYPE_CHECKING:
 __all__ = [
     "Admm",
     "Descent",
+    "LearnedSmoother",
     "Smoother",
     "collaborative_sunsal",
     "fcls",
     "kkt_residual",
+    "learned_smoother",
     "nnls",
     "scaled_nnls",
     "scls",
     "smooth",
+    "smooth_learned",
     "smoother",
     "soft_nnls",
     "sunsal",
@@ -41,6 +46,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "abundances.least_squares": ["fcls", "kkt_residual", "nnls", "scaled_nnls", "scls", "soft_nnls", "ucls"],
+        "abundances.learned_smoothing": ["LearnedSmoother", "learned_smoother", "smooth_learned"],
         "abundances.smoothing": ["Smoother", "smooth", "smoother"],
         "abundances.sparse": ["Admm", "collaborative_sunsal", "sunsal", "sunsal_tv"],
         "types": ["Descent"],
