@@ -4,8 +4,8 @@
 
 FOLDER keeps the measured scenes, the weights of every fold (`fold_K_SEED.npz`, `all_SEED.npz`) and what they choose; a
 part that is there is not made again. Fold K leaves out the families K, K + 6, K + 12 and K + 18 of
-`generator.FAMILIES`: nothing of them is seen by any part of the operator, so that every family is judged by weights that
-saw neither it nor three others. Test minerals are never trained on. `all` is what the package ships
+`generator.FAMILIES`: nothing of them is seen by any part of the operator, so that every family is judged by weights
+that saw neither it nor three others. Test minerals are never trained on. `all` is what the package ships
 (`src/dequnmix_jax/data/operator.npz`).
 """
 
@@ -48,14 +48,14 @@ def main(folder: Path, folds: list[str], seed: int, quick: bool) -> None:
             seed, groups, scenes, learning, families_of(fold), f"fold {fold}, seed {seed}:"
         )
         seconds = time.process_time() - begun
-        command = f"python -m experiments.operator.train FOLDER --folds {fold} --seed {seed}{' --quick' if quick else ''}"
+        command = (
+            f"python -m experiments.operator.train FOLDER --folds {fold} --seed {seed}{' --quick' if quick else ''}"
+        )
         versions = f"jax {jax.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
         made = files.Provenance(
             command, seed, generator.fingerprint(), versions, datetime.now(UTC).date().isoformat(), round(seconds)
         )
-        way, prediction = (
-            jax.tree.map(np.asarray, x) for x in operator_learning.choose(trained.last, table)
-        )
+        way, prediction = (jax.tree.map(np.asarray, x) for x in operator_learning.choose(trained.last, table))
         first = operator_learning.first_table(groups)
         before = np.asarray(operator_learning.choose(trained.first, first)[0])
         np.savez(

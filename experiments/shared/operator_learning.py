@@ -82,9 +82,7 @@ def _objective(layers: Any, x: jax.Array, error: jax.Array) -> jax.Array:
     chance = jax.nn.softmax(-4 * predicted.relative, axis=1)
     expected = jnp.sum(chance * regret, axis=1)
     return jnp.mean(
-        0.5 * jnp.mean(likelihood, axis=1)
-        + jnp.mean(jnp.square(relative - predicted.relative), axis=1)
-        + 2 * expected
+        0.5 * jnp.mean(likelihood, axis=1) + jnp.mean(jnp.square(relative - predicted.relative), axis=1) + 2 * expected
     )
 
 
@@ -92,9 +90,7 @@ def _objective(layers: Any, x: jax.Array, error: jax.Array) -> jax.Array:
 def _trained(
     key: jax.Array, x: jax.Array, error: jax.Array, rows: jax.Array, learning: Learning
 ) -> tuple[tuple[jax.Array, jax.Array], ...]:
-    optimiser = optax.adamw(
-        optax.cosine_decay_schedule(learning.rate, learning.steps), weight_decay=learning.decay
-    )
+    optimiser = optax.adamw(optax.cosine_decay_schedule(learning.rate, learning.steps), weight_decay=learning.decay)
 
     def one(key: jax.Array) -> Any:
         first, rest = jax.random.split(key)
@@ -221,7 +217,7 @@ def _loss(layers: Any, weights: joint.JointWeights, s: Sample, learning: Learnin
     weights = weights._replace(layers=layers)
     scene = _geometry(s)
     forward = Solver(Picard(), tolerance=0.0, max_steps=learning.picards)
-    vertices, trace = joint.equilibrium(weights, scene, s.start, forward, Adjoint(Neumann(learning.terms)), exact=False)
+    vertices, _ = joint.equilibrium(weights, scene, s.start, forward, Adjoint(Neumann(learning.terms)), exact=False)
     first = joint.vertices_of(joint.facets_of(s.start, s.height))
     armse, msad = (a - jax.lax.stop_gradient(b) for a, b in zip(_answer(vertices, s), _answer(first, s), strict=True))
     # A map that keeps moving has no equilibrium: the last step counts.
@@ -304,9 +300,7 @@ def _batch(pool: Pool, rows: np.ndarray, random: np.random.Generator) -> Sample:
     mode = pool.errors[rows][np.arange(len(rows)), :, start].argmin(axis=1).astype(np.int32)
     weight = np.exp(-np.maximum(pool.regret[rows] - 0.2, 0)).astype(np.float32)
     given = {name: x[rows] for name, x in pool.fields.items()}
-    return Sample(
-        **given, start=pool.vertices[rows, start], level=pool.levels[rows, start], mode=mode, weight=weight
-    )
+    return Sample(**given, start=pool.vertices[rows, start], level=pool.levels[rows, start], mode=mode, weight=weight)
 
 
 @jax.jit
@@ -338,7 +332,8 @@ def train_joint(
     optimiser = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adamw(
-            optax.warmup_cosine_decay_schedule(0.0, learning.joint_rate, min(20, total // 4), max(total, 1)), weight_decay=1e-3
+            optax.warmup_cosine_decay_schedule(0.0, learning.joint_rate, min(20, total // 4), max(total, 1)),
+            weight_decay=1e-3,
         ),
     )
     update = jax.jit(lambda slope, state, layers: optimiser.update(slope, state, layers))
@@ -356,7 +351,7 @@ def train_joint(
             weights = weights._replace(layers=optax.apply_updates(weights.layers, change))
             values.append(float(value))
         if say and (epoch + 1) % 4 == 0:
-            print(f"{say} joint, epoch {epoch + 1}: loss {np.mean(values[-len(plan):]):.4f}", flush=True)
+            print(f"{say} joint, epoch {epoch + 1}: loss {np.mean(values[-len(plan) :]):.4f}", flush=True)
     return weights
 
 
@@ -374,9 +369,7 @@ class Moved(NamedTuple):
 
 
 @jax.jit
-def _moved(
-    weights: OperatorWeights, cube: jax.Array, s: Measured, first: jax.Array
-) -> tuple[Moved, jax.Array]:
+def _moved(weights: OperatorWeights, cube: jax.Array, s: Measured, first: jax.Array) -> tuple[Moved, jax.Array]:
     """Refine one scene: `first` (24,) are the predictions of the choice before."""
     valid = jnp.ones(cube.shape[:2], bool)
     frames = s.frames
@@ -386,9 +379,7 @@ def _moved(
     starts = s.spectra[best]
 
     def one(g: jax.Array, start: jax.Array, extra: jax.Array) -> tuple[Any, ...]:
-        scene = joint.Geometry(
-            frames.points[g], frames.height[g], frames.noise[g], valid.reshape(-1), g == 1, extra
-        )
+        scene = joint.Geometry(frames.points[g], frames.height[g], frames.noise[g], valid.reshape(-1), g == 1, extra)
         vertices, trace = joint.equilibrium(weights.joint, scene, frames.vertices[best[g]])
         radius = joint.spectral_radius(weights.joint, scene, vertices)
         E = jnp.maximum(jnp.matmul(vertices, frames.lift[g], precision="highest"), 0)
@@ -405,9 +396,7 @@ def _moved(
     for g in (0, 1):
         vertices = jnp.matmul(E[g], lapack.pinv(frames.lift[g]), precision="highest")
         facets = jnp.nan_to_num(lapack.inverse(vertices), posinf=0.0, neginf=0.0).T
-        shapes.append(
-            shape_scores(frames.points[g], frames.noise[g], facets, jnp.max(E[g], axis=1), valid, bool(g))
-        )
+        shapes.append(shape_scores(frames.points[g], frames.noise[g], facets, jnp.max(E[g], axis=1), valid, bool(g)))
     shape = jax.tree.map(lambda *x: jnp.stack(x), *shapes)
     answers = (
         (E[0], least_squares.fcls(cube, E[0])),
@@ -483,6 +472,6 @@ def _report(text: str, weights: choice.ChoiceWeights, table: Table, left: tuple[
             r = ratio[some]
             oracle = np.exp((table.error[some].min(axis=1) - table.error[scenes, table.rule][some]).mean())
             print(
-                f"{text}, {name}: {np.exp(r.mean()):.3f} of the rule (oracle {oracle:.3f}), worst {np.exp(r.max()):.2f}, "
-                f"harmed {np.mean(r > np.log(1.05)):.3f}", flush=True,
+                f"{text}, {name}: {np.exp(r.mean()):.3f} of the rule (oracle {oracle:.3f}), "
+                f"worst {np.exp(r.max()):.2f}, harmed {np.mean(r > np.log(1.05)):.3f}", flush=True,
             )  # fmt: skip

@@ -106,9 +106,9 @@ def _frames(cube: jax.Array, E: jax.Array, count: int) -> Frames:
     for i in (0, 1):
         facets = jax.vmap(lambda V: jnp.nan_to_num(lapack.inverse(V), posinf=0.0, neginf=0.0).T)(vertices[i])
         shapes.append(
-            jax.vmap(
-                lambda Q, level, i=i: shape_scores(views[i].points, covariances[i], Q, level, valid, bool(i))
-            )(facets, jnp.max(parts[i], axis=2))
+            jax.vmap(lambda Q, level, i=i: shape_scores(views[i].points, covariances[i], Q, level, valid, bool(i)))(
+                facets, jnp.max(parts[i], axis=2)
+            )
         )
     return Frames(
         jnp.stack([view.points for view in views]),
@@ -172,7 +172,9 @@ def measured(settings: Settings, folder: Path, say: bool = True) -> dict[int, Me
     groups: dict[int, list[Measured]] = {}
     for size in settings.sizes:
         for family in settings.families:
-            name = f"{family.replace(' ', '_')}_{size.count}_{settings.seed}_{settings.scenes}_{generator.fingerprint()}"
+            name = (
+                f"{family.replace(' ', '_')}_{size.count}_{settings.seed}_{settings.scenes}_{generator.fingerprint()}"
+            )
             path = folder / f"{name}.npz"
             structure = jax.tree.structure(_EMPTY)
             if path.exists():

@@ -59,8 +59,8 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "RECOMMENDED", "PAPER",
     "init", "fit", "unmix", "unmix_tiled", "equilibrium_map", "reconstruct", "fixed_point",
     "Estimate", "Trace", "History", "InputError", "enable_compilation_cache",
-    "solvers", "abundances", "endmembers", "equilibrium", "learned", "training", "parallel", "scenes", "io", "libraries",
-    "datasets", "results", "report", "tiles", "metrics", "mixing",
+    "solvers", "abundances", "endmembers", "equilibrium", "learned", "training", "parallel", "scenes", "io",
+    "libraries", "datasets", "results", "report", "tiles", "metrics", "mixing",
 ]  # fmt: skip
 
 __getattr__, __dir__ = attach(

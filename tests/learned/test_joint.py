@@ -48,7 +48,7 @@ def test_the_equilibrium_of_a_small_simplex_is_nearer_to_the_truth(scaled):
 def test_the_answer_is_a_fixed_point():
     geometry, start, _ = scene()
     solver = Solver(Anderson(memory=3), tolerance=1e-5, max_steps=100)
-    vertices, trace = joint.equilibrium(weights(), geometry, start, solver)
+    vertices, _ = joint.equilibrium(weights(), geometry, start, solver)
     facets = joint.facets_of(vertices, geometry.height)
     moved = joint.joint_map((weights(), geometry), facets)
     np.testing.assert_allclose(moved, facets, rtol=0, atol=2e-4 * np.abs(facets).max())

@@ -31,6 +31,7 @@ class TrainingOptions:
     prox: str | None
     prior: str | None
     config: Path | None
+    train: bool
 
 
 @dataclass(frozen=True)

@@ -209,6 +209,7 @@ def _fit(commands: Any) -> None:
     fit.add_argument("--endmembers", type=number_or_auto, required=True, metavar="N", help=f"{_COUNT} (required)")
     _output(fit, "MODEL", "file to make, .npz")
     _training(fit)
+    fit.set_defaults(train=True)
     text = "train on N patches drawn at random, for a scene larger than memory (default: the whole scene)"
     fit.add_argument("--patches", type=positive, metavar="N", help=text)
     text = "rows and columns of a patch (default: 64)"
@@ -279,6 +280,8 @@ def _report(commands: Any) -> None:
     _format(report)
     _reading_options(report.add_argument_group("reading the scene"), of_a_model=True)
     _training(report)
+    text = "train on the scene too, from what the learned operator chooses; any option of the training implies it"
+    report.add_argument("--train", action="store_true", help=f"{text} (default: it is not trained)")
     _json(report)
 
 
@@ -419,7 +422,7 @@ def _training(command: argparse.ArgumentParser) -> None:
     _seed(group)
     defaults = words_of(Model())
     text = (
-        "initial endmembers: auto compares 16 candidates without a reference, and chooses the constraint too; vca "
+        "initial endmembers: auto lets the learned operator choose, without a reference, and the constraint too; vca "
         "takes the largest of several draws of VCA (default: auto; vca with --patches, or with fewer than two bands "
         "per endmember)"
     )

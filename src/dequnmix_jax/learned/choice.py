@@ -1,7 +1,7 @@
 r"""The learned choice: a network over the ways to unmix a scene predicts the error of each.
 
-A set network (the same layers for every way, mean and maximum over all ways as context; Zaheer et al. 2017) predicts for
-each way w the logarithm of its aRMSE and a standard deviation,
+A set network (the same layers for every way, mean and maximum over all ways as context; Zaheer et al. 2017) predicts
+for each way w the logarithm of its aRMSE and a standard deviation,
 
     log aRMSE_w ~ N(level + m_w, s_w^2),    sum_w m_w = 0,
 
@@ -82,7 +82,9 @@ def predict(weights: ChoiceWeights, x: jax.Array) -> Prediction:
     return Prediction(relative, jnp.sqrt(jnp.mean(jnp.square(each.spread), axis=0) + disagreement), level)
 
 
-def decide(prediction: Prediction, rule: jax.Array, error: jax.Array, above: jax.Array) -> jax.Array:
+def decide(
+    prediction: Prediction, rule: jax.Array, error: jax.Array, above: jax.Array, allowed: jax.Array | None = None
+) -> jax.Array:
     """Return the chosen way.
 
     Args:
@@ -90,8 +92,11 @@ def decide(prediction: Prediction, rule: jax.Array, error: jax.Array, above: jax
         rule: () int32, the way of the rule.
         error: (W,), log held-out error, and
         above: (W,), what of it lies above the noise.
+        allowed: (W,) bool, the ways that may be chosen; None: all.
     """
     contradicted = (above[rule] < FITS) & (error - error[rule] > WORSE)
     cost = jnp.where(contradicted | ~jnp.isfinite(error), jnp.inf, prediction.relative)
+    if allowed is not None:
+        cost = jnp.where(allowed, jnp.where(jnp.isfinite(cost), cost, prediction.relative + 100), jnp.inf)
     best = jnp.argmin(cost).astype(jnp.int32)
-    return jnp.where(cost[rule] - cost[best] > MARGIN, best, rule)
+    return jnp.where(cost[rule] - cost[best] > MARGIN, best, rule).astype(jnp.int32)

@@ -13,9 +13,9 @@ N scales the vertices to brightness one. c_k^(t) is the expectile regression of 
 at asymmetries t from 0.1 to 0.001: at c = 0 the lower t-expectile of the pixels lies on the facet. For small t that is
 the smallest simplex around the pixels, for larger ones it has pixels outside, as noise and spectra that vary require; a
 facet without any pixel near it is extrapolated from those that mix along it. Which of them holds in a scene is what a
-network of about 4,000 weights learned on scenes whose truth is known: w_kj and the gate are functions of the pair (k, j)
-and of means over pairs. Its features are ratios and logarithms: no number of pixels, bands or endmembers and no unit is
-among them, and the map is equivariant to the order of the endmembers.
+network of about 4,000 weights learned on scenes whose truth is known: w_kj and the gate are functions of the pair
+(k, j) and of means over pairs. Its features are ratios and logarithms: no number of pixels, bands or endmembers and no
+unit is among them, and the map is equivariant to the order of the endmembers.
 
 The equilibrium is found by Anderson acceleration and
 differentiated implicitly (`solvers.fixed_point`), also in training. The map is no contraction by construction:
@@ -93,9 +93,7 @@ def geometry(view: Frame, noise: jax.Array, valid: jax.Array, scaled: bool | jax
     back = lapack.pinv(view.lift)
     covariance = jnp.matmul(back.T * noise[None], back, precision="highest")
     stride = -(-view.points.shape[0] // MOST_PIXELS)
-    return Geometry(
-        view.points[::stride], view.height, covariance, valid[::stride], jnp.asarray(scaled), context
-    )
+    return Geometry(view.points[::stride], view.height, covariance, valid[::stride], jnp.asarray(scaled), context)
 
 
 def facets_of(vertices: jax.Array, height: jax.Array) -> jax.Array:
@@ -187,9 +185,7 @@ def coordinates(facets: jax.Array, scene: Geometry) -> tuple[jax.Array, jax.Arra
     return a, jnp.sqrt(jnp.maximum(sigma, 1e-12)), w / positive(jnp.sum(w))
 
 
-def _expectiles(
-    a: jax.Array, sigma: jax.Array, w: jax.Array, exact: bool
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _expectiles(a: jax.Array, sigma: jax.Array, w: jax.Array, exact: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return c (R, T, R) of every facet, the weight of pixels near it and the RMS of those below, (R, T) each."""
     count = a.shape[1]
     eye = jnp.eye(count, dtype=a.dtype)
@@ -235,9 +231,7 @@ def _expectiles(
     return jax.vmap(facet)(jnp.arange(count))
 
 
-def pair_features(
-    facets: jax.Array, scene: Geometry, exact: bool = True
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def pair_features(facets: jax.Array, scene: Geometry, exact: bool = True) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return features (R, R, F) of all pairs, the expectiles (R, R, T) and the noise of the coordinates (R,)."""
     a, sigma, w = coordinates(facets, scene)
     count = a.shape[1]

@@ -100,6 +100,7 @@ def select(
     count: int,
     *,
     mask: Array | None = None,
+    constraint: str | None = None,
     weights: OperatorWeights | None = None,
 ) -> OperatorSelection:
     """Choose endmembers and a mixing model by the learned operator, without training on the scene and without a truth.
@@ -112,6 +113,7 @@ def select(
         cube: (H, W, B), any units, B >= 2 R.
         count: R, static, at least 2.
         mask: (H, W) bool, True for valid pixels.
+        constraint: "simplex", "cone" or "soft", static: only ways of this mixing model are compared; None: all.
         weights: of the operator; None: those of the package.
 
     Returns:
@@ -128,7 +130,12 @@ def select(
             "of them judge what the other half says. Ask for fewer, or use VCA: dq.endmembers.vca, `fit --start vca`, "
             "`endmembers --method vca`."
         )
+    if constraint is not None and constraint not in CONSTRAINTS:
+        raise InputError(f"constraint is {constraint!r}; expected one of {', '.join(CONSTRAINTS)}, or None.")
     weights = shipped()[0] if weights is None else weights
+    allowed: Array = np.ones(len(WAYS), np.bool_)
+    if constraint is not None:
+        allowed = np.equal(_WAY_CONSTRAINT, CONSTRAINTS.index(constraint))
     if is_traced(key, cube, mask):
         valid = jnp.ones(np.shape(cube)[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
         cube = jnp.where(valid[..., None], wide(lax.stop_gradient(cube)), 0)
@@ -136,7 +143,7 @@ def select(
         scores = lax.map(lambda pair: measure(pair, cube, valid), pairs_of(spectra))
         measured = Measured(spectra, _in_order(scores), scene_scores(cube, valid, count))
         refined = refine(weights, measured, cube, valid)
-        return conclude(weights, measured, refined, measure(refined.pair, cube, valid))
+        return conclude(weights, measured, refined, measure(refined.pair, cube, valid), allowed)
     true = np.shape(cube)[:2]
     valid = np.ones(true, np.bool_) if mask is None else mask
     half, shape = _half(key, true), padded_shape(cube, count)
@@ -149,7 +156,7 @@ def select(
     scores = jax.tree.map(lambda *x: np.stack(x), *scored)
     measured = Measured(spectra, _in_order(scores), of_scene)
     refined = _refine(weights, measured, image, valid)
-    return _conclude(weights, measured, refined, _score(refined.pair, image, valid))
+    return _conclude(weights, measured, refined, _score(refined.pair, image, valid), allowed)
 
 
 def _in_order(scores: Scores) -> Scores:
@@ -177,9 +184,7 @@ def refine(weights: OperatorWeights, measured: Measured, cube: jax.Array, valid:
         vertices = jnp.matmul(E, backs[which], precision="highest")
         facets = jax.vmap(lambda V: _safe_inverse(V).T)(vertices)
         return jax.vmap(
-            lambda Q, level: shape_scores(
-                views[which].points, scenes[which].noise, Q, level, valid, bool(which)
-            )
+            lambda Q, level: shape_scores(views[which].points, scenes[which].noise, Q, level, valid, bool(which))
         )(facets, jnp.max(E, axis=2))
 
     halves = [every[:HALF], every[HALF:]]
@@ -206,15 +211,17 @@ def refine(weights: OperatorWeights, measured: Measured, cube: jax.Array, valid:
     return Refined(moved, pair.at[0].set(moved), shape, trace, radius, rule, rule_way)
 
 
-def conclude(weights: OperatorWeights, measured: Measured, refined: Refined, last: Scores) -> OperatorSelection:
-    """Choose one of the 27 ways, from the scores of the candidates and of the refined spectra."""
+def conclude(
+    weights: OperatorWeights, measured: Measured, refined: Refined, last: Scores, allowed: Array
+) -> OperatorSelection:
+    """Choose one of the allowed ways (27,), from the scores of the candidates and of the refined spectra."""
     scores = Scores(*(jnp.concatenate([a, b]) for a, b in zip(measured.scores, last, strict=True)))
     x = features(scores, measured.scene, refined.shape, refined.rule_way, True)
     prediction = choice.predict(weights.last, x)
     error = jnp.log(jnp.maximum(scores.error, 1e-9))[_WAY_SPECTRA]
     floors = 0.5 * jnp.log(jnp.maximum(measured.scene.floor, 1e-14))
     above = error - jnp.where(_WAY_CONSTRAINT == SIMPLEX, floors[0], floors[1])
-    way = choice.decide(prediction, refined.rule_way, error, above)
+    way = choice.decide(prediction, refined.rule_way, error, above, jnp.asarray(allowed))
     every = jnp.concatenate([measured.spectra[0], refined.spectra])
     return OperatorSelection(
         every[jnp.asarray(_WAY_SPECTRA)[way]], jnp.asarray(_WAY_CONSTRAINT)[way], way, prediction, refined.trace,
@@ -251,7 +258,7 @@ _refine = quick_jit(lambda w, measured, cube, valid: effort_once(cube, measured.
 _conclude = quick_jit(lambda *_: "quick")(conclude)
 
 
-_NAMES = {"simplex": "sum to one", "cone": "a brightness for each pixel", "soft": "a soft sum"}
+_WORDS = {"simplex": "linear", "cone": "scaled", "soft": "soft"}
 
 
 def way_text(way: int) -> str:
@@ -272,13 +279,10 @@ def reason(selection: OperatorSelection, constraint: str | None = None) -> str:
     """
     way = int(selection.way)
     error, factor = selection.expected_error
-    mixing = rules._ASKED[constraint] + ", as asked for" if constraint else _MIXING[selection.constraint]
+    mixing = f"{rules.ASKED[constraint]}, as asked for" if constraint else rules.MIXING[_WORDS[selection.constraint]]
     rule = int(selection.rule.chosen) + (HALF if selection.rule.constraint == "soft" else 0)
     kept = "as the rule without learning" if rule == way else f"the rule without learning: {way_text(rule)}"
     return (
         f"Endmembers: {way_text(way)} ({kept}). Mixing: {mixing}. Expected error of the abundances: {error:.2g} "
         f"(from {error / factor:.2g} to {error * factor:.2g} in two of three scenes)."
     )
-
-
-_MIXING = {"simplex": rules._MIXING["linear"], "cone": rules._MIXING["scaled"], "soft": rules._MIXING["soft"]}

@@ -38,6 +38,7 @@ References:
     of freedom of the lasso, Annals of Statistics 35(5), 2007 (the count of non-zero coefficients).
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -291,6 +292,56 @@ def standard_errors(gain: jax.Array, pixels: jax.Array) -> jax.Array:
     error = jnp.sqrt(spread) / all_pixels
     # NaN from a single block stays, and keeps no stage.
     return jnp.where(mean == 0, 0, mean / jnp.where(error == 0, jnp.finfo(gain.dtype).tiny, error))
+
+
+@quick_jit(lambda params, cube, *_: effort_once(cube, np.shape(params["endmembers"])[0]), static_argnums=2)
+def maps_of(params: Params, cube: jax.Array, config: Model, valid: jax.Array) -> Maps:
+    """Return the maps of parameters without a prior, by all bands and by each half of them."""
+    cube = jnp.where(valid[..., None], cube, 0)
+    even = (jnp.arange(cube.shape[2]) % 2 == 0).astype(cube.dtype)
+    used = jnp.stack([jnp.ones_like(even), even, 1 - even])
+
+    def one(bands: jax.Array) -> tuple[jax.Array, ...]:
+        estimate = model.equilibrium(params, cube, config, mask=valid, bands=bands).estimate
+        residual = jnp.where(valid[..., None], cube - reconstruct(estimate), 0)
+        return estimate.abundances, nugget(residual, valid), jnp.sum(jnp.square(estimate.brightness))
+
+    A, nuggets, light = lax.map(one, used)
+    sigma = noise.band_noise(cube, mask=valid)
+    pixels = jnp.maximum(jnp.sum(valid), 1).astype(cube.dtype)
+    excess = jnp.maximum(nuggets[0] - jnp.sum(jnp.square(sigma)), 0)
+    return Maps(A[0], A[1], A[2], excess, jnp.sqrt(light[0] / pixels))
+
+
+def without_training(
+    key: jax.Array, cube: jax.Array, config: Model, endmembers: jax.Array, *, mask: jax.Array | None = None
+) -> tuple[Params, Stages | None]:
+    """Return parameters of given endmembers, with an untrained network, and the verdict on the prior.
+
+    The prior over neighbours is estimated on the maps and kept only where halves of the bands show that it helps, as
+    at the end of a judged training.
+
+    Args:
+        key: of the network's first weights.
+        cube: (H, W, B), any units.
+        config: the parts of the map.
+        endmembers: (R, B), in the units of the cube.
+        mask: (H, W) bool, True for valid pixels.
+    """
+    bare = replace(config, prior="none")
+    params = _init(key, cube, bare, endmembers, mask)
+    if not config.smooths:
+        return params, None
+    valid = valid_pixels(cube, mask)
+    maps = maps_of(params, wide(cube), bare, valid)
+    kept, prior = judge_prior(maps, params["endmembers"], config, valid)
+    none = undecided(maps.whole.dtype)
+    return params | {"prior": prior._asdict()}, Stages(none, none, kept)
+
+
+@quick_jit(lambda _, cube, __, endmembers, ___: effort_once(cube, np.shape(endmembers)[0]), static_argnums=2)
+def _init(key: jax.Array, cube: jax.Array, config: Model, endmembers: jax.Array, mask: jax.Array | None) -> Params:
+    return model.init(key, cube, config, endmembers=endmembers, mask=mask)
 
 
 def settle(
