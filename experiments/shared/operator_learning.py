@@ -223,8 +223,10 @@ def _loss(layers: Any, weights: joint.JointWeights, s: Sample, learning: Learnin
     # A map that keeps moving has no equilibrium: the last step counts.
     facets = joint.facets_of(vertices, s.height)
     moved = joint.cheap_map((weights, scene), facets) - facets
-    restless = jnp.mean(jnp.square(moved)) / jnp.maximum(jnp.mean(jnp.square(jax.lax.stop_gradient(facets))), 1e-9)
-    gain = armse + 0.3 * msad
+    # In fractions: what the step changes of the coordinates of the vertices.
+    change = jnp.matmul(moved, jax.lax.stop_gradient(vertices).T, precision="highest")
+    restless = jnp.minimum(jnp.mean(jnp.square(change)), 0.1)
+    gain = jnp.clip(armse + 0.3 * msad, -5, 5)
     value = s.weight * (gain + learning.harm * jax.nn.relu(gain)) + 10 * restless
     return value, (armse, msad, restless)
 

@@ -1,6 +1,6 @@
 """Endmembers and a mixing model of a scene by the learned operator, without training on the scene."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +133,7 @@ def select(
     if constraint is not None and constraint not in CONSTRAINTS:
         raise InputError(f"constraint is {constraint!r}; expected one of {', '.join(CONSTRAINTS)}, or None.")
     weights = shipped()[0] if weights is None else weights
-    allowed: Array = np.ones(len(WAYS), np.bool_)
+    allowed: Any = np.ones(len(WAYS), np.bool_)
     if constraint is not None:
         allowed = np.equal(_WAY_CONSTRAINT, CONSTRAINTS.index(constraint))
     if is_traced(key, cube, mask):
