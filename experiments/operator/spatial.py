@@ -7,8 +7,9 @@ ones. The loss of a scene is r + max(r, 0) / 2, r = log(aRMSE smoothed / aRMSE o
 is trained on all families, and written to the package; six more leave four families each out, and are judged on the
 scenes of those, with test minerals. Nothing is chosen on the scenes of the tables.
 
-Ways of smoothing: "smooth" is that of today, by the nugget of the maps; "smooth, judged" keeps it where its estimated
-gain exceeds two standard errors; "linear by halves" is the same linear smoother with directions and strengths from the
+Ways of smoothing: "smooth" is that of today, by the nugget of the maps; "smooth, judged" is what
+`Model.prior="neighbours"` does (`stages.judge_prior`), "smooth, judged by noise alone" with the guard of the learned
+prior; "linear by halves" is the same linear smoother with directions and strengths from the
 difference of maps by even and odd bands, without learning; "learned, full strength" has the strengths that the network
 predicts, "learned" that part of them which the scene's own estimated risk chooses, "learned, judged" also with that
 guard (what `Model.prior="learned"` does), "learned, crossed" with the guard |b_even - b_odd|^2 - |S b_even - b_odd|^2;
@@ -35,6 +36,7 @@ from dequnmix_jax.abundances.learned_smoothing import SpatialWeights
 from dequnmix_jax.abundances.smoothing import Smoother, smooth_linearly
 from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
 from dequnmix_jax.datasets import SceneShape
+from dequnmix_jax.datasets.generator.families import FREE_BRIGHTNESS
 from dequnmix_jax.mixing import project_simplex
 from dequnmix_jax.solvers.config import Adjoint, Solver
 from dequnmix_jax.training import stages
@@ -168,6 +170,7 @@ class Judged(NamedTuple):
 
     raw: jax.Array
     smooth: jax.Array
+    today: jax.Array
     linear: jax.Array
     full: jax.Array
     learned: jax.Array
@@ -186,13 +189,22 @@ def _linear(A: jax.Array, difference: jax.Array, valid: jax.Array) -> jax.Array:
     return project_simplex(A + jnp.matmul(moved - u, back, precision="highest"))
 
 
+_SIMPLEX, _CONE = (dq.Model(constraint=c(), prior="neighbours") for c in (dq.equilibrium.Simplex, dq.equilibrium.Cone))
+
+
 @jax.jit
-def judge(weights: SpatialWeights, maps: jax.Array, even: jax.Array, odd: jax.Array, truth: jax.Array) -> Judged:
-    """Smooth and judge the maps of scenes (N, H, W, R)."""
-    valid = jnp.ones(maps.shape[1:3], bool)
+def judge(weights: SpatialWeights, free: jax.Array, *maps: jax.Array) -> Judged:
+    """Smooth and judge maps, the first seven fields of a `MapSet`; `free`: (N,), whether their brightness is."""
+    valid = jnp.ones(maps[0].shape[1:3], bool)
 
     def one(scene: tuple[jax.Array, ...]) -> Judged:
-        A, even, odd, truth = scene
+        free, A, even, odd, truth, spectra, excess, brightness = scene
+        given = stages.Maps(A, even, odd, excess, brightness)
+        today = jax.lax.cond(
+            free,
+            lambda: stages.judge_prior(given, spectra, _CONE, valid)[1],
+            lambda: stages.judge_prior(given, spectra, _SIMPLEX, valid)[1],
+        )
         raw, D = dq.metrics.armse(A, truth), (even - odd) / 2
         full = learned_smoothing.assemble(weights, *learned_smoothing.look(A, D, valid))
         prior = learned_smoothing.learned_smoother(A, (even, odd), weights=weights)
@@ -212,6 +224,7 @@ def judge(weights: SpatialWeights, maps: jax.Array, even: jax.Array, odd: jax.Ar
             dq.metrics.armse(x, truth) / raw
             for x in (
                 dq.abundances.smooth(A, old),
+                dq.abundances.smooth(A, today),
                 _linear(A, D, valid),
                 learned_smoothing.smooth_learned(A, full),
                 learned_smoothing.smooth_learned(A, prior),
@@ -220,7 +233,7 @@ def judge(weights: SpatialWeights, maps: jax.Array, even: jax.Array, odd: jax.Ar
         ]
         return Judged(raw, *ratios, *(stages.standard_errors(gain, valid) for gain in gains))
 
-    return jax.lax.map(one, (maps, even, odd, truth))
+    return jax.lax.map(one, (free, *maps))
 
 
 @dataclass(frozen=True)
@@ -288,11 +301,13 @@ def judged_on(weights: SpatialWeights, sets: Sequence[MapSet], families: Sequenc
     rows = []
     for part in sets:
         keep = np.isin(part.family, families)
-        found = judge(weights, *(jnp.asarray(x[keep]) for x in part[:4]))
+        free = jnp.asarray(np.isin(part.family[keep], [datasets.FAMILIES.index(f) for f in FREE_BRIGHTNESS]))
+        found = judge(weights, free, *(jnp.asarray(x[keep]) for x in part[:7]))
         one = Judged(*(np.asarray(x, float) for x in found))
         ways = {
             "smooth": one.smooth,
-            "smooth, judged": np.where(one.stein_smooth > NEEDED, one.smooth, 1),
+            "smooth, judged": one.today,
+            "smooth, judged by noise alone": np.where(one.stein_smooth > NEEDED, one.smooth, 1),
             "linear by halves": one.linear,
             "learned, full strength": one.full,
             "learned": one.learned,
@@ -356,15 +371,16 @@ def main(settings: Settings, folder: Path) -> Path:
         scenes = judged_on(trained(f"fold {number}", [f for f in named if f not in left]), tested, left)
         unseen += scenes
         rows += summarised(", ".join(datasets.FAMILIES[f] for f in left), scenes)
-        for row in rows[-8:]:
+        for row in rows[-9:]:
             print(results_table.line(row), flush=True)
     rows = summarised("all families, each left out", unseen) + shipped + rows
     results_table.write_csv(folder / "spatial_operator_scenes.csv", unseen)
+    cost = f" CPU s of a training: {np.mean(costs):.0f}." if costs else ""
     note = (
         "Ratio of the aRMSE of smoothed maps to that of the maps; test minerals. Each group of families was left out "
-        f'of the training that it is judged by, but for "in training" (the shipped weights). Generator '
-        f"{datasets.generator.VERSION}, fingerprint {datasets.generator.fingerprint()}. CPU s of a training: "
-        f"{np.mean(costs or [np.nan]):.0f}. Every scene: `spatial_operator_scenes.csv`. {_said(settings)}"
+        'of the training that it is judged by, but for "in training" (the shipped weights). What the ways are: '
+        f"`experiments/operator/spatial.py`. Generator {datasets.generator.VERSION}, fingerprint "
+        f"{datasets.generator.fingerprint()}.{cost} Every scene: `spatial_operator_scenes.csv`. {_said(settings)}"
     )
     command = "python -m experiments.operator.spatial"
     return results_table.write(folder, "spatial_operator", rows, command, note, "Over scenes.")

@@ -16,7 +16,9 @@ import dequnmix_jax as dq
 from dequnmix_jax import datasets
 from dequnmix_jax.datasets import SceneShape, generator
 from dequnmix_jax.datasets.generator.families import FREE_BRIGHTNESS
-from dequnmix_jax.mixing import scale_to_unit_maximum
+from dequnmix_jax.endmembers.noise import band_noise
+from dequnmix_jax.mixing import scale_to_unit_maximum, scaled_mix
+from dequnmix_jax.training import stages
 
 WAYS = ("true", "disturbed", "vca")
 """Kinds of spectra."""
@@ -28,6 +30,9 @@ class MapSet(NamedTuple):
     Attributes:
         whole, even, odd: (N, H, W, R), abundances by all, even and odd bands.
         truth: (N, H, W, R).
+        spectra: (N, R, B), with which they were unmixed.
+        excess, brightness: (N,), as in `stages.Maps`: energy of the residual beyond the noise that differs between
+            neighbours, and RMS of the brightness.
         family, way: (N,) int, index in `datasets.FAMILIES` and in `WAYS`.
     """
 
@@ -35,6 +40,9 @@ class MapSet(NamedTuple):
     even: np.ndarray
     odd: np.ndarray
     truth: np.ndarray
+    spectra: np.ndarray
+    excess: np.ndarray
+    brightness: np.ndarray
     family: np.ndarray
     way: np.ndarray
 
@@ -52,7 +60,7 @@ def _disturbed(key: jax.Array, E: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnums=2)
 def _unmixed(key: jax.Array, scenes: generator.DrawnScene, free: bool) -> tuple[jax.Array, ...]:
-    """Return the maps by all, even and odd bands, and the truth."""
+    """Return the first seven fields of `MapSet`."""
     truth = generator.reference_abundances(scenes)
 
     def one(scene: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -61,20 +69,23 @@ def _unmixed(key: jax.Array, scenes: generator.DrawnScene, free: bool) -> tuple[
         found = dq.endmembers.vca(for_vca, cube, E.shape[0])
         found = jnp.maximum(found[dq.metrics.align(found, E)], 1e-5)
         spectra = jnp.where(way == 0, E, jnp.where(way == 1, _disturbed(for_error, E), found))
+        halves = slice(None), slice(0, None, 2), slice(1, None, 2)
         if free:
             spectra = scale_to_unit_maximum(spectra)
-            return tuple(
-                dq.abundances.scaled_nnls(cube[..., s], spectra[:, s])[0]
-                for s in (slice(None), slice(0, None, 2), slice(1, None, 2))
-            )
-        return tuple(
-            dq.abundances.fcls(cube[..., s], spectra[:, s]) for s in (slice(None), slice(0, None, 2), slice(1, None, 2))
-        )
+            found = [dq.abundances.scaled_nnls(cube[..., s], spectra[:, s]) for s in halves]
+            maps, light = [A for A, _ in found], found[0][1]
+        else:
+            maps = [dq.abundances.fcls(cube[..., s], spectra[:, s]) for s in halves]
+            light = jnp.ones(cube.shape[:2])
+        valid = jnp.ones(cube.shape[:2], bool)
+        rest = cube - scaled_mix(maps[0], spectra, light)
+        excess = stages.nugget(rest, valid) - jnp.sum(jnp.square(band_noise(cube, mask=valid)))
+        return *maps, spectra, jnp.maximum(excess, 0), jnp.sqrt(jnp.mean(jnp.square(light)))
 
     number = truth.shape[0]
     keys = jax.random.split(key, number)
-    maps = jax.lax.map(one, (keys, scenes.cube, scenes.endmembers, jnp.arange(number) % len(WAYS)))
-    return *maps, truth
+    whole, even, odd, *rest = jax.lax.map(one, (keys, scenes.cube, scenes.endmembers, jnp.arange(number) % len(WAYS)))
+    return whole, even, odd, truth, *rest
 
 
 def map_set(
