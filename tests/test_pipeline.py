@@ -64,9 +64,7 @@ def test_nothing_is_trained_unless_asked_for(scene, tmp_path):
     again = main(["unmix", str(scene), "--nodata", "-1", "-m", str(tmp_path / "out" / "model.npz"), "-o",
                   str(tmp_path / "again")])  # fmt: skip
     assert again == 0
-    np.testing.assert_allclose(
-        dq.results.read_result(tmp_path / "again").abundances, theirs.abundances, atol=1e-5
-    )
+    np.testing.assert_allclose(dq.results.read_result(tmp_path / "again").abundances, theirs.abundances, atol=1e-5)
 
 
 def test_what_comes_back_can_be_written_and_read(found, tmp_path):

@@ -346,7 +346,7 @@ def test_a_start_that_is_chosen(place, tmp_path, capsys):
     mixing = next(word for word in ("(linear model)", "(soft", "(scaled") if word in metadata["start"])
     assert metadata["model"]["constraint"] == {"(linear model)": "simplex", "(soft": "soft", "(scaled": "cone"}[mixing]
     params, _ = checkpoint.load(tmp_path / "m.npz")
-    assert metadata["model"]["prior"] == "neighbours" and set(params["prior"]) == {"directions", "strength"}
+    assert metadata["model"]["prior"] == "learned" and {"directions", "strength", "filters"} <= set(params["prior"])
     (tmp_path / "c.toml").write_text('[model]\nconstraint = "softmax"\nprior = "none"\n[rates]\nendmembers = 0.5')
     more = ["--config", str(tmp_path / "c.toml"), "--constraint", "cone"]
     assert main.main([*map(str, words[:-1]), str(tmp_path / "n.npz"), *more]) == 0

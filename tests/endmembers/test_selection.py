@@ -384,7 +384,7 @@ def test_spectra_rest_where_they_vary_and_brightness_is_not_free():
         np.testing.assert_allclose(rates.endmembers, moves * dq.RECOMMENDED[1].endmembers, rtol=1e-6)
         assert rates._replace(endmembers=0) == dq.RECOMMENDED[1]._replace(endmembers=0)
         assert dq.training.rates_for(found, dq.Rates(error=4.0)).error == 4.0
-        assert dq.training.model_for(found).prior == "neighbours"
+        assert dq.training.model_for(found).prior == "learned"
 
 
 def test_brightness_that_each_material_has_by_itself_is_not_left_to_linear_mixing(begin):

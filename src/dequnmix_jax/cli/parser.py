@@ -440,7 +440,7 @@ def _training(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--constraint", metavar="WORD", help=text)
     group.add_argument("--prox", metavar="WORD", help=f"proximal step, none or conv (default: {defaults['prox']})")
-    text = f"prior on the maps, none, neighbours or learned (default: neighbours; with --start vca {defaults['prior']})"
+    text = f"prior on the maps, none, neighbours or learned (default: learned; with --start vca {defaults['prior']})"
     group.add_argument("--prior", metavar="WORD", help=text)
     text = "TOML file with tables model, training and rates; options override it (default: the tables below)"
     group.add_argument("--config", type=Path, metavar="FILE", help=text)

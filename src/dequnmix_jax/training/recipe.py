@@ -13,7 +13,7 @@ from dequnmix_jax.training.config import RECOMMENDED, Rates
 def model_for(selection: Selection, config: Model | None = None) -> Model:
     """Return a model with the constraint that `select_endmembers` found (host side: the arrays must be concrete).
 
-    The constraint is Simplex(), Cone() or Soft(); the prior is that over neighbours, whose strength `fit` finds:
+    The constraint is Simplex(), Cone() or Soft(); the prior is the learned one, whose strength `fit` finds:
 
         selection = dq.endmembers.select_endmembers(key, cube, count)
         config = dq.training.model_for(selection)
@@ -29,7 +29,7 @@ def model_for(selection: Selection, config: Model | None = None) -> Model:
     check_kind(config, Model, "config")
     soft = config.constraint if isinstance(config.constraint, Soft) else Soft()
     constraint = Simplex() if selection.constraint == "simplex" else Cone() if selection.constraint == "cone" else soft
-    return replace(config, constraint=constraint, prior="neighbours")
+    return replace(config, constraint=constraint, prior="learned")
 
 
 def rates_for(selection: Selection, rates: Rates | None = None) -> Rates:
