@@ -829,8 +829,8 @@ io/bands: io/envi::both_ends_of_an_ignored_range_are_ignored
 - inside = (wavelengths >= low) & (wavelengths <= high)
 + inside = (wavelengths > low) & (wavelengths < high)
 io/bands: io/envi::micrometres_beyond_one_hundred io/envi::wavelengths_come_in_nanometres
-- values * (1000.0 if small else 1.0)
-+ values * (1.0 if small else 1.0)
+- guess = "micrometres" if small else "nanometres"
++ guess = "nanometres"
 io/raw: scenes/source::windows_are_those_of_the_scene
 - fill((row * width + columns.start) * bands, cube[row - first])
 + fill((row * width + first) * bands, cube[row - first])

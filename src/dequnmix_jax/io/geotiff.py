@@ -11,7 +11,6 @@ Wavelengths are taken from the first of these places in which every band has one
 """
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,16 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster
-from dequnmix_jax.io.bands import bands_to_use, nanometres, valid_lengths
+from dequnmix_jax.io.bands import bands_to_use, spectral_axis
+from dequnmix_jax.io.units import lengths_in_names
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import check_declared, mask_nodata, missing_value
 
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(nm|nanomet\w*|um|µm|μm|micromet\w*|microns?)\b", re.IGNORECASE)
-
 # Bytes of a block of rows: file and cube are not in memory at the same time.
 _BLOCK = 64 * 2**20
-
-# No imaging spectrometer has a band below this wavelength (nm): smaller plain numbers are band numbers.
-_SHORTEST_NANOMETRES = 200.0
 
 
 def outline(path: Path) -> tuple[tuple[int, int, int], Georeference | None]:
@@ -107,36 +102,26 @@ class _Spectral:
         def each(tags: list[dict[str, str]], name: str) -> Array:
             return np.array([_number(entry.get(name)) for entry in tags])
 
-        described = [_LENGTH.search(file.descriptions[band - 1] or "") for band in bands]
-        numbers = np.array([_number(file.descriptions[band - 1]) for band in bands])
-        units = {match[2].lower() for match in described if match}
+        described = lengths_in_names([file.descriptions[band - 1] or "" for band in bands])
         candidates: list[tuple[Array, Array, str]] = [
             (each(imagery, "central_wavelength_um"), each(imagery, "fwhm_um"), "um"),
             (each(own, "wavelength"), each(own, "fwhm"), own[0].get("wavelength_units", "")),
             (_listed(whole.get("wavelength"), count), _listed(whole.get("fwhm"), count),
              whole.get("wavelength_units", "")),
         ]  # fmt: skip
-        no_widths = np.full(count, np.nan)
-        if len(units) == 1:
-            candidates.append((np.array([_number(m[1] if m else None) for m in described]), no_widths, units.pop()))
-        if np.isfinite(numbers).all() and numbers.min() >= _SHORTEST_NANOMETRES:
-            candidates.append((numbers, no_widths, ""))
+        if described is not None:
+            candidates.append((described[0], np.full(count, np.nan), described[1]))
         self.wavelengths: Array | None = None
         self.fwhm: Array | None = None
         self.notes: list[str] = []
         for centres, widths, unit in candidates:
             if np.isnan(centres).any():
                 continue
-            self.wavelengths, notes = nanometres(centres, unit)
+            listed = None if np.isnan(widths).any() else widths
+            self.wavelengths, self.fwhm, notes = spectral_axis(centres, unit, widths=listed)
             self.notes += notes
-            if self.wavelengths is None:
-                continue
-            if not np.isnan(widths).any():
-                with np.errstate(over="ignore"):
-                    widths = widths * (self.wavelengths[0] / centres[0])
-                self.fwhm, notes = valid_lengths(widths, "The file", "widths (fwhm)")
-                self.notes += notes
-            break
+            if self.wavelengths is not None:
+                break
         good = each(own, "bbl")
         if not np.isfinite(good).all():
             good = _listed(whole.get("bbl"), count)

@@ -92,7 +92,7 @@ def _not_for(what: str, options: Mapping[str, object]) -> None:
 def _read_envi(path: Path, nodata: float | None, scale: float | None, sort: bool) -> Library:
     values, names, header, header_path = image.library_values(path)
     bands = values.shape[1]
-    centres, notes = headers.wavelengths(header, bands, header_path)
+    centres, fwhm, notes = headers.spectral_axis(header, bands, header_path)
     if centres is None and notes:
         raise InputError(f"{header_path} gives no wavelengths: {notes[0]} Give them in nanometres or micrometres.")
     factor, linear, gain_notes = headers.conversion(header, bands, header_path, None, scale)
@@ -101,7 +101,7 @@ def _read_envi(path: Path, nodata: float | None, scale: float | None, sort: bool
         names,
         centres,
         np.asarray(values),
-        None if centres is None else headers.widths(header, bands, header_path, centres, notes),
+        fwhm,
         nodata=missing_value(nodata, headers.real(header, "data ignore value", header_path)),
         scale=factor,
         linear=linear,

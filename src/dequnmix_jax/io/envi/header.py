@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.io.bands import nanometres, valid_lengths
+from dequnmix_jax.io.bands import spectral_axis as bands_of
+from dequnmix_jax.io.units import lengths_in_names
 from dequnmix_jax.scenes.scene import Array
 
 # ENVI's codes of the real data types; 6 and 9 are complex.
@@ -153,8 +154,10 @@ def band_values(header: Header, name: str, bands: int, path: Path) -> Array | No
     return values
 
 
-def wavelengths(header: Header, bands: int, path: Path) -> tuple[Array | None, list[str]]:
-    """Return the band centres in nanometres.
+def spectral_axis(header: Header, bands: int, path: Path) -> tuple[Array | None, Array | None, list[str]]:
+    """Return the band centres and the field fwhm in nanometres.
+
+    Without the field `wavelength`, the wavelengths in `band names` are taken.
 
     Args:
         header: from `read_header`.
@@ -162,48 +165,35 @@ def wavelengths(header: Header, bands: int, path: Path) -> tuple[Array | None, l
         path: the header, for messages.
 
     Returns:
-        (B,) float64 nm or None, and notes about a unit that was guessed.
+        (B,) float64 nm or None; the widths, which have the unit of the wavelengths, or None; and notes about a unit
+        that was guessed and widths that were left out.
 
     Raises:
         InputError: entries that are not numbers, or not one for each band.
     """
     values = band_values(header, "wavelength", bands, path)
+    unit, notes = header.get("wavelength units", ""), []
     if values is None:
-        return None, []
-    return nanometres(values, header.get("wavelength units", ""), "The header")
+        names = words(header, "band names")
+        named = lengths_in_names(list(names)) if len(names) == bands else None
+        if named is None:
+            return None, None, []
+        values, unit = named
+        notes = ["The header has no field 'wavelength'; the wavelengths in its band names were taken."]
+    centres, fwhm, unit_notes = bands_of(values, unit, "The header", band_values(header, "fwhm", bands, path))
+    return centres, fwhm, [*notes, *unit_notes]
+
+
+def wavelengths(header: Header, bands: int, path: Path) -> tuple[Array | None, list[str]]:
+    """Return the band centres in nanometres and notes; see `spectral_axis`."""
+    centres, _, notes = spectral_axis(header, bands, path)
+    return centres, notes
 
 
 def good_bands(header: Header, bands: int, path: Path) -> Array | None:
     """Return the bad band list `bbl` as (B,) bool, True for good, or None when it is absent."""
     values = band_values(header, "bbl", bands, path)
     return None if values is None else values > 0.5  # some tools write 0 as a small float
-
-
-def widths(header: Header, bands: int, path: Path, centres: Array | None, notes: list[str]) -> Array | None:
-    """Return the field fwhm in nanometres, read in the unit of the wavelengths, or None.
-
-    Args:
-        header: from `read_header`.
-        bands: number of bands B.
-        path: the header, for messages.
-        centres: (B,) nm, or None.
-        notes: gets a sentence when widths were left out.
-
-    Raises:
-        InputError: entries that are not numbers, or not one for each band.
-    """
-    values = band_values(header, "fwhm", bands, path)
-    listed = band_values(header, "wavelength", bands, path)
-    if values is None or centres is None or listed is None:
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        if header.get("wavelength units", "").strip().lower() == "wavenumber":
-            values = centres**2 * values / 1e7  # d(1e7 / v) = 1e7 / v^2 dv
-        else:
-            values = values * (1000.0 if centres.max() > 100 * listed.max() else 1.0)
-    fwhm, width_notes = valid_lengths(values, "The header", "widths (fwhm)")
-    notes += width_notes
-    return fwhm
 
 
 class Linear(NamedTuple):

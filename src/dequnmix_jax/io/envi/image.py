@@ -211,8 +211,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
         stored, georeference = _of_tiff(data_path, shape)
     else:
         stored, lazy = _of_raw(data_path, header_path, header, shape, dtype, offset, interleave)
-    centres, unit_notes = envi.wavelengths(header, shape[2], header_path)
-    fwhm = envi.widths(header, shape[2], header_path, centres, unit_notes)
+    centres, fwhm, unit_notes = envi.spectral_axis(header, shape[2], header_path)
     good = envi.good_bands(header, shape[2], header_path)
     good, ignore_notes = bands_to_use(good, centres, shape[2], options, str(header_path))
     factor, linear, gain_notes = envi.conversion(header, shape[2], header_path, good, options.scale)
