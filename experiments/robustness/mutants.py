@@ -917,11 +917,11 @@ libraries/library: libraries/library
 - missing = ~np.isfinite(values) | (values < DELETED / 10)
 + missing = ~np.isfinite(values)
 libraries/csv: libraries/library::tables
-- positions * factor,
-+ positions,
+- unit = SHORT.get(units, "") or header[0]
++ unit = "nm"
 libraries/csv: libraries/library::spectra_in_rows
-- columns = zip(*(cells for _, cells in kept), strict=True)
-+ columns = zip(*(cells for _, cells in kept[::-1]), strict=True)
+- *cells[texts:]] for _, cells in kept), strict=True)
++ *cells[texts:]] for _, cells in kept[::-1]), strict=True)
 libraries/usgs: libraries/library::usgs_version_6
 - return title or path.stem, table[:, 1], table[:, 0]
 + return title or path.stem, table[:, 2], table[:, 0]

@@ -338,7 +338,7 @@ def _match(commands: Any) -> None:
     text = "bandwidths of USGS spectra (default: the file beside them)"
     match.add_argument("--bandpass", type=Path, metavar="FILE", help=text)
     text = "unit of the wavelengths of a table (default: from the file, or from the range of its values)"
-    match.add_argument("--units", choices=("nm", "um"), help=text)
+    match.add_argument("--units", choices=("nm", "um", "angstrom", "cm-1"), help=text)
     text = "value of missing entries of the library (default: from the file)"
     match.add_argument("--nodata", type=float, metavar="VALUE", help=text)
     match.add_argument(

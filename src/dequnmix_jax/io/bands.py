@@ -68,7 +68,9 @@ def spectral_axis(
 def _centres(values: Array, unit: str, subject: str) -> tuple[Array | None, str, list[str]]:
     """Return the wavelengths, their unit in the words of `units`, and notes."""
     if unit.lower() in _NO_LENGTHS:
-        why = f"{subject} gives band centres in '{unit.lower()}', which is not a unit of wavelength; they were left out."
+        why = (
+            f"{subject} gives band centres in '{unit.lower()}', which is not a unit of wavelength; they were left out."
+        )
         return None, "", [why]
     named = units.units_in(unit)
     if len(named) > 1:

@@ -83,7 +83,9 @@ def unit_in(text: str, subject: str) -> str:
     """
     units = units_in(text)
     if len(units) > 1:
-        raise InputError(f"{subject} names {' and '.join(units)} in {text.strip()[:60]!r}; expected one unit. Correct it.")
+        raise InputError(
+            f"{subject} names {' and '.join(units)} in {text.strip()[:60]!r}; expected one unit. Correct it."
+        )
     return units[0] if units else ""
 
 
