@@ -74,7 +74,9 @@ def _centres(values: Array, unit: str, subject: str) -> tuple[Array | None, str,
         return None, "", [why]
     named = units.units_in(unit)
     if len(named) > 1:
-        why = f"{subject} gives the wavelengths in {' and '.join(named)} ('{unit}'); expected one unit; they were left out."
+        why = (
+            f"{subject} gives the wavelengths in {' and '.join(named)} ('{unit}'), not in one unit; they were left out."
+        )
         return None, "", [why]
     if named == (units.WAVENUMBERS,):
         if not (values > 0).all():

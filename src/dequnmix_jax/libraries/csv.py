@@ -1,9 +1,10 @@
 """Read and write tables of spectra, in CSV and similar formats: a column of wavelengths, a column for each spectrum.
 
 A table with a row for each spectrum, columns of text or a number first, below a row of wavelengths (EMIT's unmixing) is
-transposed; if the first row and the first column could both be wavelengths, it is refused. The delimiter is a comma, semicolon, tab or blank; the last three allow decimal commas. Lines that start with #, %, ! or //
-are comments, and so are all lines before the first row of numbers; the last of these names the columns. ENVI's plot
-files, which name the columns in lines like `Column 2: grass`, are read too.
+transposed; if the first row and the first column could both be wavelengths, it is refused. The delimiter is a comma,
+semicolon, tab or blank; the last three allow decimal commas. Lines that start with #, %, ! or // are comments, and so
+are all lines before the first row of numbers; the last of these names the columns. ENVI's plot files, which name the
+columns in lines like `Column 2: grass`, are read too.
 """
 
 import csv

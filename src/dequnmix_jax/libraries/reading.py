@@ -40,7 +40,8 @@ def read_library(
             one spectrometer).
         wavelengths: for splib07, the file of wavelengths; by default the matching file near the spectra.
         fwhm: for the USGS libraries, the file of bandpasses; by default the matching file near the spectra.
-        units: for a table, "nm", "um", "angstrom" or "cm-1"; by default the file's unit, or else a guess from the values.
+        units: for a table, "nm", "um", "angstrom" or "cm-1"; by default the file's unit, or else a guess from the
+            values.
         nodata: value of missing entries, before scaling; overrides an ENVI header's data ignore value. NaN and the
             USGS's -1.23e34 are always missing.
         scale: divisor of the values; overrides an ENVI header's reflectance scale factor, gains and offsets. Some

@@ -2,8 +2,8 @@
 
 | format | the record | the numbers |
 | --- | --- | --- |
-| ECOSTRESS and ASTER libraries (*.spectrum.txt) | lines `Name: ...`, `X Units: ...`, `Y Units: ...` | wavelength, value |
-| Spectra Vista (*.sig) | lines `name= ...`, `units= ...`, then `data=` | wavelength, reference, target, reflectance (%) |
+| ECOSTRESS, ASTER (*.spectrum.txt) | lines `Name: ...`, `X Units: ...`, `Y Units: ...` | wavelength, value |
+| Spectra Vista (*.sig) | lines `name= ...`, then `data=` | wavelength, reference, target, reflectance (%) |
 
 Reference:
     Meerdink et al., The ECOSTRESS spectral library version 1.0, Remote Sensing of Environment 230, 2019; Baldridge et
@@ -101,8 +101,8 @@ def _read(path: Path) -> _Record:
         row = _row(line)
         if row is None or len(row) < (4 if svc else 2):
             raise InputError(
-                f"{path} holds {line.strip()[:40]!r} in line {number}; expected {'four' if svc else 'two'} numbers. The "
-                "file may be truncated."
+                f"{path} holds {line.strip()[:40]!r} in line {number}; expected {'four' if svc else 'two'} numbers. "
+                "The file may be truncated."
             )
         table.append(row[:4] if svc else row[:2])
     numbers = np.array(table)
