@@ -805,9 +805,9 @@ scenes/values: io/formats io/envi::saturation_of_the_header_or_the_user_masks
 - mask = seen if mask is None else mask & seen
 + mask = seen if mask is None else mask
 scenes/values: io/envi::swapped_samples_and_lines_are_noticed
-- return roughness(alternative) < 0.5 * roughness(image)
-+ return roughness(alternative) > 0.5 * roughness(image)
-io/envi/image: io/envi::every_layout_gives_the_same_cube
+- return picture_roughness(alternative) < 0.5 * picture_roughness(image)
++ return picture_roughness(alternative) > 0.5 * picture_roughness(image)
+io/envi/layout: io/envi::every_layout_gives_the_same_cube
 - "bil": ("lbs", (0, 2, 1))
 + "bil": ("lbs", (2, 0, 1))
 io/envi/image: io/envi::every_layout_gives_the_same_cube
