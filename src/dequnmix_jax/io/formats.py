@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.io import geotiff, labelled_arrays, npz, zarr
+from dequnmix_jax.io import geotiff, labelled_arrays, npz, rasters, zarr
 from dequnmix_jax.io.envi import image
-from dequnmix_jax.io.envi.header import find_header
+from dequnmix_jax.io.envi.header import find_header, is_esri_header
 from dequnmix_jax.io.matlab import scene as matlab_scene
 from dequnmix_jax.io.missions import detect
 from dequnmix_jax.io.provenance import SUMMARY
@@ -26,15 +26,19 @@ TABLES = (".csv", ".tsv")
 _NAMES = {
     "envi": "an ENVI file",
     "tiff": "a TIFF file",
+    "raster": "a raster",
     "hdf5": "an HDF5 file of a mission",
     "zarr": "a Zarr store",
     "array": "an array",
 }
-_SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF, EMIT, PRISMA or Zarr"
+_SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF and other rasters, HDF5 of a mission, or Zarr"
 
 
 def kind_of_file(path: Path) -> str:
-    """Return the kind of a file ("npz", "mat", "hdf5", "zarr", "envi", "tiff"), by its suffix and first bytes."""
+    """Return the kind of a file ("npz", "mat", "hdf5", "zarr", "envi", "tiff", "raster").
+
+    It follows from the suffix, the first bytes, and the header beside the file.
+    """
     if path.is_dir():
         if zarr.looks_like(path):
             return "zarr"
@@ -62,6 +66,8 @@ def kind_of_file(path: Path) -> str:
             f"{path} is a table, not a scene; expected a scene ({_SCENES}). `score`, `match` and "
             "libraries.read_library read spectra in a table."
         )
+    if suffix == ".hdr" and is_esri_header(path):
+        return "raster"
     # The header before the first bytes, because the first pixels of an ENVI image can look like anything.
     if suffix == ".hdr" or find_header(path) is not None:
         return "envi"
@@ -73,6 +79,8 @@ def kind_of_file(path: Path) -> str:
         return "mat"
     if suffix in (".tif", ".tiff") or head.startswith(_TIFF):
         return "tiff"
+    if rasters.driver_of(path, head) is not None:
+        return "raster"
     raise InputError(
         f"{path} begins with {head[:8]!r} and has no ENVI header beside it; expected {_SCENES}; an ENVI file comes "
         f"with {path.name}.hdr or {path.stem}.hdr."
@@ -80,7 +88,10 @@ def kind_of_file(path: Path) -> str:
 
 
 def read(path: Any, **options: Any) -> Scene:
-    """Read a scene from .npz, .npy, .mat, ENVI (header or data file), GeoTIFF, EMIT, PRISMA, Zarr, or from memory.
+    """Read a scene of any format, or from memory.
+
+    Formats: .npz, .npy, .mat; ENVI (header or data file); GeoTIFF, and other rasters of GDAL (`rasters`); HDF5 files of
+    missions (`missions`); Zarr.
 
     Args:
         path: the file; or an array (rows, columns, bands) of any library, or an xarray DataArray, whose axes are
@@ -105,7 +116,7 @@ def open_source(path: Any, **options: Any) -> Source:
     """Open a scene without reading it, if its format allows; arguments and errors as for `read`.
 
     Returns:
-        A Source. Windows of ENVI, plain .npy, GeoTIFF, EMIT, PRISMA, Zarr and of anything that can be sliced are read
+        A Source. Windows of ENVI, plain .npy, rasters, missions, Zarr and of anything that can be sliced are read
         on request (`Source.lazy`); .npz, .mat and gzip-compressed files are read whole.
     """
     choices = ReadOptions.of(options)
@@ -126,6 +137,7 @@ _READERS: dict[str, Callable[[Any, ReadOptions], Source]] = {
     "hdf5": detect.open_image,
     "mat": matlab_scene.open_image,
     "npz": npz.open_image,
+    "raster": rasters.open_image,
     "tiff": geotiff.open_image,
     "zarr": zarr.open_image,
 }
@@ -159,7 +171,7 @@ def read_truth(
     if not path.is_file() and find_header(path) is None:
         raise InputError(f"{path} does not exist; expected a reference (.npz, .mat or a library). Check the spelling.")
     kind = kind_of_file(path)
-    if kind == "tiff":
+    if kind in ("tiff", "raster"):
         raise InputError(f"{path} is {_NAMES[kind]}; expected a reference: .npz, .mat, or a library of spectra.")
     if kind == "envi":
         spectra, names, _ = image.read_library(path)

@@ -52,12 +52,13 @@ def opened(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
         InputError: the file cannot be read, or rasterio is not installed.
     """
     rasterio = require(str(path) if mode == "r" else "A GeoTIFF")
-    with _translated(path, mode), rasterio.open(path, mode, **profile) as file:
+    driver = profile.get("driver", "GTiff")
+    with _translated(path, mode, "TIFF" if driver == "GTiff" else driver), rasterio.open(path, mode, **profile) as file:
         yield file
 
 
 @contextmanager
-def _translated(path: Path, mode: str) -> Iterator[None]:
+def _translated(path: Path, mode: str, kind: str = "TIFF") -> Iterator[None]:
     rasterio = require(str(path))
     try:
         with warnings.catch_warnings():
@@ -70,7 +71,7 @@ def _translated(path: Path, mode: str) -> Iterator[None]:
         if mode != "r":
             raise OSError(5, f"GeoTIFF could not be written ({_plain(error)})", str(path)) from error
         raise InputError(
-            f"{path} cannot be read as TIFF ({_plain(error)}); expected a whole TIFF file. Copy it again."
+            f"{path} cannot be read as {kind} ({_plain(error)}); expected a whole {kind} file. Copy it again."
         ) from error
 
 

@@ -58,7 +58,8 @@ def _read(file: Any, bands: list[int], window: Window | None = None) -> Array:
     dtype = np.result_type(*kinds)
     path = Path(file.name)
     shape = (file.height, file.width, len(bands))
-    check_declared(shape, dtype.itemsize, path.stat().st_size if path.is_file() else 0, path)
+    parts = [part for part in {path, *map(Path, file.files)} if part.is_file()]  # of a virtual raster
+    check_declared(shape, dtype.itemsize, sum(part.stat().st_size for part in parts), path)
     area = Window(slice(0, file.height), slice(0, file.width)) if window is None else window
     cube = np.empty((*area.shape, len(bands)), dtype)
     begin, end, columns = area.rows.start, area.rows.stop, (area.columns.start, area.columns.stop)
@@ -130,13 +131,16 @@ class _Spectral:
         self.saturation = _number(whole.get("saturation_value"))
 
 
-def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
-    """Open a GeoTIFF; an alpha band, a mask band and the nodata value of every band become the mask.
+def open_image(path: str | os.PathLike[str], options: ReadOptions, *, driver: str = "GTiff") -> Source:
+    """Open a GeoTIFF, or another raster of GDAL.
+
+    An alpha band, a mask band and the nodata value of every band become the mask.
 
     Args:
         path: the file; needs the extra `geo`.
         options: nodata overrides the file's own values in all bands, scale its scales and offsets, saturation its
             metadata `saturation_value`.
+        driver: of GDAL.
 
     Returns:
         A Source with coordinate reference system and transform.
@@ -146,7 +150,8 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     """
     path = Path(path)
     nodata, scale, saturation = options.nodata, options.scale, options.saturation
-    with georaster.opened(path, driver="GTiff") as file:
+    with georaster.opened(path, driver=driver) as file:
+        origins = [Path(name).name for name in file.files if Path(name) != path] if driver == "VRT" else []
         alphas = [band for band, kind in zip(file.indexes, file.colorinterp, strict=True) if kind.name == "alpha"]
         bands = [band for band in file.indexes if band not in alphas]
         if not bands:
@@ -160,6 +165,9 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
         unplaced = georeference is None and bool(file.gcps[0])
     good, ignore_notes = bands_to_use(spectral.good, spectral.wavelengths, len(bands), options, str(path))
     notes = [*spectral.notes, *ignore_notes]
+    if origins:
+        more = f" and {len(origins) - 3} more" if len(origins) > 3 else ""
+        notes.append(f"The values come from the files that the virtual raster names: {', '.join(origins[:3])}{more}.")
     if alphas:
         notes.append("The alpha band became the mask and is not a spectral band.")
     if unplaced:
@@ -169,7 +177,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     nodata = np.nan if per_band else missing_value(nodata, own_nodata[0])
 
     def stored(window: Window | None) -> Stored:
-        with georaster.opened(path, driver="GTiff") as file:
+        with georaster.opened(path, driver=driver) as file:
             cube, seen = _read(file, bands, window), _seen(file, alphas, bands, window)
         if not per_band:
             return Stored(cube, seen)

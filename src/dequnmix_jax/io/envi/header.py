@@ -40,12 +40,27 @@ Header = Mapping[str, str]
 
 
 def find_header(path: Path) -> Path | None:
-    """Return the header that belongs to a data file (`x.img.hdr` or `x.hdr`, in any case), or None."""
+    """Return the header that belongs to a data file (`x.img.hdr` or `x.hdr`, in any case), or None.
+
+    ESRI's headers have the same names and are passed over.
+    """
     for name in (f"{path.name}.hdr", f"{path.stem}.hdr"):
         for candidate in (name, name[:-4] + ".HDR"):
-            if (path.parent / candidate).is_file():
-                return path.parent / candidate
+            header = path.parent / candidate
+            if header.is_file() and not is_esri_header(header):
+                return header
     return None
+
+
+def is_esri_header(path: Path) -> bool:
+    """Return whether a .hdr file is ESRI's, which describes raw files and lies beside some exported TIFF files."""
+    try:
+        with path.open("rb") as file:
+            lines = file.read(4096).decode("latin-1").upper().splitlines()
+    except OSError:
+        return False
+    first = {line.split()[0] for line in lines if line.split()}
+    return {"NROWS", "NCOLS"} <= first and not lines[0].strip().startswith("ENVI")
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
