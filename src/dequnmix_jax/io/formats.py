@@ -14,7 +14,7 @@ from dequnmix_jax.io.missions import detect
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene
-from dequnmix_jax.scenes.source import Source
+from dequnmix_jax.scenes.source import Source, marking_empty_bands
 from dequnmix_jax.scenes.truth import Truth
 
 # Little- and big-endian, and both with 64-bit offsets (BigTIFF).
@@ -128,7 +128,7 @@ def open_source(path: Any, **options: Any) -> Source:
                 f"{path if kind != 'array' else type(path).__name__} is {_NAMES[kind]}, which holds one cube and says "
                 f"its shape; {'' if named else 'variable, '}shape and order do not apply."
             )
-    return _READERS[kind](path, choices)
+    return marking_empty_bands(_READERS[kind](path, choices))
 
 
 _READERS: dict[str, Callable[[Any, ReadOptions], Source]] = {
