@@ -21,6 +21,18 @@ _USUAL_WIDTHS_PER_STEP = (0.03, 30.0)
 _NO_LENGTHS = ("index", "ghz", "mhz", "thz", "hz")
 
 
+LONGEST_UNNAMED = 3500.0
+"""Largest number without a unit that is taken as nanometres: 2500 nm are 25,000 angstroms and 4000/cm."""
+
+
+def unnamed(values: Array, subject: str, what: str) -> str:
+    """Return the sentence about wavelengths without a unit that may be nanometres, angstroms or wavenumbers."""
+    return (
+        f"{subject}, {values.min():g} to {values.max():g}, which may be nanometres, angstroms or wavenumbers (1/cm); "
+        f"they {what}."
+    )
+
+
 def valid_lengths(values: Array | None, subject: str, what: str = "wavelengths") -> tuple[Array | None, list[str]]:
     """Return wavelengths or widths (B,) in nm unchanged, or None and a note if one lies outside (0, 1e6] nm."""
     band = None if values is None else first_invalid_length(values)
@@ -94,6 +106,8 @@ def _centres(values: Array, unit: str, subject: str) -> tuple[Array | None, str,
     guessed: list[str] = []
     if not named:
         what = f"unit '{unit.lower()}'" if unit else "no unit"
+        if values.max() > LONGEST_UNNAMED:
+            return None, "", [unnamed(values, f"{subject} gives {what} for the wavelengths", "were left out")]
         guessed = [f"{subject} gives {what} for the wavelengths; {guess} were assumed from their size."]
     elif named[0] in ("nanometres", "micrometres"):
         contradicted = named[0] != guess

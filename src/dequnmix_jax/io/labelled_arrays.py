@@ -140,8 +140,10 @@ def _axes(variable: Variable, bands: int | None, label: str) -> tuple[tuple[int,
         return tuple(_order(variable.dims, shape, label)), []
     if len(shape) != 3:
         raise InputError(f"{label} has shape {shape}; expected (rows, columns, bands).")
-    # Only the shape matters: this array takes no memory.
-    turned, notes = pixel_order.bands_last(np.broadcast_to(np.zeros((), np.int8), shape), bands, label)
+    # Only the shape matters of an array that is not in memory; this one takes no memory.
+    values = np.ma.getdata(variable.values) if isinstance(variable.values, np.ndarray) else None
+    seen = np.broadcast_to(np.zeros((), np.int8), shape) if values is None else values
+    turned, notes = pixel_order.bands_last(seen, bands, label)
     return ((0, 1, 2) if turned.shape == shape else (1, 2, 0)), notes
 
 

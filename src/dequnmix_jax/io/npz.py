@@ -36,6 +36,10 @@ _WIDTHS = ("fwhm_nm", "fwhm", "bandwidths", "bandwidth")
 _READ = (*_CENTRES, *_WIDTHS, "bbl", "transform", "reflectance_scale_factor")
 
 
+# Rows of a .npy that show whether its first axis holds bands.
+_SAMPLED_ROWS = 24
+
+
 def _real(arrays: dict[str, Array], name: str, path: Path) -> Array | None:
     value = arrays.get(name)
     if value is not None and value.dtype.kind not in "biuf":
@@ -256,6 +260,10 @@ def _open_plain(path: Path, options: ReadOptions) -> Source | None:
         return Stored(read_window(path, shape, dtype, offset, "bip", whole if window is None else window))
 
     good, notes = bands_to_use(None, None, shape[2], options, str(path))
+    rows = np.unique(np.linspace(0, shape[0] - 1, min(shape[0], _SAMPLED_ROWS)).astype(int))
+    sample = np.concatenate([stored(Window(slice(row, row + 1), slice(0, shape[1]))).values for row in rows.tolist()])
+    if pixel_order.bands_look_first(sample):
+        notes += pixel_order.first_axis_words(shape)
     return Source(
         shape,
         stored,

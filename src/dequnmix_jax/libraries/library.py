@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.io.bands import spectral_axis
+from dequnmix_jax.io.bands import LONGEST_UNNAMED, spectral_axis
 from dequnmix_jax.io.units import unit_in
-from dequnmix_jax.scenes.scene import Array, check_lengths
+from dequnmix_jax.scenes.scene import USUAL_FILLS, Array, check_lengths
 
 LARGEST_FILE = 256 * 2**20
 """Bytes of the largest text library accepted; 2000 spectra in 2151 bands take a fifth of that."""
@@ -17,8 +17,6 @@ LARGEST_FILE = 256 * 2**20
 _LARGEST_MICROMETRES = 100.0  # as for images: bands lie between 0.2 and 100 micrometres
 _LARGEST_NANOMETRES = 100_000.0
 
-# Values of missing entries that no measurement has, for files that do not declare one.
-_FILLS = (-9999.0, -999.0, -99999.0, -32768.0)
 _LOWEST = -10.0
 
 DELETED = -1.23e34
@@ -123,7 +121,7 @@ def from_file(
     all_notes = list(notes)
     if nodata is not None:
         missing |= np.isclose(values, nodata, rtol=1e-6, atol=0.0)
-    elif (fills := np.isin(values, _FILLS)).any() and values[~missing & ~fills].min(initial=0.0) > _LOWEST:
+    elif (fills := np.isin(values, USUAL_FILLS)).any() and values[~missing & ~fills].min(initial=0.0) > _LOWEST:
         found = ", ".join(f"{value:g}" for value in np.unique(values[fills]))
         all_notes.append(f"No value of missing entries is declared; {found} was taken for one.")
         missing |= fills
@@ -174,6 +172,12 @@ def positions(
     notes = []
     if not named:
         low, high = float(np.min(values)), float(np.max(values))
+        if LONGEST_UNNAMED < high <= _LARGEST_NANOMETRES and low > _LARGEST_MICROMETRES:
+            raise InputError(
+                f"The wavelengths of {path} run from {low:g} to {high:g} and no unit is given; they may be nanometres, "
+                "angstroms or wavenumbers (1/cm). Name the unit in the header, as in wavelength_nm, or pass "
+                "units='nm', 'angstrom' or 'cm-1' (--units)."
+            )
         if low > 0 and high <= _LARGEST_MICROMETRES:
             named = "micrometres"
         elif low > _LARGEST_MICROMETRES and high <= _LARGEST_NANOMETRES:

@@ -33,6 +33,14 @@ GEOREFERENCING_FIELDS = (
     "rpc info",
 )
 
+# Fields that change what is read: given twice with different values, they are refused.
+_ONCE = frozenset(
+    (*GEOREFERENCING_FIELDS, "samples", "lines", "bands", "header offset", "file type", "data type", "interleave",
+     "byte order", "file compression", "wavelength", "wavelength units", "fwhm", "bbl", "data ignore value",
+     "reflectance scale factor", "data gain values", "data offset values", "data reflectance gain values",
+     "data reflectance offset values", "saturation value", "major frame offsets", "minor frame offsets")
+)  # fmt: skip
+
 # Bytes of the longest header accepted. That of a library in 2000 bands with long names stays below 1 MB.
 _LONGEST_HEADER = 64 * 2**20
 
@@ -104,8 +112,19 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
                         "complete ENVI header. It may be truncated."
                     )
                 value += "\n" + following[1]
-        header[re.sub(r"\s+", " ", name.strip().lower())] = value.strip()
+        field, value = re.sub(r"\s+", " ", name.strip().lower()), value.strip()
+        if field in _ONCE and header.get(field, value) != value:
+            raise InputError(
+                f"{path} gives '{field}' twice, as '{_short(header[field])}' and as '{_short(value)}' in line "
+                f"{number}; expected one of the two. Remove the wrong one."
+            )
+        header[field] = value
     return header
+
+
+def _short(value: str) -> str:
+    text = " ".join(value.split())
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _is_utf8(raw: bytes) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
-from dequnmix_jax.io.bands import valid_lengths
+from dequnmix_jax.io.bands import nanometres
 from dequnmix_jax.io.matlab import mat5
 from dequnmix_jax.io.missions import hdf5
 from dequnmix_jax.scenes.scene import Array
@@ -231,10 +231,10 @@ def band_centres(variables: Variables) -> tuple[Array | None, list[str]]:
     for name in (*WAVELENGTHS, *inside):
         values = variables.get(name)
         if isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.size > 1:
-            centres, notes = valid_lengths(values.astype(np.float64).ravel(), name)
-            if centres is not None and centres.max() < 100:  # no imaging spectrometer measures beyond 100 micrometres
-                return centres * 1000, [f"{name} was taken as micrometres from its size."]
-            return centres, notes
+            unit = "nm" if name.endswith("_nm") else ""
+            centres, notes = nanometres(values.astype(np.float64).ravel(), unit, name)
+            # Most files name no unit, and nanometres are what they hold.
+            return centres, [note for note in notes if "nanometres were assumed from their size" not in note]
     return None, []
 
 
