@@ -51,7 +51,13 @@ def nanometres(values: Array, unit: str, subject: str = "The file") -> tuple[Arr
 
 
 def spectral_axis(
-    values: Array, unit: str, subject: str = "The file", widths: Array | None = None, width_unit: str = ""
+    values: Array,
+    unit: str,
+    subject: str = "The file",
+    widths: Array | None = None,
+    width_unit: str = "",
+    *,
+    sure: bool = False,
 ) -> tuple[Array | None, Array | None, list[str]]:
     """Return band centres and widths in nanometres.
 
@@ -64,12 +70,13 @@ def spectral_axis(
         subject: the first words of a note, such as "The header".
         widths: (B,) full widths at half maximum, or None.
         width_unit: the name of their unit, or "", which means that of the wavelengths.
+        sure: the unit is the user's, and is not corrected.
 
     Returns:
         (B,) float64 nm, or None if the unit is not a wavelength or a value lies outside (0, 1e6] nm; the same of the
         widths; and notes about a unit that was guessed or values that were left out.
     """
-    centres, known, notes = _centres(values, unit.strip(), subject)
+    centres, known, notes = _centres(values, unit.strip(), subject, sure)
     if centres is None or widths is None:
         return centres, None, notes
     stated = units.units_in(width_unit)
@@ -77,7 +84,7 @@ def spectral_axis(
     return centres, fwhm, notes + width_notes
 
 
-def _centres(values: Array, unit: str, subject: str) -> tuple[Array | None, str, list[str]]:
+def _centres(values: Array, unit: str, subject: str, sure: bool) -> tuple[Array | None, str, list[str]]:
     """Return the wavelengths, their unit in the words of `units`, and notes."""
     if unit.lower() in _NO_LENGTHS:
         why = (
@@ -114,7 +121,7 @@ def _centres(values: Array, unit: str, subject: str) -> tuple[Array | None, str,
     else:
         middle = float(np.median(units.to_nanometres(values, named[0])))
         contradicted = not _PLAUSIBLE[0] <= middle <= _PLAUSIBLE[1]
-    if named and contradicted:
+    if named and contradicted and not sure:
         guessed = [f"{subject} says {named[0]}, but the wavelengths end at {values.max():g}; {guess} were assumed."]
     elif named:
         known = named[0]

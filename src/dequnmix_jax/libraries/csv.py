@@ -63,8 +63,9 @@ def read_table(
     width = len(rows[first][1])
     if width < 2:
         raise InputError(
-            f"{path} has one column; expected wavelengths in the first and a spectrum in each other. USGS spectra in "
-            "one column need wavelengths=FILE (--wavelengths FILE)."
+            f"{path} has one column; expected wavelengths in the first and a spectrum in each other. A spectrum in one "
+            "column begins with a line that names it, and takes its wavelengths from wavelengths=FILE (--wavelengths "
+            "FILE), a file of the same form."
         )
     header = _header([line for _, line in kept[:first]], [cells for _, cells, _ in rows[:first]], width)
     data = [(number, cells) for number, cells, aside in rows[first:] if not aside]
@@ -104,7 +105,8 @@ def read_table(
         notes.append(f"The column {header[widths[0]]!r} holds values that are not widths and was left out.")
         fwhm = None
     unit = SHORT.get(units, "") or header[0]
-    wavelengths, fwhm, unit_notes = positions_of(centres, unit, path, fwhm, header[widths[0]] if widths else "")
+    width_unit = header[widths[0]] if widths else ""
+    wavelengths, fwhm, unit_notes = positions_of(centres, unit, path, fwhm, width_unit, sure=bool(units))
     notes += unit_notes
     return from_file(
         path,

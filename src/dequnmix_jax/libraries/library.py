@@ -154,7 +154,7 @@ def from_file(
 
 
 def positions(
-    values: Array, unit: str, path: Path, widths: Array | None = None, width_unit: str = ""
+    values: Array, unit: str, path: Path, widths: Array | None = None, width_unit: str = "", *, sure: bool = False
 ) -> tuple[Array, Array | None, list[str]]:
     """Return wavelengths and widths in nanometres, and notes on what was assumed.
 
@@ -164,6 +164,7 @@ def positions(
         path: the file, for messages.
         widths: (B,) full widths at half maximum, or None.
         width_unit: a text that names their unit; by default that of the wavelengths.
+        sure: the unit is the user's, and is not corrected.
 
     Raises:
         InputError: the unit is unknown and the values are not wavelengths in either unit, or the text names two units.
@@ -189,7 +190,7 @@ def positions(
                 "units='um' (--units um)."
             )
         notes.append(f"No unit is given for the wavelengths; {named} were assumed, {low:g} to {high:g}.")
-    centres, fwhm, more = spectral_axis(values, named, path.name, widths, width_unit)
+    centres, fwhm, more = spectral_axis(values, named, path.name, widths, width_unit, sure=sure)
     if centres is None:
         raise InputError(f"{path} gives no wavelengths: {more[0]} Correct them, or name their unit.")
     return centres, fwhm, notes + more
