@@ -449,3 +449,23 @@ def test_the_advice_on_a_longer_file_gives_the_picture(tmp_path, interleave, mor
         path.write_bytes(data)
     assert any(found), text
     assert "minor" not in more or "header offset" not in text, text
+
+
+def test_wavelengths_in_the_names_of_bands(tmp_path):
+    names = ", ".join(f"Band {i + 1} ({nm:.4f} Nanometers)" for i, nm in enumerate([400, 500, 600, 700, 800]))
+    scene = read_envi(image(tmp_path, band_names=f"{{{names}}}"))
+    np.testing.assert_allclose(scene.wavelengths, [400, 500, 600, 700, 800])
+    assert any("band names were taken" in note for note in scene.notes)
+    assert read_envi(image(tmp_path, band_names="{Band 1, Band 2, Band 3, Band 4, Band 5}")).wavelengths is None
+
+
+def test_large_numbers_without_a_unit_are_left_out(tmp_path):
+    """4000 to 20000 are nanometres of a thermal sensor, angstroms or wavenumbers."""
+    values = "{4000, 8000, 12000, 16000, 20000}"
+    scene = read_envi(image(tmp_path, wavelength=values))
+    assert scene.wavelengths is None and "nanometres, angstroms or wavenumbers" in scene.notes[0]
+    np.testing.assert_allclose(
+        read_envi(image(tmp_path, wavelength=values, wavelength_units="nm")).wavelengths[0], 4000
+    )
+    scene = read_envi(image(tmp_path, wavelength=values, wavelength_units="1/cm"))
+    np.testing.assert_allclose(scene.wavelengths, [2500, 1250, 2500 / 3, 625, 500])
