@@ -28,6 +28,8 @@ ELSEWHERE = {
     "is a trained model, which `fit` made": "tests/cli/test_cli.py unmixes by a model",
     "and the spectrum has {} values": "tests/libraries/test_library.py passes those of the same spectrometer",
     "names a source on another machine": "no other machine",
+    "expected one. Pass its METADATA.XML": "tests/io/test_dlr.py passes it",
+    "holds gains that are 0 or not finite": "tests/io/test_dlr.py passes a scale",
     "--scaled does not apply": "tests/cli",
     "--patch-size is the size": "tests/cli",
     "is a folder without estimate.npz; expected one that `dequnmix unmix` made": "tests/libraries/test_library.py",

@@ -10,7 +10,7 @@ from dequnmix_jax.io import geotiff, labelled_arrays, npz, rasters, zarr
 from dequnmix_jax.io.envi import image
 from dequnmix_jax.io.envi.header import find_header, is_esri_header
 from dequnmix_jax.io.matlab import scene as matlab_scene
-from dequnmix_jax.io.missions import detect
+from dequnmix_jax.io.missions import detect, dlr
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene
@@ -28,6 +28,7 @@ _NAMES = {
     "tiff": "a TIFF file",
     "raster": "a raster",
     "hdf5": "an HDF5 file of a mission",
+    "product": "an EnMAP or DESIS product",
     "zarr": "a Zarr store",
     "array": "an array",
 }
@@ -35,13 +36,15 @@ _SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF and other rasters, HDF5 of a mission,
 
 
 def kind_of_file(path: Path) -> str:
-    """Return the kind of a file ("npz", "mat", "hdf5", "zarr", "envi", "tiff", "raster").
+    """Return the kind of a file ("npz", "mat", "hdf5", "product", "zarr", "envi", "tiff", "raster").
 
     It follows from the suffix, the first bytes, and the header beside the file.
     """
     if path.is_dir():
         if zarr.looks_like(path):
             return "zarr"
+        if dlr.pair_of(path) is not None:
+            return "product"
         cure = (
             "it is the output of an unmixing, which `score` reads"
             if (path / SUMMARY).is_file()
@@ -56,6 +59,8 @@ def kind_of_file(path: Path) -> str:
         head = file.read(520)
     if not head:
         raise InputError(f"{path} is empty; expected a scene ({_SCENES}). Copy it again.")
+    if dlr.pair_of(path) is not None:
+        return "product"
     suffix = path.suffix.lower()
     if suffix in (".nc", ".nc4", ".he5", ".h5", ".hdf5") and head.startswith(b"\x89HDF"):
         return "hdf5"
@@ -135,6 +140,7 @@ _READERS: dict[str, Callable[[Any, ReadOptions], Source]] = {
     "array": labelled_arrays.open_array,
     "envi": image.open_image,
     "hdf5": detect.open_image,
+    "product": dlr.open_image,
     "mat": matlab_scene.open_image,
     "npz": npz.open_image,
     "raster": rasters.open_image,
@@ -171,7 +177,7 @@ def read_truth(
     if not path.is_file() and find_header(path) is None:
         raise InputError(f"{path} does not exist; expected a reference (.npz, .mat or a library). Check the spelling.")
     kind = kind_of_file(path)
-    if kind in ("tiff", "raster"):
+    if kind in ("tiff", "raster", "product"):
         raise InputError(f"{path} is {_NAMES[kind]}; expected a reference: .npz, .mat, or a library of spectra.")
     if kind == "envi":
         spectra, names, _ = image.read_library(path)
