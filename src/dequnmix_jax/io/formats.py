@@ -10,7 +10,7 @@ from dequnmix_jax.io import geotiff, labelled_arrays, npz, rasters, zarr
 from dequnmix_jax.io.envi import image
 from dequnmix_jax.io.envi.header import find_header, is_esri_header
 from dequnmix_jax.io.matlab import scene as matlab_scene
-from dequnmix_jax.io.missions import detect, dlr
+from dequnmix_jax.io.missions import detect, dlr, hyperion
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene
@@ -29,6 +29,7 @@ _NAMES = {
     "raster": "a raster",
     "hdf5": "an HDF5 file of a mission",
     "product": "an EnMAP or DESIS product",
+    "bands": "a folder of Hyperion",
     "zarr": "a Zarr store",
     "array": "an array",
 }
@@ -36,7 +37,7 @@ _SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF and other rasters, HDF5 of a mission,
 
 
 def kind_of_file(path: Path) -> str:
-    """Return the kind of a file ("npz", "mat", "hdf5", "product", "zarr", "envi", "tiff", "raster").
+    """Return the kind of a file ("npz", "mat", "hdf5", "product", "bands", "zarr", "envi", "tiff", "raster").
 
     It follows from the suffix, the first bytes, and the header beside the file.
     """
@@ -45,6 +46,8 @@ def kind_of_file(path: Path) -> str:
             return "zarr"
         if dlr.pair_of(path) is not None:
             return "product"
+        if hyperion.band_files(path):
+            return "bands"
         cure = (
             "it is the output of an unmixing, which `score` reads"
             if (path / SUMMARY).is_file()
@@ -138,6 +141,7 @@ def open_source(path: Any, **options: Any) -> Source:
 
 _READERS: dict[str, Callable[[Any, ReadOptions], Source]] = {
     "array": labelled_arrays.open_array,
+    "bands": hyperion.open_image,
     "envi": image.open_image,
     "hdf5": detect.open_image,
     "product": dlr.open_image,
@@ -177,7 +181,7 @@ def read_truth(
     if not path.is_file() and find_header(path) is None:
         raise InputError(f"{path} does not exist; expected a reference (.npz, .mat or a library). Check the spelling.")
     kind = kind_of_file(path)
-    if kind in ("tiff", "raster", "product"):
+    if kind in ("tiff", "raster", "product", "bands"):
         raise InputError(f"{path} is {_NAMES[kind]}; expected a reference: .npz, .mat, or a library of spectra.")
     if kind == "envi":
         spectra, names, _ = image.read_library(path)

@@ -324,7 +324,7 @@ def divisor_in(notes: Sequence[str]) -> float | None:
         if divided or multiplied:
             factor = float((divided or multiplied)[1])  # type: ignore[index]
             total = total * factor if divided else total / factor
-        elif note.startswith("Values were multiplied"):
+        elif note.startswith(("Values were multiplied", "Values were divided")):
             return None
     return total
 
