@@ -898,8 +898,44 @@ io/missions/emit: io/missions::emit
 - good = None if listed is None else listed > 0.5
 + good = None
 io/missions/prisma: io/missions::prisma
-- self.gain, self.offset = (high - low) / _LARGEST, low
-+ self.gain, self.offset = high / _LARGEST, low
+- return (high - low) / _LARGEST, low
++ return high / _LARGEST, low
+io/missions/prisma: io/missions::prisma_level_1_is_radiance
+- return 1.0 / scale, -offset
++ return 1.0 / scale, offset
+io/missions/table: io/mission_table::cube_wavelengths_widths_and_place
+- return Stored(values.transpose(axes), seen)
++ return Stored(values.transpose(axes)[::-1], seen)
+io/missions/dlr: io/dlr::level_1_is_radiance_with_gains_of_each_band
+- _GAINS, _OFFSETS = ("GainOfBand", "gainOfBand"), ("OffsetOfBand", "offsetOfBand")
++ _GAINS, _OFFSETS = ("gainOfBand",), ("offsetOfBand",)
+io/missions/hyperion: io/hyperion::a_folder_of_bands
+- _VNIR = 70
++ _VNIR = 71
+io/units: io/units::every_unit_becomes_nanometres
+- return np.asarray(centres**2 * values / 1e7 if
++ return np.asarray(centres * values / 1e7 if
+io/units: io/units::a_unit_is_a_word_by_itself
+- found = ["metres"]
++ found = []
+io/bands: io/units::widths_in_another_unit_than_the_wavelengths
+- widths = candidate
++ widths = widths
+io/envi/layout: io/envi::frame_offsets_are_left_out
+- start = file.offset + file.major[0] + file.minor[0]
++ start = file.offset + file.minor[0]
+io/georaster: results/placed_outputs::areas_on_the_ellipsoid
+- * np.cos(latitude)
++ * np.sin(latitude)
+scenes/band_order: scenes/band_order::bands_in_any_order_are_matched
+- return np.asarray(bands[nearest])
++ return np.asarray(bands[np.argsort(nearest)])
+scenes/source: scenes/source::bands_without_data_are_marked_bad
+- if not empty.any() or (empty == good).all():
++ if not empty.any():
+libraries/csv: libraries/library::a_number_names_the_spectrum_of_each_row
+- if not _monotone(centres) or _counts(centres) or
++ if not _monotone(centres) or
 io/missions/prisma: io/missions::prisma_padding_errors_and_lost_bands
 - lost: Array = without > _MOSTLY * pixels
 + lost: Array = without > pixels
