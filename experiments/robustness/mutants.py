@@ -933,7 +933,7 @@ scenes/band_order: scenes/band_order::bands_in_any_order_are_matched
 scenes/source: scenes/source::bands_without_data_are_marked_bad
 - if not empty.any() or (empty == good).all():
 + if not empty.any():
-libraries/csv: libraries/library::a_number_names_the_spectrum_of_each_row
+libraries/csv: libraries/library::numbers_may_name_the_columns
 - if not _monotone(centres) or _counts(centres) or
 + if not _monotone(centres) or
 io/missions/prisma: io/missions::prisma_padding_errors_and_lost_bands
@@ -952,7 +952,7 @@ libraries/library: libraries/library::wavenumbers_run_backwards_and_become_nanom
 libraries/library: libraries/library
 - missing = ~np.isfinite(values) | (values < DELETED / 10)
 + missing = ~np.isfinite(values)
-libraries/csv: libraries/library::tables
+libraries/csv: libraries/library::tables_in_wavenumbers
 - unit = SHORT.get(units, "") or header[0]
 + unit = "nm"
 libraries/csv: libraries/library::spectra_in_rows

@@ -412,7 +412,7 @@ def test_a_number_names_the_spectrum_of_each_row(tmp_path):
     np.testing.assert_allclose(library.spectra, [GRASS, 2 * GRASS], rtol=1e-6)
 
 
-@pytest.mark.parametrize("head", ["wavelength_nm,1,2", "nm,400,500", "wavelength,5,7"])
+@pytest.mark.parametrize("head", ["wavelength_nm,1,2", "nm,400,500", "wavelength,5,7", "x,1,2"])
 def test_numbers_may_name_the_columns(tmp_path, head):
     path = table(tmp_path, head, *(f"{w},{v},{2 * v}" for w, v in zip(NM, GRASS, strict=True)))
     library = dq.libraries.read_library(path)

@@ -16,7 +16,7 @@ def scene(order, **more):
     return Scene(CUBE[:, :, order], wavelengths=NM[order], fwhm=NM[order] / 50, **more)
 
 
-@pytest.mark.parametrize("order", [np.arange(10)[::-1], np.array([3, 1, 2, 0, 4, 5, 9, 7, 8, 6])])
+@pytest.mark.parametrize("order", [np.arange(10)[::-1], np.array([3, 0, 2, 1, 4, 5, 9, 6, 8, 7])])
 def test_bands_in_any_order_are_matched(order):
     given = scene(order)
     for found in (scene_in_order(given, NM + 0.4), source_in_order(source_of(given), NM + 0.4).scene()):
