@@ -121,6 +121,15 @@ def test_pixels_without_data_of_tanager(tmp_path):
     assert not open_source(path).read(Window(slice(0, 1), slice(0, W)))[1].any()
 
 
+def test_a_mask_of_other_pixels_is_refused(tmp_path):
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        tanager(file)
+        del file["HDFEOS/SWATHS/HYP/Data Fields/nodata_pixels"]
+        file["HDFEOS/SWATHS/HYP/Data Fields/nodata_pixels"] = np.zeros((H - 1, W), np.uint8)
+    with pytest.raises(InputError, match=r"nodata_pixels' of shape \(5, 5\) and a cube of 6 x 5 pixels"):
+        read(tmp_path / "s.h5")
+
+
 def test_bad_bands_of_neon(tmp_path):
     scene = read(write(tmp_path, "neon"))
     bad = ((NM >= 1300) & (NM <= 1600)) | ((NM >= 1800) & (NM <= 1950))

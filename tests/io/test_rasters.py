@@ -57,6 +57,13 @@ def test_a_virtual_raster_with_its_wavelengths_scale_and_nodata(tmp_path):
     np.testing.assert_array_equal(values, STORED[5:9, 2:17])
 
 
+def test_bands_of_other_types(tmp_path):
+    tiff(tmp_path / "s.tif")
+    path = virtual(tmp_path)
+    path.write_text(path.read_text().replace('dataType="Int16" band="2"', 'dataType="Float32" band="2"'))
+    np.testing.assert_array_equal(read(path).cube, STORED)
+
+
 def test_a_virtual_raster_does_not_read_raw_bytes_or_other_machines(tmp_path):
     path = virtual(tmp_path)
     whole = path.read_text()

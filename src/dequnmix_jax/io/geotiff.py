@@ -68,7 +68,11 @@ def _read(file: Any, bands: list[int], window: Window | None = None) -> Array:
     first = begin
     while first < end:
         last = min((first // rows + 1) * rows, end)
-        block = file.read(bands, window=((first, last), columns))
+        window_of = ((first, last), columns)
+        if len(kinds) == 1:
+            block = file.read(bands, window=window_of)
+        else:  # bands of a virtual raster
+            block = np.stack([file.read(band, window=window_of) for band in bands]).astype(dtype)
         cube[first - begin : last - begin] = block.transpose(1, 2, 0)
         first = last
     return cube

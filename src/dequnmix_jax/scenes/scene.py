@@ -36,7 +36,8 @@ def _band_values(values: Any, bands: int, name: str, dtype: Any) -> Array | None
 def first_invalid_length(values: Array) -> int | None:
     """Return the first band whose wavelength or width is not above 0 and at most `LONGEST_WAVELENGTH`, or None."""
     with np.errstate(invalid="ignore"):
-        invalid = ~(np.isfinite(values) & (values > 0) & (values <= LONGEST_WAVELENGTH))
+        lengths = np.asarray(values, np.float64)  # float16 does not reach the limit
+        invalid = ~(np.isfinite(lengths) & (lengths > 0) & (lengths <= LONGEST_WAVELENGTH))
     return int(np.flatnonzero(invalid)[0]) if invalid.any() else None
 
 

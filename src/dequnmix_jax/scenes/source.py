@@ -70,12 +70,19 @@ class Source(Metadata):
     lazy: bool = True
 
     def __post_init__(self) -> None:
-        """Raise InputError for a scene without pixels or bands, or wavelengths or widths outside (0, 1 mm]."""
+        """Raise InputError for a scene without pixels or bands, not one value a band, or lengths outside (0, 1 mm]."""
         if min(self.shape) < 1:
             raise InputError(
                 f"{self.source or self.name or 'The array'} has {self.shape} rows, columns and bands; expected at "
                 "least one of each."
             )
+        for name in ("wavelengths", "fwhm", "good_bands", "gains", "offsets"):
+            values = getattr(self, name)
+            if values is not None and np.shape(values) != self.shape[2:]:
+                raise InputError(
+                    f"{self.source or self.name or 'The array'} has {name} of shape {np.shape(values)} and "
+                    f"{self.shape[2]} bands; expected one value a band. Correct them, or leave them out."
+                )
         for name in ("wavelengths", "fwhm"):
             check_lengths(getattr(self, name), name)
         object.__setattr__(self, "name", as_text(self.name))

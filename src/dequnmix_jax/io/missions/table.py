@@ -274,7 +274,12 @@ def open_image(file: Any, path: Path, options: ReadOptions, mission: Mission, cu
     declared = _first_number(stored, mission.fill, path)
     hidden = [f"{group}/{name}" for name in mission.hidden if f"{group}/{name}" in file]
     for name in hidden:
-        hdf5.dataset(file, name, path, 2)
+        sides = hdf5.dataset(file, name, path, 2).shape
+        if sides != (height, width):
+            raise InputError(
+                f"{path} holds {name!r} of shape {sides} and a cube of {height} x {width} pixels; expected one value a "
+                "pixel. It is damaged, or of another layout."
+            )
 
     def read(window: Window | None) -> Stored:
         area = Window(slice(0, height), slice(0, width)) if window is None else window
