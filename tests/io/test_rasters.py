@@ -57,6 +57,13 @@ def test_a_virtual_raster_with_its_wavelengths_scale_and_nodata(tmp_path):
     np.testing.assert_array_equal(values, STORED[5:9, 2:17])
 
 
+def test_a_nodata_value_beyond_the_type_of_the_band(tmp_path):
+    STORED.transpose(0, 2, 1).astype("<f4").tofile(tmp_path / "s.bil")
+    floats = ESRI.replace("NBITS          16", "NBITS 32").replace("SIGNEDINT", "FLOAT")
+    (tmp_path / "s.hdr").write_text(floats + "NODATA 1e308\n")
+    np.testing.assert_array_equal(read(tmp_path / "s.bil").cube, STORED)
+
+
 def test_bands_of_other_types(tmp_path):
     tiff(tmp_path / "s.tif")
     path = virtual(tmp_path)

@@ -61,7 +61,8 @@ def opened(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
 def _translated(path: Path, mode: str, kind: str = "TIFF") -> Iterator[None]:
     rasterio = require(str(path))
     try:
-        with warnings.catch_warnings():
+        # A nodata value beyond the type of its band overflows in rasterio.
+        with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             yield
     except Exception as error:
