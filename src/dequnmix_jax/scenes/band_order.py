@@ -46,7 +46,7 @@ def places_of(wanted: Array, scene: Metadata) -> Array | None:
         return np.asarray(bands[nearest])
     raise InputError(
         f"The bands of the scene ({own[0]:g} to {own[-1]:g} nm) lie up to {np.abs(own - wanted).max():.1f} nm from the "
-        f"expected ones ({wanted[0]:g} to {wanted[-1]:g} nm), and matched in any order up to {off:.1f} nm; expected the "
+        f"expected ones ({wanted[0]:g} to {wanted[-1]:g} nm), matched in any order up to {off:.1f} nm; expected the "
         f"same bands, within {near:.1f} nm. Train on this scene, or resample it to these bands."
     )
 
