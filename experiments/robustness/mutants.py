@@ -805,9 +805,9 @@ scenes/values: io/formats io/envi::saturation_of_the_header_or_the_user_masks
 - mask = seen if mask is None else mask & seen
 + mask = seen if mask is None else mask
 scenes/values: io/envi::swapped_samples_and_lines_are_noticed
-- return roughness(alternative) < 0.5 * roughness(image)
-+ return roughness(alternative) > 0.5 * roughness(image)
-io/envi/image: io/envi::every_layout_gives_the_same_cube
+- return picture_roughness(alternative) < 0.5 * picture_roughness(image)
++ return picture_roughness(alternative) > 0.5 * picture_roughness(image)
+io/envi/layout: io/envi::every_layout_gives_the_same_cube
 - "bil": ("lbs", (0, 2, 1))
 + "bil": ("lbs", (2, 0, 1))
 io/envi/image: io/envi::every_layout_gives_the_same_cube
@@ -829,8 +829,8 @@ io/bands: io/envi::both_ends_of_an_ignored_range_are_ignored
 - inside = (wavelengths >= low) & (wavelengths <= high)
 + inside = (wavelengths > low) & (wavelengths < high)
 io/bands: io/envi::micrometres_beyond_one_hundred io/envi::wavelengths_come_in_nanometres
-- values * (1000.0 if small else 1.0)
-+ values * (1.0 if small else 1.0)
+- guess = "micrometres" if small else "nanometres"
++ guess = "nanometres"
 io/raw: scenes/source::windows_are_those_of_the_scene
 - fill((row * width + columns.start) * bands, cube[row - first])
 + fill((row * width + first) * bands, cube[row - first])
@@ -898,8 +898,44 @@ io/missions/emit: io/missions::emit
 - good = None if listed is None else listed > 0.5
 + good = None
 io/missions/prisma: io/missions::prisma
-- self.gain, self.offset = (high - low) / _LARGEST, low
-+ self.gain, self.offset = high / _LARGEST, low
+- return (high - low) / _LARGEST, low
++ return high / _LARGEST, low
+io/missions/prisma: io/missions::prisma_level_1_is_radiance
+- return 1.0 / scale, -offset
++ return 1.0 / scale, offset
+io/missions/table: io/mission_table::cube_wavelengths_widths_and_place
+- return Stored(values.transpose(axes), seen)
++ return Stored(values.transpose(axes)[::-1], seen)
+io/missions/dlr: io/dlr::level_1_is_radiance_with_gains_of_each_band
+- _GAINS, _OFFSETS = ("GainOfBand", "gainOfBand"), ("OffsetOfBand", "offsetOfBand")
++ _GAINS, _OFFSETS = ("gainOfBand",), ("offsetOfBand",)
+io/missions/hyperion: io/hyperion::a_folder_of_bands
+- _VNIR = 70
++ _VNIR = 71
+io/units: io/units::every_unit_becomes_nanometres
+- return np.asarray(centres**2 * values / 1e7 if
++ return np.asarray(centres * values / 1e7 if
+io/units: io/units::a_unit_is_a_word_by_itself
+- found = ["metres"]
++ found = []
+io/bands: io/units::widths_in_another_unit_than_the_wavelengths
+- widths = candidate
++ widths = widths
+io/envi/layout: io/envi::frame_offsets_are_left_out
+- start = file.offset + file.major[0] + file.minor[0]
++ start = file.offset + file.minor[0]
+io/georaster: results/placed_outputs::areas_on_the_ellipsoid
+- * np.cos(latitude)
++ * np.sin(latitude)
+scenes/band_order: scenes/band_order::bands_in_any_order_are_matched
+- return np.asarray(bands[nearest])
++ return np.asarray(bands[np.argsort(nearest)])
+scenes/source: scenes/source::bands_without_data_are_marked_bad
+- if not empty.any() or (empty == good).all():
++ if not empty.any():
+libraries/csv: libraries/library::numbers_may_name_the_columns
+- if not _monotone(centres) or _counts(centres) or
++ if not _monotone(centres) or
 io/missions/prisma: io/missions::prisma_padding_errors_and_lost_bands
 - lost: Array = without > _MOSTLY * pixels
 + lost: Array = without > pixels
@@ -916,12 +952,12 @@ libraries/library: libraries/library::wavenumbers_run_backwards_and_become_nanom
 libraries/library: libraries/library
 - missing = ~np.isfinite(values) | (values < DELETED / 10)
 + missing = ~np.isfinite(values)
-libraries/csv: libraries/library::tables
-- positions * factor,
-+ positions,
+libraries/csv: libraries/library::tables_in_wavenumbers
+- unit = SHORT.get(units, "") or header[0]
++ unit = "nm"
 libraries/csv: libraries/library::spectra_in_rows
-- columns = zip(*(cells for _, cells in kept), strict=True)
-+ columns = zip(*(cells for _, cells in kept[::-1]), strict=True)
+- *cells[texts:]] for _, cells in kept), strict=True)
++ *cells[texts:]] for _, cells in kept[::-1]), strict=True)
 libraries/usgs: libraries/library::usgs_version_6
 - return title or path.stem, table[:, 1], table[:, 0]
 + return title or path.stem, table[:, 2], table[:, 0]

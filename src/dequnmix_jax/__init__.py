@@ -9,7 +9,8 @@ From a scene to a result in one call:
     result.write("out")
     result.report("report.html")
 
-Step by step: `read`, `endmembers.select_endmembers`, `fit`, `unmix`, `write`. Each wing (`dq.abundances`,
+Step by step: `read`, `endmembers.select_endmembers`, `fit`, `unmix`, `write`, `read_result`. With known spectra:
+`read_library`, `resample`, `fcls`. Each wing (`dq.abundances`,
 `dq.endmembers`, `dq.equilibrium`, `dq.solvers`, `dq.training`, ...) says in its docstring which function to use when.
 """
 
@@ -36,13 +37,16 @@ if TYPE_CHECKING:
         tiles,
         training,
     )
+    from dequnmix_jax.abundances.least_squares import fcls
     from dequnmix_jax.checks import InputError
     from dequnmix_jax.compilation_cache import enable_compilation_cache
     from dequnmix_jax.equilibrium.config import Model
     from dequnmix_jax.equilibrium.model import equilibrium_map, init, reconstruct, unmix
     from dequnmix_jax.io.formats import read
+    from dequnmix_jax.libraries.reading import read_library
+    from dequnmix_jax.libraries.resampling import resample
     from dequnmix_jax.pipeline import run
-    from dequnmix_jax.results.result import Result
+    from dequnmix_jax.results.result import Result, read_result
     from dequnmix_jax.results.writer import write
     from dequnmix_jax.scenes.scene import Scene
     from dequnmix_jax.solvers.config import Adjoint, Solver
@@ -55,7 +59,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
-    "read", "write", "Scene", "run", "Result", "Model", "Solver", "Adjoint", "Training", "Rates",
+    "read", "write", "Scene", "run", "Result", "read_result", "read_library", "resample", "fcls",
+    "Model", "Solver", "Adjoint", "Training", "Rates",
     "RECOMMENDED", "PAPER",
     "init", "fit", "unmix", "unmix_tiled", "equilibrium_map", "reconstruct", "fixed_point",
     "Estimate", "Trace", "History", "InputError", "enable_compilation_cache",
@@ -70,7 +75,10 @@ __getattr__, __dir__ = attach(
         "results.writer": ["write"],
         "scenes.scene": ["Scene"],
         "pipeline": ["run"],
-        "results.result": ["Result"],
+        "results.result": ["Result", "read_result"],
+        "libraries.reading": ["read_library"],
+        "libraries.resampling": ["resample"],
+        "abundances.least_squares": ["fcls"],
         "equilibrium.config": ["Model"],
         "solvers.config": ["Solver", "Adjoint"],
         "training.config": ["Training", "Rates", "RECOMMENDED", "PAPER"],

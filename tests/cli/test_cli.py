@@ -492,3 +492,26 @@ def test_demo(tmp_path, capsys):
     assert "0.49 m² on the ground" in (tmp_path / "d.html").read_text(encoding="utf-8")
     bitumen = found["found_m2"]["VCA+FCLS"][0]
     assert bitumen[0] == pytest.approx(9, rel=0.3)
+
+
+def test_bands_in_another_order_than_the_models(trained, tmp_path, capsys):
+    """In reverse order the maps were those of another scene, with a warning among others."""
+    nm = np.linspace(450, 2400, B)
+    with np.load(trained / "scene.npz") as file:
+        cube = file["cube"]
+    np.savez(tmp_path / "s.npz", cube=cube, wavelengths_nm=nm)
+    np.savez(tmp_path / "reversed.npz", cube=cube[:, :, ::-1], wavelengths_nm=nm[::-1])
+    np.savez(tmp_path / "other.npz", cube=cube, wavelengths_nm=nm + 500)
+    model, unmix = tmp_path / "m.npz", ("--no-plots", "-o")
+    assert run("fit", tmp_path / "s.npz", *SMALL, "-o", model) == 0
+    assert run("unmix", tmp_path / "s.npz", model, *unmix, tmp_path / "a") == 0
+    capsys.readouterr()
+    assert run("unmix", tmp_path / "reversed.npz", model, *unmix, tmp_path / "b") == 0
+    assert "matched by wavelength" in capsys.readouterr().err
+    assert run("unmix", tmp_path / "reversed.npz", model, *unmix, tmp_path / "c", "--tile", "8") == 0
+    first, second, tiled = (formats.read_truth(tmp_path / name) for name in "abc")
+    np.testing.assert_allclose(second.abundances, first.abundances, atol=1e-5)
+    np.testing.assert_allclose(tiled.abundances, first.abundances, atol=1e-3)
+    assert run("report", tmp_path / "b", tmp_path / "reversed.npz", "-o", tmp_path / "r.html") == 0
+    capsys.readouterr()
+    assert "lie up to 500.0 nm" in failure(capsys, "unmix", tmp_path / "other.npz", model, *unmix, tmp_path / "d")

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from dequnmix_jax.io.envi.header import DATA_TYPES, read_header
 from dequnmix_jax.io.envi.image import open_image, read_library
 from dequnmix_jax.io.envi.writer import write_image, write_library, write_strips
 from dequnmix_jax.scenes.read_options import ReadOptions
+from dequnmix_jax.scenes.source import Window
 
 LINES, SAMPLES, BANDS = 4, 3, 5
 VALUES = np.arange(LINES * SAMPLES * BANDS).reshape(LINES, SAMPLES, BANDS)
@@ -375,3 +377,95 @@ def test_real_hysu_tiff(raw, name):
     if name == "full":
         with np.load(raw.parent / "hysu.npz", allow_pickle=False) as known:
             np.testing.assert_array_equal(scene.cube, known["cube"])
+
+
+def smooth(height=12, width=9, bands=6):
+    """Return a cube whose neighbours are alike, as those of a picture, each value another."""
+    rows, columns, band = np.meshgrid(np.arange(height), np.arange(width), np.arange(bands), indexing="ij")
+    return (0.3 + 0.02 * np.sin(rows / 3 + band) + 0.03 * np.cos(columns / 2) + 0.02 * band).astype("<f4")
+
+
+AXES = {"bsq": (2, 0, 1), "bil": (0, 2, 1), "bip": (0, 1, 2)}
+
+
+def framed(folder, interleave, major=(0, 0), minor=(0, 0), *, offset=0, before=0, after=0, **fields):
+    """Write a smooth image with bytes between its values, and return the data file and the cube."""
+    cube, blob = smooth(), b"\x7f" * before + b"\0" * offset
+    for outer in cube.transpose(AXES[interleave]):
+        runs = b"".join(b"\x11" * minor[0] + run.tobytes() + b"\x22" * minor[1] for run in outer)
+        blob += b"\x33" * major[0] + runs + b"\x44" * major[1]
+    (folder / "f.img").write_bytes(blob + b"\x7f" * after)
+    lines, samples, bands = cube.shape
+    head = {"samples": samples, "lines": lines, "bands": bands, "header offset": offset, "data type": 4}
+    head |= {"interleave": interleave, "byte order": 0} | {name.replace("_", " "): v for name, v in fields.items()}
+    (folder / "f.img.hdr").write_text("ENVI\n" + "".join(f"{name} = {value}\n" for name, value in head.items()))
+    return folder / "f.img", cube
+
+
+@pytest.mark.parametrize("interleave", ["bsq", "bil", "bip"])
+def test_frame_offsets_are_left_out(tmp_path, interleave):
+    major, minor = (3, 5), (2, 8)
+    names = {"major_frame_offsets": "{3, 5}", "minor_frame_offsets": "{2, 8}"}
+    path, cube = framed(tmp_path, interleave, major, minor, offset=7, **names)
+    scene = read_envi(path)
+    np.testing.assert_array_equal(scene.cube, cube)
+    assert any("frame offsets (3, 5) and (2, 8)" in note for note in scene.notes)
+    np.testing.assert_array_equal(
+        open_image(path, ReadOptions()).read(Window(slice(2, 5), slice(1, 4)))[0], cube[2:5, 1:4]
+    )
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="Correct 'major frame offsets' and 'minor frame offsets'"):
+        read_envi(path)
+
+
+@pytest.mark.parametrize("text", ["{1}", "{-1, 0}", "{a, b}"])
+def test_frame_offsets_that_are_none(tmp_path, text):
+    path, _ = framed(tmp_path, "bil", minor_frame_offsets=text)
+    with pytest.raises(InputError, match="expected two whole numbers"):
+        read_envi(path)
+
+
+@pytest.mark.parametrize("interleave", ["bsq", "bil", "bip"])
+@pytest.mark.parametrize(
+    "more",
+    [{"before": 144}, {"after": 144}, {"major": (0, 12)}, {"major": (12, 0)}, {"minor": (0, 4)}, {"minor": (4, 0)}],
+)
+def test_the_advice_on_a_longer_file_gives_the_picture(tmp_path, interleave, more):
+    """A header offset that shears the picture is not advised where the bytes lie elsewhere."""
+    path, cube = framed(tmp_path, interleave, **more)
+    with pytest.raises(InputError) as error:
+        read_envi(path)
+    text = str(error.value).partition("It would fit ")[2]
+    found = []
+    for advice in text.split(", or "):
+        header, data = path.with_name("f.img.hdr").read_text(), path.read_bytes()
+        if field := re.search(r"with '(.*?) = (.*?)'", advice):
+            kept = [line for line in header.splitlines() if not line.startswith(field[1])]
+            path.with_name("f.img.hdr").write_text("\n".join([*kept, f"{field[1]} = {field[2]}"]))
+        else:
+            path.write_bytes(data[: -int(re.search(r"its last (\d+) bytes", advice)[1])])
+        found.append(np.array_equal(read_envi(path).cube, cube))
+        path.with_name("f.img.hdr").write_text(header)
+        path.write_bytes(data)
+    assert any(found), text
+    assert "minor" not in more or "header offset" not in text, text
+
+
+def test_wavelengths_in_the_names_of_bands(tmp_path):
+    names = ", ".join(f"Band {i + 1} ({nm:.4f} Nanometers)" for i, nm in enumerate([400, 500, 600, 700, 800]))
+    scene = read_envi(image(tmp_path, band_names=f"{{{names}}}"))
+    np.testing.assert_allclose(scene.wavelengths, [400, 500, 600, 700, 800])
+    assert any("band names were taken" in note for note in scene.notes)
+    assert read_envi(image(tmp_path, band_names="{Band 1, Band 2, Band 3, Band 4, Band 5}")).wavelengths is None
+
+
+def test_large_numbers_without_a_unit_are_left_out(tmp_path):
+    """4000 to 20000 are nanometres of a thermal sensor, angstroms or wavenumbers."""
+    values = "{4000, 8000, 12000, 16000, 20000}"
+    scene = read_envi(image(tmp_path, wavelength=values))
+    assert scene.wavelengths is None and "nanometres, angstroms or wavenumbers" in scene.notes[0]
+    np.testing.assert_allclose(
+        read_envi(image(tmp_path, wavelength=values, wavelength_units="nm")).wavelengths[0], 4000
+    )
+    scene = read_envi(image(tmp_path, wavelength=values, wavelength_units="1/cm"))
+    np.testing.assert_allclose(scene.wavelengths, [2500, 1250, 2500 / 3, 625, 500])

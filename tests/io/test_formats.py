@@ -260,3 +260,13 @@ def test_a_table_is_not_a_scene_even_beside_a_header(tmp_path, beside):
         read(tmp_path / "e.csv")
     with pytest.raises(InputError, match="read_reference reads it"):
         read_truth(tmp_path / "e.csv")
+
+
+def test_one_value_a_band_also_of_a_source_that_is_not_read(tmp_path):
+    np.savez(tmp_path / "s.npz", cube=np.ones((6, 5, 3), np.float32), bbl=np.ones(9))
+    with pytest.raises(InputError, match=r"good_bands of shape \(9,\) and 3 bands"):
+        open_source(tmp_path / "s.npz")
+    np.savez(
+        tmp_path / "s.npz", cube=np.ones((6, 5, 3), np.float32), wavelengths_nm=np.array([400, 500, 600], np.float16)
+    )
+    assert read(tmp_path / "s.npz").wavelengths.tolist() == [400, 500, 600]

@@ -1,5 +1,6 @@
 """MATLAB files: every layout gives the same scene, transposed or not; ambiguity raises a question to the user."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -195,7 +196,12 @@ def save73(path, variables):
     h5py = pytest.importorskip("h5py")
 
     def put(group, name, value):
-        if isinstance(value, str):
+        if isinstance(value, dict):
+            held = group.create_group(name)
+            held.attrs["MATLAB_class"] = np.bytes_("struct")
+            for field, inside in value.items():
+                put(held, field, inside)
+        elif isinstance(value, str):
             held = group.create_dataset(name, data=np.frombuffer(value.encode("utf-16-le"), np.uint16)[:, None])
             held.attrs["MATLAB_class"] = np.bytes_("char")
         elif np.asarray(value).dtype.kind == "O":
@@ -271,3 +277,65 @@ def test_truth_in_the_order_the_user_says(tmp_path):
     np.testing.assert_allclose(read_truth(tmp_path / "s.mat", order="C").abundances, abundances, rtol=1e-6)
     with pytest.raises(InputError, match="order is 'c'"):
         read_truth(tmp_path / "s.mat", order="c")
+
+
+def muufl():
+    """Return the struct of MUUFL Gulfport: a cube with a picture, wavelengths and valid pixels beside it."""
+    cube = truth()[0]
+    valid = np.ones(cube.shape[:2])
+    valid[0, 1] = 0
+    info = {"wavelength": np.linspace(400, 900, B)[:, None], "sensor": "CASI"}
+    return cube, {"Data": cube, "info": info, "RGB": np.zeros((*cube.shape[:2], 3)), "valid_mask": valid}
+
+
+@pytest.mark.parametrize("write", [savemat, save73])
+def test_a_cube_in_a_struct(tmp_path, write):
+    """No file of MUUFL Gulfport was at hand; its fields are those that its own programs name."""
+    cube, fields = muufl()
+    write(tmp_path / "s.mat", {"hsi": fields})
+    scene = read(tmp_path / "s.mat")
+    valid = fields["valid_mask"] > 0
+    np.testing.assert_array_equal(scene.mask, valid)
+    np.testing.assert_allclose(scene.cube[valid], cube[valid], rtol=1e-6)
+    np.testing.assert_allclose(scene.wavelengths, np.linspace(400, 900, B))
+    other = read(tmp_path / "s.mat", variable="hsi.RGB")
+    assert other.cube.shape[2] == 3 and other.wavelengths is None
+    write(tmp_path / "s.mat", {"a": {"Data": cube}, "b": {"Data": cube}})
+    with pytest.raises(InputError, match=r"a\.Data \(.*b\.Data .*Pass variable=NAME"):
+        read(tmp_path / "s.mat")
+    assert read(tmp_path / "s.mat", variable="b.Data").cube.shape == cube.shape
+
+
+def test_what_is_not_read_is_named(tmp_path):
+    scipy_sparse = pytest.importorskip("scipy.sparse")
+    many = np.zeros(3, [("Data", object)])
+    savemat(tmp_path / "s.mat", {"scenes": many, "L": scipy_sparse.eye(3), "deep": {"empty": {}}})
+    with pytest.raises(InputError, match=r"L \(sparse .*not read\).*") as error:
+        read(tmp_path / "s.mat")
+    assert "scenes (struct (1, 3), not read)" in str(error.value)
+
+
+def test_damaged_structs_raise_errors_of_the_input(tmp_path):
+    _, fields = muufl()
+    path = tmp_path / "s.mat"
+    savemat(path, {"hsi": fields})
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in rng.integers(128, min(len(whole), 900), 3):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged[: rng.integers(200, len(whole))] if rng.random() < 0.3 else damaged)
+        with contextlib.suppress(InputError):
+            read(path)
+
+
+def test_a_group_that_holds_itself_ends(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "s.mat", "w", userblock_size=512) as file:
+        group = file.create_group("loop")
+        for name in range(12):
+            group[str(name)] = group
+    with (tmp_path / "s.mat").open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64")
+    with pytest.raises(InputError, match="more than 10000 entries"):
+        read(tmp_path / "s.mat")

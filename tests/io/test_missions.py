@@ -233,3 +233,26 @@ def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     with pytest.raises(InputError, match=r"pip install 'dequnmix-jax\[geo\]'"):
         read(path)
+
+
+def test_prisma_level_1_is_radiance(tmp_path):
+    """radiance = DN / ScaleFactor - Offset; codes 1, 2 and 4 of the error matrix are no measurement, 0 is one."""
+    scales = {"ScaleFactor_Vnir": 100.0, "ScaleFactor_Swir": 50.0, "Offset_Vnir": 1.0, "Offset_Swir": 0.0}
+    vnir = numbers(VNIR.size, 0)
+    vnir[1, 2, 1] = 0
+    path = prisma(tmp_path / "p.he5", level="1", vnir=vnir, **scales)
+    fields = "HDFEOS/SWATHS/PRS_L1_HCO/Data Fields"
+    with h5py.File(path, "r+") as file:
+        for name in ("VNIR", "SWIR"):
+            file.move(f"{fields}/{name}_PIXEL_L2_ERR_MATRIX", f"{fields}/{name}_PIXEL_SAT_ERR_MATRIX")
+        for column, code in enumerate((1, 2, 3, 4)):
+            file[f"{fields}/VNIR_PIXEL_SAT_ERR_MATRIX"][3, 2, column] = code
+    found = read(path)
+    assert "The file holds radiance, not reflectance." in found.notes and found.georeference is None
+    assert np.argwhere(~found.mask).tolist() == [[3, 0], [3, 1], [3, 3]]
+    np.testing.assert_allclose(found.cube[found.mask][:, 0], (vnir[:, 2] / 100 - 1)[found.mask], rtol=1e-6)
+    np.testing.assert_allclose(found.cube[found.mask][:, 4], (numbers(5, 1)[:, 2] / 50)[found.mask], rtol=1e-6)
+    with h5py.File(path, "r+") as file:
+        file.attrs["ScaleFactor_Vnir"] = 0.0
+    with pytest.raises(InputError, match=r"ScaleFactor_Vnir = 0 .*expected a positive divisor"):
+        read(path)

@@ -173,6 +173,12 @@ def test_faults_of_envi_libraries(tmp_path):
         ("wavelength,a\n400,1\n401,1,2\n", "3 columns in line 3"),
         ("wavelength,a\n400,1\n401,x\n", "in line 3; expected numbers"),
         ("wavelength,a\n400,1\n400,2\n", "do not increase"),
+        ("index,a\n0,1\n1,2\n2,3\n", "counts from 0 to 2"),
+        (
+            "id,400,500,600\n10,1,2,3\n20,1,2,3\n",
+            "each column, with wavelengths 10 to 20, or one in each row, with wavelen",
+        ),
+        ("wavelength (nm or um),a\n400,1\n401,2\n", "names nanometres and micrometres"),
         ("wavelength,a\n-4,1\n400,2\n", "no positive wavelength in line 2"),
         ("wavelength,a\n50,1\n400,2\n", "no unit is given"),
         ("wavelength_nm,fwhm\n400,1\n401,2\n", "no spectrum"),
@@ -199,7 +205,7 @@ def test_faults_of_many_files(tmp_path):
         (lambda: dq.libraries.read_library([files[0], short]), "holds 4 values and .* 5"),
         (lambda: dq.libraries.read_library(files[0], wavelengths=short), "holds 4 wavelengths and the spectrum has 5"),
         (lambda: dq.libraries.read_library(files[0], wavelengths=tmp_path / "none"), "cannot be read"),
-        (lambda: dq.libraries.read_library(short, units="feet"), "expected 'nm' or 'um'"),
+        (lambda: dq.libraries.read_library(short, units="feet"), "expected 'nm', 'um'"),
         (lambda: dq.libraries.Library(("a",), [1.0], np.ones((2, 1))), "one name a spectrum"),
         (lambda: dq.libraries.Library(("a",), [1.0, 2.0], np.ones((1, 1))), "one value for each of 1 bands"),
         (lambda: dq.libraries.Library(("a",), [1.0], np.array([["x"]])), "expected real numbers"),
@@ -349,3 +355,149 @@ def test_spectra_in_rows(tmp_path):
     path.write_text("Class,400,500\nSOIL,1,two\n")
     with pytest.raises(InputError, match="holds no row of numbers"):
         dq.libraries.read_library(path)
+
+
+NM = np.array([450.0, 900.0, 1350.0, 1800.0, 2400.0])
+GRASS = np.array([0.1, 0.5, 0.3, 0.2, 0.1])
+
+
+def table(folder, *lines):
+    (folder / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "t.csv"
+
+
+@pytest.mark.parametrize("head", ["Spectrum", "Column 1", "Band number / wavelength", "instrument="])
+def test_letters_inside_a_word_name_no_unit(tmp_path, head):
+    path = table(tmp_path, f"{head},grass", *(f"{w},{v}" for w, v in zip(NM, GRASS, strict=True)))
+    library = dq.libraries.read_library(path)
+    np.testing.assert_allclose(library.wavelengths_nm, NM)
+    assert "nanometres were assumed" in library.notes[0]
+
+
+@pytest.mark.parametrize(("head", "units"), [("Wavenumber (cm-1)", ""), ("position", "cm-1")])
+def test_tables_in_wavenumbers(tmp_path, head, units):
+    rows = (f"{1e7 / w:.9g},{v}" for w, v in zip(NM[::-1], GRASS[::-1], strict=True))
+    library = dq.libraries.read_library(table(tmp_path, f"{head},grass", *rows), units=units)
+    np.testing.assert_allclose(library.wavelengths_nm, NM, rtol=1e-6)
+    np.testing.assert_allclose(library.spectra[0], GRASS)
+
+
+def test_widths_of_a_table_state_their_unit(tmp_path):
+    path = table(tmp_path, "wavelength_um,FWHM (nm),a", *(f"{w / 1000},12,1" for w in np.arange(400, 500, 10)))
+    np.testing.assert_allclose(dq.libraries.read_library(path).fwhm_nm, 12)
+
+
+@pytest.mark.parametrize(
+    ("head", "cells", "left_out"),
+    [
+        ("name,class", ("m0,soil", "m1,plant"), "class"),
+        ("Class,Name", ("soil,m0", "plant,m1"), "Class"),  # the column called a name names the spectra
+        ("id,material", ("0,m0", "1,m1"), "id"),
+    ],
+)
+def test_columns_of_text_before_a_spectrum_in_each_row(tmp_path, head, cells, left_out):
+    rows = [f"{cell}," + ",".join(map(str, k * GRASS)) for k, cell in enumerate(cells, 1)]
+    library = dq.libraries.read_library(table(tmp_path, f"{head}," + ",".join(map(str, NM)), *rows))
+    assert library.names == ("m0", "m1")
+    np.testing.assert_allclose(library.spectra, [GRASS, 2 * GRASS], rtol=1e-6)
+    assert any(f"columns {left_out} were left out" in note for note in library.notes)
+
+
+def test_a_number_names_the_spectrum_of_each_row(tmp_path):
+    """Numbers that count are no wavelengths: read by columns, this table held wavelengths of 1 and 2 micrometres."""
+    rows = [f"{k}," + ",".join(map(str, k * GRASS)) for k in (1, 2)]
+    library = dq.libraries.read_library(table(tmp_path, "id," + ",".join(map(str, NM)), *rows))
+    assert library.names == ("1", "2")
+    np.testing.assert_allclose(library.wavelengths_nm, NM)
+    np.testing.assert_allclose(library.spectra, [GRASS, 2 * GRASS], rtol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["wavelength_nm,1,2", "nm,400,500", "wavelength,5,7", "x,1,2"])
+def test_numbers_may_name_the_columns(tmp_path, head):
+    path = table(tmp_path, head, *(f"{w},{v},{2 * v}" for w, v in zip(NM, GRASS, strict=True)))
+    library = dq.libraries.read_library(path)
+    assert library.names == tuple(head.split(",")[1:])
+    np.testing.assert_allclose(library.wavelengths_nm, NM)
+
+
+def test_the_advice_on_an_ambiguous_table_works(tmp_path):
+    lines = ["id,400,500,600", "450,.1,.2,.3", "550,.4,.5,.6"]
+    with pytest.raises(InputError, match="each column, with wavelengths 450 to 550, or one in each row, with wav"):
+        dq.libraries.read_library(table(tmp_path, *lines))
+    columns = dq.libraries.read_library(table(tmp_path, lines[0].replace("id", "wavelength_nm"), *lines[1:]))
+    rows = dq.libraries.read_library(table(tmp_path, lines[0], *(f"m{line}" for line in lines[1:])))
+    assert columns.wavelengths_nm.tolist() == [450, 550] and rows.wavelengths_nm.tolist() == [400, 500, 600]
+    np.testing.assert_allclose(rows.spectra, columns.spectra.T)
+
+
+def test_a_column_that_counts_the_rows(tmp_path):
+    """As pandas writes its index."""
+    rows = [f"{i},{w},{v}" for i, (w, v) in enumerate(zip(NM, GRASS, strict=True))]
+    library = dq.libraries.read_library(table(tmp_path, ",wavelength,grass", *rows))
+    assert library.names == ("grass",) and any("counts the rows" in note for note in library.notes)
+    np.testing.assert_allclose(library.wavelengths_nm, NM)
+    rows = [f"{i},{v}" for i, v in enumerate(GRASS, 1)]
+    path = table(tmp_path, "index,grass", *rows)
+    with pytest.raises(InputError, match="counts from 1 to 5"):
+        dq.libraries.read_library(path)
+    np.testing.assert_allclose(dq.libraries.read_library(path, units="um").wavelengths_nm, 1000 * np.arange(1, 6))
+    path = table(tmp_path, "wavelength_um,grass", *rows)
+    np.testing.assert_allclose(dq.libraries.read_library(path).wavelengths_nm, 1000 * np.arange(1, 6))
+
+
+@pytest.mark.parametrize("head", ["wavelength_nm,a,", "wavelength_nm,a"])
+def test_a_delimiter_at_the_end_of_the_lines_makes_no_spectrum(tmp_path, head):
+    path = table(tmp_path, head, *(f"{w},{v}," for w, v in zip(NM, GRASS, strict=True)))
+    library = dq.libraries.read_library(path)
+    assert library.names == ("a",) and np.isfinite(library.spectra).all()
+
+
+@pytest.mark.parametrize("fill", [-9999, -999])
+def test_a_fill_value_that_is_not_declared_is_missing_and_said(tmp_path, fill):
+    path = table(tmp_path, "wavelength_nm,a", "450,0.1", f"500,{fill}", "600,0.3")
+    library = dq.libraries.read_library(path)
+    assert np.isnan(library.spectra[0, 1]) and any(f"{fill} was taken for one" in note for note in library.notes)
+    path = table(tmp_path, "wavelength_nm,a", "450,-4000", f"500,{fill}", "600,-20000")  # of such numbers it is one
+    assert np.isfinite(dq.libraries.read_library(path).spectra).all()
+
+
+def ecostress(path, name, centres, values, *, x="Wavelength (micrometers)", y="Reflectance (percentage)"):
+    head = [f"Name: {name}", "Type: vegetation", "Class: tree", "Wavelength Range: VSWIR", "First Column: X",
+            "Second Column: Y", f"X Units: {x}", f"Y Units: {y}", "Additional Information: none", ""]  # fmt: skip
+    path.write_text("\n".join(head + [f"{w:.6g}\t{v:.6g}" for w, v in zip(centres, values, strict=True)]) + "\n")
+    return path
+
+
+def test_ecostress_and_aster_spectra(tmp_path):
+    """Layout after the ECOSTRESS library's files; no file of the library was at hand."""
+    one = ecostress(tmp_path / "oak.spectrum.txt", "White Oak", NM / 1000, 100 * GRASS)
+    (tmp_path / "oak.ancillary.txt").write_text("Name: White Oak\nsomething else: 1\n")
+    library = dq.libraries.read_library(one)
+    assert library.names == ("White Oak",) and any("divided by 100" in note for note in library.notes)
+    np.testing.assert_allclose(library.wavelengths_nm, NM)
+    np.testing.assert_allclose(library.spectra[0], GRASS, rtol=1e-6)
+    # From long to short wavelengths, as the ASTER library has them, and on other bands.
+    other = ecostress(tmp_path / "soil.spectrum.txt", "Brown Soil", [2.0, 1.0, 0.5], [40, 20, 10])
+    for read in (dq.libraries.read_library(tmp_path), dq.libraries.read_library([one, other])):
+        assert read.names == ("White Oak", "Brown Soil")
+        union = np.union1d(NM, [500, 1000, 2000])
+        np.testing.assert_allclose(read.wavelengths_nm, union)
+        np.testing.assert_allclose(read.spectra[0], np.interp(union, NM, GRASS), rtol=1e-5)
+        soil = np.interp(union, [500, 1000, 2000], [0.1, 0.2, 0.4], left=np.nan, right=np.nan)
+        np.testing.assert_allclose(read.spectra[1], soil, rtol=1e-5)
+        assert any("different wavelengths" in note for note in read.notes)
+    one.write_text(one.read_text() + "2.5\n")
+    with pytest.raises(InputError, match="in line 16; expected two numbers"):
+        dq.libraries.read_library(one)
+
+
+def test_spectra_of_a_spectra_vista(tmp_path):
+    """Layout after the instrument's files; its last column is the reflectance in per cent."""
+    path = tmp_path / "gr.0001.sig"
+    head = "/*** Spectra Vista SIG Data ***/\nname= C:\\data\\gr.0001.sig\ninstrument= HI: 1\nunits= Radiance\ndata=\n"
+    path.write_text(
+        head + "".join(f"{w:.1f}  500.1  {500.1 * v:.4f}  {100 * v:.2f}\n" for w, v in zip(NM, GRASS, strict=True))
+    )
+    library = dq.libraries.read_library(path)
+    np.testing.assert_allclose(library.wavelengths_nm, NM)
+    np.testing.assert_allclose(library.spectra[0], GRASS, rtol=1e-5)

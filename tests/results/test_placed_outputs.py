@@ -15,6 +15,7 @@ except ImportError:  # Windows
     resource = None
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.io import georaster
 from dequnmix_jax.io.envi.writer import write_image
 from dequnmix_jax.io.formats import read
 from dequnmix_jax.io.georaster import write_maps
@@ -240,3 +241,38 @@ def test_a_full_disk_is_an_error(tmp_path, short):
             write_maps(tmp_path / "part.tif", values, NAMES, None, None, "")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def place(code, transform):
+    return Georeference(rasterio.CRS.from_epsg(code).to_wkt(), transform)
+
+
+def test_areas_on_the_ellipsoid():
+    # An equal-area projection keeps areas to rounding; UTM to 0.9996 squared on its central meridian.
+    np.testing.assert_allclose(georaster.ground_area(place(3035, (30, 0, 4e6, 0, -30, 3e6)), (40, 30)), 900, rtol=1e-9)
+    utm = georaster.ground_area(place(32632, (30, 0, 5e5, 0, -30, 5e6)), (40, 30))
+    np.testing.assert_allclose(utm, 900 / 0.9996**2, rtol=1e-5)
+    # The whole ellipsoid WGS 84 has 510,065,621.7 square kilometres.
+    whole = georaster.ground_area(place(4326, (1, 0, -180, 0, -1, 90)), (180, 360))
+    assert whole[1] * 180 * 360 == pytest.approx(510065621.7e6, rel=0.01)
+    # Mercator at 60 degrees is twice as long in both directions.
+    mercator = georaster.ground_area(place(3857, (30, 0, 0, 0, -30, 8399737.9)), (4, 4))
+    assert mercator[1] == pytest.approx(900 / 4, rel=0.01)
+    assert georaster.ground_area(Georeference("", (30, 0, 0, 0, -30, 0)), (4, 4)) is None
+    assert georaster.ground_area(place(32632, (1e9, 0, 1e12, 0, -1e9, 1e12)), (4, 4)) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "transform", "area"),
+    [
+        (3857, (30, 0, 0, 0, -30, 8399737.9), 900 / 4),
+        (4326, (1e-4, 0, 10, 0, -1e-4, 60), 1e-8 * 111412.24 * 55799.98),  # metres in a degree at 60 degrees
+        (32632, (30, 0, 5e5, 0, -30, 5e6), 900.0),
+    ],
+)
+def test_the_summary_takes_areas_that_the_projection_keeps(tmp_path, code, transform, area):
+    scene = Scene(cube(), georeference=place(code, transform))
+    write(tmp_path / "out", estimate(), scene)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["pixel_area_m2"] == pytest.approx(area, rel=0.01 if code == 3857 else 1e-4)
+    assert any("do not keep areas" in note for note in summary["notes"]) == (code != 32632)

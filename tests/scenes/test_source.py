@@ -7,7 +7,7 @@ import zarr
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io.formats import open_source
-from dequnmix_jax.scenes.source import Window
+from dequnmix_jax.scenes.source import Source, Window, in_memory, marking_empty_bands
 from tests.io.test_geotiff import cube as integers
 from tests.io.test_geotiff import tiff
 from tests.io.test_labelled_arrays import data_array, store
@@ -125,3 +125,30 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path):
     source.read(Window(slice(0, 2), slice(0, W)))
     with pytest.raises(InputError, match="changed while it was read"):
         source.read(Window(slice(0, H), slice(0, W)))
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+def test_bands_without_data_are_marked_bad(lazy):
+    """EnMAP stores its nodata value in the bands of water vapour; each alone would mask every pixel."""
+    stored = np.random.default_rng(0).integers(1, 9000, (9, 8, 6)).astype(np.int16)
+    stored[:, :, [1, 4]] = stored[0] = -32768
+    source = Source(stored.shape, in_memory(stored), nodata=-32768, lazy=lazy)
+    marked = marking_empty_bands(source)
+    np.testing.assert_array_equal(marked.good_bands, [True, False, True, True, False, True])
+    assert "No pixel holds data in bands 1, 4 (counted from 0): marked bad." in marked.notes
+    scene = marked.scene()
+    assert scene.valid.sum() == 64 and scene.with_good_bands().cube.shape == (9, 8, 4)
+    stored[5, 5, 4] = 1  # a band with one measurement is a band with data
+    np.testing.assert_array_equal(marking_empty_bands(source).good_bands, np.arange(6) != 1)
+    stored[5, 5, 1] = 1
+    assert marking_empty_bands(source) is source
+    stored[:] = -32768
+    assert marking_empty_bands(source) is source
+
+
+def test_a_band_of_nan_beside_a_nodata_value_is_without_data():
+    stored = np.ones((4, 3, 3), np.float32)
+    stored[:, :, 2] = np.nan
+    marked = marking_empty_bands(Source(stored.shape, in_memory(stored), nodata=-9999.0))
+    np.testing.assert_array_equal(marked.good_bands, [True, True, False])
+    assert marking_empty_bands(Source(stored.shape, in_memory(stored))).good_bands is None

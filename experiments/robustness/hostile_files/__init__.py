@@ -12,15 +12,18 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.config_file import read_configuration
 from dequnmix_jax.libraries import reading
 from experiments.robustness.hostile_files.checkpoints import make_checkpoint
-from experiments.robustness.hostile_files.grid_files import make_tiff, make_zarr
-from experiments.robustness.hostile_files.matlab_files import make_mat5, make_mat73
-from experiments.robustness.hostile_files.mission_files import make_emit, make_prisma
+from experiments.robustness.hostile_files.grid_files import make_raster, make_tiff, make_zarr
+from experiments.robustness.hostile_files.matlab_files import make_mat5, make_mat73, make_struct
+from experiments.robustness.hostile_files.mission_files import make_emit, make_prisma, make_product, make_table_mission
 from experiments.robustness.hostile_files.numpy_files import make_npy, make_npz
 from experiments.robustness.hostile_files.readers import read_checkpoint, read_reference, read_scene
 from experiments.robustness.hostile_files.text_files import (
     make_config,
     make_envi,
+    make_framed,
     make_library,
+    make_records,
+    make_rows,
     make_table,
     make_usgs,
 )
@@ -54,6 +57,13 @@ KINDS: dict[str, Kind] = {
     "PRISMA": Kind(make_prisma, read_scene),
     "checkpoint": Kind(make_checkpoint, read_checkpoint),
     "configuration": Kind(make_config, read_configuration),
+    ".mat, struct": Kind(make_struct, read_scene),
+    "AVIRIS, Tanager, NEON, PACE": Kind(make_table_mission, read_scene),
+    "EnMAP, DESIS": Kind(make_product, read_scene),
+    "VRT, ESRI .bil": Kind(make_raster, read_scene),
+    "ENVI image, frames and gains": Kind(make_framed, read_scene),
+    "library, rows": Kind(make_rows, reading.read_library),
+    "library, ECOSTRESS and SVC": Kind(make_records, reading.read_library),
 }
 """Kinds of file by name."""
 

@@ -1,4 +1,4 @@
-"""Rasters of other libraries: GeoTIFF and Zarr."""
+"""Rasters of other libraries: GeoTIFF, virtual and ESRI rasters, and Zarr."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.robustness.hostile_files.samples import CENTRES, CUBE, B, H, W
-from experiments.robustness.mutations import Random, pick, spoil_bytes, spoil_json_text
+from experiments.robustness.mutations import Random, pick, spoil_bytes, spoil_json_text, spoil_text
 
 _TIFFS: list[bytes] = []
 
@@ -110,3 +110,27 @@ def make_zarr(draw: Random, folder: Path) -> Path:
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(data)
     return path
+
+
+def make_raster(draw: Random, folder: Path) -> Path:
+    """Make a virtual raster over a GeoTIFF, or ESRI's header with its data."""
+    if draw.random() < 0.5:
+        (folder / "s.tif").write_bytes((_TIFFS or _tiff_seeds())[0])
+        bands = "\n".join(
+            f"<VRTRasterBand dataType='Int16' band='{band}'>\n<Description>{CENTRES[band - 1]:.1f} nm</Description>\n"
+            f"<NoDataValue>-1</NoDataValue>\n<Scale>0.0001</Scale>\n<SimpleSource>\n"
+            f"<SourceFilename relativeToVRT='1'>s.tif</SourceFilename>\n<SourceBand>{band}</SourceBand>\n"
+            "</SimpleSource>\n</VRTRasterBand>"
+            for band in range(1, B + 1)
+        )
+        text = f"<VRTDataset rasterXSize='40' rasterYSize='36'>\n{bands}\n</VRTDataset>"
+        (folder / "s.vrt").write_bytes(
+            spoil_text(draw, text) if draw.random() < 0.8 else spoil_bytes(draw, text.encode())
+        )
+        return folder / "s.vrt"
+    text = f"BYTEORDER I\nLAYOUT BIL\nNROWS {H}\nNCOLS {W}\nNBANDS {B}\nNBITS 32\nPIXELTYPE FLOAT\nNODATA -9999\n"
+    text += "ULXMAP 500015\nULYMAP 4999985\nXDIM 30\nYDIM 30"
+    data = CUBE.transpose(0, 2, 1).tobytes()
+    (folder / "s.bil").write_bytes(spoil_bytes(draw, data) if draw.random() < 0.3 else data)
+    (folder / "s.hdr").write_bytes(spoil_text(draw, text) if draw.random() < 0.8 else text.encode())
+    return folder / pick(draw, ("s.bil", "s.hdr"))

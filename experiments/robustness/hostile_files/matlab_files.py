@@ -102,3 +102,37 @@ def make_mat73(draw: Random, folder: Path) -> Path:
         file.write(b"MATLAB 7.3 MAT-file")
     path.write_bytes(perhaps(draw, path.read_bytes()))
     return path
+
+
+def make_struct(draw: Random, folder: Path) -> Path:
+    """Make a MATLAB file of version 5 or 7.3 whose cube lies in a struct."""
+    import h5py
+    from scipy.io import savemat
+
+    inside: Tree = {"Data": CUBE, "RGB": CUBE[:, :, :3], "valid_mask": np.ones((H, W), "u1")}
+    inside |= {"wavelength": CENTRES, "name": "a scene"}
+    fields = {
+        str(name)[:31].encode("ascii", "replace").decode().replace("?", "u"): value
+        for name, value in often(draw, inside).items()
+    }
+    path = folder / "s.mat"
+    if draw.random() < 0.7:
+        whole = {"hsi": fields | {"info": {"wavelength": CENTRES, "inner": {"deep": {"deeper": {"x": 1.0}}}}}}
+        try:
+            savemat(path, whole, do_compression=draw.random() < 0.3, long_field_names=True)
+        except (TypeError, ValueError, AttributeError, NotImplementedError):
+            savemat(path, {"hsi": {"Data": CUBE}})
+        data = path.read_bytes()
+        path.write_bytes(spoil_bytes(draw, data) if draw.random() < 0.75 else data)
+        return path
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, values in fields.items():
+            array = np.asarray(values)
+            dataset(file, f"hsi/{name}", array.T if array.ndim > 1 else array)
+        if draw.random() < 0.1:
+            file["hsi/again"] = file["hsi"]
+        huge(draw, file, ("hsi/Data", "hsi/wavelength"))
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file")
+    path.write_bytes(perhaps(draw, path.read_bytes()))
+    return path

@@ -78,6 +78,53 @@ def make_usgs(draw: Random, folder: Path) -> Path:
     return folder / "splib07a_Kaolinite_ASDNGb_AREF.txt" if draw.random() < 0.8 else folder
 
 
+def make_framed(draw: Random, folder: Path) -> Path:
+    """Make an ENVI image with gains, frame offsets and wavelengths in its band names."""
+    major, minor = (int(draw.integers(4)), 2), (3, int(draw.integers(4)))
+    data = b"".join(
+        bytes(major[0]) + b"".join(bytes(minor[0]) + run.tobytes() + bytes(minor[1]) for run in outer) + bytes(major[1])
+        for outer in CUBE.transpose(0, 2, 1)
+    )
+    names = ", ".join(f"Band {i} ({centre:.2f} Nanometers)" for i, centre in enumerate(CENTRES, 1))
+    text = (
+        f"ENVI\nsamples = {W}\nlines = {H}\nbands = {B}\nheader offset = 0\ndata type = 4\ninterleave = bil\n"
+        f"byte order = 0\nmajor frame offsets = {{{major[0]}, {major[1]}}}\n"
+        f"minor frame offsets = {{{minor[0]}, {minor[1]}}}\nband names = {{{names}}}\n"
+        f"data gain values = {_listed(np.full(B, 0.5))}\ndata offset values = {_listed(np.full(B, 0.1))}\n"
+    )
+    (folder / "s.hdr").write_bytes(spoil_text(draw, text) if draw.random() < 0.85 else text.encode())
+    (folder / "s.img").write_bytes(spoil_bytes(draw, data) if draw.random() < 0.3 else data)
+    return folder / "s.img"
+
+
+def make_rows(draw: Random, folder: Path) -> Path:
+    """Make a library as a table with a spectrum in each row, or with a column that counts the rows."""
+    if draw.random() < 0.6:
+        head = ",".join((*pick(draw, (("name", "class"), ("id",), ("Class", "Name", "id"))), *map(str, CENTRES)))
+        texts = head.count(",") + 1 - B
+        rows = [",".join((*[f"m{i}"] * texts, *(f"{value:.4f}" for value in row))) for i, row in enumerate(SPECTRA)]
+    else:
+        head = ",wavelength,grass"
+        rows = [f"{i},{centre:.2f},{SPECTRA[0, i]:.4f}," for i, centre in enumerate(CENTRES)]
+    (folder / "l.csv").write_bytes(perhaps(draw, spoil_text(draw, "\n".join((head, *rows)))))
+    return folder / "l.csv"
+
+
+def make_records(draw: Random, folder: Path) -> Path:
+    """Make spectra of ECOSTRESS or of a Spectra Vista."""
+    for name, row in (("a", SPECTRA[0]), ("b", SPECTRA[1])):
+        if draw.random() < 0.7:
+            head = f"Name: {name}\nType: rock\nFirst Column: X\nX Units: Wavelength (micrometers)\n"
+            head += "Y Units: Reflectance (percentage)\n\n"
+            rows = "\n".join(f"{c / 1000:.4f}\t{100 * v:.3f}" for c, v in zip(CENTRES, row, strict=True))
+        else:
+            head = f"/*** Spectra Vista SIG Data ***/\nname= {name}\ndata=\n"
+            rows = "\n".join(f"{c:.1f} 9.1 4.5 {100 * v:.2f}" for c, v in zip(CENTRES, row, strict=True))
+        text = head + rows
+        (folder / f"{name}.txt").write_bytes(spoil_text(draw, text) if draw.random() < 0.7 else text.encode())
+    return pick(draw, (folder, folder / "a.txt"))
+
+
 _TOML = """# choices
 [model]
 gradient = "energy"

@@ -105,10 +105,25 @@ class _CommandParser(_Parser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the words of the command; end the process with an error if one is unknown."""
+        self._check_given_once([] if args is None else list(args))
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._nearest(unknown)}")
         return known, unknown
+
+    def _check_given_once(self, words: Sequence[str]) -> None:
+        """End the process with an error if an option with one value is given twice."""
+        values: dict[str, list[str]] = {}
+        for i, word in enumerate(words):
+            name, equals, value = word.partition("=")
+            action = self._option_string_actions.get(name)
+            if action is None or action.nargs == 0 or isinstance(action, argparse._AppendAction):
+                continue
+            given = [value] if equals else words[i + 1 : i + 1 + (action.nargs if isinstance(action.nargs, int) else 1)]
+            values.setdefault(action.dest, []).append(" ".join(given))
+            if len(values[action.dest]) > 1:
+                first, second = values[action.dest]
+                self.error(f"{name} is given twice, as {first} and as {second}; give it once")
 
     def _nearest(self, words: Sequence[str]) -> str:
         options = [option for option in self._option_string_actions if option.startswith("--")]
@@ -350,7 +365,7 @@ def _match(commands: Any) -> None:
     text = "bandwidths of USGS spectra (default: the file beside them)"
     match.add_argument("--bandpass", type=Path, metavar="FILE", help=text)
     text = "unit of the wavelengths of a table (default: from the file, or from the range of its values)"
-    match.add_argument("--units", choices=("nm", "um"), help=text)
+    match.add_argument("--units", choices=("nm", "um", "angstrom", "cm-1"), help=text)
     text = "value of missing entries of the library (default: from the file)"
     match.add_argument("--nodata", type=float, metavar="VALUE", help=text)
     match.add_argument(

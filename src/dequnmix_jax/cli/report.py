@@ -17,6 +17,7 @@ from dequnmix_jax.cli.workflow import (
     configure,
     load_model,
     not_its_own_input,
+    open_for,
     read_library_of,
     train,
     unmix_by,
@@ -29,6 +30,7 @@ from dequnmix_jax.report.page import check_page, report
 from dequnmix_jax.results.maps import colour_composite, composite_words, residual_map
 from dequnmix_jax.results.result import Result, read_result
 from dequnmix_jax.results.writer import placed_together, write_page
+from dequnmix_jax.scenes.band_order import scene_in_order
 from dequnmix_jax.scenes.scene import Scene, mask_invalid
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training.words import plain
@@ -100,8 +102,10 @@ def with_scene(result: Result, scene: Scene) -> Result:
     """Return a result with the maps that need its scene: the residual and the picture in colour.
 
     Raises:
-        InputError: the scene has a different shape.
+        InputError: the scene has a different shape or other bands.
     """
+    if result.wavelengths_nm is not None:
+        scene = scene_in_order(scene, result.wavelengths_nm)
     expected = (*result.abundances.shape[:2], result.endmembers.shape[1])
     if scene.cube.shape != expected:
         raise InputError(
@@ -141,7 +145,7 @@ def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
     if options.model is not None:
         model = load_model(options.model, None)
         reading = with_bands_of(model, reading)
-        scene, record = read_for_unmixing(reading)
+        scene, record = read_for_unmixing(reading, source=open_for(model, reading))
     else:
         assert options.endmembers is not None
         scene, record = read_for_unmixing(reading, options.endmembers)

@@ -6,9 +6,9 @@ from pathlib import Path
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.options import UnmixOptions
-from dequnmix_jax.cli.scene_options import open_scene, read_for_unmixing
+from dequnmix_jax.cli.scene_options import read_for_unmixing
 from dequnmix_jax.cli.unmix_tiles import needs_tiles, unmix_in_tiles
-from dequnmix_jax.cli.workflow import describe_trace, load_model, read_library_of, unmix_by, with_bands_of
+from dequnmix_jax.cli.workflow import describe_trace, load_model, open_for, read_library_of, unmix_by, with_bands_of
 from dequnmix_jax.io import georaster
 from dequnmix_jax.parallel.processes import Team, join
 from dequnmix_jax.report import style
@@ -34,7 +34,7 @@ def unmix(options: UnmixOptions) -> None:
     team = join() if options.distributed else Team()
     model = load_model(options.model, options.endmembers)
     reading = with_bands_of(model, options.scene)
-    source = open_scene(reading)
+    source = open_for(model, reading)
     if options.distributed or needs_tiles(options, model, source):
         unmix_in_tiles(options, model, reading, source, team)
         return

@@ -18,6 +18,7 @@ from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.pipeline import UNIT, choose, not_reached, operator_record, unmix_scene, untrained
 from dequnmix_jax.results.result import Result, result_of
+from dequnmix_jax.scenes.band_order import source_in_order
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source
 from dequnmix_jax.training import checkpoint
@@ -199,6 +200,17 @@ def with_bands_of(model: TrainedModel, reading: SceneOptions) -> SceneOptions:
         low, high = model.metadata["bands"]
         bands = int(low), int(high)
     return replace(reading, ignore=ignore, bands=bands)
+
+
+def open_for(model: TrainedModel, reading: SceneOptions) -> Source:
+    """Open a scene with its bands in the order of those that a model was trained on, matched by wavelength.
+
+    Raises:
+        InputError: the scene cannot be opened, or has as many bands of other wavelengths.
+    """
+    source = open_scene(reading)
+    trained = model.metadata.get("wavelengths_nm")
+    return source if trained is None else source_in_order(source, np.asarray(trained, np.float64))
 
 
 def unmix_by(model: TrainedModel, scene: Scene, record: dict[str, Any]) -> tuple[Result, "Trace"]:

@@ -3,14 +3,34 @@
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.io import units
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import LONGEST_WAVELENGTH, Array, first_invalid_length
 
 # Bands of imaging spectrometers lie between 0.2 and 15 micrometres, so 100 separates the two units clearly.
 _LARGEST_MICROMETRES = 100.0
 
-_MICROMETRES = ("um", "µm", "μm", "micron", "microns")
-_NANOMETRES = ("nm",)
+# Nanometres between which the median of the bands of any imaging spectrometer lies.
+_PLAUSIBLE = (100.0, 1e5)
+
+# Widths per distance of neighbouring bands: from 0.03 (few lines of a library) to 10 (oversampled spectra). Widths in
+# another unit are off by 1000.
+_WIDTHS_PER_STEP = (0.005, 30.0)
+_USUAL_WIDTHS_PER_STEP = (0.03, 30.0)
+
+_NO_LENGTHS = ("index", "ghz", "mhz", "thz", "hz")
+
+
+LONGEST_UNNAMED = 3500.0
+"""Largest number without a unit that is taken as nanometres: 2500 nm are 25,000 angstroms and 4000/cm."""
+
+
+def unnamed(values: Array, subject: str, what: str) -> str:
+    """Return the sentence about wavelengths without a unit that may be nanometres, angstroms or wavenumbers."""
+    return (
+        f"{subject}, {values.min():g} to {values.max():g}, which may be nanometres, angstroms or wavenumbers (1/cm); "
+        f"they {what}."
+    )
 
 
 def valid_lengths(values: Array | None, subject: str, what: str = "wavelengths") -> tuple[Array | None, list[str]]:
@@ -25,44 +45,113 @@ def valid_lengths(values: Array | None, subject: str, what: str = "wavelengths")
 
 
 def nanometres(values: Array, unit: str, subject: str = "The file") -> tuple[Array | None, list[str]]:
-    """Return band centres in nanometres.
+    """Return band centres in nanometres, and notes; see `spectral_axis`."""
+    centres, _, notes = spectral_axis(values, unit, subject)
+    return centres, notes
+
+
+def spectral_axis(
+    values: Array,
+    unit: str,
+    subject: str = "The file",
+    widths: Array | None = None,
+    width_unit: str = "",
+    *,
+    sure: bool = False,
+) -> tuple[Array | None, Array | None, list[str]]:
+    """Return band centres and widths in nanometres.
+
+    A unit that the numbers contradict is corrected, with a note: wavelengths of a median outside 0.1 to 100
+    micrometres, and widths that are off the distances of the bands by about 1000.
 
     Args:
         values: (B,) float64, in the unit of the file.
-        unit: the name of the unit in the file, or "".
+        unit: the name of the unit in the file (`units.units_in`), or "".
         subject: the first words of a note, such as "The header".
+        widths: (B,) full widths at half maximum, or None.
+        width_unit: the name of their unit, or "", which means that of the wavelengths.
+        sure: the unit is the user's, and is not corrected.
 
     Returns:
-        (B,) float64 nm, or None if the unit is not a wavelength or a value lies outside (0, 1e6] nm; and notes about a
-        unit that was guessed or values that were left out.
+        (B,) float64 nm, or None if the unit is not a wavelength or a value lies outside (0, 1e6] nm; the same of the
+        widths; and notes about a unit that was guessed or values that were left out.
     """
-    unit = unit.strip().lower()
-    if unit in ("index", "ghz", "mhz"):
-        return None, [
-            f"{subject} gives band centres in '{unit}', which is not a unit of wavelength; they were left out."
-        ]
-    if unit == "wavenumber":
+    centres, known, notes = _centres(values, unit.strip(), subject, sure)
+    if centres is None or widths is None:
+        return centres, None, notes
+    stated = units.units_in(width_unit)
+    fwhm, width_notes = _widths(widths, centres, stated[0] if len(stated) == 1 else known, subject)
+    return centres, fwhm, notes + width_notes
+
+
+def _centres(values: Array, unit: str, subject: str, sure: bool) -> tuple[Array | None, str, list[str]]:
+    """Return the wavelengths, their unit in the words of `units`, and notes."""
+    if unit.lower() in _NO_LENGTHS:
+        why = (
+            f"{subject} gives band centres in '{unit.lower()}', which is not a unit of wavelength; they were left out."
+        )
+        return None, "", [why]
+    named = units.units_in(unit)
+    if len(named) > 1:
+        why = (
+            f"{subject} gives the wavelengths in {' and '.join(named)} ('{unit}'), not in one unit; they were left out."
+        )
+        return None, "", [why]
+    if named == (units.WAVENUMBERS,):
         if not (values > 0).all():
-            return None, [f"{subject} gives wavenumbers that are not positive; they were left out."]
-        centres, notes = valid_lengths(1e7 / values, subject)
-        return centres, notes or ["Wavenumbers (1/cm) were turned into wavelengths."]
+            return None, "", [f"{subject} gives wavenumbers that are not positive; they were left out."]
+        centres, notes = valid_lengths(units.to_nanometres(values, units.WAVENUMBERS), subject)
+        return centres, units.WAVENUMBERS, notes or ["Wavenumbers (1/cm) were turned into wavelengths."]
+    # A length may be below 1e-6 in its unit, such as 4.5e-7 m, and not negative.
     centres, notes = valid_lengths(values, subject)  # before the unit is guessed from them
     if centres is None:
-        return None, notes
-    micro = unit.startswith("micro") or unit in _MICROMETRES
+        return None, "", notes
     # Libraries in micrometres reach 216: a file that says micrometres is overruled only by its median.
-    small = bool((np.median(values) if micro else values.max()) <= _LARGEST_MICROMETRES)
+    small = bool((np.median(values) if named == ("micrometres",) else values.max()) <= _LARGEST_MICROMETRES)
     guess = "micrometres" if small else "nanometres"
-    known = "micrometres" if micro else "nanometres"
-    if not (micro or unit.startswith("nano") or unit in _NANOMETRES):
-        what = f"unit '{unit}'" if unit else "no unit"
+    known, contradicted = guess, False
+    guessed: list[str] = []
+    if not named:
+        what = f"unit '{unit.lower()}'" if unit else "no unit"
+        if values.max() > LONGEST_UNNAMED:
+            return None, "", [unnamed(values, f"{subject} gives {what} for the wavelengths", "were left out")]
         guessed = [f"{subject} gives {what} for the wavelengths; {guess} were assumed from their size."]
-    elif guess != known:
-        guessed = [f"{subject} says {known}, but the wavelengths end at {values.max():g}; {guess} were assumed."]
+    elif named[0] in ("nanometres", "micrometres"):
+        contradicted = named[0] != guess
     else:
-        guessed = []
-    centres, notes = valid_lengths(values * (1000.0 if small else 1.0), subject)
-    return centres, notes or guessed
+        middle = float(np.median(units.to_nanometres(values, named[0])))
+        contradicted = not _PLAUSIBLE[0] <= middle <= _PLAUSIBLE[1]
+    if named and contradicted and not sure:
+        guessed = [f"{subject} says {named[0]}, but the wavelengths end at {values.max():g}; {guess} were assumed."]
+    elif named:
+        known = named[0]
+    centres, notes = valid_lengths(units.to_nanometres(values, known), subject)
+    return centres, known, notes or guessed
+
+
+def _widths(values: Array, centres: Array, unit: str, subject: str) -> tuple[Array | None, list[str]]:
+    """Return widths in nanometres, in the unit whose widths go with the distances of the bands, and notes."""
+    widths = units.widths_in_nanometres(values, centres, unit)
+    steps = np.abs(np.diff(np.sort(centres)))
+    steps = steps[steps > 0]
+    notes = []
+    if steps.size:
+        step = float(np.median(steps))
+
+        def fits(candidate: Array, limits: tuple[float, float]) -> bool:
+            return bool(limits[0] <= np.median(candidate) / step <= limits[1])
+
+        if not fits(widths, _WIDTHS_PER_STEP):
+            for other in ("nanometres", "micrometres"):
+                candidate = units.widths_in_nanometres(values, centres, other)
+                if other != unit and fits(candidate, _USUAL_WIDTHS_PER_STEP):
+                    notes = [
+                        f"{subject} gives widths (fwhm) of {np.median(values):g}, which in {unit} do not go with bands "
+                        f"{step:g} nm apart; {other} were assumed."
+                    ]
+                    widths = candidate
+    fwhm, left_out = valid_lengths(widths, subject, "widths (fwhm)")
+    return fwhm, left_out or notes
 
 
 def bands_to_use(

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.io import geotiff, labelled_arrays, npz, zarr
+from dequnmix_jax.io import geotiff, labelled_arrays, npz, rasters, zarr
 from dequnmix_jax.io.envi import image
-from dequnmix_jax.io.envi.header import find_header
+from dequnmix_jax.io.envi.header import find_header, is_esri_header
 from dequnmix_jax.io.matlab import scene as matlab_scene
-from dequnmix_jax.io.missions import detect
+from dequnmix_jax.io.missions import detect, dlr, hyperion
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene
-from dequnmix_jax.scenes.source import Source
+from dequnmix_jax.scenes.source import Source, marking_empty_bands
 from dequnmix_jax.scenes.truth import Truth
 
 # Little- and big-endian, and both with 64-bit offsets (BigTIFF).
@@ -26,18 +26,28 @@ TABLES = (".csv", ".tsv")
 _NAMES = {
     "envi": "an ENVI file",
     "tiff": "a TIFF file",
+    "raster": "a raster",
     "hdf5": "an HDF5 file of a mission",
+    "product": "an EnMAP or DESIS product",
+    "bands": "a folder of Hyperion",
     "zarr": "a Zarr store",
     "array": "an array",
 }
-_SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF, EMIT, PRISMA or Zarr"
+_SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF and other rasters, HDF5 of a mission, or Zarr"
 
 
 def kind_of_file(path: Path) -> str:
-    """Return the kind of a file ("npz", "mat", "hdf5", "zarr", "envi", "tiff"), by its suffix and first bytes."""
+    """Return the kind of a file ("npz", "mat", "hdf5", "product", "bands", "zarr", "envi", "tiff", "raster").
+
+    It follows from the suffix, the first bytes, and the header beside the file.
+    """
     if path.is_dir():
         if zarr.looks_like(path):
             return "zarr"
+        if dlr.pair_of(path) is not None:
+            return "product"
+        if hyperion.band_files(path):
+            return "bands"
         cure = (
             "it is the output of an unmixing, which `score` reads"
             if (path / SUMMARY).is_file()
@@ -52,6 +62,8 @@ def kind_of_file(path: Path) -> str:
         head = file.read(520)
     if not head:
         raise InputError(f"{path} is empty; expected a scene ({_SCENES}). Copy it again.")
+    if dlr.pair_of(path) is not None:
+        return "product"
     suffix = path.suffix.lower()
     if suffix in (".nc", ".nc4", ".he5", ".h5", ".hdf5") and head.startswith(b"\x89HDF"):
         return "hdf5"
@@ -62,6 +74,8 @@ def kind_of_file(path: Path) -> str:
             f"{path} is a table, not a scene; expected a scene ({_SCENES}). `score`, `match` and "
             "libraries.read_library read spectra in a table."
         )
+    if suffix == ".hdr" and is_esri_header(path):
+        return "raster"
     # The header before the first bytes, because the first pixels of an ENVI image can look like anything.
     if suffix == ".hdr" or find_header(path) is not None:
         return "envi"
@@ -73,6 +87,8 @@ def kind_of_file(path: Path) -> str:
         return "mat"
     if suffix in (".tif", ".tiff") or head.startswith(_TIFF):
         return "tiff"
+    if rasters.driver_of(path, head) is not None:
+        return "raster"
     raise InputError(
         f"{path} begins with {head[:8]!r} and has no ENVI header beside it; expected {_SCENES}; an ENVI file comes "
         f"with {path.name}.hdr or {path.stem}.hdr."
@@ -80,7 +96,10 @@ def kind_of_file(path: Path) -> str:
 
 
 def read(path: Any, **options: Any) -> Scene:
-    """Read a scene from .npz, .npy, .mat, ENVI (header or data file), GeoTIFF, EMIT, PRISMA, Zarr, or from memory.
+    """Read a scene of any format, or from memory.
+
+    Formats: .npz, .npy, .mat; ENVI (header or data file); GeoTIFF, and other rasters of GDAL (`rasters`); HDF5 files of
+    missions (`missions`); Zarr.
 
     Args:
         path: the file; or an array (rows, columns, bands) of any library, or an xarray DataArray, whose axes are
@@ -105,7 +124,7 @@ def open_source(path: Any, **options: Any) -> Source:
     """Open a scene without reading it, if its format allows; arguments and errors as for `read`.
 
     Returns:
-        A Source. Windows of ENVI, plain .npy, GeoTIFF, EMIT, PRISMA, Zarr and of anything that can be sliced are read
+        A Source. Windows of ENVI, plain .npy, rasters, missions, Zarr and of anything that can be sliced are read
         on request (`Source.lazy`); .npz, .mat and gzip-compressed files are read whole.
     """
     choices = ReadOptions.of(options)
@@ -117,15 +136,18 @@ def open_source(path: Any, **options: Any) -> Source:
                 f"{path if kind != 'array' else type(path).__name__} is {_NAMES[kind]}, which holds one cube and says "
                 f"its shape; {'' if named else 'variable, '}shape and order do not apply."
             )
-    return _READERS[kind](path, choices)
+    return marking_empty_bands(_READERS[kind](path, choices))
 
 
 _READERS: dict[str, Callable[[Any, ReadOptions], Source]] = {
     "array": labelled_arrays.open_array,
+    "bands": hyperion.open_image,
     "envi": image.open_image,
     "hdf5": detect.open_image,
+    "product": dlr.open_image,
     "mat": matlab_scene.open_image,
     "npz": npz.open_image,
+    "raster": rasters.open_image,
     "tiff": geotiff.open_image,
     "zarr": zarr.open_image,
 }
@@ -159,7 +181,7 @@ def read_truth(
     if not path.is_file() and find_header(path) is None:
         raise InputError(f"{path} does not exist; expected a reference (.npz, .mat or a library). Check the spelling.")
     kind = kind_of_file(path)
-    if kind == "tiff":
+    if kind in ("tiff", "raster", "product", "bands"):
         raise InputError(f"{path} is {_NAMES[kind]}; expected a reference: .npz, .mat, or a library of spectra.")
     if kind == "envi":
         spectra, names, _ = image.read_library(path)

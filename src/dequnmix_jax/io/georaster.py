@@ -13,7 +13,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.io.envi import header as envi
-from dequnmix_jax.scenes.georeference import Georeference
+from dequnmix_jax.scenes.georeference import Georeference, pixel_area
 from dequnmix_jax.scenes.scene import Array, Scene
 from dequnmix_jax.scenes.source import Source
 
@@ -52,15 +52,17 @@ def opened(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
         InputError: the file cannot be read, or rasterio is not installed.
     """
     rasterio = require(str(path) if mode == "r" else "A GeoTIFF")
-    with _translated(path, mode), rasterio.open(path, mode, **profile) as file:
+    driver = profile.get("driver", "GTiff")
+    with _translated(path, mode, "TIFF" if driver == "GTiff" else driver), rasterio.open(path, mode, **profile) as file:
         yield file
 
 
 @contextmanager
-def _translated(path: Path, mode: str) -> Iterator[None]:
+def _translated(path: Path, mode: str, kind: str = "TIFF") -> Iterator[None]:
     rasterio = require(str(path))
     try:
-        with warnings.catch_warnings():
+        # A nodata value beyond the type of its band overflows in rasterio.
+        with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             yield
     except Exception as error:
@@ -70,7 +72,7 @@ def _translated(path: Path, mode: str) -> Iterator[None]:
         if mode != "r":
             raise OSError(5, f"GeoTIFF could not be written ({_plain(error)})", str(path)) from error
         raise InputError(
-            f"{path} cannot be read as TIFF ({_plain(error)}); expected a whole TIFF file. Copy it again."
+            f"{path} cannot be read as {kind} ({_plain(error)}); expected a whole {kind} file. Copy it again."
         ) from error
 
 
@@ -147,6 +149,83 @@ def georeference_from_envi(fields: Mapping[str, str]) -> Georeference | None:
 def georeference_for(scene: Scene | Source) -> Georeference | None:
     """Return the georeference of a scene, or else the one that its ENVI header fields describe, or None."""
     return scene.georeference or georeference_from_envi(scene.envi_fields)
+
+
+# Semi-major axis and squared eccentricity of the ellipsoid WGS 84.
+_AXIS, _ECCENTRICITY = 6378137.0, 0.0066943799901413165
+
+# Places along each side at which the area is computed, and the share by which a projection may change it: the scale
+# factor of UTM changes areas by up to 0.2 per cent.
+_SAMPLED = 9
+_SAME_AREA = 0.005
+
+
+def ground_area(georeference: Georeference, shape: tuple[int, int]) -> tuple[float, float, float] | None:
+    """Return the smallest, mean and largest area of a pixel on the ellipsoid, square metres.
+
+    A pixel with the sides u and v in longitude and latitude covers |u x v| M N cos(latitude), M and N the radii of
+    curvature in the meridian and the prime vertical.
+
+    Args:
+        georeference: without a lookup table.
+        shape: (H, W).
+
+    Returns:
+        The areas at evenly spaced places; None without a coordinate system, outside its domain, or if rasterio is
+        not installed.
+    """
+    try:
+        crs, rasterio = _crs(georeference), require("The area of a pixel")
+        from rasterio.warp import transform
+    except (InputError, ImportError):
+        return None
+    if crs is None:
+        return None
+    a, b, x0, d, e, y0 = georeference.transform
+    sides = [(np.arange(_SAMPLED) + 0.5) * size / _SAMPLED for size in shape]
+    rows, columns = (side.ravel() for side in np.meshgrid(*sides, indexing="ij"))
+    steps = ((0.0, 0.5), (0.0, -0.5), (0.5, 0.0), (-0.5, 0.0))  # in rows and columns
+    r, c = (np.concatenate([side + step[k] for step in steps]) for k, side in enumerate((rows, columns)))
+    try:
+        with _translated(Path("the georeference"), "r"):
+            longitudes, latitudes = transform(
+                crs, "EPSG:4326", (a * c + b * r + x0).tolist(), (d * c + e * r + y0).tolist()
+            )
+    except (InputError, rasterio.errors.RasterioError):
+        return None
+    east, north = (np.radians(np.reshape(values, (4, -1))) for values in (longitudes, latitudes))
+    u, v = ((east[i] - east[i + 1] + np.pi) % (2 * np.pi) - np.pi for i in (0, 2))
+    u_north, v_north = north[0] - north[1], north[2] - north[3]
+    latitude = north.mean(axis=0)
+    curvature = 1 - _ECCENTRICITY * np.sin(latitude) ** 2
+    areas = np.abs(u * v_north - u_north * v) * _AXIS**2 * (1 - _ECCENTRICITY) / curvature**2 * np.cos(latitude)
+    if not (np.isfinite(areas) & (areas > 0)).all():
+        return None
+    return float(areas.min()), float(areas.mean()), float(areas.max())
+
+
+def pixel_area_and_note(scene: Scene | Source, shape: tuple[int, int]) -> tuple[float | None, list[str]]:
+    """Return the area of a pixel in square metres, or None, and a note if it is that on the ellipsoid.
+
+    Projections that do not keep areas (Mercator: a factor of 4 at 60 degrees) and degrees are measured on the
+    ellipsoid; the mean of a few pixels is taken.
+
+    Args:
+        scene: of which the georeference or ENVI's fields are used.
+        shape: (H, W).
+    """
+    planar = pixel_area(scene.georeference, scene.envi_fields)
+    place = georeference_for(scene)
+    if place is None or place.lookup is not None:
+        return planar, []
+    ground = ground_area(place, shape)
+    if ground is None or (planar is not None and abs(ground[1] - planar) <= _SAME_AREA * planar):
+        return planar, []
+    least, mean, most = ground
+    return mean, [
+        f"The coordinates do not keep areas: pixels cover {least:.6g} to {most:.6g} square metres of the ellipsoid, "
+        f"and the mean {mean:.6g} was taken."
+    ]
 
 
 def write_maps(

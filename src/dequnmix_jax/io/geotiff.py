@@ -11,7 +11,6 @@ Wavelengths are taken from the first of these places in which every band has one
 """
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,16 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster
-from dequnmix_jax.io.bands import bands_to_use, nanometres, valid_lengths
+from dequnmix_jax.io.bands import bands_to_use, spectral_axis
+from dequnmix_jax.io.units import lengths_in_names
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import check_declared, mask_nodata, missing_value
 
-_LENGTH = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(nm|nanomet\w*|um|µm|μm|micromet\w*|microns?)\b", re.IGNORECASE)
-
 # Bytes of a block of rows: file and cube are not in memory at the same time.
 _BLOCK = 64 * 2**20
-
-# No imaging spectrometer has a band below this wavelength (nm): smaller plain numbers are band numbers.
-_SHORTEST_NANOMETRES = 200.0
 
 
 def outline(path: Path) -> tuple[tuple[int, int, int], Georeference | None]:
@@ -63,7 +58,8 @@ def _read(file: Any, bands: list[int], window: Window | None = None) -> Array:
     dtype = np.result_type(*kinds)
     path = Path(file.name)
     shape = (file.height, file.width, len(bands))
-    check_declared(shape, dtype.itemsize, path.stat().st_size if path.is_file() else 0, path)
+    parts = [part for part in {path, *map(Path, file.files)} if part.is_file()]  # of a virtual raster
+    check_declared(shape, dtype.itemsize, sum(part.stat().st_size for part in parts), path)
     area = Window(slice(0, file.height), slice(0, file.width)) if window is None else window
     cube = np.empty((*area.shape, len(bands)), dtype)
     begin, end, columns = area.rows.start, area.rows.stop, (area.columns.start, area.columns.stop)
@@ -72,7 +68,11 @@ def _read(file: Any, bands: list[int], window: Window | None = None) -> Array:
     first = begin
     while first < end:
         last = min((first // rows + 1) * rows, end)
-        block = file.read(bands, window=((first, last), columns))
+        window_of = ((first, last), columns)
+        if len(kinds) == 1:
+            block = file.read(bands, window=window_of)
+        else:  # bands of a virtual raster
+            block = np.stack([file.read(band, window=window_of) for band in bands]).astype(dtype)
         cube[first - begin : last - begin] = block.transpose(1, 2, 0)
         first = last
     return cube
@@ -107,36 +107,26 @@ class _Spectral:
         def each(tags: list[dict[str, str]], name: str) -> Array:
             return np.array([_number(entry.get(name)) for entry in tags])
 
-        described = [_LENGTH.search(file.descriptions[band - 1] or "") for band in bands]
-        numbers = np.array([_number(file.descriptions[band - 1]) for band in bands])
-        units = {match[2].lower() for match in described if match}
+        described = lengths_in_names([file.descriptions[band - 1] or "" for band in bands])
         candidates: list[tuple[Array, Array, str]] = [
             (each(imagery, "central_wavelength_um"), each(imagery, "fwhm_um"), "um"),
             (each(own, "wavelength"), each(own, "fwhm"), own[0].get("wavelength_units", "")),
             (_listed(whole.get("wavelength"), count), _listed(whole.get("fwhm"), count),
              whole.get("wavelength_units", "")),
         ]  # fmt: skip
-        no_widths = np.full(count, np.nan)
-        if len(units) == 1:
-            candidates.append((np.array([_number(m[1] if m else None) for m in described]), no_widths, units.pop()))
-        if np.isfinite(numbers).all() and numbers.min() >= _SHORTEST_NANOMETRES:
-            candidates.append((numbers, no_widths, ""))
+        if described is not None:
+            candidates.append((described[0], np.full(count, np.nan), described[1]))
         self.wavelengths: Array | None = None
         self.fwhm: Array | None = None
         self.notes: list[str] = []
         for centres, widths, unit in candidates:
             if np.isnan(centres).any():
                 continue
-            self.wavelengths, notes = nanometres(centres, unit)
+            listed = None if np.isnan(widths).any() else widths
+            self.wavelengths, self.fwhm, notes = spectral_axis(centres, unit, widths=listed)
             self.notes += notes
-            if self.wavelengths is None:
-                continue
-            if not np.isnan(widths).any():
-                with np.errstate(over="ignore"):
-                    widths = widths * (self.wavelengths[0] / centres[0])
-                self.fwhm, notes = valid_lengths(widths, "The file", "widths (fwhm)")
-                self.notes += notes
-            break
+            if self.wavelengths is not None:
+                break
         good = each(own, "bbl")
         if not np.isfinite(good).all():
             good = _listed(whole.get("bbl"), count)
@@ -145,13 +135,16 @@ class _Spectral:
         self.saturation = _number(whole.get("saturation_value"))
 
 
-def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
-    """Open a GeoTIFF; an alpha band, a mask band and the nodata value of every band become the mask.
+def open_image(path: str | os.PathLike[str], options: ReadOptions, *, driver: str = "GTiff") -> Source:
+    """Open a GeoTIFF, or another raster of GDAL.
+
+    An alpha band, a mask band and the nodata value of every band become the mask.
 
     Args:
         path: the file; needs the extra `geo`.
         options: nodata overrides the file's own values in all bands, scale its scales and offsets, saturation its
             metadata `saturation_value`.
+        driver: of GDAL.
 
     Returns:
         A Source with coordinate reference system and transform.
@@ -161,7 +154,8 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     """
     path = Path(path)
     nodata, scale, saturation = options.nodata, options.scale, options.saturation
-    with georaster.opened(path, driver="GTiff") as file:
+    with georaster.opened(path, driver=driver) as file:
+        origins = [Path(name).name for name in file.files if Path(name) != path] if driver == "VRT" else []
         alphas = [band for band, kind in zip(file.indexes, file.colorinterp, strict=True) if kind.name == "alpha"]
         bands = [band for band in file.indexes if band not in alphas]
         if not bands:
@@ -175,6 +169,9 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
         unplaced = georeference is None and bool(file.gcps[0])
     good, ignore_notes = bands_to_use(spectral.good, spectral.wavelengths, len(bands), options, str(path))
     notes = [*spectral.notes, *ignore_notes]
+    if origins:
+        more = f" and {len(origins) - 3} more" if len(origins) > 3 else ""
+        notes.append(f"The values come from the files that the virtual raster names: {', '.join(origins[:3])}{more}.")
     if alphas:
         notes.append("The alpha band became the mask and is not a spectral band.")
     if unplaced:
@@ -184,7 +181,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     nodata = np.nan if per_band else missing_value(nodata, own_nodata[0])
 
     def stored(window: Window | None) -> Stored:
-        with georaster.opened(path, driver="GTiff") as file:
+        with georaster.opened(path, driver=driver) as file:
             cube, seen = _read(file, bands, window), _seen(file, alphas, bands, window)
         if not per_band:
             return Stored(cube, seen)

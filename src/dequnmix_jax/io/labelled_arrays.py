@@ -16,8 +16,9 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster, pixel_order
-from dequnmix_jax.io.bands import bands_to_use, nanometres, valid_lengths
+from dequnmix_jax.io.bands import bands_to_use, spectral_axis
 from dequnmix_jax.io.placement import Variable, georeference_of
+from dequnmix_jax.io.units import units_in
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Stored, Window
@@ -97,7 +98,6 @@ _AXES = (
     ("band", "bands", "wavelength", "wavelengths", "wavelengths_nm", "wl", "channel", "channels", "spectral", "lambda"),
 )  # fmt: skip
 _CENTRES = ("wavelengths_nm", "wavelength_nm", "wavelength", "wavelengths", "center_wavelength", "wl", "lambda")
-_LENGTH_UNITS = ("nm", "um", "µm", "nanometers", "nanometres", "micrometers")
 _GOOD = ("good_wavelengths", "good_bands", "bbl")
 _FILLS = ("_FillValue", "missing_value", "nodata")
 
@@ -140,8 +140,10 @@ def _axes(variable: Variable, bands: int | None, label: str) -> tuple[tuple[int,
         return tuple(_order(variable.dims, shape, label)), []
     if len(shape) != 3:
         raise InputError(f"{label} has shape {shape}; expected (rows, columns, bands).")
-    # Only the shape matters: this array takes no memory.
-    turned, notes = pixel_order.bands_last(np.broadcast_to(np.zeros((), np.int8), shape), bands, label)
+    # Only the shape matters of an array that is not in memory; this one takes no memory.
+    values = np.ma.getdata(variable.values) if isinstance(variable.values, np.ndarray) else None
+    seen = np.broadcast_to(np.zeros((), np.int8), shape) if values is None else values
+    turned, notes = pixel_order.bands_last(seen, bands, label)
     return ((0, 1, 2) if turned.shape == shape else (1, 2, 0)), notes
 
 
@@ -250,26 +252,20 @@ def source_from(
     listed = _along(others, _CENTRES, bands)
     if listed is None and spectral is not None:  # a coordinate `band` with a unit of length holds wavelengths
         listed = _along(others, [spectral], bands)
-        if listed is not None and listed[2].lower() not in (
-            "nm",
-            "um",
-            "µm",
-            "nanometers",
-            "nanometres",
-            "micrometers",
-        ):
+        if listed is not None and not units_in(listed[2]):
             listed = None
     wavelengths: Array | None = None
     fwhm: Array | None = None
     if listed is not None:
-        wavelengths, unit_notes = nanometres(listed[1], listed[2], f"{listed[0]} of {label}")
-        notes += unit_notes
         widths = _along(others, ("fwhm", "fwhm_nm"), bands)
-        if widths is not None and wavelengths is not None:
-            with np.errstate(over="ignore"):
-                fwhm = widths[1] * (wavelengths[0] / listed[1][0] if widths[0] == "fwhm" else 1.0)
-            fwhm, width_notes = valid_lengths(fwhm, label, "widths (fwhm)")
-            notes += width_notes
+        wavelengths, fwhm, unit_notes = spectral_axis(
+            listed[1],
+            listed[2],
+            f"{listed[0]} of {label}",
+            None if widths is None else widths[1],
+            "" if widths is None else widths[2],
+        )
+        notes += unit_notes
     flags = _along(others, _GOOD, bands)
     good = None if flags is None else flags[1] > 0.5
     good, ignore_notes = bands_to_use(good, wavelengths, bands, options, label)

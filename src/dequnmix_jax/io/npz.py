@@ -19,7 +19,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import pixel_order
-from dequnmix_jax.io.bands import bands_to_use, nanometres, valid_lengths
+from dequnmix_jax.io.bands import bands_to_use, nanometres, spectral_axis, valid_lengths
 from dequnmix_jax.io.npz_arrays import header, load
 from dequnmix_jax.io.raw import read_window
 from dequnmix_jax.scenes.georeference import Georeference
@@ -34,6 +34,10 @@ MODEL = "checkpoint.json"
 _CENTRES = ("wavelengths_nm", "wavelengths", "wavelength")
 _WIDTHS = ("fwhm_nm", "fwhm", "bandwidths", "bandwidth")
 _READ = (*_CENTRES, *_WIDTHS, "bbl", "transform", "reflectance_scale_factor")
+
+
+# Rows of a .npy that show whether its first axis holds bands.
+_SAMPLED_ROWS = 24
 
 
 def _real(arrays: dict[str, Array], name: str, path: Path) -> Array | None:
@@ -135,18 +139,21 @@ def _spectral_axis(
 
     Without `_nm` in its name, the unit of the wavelengths follows from their size; the widths have the same one.
     """
-    factor = 1.0
+    widths, width_name = _first(arrays, _WIDTHS, path)
+    in_nanometres = width_name == _WIDTHS[0]
     if centres is None or name == _CENTRES[0]:
         wavelengths, notes = valid_lengths(centres, f"{name} in {path.name}")
+        unit = "nm"
     else:
         wavelengths, notes = nanometres(centres.astype(np.float64), "", path.name)
-        factor = 1.0 if wavelengths is None or not centres.size else float(np.max(wavelengths) / np.max(centres))
-    widths, width_name = _first(arrays, _WIDTHS, path)
-    if widths is not None and width_name != _WIDTHS[0]:
-        if wavelengths is None:
-            return wavelengths, None, [*notes, f"{width_name!r} was not used: its unit is that of missing wavelengths."]
-        widths = widths * round(factor)
-    fwhm, width_notes = valid_lengths(widths, f"{width_name} in {path.name}", "widths")
+        unit = ""
+    if widths is None or in_nanometres:
+        fwhm, width_notes = valid_lengths(widths, f"{width_name} in {path.name}", "widths")
+    elif wavelengths is None or centres is None:
+        return wavelengths, None, [*notes, f"{width_name!r} was not used: its unit is that of missing wavelengths."]
+    else:
+        _, fwhm, both = spectral_axis(centres.astype(np.float64), unit, path.name, widths.astype(np.float64))
+        width_notes = [note for note in both if note not in notes]
     return wavelengths, fwhm, [*notes, *width_notes]
 
 
@@ -253,6 +260,10 @@ def _open_plain(path: Path, options: ReadOptions) -> Source | None:
         return Stored(read_window(path, shape, dtype, offset, "bip", whole if window is None else window))
 
     good, notes = bands_to_use(None, None, shape[2], options, str(path))
+    rows = np.unique(np.linspace(0, shape[0] - 1, min(shape[0], _SAMPLED_ROWS)).astype(int))
+    sample = np.concatenate([stored(Window(slice(row, row + 1), slice(0, shape[1]))).values for row in rows.tolist()])
+    if pixel_order.bands_look_first(sample):
+        notes += pixel_order.first_axis_words(shape)
     return Source(
         shape,
         stored,

@@ -160,6 +160,53 @@ def picture(
     return pictures[customary], [note]
 
 
+# Values of an axis that are looked at, and how many times more directions the last axis has than the first one if the
+# first one holds the bands.
+_SAMPLED = 40
+_MORE_DIRECTIONS = 2.0
+_FEWEST = 6
+
+
+def bands_look_first(cube: Array) -> bool:
+    """Return whether the first axis of a cube without names looks like bands, and the last like columns.
+
+    Pixels are mixtures of few spectra, so the bands vary together in few directions, and rows and columns in many. The
+    directions of an axis are exp(H), H the entropy of the shares of the eigenvalues of its centred covariance.
+
+    On 72 generated scenes it is wrong for 2 of them as they are, and right for 49 with the bands first: reason for a
+    note, not for a decision.
+
+    Args:
+        cube: (n0, n1, n2); a sample of each axis is enough.
+    """
+    if min(cube.shape) < _FEWEST:
+        return False
+    places = [np.unique(np.linspace(0, size - 1, min(size, _SAMPLED)).astype(int)) for size in cube.shape]
+    values = _bounded(cube[np.ix_(*places)])
+
+    def directions(axis: int) -> float:
+        rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+        rows = rows - rows.mean(axis=1, keepdims=True)
+        shares = np.maximum(np.linalg.eigvalsh(rows @ rows.T), 0.0)
+        shares = shares / max(shares.sum(), np.finfo(float).tiny)
+        return float(np.exp(-(shares * np.log(np.maximum(shares, np.finfo(float).tiny))).sum()))
+
+    return _MORE_DIRECTIONS * directions(0) < directions(2)
+
+
+def first_axis_note(cube: Array) -> list[str]:
+    """Return a note if `bands_look_first`, which says how to read the cube the other way, else nothing."""
+    return first_axis_words(cube.shape) if bands_look_first(cube) else []
+
+
+def first_axis_words(shape: tuple[int, ...]) -> list[str]:
+    """Return the note of a cube whose first axis looks like bands."""
+    return [
+        f"The cube of shape {shape} was taken as (rows, columns, bands), though its first axis varies like bands "
+        "and its last like columns. If the bands come first, as rasterio gives them, pass numpy.moveaxis(cube, 0, 2)."
+    ]
+
+
 def bands_last(cube: Array, wavelengths: int | None, what: str) -> tuple[Array, list[str]]:
     """Return a cube as (H, W, B); (B, H, W) is recognised by the number of wavelengths.
 
@@ -170,4 +217,6 @@ def bands_last(cube: Array, wavelengths: int | None, what: str) -> tuple[Array, 
     """
     if wavelengths is not None and cube.shape[0] == wavelengths != cube.shape[2]:
         return np.moveaxis(cube, 0, 2), [f"{what} of shape {cube.shape} was taken as (bands, rows, columns)."]
-    return cube, []
+    if cube.dtype.kind not in "iuf" or (wavelengths == cube.shape[2] != cube.shape[0]):
+        return cube, []
+    return cube, first_axis_note(cube)

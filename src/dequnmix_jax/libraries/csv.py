@@ -1,9 +1,10 @@
 """Read and write tables of spectra, in CSV and similar formats: a column of wavelengths, a column for each spectrum.
 
-A table with a row for each spectrum, its name first, below a row of wavelengths (EMIT's unmixing) is transposed. The
-delimiter is a comma, semicolon, tab or blank; the last three allow decimal commas. Lines that start with #, %, ! or //
-are comments, and so are all lines before the first row of numbers; the last of these names the columns. ENVI's plot
-files, which name the columns in lines like `Column 2: grass`, are read too.
+A table with a row for each spectrum, columns of text or a number first, below a row of wavelengths (EMIT's unmixing) is
+transposed; if the first row and the first column could both be wavelengths, it is refused. The delimiter is a comma,
+semicolon, tab or blank; the last three allow decimal commas. Lines that start with #, %, ! or // are comments, and so
+are all lines before the first row of numbers; the last of these names the columns. ENVI's plot files, which name the
+columns in lines like `Column 2: grass`, are read too.
 """
 
 import csv
@@ -14,11 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.libraries.library import Library, from_file, nanometres, read_text
+from dequnmix_jax.io.units import SHORT, units_in
+from dequnmix_jax.libraries.library import Library, from_file, read_text
+from dequnmix_jax.libraries.library import positions as positions_of
 from dequnmix_jax.scenes.scene import Array
 
 _COMMENTS = ("#", "%", "!", "//")
 _MISSING = {"", "nan", "na", "n/a", "null", "none", "-"}
+_NAME_COLUMNS = ("name", "names", "spectrum", "spectra", "material", "endmember", "label", "title")
+_SAYS_WAVELENGTH = re.compile(r"wav|lambda|λ", re.IGNORECASE)
 _PLOT_COLUMN = re.compile(r"\s*column\s+(\d+)\s*:\s*(.*?)\s*$", re.IGNORECASE)
 _WIDTHS = ("fwhm", "bandpass", "band width", "bandwidth")
 
@@ -32,21 +37,23 @@ def read_table(
         path: the file.
         nodata: value of missing entries, before scaling. Empty cells and NaN are always missing.
         scale: divisor of the values.
-        units: "nm" or "um"; by default the unit in the header of the first column, or else a guess from the values.
+        units: a key of `units.SHORT`, such as "um"; by default the unit in the header of the first column, or else a
+            guess from the values.
         sort: sort the bands by wavelength.
 
     Returns:
         A Library; a column named fwhm or bandpass, in the unit of the wavelengths, becomes its widths.
 
     Raises:
-        InputError: the file is missing or holds no table; a row has another length, or an entry is not a number; or the
-            wavelengths do not increase or have no known unit.
+        InputError: the file is missing or holds no table; a row has another length, or an entry is not a number; the
+            wavelengths do not increase or have no known unit; or the first column counts the bands.
     """
     lines = read_text(path)
     kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     delimiter = _delimiter([line for _, line in kept if not _is_comment(line)])
     rows = [(number, _cells(line, delimiter), _is_comment(line)) for number, line in kept]
-    by_columns = _transposed(rows, delimiter)
+    rows = _without_empty_column(rows)
+    by_columns, notes = _transposed(rows, delimiter, path)
     rows = rows if by_columns is None else by_columns
     first = next((i for i, (_, cells, aside) in enumerate(rows) if not aside and _numeric(cells, delimiter)), None)
     if first is None:
@@ -56,8 +63,9 @@ def read_table(
     width = len(rows[first][1])
     if width < 2:
         raise InputError(
-            f"{path} has one column; expected wavelengths in the first and a spectrum in each other. USGS spectra in "
-            "one column need wavelengths=FILE (--wavelengths FILE)."
+            f"{path} has one column; expected wavelengths in the first and a spectrum in each other. A spectrum in one "
+            "column begins with a line that names it, and takes its wavelengths from wavelengths=FILE (--wavelengths "
+            "FILE), a file of the same form."
         )
     header = _header([line for _, line in kept[:first]], [cells for _, cells, _ in rows[:first]], width)
     data = [(number, cells) for number, cells, aside in rows[first:] if not aside]
@@ -68,10 +76,21 @@ def read_table(
             f"{path} has band numbers in its first column; expected wavelengths. A score needs none: pass the .sli "
             "file beside it, or the folder of the result."
         )
-    if not (np.isfinite(positions) & (positions > 0)).all():
-        line = data[int(np.flatnonzero(~(np.isfinite(positions) & (positions > 0)))[0])][0]
+    if by_columns is None and _counts(positions) and not units and not (header and _of_wavelengths(header[0])):
+        if header is None or width < 3 or not _of_wavelengths(header[1]):
+            raise InputError(
+                f"{path} counts from {positions[0]:g} to {positions[-1]:g} in its first column; expected wavelengths. "
+                "Remove the column if it numbers the bands, or name it wavelength_um (or pass units='um', --units um) "
+                "if these are micrometres."
+            )
+        notes.append(f"The first column counts the rows and was left out; wavelengths are in {header[1]!r}.")
+        header, values, width = header[1:], values[:, 1:], width - 1
+        centres = values[:, 0]
+    else:
+        centres = positions
+    if not (np.isfinite(centres) & (centres > 0)).all():
+        line = data[int(np.flatnonzero(~(np.isfinite(centres) & (centres > 0)))[0])][0]
         raise InputError(f"{path} holds no positive wavelength in line {line}; expected one in the first column.")
-    factor, notes = nanometres(positions, units or (header[0] if header else ""), path)
     if by_columns is not None:
         notes.append("Each row holds a spectrum, below a row of wavelengths.")
     if header is None:
@@ -81,14 +100,18 @@ def read_table(
     spectra = [i for i in range(1, width) if i not in widths]
     if not spectra:
         raise InputError(f"{path} holds wavelengths and widths and no spectrum; expected a column for each spectrum.")
-    fwhm: Array | None = values[:, widths[0]] * factor if widths else None
+    fwhm: Array | None = values[:, widths[0]] if widths else None
     if fwhm is not None and not (np.isfinite(fwhm) & (fwhm > 0)).all():
         notes.append(f"The column {header[widths[0]]!r} holds values that are not widths and was left out.")
         fwhm = None
+    unit = SHORT.get(units, "") or header[0]
+    width_unit = header[widths[0]] if widths else ""
+    wavelengths, fwhm, unit_notes = positions_of(centres, unit, path, fwhm, width_unit, sure=bool(units))
+    notes += unit_notes
     return from_file(
         path,
         tuple(header[i] for i in spectra),
-        positions * factor,
+        wavelengths,
         values[:, spectra].T,
         fwhm,
         nodata=nodata,
@@ -98,16 +121,81 @@ def read_table(
     )
 
 
-def _transposed(rows: list[tuple[int, list[str], bool]], delimiter: str) -> list[tuple[int, list[str], bool]] | None:
-    """Return the transpose of a table with a spectrum in each row and its name in the first cell, or None."""
+def _without_empty_column(rows: list[tuple[int, list[str], bool]]) -> list[tuple[int, list[str], bool]]:
+    """Return a table without a last column that is empty in every row, as a delimiter at the end of the lines makes."""
+    kept = [cells for _, cells, aside in rows if not aside]
+    width = max((len(cells) for cells in kept), default=0)
+    full = [cells for cells in kept if len(cells) == width]
+    # The row of names may lack the last delimiter.
+    if width < 3 or 2 * len(full) <= len(kept) or any(cells[-1] for cells in full):
+        return rows
+    return [
+        (number, cells[:-1] if len(cells) == width and not aside else cells, aside) for number, cells, aside in rows
+    ]
+
+
+def _transposed(
+    rows: list[tuple[int, list[str], bool]], delimiter: str, path: Path
+) -> tuple[list[tuple[int, list[str], bool]] | None, list[str]]:
+    """Return the transpose of a table with a spectrum in each row, below a row of wavelengths, or None; and notes.
+
+    Columns of text precede the values; the first of them, or the one that its header calls a name, names the spectra.
+
+    Raises:
+        InputError: the row and the column could both be wavelengths.
+    """
     kept = [(number, cells) for number, cells, aside in rows if not aside]
-    if len(kept) < 2 or any(len(cells) < 3 or not _numeric(cells[1:], delimiter) for _, cells in kept):
-        return None
-    width = len(kept[0][1])
-    if any(len(cells) != width or _numeric(cells[:1], delimiter) for _, cells in kept):
-        return None
-    columns = zip(*(cells for _, cells in kept), strict=True)
-    return [(kept[0][0], list(column), False) for column in columns]
+    if len(kept) < 2 or any(len(cells) != len(kept[0][1]) for _, cells in kept):
+        return None, []
+    head, data = kept[0][1], [cells for _, cells in kept[1:]]
+    numbers = [_number_or_none(cell, delimiter) for cell in head]
+    texts = next((len(head) - i for i, value in enumerate(reversed(numbers)) if value is None or value != value), 0)
+    centres = np.array([value for value in numbers[texts:] if value is not None])
+    below = [[_number_or_none(cell, delimiter) for cell in cells] for cells in data]
+    if texts == 0 or centres.size < 2 or any(None in row[texts:] for row in below):
+        return None, []
+    textual = [i for i in range(texts) if any(row[i] is None for row in below)]
+    if not textual and _names_are_numbers(head, centres, np.array([row[0] for row in below], np.float64), path):
+        return None, []
+    named = next((i for i in textual if head[i].strip().lower() in _NAME_COLUMNS), (textual or [0])[0])
+    others = [head[i] for i in range(texts) if i != named]
+    notes = [f"The columns {', '.join(others)} were left out; {head[named]!r} names the spectra."] if others else []
+    columns = zip(*([cells[named], *cells[texts:]] for _, cells in kept), strict=True)
+    return [(kept[0][0], list(column), False) for column in columns], notes
+
+
+def _names_are_numbers(head: list[str], centres: Array, column: Array, path: Path) -> bool:
+    """Return whether a first row of numbers names the spectra and the first column holds wavelengths.
+
+    Args:
+        head: the first row.
+        centres: its numbers.
+        column: the numbers below its first cell.
+        path: the file, for messages.
+    """
+    if not _monotone(centres) or _counts(centres) or (_of_wavelengths(head[0]) and not _counts(column)):
+        return True
+    if _monotone(column) and not _counts(column):
+        raise InputError(
+            f"{path} could hold a spectrum in each column, with wavelengths {column[0]:g} to {column[-1]:g}, or one in "
+            f"each row, with wavelengths {centres[0]:g} to {centres[-1]:g}; expected one reading. Call the first cell "
+            "wavelength_nm (or wavelength_um) for columns, or put a name in front of each row."
+        )
+    return False
+
+
+def _monotone(values: Array) -> bool:
+    steps = np.diff(values)
+    return bool((steps > 0).all() or (steps < 0).all())
+
+
+def _counts(values: Array) -> bool:
+    """Return whether numbers count from 0 or 1."""
+    return bool(values.size > 0 and values[0] in (0, 1) and (values == values[0] + np.arange(values.size)).all())
+
+
+def _of_wavelengths(text: str) -> bool:
+    return bool(_SAYS_WAVELENGTH.search(text) or units_in(text))
 
 
 def _is_comment(line: str) -> bool:
@@ -142,6 +230,14 @@ def _number(cell: str, delimiter: str) -> float:
     if text.lower() in _MISSING:
         return np.nan
     return float(text.replace(",", ".") if delimiter != "," else text)
+
+
+def _number_or_none(cell: str, delimiter: str) -> float | None:
+    """Return a cell as a number, NaN where it is empty or says that the value is missing, None for text."""
+    try:
+        return _number(cell, delimiter)
+    except ValueError:
+        return None
 
 
 def _numeric(cells: list[str], delimiter: str) -> bool:

@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.scenes.scene import Array, check_lengths
+from dequnmix_jax.io.bands import LONGEST_UNNAMED, spectral_axis
+from dequnmix_jax.io.units import unit_in
+from dequnmix_jax.scenes.scene import USUAL_FILLS, Array, check_lengths
 
 LARGEST_FILE = 256 * 2**20
 """Bytes of the largest text library accepted; 2000 spectra in 2151 bands take a fifth of that."""
 
 _LARGEST_MICROMETRES = 100.0  # as for images: bands lie between 0.2 and 100 micrometres
 _LARGEST_NANOMETRES = 100_000.0
+
+_LOWEST = -10.0
 
 DELETED = -1.23e34
 """The USGS libraries' value of deleted entries. Values below a tenth of it count too, because of rounding."""
@@ -114,9 +118,13 @@ def from_file(
     with np.errstate(invalid="ignore"):  # numpy warns about a signalling NaN, which a damaged file may hold
         values = np.asarray(spectra, np.float64)
     missing = ~np.isfinite(values) | (values < DELETED / 10)
+    all_notes = list(notes)
     if nodata is not None:
         missing |= np.isclose(values, nodata, rtol=1e-6, atol=0.0)
-    all_notes = list(notes)
+    elif (fills := np.isin(values, USUAL_FILLS)).any() and values[~missing & ~fills].min(initial=0.0) > _LOWEST:
+        found = ", ".join(f"{value:g}" for value in np.unique(values[fills]))
+        all_notes.append(f"No value of missing entries is declared; {found} was taken for one.")
+        missing |= fills
     if missing.any():
         all_notes.append(f"{int(missing.sum())} of {missing.size} values are missing and became NaN.")
     if scale not in (None, 1):
@@ -145,32 +153,47 @@ def from_file(
     return Library(names, wavelengths_nm, values, fwhm_nm, path, tuple(all_notes))
 
 
-def nanometres(values: Array, unit: str, path: Path) -> tuple[float, list[str]]:
-    """Return the factor from wavelengths to nanometres, and a note if the unit was guessed.
+def positions(
+    values: Array, unit: str, path: Path, widths: Array | None = None, width_unit: str = "", *, sure: bool = False
+) -> tuple[Array, Array | None, list[str]]:
+    """Return wavelengths and widths in nanometres, and notes on what was assumed.
 
     Args:
-        values: (B,) wavelengths, as stored.
-        unit: a text that names the unit, or "".
+        values: (B,) wavelengths or wavenumbers, as stored.
+        unit: a text that names the unit, or none.
         path: the file, for messages.
+        widths: (B,) full widths at half maximum, or None.
+        width_unit: a text that names their unit; by default that of the wavelengths.
+        sure: the unit is the user's, and is not corrected.
 
     Raises:
-        InputError: the unit is unknown and the values are not wavelengths in either unit.
+        InputError: the unit is unknown and the values are not wavelengths in either unit, or the text names two units.
     """
-    words = unit.lower().replace("μ", "u").replace("µ", "u")
-    if any(word in words for word in ("micro", "micron", "um")):
-        return 1000.0, []
-    if "nano" in words or "nm" in words:
-        return 1.0, []
-    low, high = float(np.min(values)), float(np.max(values))
-    if low > 0 and high <= _LARGEST_MICROMETRES:
-        return 1000.0, [f"No unit is given for the wavelengths; micrometres were assumed, {low:g} to {high:g}."]
-    if low > _LARGEST_MICROMETRES and high <= _LARGEST_NANOMETRES:
-        return 1.0, [f"No unit is given for the wavelengths; nanometres were assumed, {low:g} to {high:g}."]
-    raise InputError(
-        f"The wavelengths of {path} run from {low:g} to {high:g} and no unit is given; expected nanometres (100 to "
-        "100000) or micrometres (0 to 100). Name the unit in the header, as in wavelength_nm, or pass units='um' "
-        "(--units um)."
-    )
+    named = unit_in(unit, str(path))
+    notes = []
+    if not named:
+        low, high = float(np.min(values)), float(np.max(values))
+        if LONGEST_UNNAMED < high <= _LARGEST_NANOMETRES and low > _LARGEST_MICROMETRES:
+            raise InputError(
+                f"The wavelengths of {path} run from {low:g} to {high:g} and no unit is given; they may be nanometres, "
+                "angstroms or wavenumbers (1/cm). Name the unit in the header, as in wavelength_nm, or pass "
+                "units='nm', 'angstrom' or 'cm-1' (--units)."
+            )
+        if low > 0 and high <= _LARGEST_MICROMETRES:
+            named = "micrometres"
+        elif low > _LARGEST_MICROMETRES and high <= _LARGEST_NANOMETRES:
+            named = "nanometres"
+        else:
+            raise InputError(
+                f"The wavelengths of {path} run from {low:g} to {high:g} and no unit is given; expected nanometres "
+                "(100 to 100000) or micrometres (0 to 100). Name the unit in the header, as in wavelength_nm, or pass "
+                "units='um' (--units um)."
+            )
+        notes.append(f"No unit is given for the wavelengths; {named} were assumed, {low:g} to {high:g}.")
+    centres, fwhm, more = spectral_axis(values, named, path.name, widths, width_unit, sure=sure)
+    if centres is None:
+        raise InputError(f"{path} gives no wavelengths: {more[0]} Correct them, or name their unit.")
+    return centres, fwhm, notes + more
 
 
 def read_text(path: Path) -> list[str]:

@@ -40,7 +40,10 @@ def spectra_of(folder: Path) -> list[Path]:
     texts = (entry for entry in folder.iterdir() if entry.is_file() and entry.suffix.lower() in (".txt", ".asc"))
     spectra = [file for file in sorted(texts) if file not in positions and looks_like_usgs(read_text(file))]
     if not spectra:
-        raise InputError(f"{folder} holds no USGS spectra (.txt or .asc); expected some, or pass a file.")
+        raise InputError(
+            f"{folder} holds no USGS spectra (.txt or .asc) and no ECOSTRESS, ASTER or Spectra Vista spectra; expected "
+            "some, or pass a file."
+        )
     return spectra
 
 

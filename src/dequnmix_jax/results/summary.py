@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dequnmix_jax.io.envi.header import find_header
+from dequnmix_jax.io.georaster import pixel_area_and_note
 from dequnmix_jax.io.provenance import file_record, package_version
 from dequnmix_jax.results.maps import KINDS
-from dequnmix_jax.scenes.georeference import pixel_area
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source
 from dequnmix_jax.training.words import plain
@@ -57,7 +57,7 @@ def summary(
     """
     height, width, bands = shape
     means = {name: plain(mean) for name, mean in means.items()}
-    area = pixel_area(scene.georeference, scene.envi_fields)
+    area, area_notes = pixel_area_and_note(scene, (height, width))
     wavelengths = scene.wavelengths
     return {
         "written_by": "dequnmix_jax",
@@ -76,7 +76,7 @@ def summary(
         "configuration": plain(configuration),
         "trace": None if trace is None else plain(trace._asdict()),
         **plain(record or {}),
-        "notes": list(scene.notes),
+        "notes": [*scene.notes, *area_notes],
         "versions": {
             "python": platform.python_version(),
             **{package: package_version(package) for package in ("dequnmix-jax", "jax", "jaxlib", "numpy")},

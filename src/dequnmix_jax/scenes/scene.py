@@ -1,6 +1,7 @@
 """A hyperspectral scene on the host: the cube and its metadata, none of which enters jit."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,9 @@ Array = np.ndarray[Any, Any]
 
 # Snow and specular pixels exceed a reflectance of 1; integers scaled by 100 or 10,000 exceed it by far.
 _LARGEST_REFLECTANCE = 1.5
+
+USUAL_FILLS = (-9999.0, -999.0, -99999.0, -32768.0)
+"""Values of missing entries that no measurement has, for files that do not declare one."""
 
 LONGEST_WAVELENGTH = 1e6
 """Nanometres. No imaging spectrometer measures beyond a millimetre."""
@@ -32,7 +36,8 @@ def _band_values(values: Any, bands: int, name: str, dtype: Any) -> Array | None
 def first_invalid_length(values: Array) -> int | None:
     """Return the first band whose wavelength or width is not above 0 and at most `LONGEST_WAVELENGTH`, or None."""
     with np.errstate(invalid="ignore"):
-        invalid = ~(np.isfinite(values) & (values > 0) & (values <= LONGEST_WAVELENGTH))
+        lengths = np.asarray(values, np.float64)  # float16 does not reach the limit
+        invalid = ~(np.isfinite(lengths) & (lengths > 0) & (lengths <= LONGEST_WAVELENGTH))
     return int(np.flatnonzero(invalid)[0]) if invalid.any() else None
 
 
@@ -263,7 +268,7 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
         negative_pixels=int(negative.any(axis=2).sum()),
         negative_bands=int(negative.any(axis=(0, 1)).sum()),
     )
-    return warnings_of(ranges, good, scene.wavelengths)
+    return warnings_of(ranges, good, scene.wavelengths, divisor_in(scene.notes))
 
 
 MISSING_BAND = (
@@ -308,13 +313,31 @@ class Ranges(NamedTuple):
     negative_bands: int
 
 
-def warnings_of(ranges: Ranges, good: Array, wavelengths: Array | None) -> list[str]:
+_DIVIDED = re.compile(r"^Values were divided by ([-+.\w]+)\.$")
+_MULTIPLIED = re.compile(r"^Values were multiplied by ([-+.\w]+)(?: and 0 added|, the scale in the file)")
+
+
+def divisor_in(notes: Sequence[str]) -> float | None:
+    """Return the divisor of the stored numbers that the notes of a scene tell; None if it differs between bands."""
+    total = 1.0
+    for note in notes:
+        divided, multiplied = _DIVIDED.match(note), _MULTIPLIED.match(note)
+        if divided or multiplied:
+            factor = float((divided or multiplied)[1])  # type: ignore[index]
+            total = total * factor if divided else total / factor
+        elif note.startswith(("Values were multiplied", "Values were divided")):
+            return None
+    return total
+
+
+def warnings_of(ranges: Ranges, good: Array, wavelengths: Array | None, divisor: float | None = 1.0) -> list[str]:
     """Return warnings about a scene, one sentence each; see `check_scene`.
 
     Args:
         ranges: of its values.
         good: (B,) bool, the bands to consider.
         wavelengths: (B,) nm, or None.
+        divisor: by which the stored numbers were divided, or None if there is no single one.
     """
     bands = np.flatnonzero(good)
     lowest, highest = ranges.lowest[bands], ranges.highest[bands]
@@ -332,16 +355,20 @@ def warnings_of(ranges: Ranges, good: Array, wavelengths: Array | None) -> list[
             "out by mask_invalid(scene) (--nodata 0)."
         )
     if lowest.min() < 0:
+        filled = next((f"{value:g}" for value in USUAL_FILLS if value in lowest), None)
+        advice = f" If {filled} marks missing values, read with nodata={filled} (--nodata {filled})." if filled else ""
         warnings.append(
             f"Reflectance is negative in {ranges.negative_pixels} pixels and {ranges.negative_bands} bands, down to "
-            f"{lowest.min():.4g}; it is used unchanged, although no mixture of reflectances is negative."
+            f"{lowest.min():.4g}; it is used unchanged, although no mixture of reflectances is negative.{advice}"
         )
     if highest.max() > _LARGEST_REFLECTANCE:
         # The suggested divisor is the next power of ten: 8141 is reflectance times 10,000.
         factor = 10 ** int(np.ceil(np.log10(highest.max())))
+        total = None if divisor is None else f"{factor * divisor:.10g}"
+        advice = "" if total is None else f" For reflectance times {total}, read with scale={total} (--scale {total})."
         warnings.append(
             f"Values reach {highest.max():.6g}, and reflectance stays below {_LARGEST_REFLECTANCE}; these look like "
-            f"scaled integers or radiance. For reflectance times {factor}, read with scale={factor} (--scale {factor})."
+            f"scaled integers or radiance.{advice}"
         )
     return warnings
 

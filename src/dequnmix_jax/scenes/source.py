@@ -5,16 +5,16 @@ mask, nodata and saturation as the whole scene.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, bands_named
 from dequnmix_jax.escaping import as_text
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array, Metadata, Scene, check_lengths
-from dequnmix_jax.scenes.values import gained, scaled_and_masked
+from dequnmix_jax.scenes.values import gained, mask_nodata, scaled_and_masked
 
 # Bytes of a strip of rows that is read at once, and of a piece that is converted at once (a scale divides in float64).
 _STRIP = 32 * 2**20
@@ -70,12 +70,19 @@ class Source(Metadata):
     lazy: bool = True
 
     def __post_init__(self) -> None:
-        """Raise InputError for a scene without pixels or bands, or wavelengths or widths outside (0, 1 mm]."""
+        """Raise InputError for a scene without pixels or bands, not one value a band, or lengths outside (0, 1 mm]."""
         if min(self.shape) < 1:
             raise InputError(
                 f"{self.source or self.name or 'The array'} has {self.shape} rows, columns and bands; expected at "
                 "least one of each."
             )
+        for name in ("wavelengths", "fwhm", "good_bands", "gains", "offsets"):
+            values = getattr(self, name)
+            if values is not None and np.shape(values) != self.shape[2:]:
+                raise InputError(
+                    f"{self.source or self.name or 'The array'} has {name} of shape {np.shape(values)} and "
+                    f"{self.shape[2]} bands; expected one value a band. Correct them, or leave them out."
+                )
         for name in ("wavelengths", "fwhm"):
             check_lengths(getattr(self, name), name)
         object.__setattr__(self, "name", as_text(self.name))
@@ -125,6 +132,48 @@ class Source(Metadata):
                 if valid is not None:
                     mask[piece] = valid
         return cube, mask
+
+
+# Rows that are looked at before a scene is searched for bands without data.
+_SAMPLED_ROWS = 7
+
+
+def marking_empty_bands(source: Source) -> Source:
+    """Return a source with the bands marked bad that hold the nodata value in every pixel, and a note.
+
+    Such a band (water vapour in some products) would mask all pixels. A few rows show whether there may be one; only
+    then all rows are read.
+
+    Args:
+        source: whose `nodata` marks missing values; without one nothing is done.
+    """
+    if source.nodata is None:
+        return source
+    height, width, bands = source.shape
+    good = np.ones(bands, np.bool_) if source.good_bands is None else source.good_bands
+    empty = good.copy()
+    rows = max(1, _STRIP // (width * bands * 4))
+    whole = [Window(slice(top, min(top + rows, height)), slice(0, width)) for top in range(0, height, rows)]
+    sampled = np.unique(np.linspace(0, height - 1, _SAMPLED_ROWS).astype(int))
+    stored = source.stored if source.lazy else in_memory(source.stored(None).values)
+    for window in [*(Window(slice(int(row), int(row) + 1), slice(0, width)) for row in sampled), *whole]:
+        if not empty.any():
+            return source
+        empty &= _missing_everywhere(stored(window).values, source.nodata, empty)
+    if not empty.any() or (empty == good).all():
+        return source
+    note = f"No pixel holds data in {bands_named(np.flatnonzero(empty))}: marked bad."
+    return replace(source, good_bands=good & ~empty, notes=(*source.notes, note))
+
+
+def _missing_everywhere(values: Array, nodata: float, bands: Array) -> Array:
+    """Return (B,) bool, True for those of some bands that hold nodata (NaN and infinity too) in every pixel."""
+    found = np.zeros(bands.size, np.bool_)
+    for band in np.flatnonzero(bands):
+        held = values[:, :, band : band + 1]
+        seen = mask_nodata(held, nodata)
+        found[band] = not (seen & mask_nodata(held, np.nan) if held.dtype.kind == "f" else seen).any()
+    return found
 
 
 def in_memory(values: Array, seen: Array | None = None) -> Callable[[Window | None], Stored]:

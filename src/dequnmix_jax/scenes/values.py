@@ -192,6 +192,14 @@ def mask_nodata(values_in_file: Array, nodata: float, good_bands: Array | None =
     return ~np.any(values == values.dtype.type(int(nodata)), axis=2)
 
 
+def picture_roughness(image: Array) -> float:
+    """Return the mean step between neighbours of a band (H, W), along the rows and down the columns."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.nan_to_num(np.asarray(image, np.float64), posinf=0.0, neginf=0.0)
+        steps = [np.abs(np.diff(values, axis=axis)) for axis in (0, 1)]
+        return sum(float(step.mean()) if step.size else 0.0 for step in steps)
+
+
 def looks_sheared(image: Array, alternative: Array) -> bool:
     """Return whether `alternative`, the same values with other row lengths, is at least twice as smooth.
 
@@ -202,11 +210,6 @@ def looks_sheared(image: Array, alternative: Array) -> bool:
         image: (H, W), one band, read with the row length of the file.
         alternative: (H', W'), the same band with another row length.
     """
-
-    def roughness(values: Array) -> float:
-        values = np.nan_to_num(np.asarray(values, np.float64), posinf=0.0, neginf=0.0)
-        return float(np.abs(np.diff(values, axis=0)).mean() + np.abs(np.diff(values, axis=1)).mean())
-
     if min(image.shape) < 4:  # too few neighbours to tell
         return False
-    return roughness(alternative) < 0.5 * roughness(image)
+    return picture_roughness(alternative) < 0.5 * picture_roughness(image)

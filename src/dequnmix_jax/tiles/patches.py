@@ -72,7 +72,8 @@ class _Sampling:
 
     def __init__(self, seen: survey.View, rows: Array, columns: Array) -> None:
         order = np.lexsort((columns, rows))
-        self.seen, self.source, self.rows, self.columns = seen, seen.source, rows[order], columns[order]
+        self.seen, self.source, self.stored = seen, seen.source, seen.stored
+        self.rows, self.columns = rows[order], columns[order]
         self.kept: list[Array] = []
 
     def read(self, window: Window) -> tuple[Array, Array]:

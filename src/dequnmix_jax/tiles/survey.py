@@ -7,7 +7,16 @@ from typing import NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError, bands_named
-from dequnmix_jax.scenes.scene import MISSING_BAND, Array, Ranges, Scene, leave_out_advice, nonzero, warnings_of
+from dequnmix_jax.scenes.scene import (
+    MISSING_BAND,
+    Array,
+    Ranges,
+    Scene,
+    divisor_in,
+    leave_out_advice,
+    nonzero,
+    warnings_of,
+)
 from dequnmix_jax.scenes.source import Source, Window
 
 # Rows are read in strips of about this many bytes of float32.
@@ -167,10 +176,17 @@ def scan(seen: View, on_progress: Callable[[float], None] = lambda share: None) 
     return Survey(
         scale=scale if scale > 0 else 1.0,
         valid=valid,
-        warnings=warnings_of(extent, np.ones(bands, np.bool_), seen.source.wavelengths),
+        warnings=warnings_of(extent, np.ones(bands, np.bool_), seen.source.wavelengths, _divisor(seen.stored)),
         colour_bands=three,
         colour_limits=limits,
     )
+
+
+def _divisor(source: Source) -> float | None:
+    if source.gains is None:
+        return divisor_in(source.notes) if source.scale is None else source.scale
+    same = (source.gains == source.gains[0]).all() and not np.any(source.offsets)
+    return 1.0 / float(source.gains[0]) if same and source.gains[0] else None
 
 
 def _nearest(source: Source) -> tuple[int, ...]:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.io.bands import nanometres, valid_lengths
+from dequnmix_jax.io.bands import spectral_axis as bands_of
+from dequnmix_jax.io.units import lengths_in_names
 from dequnmix_jax.scenes.scene import Array
 
 # ENVI's codes of the real data types; 6 and 9 are complex.
@@ -32,6 +33,14 @@ GEOREFERENCING_FIELDS = (
     "rpc info",
 )
 
+# Fields that change what is read: given twice with different values, they are refused.
+_ONCE = frozenset(
+    (*GEOREFERENCING_FIELDS, "samples", "lines", "bands", "header offset", "file type", "data type", "interleave",
+     "byte order", "file compression", "wavelength", "wavelength units", "fwhm", "bbl", "data ignore value",
+     "reflectance scale factor", "data gain values", "data offset values", "data reflectance gain values",
+     "data reflectance offset values", "saturation value", "major frame offsets", "minor frame offsets")
+)  # fmt: skip
+
 # Bytes of the longest header accepted. That of a library in 2000 bands with long names stays below 1 MB.
 _LONGEST_HEADER = 64 * 2**20
 
@@ -39,12 +48,27 @@ Header = Mapping[str, str]
 
 
 def find_header(path: Path) -> Path | None:
-    """Return the header that belongs to a data file (`x.img.hdr` or `x.hdr`, in any case), or None."""
+    """Return the header that belongs to a data file (`x.img.hdr` or `x.hdr`, in any case), or None.
+
+    ESRI's headers have the same names and are passed over.
+    """
     for name in (f"{path.name}.hdr", f"{path.stem}.hdr"):
         for candidate in (name, name[:-4] + ".HDR"):
-            if (path.parent / candidate).is_file():
-                return path.parent / candidate
+            header = path.parent / candidate
+            if header.is_file() and not is_esri_header(header):
+                return header
     return None
+
+
+def is_esri_header(path: Path) -> bool:
+    """Return whether a .hdr file is ESRI's, which describes raw files and lies beside some exported TIFF files."""
+    try:
+        with path.open("rb") as file:
+            lines = file.read(4096).decode("latin-1").upper().splitlines()
+    except OSError:
+        return False
+    first = {line.split()[0] for line in lines if line.split()}
+    return {"NROWS", "NCOLS"} <= first and not lines[0].strip().startswith("ENVI")
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -88,8 +112,19 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
                         "complete ENVI header. It may be truncated."
                     )
                 value += "\n" + following[1]
-        header[re.sub(r"\s+", " ", name.strip().lower())] = value.strip()
+        field, value = re.sub(r"\s+", " ", name.strip().lower()), value.strip()
+        if field in _ONCE and header.get(field, value) != value:
+            raise InputError(
+                f"{path} gives '{field}' twice, as '{_short(header[field])}' and as '{_short(value)}' in line "
+                f"{number}; expected one of the two. Remove the wrong one."
+            )
+        header[field] = value
     return header
+
+
+def _short(value: str) -> str:
+    text = " ".join(value.split())
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _is_utf8(raw: bytes) -> bool:
@@ -153,8 +188,10 @@ def band_values(header: Header, name: str, bands: int, path: Path) -> Array | No
     return values
 
 
-def wavelengths(header: Header, bands: int, path: Path) -> tuple[Array | None, list[str]]:
-    """Return the band centres in nanometres.
+def spectral_axis(header: Header, bands: int, path: Path) -> tuple[Array | None, Array | None, list[str]]:
+    """Return the band centres and the field fwhm in nanometres.
+
+    Without the field `wavelength`, the wavelengths in `band names` are taken.
 
     Args:
         header: from `read_header`.
@@ -162,48 +199,35 @@ def wavelengths(header: Header, bands: int, path: Path) -> tuple[Array | None, l
         path: the header, for messages.
 
     Returns:
-        (B,) float64 nm or None, and notes about a unit that was guessed.
+        (B,) float64 nm or None; the widths, which have the unit of the wavelengths, or None; and notes about a unit
+        that was guessed and widths that were left out.
 
     Raises:
         InputError: entries that are not numbers, or not one for each band.
     """
     values = band_values(header, "wavelength", bands, path)
+    unit, notes = header.get("wavelength units", ""), []
     if values is None:
-        return None, []
-    return nanometres(values, header.get("wavelength units", ""), "The header")
+        names = words(header, "band names")
+        named = lengths_in_names(list(names)) if len(names) == bands else None
+        if named is None:
+            return None, None, []
+        values, unit = named
+        notes = ["The header has no field 'wavelength'; the wavelengths in its band names were taken."]
+    centres, fwhm, unit_notes = bands_of(values, unit, "The header", band_values(header, "fwhm", bands, path))
+    return centres, fwhm, [*notes, *unit_notes]
+
+
+def wavelengths(header: Header, bands: int, path: Path) -> tuple[Array | None, list[str]]:
+    """Return the band centres in nanometres and notes; see `spectral_axis`."""
+    centres, _, notes = spectral_axis(header, bands, path)
+    return centres, notes
 
 
 def good_bands(header: Header, bands: int, path: Path) -> Array | None:
     """Return the bad band list `bbl` as (B,) bool, True for good, or None when it is absent."""
     values = band_values(header, "bbl", bands, path)
     return None if values is None else values > 0.5  # some tools write 0 as a small float
-
-
-def widths(header: Header, bands: int, path: Path, centres: Array | None, notes: list[str]) -> Array | None:
-    """Return the field fwhm in nanometres, read in the unit of the wavelengths, or None.
-
-    Args:
-        header: from `read_header`.
-        bands: number of bands B.
-        path: the header, for messages.
-        centres: (B,) nm, or None.
-        notes: gets a sentence when widths were left out.
-
-    Raises:
-        InputError: entries that are not numbers, or not one for each band.
-    """
-    values = band_values(header, "fwhm", bands, path)
-    listed = band_values(header, "wavelength", bands, path)
-    if values is None or centres is None or listed is None:
-        return None
-    with np.errstate(over="ignore", invalid="ignore"):
-        if header.get("wavelength units", "").strip().lower() == "wavenumber":
-            values = centres**2 * values / 1e7  # d(1e7 / v) = 1e7 / v^2 dv
-        else:
-            values = values * (1000.0 if centres.max() > 100 * listed.max() else 1.0)
-    fwhm, width_notes = valid_lengths(values, "The header", "widths (fwhm)")
-    notes += width_notes
-    return fwhm
 
 
 class Linear(NamedTuple):

@@ -1,7 +1,6 @@
 """Read ENVI images and spectral libraries."""
 
 import gzip
-import math
 import os
 import zlib
 from collections.abc import Callable
@@ -14,17 +13,21 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster, geotiff
 from dequnmix_jax.io.bands import bands_to_use
 from dequnmix_jax.io.envi import header as envi
+from dequnmix_jax.io.envi.layout import LAYOUTS, RawFile, framed_values, frames, size_message
 from dequnmix_jax.io.raw import read_window
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Stored, Window
-from dequnmix_jax.scenes.values import check_unpacked, gained, looks_sheared, missing_value, scaled_and_masked
+from dequnmix_jax.scenes.values import (
+    check_unpacked,
+    gained,
+    looks_sheared,
+    missing_value,
+    scaled_and_masked,
+)
 
 _SUFFIXES = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".sli", ".lib", ".tif", ".tiff", ".gz")
-
-# Order of the axes in the file and the permutation to (lines, samples, bands).
-_LAYOUTS = {"bsq": ("bls", (1, 2, 0)), "bil": ("lbs", (0, 2, 1)), "bip": ("lsb", (0, 1, 2))}
 
 
 def _pair(path: Path) -> tuple[Path, Path]:
@@ -85,33 +88,15 @@ def _layout(header: envi.Header, path: Path) -> tuple[tuple[int, int, int], np.d
     return (lines, samples, bands), dtype.newbyteorder("<" if order == 0 else ">"), offset, interleave, notes
 
 
-def _size_message(path: Path, size: int, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int) -> str:
-    lines, samples, bands = shape
-    expected = offset + lines * samples * bands * dtype.itemsize
-    message = (
-        f"{path} holds {size} bytes and its header describes {expected} ({lines} lines x {samples} samples x {bands} "
-        f"bands x {dtype.itemsize} bytes, offset {offset}); expected the two to agree. "
-    )
-    pixels = lines * samples * bands
-    for itemsize in (1, 2, 4, 8):
-        if size == offset + pixels * itemsize:
-            return message + f"The file would fit a data type of {itemsize} bytes: correct 'data type'."
-    if 0 < size - expected <= 65536:
-        return (
-            message + f"It would fit with 'header offset = {offset + size - expected}', if something precedes the data."
-        )
-    return message + ("The file may be truncated." if size < expected else "The header may belong to another file.")
-
-
 def _zipped(path: Path, header: envi.Header, expected: int) -> bool:
     with path.open("rb") as file:
         marked = file.read(2) == b"\x1f\x8b"
     return header.get("file compression", "0").strip() == "1" or (marked and path.stat().st_size != expected)
 
 
-def _raw(path: Path, header: envi.Header, shape: tuple[int, int, int], dtype: np.dtype[Any], offset: int) -> Array:
+def _raw(path: Path, header: envi.Header, layout: RawFile) -> Array:
     """Return the values as a flat array, memory-mapped unless the file is compressed."""
-    expected = offset + math.prod(shape) * dtype.itemsize
+    expected, offset, dtype = layout.size, layout.offset, layout.dtype
     size = path.stat().st_size
     if _zipped(path, header, expected):
         check_unpacked(expected, size, path)
@@ -124,17 +109,20 @@ def _raw(path: Path, header: envi.Header, shape: tuple[int, int, int], dtype: np
                 "compressed. Copy it again, or correct 'file compression'."
             ) from error
         if len(data) != expected:
-            size = len(data) if len(data) < expected else expected + 1
-            raise InputError(_size_message(path, size, shape, dtype, offset).replace("holds", "holds, unpacked,", 1))
+            more = "more than " if len(data) > expected else ""
+            raise InputError(
+                f"{path} holds, unpacked, {more}{min(len(data), expected)} bytes and its header describes {expected}; "
+                f"expected the two to agree. {'The header may be of another file' if more else 'It may be truncated'}."
+            )
         return np.frombuffer(data, dtype, offset=offset)
     if size != expected:
-        raise InputError(_size_message(path, size, shape, dtype, offset))
+        raise InputError(size_message(path, size, layout))
     return np.memmap(path, dtype, "r", offset=offset)
 
 
 def _arranged(flat: Array, shape: tuple[int, int, int], interleave: str) -> Array:
     sizes = dict(zip("lsb", shape, strict=True))
-    axes, permutation = _LAYOUTS[interleave]
+    axes, permutation = LAYOUTS[interleave]
     return flat.reshape([sizes[axis] for axis in axes]).transpose(permutation)
 
 
@@ -148,24 +136,30 @@ def _of_tiff(path: Path, shape: tuple[int, int, int]) -> tuple[Callable[[Window 
 
 
 def _of_raw(
-    path: Path,
-    header_path: Path,
-    header: envi.Header,
-    shape: tuple[int, int, int],
-    dtype: np.dtype[Any],
-    offset: int,
-    interleave: str,
+    path: Path, header_path: Path, header: envi.Header, layout: RawFile
 ) -> tuple[Callable[[Window | None], Stored], bool]:
+    shape, dtype, offset, interleave = layout[:4]
     lines, samples, bands = shape
-    expected = offset + math.prod(shape) * dtype.itemsize
-    zipped = _zipped(path, header, expected)
-    if not zipped and path.stat().st_size != expected:
-        raise InputError(_size_message(path, path.stat().st_size, shape, dtype, offset))
+    zipped = _zipped(path, header, layout.size)
+    if not zipped and path.stat().st_size != layout.size:
+        raise InputError(size_message(path, path.stat().st_size, layout))
+    if layout.framed:
+        if zipped:
+            raise InputError(
+                f"{path} is compressed and its header gives 'major frame offsets' or 'minor frame offsets'; expected "
+                "one of the two. Unpack the file."
+            )
+
+        def framed(window: Window | None) -> Stored:
+            values = framed_values(path, layout)
+            return Stored(values if window is None else values[window])
+
+        return framed, False
 
     def stored(window: Window | None) -> Stored:
         if window is not None and not zipped:
             return Stored(read_window(path, shape, dtype, offset, interleave, window))
-        flat = _raw(path, header, shape, dtype, offset)
+        flat = _raw(path, header, layout)
         values = _arranged(flat, shape, interleave)
         if window is not None:
             return Stored(values[window])
@@ -210,9 +204,12 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     if "tif" in file_type or interleave == "tif" or data_path.suffix.lower() in (".tif", ".tiff"):
         stored, georeference = _of_tiff(data_path, shape)
     else:
-        stored, lazy = _of_raw(data_path, header_path, header, shape, dtype, offset, interleave)
-    centres, unit_notes = envi.wavelengths(header, shape[2], header_path)
-    fwhm = envi.widths(header, shape[2], header_path, centres, unit_notes)
+        major, minor = (frames(header, f"{word} frame offsets", header_path) for word in ("major", "minor"))
+        layout = RawFile(shape, dtype, offset, interleave, major, minor)
+        stored, lazy = _of_raw(data_path, header_path, header, layout)
+        if layout.framed:
+            notes.append(f"Bytes between the values were left out, by the header's frame offsets {major} and {minor}.")
+    centres, fwhm, unit_notes = envi.spectral_axis(header, shape[2], header_path)
     good = envi.good_bands(header, shape[2], header_path)
     good, ignore_notes = bands_to_use(good, centres, shape[2], options, str(header_path))
     factor, linear, gain_notes = envi.conversion(header, shape[2], header_path, good, options.scale)
@@ -273,7 +270,7 @@ def library_values(path: Path) -> tuple[Array, tuple[str, ...], envi.Header, Pat
     (count, bands, planes), dtype, offset, _, _ = _layout(header, header_path)
     if "spectral library" not in header.get("file type", "").lower() or planes != 1:
         raise InputError(f"{data_path} is an image, not a spectral library; read it with dequnmix_jax.read.")
-    values = _raw(data_path, header, (count, bands, 1), dtype, offset).reshape(count, bands)
+    values = _raw(data_path, header, RawFile((count, bands, 1), dtype, offset, "bsq")).reshape(count, bands)
     names = envi.words(header, "spectra names")
     if len(names) != count:
         names = tuple(f"spectrum {i + 1}" for i in range(count))

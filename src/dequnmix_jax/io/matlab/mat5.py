@@ -1,7 +1,8 @@
-"""Read MATLAB files of versions 5 to 7.2: real and complex arrays, text, and cells of these.
+"""Read MATLAB files of versions 5 to 7.2: real and complex arrays, text, and cells and structs of these.
 
-scipy reads them too, but trusts the types and lengths in a file and crashes on a damaged one. Structs, objects, sparse
-arrays and functions are left out, as they are for version 7.3.
+scipy reads them too, but trusts the types and lengths in a file and crashes on a damaged one. A field of a struct has
+the name `struct.field`. Arrays of structs, objects, sparse arrays and functions are left out, as they are for version
+7.3.
 
 Reference:
     The MathWorks, MAT-File Format, 2019: a header of 128 bytes, then elements of a tag (type and bytes, or both in four
@@ -13,7 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -24,16 +25,26 @@ _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8
 _CLASSES = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
 _CODECS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 _MATRIX, _COMPRESSED = 14, 15
-_CELL, _CHAR = 1, 4
+_CELL, _STRUCT, _CHAR = 1, 2, 4
+_LEFT_OUT = {2: "struct", 3: "object", 5: "sparse", 16: "function", 17: "object"}
 _COMPLEX = 0x800
+_LONGEST_NAME = 64
 _DEEPEST = 2
+_DEEPEST_STRUCT = 4
+
+
+class Unread(NamedTuple):
+    """A variable that is not read: what it is, such as "struct (1, 3)"."""
+
+    what: str
+
 
 Element = tuple[int, memoryview]
 Order = Literal["<", ">"]
 
 
 def variables(path: Path) -> dict[str, Any]:
-    """Return the arrays of a file by name, shaped as scipy gives them.
+    """Return the arrays of a file by name, shaped as scipy gives them, and an `Unread` for what is left out.
 
     Raises:
         ValueError: the file is damaged.
@@ -57,9 +68,18 @@ def variables(path: Path) -> dict[str, Any]:
         for kind_inside, content in inside:
             if kind_inside == _MATRIX and len(content):
                 name, value = _matrix(content, order, 0)
-                if value is not None:
-                    arrays[name] = value
+                arrays |= flat(name, value)
     return arrays
+
+
+def flat(name: str, value: Any) -> dict[str, Any]:
+    """Return a variable by its name, or the fields of a struct by theirs: `struct.field`."""
+    if not isinstance(value, dict):
+        return {} if value is None else {name: value}
+    entries: dict[str, Any] = {}
+    for field, inside in value.items():
+        entries |= flat(f"{name}.{field}", inside)
+    return entries or {name: Unread("empty struct")}
 
 
 def _elements(data: memoryview, order: Order) -> Iterator[Element]:
@@ -83,7 +103,7 @@ def _elements(data: memoryview, order: Order) -> Iterator[Element]:
 
 
 def _matrix(data: memoryview, order: Order, depth: int) -> tuple[str, Any]:
-    """Return name and value of an array; the value is None for a kind that is left out."""
+    """Return name and value of an array: of a struct a dictionary, of a kind that is left out an `Unread`."""
     elements = _elements(data, order)
     flags, sides, name = (_next(elements) for _ in range(3))
     if flags[0] != 6 or len(flags[1]) != 8 or sides[0] != 5:
@@ -107,7 +127,23 @@ def _matrix(data: memoryview, order: Order, depth: int) -> tuple[str, Any]:
             kind, content = _next(elements)
             entries[i] = _matrix(content, order, depth + 1)[1] if kind == _MATRIX and len(content) else None
         return label, _shaped(entries, dims)
-    return label, None
+    if form == _STRUCT and count == 1 and depth < _DEEPEST_STRUCT:
+        return label, _fields(elements, order, depth)
+    return label, Unread(f"{_LEFT_OUT.get(form, 'cell' if form == _CELL else 'unknown')} {dims}")
+
+
+def _fields(elements: Iterator[Element], order: Order, depth: int) -> dict[str, Any]:
+    """Return the fields of a struct by name."""
+    length, names = _numbers(_next(elements), order), bytes(_next(elements)[1])
+    if length.size != 1 or not 0 < length[0] <= _LONGEST_NAME or len(names) % int(length[0]):
+        raise ValueError("a struct without the lengths of its names")
+    size = int(length[0])
+    fields: dict[str, Any] = {}
+    for at in range(0, len(names), size):
+        name = names[at : at + size].split(b"\0")[0].decode("latin-1")
+        kind, content = _next(elements)
+        fields[name] = _matrix(content, order, depth + 1)[1] if kind == _MATRIX and len(content) else None
+    return fields
 
 
 def _next(elements: Iterator[Element]) -> Element:

@@ -6,6 +6,7 @@
 | Zhu | V or Y (B, N) | A (R, N) | M (B, R), names `cood` | nRow, nCol | down the columns |
 | Palsson | Y (B, N) | S_GT (H, W, R) | GT (R, B) | lines, cols | along the rows |
 | HySUPP | Y (L, N) | A (p, N) | E (L, p), names `labels` | H, W | along the rows |
+| MUUFL Gulfport | hsi.Data (H, W, B) | | | from the shape | as they are; hsi.valid_mask |
 | plain | any (H, W, B) | A_cube, abundances (H, W, R) | endmembers | from the shape | as they are |
 """
 
@@ -99,9 +100,11 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     if isinstance(largest, np.ndarray) and largest.size == 1 and largest.dtype.kind in "iuf" and options.scale is None:
         notes.append(f"The file's maxValue = {largest.item():g} was not applied; pass scale to divide by it.")
     good, ignore_notes = bands_to_use(None, wavelengths, cube.shape[2], options, str(path))
+    seen = mat.valid_pixels(variables, name, cube.shape[:2])
     return source_in_memory(
         cube,
         options,
+        seen,
         wavelengths=wavelengths,
         good_bands=good,
         name=path.stem,

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
-from dequnmix_jax.io.bands import valid_lengths
+from dequnmix_jax.io.bands import nanometres
 from dequnmix_jax.io.matlab import mat5
 from dequnmix_jax.io.missions import hdf5
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.values import check_declared
 
 CUBES = ("Y", "V", "X", "cube", "hsi", "HSI", "img")
+CUBE_FIELDS = ("Data", "data", "DataCube")
+"""Names of a cube in a struct, besides `CUBES`: MUUFL Gulfport's `hsi.Data`, and MATLAB's own hypercube."""
+
 ABUNDANCES = ("A", "S_GT", "A_cube", "abundances", "S")
 ENDMEMBERS = ("M", "E", "GT", "endmembers")
 NAMES = ("cood", "labels", "names")
@@ -29,13 +32,13 @@ Variables = dict[str, Any]
 
 
 def load(path: str | os.PathLike[str]) -> Variables:
-    """Return the variables of a MATLAB file of any version.
+    """Return the variables of a MATLAB file of any version, the fields of a struct as `struct.field`.
 
     Args:
         path: the .mat file.
 
     Returns:
-        Names and values as scipy gives them.
+        Names and values as scipy gives them, and a `mat5.Unread` for what is left out.
 
     Raises:
         InputError: the file is missing, damaged, or h5py (version 7.3) or scipy (version 4) is not installed.
@@ -79,11 +82,39 @@ def _load_hdf5(path: Path) -> Variables:
     """Return the variables of a MATLAB file of version 7.3, shaped as scipy gives those of earlier versions.
 
     Such a file is HDF5: axes are in reverse order, text is stored as UTF-16 code units, and a cell array holds
-    references. Structs, sparse and complex arrays are left out.
+    references. A group is a struct. Arrays of structs, sparse and complex arrays are left out.
     """
     with hdf5.opened(path, "io") as file:
-        variables = {name: _value(file, file[name], path) for name in file if not name.startswith("#")}
-    return {name: value for name, value in variables.items() if value is not None}
+        variables: Variables = {}
+        for name in file:
+            if not name.startswith("#"):
+                variables |= mat5.flat(name, _variable(file, file[name], path, 0, [_MOST]))
+    return variables
+
+
+# Groups may lead back to themselves: groups inside groups, and entries of a variable.
+_DEEPEST = 4
+_MOST = 10_000
+
+
+def _variable(file: Any, item: Any, path: Path, depth: int, left: list[int]) -> Any:
+    """Return the value of a dataset, or a dictionary of the values in a group.
+
+    Args:
+        file: the open file.
+        item: in it.
+        path: of the file.
+        depth: number of groups around the item.
+        left: how many entries may still be read.
+    """
+    left[0] -= 1
+    if left[0] < 0:
+        raise InputError(f"{path} holds a struct of more than {_MOST} entries; expected fewer. It may be damaged.")
+    if not hasattr(item, "keys"):
+        return _value(file, item, path)
+    if depth >= _DEEPEST or "MATLAB_sparse" in item.attrs:
+        return mat5.Unread("sparse" if "MATLAB_sparse" in item.attrs else "struct")
+    return {name: _variable(file, item[name], path, depth + 1, left) for name in item}
 
 
 def _value(file: Any, item: Any, path: Path) -> Array | None:
@@ -119,18 +150,39 @@ def numeric(variables: Variables, name: str) -> Array | None:
     return value if value.ndim == 3 or min(value.shape) > 1 else None  # HySUPP's M is a number, Zhu's a matrix
 
 
-def first(variables: Variables, names: tuple[str, ...]) -> tuple[str, Array] | tuple[None, None]:
-    """Return the first name of a real matrix or cube, and its value."""
+def first(
+    variables: Variables, names: tuple[str, ...], fields: tuple[str, ...] = ()
+) -> tuple[str, Array] | tuple[None, None]:
+    """Return the first name of a real matrix or cube, and its value.
+
+    Args:
+        variables: of the file.
+        names: of variables.
+        fields: names in a struct; of several structs with such a field none is meant.
+    """
     for name in names:
         value = numeric(variables, name)
         if value is not None:
             return name, value
+    for field in fields:
+        inside = [name for name in named(variables, field) if numeric(variables, name) is not None]
+        if len(inside) == 1:
+            return inside[0], variables[inside[0]]
     return None, None
 
 
+def named(variables: Variables, field: str) -> list[str]:
+    """Return the names of the fields of structs that have a name."""
+    return [name for name in variables if name.endswith(f".{field}")]
+
+
 def described(variables: Variables) -> str:
-    """Return the names and shapes of the arrays, for messages."""
-    shapes = [f"{name} {value.shape}" for name, value in variables.items() if isinstance(value, np.ndarray)]
+    """Return the names and shapes of the arrays, and what else there is, for messages."""
+    arrays = {name: value for name, value in variables.items() if isinstance(value, np.ndarray)}
+    shapes = [f"{name} {value.shape}" for name, value in arrays.items()]
+    shapes += [
+        f"{name} ({value.what}, not read)" for name, value in variables.items() if isinstance(value, mat5.Unread)
+    ]
     return ", ".join(shapes) or "nothing"
 
 
@@ -144,7 +196,7 @@ def cube_variable(variables: Variables, variable: str | None, path: Path) -> tup
                 "of these."
             )
         return variable, value
-    name, value = first(variables, CUBES)
+    name, value = first(variables, CUBES, CUBE_FIELDS + CUBES)
     if name is not None and value is not None:
         return name, value
     cubes = [
@@ -175,14 +227,24 @@ def side_numbers(variables: Variables, shape: tuple[int, int] | None) -> tuple[t
 
 def band_centres(variables: Variables) -> tuple[Array | None, list[str]]:
     """Return the wavelengths (B,) in nm, or None, and a note when micrometres were assumed."""
-    for name in WAVELENGTHS:
+    inside = (name for word in (*WAVELENGTHS, "Wavelength") for name in named(variables, word))
+    for name in (*WAVELENGTHS, *inside):
         values = variables.get(name)
         if isinstance(values, np.ndarray) and values.dtype.kind in "iuf" and values.size > 1:
-            centres, notes = valid_lengths(values.astype(np.float64).ravel(), name)
-            if centres is not None and centres.max() < 100:  # no imaging spectrometer measures beyond 100 micrometres
-                return centres * 1000, [f"{name} was taken as micrometres from its size."]
-            return centres, notes
+            unit = "nm" if name.endswith("_nm") else ""
+            centres, notes = nanometres(values.astype(np.float64).ravel(), unit, name)
+            # Most files name no unit, and nanometres are what they hold.
+            return centres, [note for note in notes if "nanometres were assumed from their size" not in note]
     return None, []
+
+
+def valid_pixels(variables: Variables, cube: str, shape: tuple[int, int]) -> Array | None:
+    """Return the mask of valid pixels (H, W) beside a cube in a struct, such as `hsi.valid_mask`, or None."""
+    struct, dot, _ = cube.rpartition(".")
+    mask = variables.get(f"{struct}.valid_mask") if dot else None
+    if not isinstance(mask, np.ndarray) or mask.dtype.kind not in "biuf" or mask.shape != shape:
+        return None
+    return np.asarray(mask != 0)
 
 
 def material_names(variables: Variables, count: int) -> tuple[str, ...] | None:

@@ -1,1 +1,4 @@
-"""HDF5 files of missions: EMIT and PRISMA. `detect` chooses the module; a new mission is a module and a line there."""
+"""HDF5 files of missions. `detect` chooses the reader; a new mission is a row in `table`, about 10 lines.
+
+EMIT (a lookup table of its map) and PRISMA (two detectors, error matrices) have modules of their own.
+"""

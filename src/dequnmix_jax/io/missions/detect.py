@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.io.missions import emit, hdf5, prisma
+from dequnmix_jax.io.missions import emit, hdf5, prisma, table
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.source import Source
 
 
 def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
-    """Open an EMIT (L2A reflectance, L1B radiance) or PRISMA (L2D, L2C, L2B) file.
+    """Open an EMIT (L2A reflectance, L1B radiance) or PRISMA (L2D, L2C, L2B) file, or one of `table.MISSIONS`.
 
     Args:
         path: the file; needs the extra `geo`.
@@ -27,8 +27,13 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
         for mission in (emit, prisma):
             if mission.holds(file):
                 return mission.open_image(file, path, options)
+        found = table.mission_of(file)
+        if found is not None:
+            return table.open_image(file, path, options, *found)
         names = ", ".join(sorted(file)[:8]) or "nothing"
+    known = "; ".join(mission.name for mission in table.MISSIONS)
     raise InputError(
-        f"{path} is an HDF5 file that holds {names}; expected the layout of EMIT L2A (reflectance) or PRISMA L2 "
-        "(HDFEOS/SWATHS/PRS_L2D_HCO). Convert it to GeoTIFF, ENVI, .npz or Zarr; a MATLAB file needs the suffix .mat."
+        f"{path} is an HDF5 file that holds {names}; expected the layout of EMIT L2A (reflectance), PRISMA L2 "
+        f"(HDFEOS/SWATHS/PRS_L2D_HCO), or of {known}. Convert it to GeoTIFF, ENVI, .npz or Zarr; a MATLAB file needs "
+        "the suffix .mat."
     )

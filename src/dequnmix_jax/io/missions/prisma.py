@@ -1,4 +1,4 @@
-"""Read PRISMA Level 2D reflectance (and 2C, 2B), HDF-EOS5.
+"""Read PRISMA Level 2D reflectance (and 2C, 2B, and radiance of Level 1), HDF-EOS5.
 
 Layout (ASI, PRISMA Products Specification Document):
 
@@ -9,6 +9,9 @@ Layout (ASI, PRISMA Products Specification Document):
 | attributes L2ScaleVnirMin, L2ScaleVnirMax, L2ScaleSwir... | | reflectance = Min + DN (Max - Min) / 65535 |
 | attributes List_Cw_Vnir, List_Cw_Swir, List_Fwhm_... | bands | nanometres, 0 for a missing band |
 | attributes Epsg_Code, Product_ULcorner_easting, ... | | Level 2D: UTM; the corners are pixel centres |
+
+Level 1 (PRS_L1_HCO) holds radiance = DN / ScaleFactor_Vnir - Offset_Vnir, and in VNIR_PIXEL_SAT_ERR_MATRIX the codes 0
+good, 1 defective, 2 saturated, 3 less accurate, 4 not finite; a stored 0 is a measurement there.
 
 Both detectors store their bands from long to short wavelengths; the cube has them from short to long, without missing
 bands. Where the detectors overlap (about 920 to 1010 nm), the SWIR bands are marked bad.
@@ -30,12 +33,13 @@ from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import missing_value
 
 _SWATHS = "HDFEOS/SWATHS"
-_LEVELS = ("2D", "2C", "2B")
+_LEVELS = ("2D", "2C", "2B", "1")
 _PIXEL = 30.0  # metres
 _LARGEST = 65535.0
 
 # Error codes that mean no measurement. Negative values (2) are noise about zero and are kept.
 _INVALID = (1, 3)
+_INVALID_1 = (1, 2, 4)
 
 # A band that is invalid in more than half of the pixels lies in the absorption of water vapour.
 _MOSTLY = 0.5
@@ -49,8 +53,32 @@ def _swath(file: Any) -> str | None:
 
 
 def holds(file: Any) -> bool:
-    """Return whether an open HDF5 file has the layout of a PRISMA Level 2 product."""
+    """Return whether an open HDF5 file has the layout of a PRISMA product of Level 1 or 2."""
     return _swath(file) is not None
+
+
+def _reflectance(file: Any, word: str, path: Path) -> tuple[float, float]:
+    """Return gain and offset of Level 2: reflectance = Min + DN (Max - Min) / 65535."""
+    limits = [hdf5.numbers(file, f"L2Scale{word}{end}", 1, path) for end in ("Min", "Max")]
+    low, high = (np.nan if limit is None else float(limit[0]) for limit in limits)
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise InputError(
+            f"{path} has L2Scale{word}Min = {low:g} and L2Scale{word}Max = {high:g}; expected the smaller and the "
+            "larger reflectance of the scale."
+        )
+    return (high - low) / _LARGEST, low
+
+
+def _radiance(file: Any, word: str, path: Path) -> tuple[float, float]:
+    """Return gain and offset of Level 1: radiance = DN / ScaleFactor - Offset."""
+    found = [hdf5.numbers(file, f"{name}_{word}", 1, path) for name in ("ScaleFactor", "Offset")]
+    scale, offset = (np.nan if value is None else float(value[0]) for value in found)
+    if not (scale > 0 and np.isfinite(scale) and np.isfinite(offset)):
+        raise InputError(
+            f"{path} has ScaleFactor_{word} = {scale:g} and Offset_{word} = {offset:g}; expected a positive divisor "
+            "and a number."
+        )
+    return 1.0 / scale, -offset
 
 
 class _Detector:
@@ -71,17 +99,12 @@ class _Detector:
         self.missing = bands - self.order.size
         self.centres = centres[self.order]
         self.fwhm = np.zeros(self.order.size) if fwhm is None else fwhm[self.order]
-        limits = [hdf5.numbers(file, f"L2Scale{word}{end}", 1, path) for end in ("Min", "Max")]
-        low, high = (np.nan if limit is None else float(limit[0]) for limit in limits)
-        if not (np.isfinite(low) and np.isfinite(high) and low < high):
-            raise InputError(
-                f"{path} has L2Scale{word}Min = {low:g} and L2Scale{word}Max = {high:g}; expected the smaller and the "
-                "larger reflectance of the scale."
-            )
-        self.gain, self.offset = (high - low) / _LARGEST, low
+        self.gain, self.offset = (_radiance if level == "1" else _reflectance)(file, word, path)
         self.errors = None
-        if f"{fields}/{name}_PIXEL_L2_ERR_MATRIX" in file:
-            self.errors = hdf5.dataset(file, f"{fields}/{name}_PIXEL_L2_ERR_MATRIX", path, 3)
+        self.invalid_codes = _INVALID_1 if level == "1" else _INVALID
+        matrix = f"{fields}/{name}_PIXEL_{'SAT' if level == '1' else 'L2'}_ERR_MATRIX"
+        if matrix in file:
+            self.errors = hdf5.dataset(file, matrix, path, 3)
             if self.errors.shape != self.stored.shape:
                 raise InputError(
                     f"{path} holds {name}_Cube of shape {self.stored.shape} and its error matrix of shape "
@@ -97,7 +120,9 @@ class _Detector:
         """Return (rows, columns, bands), True where the error matrix says that there is no measurement."""
         if self.errors is None:
             return np.zeros((*window.shape, self.order.size), np.bool_)
-        return np.isin(self.errors[window.rows, :, window.columns], _INVALID).transpose(0, 2, 1)[:, :, self.order]
+        return np.isin(self.errors[window.rows, :, window.columns], self.invalid_codes).transpose(0, 2, 1)[
+            :, :, self.order
+        ]
 
 
 class _Bands:
@@ -120,7 +145,7 @@ class _Bands:
         self.fwhm = np.concatenate([vnir.fwhm, swir.fwhm])[self.order]
         overlap = [np.zeros(vnir.order.size, np.bool_), swir.centres <= vnir.centres.max(initial=0.0)]
         self.overlap = np.concatenate(overlap)[self.order]
-        self.nodata = missing_value(nodata, 0)
+        self.nodata = missing_value(nodata, None if level == "1" else 0)
 
     def per_band(self, word: str) -> Array:
         """Return an attribute of the detectors as (bands,)."""
@@ -132,7 +157,7 @@ class _Bands:
         """Return the stored numbers of a window (rows, columns, bands), and True where there is no measurement."""
         numbers = np.concatenate([detector.numbers(window) for detector in self.detectors], axis=2)[:, :, self.order]
         missing = np.concatenate([detector.invalid(window) for detector in self.detectors], axis=2)[:, :, self.order]
-        return numbers, missing | (numbers == self.nodata)
+        return numbers, missing if self.nodata is None else missing | (numbers == self.nodata)
 
 
 def _georeference(file: Any, shape: tuple[int, int], path: Path, notes: list[str]) -> Georeference | None:
@@ -176,7 +201,7 @@ def open_image(file: Any, path: Path, options: ReadOptions) -> Source:
         InputError: arrays or attributes are missing or do not fit together.
     """
     bands = _Bands(file, path, options.nodata)
-    notes = ["The file holds radiance, not reflectance."] if bands.level == "2B" else []
+    notes = ["The file holds radiance, not reflectance."] if bands.level in ("2B", "1") else []
     if absent := sum(detector.missing for detector in bands.detectors):
         notes.append(f"{absent} bands are missing in the file (wavelength 0) and were left out.")
     if bands.overlap.any():
