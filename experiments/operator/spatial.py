@@ -13,7 +13,7 @@ prior; "linear by halves" is the same linear smoother with directions and streng
 difference of maps by even and odd bands, without learning; "learned, full strength" has the strengths that the network
 predicts, "learned" that part of them which the scene's own estimated risk chooses, "learned, judged" also with that
 guard (what `Model.prior="learned"` does), "learned, crossed" with the guard |b_even - b_odd|^2 - |S b_even - b_odd|^2;
-"learned, without halves" does not know the halves.
+"learned, without halves" takes the nugget of the maps for errors, with no estimate of the risk.
 """
 
 import json
@@ -205,7 +205,8 @@ def judge(weights: SpatialWeights, free: jax.Array, *maps: jax.Array) -> Judged:
     )
     raw, D = dq.metrics.armse(A, truth), (even - odd) / 2
     full = learned_smoothing.assemble(weights, *learned_smoothing.look(A, D, valid))
-    prior = learned_smoothing.learned_smoother(A, (even, odd), weights=weights)
+    alone = learned_smoothing.assemble(weights, *learned_smoothing.look(A, None, valid))
+    prior = learned_smoothing.learned_smoother(A, even, odd, weights=weights)
     old = dq.abundances.smoother(A)
 
     def learned(x: jax.Array) -> jax.Array:
@@ -224,7 +225,7 @@ def judge(weights: SpatialWeights, free: jax.Array, *maps: jax.Array) -> Judged:
             _linear(A, D, valid),
             learned_smoothing.smooth_learned(A, full),
             learned_smoothing.smooth_learned(A, prior),
-            learned_smoothing.smooth_learned(A, learned_smoothing.learned_smoother(A, weights=weights)),
+            learned_smoothing.smooth_learned(A, alone),
         )
     ]
     return Judged(raw, *ratios, *(stages.standard_errors(gain, valid) for gain in gains))
@@ -376,8 +377,9 @@ def main(settings: Settings, folder: Path) -> Path:
     note = (
         "Ratio of the aRMSE of smoothed maps to that of the maps; test minerals. Each group of families was left out "
         'of the training that it is judged by, but for "in training" (the shipped weights, scenes of the first '
-        f"seed). What the ways are: `experiments/operator/spatial.py`. Generator {datasets.generator.VERSION}, fingerprint "
-        f"{datasets.generator.fingerprint()}.{cost} Every scene: `spatial_operator_scenes.csv`. {_said(settings)}"
+        "seed). What the ways are: `experiments/operator/spatial.py`. "
+        f"Generator {datasets.generator.VERSION}, fingerprint {datasets.generator.fingerprint()}.{cost} Every scene: "
+        f"`spatial_operator_scenes.csv`. {_said(settings)}"
     )
     command = "python -m experiments.operator.spatial"
     return results_table.write(folder, "spatial_operator", rows, command, note, "Over scenes.")
