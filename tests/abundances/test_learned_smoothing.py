@@ -159,8 +159,9 @@ def test_two_maps_and_constant_maps(maps):
     still = dq.abundances.learned_smoother(flat, flat, flat)
     assert float(jnp.max(still.strength)) == 0
     np.testing.assert_array_equal(dq.abundances.smooth_learned(flat, still), flat)
-    tiny = dq.abundances.learned_smoother(*(x[:6, :6] for x in two[1:]))  # fewer than 100 pairs
-    assert float(jnp.max(tiny.strength)) == 0
+    few = np.zeros(SHAPE, bool)
+    few[4:10, 4:10] = True  # fewer than 100 pairs
+    assert float(jnp.max(dq.abundances.learned_smoother(*two[1:], mask=few).strength)) == 0
 
 
 def test_masked_pixels_have_no_influence(maps):
