@@ -128,7 +128,8 @@ def _step(
     value, gradient = jax.value_and_grad(loss)(weights, scenes, harm)
     fine = jnp.all(jnp.stack([jnp.all(jnp.isfinite(g)) for g in gradient]))
     gradient = jax.tree.map(lambda g: jnp.where(fine, g, 0), gradient)
-    change, state = optimiser.update(gradient, state, weights)
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
+        change, state = optimiser.update(gradient, state, weights)
     return optax.apply_updates(weights, change), state, value
 
 
