@@ -177,7 +177,8 @@ def test_the_learned_prior_is_kept_for_noise_and_not_for_texture():
         assert after < 0.95 if right else after <= 1.001
         assert bool(verdict.kept) or not right
     # What a prior that takes texture for noise would do is seen.
-    blind = learned_smoothing.learned_smoother(maps.whole, mask=valid, weights=learned_smoothing.init_weights(KEY))
+    alone = jax.jit(learned_smoothing.look)(maps.whole, None, valid)
+    blind = learned_smoothing.assemble(learned_smoothing.init_weights(KEY), *alone)
     blind = blind._replace(strength=5 * blind.strength)
     gain = smoothing_gain(
         maps.whole, (maps.even - maps.odd) / 2, lambda x: x + learned_smoothing.correction(x, valid, blind)

@@ -25,9 +25,10 @@ contraction with the factor L_d / (2 + L_d) (`contraction`). L is computed on a 
 the trigonometric polynomial, of degree 4, is larger by at most 1 / cos(4 pi / N)^2 (Ehlich and Zeller 1964).
 
 **Limits.** Nothing in maps alone distinguishes texture that is independent from pixel to pixel from errors; the
-difference of maps by even and odd bands, if it is given, shows errors from noise, but not those of wrong or varying
-spectra. A pixel at the border, or next to masked ones, lies in fewer windows and is smoothed less; where no 5 x 5
-window is valid, nothing is smoothed.
+difference of maps by even and odd bands shows errors from noise, but not those of wrong or varying spectra, which stay.
+The strengths are those of a network and may be wrong on scenes unlike its training; what protects them is the estimate
+of the risk, which holds for noise that is independent between bands. A pixel at the border, or next to masked ones,
+lies in fewer windows and is smoothed less; where no 5 x 5 window is valid, nothing is smoothed.
 
 References:
     Goujon, Neumayer, Bohra, Ducotterd and Unser, A neural-network-based convex regularizer for inverse problems, IEEE
@@ -152,52 +153,53 @@ def weights_provenance() -> dict[str, Any]:
 
 def learned_smoother(
     abundances: Array,
-    halves: tuple[Array, Array] | None = None,
+    even: Array,
+    odd: Array,
     *,
     mask: Array | None = None,
     weights: SpatialWeights | None = None,
 ) -> LearnedSmoother:
     """Predict the learned prior of a scene from its maps.
 
+    The difference of the maps by even and by odd bands shows the errors from noise, and which part of the predicted
+    strengths (all, 1/2, 1/4, 1/10, none) has the least estimated risk (`smoothing_gain`). From the maps alone, as
+    `smoother` does it, texture is mistaken for errors, on families that the network never saw by factors
+    (`experiments.operator.spatial`).
+
     Args:
-        abundances: (H, W, R), R >= 2, from any method.
-        halves: maps of the same endmembers by the even and by the odd bands, (H, W, R) each: their difference shows
-            the errors from noise, and which part of the predicted strengths (all, 1/2, 1/4, 1/10, none) has the least
-            estimated risk (`smoothing_gain`). None: the errors are estimated from the differences of neighbours, as by
-            `smoother`, and texture is then easily mistaken for errors.
+        abundances: (H, W, R), R >= 2, from any method, by all bands.
+        even, odd: (H, W, R), maps of the same endmembers by the even and by the odd bands.
         mask: (H, W) bool, True where the pixel is valid.
         weights: of the operator; None: those of the package.
 
     Returns:
         A LearnedSmoother, of strength 0 with fewer than 100 pairs of valid pixels three apart and for constant maps.
-        Its derivative in the maps is zero, that in the weights is exact.
+        Its derivative in the maps is zero, that in the weights is exact at the chosen part of the strengths.
 
     Raises:
         InputError: if the shapes do not fit, or outside jit if valid values are not finite.
     """
     A, valid = checked(abundances, mask)
-    if halves is not None:
-        if len(halves) != 2 or any(np.shape(half) != A.shape for half in halves):
+    for name, half in (("even", even), ("odd", odd)):
+        if np.shape(half) != A.shape:
             raise InputError(
-                f"halves have shapes {[np.shape(half) for half in halves]}; expected two sets of maps of the shape of "
-                f"the abundances, {A.shape}. Unmix with the same endmembers by even and by odd bands."
+                f"{name} has shape {np.shape(half)}; expected maps of the shape of the abundances, {A.shape}. Unmix "
+                "with the same endmembers by even and by odd bands."
             )
-        even, odd = (checked(half, mask)[0].astype(A.dtype) for half in halves)
-        difference = (even - odd) / 2
-    else:
-        difference = None
+    halves = [checked(half, mask)[0].astype(A.dtype) for half in (even, odd)]
+    difference = (halves[0] - halves[1]) / 2
     weights = shipped_weights() if weights is None else weights
     check_kind(weights, SpatialWeights, "weights", "Leave it out for the weights of the package.")
     prior = _predicted(A, difference, valid, SpatialWeights(*(jnp.asarray(w, A.dtype) for w in weights)))
-    return prior if difference is None else _at_best(A, difference, valid, prior)
+    return _at_best(A, difference, valid, prior)
 
 
-def smooth_learned(abundances: Array, prior: LearnedSmoother | None = None, *, mask: Array | None = None) -> jax.Array:
+def smooth_learned(abundances: Array, prior: LearnedSmoother, *, mask: Array | None = None) -> jax.Array:
     """Smooth abundance maps by the learned prior.
 
     Args:
         abundances: (H, W, R), >= 0 and summing to one.
-        prior: from `learned_smoother`, of these maps or of a larger scene; None: of these.
+        prior: from `learned_smoother`, of these maps or of a larger scene.
         mask: (H, W) bool, True where the pixel is valid.
 
     Returns:
@@ -208,8 +210,7 @@ def smooth_learned(abundances: Array, prior: LearnedSmoother | None = None, *, m
         InputError: if the shapes do not fit, or outside jit if valid values are not finite.
     """
     A, valid = checked(abundances, mask)
-    prior = learned_smoother(A, mask=valid) if prior is None else prior
-    check_kind(prior, LearnedSmoother, "prior", "Make it by learned_smoother(abundances).")
+    check_kind(prior, LearnedSmoother, "prior", "Make it by learned_smoother(abundances, even, odd).")
     check_array(prior.directions, "prior.directions")
     if np.shape(prior.directions) != (A.shape[2], A.shape[2] - 1):
         raise InputError(
@@ -266,7 +267,11 @@ def _at_best(A: jax.Array, difference: jax.Array, valid: jax.Array, prior: Learn
 
 
 def look(A: jax.Array, difference: jax.Array | None, valid: jax.Array) -> tuple[jax.Array, ...]:
-    """Return what `assemble` needs of maps: their statistics (D, S), directions (R, D), their inverse, whether any."""
+    """Return what `assemble` needs of maps: their statistics (D, S), directions (R, D), their inverse, whether any.
+
+    `difference`: half the difference of the maps by even and odd bands; None: errors are taken to be the nugget of the
+    maps, as in a part of the training.
+    """
     A, difference = lax.stop_gradient((A, difference))
     basis = jnp.asarray(_contrasts(A.shape[2]), A.dtype)
     c = jnp.matmul(A, basis, precision="highest")

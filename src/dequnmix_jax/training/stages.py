@@ -233,7 +233,7 @@ def _verdict(gain: jax.Array) -> Verdict:
 
 def _judge_learned(maps: Maps, valid: jax.Array) -> tuple[Verdict, LearnedSmoother]:
     """Predict the learned prior, and judge it by the gain that the halves of the bands show (`smoothing_gain`)."""
-    prior = learned_smoother(maps.whole, (maps.even, maps.odd), mask=valid)
+    prior = learned_smoother(maps.whole, maps.even, maps.odd, mask=valid)
 
     def smoothed(A: jax.Array) -> jax.Array:
         return A + correction(A, valid, prior)
@@ -254,7 +254,7 @@ def _learned(
         return model.equilibrium(params, cube, config, mask=valid, whole=whole, bands=bands).estimate.abundances
 
     halves = lax.map(half, jnp.stack([even, 1 - even]))
-    return learned_smoother(A, (halves[0], halves[1]), mask=valid)
+    return learned_smoother(A, halves[0], halves[1], mask=valid)
 
 
 def nugget(x: jax.Array, valid: jax.Array) -> jax.Array:
