@@ -232,7 +232,7 @@ def choose(key: Any, scene: Scene, count: int, config: Model, rates: Rates, stat
     word = config.constraint.word if "model.constraint" in stated else None
     compared = "simplex" if word == "softmax" else word
     chosen = select(key, scene.cube, count, mask=scene.mask, constraint=compared if compared in CONSTRAINTS else None)
-    selection = chosen.rule._replace(endmembers=chosen.endmembers, constraint_index=chosen.constraint_index)
+    selection = chosen.as_selection()
     kept = {name: getattr(config, name) for name in ("constraint", "prior") if f"model.{name}" in stated}
     config = replace(model_for(selection, config), **kept)
     if "rates.endmembers" not in stated:

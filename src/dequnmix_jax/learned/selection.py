@@ -66,6 +66,10 @@ class OperatorSelection(NamedTuple):
         """The mixing model, "simplex", "cone" or "soft" (host side)."""
         return CONSTRAINTS[int(self.constraint_index)]
 
+    def as_selection(self) -> Selection:
+        """Return the choice in the place of the rule's, with the rule's scores of the candidates."""
+        return self.rule._replace(endmembers=self.endmembers, constraint_index=self.constraint_index)
+
     @property
     def expected_error(self) -> tuple[float, float]:
         """Predicted aRMSE, and the factor that one standard deviation is (host side)."""
