@@ -45,7 +45,7 @@ def main(folder: Path, folds: list[str], seed: int, quick: bool) -> None:
             continue
         begun = time.process_time()
         trained, table, moved = operator_learning.learn(
-            seed, groups, scenes, learning, families_of(fold), f"fold {fold}, seed {seed}:"
+            seed, groups, scenes, learning, families_of(fold), f"fold {fold}, seed {seed}:", folder / f"part_{name}.npz"
         )
         seconds = time.process_time() - begun
         command = (

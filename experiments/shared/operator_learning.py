@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from dequnmix_jax import metrics
 from dequnmix_jax.abundances import least_squares
 from dequnmix_jax.endmembers import candidates
 from dequnmix_jax.learned import choice, joint
+from dequnmix_jax.learned import weights as files
 from dequnmix_jax.learned.features import HALF, context, features, shape_scores
 from dequnmix_jax.learned.weights import OperatorWeights
 from dequnmix_jax.ops import lapack
@@ -449,17 +451,31 @@ def last_table(groups: Groups, moved: dict[int, Moved]) -> Table:
 
 
 def learn(
-    seed: int, groups: Groups, settings: Settings, learning: Learning, left: tuple[int, ...], say: str = ""
+    seed: int,
+    groups: Groups,
+    settings: Settings,
+    learning: Learning,
+    left: tuple[int, ...],
+    say: str = "",
+    part: Path | None = None,
 ) -> tuple[OperatorWeights, Table, dict[int, Moved]]:
-    """Train the whole operator without the families left out; return it, the table of all ways, and what moved."""
+    """Train the whole operator without the families left out; return it, the table of all ways, and what moved.
+
+    `part` keeps the choice before and the joint equilibrium; if it is there, they are not trained again.
+    """
     keys = jax.random.split(jax.random.key(seed), 3)
     table = first_table(groups)
     used = ~np.isin(table.family, left) & (table.source != TEST)
-    first = train_choice(keys[0], table, used, learning)
-    _report(say + " first choice", first, table, left)
-    weights = train_joint(keys[1], groups, left, learning, say)
-    predicted = np.asarray(choose(first, table)[1].relative)
+    if part is not None and part.exists():
+        first, weights, _ = files.read(part)[0]
+    else:
+        first = train_choice(keys[0], table, used, learning)
+        _report(say + " first choice", first, table, left)
+        weights = train_joint(keys[1], groups, left, learning, say)
     operator = OperatorWeights(first, weights, first)
+    if part is not None and not part.exists():
+        files.save(part, operator, files.Provenance("", seed, "", "", "", 0))
+    predicted = np.asarray(choose(first, table)[1].relative)
     moved = move(operator, groups, settings, predicted)
     table = last_table(groups, moved)
     last = train_choice(keys[2], table, used, learning)

@@ -223,7 +223,8 @@ def features(scores: Scores, scene: SceneScores, shape: Shape, rule: jax.Array, 
         geometric,
         relative[:, np.asarray([0, 1, 2, 4, 7])],
     ]
-    return jnp.nan_to_num(jnp.concatenate([c.astype(jnp.float32) for c in columns], axis=-1))
+    # A degenerate simplex can have any coefficient.
+    return jnp.clip(jnp.nan_to_num(jnp.concatenate([c.astype(jnp.float32) for c in columns], axis=-1)), -10, 10)
 
 
 def _shape_features(s: Shape) -> jax.Array:

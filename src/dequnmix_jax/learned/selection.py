@@ -149,9 +149,9 @@ def select(
         refined = refine(weights, measured, cube, valid)
         return conclude(weights, measured, refined, measure(refined.pair, cube, valid), allowed)
     true = np.shape(cube)[:2]
-    valid = np.ones(true, np.bool_) if mask is None else mask
+    inside: Any = np.ones(true, np.bool_) if mask is None else mask
     half, shape = _half(key, true), padded_shape(cube, count)
-    image, valid, half = (pad(x, shape) for x in (cube, valid, half))
+    image, valid, half = (pad(x, shape) for x in (cube, inside, half))
     image = jnp.where(jnp.asarray(valid)[..., None], wide(jnp.asarray(image)), 0)
     spectra, of_scene = _spectra(key, image, valid, half, count)
     pairs = np.asarray(pairs_of(spectra))
