@@ -61,7 +61,7 @@ def test_nothing_is_trained_unless_asked_for(scene, tmp_path):
         assert summary["operator"]["generator"] == dq.datasets.generator.fingerprint()
         assert "Expected error" in summary["start"]
         assert [text for text in summary["stages"] if text.startswith("Prior over neighbours")]
-    again = main(["unmix", str(scene), "--nodata", "-1", "-m", str(tmp_path / "out" / "model.npz"), "-o",
+    again = main(["unmix", str(scene), str(tmp_path / "out" / "model.npz"), "--nodata", "-1", "-o",
                   str(tmp_path / "again")])  # fmt: skip
     assert again == 0
     np.testing.assert_allclose(dq.results.read_result(tmp_path / "again").abundances, theirs.abundances, atol=1e-5)

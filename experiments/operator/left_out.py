@@ -32,6 +32,7 @@ import numpy as np
 
 import dequnmix_jax as dq
 from dequnmix_jax.datasets import generator
+from dequnmix_jax.learned import choice
 from dequnmix_jax.learned import weights as files
 from dequnmix_jax.learned.selection import WAYS
 from dequnmix_jax.training.stages import without_training
@@ -78,7 +79,8 @@ def of_fold(folder: Path, fold: str, seed: int, settings: Any, groups: Any) -> I
             row = jax.tree.map(lambda x, i=i: x[i], group)
             moved, _ = operator_learning._moved(operator, scene.cube, row, predicted[at])
             spectra = np.concatenate([group.spectra[i], np.asarray(moved.spectra)])
-            rule, before, way = int(group.rule[i]), int(chosen["before"][at]), int(chosen["way"][at])
+            rule, before = int(group.rule[i]), int(chosen["before"][at])
+            way = _last_way(row, moved, before, rule, chosen["relative"][at], chosen["spread"][at])
             error, msad = np.exp(chosen["error"][at]), np.exp(chosen["msad"][at])
             found = {name: (error[w], msad[w]) for name, w in (
                 ("VCA + FCLS", 0), ("minimum volume + FCLS", 3), ("start", rule), ("learned choice", before),
@@ -99,6 +101,19 @@ def of_fold(folder: Path, fold: str, seed: int, settings: Any, groups: Any) -> I
                 "steps": float(np.max(chosen["steps"][at])), "converged": bool(np.all(chosen["converged"][at])),
             }  # fmt: skip
         offset += number
+
+
+def _last_way(
+    row: operator_scenes.Measured, moved: Any, before: int, rule: int, relative: np.ndarray, spread: np.ndarray
+) -> int:
+    """Return the way that `selection.conclude` takes."""
+    error = np.concatenate([row.scores.error, np.asarray(moved.scores.error)])[[way.spectra for way in WAYS]]
+    error = jnp.log(jnp.maximum(jnp.asarray(error), 1e-9))
+    floors = 0.5 * np.log(np.maximum(row.scene.floor, 1e-14))
+    above = error - np.asarray([floors[0] if way.constraint == 0 else floors[1] for way in WAYS], np.float32)
+    prediction = choice.Prediction(jnp.asarray(relative), jnp.asarray(spread), jnp.zeros(()))
+    contradicted = choice.contradictions(jnp.asarray(rule), error, above)
+    return int(choice.refine(prediction, jnp.asarray(before), contradicted, jnp.ones(len(WAYS), bool)))
 
 
 def summary(judged: str, scenes: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -161,7 +176,7 @@ def main(folder: Path, output: Path, seed: int, quick: bool) -> None:
         f"out {len(generator.FAMILIES) // 6} families each. The learned equilibrium converged on "
         f"{np.mean([s['converged'] for s in left]):.1%} of the scenes, in {np.median(steps):.0f} "
         f"steps (95 %: {np.quantile(steps, 0.95):.0f}); spectral radius of its map at the answer: "
-        f"median {np.median(radius):.2f}, 95 %: {np.quantile(radius, 0.95):.2f}. "
+        f"median {np.nanmedian(radius):.2f}, 95 %: {np.nanquantile(radius, 0.95):.2f}. "
         f"Its spectra were chosen on {np.mean([s['refined'] for s in left]):.0%} of them, another way than that of the "
         f"rule on {np.mean([s['changed'] for s in left]):.0%}."
     )

@@ -68,6 +68,7 @@ def test_the_unit_of_the_scene_does_not_matter():
     np.testing.assert_allclose(two.prediction.relative, one.prediction.relative, atol=0.1)
 
 
+@pytest.mark.slow
 def test_jit_equals_the_call_and_nothing_is_differentiated():
     cube = scene().cube
     jitted = jax.jit(lambda c: selection.select(jax.random.key(0), c, 3).endmembers)(cube)
@@ -101,6 +102,20 @@ def test_the_rule_is_left_only_for_a_gain_that_the_scene_does_not_contradict():
     assert decide([0.0, -1.0, 0.5], worse, [1.0, 1.5, 1.0]) == 1
     assert decide([0.0, -1.0, 0.5], fits, fits, allowed=[False, False, True]) == 2
     assert decide([0.0, -1.0, 0.5], [0.0, np.nan, 0.0], fits) == 0
+
+
+def test_refined_spectra_are_taken_for_a_large_gain_only():
+    def refine(gain, contradicted=False, allowed=True):
+        relative = jnp.zeros(27).at[25].set(-gain)
+        prediction = choice.Prediction(relative, jnp.ones(27), jnp.zeros(()))
+        wrong = jnp.zeros(27, bool).at[25].set(contradicted)
+        may = jnp.ones(27, bool).at[25].set(allowed)
+        return int(choice.refine(prediction, jnp.asarray(3), wrong, may))
+
+    assert refine(choice.REFINED + 0.1) == 25
+    assert refine(choice.REFINED - 0.1) == 3
+    assert refine(5.0, contradicted=True) == 3
+    assert refine(5.0, allowed=False) == 3
 
 
 def test_a_network_is_equivariant_to_the_order_of_the_ways():

@@ -152,7 +152,8 @@ def _semivariance(x: jax.Array, ok: jax.Array, shape: tuple[int, ...], distance:
         ]
         pairs = ends[0][1] & ends[1][1]
         square = jnp.mean(jnp.square(ends[0][0] - ends[1][0]), axis=-1)
-        sides.append(jnp.sum(jnp.where(pairs, square, 0)) / jnp.maximum(jnp.sum(pairs), 1))
+        number = jnp.maximum(jnp.sum(pairs), 1).astype(x.dtype)
+        sides.append(jnp.sum(jnp.where(pairs, square, 0)) / number)
     return jnp.mean(jnp.stack(sides)) / 2 if sides else jnp.zeros((), x.dtype)
 
 

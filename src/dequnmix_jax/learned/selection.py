@@ -96,6 +96,7 @@ class Refined(NamedTuple):
     radius: jax.Array
     rule: Selection
     rule_way: jax.Array
+    first: choice.Prediction
 
 
 def select(
@@ -193,7 +194,8 @@ def refine(weights: OperatorWeights, measured: Measured, cube: jax.Array, valid:
 
     halves = [every[:HALF], every[HALF:]]
     first = jax.tree.map(lambda *x: jnp.concatenate(x), *(shapes(i, E) for i, E in enumerate(halves)))
-    m = choice.predict(weights.first, features(scores, scene, first, rule_way, False)).relative
+    before = choice.predict(weights.first, features(scores, scene, first, rule_way, False))
+    m = before.relative
     finite = jnp.isfinite(scores.error)
     best = [
         jnp.argmin(jnp.where(finite[:HALF], m[:HALF], jnp.inf)),
@@ -212,7 +214,7 @@ def refine(weights: OperatorWeights, measured: Measured, cube: jax.Array, valid:
     moved = jnp.where(ok[:, None, None], moved, pair[0])
     last = [shapes(i, moved[i : i + 1]) for i in (0, 1)]
     shape = jax.tree.map(lambda *x: jnp.concatenate(x), first, *last)
-    return Refined(moved, pair.at[0].set(moved), shape, trace, radius, rule, rule_way)
+    return Refined(moved, pair.at[0].set(moved), shape, trace, radius, rule, rule_way, before)
 
 
 def conclude(
@@ -225,7 +227,10 @@ def conclude(
     error = jnp.log(jnp.maximum(scores.error, 1e-9))[_WAY_SPECTRA]
     floors = 0.5 * jnp.log(jnp.maximum(measured.scene.floor, 1e-14))
     above = error - jnp.where(_WAY_CONSTRAINT == SIMPLEX, floors[0], floors[1])
-    way = choice.decide(prediction, refined.rule_way, error, above, jnp.asarray(allowed))
+    rule, allowed = refined.rule_way, jnp.asarray(allowed)
+    plain = slice(0, len(ways_of(False)))
+    before = choice.decide(refined.first, rule, error[plain], above[plain], allowed[plain])
+    way = choice.refine(prediction, before, choice.contradictions(rule, error, above), allowed)
     every = jnp.concatenate([measured.spectra[0], refined.spectra])
     return OperatorSelection(
         every[jnp.asarray(_WAY_SPECTRA)[way]], jnp.asarray(_WAY_CONSTRAINT)[way], way, prediction, refined.trace,
