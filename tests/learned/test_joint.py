@@ -87,7 +87,7 @@ def test_masked_pixels_change_nothing():
 
 @pytest.mark.slow
 def test_gradient_implicit_unrolled_and_finite_differences():
-    """In float64, of a map that contracts: the shipped one moves along some directions by less than it can be measured."""
+    """In float64, of half the map: the shipped one hardly contracts along some directions."""
     with jax.enable_x64(True):
         geometry, start, true = jax.tree.map(lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, scene())
         base = jax.tree.map(lambda x: x.astype(jnp.float64), weights())

@@ -297,7 +297,7 @@ def standard_errors(gain: jax.Array, pixels: jax.Array) -> jax.Array:
 @quick_jit(lambda params, cube, *_: effort_once(cube, np.shape(params["endmembers"])[0]), static_argnums=2)
 def maps_of(params: Params, cube: jax.Array, config: Model, valid: jax.Array) -> Maps:
     """Return the maps of parameters without a prior, by all bands and by each half of them."""
-    cube = jnp.where(valid[..., None], cube, 0)
+    cube = jnp.where(valid[:, :, None], cube, 0)
     even = (jnp.arange(cube.shape[2]) % 2 == 0).astype(cube.dtype)
     used = jnp.stack([jnp.ones_like(even), even, 1 - even])
 
