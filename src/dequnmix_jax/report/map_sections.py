@@ -9,7 +9,7 @@ from dequnmix_jax.conventions import MEANINGS, other
 from dequnmix_jax.report import charts, html
 from dequnmix_jax.report.html import Number, Row
 from dequnmix_jax.report.spectra_section import Matched, degrees
-from dequnmix_jax.results.maps import KINDS
+from dequnmix_jax.results.maps import CLASSES, KINDS
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.scene import Array
 
@@ -104,6 +104,36 @@ def abundance_part(result: Result, nearest: Matched | None) -> str:
         f'<div class="maps">{"".join(figures)}</div>',
         html.table("Mean abundances over the valid pixels" + (", and areas" if area else ""), heads, rows),
         *_other_convention(result),
+    )
+
+
+def class_part(result: Result) -> str:
+    """Return the section with the maps of classes and their means; "" without classes."""
+    classes = result.classes
+    if classes is None:
+        return ""
+    scale, valid = charts.Scale(0.0, 1.0, "viridis"), result.valid
+    area = result.summary.get("pixel_area_m2")
+    figures = []
+    rows: list[Row] = []
+    for i, name in enumerate(result.class_names):
+        values = classes[:, :, i]
+        seen = values[valid].astype(np.float64)
+        members = [spectrum for spectrum, word in zip(result.names, result.class_of, strict=True) if word == name]
+        figures.append(_map(f"class {name}", values, valid, scale, CLASSES.unit, f"mean {seen.mean():.3f}"))
+        row: Row = [name, ", ".join(members), Number(f"{seen.mean():.4f}"), Number(f"{int((seen > 0.5).sum())}")]
+        if isinstance(area, int | float):
+            row.append(Number(_area(seen.sum() * area)))
+        rows.append(row)
+    heads: Row = ["class", "spectra", Number("mean fraction"), Number("pixels above half")]
+    if isinstance(area, int | float):
+        heads.append(Number("area"))
+    return html.section(
+        "classes",
+        "Classes",
+        html.paragraph(f"{CLASSES.meaning} Convention: {result.convention}."),
+        f'<div class="maps">{"".join(figures)}</div>',
+        html.table("Mean fractions of the classes over the valid pixels" + (", and areas" if area else ""), heads, rows),
     )
 
 
