@@ -5,6 +5,7 @@
   with (sum A - 1)^2 weighed against the data.
 * `sunsal`, `collaborative_sunsal`, `sunsal_tv`: sparse regression on a library (Bioucas-Dias and Figueiredo 2010;
   Iordache, Bioucas-Dias and Plaza 2012, 2014), |Y - A E|^2 / 2 + lambda |A|_1.
+* `unmix_known`, `Known`: any of these by its name, with the measured error of the solution.
 * `smoother`, `smooth`: maps smoothed by as much as their own noise supports.
 * `kkt_residual`: how far maps are from the optimality conditions.
 """
@@ -15,6 +16,8 @@ from dequnmix_jax.lazy import attach
 
 if TYPE_CHECKING:
     from dequnmix_jax.abundances.least_squares import fcls, kkt_residual, nnls, scaled_nnls, scls, soft_nnls, ucls
+    from dequnmix_jax.abundances.known import Unmixed, unmix_known
+    from dequnmix_jax.abundances.methods import Known
     from dequnmix_jax.abundances.smoothing import Smoother, smooth, smoother
     from dequnmix_jax.abundances.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
     from dequnmix_jax.types import Descent
@@ -22,7 +25,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Admm",
     "Descent",
+    "Known",
     "Smoother",
+    "Unmixed",
     "collaborative_sunsal",
     "fcls",
     "kkt_residual",
@@ -35,12 +40,15 @@ __all__ = [
     "sunsal",
     "sunsal_tv",
     "ucls",
+    "unmix_known",
 ]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
         "abundances.least_squares": ["fcls", "kkt_residual", "nnls", "scaled_nnls", "scls", "soft_nnls", "ucls"],
+        "abundances.known": ["Unmixed", "unmix_known"],
+        "abundances.methods": ["Known"],
         "abundances.smoothing": ["Smoother", "smooth", "smoother"],
         "abundances.sparse": ["Admm", "collaborative_sunsal", "sunsal", "sunsal_tv"],
         "types": ["Descent"],

@@ -10,17 +10,15 @@
 l and v are given relative to n m, m the mean norm of the spectra: they have no unit.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from dequnmix_jax.abundances.least_squares import SLACK, fcls, nnls, with_sum_band
+from dequnmix_jax.abundances.least_squares import fcls, nnls, with_sum_band
+from dequnmix_jax.abundances.methods import Known
 from dequnmix_jax.abundances.sparse import sunsal, sunsal_tv
-from dequnmix_jax.checks import InputError, check_range
-from dequnmix_jax.conventions import REFLECTANCE, SCALED
 from dequnmix_jax.mixing import (
     linear_mix,
     normalise_abundances,
@@ -31,55 +29,8 @@ from dequnmix_jax.mixing import (
 from dequnmix_jax.ops.guards import positive, row_lengths
 from dequnmix_jax.types import Trace
 
-METHODS = ("fcls", "nnls", "scaled", "soft", "sunsal", "sunsal-tv")
-"""The first is the default."""
-
 OPTIMAL = 1e-3
 """Largest relative change of the maps by a further step at which a solution counts as optimal."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """How a scene is unmixed by known spectra; static under jit.
-
-    Attributes:
-        method: a word of `METHODS`.
-        slack: w of "soft", the weight of the sum.
-        sparsity: l of "sunsal" and "sunsal-tv", relative to n m.
-        variation: v of "sunsal-tv", relative to n m.
-    """
-
-    method: str = METHODS[0]
-    slack: float = SLACK
-    sparsity: float = 1e-3
-    variation: float = 1e-3
-
-    def __post_init__(self) -> None:
-        """Raise InputError for an unknown method or a number out of range."""
-        if self.method not in METHODS:
-            raise InputError(f"method is {self.method!r}; expected {', '.join(METHODS)}.")
-        check_range(self, "slack", 1e-3, 1e3)
-        check_range(self, "sparsity", 0.0, 1e3)
-        check_range(self, "variation", 0.0, 1e3)
-
-    @property
-    def convention(self) -> str:
-        """The convention of its fractions."""
-        return SCALED if self.method == "scaled" else REFLECTANCE
-
-    @property
-    def by_pixel(self) -> bool:
-        """Whether each pixel is solved by itself, so that a scene can be cut into tiles."""
-        return self.method != "sunsal-tv"
-
-    def check_count(self, count: int, bands: int) -> None:
-        """Raise InputError where a method without a prior has more unknowns than a pixel has equations."""
-        unknowns, prior = count - (self.method == "fcls"), self.method.startswith("sunsal")
-        if unknowns > bands and not prior:
-            raise InputError(
-                f"There are {count} spectra and {bands} bands; expected no more spectra than bands for {self.method}, "
-                "which cannot determine more fractions. Choose fewer spectra, or method sunsal, which prefers few."
-            )
 
 
 class Unmixed(NamedTuple):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dequnmix_jax.abundances.known import Known
+from dequnmix_jax.abundances.methods import Known
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, pooling_reach
@@ -81,10 +81,10 @@ class Run:
         """Return a hash of everything that determines the result; for an input in memory, of its values and mask."""
         digest = hashlib.sha256()
         stored, path = self.seen.stored, self.guard.path if self.seen.stored.lazy else None
-        reading = (stored.nodata, stored.scale, stored.saturation, stored.shape, self.seen.drop, self.tile, self.halo)
+        known = (stored.nodata, stored.scale, stored.saturation, stored.shape, self.seen.drop, self.tile, self.halo)
         who = None if path is None else (str(path.resolve()), self.guard.stamp)
         versions = (package_version("dequnmix-jax"), jax.__version__, jax.default_backend())
-        digest.update(repr((self.config, self.known, reading, who, versions)).encode())
+        digest.update(repr((self.config, self.known, known, who, versions)).encode())
         for part in (stored.gains, stored.offsets, self.seen.bands):
             _add(digest, part)
         if path is None:  # in memory, where mask and values may differ from any file

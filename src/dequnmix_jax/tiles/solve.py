@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax import mixing
-from dequnmix_jax.abundances.known import Known, unmix_known
+from dequnmix_jax.abundances.known import unmix_known
+from dequnmix_jax.abundances.methods import Known
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.equilibrium.config import Model

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.abundances.known import Known
+from dequnmix_jax.abundances.methods import Known
 from dequnmix_jax.checks import InputError, check_endmembers, check_kind, check_params
 from dequnmix_jax.conventions import SCALED
 from dequnmix_jax.equilibrium.config import Model
