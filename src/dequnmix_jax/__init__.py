@@ -10,7 +10,7 @@ From a scene to a result in one call:
     result.report("report.html")
 
 Step by step: `read`, `endmembers.select_endmembers`, `fit`, `unmix`, `write`, `read_result`. With known spectra:
-`unmix_with("scene.hdr", "library.csv", classes="Class")`, or `read_library`, `resample`, `fcls`. Each wing (`dq.abundances`,
+`unmix_with("scene.hdr", "library.csv")`, or `read_library`, `resample`, `fcls`. Each wing (`dq.abundances`,
 `dq.endmembers`, `dq.equilibrium`, `dq.solvers`, `dq.training`, ...) says in its docstring which function to use when.
 """
 

@@ -136,7 +136,8 @@ def method_of(
 
 def model_of_known(known: Known) -> Model:
     """Return an analytic model with the constraint, and so the convention, of a method."""
-    constraint = {"fcls": Simplex(), "scaled": Cone()}.get(known.method, Soft())
+    constraints: dict[str, Simplex | Cone] = {"fcls": Simplex(), "scaled": Cone()}
+    constraint = constraints.get(known.method, Soft())
     return Model(gradient=Analytic(), constraint=constraint)
 
 

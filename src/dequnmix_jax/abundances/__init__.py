@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from dequnmix_jax.lazy import attach
 
 if TYPE_CHECKING:
-    from dequnmix_jax.abundances.least_squares import fcls, kkt_residual, nnls, scaled_nnls, scls, soft_nnls, ucls
     from dequnmix_jax.abundances.known import Unmixed, unmix_known
+    from dequnmix_jax.abundances.least_squares import fcls, kkt_residual, nnls, scaled_nnls, scls, soft_nnls, ucls
     from dequnmix_jax.abundances.methods import Known
     from dequnmix_jax.abundances.smoothing import Smoother, smooth, smoother
     from dequnmix_jax.abundances.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv

@@ -78,8 +78,9 @@ def choose_spectra(
     values = here.spectra[rows]
     known = np.isfinite(values) & used
     _check_known(known, [names[row] for row in rows], library)
-    covered = known.all(axis=0)
-    notes = list(here.notes)
+    covered = np.asarray(known.all(axis=0))
+    # Bands outside the range are told below, with the gaps.
+    notes = [f"Library: {note}" for note in here.notes if not note.endswith("and are NaN.")]
     missing = used & ~covered
     if covered.sum() < 2:
         raise InputError(

@@ -133,7 +133,9 @@ def class_part(result: Result) -> str:
         "Classes",
         html.paragraph(f"{CLASSES.meaning} Convention: {result.convention}."),
         f'<div class="maps">{"".join(figures)}</div>',
-        html.table("Mean fractions of the classes over the valid pixels" + (", and areas" if area else ""), heads, rows),
+        html.table(
+            "Mean fractions of the classes over the valid pixels" + (", and areas" if area else ""), heads, rows
+        ),
     )
 
 

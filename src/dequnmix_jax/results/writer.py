@@ -50,11 +50,11 @@ def write(
 
     The folder holds the maps abundances, brightness, residual and convergence (see `maps.KINDS`) as ENVI float32 (.img)
     with the scene's georeferencing fields, or as GeoTIFF float32 (.tif) with coordinate reference system and transform.
-    Masked pixels hold -9999, which the files declare as nodata; a swath such as EMIT's is rectified. Where spectra have classes, the map classes
-    holds the sums of their fractions. The folder also
-    holds endmembers.sli (ENVI spectral library), endmembers.csv, estimate.npz (for `score` and `report`) and
-    summary.json (configuration, trace, versions, sha256 of the input, notes, the convention of the fractions in a word
-    and a sentence, and endmember_levels, the largest value of each spectrum). Spectra are in the units of the scene.
+    Masked pixels hold -9999, which the files declare as nodata; a swath such as EMIT's is rectified. Where spectra have
+    classes, the map classes holds the sums of their fractions. The folder also holds endmembers.sli (ENVI spectral
+    library), endmembers.csv, estimate.npz (for `score` and `report`) and summary.json (configuration, trace, versions,
+    sha256 of the input, notes, the convention of the fractions in a word and a sentence, and endmember_levels, the
+    largest value of each spectrum). Spectra are in the units of the scene.
 
     Args:
         path: the folder.
