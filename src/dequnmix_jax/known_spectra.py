@@ -201,7 +201,7 @@ def solve_with(scene: Scene, chosen: Chosen, known: Known, record: dict[str, Any
     size = float(np.sqrt(np.sum(found.size, dtype=np.float64) / max(int(scene.valid.sum()), 1)))
     record = {**record, **record_of(known), "unit": UNIT}
     if not found.trace.converged:
-        record["warnings"] = [*record["warnings"], not_optimal(found.trace, known)]
+        record["warnings"] = [*record["warnings"], known.not_optimal(float(found.trace.residual))]
     estimate = Estimate(found.abundances, chosen.spectra, found.brightness, found.coefficients)  # type: ignore[arg-type]
     result = result_of(
         estimate,
@@ -222,14 +222,6 @@ def record_of(known: Known | None) -> dict[str, Any]:
     """Return what summary.json says about a method, beside the configuration."""
     word = DEQ if known is None else known.method
     return {"start": f"The spectra are those of the library, unchanged; method {word}."}
-
-
-def not_optimal(trace: "Trace", known: Known) -> str:
-    """Return the warning about a solution that is not optimal."""
-    return (
-        f"The optimum of {known.method} was not reached: a further step changes the fractions by "
-        f"{float(trace.residual):.1e} of their size; do not trust the maps."
-    )
 
 
 def rms_and_highest(cube: Any, valid: Any) -> tuple[float, float]:

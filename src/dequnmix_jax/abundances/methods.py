@@ -51,3 +51,10 @@ class Known:
                 f"There are {count} spectra and {bands} bands; expected no more spectra than bands for {self.method}, "
                 "which cannot determine more fractions. Choose fewer spectra, or method sunsal, which prefers few."
             )
+
+    def not_optimal(self, change: float) -> str:
+        """Return the warning about fractions that a further step changes by a share of their size."""
+        return (
+            f"The optimum of {self.method} was not reached: a further step changes the fractions by {change:.1e} of "
+            "their size; do not trust the maps."
+        )

@@ -70,9 +70,10 @@ def _by_spectra(options: UnmixOptions) -> bool:
             "out to unmix by the spectra, or write a number after --endmembers."
         )
     if options.model is None and not library:
+        number = "" if options.endmembers is None else " A number of endmembers goes with a model."
         raise InputError(
-            f"{options.scene.file} is to be unmixed by nothing; expected a MODEL that `dequnmix fit` made, or "
-            "--endmembers LIBRARY."
+            f"No model and no spectra are given for {options.scene.file}; expected a MODEL that `dequnmix fit` made, "
+            f"or --endmembers LIBRARY.{number}"
         )
     if not library:
         no_known_options(options.known, epochs=True)
@@ -107,7 +108,7 @@ def _print_result(options: UnmixOptions, result: Result, trace: "Trace", written
     if options.json:
         print(json.dumps(plain({**result.summary, "files": names}), indent=2, allow_nan=False))
         return
-    print(describe_trace(trace))
+    print(describe_trace(trace, isinstance(options.endmembers, Path) and options.known.method != "deq"))
     print("\n".join(names))
 
 

@@ -231,8 +231,7 @@ def unmix_in_tiles(
         return
     tiles = tiled.summary["tiles"]
     error = "" if tiles["halo_error"] is None else f", beyond which an abundance changes by {tiles['halo_error']:.1e}"
-    print(
-        f"{tiles['count']} tiles of {tiles['rows']} x {tiles['columns']} pixels, halo of {tiles['halo']} pixels{error}"
-    )
-    print(describe_trace(tiled.trace))
+    halo = "" if request is not None else f", halo of {tiles['halo']} pixels{error}"
+    print(f"{tiles['count']} tiles of {tiles['rows']} x {tiles['columns']} pixels{halo}")
+    print(describe_trace(tiled.trace, request is not None))
     print("\n".join(names))

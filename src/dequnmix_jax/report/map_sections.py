@@ -118,12 +118,12 @@ def class_part(result: Result) -> str:
     rows: list[Row] = []
     for i, name in enumerate(result.class_names):
         values = classes[:, :, i]
-        seen = values[valid].astype(np.float64)
+        inside = values[valid].astype(float)
         members = [spectrum for spectrum, word in zip(result.names, result.class_of, strict=True) if word == name]
-        figures.append(_map(f"class {name}", values, valid, scale, CLASSES.unit, f"mean {seen.mean():.3f}"))
-        row: Row = [name, ", ".join(members), Number(f"{seen.mean():.4f}"), Number(f"{int((seen > 0.5).sum())}")]
+        figures.append(_map(f"class {name}", values, valid, scale, CLASSES.unit, f"mean {inside.mean():.3f}"))
+        row: Row = [name, ", ".join(members), Number(f"{inside.mean():.4f}"), Number(f"{int((inside > 0.5).sum())}")]
         if isinstance(area, int | float):
-            row.append(Number(_area(seen.sum() * area)))
+            row.append(Number(_area(area * inside.sum())))
         rows.append(row)
     heads: Row = ["class", "spectra", Number("mean fraction"), Number("pixels above half")]
     if isinstance(area, int | float):
@@ -205,16 +205,20 @@ def convergence_part(result: Result) -> str:
     tolerance = float(tolerance) if isinstance(tolerance, int | float) else None
     if trace:
         beside = "" if tolerance is None else f" (tolerance {tolerance:g})"
+        method = mapping(mapping(summary.get("configuration")).get("method")).get("method")
         rows: list[Row] = [
             ["solver steps", str(trace.get("steps"))],
             ["relative residual", f"{short(trace.get('residual'))}{beside}"],
             ["converged", "yes" if trace.get("converged") is True else "no"],
         ]
+        if method is not None:  # known spectra, whose fractions are the solution of a problem and no equilibrium
+            rows = [["method", str(method)], ["change by a further step, relative", short(trace.get("residual"))]]
+            rows.append(["optimal", "yes" if trace.get("converged") is True else "no"])
         reached = history.get("converged")
         if isinstance(reached, list) and reached:
             solved = sum(bool(entry) for entry in reached)
             rows.append(["solves of the training", f"{solved} of {len(reached)} converged"])
-        parts.append(html.table("The equilibrium", [], rows))
+        parts.append(html.table("The equilibrium" if method is None else "The solution", [], rows))
     if result.convergence is not None:
         scale = charts.scale_of(result.convergence, result.valid, "magma", logarithmic=True)
         seen = result.convergence[result.valid]

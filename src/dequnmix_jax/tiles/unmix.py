@@ -162,7 +162,7 @@ def unmix_to_folder(
             trace, state_rms = combined_trace(entries, survey.valid)
             maps = output.TileMaps(work, channels, state_rms)
             contents = _contents(run, out, names, prepared, entries, maps, trace)
-            failed = not_converged(entries, config)
+            failed = not_converged(entries, config, known)
             for text in failed:
                 hooks.on_warning(text)
             run.guard.check()
@@ -211,7 +211,7 @@ def _contents(
         **convention_record(convention),
         "endmember_levels": np.max(spectra, axis=1).astype(np.float64).tolist(),
         "tiles": tiles_summary(entries, prepared.plan, prepared.halo),
-        "warnings": [*prepared.survey.warnings, *not_converged(entries, run.config)],
+        "warnings": [*prepared.survey.warnings, *not_converged(entries, run.config, run.known)],
         **({"processes": run.team.size} if run.team.size > 1 else {}),
         **(out.record or {}),
     }
