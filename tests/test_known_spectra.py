@@ -94,7 +94,7 @@ def test_an_array_of_spectra_on_the_bands_of_the_scene():
 
 def test_the_operator_is_trained_with_the_spectra_held():
     cube, _ = scene()
-    few = dict(training=dq.Training(epochs=2), config=dq.Model(gradient=dq.equilibrium.Analytic()))
+    few = {"training": dq.Training(epochs=2), "config": dq.Model(gradient=dq.equilibrium.Analytic())}
     result = dq.unmix_with(cube, library(), method="deq", key=jax.random.key(0), classes="Class", **few)
     np.testing.assert_array_equal(result.endmembers, dq.resample(library(), BANDS, 15.0).spectra)
     assert result.class_names == ("SOIL", "PV", "NPV") and result.summary["trace"]["converged"]

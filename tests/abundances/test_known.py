@@ -82,7 +82,7 @@ def test_the_change_measures_the_error(problem):
 
 
 def test_scaled_and_nnls_say_the_same_of_a_pixel(problem, found):
-    cube, E, _, _ = problem
+    E = problem[1]
     unit = scale_to_unit_maximum(E)
     np.testing.assert_allclose(
         found["nnls"].brightness[..., None] * found["nnls"].abundances @ E,

@@ -184,7 +184,7 @@ def _check_known(known: Array, names: Sequence[str], library: Library) -> None:
     if each.max() == 0 or not short:
         return
     raise InputError(
-        f"{_listed(short)} of {_label(library)} {'is' if len(short) == 1 else 'are'} known in {int(each.min())} of the "
+        f"{_label(library)}: {_listed(short)} {'is' if len(short) == 1 else 'are'} known in {int(each.min())} of the "
         f"{int(each.max())} bands that other spectra cover; expected spectra over one range. Name the others by "
         "spectra=[...] (--spectra)."
     )
