@@ -148,3 +148,45 @@ def test_more_spectra_than_bands_and_no_wavelengths():
 def test_numbers_of_a_method_reach_it():
     assert method_of("sunsal-tv", sparsity=0.5, variation=2).variation == 2
     assert method_of("deq") is None
+
+
+def test_deviations_of_fractions(tmp_path):
+    cube, _ = scene()
+    noise = np.full(B, 0.01)
+    result = dq.unmix_with(cube, library(), classes="Class", uncertainty=noise)
+    same = dq.unmix_with(cube, library(), classes="Class", uncertainty=0.01)
+    np.testing.assert_allclose(result.abundances_sd, same.abundances_sd, rtol=1e-5)
+    assert result.abundances_sd.shape == (H, W, R) and result.classes_sd.shape == (H, W, 3)
+    double = dq.unmix_with(cube, library(), classes="Class", uncertainty=0.02)
+    np.testing.assert_allclose(double.classes_sd, 2 * result.classes_sd, rtol=1e-4)
+    alone = result.abundances[..., 2] > 0  # the class PV is one spectrum
+    np.testing.assert_allclose(result.classes_sd[..., 1][alone], result.abundances_sd[..., 2][alone], rtol=1e-4)
+    assert not result.abundances_sd[~cube.valid].any()
+    write_result(tmp_path / "out", result, cube)
+    again = dq.read_result(tmp_path / "out")
+    np.testing.assert_array_equal(again.classes_sd, result.classes_sd)
+    converted = again.in_convention("scaled")
+    assert converted.abundances_sd is None and "uncertainty" not in converted.summary
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"uncertainty": "bands", "method": "sunsal-tv"}, "sunsal-tv has no closed form"),
+        ({"uncertainty": "best"}, "uncertainty is 'best'; expected bands, residual"),
+        ({"uncertainty": -1.0}, "standard deviations above 0"),
+        ({"uncertainty": np.ones(3)}, "has 3 values; expected one for each of the 12 bands"),
+    ],
+)
+def test_noise_that_does_not_fit_is_a_sentence(more, sentence):
+    with pytest.raises(InputError, match=sentence):
+        dq.unmix_with(scene()[0], library(), **more)
+
+
+def test_noise_of_bands_needs_more_pixels_than_bands_and_the_advice_works():
+    cube, _ = scene()
+    few = Scene(cube.cube[:2], None, wavelengths=BANDS, fwhm=np.full(B, 15.0))
+    with pytest.raises(InputError, match=r"estimated from 8 valid pixels; .* Use uncertainty 'residual'"):
+        dq.unmix_with(few, library(), uncertainty="bands")
+    assert np.isfinite(dq.unmix_with(few, library(), uncertainty="residual").abundances_sd).all()
+    assert dq.unmix_with(cube, library(), uncertainty="bands").summary["uncertainty"]["mean_noise"] >= 0

@@ -34,7 +34,7 @@ def no_cache(monkeypatch):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """Return a folder with scene.npz, truth.npy and classes.csv: as EMIT's, a class and 10,000 times a spectrum a row."""
+    """Return a folder with scene.npz, truth.npy and classes.csv, a class and 10,000 times a spectrum in each row."""
     folder = tmp_path_factory.mktemp("known")
     truth = np.random.default_rng(0).dirichlet(np.full(R, 0.7), (H, W))
     np.savez(folder / "scene.npz", cube=(truth @ spectra(BANDS)).astype(np.float32), wavelengths_nm=BANDS)
@@ -73,7 +73,8 @@ def failure(capsys, *words):
 
 def test_one_command_maps_the_classes(place):
     """In a process of its own, as a user types it."""
-    words = ["unmix", "scene.npz", *KNOWN, "--class", "Class", "--report", "page.html", "-o", "out", "--json"]
+    words = ["unmix", "scene.npz", *KNOWN, "--class", "Class", "--uncertainty", "0.01"]
+    words += ["--report", "page.html", "-o", "out", "--json"]
     command = [sys.executable, "-m", "dequnmix_jax", *words]
     environment = os.environ | {"DEQUNMIX_NO_CACHE": "1"}
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=120)
@@ -88,9 +89,18 @@ def test_one_command_maps_the_classes(place):
     assert said["endmembers"] == ["SOIL 1", "SOIL 2", "PV", "NPV"]
     assert said["configuration"]["method"]["method"] == "fcls"
     np.testing.assert_array_equal(formats.read(place / "out" / "classes.img").cube, result.classes)
+    np.testing.assert_array_equal(formats.read(place / "out" / "abundances_sd.img").cube, result.abundances_sd)
+    np.testing.assert_array_equal(formats.read(place / "out" / "classes_sd.img").cube, result.classes_sd)
+    assert "sd of class SOIL" in (place / "out" / "classes_sd.hdr").read_text()
+    assert said["uncertainty"]["noise"] == "given" and 0 < said["uncertainty"]["mean_classes_sd"][0] < 0.2
     assert (place / "out" / "classes.png").stat().st_size > 1000
     page = (place / "page.html").read_text()
-    assert "class SOIL" in page and "SOIL 1, SOIL 2" in page and "The solution" in page
+    assert (
+        "class SOIL" in page
+        and "SOIL 1, SOIL 2" in page
+        and "The solution" in page
+        and "Uncertainty of the fractions" in page
+    )
 
 
 @pytest.mark.parametrize("words", [("--method", "nnls"), ("--method", "soft", "--format", "geotiff")])
@@ -176,6 +186,10 @@ def test_what_does_not_fit_is_a_sentence(here, tmp_path, capsys):
         ((*KNOWN, "--spectra", "PV"), "expected at least two"),
         ((*KNOWN, "--sparsity", "1"), "sparsity has no effect on the method 'fcls'"),
         ((*KNOWN, "--method", "sunsal-tv", "--tile", "3"), "expected a method of single pixels for tiles"),
+        ((*KNOWN, "--tile", "3", "--uncertainty", "0.01"), "--uncertainty is computed for a whole scene"),
+        ((*KNOWN, "--uncertainty", "best"), "uncertainty is 'best'; expected bands, residual or a number above 0"),
+        ((*KNOWN, "--uncertainty", "0"), "standard deviations above 0"),
+        ((*KNOWN, "--method", "sunsal-tv", "--uncertainty", "bands"), "sunsal-tv has no closed form"),
         ((*KNOWN, "--tile", "3", "--halo", "1"), "--halo is for a model"),
         ((*KNOWN, "--bands", "0:2", "--method", "nnls"), "There are 4 spectra and 3 bands"),
         (KNOWN[:2], "Divide the library, for example by 10000 (--library-scale 10000"),

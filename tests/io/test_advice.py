@@ -43,6 +43,7 @@ ELSEWHERE = {
     "No model and no spectra are given": "tests/cli/test_known.py",
     "does not exist; expected a spectral library (ENVI, CSV, USGS text) for --endmembers": "tests/cli/test_known.py",
     "looks at the whole scene, which": "tests/cli/test_known.py",
+    "--uncertainty is computed for a whole scene": "tests/cli/test_known.py",
     "--halo is for a model whose pixels depend on each other": "tests/cli/test_known.py",
     "for a training, and the spectra of": "tests/cli/test_known.py",
     "bands that other spectra cover; expected spectra over one range": "tests/libraries/test_chosen.py",

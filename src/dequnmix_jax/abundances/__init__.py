@@ -6,6 +6,7 @@
 * `sunsal`, `collaborative_sunsal`, `sunsal_tv`: sparse regression on a library (Bioucas-Dias and Figueiredo 2010;
   Iordache, Bioucas-Dias and Plaza 2012, 2014), |Y - A E|^2 / 2 + lambda |A|_1.
 * `unmix_known`, `Known`: any of these by its name, with the measured error of the solution.
+* `deviations`: standard deviations of the fractions of `unmix_known`, by noise, in closed form.
 * `smoother`, `smooth`: maps smoothed by as much as their own noise supports.
 * `kkt_residual`: how far maps are from the optimality conditions.
 """
@@ -20,15 +21,18 @@ if TYPE_CHECKING:
     from dequnmix_jax.abundances.methods import Known
     from dequnmix_jax.abundances.smoothing import Smoother, smooth, smoother
     from dequnmix_jax.abundances.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
+    from dequnmix_jax.abundances.uncertainty import Deviations, deviations
     from dequnmix_jax.types import Descent
 
 __all__ = [
     "Admm",
     "Descent",
+    "Deviations",
     "Known",
     "Smoother",
     "Unmixed",
     "collaborative_sunsal",
+    "deviations",
     "fcls",
     "kkt_residual",
     "nnls",
@@ -51,6 +55,7 @@ __getattr__, __dir__ = attach(
         "abundances.methods": ["Known"],
         "abundances.smoothing": ["Smoother", "smooth", "smoother"],
         "abundances.sparse": ["Admm", "collaborative_sunsal", "sunsal", "sunsal_tv"],
+        "abundances.uncertainty": ["Deviations", "deviations"],
         "types": ["Descent"],
     },
 )

@@ -12,6 +12,7 @@ from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.options import KnownOptions, SceneOptions
 from dequnmix_jax.cli.scene_options import read_for_unmixing, warn
 from dequnmix_jax.known_spectra import (
+    check_uncertainty,
     check_units,
     method_of,
     on_common_bands,
@@ -87,6 +88,7 @@ def request_of(options: KnownOptions, library: Path, scale: float | None, source
         spectra=options.spectra,
         classes=options.classes,
     )
+    check_uncertainty(options.uncertainty, known)
     (known or Known("soft")).check_count(*chosen.spectra.shape)
     return Request(chosen, known, options)
 
@@ -136,7 +138,7 @@ def _used(source: Source) -> Any:
 def _solved(request: Request, scene: Scene, record: dict[str, Any]) -> "tuple[Result, Trace]":
     if request.known is not None:
         with stage("unmixing"):
-            return solve_with(scene, request.chosen, request.known, record)
+            return solve_with(scene, request.chosen, request.known, record, request.options.uncertainty)
     import jax
 
     from dequnmix_jax.cli.progress import Line

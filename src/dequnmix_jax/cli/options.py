@@ -77,13 +77,14 @@ class KnownOptions:
     spectra: tuple[str, ...] | None
     sparsity: float | None
     variation: float | None
+    uncertainty: float | str | None
     epochs: int | None
     seed: int | None
 
     def given(self) -> list[str]:
         """Return the options that are given and have no other meaning."""
         words: dict[str, object] = {"--method": self.method, "--class": self.classes, "--spectra": self.spectra}
-        words |= {"--sparsity": self.sparsity, "--variation": self.variation}
+        words |= {"--sparsity": self.sparsity, "--variation": self.variation, "--uncertainty": self.uncertainty}
         return [name for name, value in words.items() if value is not None]
 
 

@@ -73,6 +73,14 @@ def number_auto_or_library(text: str) -> int | str | Path:
     return text if text == "auto" else number_or_library(text)
 
 
+def number_or_noise(text: str) -> float | str:
+    """Return a number, or a word for a noise."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 positive, not_negative = partial(_at_least, 1), partial(_at_least, 0)
 
 NO_CACHE = "DEQUNMIX_NO_CACHE"
@@ -508,6 +516,12 @@ def _known(command: _Group, seeded: bool = True) -> None:
     group.add_argument("--sparsity", type=float, metavar="NUMBER", help=text)
     text = f"weight of smooth maps, of sunsal-tv (default: {Known().variation:g})"
     group.add_argument("--variation", type=float, metavar="NUMBER", help=text)
+    text = (
+        "also map the standard deviations of the fractions by this noise: bands (estimated in each band), residual "
+        "(what the spectra of a pixel do not explain), or a standard deviation in the units of the scene"
+    )
+    help_text = f"{text} (default: no deviations)"
+    group.add_argument("--uncertainty", type=number_or_noise, metavar="NOISE", help=help_text)
     if seeded:
         text = f"training steps of deq (default: {RECOMMENDED[0].epochs})"
         group.add_argument("--epochs", type=positive, metavar="N", help=text)

@@ -100,6 +100,11 @@ def spectra_need_tiles(options: UnmixOptions, request: Request, source: Source) 
             f"{'takes about ' + in_words(size) + ' of memory' if not asked else 'tiles divide'}; expected a method of "
             "single pixels for tiles: fcls, nnls, scaled, soft or sunsal."
         )
+    if wanted and options.known.uncertainty is not None:
+        raise InputError(
+            "--uncertainty is computed for a whole scene, and this one is unmixed in tiles; expected a part of it that "
+            "fits into memory. Leave one of them out."
+        )
     if options.halo:
         raise InputError("--halo is for a model whose pixels depend on each other; expected none with known spectra.")
     if wanted and not asked and not options.distributed:

@@ -9,7 +9,7 @@ from dequnmix_jax.conventions import MEANINGS, other
 from dequnmix_jax.report import charts, html
 from dequnmix_jax.report.html import Number, Row
 from dequnmix_jax.report.spectra_section import Matched, degrees
-from dequnmix_jax.results.maps import CLASSES, KINDS
+from dequnmix_jax.results.maps import CLASSES, DEVIATION, KINDS
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.scene import Array
 
@@ -136,6 +136,29 @@ def class_part(result: Result) -> str:
         html.table(
             "Mean fractions of the classes over the valid pixels" + (", and areas" if area else ""), heads, rows
         ),
+    )
+
+
+def uncertainty_part(result: Result) -> str:
+    """Return the section with the deviations of fractions, of classes where there are any; "" without deviations."""
+    by_class = result.classes_sd is not None
+    deviations = result.classes_sd if by_class else result.abundances_sd
+    if deviations is None:
+        return ""
+    names = tuple(f"class {name}" for name in result.class_names) if by_class else result.names
+    valid = result.valid
+    highest = max(float(deviations[valid].max()), 1e-6)
+    scale = charts.Scale(0.0, highest, "magma")
+    figures = [
+        _map(name, deviations[:, :, i], valid, scale, DEVIATION.unit, f"mean {deviations[valid][:, i].mean():.3g}")
+        for i, name in enumerate(names)
+    ]
+    text = str(mapping(result.summary.get("uncertainty")).get("meaning", ""))
+    return html.section(
+        "uncertainty",
+        "Uncertainty of the fractions",
+        html.paragraph(f"{DEVIATION.meaning} {text}"),
+        f'<div class="maps">{"".join(figures)}</div>',
     )
 
 

@@ -19,6 +19,7 @@ from dequnmix_jax.report.map_sections import (
     mapping,
     scene_part,
     short,
+    uncertainty_part,
 )
 from dequnmix_jax.report.spectra_section import Matched, matched, spectra_part
 from dequnmix_jax.report.style import require
@@ -53,6 +54,7 @@ def report(result: Result, library: Library | None = None) -> str:
         scene_part(result),
         class_part(result),
         abundance_part(result, nearest),
+        uncertainty_part(result),
         spectra_part(result, nearest),
         fit_part(result),
         convergence_part(result),

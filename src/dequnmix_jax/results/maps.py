@@ -60,6 +60,10 @@ def endmember_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     return labels
 
 
+DEVIATION = Kind("fraction of the pixel", "Standard deviation of each fraction by the noise of the pixel.")
+"""The maps of deviations, in the files "abundances_sd" and "classes_sd", of a result that has them."""
+
+
 def class_names(class_of: Sequence[str]) -> tuple[str, ...]:
     """Return the classes in the order of their first spectra.
 
@@ -162,8 +166,9 @@ def at_level(spectra: Array, found: Array) -> Array:
 
 def description(name: str, scene: str, convention: str) -> str:
     """Return the description of the file of a map; for fractions it names their convention."""
-    unit = CLASSES.unit if name == "classes" else KINDS[name].unit
-    unit = f"{unit}; convention: {convention}" if name in ("abundances", "classes") else unit
+    fractions = {"classes": CLASSES, "abundances_sd": DEVIATION, "classes_sd": DEVIATION}
+    unit = fractions.get(name, KINDS.get(name, CLASSES)).unit
+    unit = f"{unit}; convention: {convention}" if name in (*fractions, "abundances") else unit
     return f"{name} of {scene or 'a scene'} by dequnmix_jax; {unit}"
 
 

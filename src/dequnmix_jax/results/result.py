@@ -58,6 +58,8 @@ class Result:
         convention: of the fractions, a word of `conventions.MEANINGS`. "reflectance": y = s a E. "scaled": y = s a U, U
             the endmembers divided by their maxima (`referred`). `in_convention` converts.
         class_of: the class of each endmember, R words, or () without classes.
+        abundances_sd: (H, W, R), standard deviations of the fractions, or None where they were not asked for.
+        classes_sd: (H, W, K), of the sums of each class, or None.
     """
 
     names: tuple[str, ...]
@@ -75,6 +77,8 @@ class Result:
     summary: Mapping[str, Any] = field(default_factory=dict)
     convention: str = REFLECTANCE
     class_of: tuple[str, ...] = ()
+    abundances_sd: Array | None = None
+    classes_sd: Array | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError for an unknown convention, or another number of classes."""
@@ -113,6 +117,8 @@ class Result:
     def in_convention(self, word: str) -> "Result":
         """Return the result with fractions and brightness in a convention; spectra and residual stay as they are.
 
+        Standard deviations of fractions are left out: those of the other convention need the covariance of all.
+
         Args:
             word: "reflectance" or "scaled", see `conventions`.
 
@@ -133,7 +139,13 @@ class Result:
             abundances=abundances,
             brightness=brightness,
             convention=word,
-            summary={**self.summary, **convention_record(word), **self._means(abundances, brightness)},
+            abundances_sd=None,
+            classes_sd=None,
+            summary={
+                **{name: entry for name, entry in self.summary.items() if name != "uncertainty"},
+                **convention_record(word),
+                **self._means(abundances, brightness),
+            },
         )
 
     def _means(self, abundances: Array, brightness: Array) -> dict[str, Any]:
@@ -269,7 +281,7 @@ def arrays_of(result: Result) -> dict[str, Array]:
 
 _STORED = (
     "abundances", "endmembers", "brightness", "state", "residual", "convergence", "mask", "wavelengths_nm", "fwhm_nm",
-    "composite",
+    "composite", "abundances_sd", "classes_sd",
 )  # fmt: skip
 
 
@@ -311,6 +323,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         or spectra.shape[:1] != abundances.shape[2:]
         or names.shape != abundances.shape[2:]
         or (class_of is not None and class_of.shape != names.shape)
+        or not _classes_agree(stored, class_of)
         or not _shapes_agree(stored, abundances.shape, spectra.shape[1:])
     ):
         raise InputError(
@@ -356,6 +369,7 @@ def _shapes_agree(stored: Mapping[str, Array | None], shape: tuple[int, ...], ba
         "wavelengths_nm": bands,
         "fwhm_nm": bands,
         "composite": (*picture, 3),
+        "abundances_sd": shape,
     }
     kinds = {"mask": "b", "composite": "u"}
     present = {name: values for name, values in stored.items() if values is not None}
@@ -363,6 +377,15 @@ def _shapes_agree(stored: Mapping[str, Array | None], shape: tuple[int, ...], ba
         values.shape == shapes.get(name, values.shape) and values.dtype.kind in kinds.get(name, "f")
         for name, values in present.items()
     )
+
+
+def _classes_agree(stored: Mapping[str, Array | None], class_of: Array | None) -> bool:
+    """Return whether the deviations of classes, if there are any, are those of the classes."""
+    sd, abundances = stored["classes_sd"], stored["abundances"]
+    if sd is None or abundances is None:
+        return True
+    count = 0 if class_of is None else len(class_names([str(word) for word in class_of]))
+    return sd.shape == (*abundances.shape[:2], count)
 
 
 def _is_valid_record(record: Any) -> bool:

@@ -51,10 +51,11 @@ def write(
     The folder holds the maps abundances, brightness, residual and convergence (see `maps.KINDS`) as ENVI float32 (.img)
     with the scene's georeferencing fields, or as GeoTIFF float32 (.tif) with coordinate reference system and transform.
     Masked pixels hold -9999, which the files declare as nodata; a swath such as EMIT's is rectified. Where spectra have
-    classes, the map classes holds the sums of their fractions. The folder also holds endmembers.sli (ENVI spectral
-    library), endmembers.csv, estimate.npz (for `score` and `report`) and summary.json (configuration, trace, versions,
-    sha256 of the input, notes, the convention of the fractions in a word and a sentence, and endmember_levels, the
-    largest value of each spectrum). Spectra are in the units of the scene.
+    classes, the map classes holds the sums of their fractions; abundances_sd and classes_sd hold standard deviations.
+    The folder also holds endmembers.sli (ENVI spectral library), endmembers.csv, estimate.npz (for `score` and
+    `report`) and summary.json (configuration, trace, versions, sha256 of the input, notes, the convention of the
+    fractions in a word and a sentence, and endmember_levels, the largest value of each spectrum). Spectra are in the
+    units of the scene.
 
     Args:
         path: the folder.
@@ -158,7 +159,9 @@ def put_result(folder: Path, result: Result, scene: Scene, *, format: str = "env
     fill = NODATA if masked or rectified else None
     written = []
     bands = {"abundances": result.names, "classes": class_bands(result.class_of)}
-    for name, values in {**result.maps, "classes": result.classes}.items():
+    bands |= {f"{name}_sd": tuple(f"sd of {label}" for label in labels) for name, labels in bands.items()}
+    further = {"classes": result.classes, "abundances_sd": result.abundances_sd, "classes_sd": result.classes_sd}
+    for name, values in {**result.maps, **further}.items():
         if values is None:
             continue
         labels = bands[name] if name in bands else (f"{name} ({KINDS[name].unit})",)
