@@ -1,9 +1,11 @@
 """Standard deviations of fractions: against the spread over many draws of the noise, and their coverage."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import dequnmix_jax as dq
 from dequnmix_jax.abundances.known import unmix_known
 from dequnmix_jax.abundances.methods import Known
 from dequnmix_jax.abundances.uncertainty import class_members, deviations
@@ -79,3 +81,17 @@ def test_a_fraction_held_by_its_bound_and_a_masked_pixel_have_none(draws):
     assert not np.asarray(sd.abundances)[1].any() and sd.classes.shape == (2, 1, 0)
     zero = np.asarray(found.abundances)[0, 0] == 0
     assert zero.any() and not np.asarray(sd.abundances)[0, 0][zero].any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", ["bands", "residual"])
+@pytest.mark.parametrize("family", ["smooth", "impure", "fine"])
+def test_coverage_on_generated_scenes_with_white_noise(family, noise):
+    shape = dq.datasets.SceneShape(40, 40, 60, 4)
+    covered = []
+    for key in jax.random.split(jax.random.key(0), 3):
+        drawn = dq.datasets.draw(key, family, shape, "test")
+        result = dq.unmix_with(np.asarray(drawn.cube), np.asarray(drawn.endmembers), uncertainty=noise)
+        inside = np.abs(result.abundances - np.asarray(drawn.abundances)) <= 1.645 * result.abundances_sd
+        covered.append(inside[result.abundances > 0].mean())
+    assert 0.85 <= np.mean(covered) <= 0.95

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from dequnmix_jax.abundances.least_squares import fcls, nnls, with_sum_band
 from dequnmix_jax.abundances.methods import Known
-from dequnmix_jax.abundances.sparse import sunsal, sunsal_tv
+from dequnmix_jax.abundances.sparse import Admm, sunsal, sunsal_tv
 from dequnmix_jax.mixing import (
     linear_mix,
     normalise_abundances,
@@ -31,6 +31,9 @@ from dequnmix_jax.types import Trace
 
 OPTIMAL = 1e-3
 """Largest relative change of the maps by a further step at which a solution counts as optimal."""
+
+
+_ADMM = Admm(max_steps=4000)
 
 
 class Unmixed(NamedTuple):
@@ -75,9 +78,9 @@ def unmix_known(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, norm: j
         unit = norm * jnp.mean(row_lengths(E))
         weight, variation = known.sparsity * unit, known.variation * unit
         found, trace = (
-            sunsal(Y, E, weight, mask=mask)
+            sunsal(Y, E, weight, mask=mask, solver=_ADMM)
             if known.method == "sunsal"
-            else sunsal_tv(Y, E, weight, variation, mask=mask)
+            else sunsal_tv(Y, E, weight, variation, mask=mask, solver=_ADMM)
         )
         x = jnp.where(mask[..., None], project_cone(found), 0)
         steps, reached = trace.steps, trace.converged

@@ -22,8 +22,8 @@ class Known:
 
     method: str = METHODS[0]
     slack: float = 0.3
-    sparsity: float = 1e-3
-    variation: float = 1e-3
+    sparsity: float = 1e-4
+    variation: float = 1e-4
 
     def __post_init__(self) -> None:
         """Raise InputError for an unknown method or a number out of range."""
