@@ -54,11 +54,11 @@ def deviations(
     J cov x J^T with J = (I - a 1^T) / s, and sums of classes P cov a P^T. A fraction that is zero has the deviation 0:
     the bound holds it, and larger noise than that of the pixel would release it.
 
-    The noise is taken as independent between bands, and the spectra as those of the pixel. On generated scenes of four
-    materials (`datasets.generator`, 40 x 40 x 60, three of each family) the 90 % interval holds the true fraction, where
-    it is above zero, in 89 to 92 % of the pixels under white noise; in 52 % (67 % by the residual) where noise is
-    correlated between bands; and in 10 to 50 % where spectra vary or mix nonlinearly: there the error of the model is
-    larger than that by noise.
+    The noise is taken as independent between bands, and the spectra as those of the pixel. On generated scenes of
+    four materials (`datasets.generator`, 40 x 40 x 60, three of each family) the 90 % interval holds the true
+    fraction, where it is above zero, in 85 to 92 % of the pixels under white noise; in 52 % (67 % by the residual)
+    where noise is correlated between bands; and in 10 to 50 % where spectra vary or mix nonlinearly: there the error
+    of the model is larger than that by noise.
 
     Args:
         coefficients: (H, W, R), x of `unmix_known`.
