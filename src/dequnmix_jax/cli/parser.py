@@ -92,7 +92,7 @@ _EXAMPLES = f"""examples:
   dequnmix fit scene.mat --endmembers 3 -o model.npz      train on a scene
   dequnmix unmix scene.mat model.npz -o out               maps, spectra and pictures into the folder out
   dequnmix unmix scene.tif model.npz --format geotiff -o out
-  dequnmix unmix scene.hdr --endmembers library.csv -o out   by the spectra of a library, without training
+  dequnmix unmix scene.hdr --endmembers library.csv --class Class -o out
   dequnmix report out -o report.html                      a page about the result, for any browser
   dequnmix report scene.hdr --endmembers 5 -o r.html      all of this in one command
   dequnmix endmembers scene.hdr --count 5 -o spectra.sli  spectra without a network
