@@ -123,7 +123,7 @@ def run(
     for value, kind, name in ((config, Model, "config"), (training, Training, "training"), (rates, Rates, "rates")):
         if value is not None:
             check_kind(value, kind, name)
-    read_scene = _scene_of(scene, reading)
+    read_scene = scene_of(scene, reading)
     warnings = check_scene(read_scene, count=int(count))
     model = _model(config, mixing)
     trains = training is not None or rates is not None
@@ -189,7 +189,7 @@ def _model(config: Model | None, mixing: str | None) -> Model:
     return model_of({"constraint": word}) if config is None else config
 
 
-def _scene_of(scene: Any, reading: Mapping[str, Any]) -> Scene:
+def scene_of(scene: Any, reading: Mapping[str, Any]) -> Scene:
     """Return the good bands of a scene in memory or in a file; with `nodata`, invalid pixels are masked."""
     from dequnmix_jax.io.formats import read
 

@@ -266,7 +266,10 @@ def model_record(model: TrainedModel) -> tuple[dict[str, Any], dict[str, Any]]:
     }
 
 
-def describe_trace(trace: "Trace") -> str:
-    """Return a solve in a line of text: steps, residual, convergence."""
+def describe_trace(trace: "Trace", known: bool = False) -> str:
+    """Return a solve in a line of text: steps, residual, convergence; of known spectra, whether it is optimal."""
+    if known:
+        reached = "optimal" if trace.converged else "not optimal"
+        return f"{reached}: a further step changes the fractions by {float(trace.residual):.1e} of their size"
     reached = "converged" if trace.converged else "not converged"
     return f"{int(trace.steps)} steps, relative residual {float(trace.residual):.2e}, {reached}"
