@@ -152,8 +152,8 @@ def test_choices_of_another_kind_are_named(tmp_path):
     backward = dq.Adjoint()
     assert "forward is an Adjoint" in said(dq.fixed_point, lambda t, z: z, backward, backward, 0.0, zero)
     assert "weights is a tuple" in said(dq.endmembers.select_endmembers, KEY, Y, 3, weights=whole)
-    assert "Pass what `select_endmembers` returns" in said(dq.training.model_for, FOUND)
-    assert "Pass what `select_endmembers` returns" in said(dq.training.rates_for, FOUND)
+    assert "Pass what `learned.select` or `select_endmembers` returns" in said(dq.training.model_for, FOUND)
+    assert "Pass what `learned.select` or `select_endmembers` returns" in said(dq.training.rates_for, FOUND)
     assert "Make it by smoother" in said(dq.abundances.smooth, A, FOUND)
     for count in (3.0, None, "3"):
         assert "count is" in said(dq.endmembers.sivm, Y, count) and "an integer" in said(dq.endmembers.sivm, Y, count)

@@ -32,6 +32,7 @@ MODELS = {
         prox=dq.equilibrium.Conv(width=4),
         constraint=dq.equilibrium.Soft(0.7),
     ),
+    "learned prior": dq.Model(prior="learned"),
     "prox alone": dq.Model(gradient=dq.equilibrium.Analytic(), prox=dq.equilibrium.Conv(kernel=5), metric="euclidean"),
     "best step": dq.Model(constraint=dq.equilibrium.Simplex(), step=None, prior="neighbours"),
     "plain, cut short": dq.Model(forward=dq.Solver(dq.solvers.Picard(0.5)), backward=dq.Adjoint(dq.solvers.Neumann(3))),

@@ -19,11 +19,12 @@ scenes
 solvers metrics
 abundances io
 endmembers libraries
-equilibrium datasets
+equilibrium datasets learned
 training
 parallel results
 tiles report
 pipeline
+known_spectra
 __init__
 cli
 __main__

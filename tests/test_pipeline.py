@@ -48,6 +48,25 @@ def test_the_numbers_are_those_of_the_command_line(scene, found, tmp_path):
     assert found.summary["start"] == theirs.summary["start"] and found.summary["stages"] == theirs.summary["stages"]
 
 
+def test_nothing_is_trained_unless_asked_for(scene, tmp_path):
+    found = dq.run(scene, 3, KEY, nodata=-1)
+    words = ["report", str(scene), "--endmembers", "3", "--nodata", "-1", "--seed", "0"]
+    assert main([*words, "-o", str(tmp_path / "page.html"), "--result", str(tmp_path / "out")]) == 0
+    theirs = dq.results.read_result(tmp_path / "out")
+    np.testing.assert_allclose(found.endmembers, theirs.endmembers, rtol=1e-5)
+    np.testing.assert_allclose(found.abundances, theirs.abundances, atol=1e-5)
+    assert found.history.loss.size == 0 and found.config.gradient == dq.equilibrium.Analytic()
+    for summary in (found.summary, theirs.summary):
+        assert summary["configuration"]["training"]["epochs"] == 0
+        assert summary["operator"]["generator"] == dq.datasets.generator.fingerprint()
+        assert "Expected error" in summary["start"]
+        assert [text for text in summary["stages"] if text.startswith("Prior over neighbours")]
+    again = main(["unmix", str(scene), str(tmp_path / "out" / "model.npz"), "--nodata", "-1", "-o",
+                  str(tmp_path / "again")])  # fmt: skip
+    assert again == 0
+    np.testing.assert_allclose(dq.results.read_result(tmp_path / "again").abundances, theirs.abundances, atol=1e-5)
+
+
 def test_what_comes_back_can_be_written_and_read(found, tmp_path):
     found.write(tmp_path / "out")
     theirs = dq.results.read_result(tmp_path / "out")

@@ -711,8 +711,8 @@ training/objective: training/fitting::the_penalty_is_the_frobenius_norm_of_the_j
 # neighbours
 abundances/smoothing: abundances/smoothing::errors_are_told_from_what_the_maps_show \
 abundances/smoothing::few_pixels_are_no_ground_and_raise_nothing
-- farther, pairs = _semivariance(A, valid, 3)
-+ farther, pairs = _semivariance(A, valid, 2)
+- farther, pairs = semivariance(A, valid, 3)
++ farther, pairs = semivariance(A, valid, 2)
 abundances/smoothing: abundances/smoothing::it_is_the_posterior_mean_of_its_docstring \
 abundances/smoothing::turned_maps_have_the_same_prior_and_turned_answers
 - both = lax.slice_in_dim(valid, 1, size, axis=axis) & lax.slice_in_dim(valid, 0, size - 1, axis=axis)

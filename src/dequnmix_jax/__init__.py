@@ -10,7 +10,7 @@ From a scene to a result in one call:
     result.report("report.html")
 
 Step by step: `read`, `endmembers.select_endmembers`, `fit`, `unmix`, `write`, `read_result`. With known spectra:
-`read_library`, `resample`, `fcls`. Each wing (`dq.abundances`,
+`unmix_with("scene.hdr", "library.csv")`, or `read_library`, `resample`, `fcls`. Each wing (`dq.abundances`,
 `dq.endmembers`, `dq.equilibrium`, `dq.solvers`, `dq.training`, ...) says in its docstring which function to use when.
 """
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         endmembers,
         equilibrium,
         io,
+        learned,
         libraries,
         metrics,
         mixing,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from dequnmix_jax.equilibrium.config import Model
     from dequnmix_jax.equilibrium.model import equilibrium_map, init, reconstruct, unmix
     from dequnmix_jax.io.formats import read
+    from dequnmix_jax.known_spectra import unmix_with
     from dequnmix_jax.libraries.reading import read_library
     from dequnmix_jax.libraries.resampling import resample
     from dequnmix_jax.pipeline import run
@@ -58,13 +60,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
-    "read", "write", "Scene", "run", "Result", "read_result", "read_library", "resample", "fcls",
+    "read", "write", "Scene", "run", "unmix_with", "Result", "read_result", "read_library", "resample", "fcls",
     "Model", "Solver", "Adjoint", "Training", "Rates",
     "RECOMMENDED", "PAPER",
     "init", "fit", "unmix", "unmix_tiled", "equilibrium_map", "reconstruct", "fixed_point",
     "Estimate", "Trace", "History", "InputError", "enable_compilation_cache",
-    "solvers", "abundances", "endmembers", "equilibrium", "training", "parallel", "scenes", "io", "libraries",
-    "datasets", "results", "report", "tiles", "metrics", "mixing",
+    "solvers", "abundances", "endmembers", "equilibrium", "learned", "training", "parallel", "scenes", "io",
+    "libraries", "datasets", "results", "report", "tiles", "metrics", "mixing",
 ]  # fmt: skip
 
 __getattr__, __dir__ = attach(
@@ -74,6 +76,7 @@ __getattr__, __dir__ = attach(
         "results.writer": ["write"],
         "scenes.scene": ["Scene"],
         "pipeline": ["run"],
+        "known_spectra": ["unmix_with"],
         "results.result": ["Result", "read_result"],
         "libraries.reading": ["read_library"],
         "libraries.resampling": ["resample"],
@@ -94,6 +97,7 @@ __getattr__, __dir__ = attach(
         "abundances",
         "endmembers",
         "equilibrium",
+        "learned",
         "training",
         "parallel",
         "scenes",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError, check_key, check_kind
-from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.equilibrium.config import Analytic, Model
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report.page import write_report
 from dequnmix_jax.results.result import Result, result_of
@@ -82,7 +82,10 @@ def run(
     on_progress: Progress | None = None,
     **reading: Any,
 ) -> Unmixing:
-    """Unmix a scene in one call: read it, choose endmembers and mixing, train without a reference, and unmix.
+    """Unmix a scene in one call: read it, choose endmembers and mixing by the learned operator, and unmix.
+
+    Nothing is trained on the scene unless `training` or `rates` is given: the operator (`learned.select`) was trained
+    on generated scenes. With them its choice is what the training starts from, without a reference.
 
     The result is that of `dequnmix report SCENE --endmembers COUNT --seed 0` for `jax.random.key(0)`. It is float32, as
     the cube of every `Scene` is, whatever the type of the array and under `jax_enable_x64` too: measured spectra have
@@ -95,7 +98,8 @@ def run(
         config: the parts of the equilibrium map; None: chosen for the scene (`training.model_for`).
         mixing: "linear", "scaled" or "soft" in place of the mixing model that is chosen for the scene; None: chosen, or
             that of `config`.
-        training, rates: None: those of `RECOMMENDED`, with the endmembers' rate chosen for the scene.
+        training, rates: if one is given, the model is trained on the scene, the other by default as in `RECOMMENDED`,
+            with the endmembers' rate chosen for the scene. None both: it is not.
         on_progress: called with (steps done, number of steps, loss) a few times during training, or None.
         **reading: options of `read`, such as `nodata`, `scale`, `bands`.
 
@@ -119,9 +123,10 @@ def run(
     for value, kind, name in ((config, Model, "config"), (training, Training, "training"), (rates, Rates, "rates")):
         if value is not None:
             check_kind(value, kind, name)
-    read_scene = _scene_of(scene, reading)
+    read_scene = scene_of(scene, reading)
     warnings = check_scene(read_scene, count=int(count))
     model = _model(config, mixing)
+    trains = training is not None or rates is not None
     training = RECOMMENDED[0] if training is None else training
     explanation: str | None = None
     initial: dict[str, Any] = {}
@@ -135,6 +140,10 @@ def run(
     else:
         initial["count"] = int(count)
         rates = RECOMMENDED[1] if rates is None else rates
+    trains = trains or "count" in initial
+    if not trains:
+        training = replace(training, epochs=0)
+        model = model if config is not None else replace(model, gradient=Analytic())
 
     def progress(history: "History") -> None:
         if on_progress is not None and history.loss.size:
@@ -142,7 +151,10 @@ def run(
 
     mask = None if read_scene.mask is None else jnp.asarray(read_scene.mask)
     cube = jnp.asarray(read_scene.cube)
-    params, history = resumable_fit(key, cube, model, training, rates, mask=mask, on_progress=progress, **initial)
+    if trains:
+        params, history = resumable_fit(key, cube, model, training, rates, mask=mask, on_progress=progress, **initial)
+    else:
+        params, history = untrained(key, read_scene, model, initial["endmembers"])
     params = jax.tree.map(np.asarray, params)
     estimate, trace, change = unmix_scene(params, read_scene, model)
     if not trace.converged:
@@ -150,7 +162,7 @@ def run(
     metadata = model_metadata(read_scene, model, training, rates, None, history)
     configuration = {name: metadata.get(name) for name in ("model", "training", "rates")}
     record: dict[str, Any] = {"warnings": warnings, "reading": ReadOptions.of(reading).given()}
-    record |= {"start": explanation, "unit": UNIT}
+    record |= {"start": explanation, "unit": UNIT, "operator": operator_record() if explanation else None}
     record |= {name: metadata.get(name) for name in ("history", "stages")}
     result = result_of(
         estimate,
@@ -177,7 +189,7 @@ def _model(config: Model | None, mixing: str | None) -> Model:
     return model_of({"constraint": word}) if config is None else config
 
 
-def _scene_of(scene: Any, reading: Mapping[str, Any]) -> Scene:
+def scene_of(scene: Any, reading: Mapping[str, Any]) -> Scene:
     """Return the good bands of a scene in memory or in a file; with `nodata`, invalid pixels are masked."""
     from dequnmix_jax.io.formats import read
 
@@ -213,18 +225,42 @@ def choose(key: Any, scene: Scene, count: int, config: Model, rates: Rates, stat
     """
     import jax
 
-    from dequnmix_jax.endmembers.selection import reason, select_endmembers
+    from dequnmix_jax.endmembers.selection import CONSTRAINTS
+    from dequnmix_jax.learned.selection import reason, select
     from dequnmix_jax.training.recipe import model_for, rates_for
 
-    selection = select_endmembers(key, scene.cube, count, mask=scene.mask, abundances=False)
-    explanation = reason(selection, config.constraint.word if "model.constraint" in stated else None)
-    if "model.constraint" in stated:  # then the rates are those of the stated constraint
-        selection = selection.with_constraint(config.constraint.word)
+    word = config.constraint.word if "model.constraint" in stated else None
+    compared = "simplex" if word == "softmax" else word
+    chosen = select(key, scene.cube, count, mask=scene.mask, constraint=compared if compared in CONSTRAINTS else None)
+    selection = chosen.as_selection()
     kept = {name: getattr(config, name) for name in ("constraint", "prior") if f"model.{name}" in stated}
     config = replace(model_for(selection, config), **kept)
     if "rates.endmembers" not in stated:
         rates = jax.tree.map(shortest, rates_for(selection, rates))
-    return Choice(selection.endmembers, config, rates, explanation)
+    return Choice(selection.endmembers, config, rates, reason(chosen, word))
+
+
+def operator_record() -> dict[str, Any]:
+    """Return how the weights of the learned operator were made, for summary.json."""
+    from dequnmix_jax.learned.weights import shipped
+
+    return dict(shipped()[1]._asdict())
+
+
+def untrained(key: Any, scene: Scene, config: Model, endmembers: Any) -> tuple["Params", "History"]:
+    """Return parameters of chosen endmembers without training on the scene, and an empty history with its verdicts."""
+    import jax
+    import jax.numpy as jnp
+
+    from dequnmix_jax.ops.padding import pad, padded_shape
+    from dequnmix_jax.training.resume import joined
+    from dequnmix_jax.training.stages import without_training
+
+    shape = padded_shape(scene.cube, np.shape(endmembers)[0])
+    valid = np.ones(scene.cube.shape[:2], np.bool_) if scene.mask is None else scene.mask
+    cube, mask = (jnp.asarray(pad(image, shape)) for image in (scene.cube, valid))
+    params, verdicts = without_training(key, cube, config, endmembers, mask=mask)
+    return params, joined([])._replace(stages=jax.tree.map(np.asarray, verdicts))
 
 
 def unmix_scene(params: "Params", scene: Scene, config: Model) -> tuple["Estimate", "Trace", Any]:

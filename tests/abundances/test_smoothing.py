@@ -60,11 +60,11 @@ def test_differences_count_down_the_columns_and_along_the_rows():
     """By hand: 6, 9 and 12 down, 1, 2, 4 and 5 along; a pixel less, 6 and 12 down, 4 and 5 along."""
     A = jnp.asarray([[0.0, 1.0, 3.0], [6.0, 10.0, 15.0]])[..., None]
     valid = jnp.ones((2, 3), bool)
-    found, pairs = smoothing._semivariance(A, valid, 1)
+    found, pairs = smoothing.semivariance(A, valid, 1)
     assert float(found[0, 0]) == pytest.approx((36 + 81 + 144 + 1 + 4 + 16 + 25) / (2 * 7)) and int(pairs) == 7
-    found, pairs = smoothing._semivariance(A, valid.at[0, 1].set(False), 1)
+    found, pairs = smoothing.semivariance(A, valid.at[0, 1].set(False), 1)
     assert float(found[0, 0]) == pytest.approx((36 + 144 + 16 + 25) / (2 * 4)) and int(pairs) == 4
-    found, pairs = smoothing._semivariance(A, valid, 2)
+    found, pairs = smoothing.semivariance(A, valid, 2)
     assert float(found[0, 0]) == pytest.approx((9 + 81) / (2 * 2)) and int(pairs) == 2
 
 
@@ -173,11 +173,12 @@ def test_wrong_inputs_are_answered_in_a_sentence(maps):
         dq.abundances.smooth(noisy[0])
 
 
-def test_training_finds_the_prior_and_unmixing_uses_it(tmp_path):
+@pytest.mark.parametrize("kind", ["neighbours", pytest.param("learned", marks=pytest.mark.slow)])
+def test_training_finds_the_prior_and_unmixing_uses_it(tmp_path, kind):
     """`fit`, a resumable fit and a file all carry it; what the untrained model says is not smoothed."""
     E = synthetic.spectra(jax.random.key(1), 3, 20)
     sample = synthetic.linear_scene(jax.random.key(0), (16, 18), E, 15.0, contrast=0.5)
-    config = dq.Model(constraint=dq.equilibrium.Simplex(), prior="neighbours", gradient=dq.equilibrium.Analytic())
+    config = dq.Model(constraint=dq.equilibrium.Simplex(), prior=kind, gradient=dq.equilibrium.Analytic())
     plan = dq.Training(epochs=3, endmembers_first=0.6)
     plain = replace(config, prior="none")
     key = jax.random.key(2)
@@ -192,7 +193,11 @@ def test_training_finds_the_prior_and_unmixing_uses_it(tmp_path):
     sharp, _ = dq.unmix(before, sample.cube, plain)
     soft, _ = dq.unmix(params, sample.cube, config)
     np.testing.assert_allclose(soft.state, sharp.state, atol=1e-6)
-    np.testing.assert_allclose(soft.abundances, dq.abundances.smooth(sharp.abundances), atol=1e-4)
+    if kind == "neighbours":
+        np.testing.assert_allclose(soft.abundances, dq.abundances.smooth(sharp.abundances), atol=1e-4)
+    else:
+        prior = dq.abundances.LearnedSmoother(**params["prior"])
+        np.testing.assert_allclose(soft.abundances, dq.abundances.smooth_learned(sharp.abundances, prior), atol=1e-4)
     assert rms(soft.abundances - sample.abundances) < 0.98 * rms(sharp.abundances - sample.abundances)
     resumed, _ = dq.training.resumable_fit(
         key, sample.cube, config, plan, endmembers=E, keep=dq.training.Keep(tmp_path / "fit.npz")

@@ -18,6 +18,7 @@ from dequnmix_jax.cli.parser import METHODS
 from dequnmix_jax.endmembers import selection
 from dequnmix_jax.equilibrium.config import Cone, Energy, Model, Simplex, Softmax
 from dequnmix_jax.io import formats
+from dequnmix_jax.learned import selection as learned
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.pipeline import choose
 from dequnmix_jax.report.page import write_report
@@ -346,13 +347,13 @@ def test_a_start_that_is_chosen(place, tmp_path, capsys):
     mixing = next(word for word in ("(linear model)", "(soft", "(scaled") if word in metadata["start"])
     assert metadata["model"]["constraint"] == {"(linear model)": "simplex", "(soft": "soft", "(scaled": "cone"}[mixing]
     params, _ = checkpoint.load(tmp_path / "m.npz")
-    assert metadata["model"]["prior"] == "neighbours" and set(params["prior"]) == {"directions", "strength"}
+    assert metadata["model"]["prior"] == "learned" and {"directions", "strength", "filters"} <= set(params["prior"])
     (tmp_path / "c.toml").write_text('[model]\nconstraint = "softmax"\nprior = "none"\n[rates]\nendmembers = 0.5')
     more = ["--config", str(tmp_path / "c.toml"), "--constraint", "cone"]
     assert main.main([*map(str, words[:-1]), str(tmp_path / "n.npz"), *more]) == 0
     params, metadata = checkpoint.load(tmp_path / "n.npz")  # what is asked for stays, and options go before the file
     assert metadata["model"]["constraint"] == "cone" and "prior" not in params
-    assert "Mixing: brightness varies per pixel (cone), as asked for; with" in metadata["start"]
+    assert "Mixing: brightness varies per pixel (cone), as asked for." in metadata["start"]
     assert metadata["rates"]["endmembers"] == 0.5
     capsys.readouterr()
     out = tmp_path / "out"
@@ -377,8 +378,15 @@ def test_rates_are_those_of_the_mixing_asked_for(monkeypatch):
     """Spectra that vary are fixed under the simplex, and trained if the cone is requested."""
     blank = selection.Selection(*[jnp.zeros(())] * len(selection.Selection._fields))
     found = blank.with_constraint("simplex")._replace(beyond=jnp.asarray(2.0))
-    monkeypatch.setattr(selection, "select_endmembers", lambda *_, **__: found)
-    monkeypatch.setattr(selection, "reason", lambda *_: "of no account")
+    chosen = learned.OperatorSelection(*[jnp.zeros(())] * len(learned.OperatorSelection._fields))
+    chosen = chosen._replace(rule=found, constraint_index=found.constraint_index)
+
+    def select(*_, constraint=None, **__):
+        word = constraint or "simplex"
+        return chosen._replace(constraint_index=found.with_constraint(word).constraint_index)
+
+    monkeypatch.setattr(learned, "select", select)
+    monkeypatch.setattr(learned, "reason", lambda *_: "of no account")
     scene = formats.read(np.ones((4, 5, 6), np.float32))
 
     def rate(*asked, config=Model()):  # noqa: B008 - frozen

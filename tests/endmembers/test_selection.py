@@ -323,7 +323,7 @@ def test_each_doubt_alone_makes_a_choice_unsure():
         assert np.flatnonzero(found.doubts).tolist() == doubts and bool(found.unsure) == bool(doubts), doubts
 
 
-MEASURE = jax.jit(candidates._measure)
+MEASURE = jax.jit(candidates.measure)
 TWICE = jnp.asarray([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
 """Two spectra that are the same in the even and in the odd bands: each half of the bands shows the abundances."""
 
@@ -384,7 +384,7 @@ def test_spectra_rest_where_they_vary_and_brightness_is_not_free():
         np.testing.assert_allclose(rates.endmembers, moves * dq.RECOMMENDED[1].endmembers, rtol=1e-6)
         assert rates._replace(endmembers=0) == dq.RECOMMENDED[1]._replace(endmembers=0)
         assert dq.training.rates_for(found, dq.Rates(error=4.0)).error == 4.0
-        assert dq.training.model_for(found).prior == "neighbours"
+        assert dq.training.model_for(found).prior == "learned"
 
 
 def test_brightness_that_each_material_has_by_itself_is_not_left_to_linear_mixing(begin):

@@ -47,6 +47,7 @@ from experiments.equilibrium import (
     schedule,
     solver_choices,
 )
+from experiments.operator import spatial
 from experiments.robustness import large_scene, mutants, resume_tiles
 from experiments.shared import results_table, trained_maps
 
@@ -81,10 +82,12 @@ COLUMNS = {
     relab: "psnr",
     samson: "sad_3",
     comparison_synthetic: "pooled",
+    spatial: "geometric mean",
 }
 """Experiments, and a column of each that must be positive."""
-SLOW = {large_scene, stages}
-"""Six processes that compile take a minute, and two compiled trainings with every stage another."""
+SLOW = {large_scene, stages, spatial}
+"""Six processes that compile take a minute, and two compiled trainings with every stage another; so does the training
+of the spatial operator, with the generator of its scenes."""
 FIGURES = (gradient_error, memory, residual_curves)
 
 

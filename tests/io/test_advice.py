@@ -37,6 +37,16 @@ ELSEWHERE = {
     "expected either --endmembers N": "tests/cli",
     "--library names the spectra of a report": "tests/cli",
     "--start auto looks at the whole scene": "tests/cli",
+    "to the spectra of a library; expected --endmembers LIBRARY as well": "tests/cli/test_known.py",
+    "--epochs and --seed are for the training of --method deq": "tests/cli/test_known.py",
+    "is a MODEL and {} a LIBRARY": "tests/cli/test_known.py",
+    "No model and no spectra are given": "tests/cli/test_known.py",
+    "does not exist; expected a spectral library (ENVI, CSV, USGS text) for --endmembers": "tests/cli/test_known.py",
+    "looks at the whole scene, which": "tests/cli/test_known.py",
+    "--uncertainty is computed for a whole scene": "tests/cli/test_known.py",
+    "--halo is for a model whose pixels depend on each other": "tests/cli/test_known.py",
+    "for a training, and the spectra of": "tests/cli/test_known.py",
+    "bands that other spectra cover; expected spectra over one range": "tests/libraries/test_chosen.py",
 }
 DONE: dict[str, object] = {}
 CUBE = np.random.default_rng(0).uniform(0.1, 0.6, (4, 3, 5)).astype(np.float32)

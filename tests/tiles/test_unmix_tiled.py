@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import dequnmix_jax as dq
+from dequnmix_jax.abundances import learned_smoothing, map_statistics
 from dequnmix_jax.cli import main
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.equilibrium import scene_statistics
@@ -56,7 +57,15 @@ def learned(config, cube, strength=1.0):
             shrink = params["network"]["net"]["attention"]["shrink"]
             shrink["kernel"] = jnp.abs(shrink["kernel"])  # a relu that is off would make the pools a constant
     if "prior" in params:
-        params["prior"] |= {"strength": jnp.asarray([0.0, 0.3, 0.7])}
+        if config.prior == "learned":
+            # Filters of differences, bent at the size of the noise, as strong as for strong noise.
+            weights = learned_smoothing.init_weights(jax.random.key(4))
+            seen = jnp.full((R - 1, map_statistics.COUNT), 0.7)
+            axes = 20 * learned_smoothing.identity_learned(R).directions
+            prior = learned_smoothing.assemble(weights, seen, axes, axes.T / 400, jnp.asarray(True))
+            params["prior"] = prior._asdict()
+        else:
+            params["prior"] |= {"strength": jnp.asarray([0.0, 0.3, 0.7])}
     return params
 
 
@@ -95,6 +104,13 @@ CASES = {
         ),
         (16, 16),
         16,
+    ),
+    "learned prior": (
+        dq.Model(
+            gradient=dq.equilibrium.Analytic(), constraint=dq.equilibrium.Simplex(), prior="learned", forward=TIGHT
+        ),
+        (16, 16),
+        20,
     ),
     "without attention": (
         dq.Model(gradient=dq.equilibrium.Energy(width=8, attention=False), forward=TIGHT),
@@ -595,7 +611,7 @@ def test_finished_tiles_are_not_done_again(small, tmp_path, monkeypatch):
     asked, solve = [], tiles_solve.solve
 
     def counted(*arguments):
-        asked.append(len(arguments[-1]))
+        asked.append(len(arguments[5]))
         return solve(*arguments)
 
     monkeypatch.setattr(tiles_solve, "solve", counted)

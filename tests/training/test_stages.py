@@ -1,12 +1,15 @@
 """A stage of training is kept only if the scene itself shows that it helps."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dequnmix_jax import mixing
-from dequnmix_jax.abundances import smoothing
+from dequnmix_jax.abundances import learned_smoothing, smoothing
+from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.equilibrium import model
 from dequnmix_jax.equilibrium.config import Analytic, Energy, Model, Simplex
@@ -18,6 +21,7 @@ from dequnmix_jax.types import ADEQUATE, Stages, Verdict
 CONFIG = Model(gradient=Analytic(), constraint=Simplex())
 SHAPE = (24, 20)
 VALID = jnp.ones(SHAPE, bool)
+KEY = jax.random.key(0)
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +58,12 @@ def test_the_standard_error_is_that_of_the_means_of_blocks():
     n = (number > 0).sum()
     assert n == 5  # one is empty, and no observation
     error = np.sqrt(np.sum((total - number * mean) ** 2) * n / (n - 1)) / number.sum()
-    found = float(stages._standard_errors(jnp.asarray(gain), jnp.asarray(pixels)))
+    found = float(stages.standard_errors(jnp.asarray(gain), jnp.asarray(pixels)))
     assert found == pytest.approx(mean / error, rel=1e-4)
-    assert np.isnan(float(stages._standard_errors(jnp.asarray(gain), jnp.zeros((6, 9), bool))))
+    assert np.isnan(float(stages.standard_errors(jnp.asarray(gain), jnp.zeros((6, 9), bool))))
     one = np.zeros((6, 9), bool)
     one[:4, :4] = True  # a single block has no spread
-    assert np.isnan(float(stages._standard_errors(jnp.asarray(gain), jnp.asarray(one))))
+    assert np.isnan(float(stages.standard_errors(jnp.asarray(gain), jnp.asarray(one))))
 
 
 def test_a_scene_with_one_held_out_block_keeps_no_stage():
@@ -160,6 +164,53 @@ def test_the_prior_smooths_noise_and_leaves_texture():
     assert kept == {"smooth": (True, True, True), "rough": (False, False, False)}
 
 
+def test_the_learned_prior_is_kept_for_noise_and_not_for_texture():
+    E = synthetic.spectra(jax.random.key(3), 3, 40)
+    smooth = synthetic.abundance_field(jax.random.key(5), (24, 24), 3, length=6.0, contrast=0.3)
+    rough = synthetic.abundance_field(jax.random.key(6), (24, 24), 3, length=0.6, contrast=1.0)
+    config = replace(CONFIG, prior="learned")
+    for A, snr, right in ((smooth, 15.0, True), (rough, 30.0, False)):
+        maps, valid = maps_of(A, E, jax.random.key(7), snr)
+        verdict, found = stages.judge_prior(maps, E, config, valid)
+        assert float(jnp.max(smoothing.smoother(maps.whole).strength)) > 0.01  # the maps alone ask for it in both
+        after = smoothing_error(found, maps, A)
+        assert after < 0.95 if right else after <= 1.001
+        assert bool(verdict.kept) or not right
+    # What a prior that takes texture for noise would do is seen.
+    alone = jax.jit(learned_smoothing.look)(maps.whole, None, valid)
+    blind = learned_smoothing.assemble(learned_smoothing.init_weights(KEY), *alone)
+    blind = blind._replace(strength=5 * blind.strength)
+    gain = smoothing_gain(
+        maps.whole, (maps.even - maps.odd) / 2, lambda x: x + learned_smoothing.correction(x, valid, blind)
+    )
+    assert smoothing_error(blind, maps, A) > 1.2 and float(stages.standard_errors(gain, valid)) < -2
+
+
+def smoothing_error(prior, maps, A):
+    """Return the RMSE of smoothed maps over that of the maps."""
+    smoothed = learned_smoothing.smooth_learned(maps.whole, prior)
+    return float(jnp.sqrt(jnp.mean((smoothed - A) ** 2) / jnp.mean((maps.whole - A) ** 2)))
+
+
+def test_the_gain_of_smoothing_is_that_of_the_truth():
+    """Linear smoothing of maps with known noise: the estimate is the decrease of the error, on average over draws."""
+    A = synthetic.abundance_field(jax.random.key(5), (24, 24), 3, length=4.0)
+
+    def mean_of_rows(x):
+        return (x + jnp.roll(x, 1, axis=0) + jnp.roll(x, -1, axis=0)) / 3
+
+    @jax.jit
+    def both(key):
+        halves = A[None] + 0.2 * jax.random.normal(key, (2, *A.shape))
+        whole = (halves[0] + halves[1]) / 2
+        decrease = jnp.sum(jnp.square(whole - A) - jnp.square(mean_of_rows(whole) - A))
+        return jnp.sum(smoothing_gain(whole, (halves[0] - halves[1]) / 2, mean_of_rows)), decrease
+
+    found, right = map(np.asarray, jax.lax.map(both, jax.random.split(jax.random.key(1), 200)))
+    error = (found - right).std() / 200**0.5
+    assert abs((found - right).mean()) < 3 * error and error < 0.05 * abs(right.mean())
+
+
 def test_errors_of_spectra_that_vary_are_no_texture():
     """Each material has its own brightness in every pixel: both halves of the bands give the same wrong maps."""
     E = synthetic.spectra(jax.random.key(3), 3, 40)
@@ -177,7 +228,7 @@ def test_the_nugget_is_that_of_the_smoother():
 
     @jax.jit
     def both(A, valid):
-        G = [smoothing._semivariance(A, valid, h)[0] for h in (1, 2, 3)]
+        G = [smoothing.semivariance(A, valid, h)[0] for h in (1, 2, 3)]
         return jnp.trace(3 * G[0] - 3 * G[1] + G[2]), stages.nugget(A, valid)
 
     trace, found = both(A, valid)

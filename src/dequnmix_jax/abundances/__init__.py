@@ -5,7 +5,10 @@
   with (sum A - 1)^2 weighed against the data.
 * `sunsal`, `collaborative_sunsal`, `sunsal_tv`: sparse regression on a library (Bioucas-Dias and Figueiredo 2010;
   Iordache, Bioucas-Dias and Plaza 2012, 2014), |Y - A E|^2 / 2 + lambda |A|_1.
-* `smoother`, `smooth`: maps smoothed by as much as their own noise supports.
+* `smoother`, `smooth`: maps smoothed by as much as their own noise supports; `learned_smoother`, `smooth_learned`: by a
+  convex prior with learned filters.
+* `unmix_known`, `Known`: any of these by its name, with the measured error of the solution.
+* `deviations`: standard deviations of the fractions of `unmix_known`, by noise, in closed form.
 * `kkt_residual`: how far maps are from the optimality conditions.
 """
 
@@ -14,35 +17,51 @@ from typing import TYPE_CHECKING
 from dequnmix_jax.lazy import attach
 
 if TYPE_CHECKING:
+    from dequnmix_jax.abundances.known import Unmixed, unmix_known
+    from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother, learned_smoother, smooth_learned
     from dequnmix_jax.abundances.least_squares import fcls, kkt_residual, nnls, scaled_nnls, scls, soft_nnls, ucls
+    from dequnmix_jax.abundances.methods import Known
     from dequnmix_jax.abundances.smoothing import Smoother, smooth, smoother
     from dequnmix_jax.abundances.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
+    from dequnmix_jax.abundances.uncertainty import Deviations, deviations
     from dequnmix_jax.types import Descent
 
 __all__ = [
     "Admm",
     "Descent",
+    "Deviations",
+    "Known",
+    "LearnedSmoother",
     "Smoother",
+    "Unmixed",
     "collaborative_sunsal",
+    "deviations",
     "fcls",
     "kkt_residual",
+    "learned_smoother",
     "nnls",
     "scaled_nnls",
     "scls",
     "smooth",
+    "smooth_learned",
     "smoother",
     "soft_nnls",
     "sunsal",
     "sunsal_tv",
     "ucls",
+    "unmix_known",
 ]
 
 __getattr__, __dir__ = attach(
     __name__,
     {
         "abundances.least_squares": ["fcls", "kkt_residual", "nnls", "scaled_nnls", "scls", "soft_nnls", "ucls"],
+        "abundances.learned_smoothing": ["LearnedSmoother", "learned_smoother", "smooth_learned"],
+        "abundances.known": ["Unmixed", "unmix_known"],
+        "abundances.methods": ["Known"],
         "abundances.smoothing": ["Smoother", "smooth", "smoother"],
         "abundances.sparse": ["Admm", "collaborative_sunsal", "sunsal", "sunsal_tv"],
+        "abundances.uncertainty": ["Deviations", "deviations"],
         "types": ["Descent"],
     },
 )

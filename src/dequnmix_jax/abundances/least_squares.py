@@ -138,9 +138,15 @@ def soft_nnls(
     square = jnp.where(jnp.isfinite(Y), Y, 0) ** 2
     pixels = Y.shape[0] * Y.shape[1] if mask is None else jnp.maximum(jnp.sum(mask.astype(Y.dtype)), 1)
     row = jnp.asarray(weight, Y.dtype) * jnp.sqrt(jnp.sum(square) / pixels)
-    Y = jnp.concatenate([Y, jnp.broadcast_to(row, (*Y.shape[:2], 1))], axis=2)
-    E = jnp.concatenate([E, jnp.broadcast_to(row, (E.shape[0], 1)).astype(E.dtype)], axis=1)
+    Y, E = with_sum_band(Y, E, row)
     return normalise_abundances(nnls(Y, E, mask=mask), mask)
+
+
+def with_sum_band(cube: jax.Array, endmembers: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return cube (H, W, B + 1) and endmembers (R, B + 1) with a further band, `weight`: the sum to one as data."""
+    Y = jnp.concatenate([cube, jnp.broadcast_to(weight, (*cube.shape[:2], 1))], axis=2)
+    row = jnp.broadcast_to(weight, (endmembers.shape[0], 1)).astype(endmembers.dtype)
+    return Y, jnp.concatenate([endmembers, row], axis=1)
 
 
 def kkt_residual(

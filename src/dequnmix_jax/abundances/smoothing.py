@@ -81,7 +81,7 @@ def smoother(abundances: Array, *, mask: Array | None = None) -> Smoother:
         differences of neighbours, and the directions that order it); Rue and Held, Gaussian Markov Random Fields, 2005,
         chapter 3 (intrinsic fields). Their combination is ours.
     """
-    return _estimated(*_checked(abundances, mask))
+    return _estimated(*checked(abundances, mask))
 
 
 def smooth(abundances: Array, prior: Smoother | None = None, *, mask: Array | None = None) -> jax.Array:
@@ -104,7 +104,7 @@ def smooth(abundances: Array, prior: Smoother | None = None, *, mask: Array | No
     Raises:
         InputError: if the shapes do not fit, or outside jit if valid values are not finite.
     """
-    A, valid = _checked(abundances, mask)
+    A, valid = checked(abundances, mask)
     prior = smoother(A, mask=valid) if prior is None else prior
     check_kind(prior, Smoother, "prior", "Make it by smoother(abundances).")
     if np.shape(prior.directions) != (A.shape[2],) * 2 or np.shape(prior.strength) != (A.shape[2],):
@@ -115,7 +115,7 @@ def smooth(abundances: Array, prior: Smoother | None = None, *, mask: Array | No
     return _smoothed(A, valid, Smoother(*(jnp.asarray(part, A.dtype) for part in prior)))
 
 
-def _checked(abundances: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
+def checked(abundances: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
     """Return maps, 0 where masked, and the mask of valid pixels."""
     check_cube(abundances, "abundances")
     check_mask(mask, abundances)
@@ -133,17 +133,7 @@ def _estimated(A: jax.Array, valid: jax.Array) -> Smoother:
     mean = jnp.sum(A, axis=(0, 1)) / pixels
     A = jnp.where(valid[..., None], A - mean[None, None], 0)
     whole = jnp.einsum("hwr,hws->rs", A, A, precision="highest") / pixels
-    near, _ = _semivariance(A, valid, 1)
-    far, _ = _semivariance(A, valid, 2)
-    farther, pairs = _semivariance(A, valid, 3)
-    # The sum of the maps is 1 everywhere and has no differences: a floor keeps the matrix regular.
-    size = jnp.trace(near) / count
-    values, vectors = lapack.eigh(near + 1e-4 * positive(size) * jnp.eye(count, dtype=A.dtype))
-    white = vectors / jnp.sqrt(jnp.maximum(values, jnp.finfo(A.dtype).tiny))[None]
-    errors = 3 * near - 3 * far + farther
-    turned = jnp.matmul(jnp.matmul(white.T, errors, precision="highest"), white, precision="highest")
-    shares, rotation = lapack.eigh((turned + turned.T) / 2)
-    V = jnp.matmul(white, rotation, precision="highest")
+    V, shares, errors, pairs = error_directions(A, valid)
     V = V / jnp.sqrt(jnp.sum(jnp.square(V), axis=0))[None]
     variance = jnp.trace(whole)
     known = jnp.clip(2 - 4 * jnp.trace(errors) / positive(variance), 0, 1)
@@ -151,6 +141,33 @@ def _estimated(A: jax.Array, valid: jax.Array) -> Smoother:
     strength = jnp.where((pairs >= FEWEST) & (variance > 0), known * rho / (4 * (1 - rho)), 0)
     fine = jnp.all(jnp.isfinite(V)) & jnp.all(jnp.isfinite(strength))
     return Smoother(jnp.where(fine, V, jnp.eye(count, dtype=A.dtype)), jnp.where(fine, strength, 0))
+
+
+def error_directions(A: jax.Array, valid: jax.Array, errors: jax.Array | None = None) -> tuple[jax.Array, ...]:
+    """Return the combinations of maps whose errors are independent, before any limit.
+
+    Args:
+        A: (H, W, C), 0 where not valid.
+        valid: (H, W) bool.
+        errors: N (C, C), the covariance of the errors; None: the nugget 3 G(1) - 3 G(2) + G(3).
+
+    Returns:
+        V (C, C), N v = rho G(1) v with v^T G(1) v = 1 (G(1) with a floor); rho (C,); N (C, C); the number of pairs of
+        valid pixels three apart.
+    """
+    count = A.shape[2]
+    near, _ = semivariance(A, valid, 1)
+    farther, pairs = semivariance(A, valid, 3)
+    if errors is None:
+        far, _ = semivariance(A, valid, 2)
+        errors = 3 * near - 3 * far + farther
+    # The sum of the maps is 1 everywhere and has no differences: a floor keeps the matrix regular.
+    size = jnp.trace(near) / count
+    values, vectors = lapack.eigh(near + 1e-4 * positive(size) * jnp.eye(count, dtype=A.dtype))
+    white = vectors / jnp.sqrt(jnp.maximum(values, jnp.finfo(A.dtype).tiny))[None]
+    turned = jnp.matmul(jnp.matmul(white.T, errors, precision="highest"), white, precision="highest")
+    shares, rotation = lapack.eigh((turned + turned.T) / 2)
+    return jnp.matmul(white, rotation, precision="highest"), shares, errors, pairs
 
 
 @jax.jit
@@ -171,7 +188,7 @@ def smooth_linearly(A: jax.Array, valid: jax.Array, prior: Smoother) -> jax.Arra
     return jnp.matmul(solved, lapack.inverse(V), precision="highest")
 
 
-def _semivariance(A: jax.Array, valid: jax.Array, distance: int) -> tuple[jax.Array, jax.Array]:
+def semivariance(A: jax.Array, valid: jax.Array, distance: int) -> tuple[jax.Array, jax.Array]:
     """Return E (d d^T) / 2 (R, R), d the difference of valid pixels at a distance, and the number of pairs."""
     total, pairs = jnp.zeros((A.shape[2],) * 2, A.dtype), jnp.zeros((), A.dtype)
     for axis in (0, 1):

@@ -28,9 +28,9 @@ def find(scene: "Scene", count: int, method: str, seed: int, scaled: bool) -> tu
     import jax
     import jax.numpy as jnp
 
-    from dequnmix_jax.endmembers import selection
     from dequnmix_jax.endmembers.minimum_volume_simplex import minimum_volume
     from dequnmix_jax.endmembers.pure_pixel import atgp, nfindr, sivm, vca
+    from dequnmix_jax.learned import selection
 
     cube = jnp.asarray(scene.cube)
     mask = None if scene.mask is None else jnp.asarray(scene.mask)
@@ -54,7 +54,7 @@ def find(scene: "Scene", count: int, method: str, seed: int, scaled: bool) -> tu
         reached = "converged" if trace.converged else "not converged"
         text = f"minimum volume{division}; {int(trace.steps)} steps, {reached}"
     else:
-        selected = jax.jit(selection.select_endmembers, static_argnums=2)(key, cube, count, mask=mask)
+        selected = selection.select(key, cube, count, mask=mask)
         spectra, text = selected.endmembers, selection.reason(selected)
     return np.asarray(spectra), text
 

@@ -31,6 +31,7 @@ class TrainingOptions:
     prox: str | None
     prior: str | None
     config: Path | None
+    train: bool
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,33 @@ class FitOptions:
 
 
 @dataclass(frozen=True)
+class KnownOptions:
+    """How a scene is unmixed by known spectra; None where an option is not given."""
+
+    method: str | None
+    classes: str | None
+    spectra: tuple[str, ...] | None
+    sparsity: float | None
+    variation: float | None
+    uncertainty: float | str | None
+    epochs: int | None
+    seed: int | None
+
+    def given(self) -> list[str]:
+        """Return the options that are given and have no other meaning."""
+        words: dict[str, object] = {"--method": self.method, "--class": self.classes, "--spectra": self.spectra}
+        words |= {"--sparsity": self.sparsity, "--variation": self.variation, "--uncertainty": self.uncertainty}
+        return [name for name, value in words.items() if value is not None]
+
+
+@dataclass(frozen=True)
 class UnmixOptions:
-    """Of `dequnmix unmix`."""
+    """Of `dequnmix unmix`; `endmembers` is a number beside a model, and a library without one."""
 
     scene: SceneOptions
-    model: Path
-    endmembers: int | None
+    known: KnownOptions
+    model: Path | None
+    endmembers: int | Path | None
     output: Path
     force: bool
     format: str
@@ -94,8 +116,9 @@ class ReportOptions:
 
     scene: SceneOptions
     training: TrainingOptions
+    known: KnownOptions
     scene_of_result: Path | None
-    endmembers: int | str | None
+    endmembers: int | str | Path | None
     model: Path | None
     output: Path
     force: bool

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dequnmix_jax.abundances.methods import METHODS as KNOWN
+from dequnmix_jax.abundances.methods import Known
 from dequnmix_jax.conventions import AS_IS, MEANINGS
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.results.writer import FORMATS
@@ -58,6 +60,27 @@ def _at_least(least: int, text: str) -> int:
     return value
 
 
+def number_or_library(text: str) -> int | Path:
+    """Return a whole number, or the path of a spectral library."""
+    try:
+        return int(text)
+    except ValueError:
+        return Path(text)
+
+
+def number_auto_or_library(text: str) -> int | str | Path:
+    """Return a whole number, the word auto, or the path of a spectral library."""
+    return text if text == "auto" else number_or_library(text)
+
+
+def number_or_noise(text: str) -> float | str:
+    """Return a number, or a word for a noise."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 positive, not_negative = partial(_at_least, 1), partial(_at_least, 0)
 
 NO_CACHE = "DEQUNMIX_NO_CACHE"
@@ -69,6 +92,7 @@ _EXAMPLES = f"""examples:
   dequnmix fit scene.mat --endmembers 3 -o model.npz      train on a scene
   dequnmix unmix scene.mat model.npz -o out               maps, spectra and pictures into the folder out
   dequnmix unmix scene.tif model.npz --format geotiff -o out
+  dequnmix unmix scene.hdr --endmembers library.csv --class Class -o out
   dequnmix report out -o report.html                      a page about the result, for any browser
   dequnmix report scene.hdr --endmembers 5 -o r.html      all of this in one command
   dequnmix endmembers scene.hdr --count 5 -o spectra.sli  spectra without a network
@@ -224,6 +248,7 @@ def _fit(commands: Any) -> None:
     fit.add_argument("--endmembers", type=number_or_auto, required=True, metavar="N", help=f"{_COUNT} (required)")
     _output(fit, "MODEL", "file to make, .npz")
     _training(fit)
+    fit.set_defaults(train=True)
     text = "train on N patches drawn at random, for a scene larger than memory (default: the whole scene)"
     fit.add_argument("--patches", type=positive, metavar="N", help=text)
     text = "rows and columns of a patch (default: 64)"
@@ -240,18 +265,25 @@ def _unmix(commands: Any) -> None:
     unmix = _command(
         commands,
         "unmix",
-        "unmix a scene by a trained model, and write maps, spectra and pictures",
+        "unmix a scene by a trained model or by known spectra, and write maps, spectra and pictures",
         "scene.img model.npz -o out",
+        "scene.img --endmembers library.csv --class Class -o out",
+        "scene.img --endmembers library.sli --spectra soil,grass --method scaled -o out",
         "scene.tif model.npz --format geotiff -o out --report report.html",
         "large.img model.npz --tile 256 -o out",
         "large.img model.npz --distributed -o out         in each process of a job of Slurm, Open MPI, ...",
     )
     _reading(unmix, of_a_model=True)
-    unmix.add_argument("model", type=Path, metavar="MODEL", help="file that `dequnmix fit` made")
+    text = "file that `dequnmix fit` made; left out with --endmembers LIBRARY"
+    unmix.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=text)
     _output(unmix, "FOLDER", "folder to make")
     _format(unmix)
-    text = "refuse a model with another number of endmembers (default: any number)"
-    unmix.add_argument("--endmembers", type=int, metavar="N", help=text)
+    text = (
+        "unmix by the spectra of this library (ENVI, CSV, USGS text), resampled to the bands of the scene; or, with a "
+        "MODEL, refuse one with another number of endmembers than N (default: any number)"
+    )
+    unmix.add_argument("--endmembers", type=number_or_library, metavar="LIBRARY|N", help=text)
+    _known(unmix)
     unmix.add_argument("--no-plots", action="store_true", help="write no pictures (default: pictures)")
     tiles = unmix.add_argument_group("scenes larger than memory", "A killed run resumes with its finished tiles.")
     text = (
@@ -277,6 +309,7 @@ def _report(commands: Any) -> None:
         "out -o report.html",
         "out --library library.sli -o report.html",
         "scene.hdr --endmembers 5 -o report.html",
+        "scene.hdr --endmembers library.csv --class Class -o report.html",
         "scene.tif --endmembers auto --result out --format geotiff -o report.html",
         "scene.tif --model model.npz -o report.html",
     )
@@ -285,8 +318,9 @@ def _report(commands: Any) -> None:
     report.add_argument("scene_of_result", type=Path, nargs="?", metavar="SCENE", help=text)
     _output(report, "FILE", "page to make, .html")
     _library(report)
-    text = f"{_COUNT} (default: none; required for a SCENE without --model)"
-    report.add_argument("--endmembers", type=number_or_auto, metavar="N", help=text)
+    text = f"{_COUNT}; or a library, to unmix by its spectra (default: none; required for a SCENE without --model)"
+    report.add_argument("--endmembers", type=number_auto_or_library, metavar="N|LIBRARY", help=text)
+    _known(report, seeded=False)
     text = "unmix by this model (default: train one)"
     report.add_argument("--model", type=Path, metavar="FILE", help=text)
     text = "keep maps, spectra and model in this folder (default: they are not kept)"
@@ -294,6 +328,8 @@ def _report(commands: Any) -> None:
     _format(report)
     _reading_options(report.add_argument_group("reading the scene"), of_a_model=True)
     _training(report)
+    text = "train on the scene too, from what the learned operator chooses; any option of the training implies it"
+    report.add_argument("--train", action="store_true", help=f"{text} (default: it is not trained)")
     _json(report)
 
 
@@ -434,7 +470,7 @@ def _training(command: argparse.ArgumentParser) -> None:
     _seed(group)
     defaults = words_of(Model())
     text = (
-        "initial endmembers: auto compares 16 candidates without a reference, and chooses the constraint too; vca "
+        "initial endmembers: auto lets the learned operator choose, without a reference, and the constraint too; vca "
         "takes the largest of several draws of VCA (default: auto; vca with --patches, or with fewer than two bands "
         "per endmember)"
     )
@@ -452,7 +488,7 @@ def _training(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--constraint", metavar="WORD", help=text)
     group.add_argument("--prox", metavar="WORD", help=f"proximal step, none or conv (default: {defaults['prox']})")
-    text = f"prior on the maps, none or neighbours (default: neighbours; with --start vca {defaults['prior']})"
+    text = f"prior on the maps, none, neighbours or learned (default: learned; with --start vca {defaults['prior']})"
     group.add_argument("--prior", metavar="WORD", help=text)
     text = "TOML file with tables model, training and rates; options override it (default: the tables below)"
     group.add_argument("--config", type=Path, metavar="FILE", help=text)
@@ -462,8 +498,37 @@ def _training(command: argparse.ArgumentParser) -> None:
 def _library(command: _Group) -> None:
     text = "name the endmembers by the nearest spectra of this library: ENVI, CSV, USGS text (default: by numbers)"
     command.add_argument("--library", type=Path, metavar="FILE", help=text)
-    text = "divide the library by this (default: from the file)"
+    text = "divide the library by this, that of --endmembers too (default: from the file)"
     command.add_argument("--library-scale", type=float, metavar="NUMBER", help=text)
+
+
+def _known(command: _Group, seeded: bool = True) -> None:
+    """Add the options of an unmixing by known spectra."""
+    group = command.add_argument_group("with --endmembers LIBRARY")
+    text = (
+        "fcls (fractions sum to one), nnls (a free brightness), scaled (nnls, fractions of spectra at one level), soft "
+        "(a brightness near one), sunsal (few spectra a pixel), sunsal-tv (and smooth maps), or deq (trains an "
+        f"equilibrium model, spectra held) (default: {KNOWN[0]})"
+    )
+    group.add_argument("--method", choices=(*KNOWN, "deq"), metavar="WORD", help=text)
+    text = "also map the sums over each class, which this column of the library holds; name: spectra of one name"
+    group.add_argument("--class", dest="classes", metavar="COLUMN", help=f"{text} (default: no classes)")
+    text = "use the spectra with these names, separated by commas; repeatable (default: all)"
+    group.add_argument("--spectra", action="append", metavar="NAME,NAME", help=text)
+    text = f"weight of few spectra, of sunsal and sunsal-tv (default: {Known().sparsity:g})"
+    group.add_argument("--sparsity", type=float, metavar="NUMBER", help=text)
+    text = f"weight of smooth maps, of sunsal-tv (default: {Known().variation:g})"
+    group.add_argument("--variation", type=float, metavar="NUMBER", help=text)
+    text = (
+        "also map the standard deviations of the fractions by this noise: bands (estimated in each band), residual "
+        "(what the spectra of a pixel do not explain), or a standard deviation in the units of the scene"
+    )
+    help_text = f"{text} (default: no deviations)"
+    group.add_argument("--uncertainty", type=number_or_noise, metavar="NOISE", help=help_text)
+    if seeded:
+        text = f"training steps of deq (default: {RECOMMENDED[0].epochs})"
+        group.add_argument("--epochs", type=positive, metavar="N", help=text)
+        group.add_argument("--seed", type=int, metavar="N", help="seed of the random numbers of deq (default: 0)")
 
 
 def _seed(group: _Group) -> None:

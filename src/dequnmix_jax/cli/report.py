@@ -10,6 +10,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.clock import stage
+from dequnmix_jax.cli.known import no_known_options, request_of, unmix_by_spectra
 from dequnmix_jax.cli.options import ReportOptions
 from dequnmix_jax.cli.scene_options import count_endmembers, open_scene, read_for_unmixing
 from dequnmix_jax.cli.unmix import write_everything
@@ -71,7 +72,7 @@ def _read_result(options: ReportOptions) -> Result:
         "--mixing": options.training.mixing,
         "--constraint": options.training.constraint,
     }
-    given = [name for name, value in of_a_scene.items() if value is not None]
+    given = [name for name, value in of_a_scene.items() if value is not None] + options.known.given()
     if given:
         raise InputError(
             f"{folder} is the output of an unmixing, to which {' and '.join(given)} does not apply; leave it out, "
@@ -123,6 +124,26 @@ def with_scene(result: Result, scene: Scene) -> Result:
     )
 
 
+def _unmix_by_spectra(options: ReportOptions, library: Path, folder: Path | None) -> Result:
+    """Unmix a scene by the spectra of a library, and keep the result in a folder if there is one."""
+    training = options.training
+    words = ("start", "gradient", "mixing", "constraint", "prox", "prior", "config")
+    foreign = [f"--{word}" for word in words if getattr(training, word) is not None]
+    if training.epochs is not None and options.known.method != "deq":
+        foreign.append("--epochs")
+    if foreign:
+        raise InputError(
+            f"{' and '.join(foreign)} {'is' if len(foreign) == 1 else 'are'} for a training, and the spectra of "
+            f"{library} are used as they are; leave it out, or write --endmembers N to train."
+        )
+    source = open_scene(options.scene)
+    request = request_of(options.known, library, options.library_scale, source)
+    result, _, scene = unmix_by_spectra(request, options.scene, source)
+    if folder is not None:
+        write_everything(folder, result, scene, options.format, pictures=True)
+    return result
+
+
 def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
     """Train on a scene, or read a model, unmix the scene, and keep the result in a folder if there is one."""
     file, reading = options.scene.file, options.scene
@@ -131,11 +152,16 @@ def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
             f"{file} is not the output of an unmixing, so that a second scene does not apply; expected RESULT SCENE, "
             "or one SCENE with --endmembers N."
         )
+    if not isinstance(options.endmembers, Path):
+        no_known_options(options.known)
     if (options.endmembers is None) == (options.model is None):
         open_scene(reading)  # if the file is not a scene, this error says what it is
         raise InputError(
-            f"{file} is a scene; expected either --endmembers N (or auto), to train on it, or --model FILE."
+            f"{file} is a scene; expected either --endmembers N (or auto), to train on it, --endmembers LIBRARY, to "
+            "unmix by its spectra, or --model FILE."
         )
+    if isinstance(options.endmembers, Path):
+        return _unmix_by_spectra(options, options.endmembers, folder)
     configuration = configure(options.training)  # errors in it are reported before the scene is read
     for name, word in (("--mixing", options.training.mixing), ("--constraint", options.training.constraint)):
         if options.model is not None and word is not None:

@@ -1,13 +1,16 @@
-"""`dequnmix unmix`: unmix a scene by a trained model, whole or in tiles."""
+"""`dequnmix unmix`: unmix a scene by a trained model or by the spectra of a library, whole or in tiles."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.clock import stage
+from dequnmix_jax.cli.known import no_known_options, request_of, source_for, unmix_by_spectra
 from dequnmix_jax.cli.options import UnmixOptions
-from dequnmix_jax.cli.scene_options import read_for_unmixing
-from dequnmix_jax.cli.unmix_tiles import needs_tiles, unmix_in_tiles
+from dequnmix_jax.cli.scene_options import open_scene, read_for_unmixing
+from dequnmix_jax.cli.unmix_tiles import needs_tiles, spectra_need_tiles, unmix_in_tiles, unmix_spectra_in_tiles
 from dequnmix_jax.cli.workflow import describe_trace, load_model, open_for, read_library_of, unmix_by, with_bands_of
 from dequnmix_jax.io import georaster
 from dequnmix_jax.parallel.processes import Team, join
@@ -19,9 +22,12 @@ from dequnmix_jax.results.writer import check_ours, placed_together, put_result,
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.training.words import plain
 
+if TYPE_CHECKING:
+    from dequnmix_jax.types import Trace
+
 
 def unmix(options: UnmixOptions) -> None:
-    """Unmix a scene by a trained model and write maps, spectra and pictures into a folder."""
+    """Unmix a scene by a trained model or by known spectra, and write maps, spectra and pictures into a folder."""
     if options.report is not None:
         check_page(options.report)
     if options.report is not None or not options.no_plots:
@@ -32,6 +38,10 @@ def unmix(options: UnmixOptions) -> None:
         georaster.require("--format geotiff")  # reported before the work
     check_ours(options.output, options.force)
     team = join() if options.distributed else Team()
+    if _by_spectra(options):
+        _unmix_by_spectra(options, team)
+        return
+    assert options.model is not None and not isinstance(options.endmembers, Path)
     model = load_model(options.model, options.endmembers)
     reading = with_bands_of(model, options.scene)
     source = open_for(model, reading)
@@ -48,11 +58,57 @@ def unmix(options: UnmixOptions) -> None:
         if page is not None:
             with stage("report"):
                 write_page(page, report(result, library))
+    _print_result(options, result, trace, written)
+
+
+def _by_spectra(options: UnmixOptions) -> bool:
+    """Return whether a scene is unmixed by the spectra of a library and not by a model; refuse both and neither."""
+    library = isinstance(options.endmembers, Path)
+    if options.model is not None and library:
+        raise InputError(
+            f"{options.model} is a MODEL and {options.endmembers} a LIBRARY; expected one of the two. Leave the model "
+            "out to unmix by the spectra, or write a number after --endmembers."
+        )
+    if options.model is None and not library:
+        number = "" if options.endmembers is None else " A number of endmembers goes with a model."
+        raise InputError(
+            f"No model and no spectra are given for {options.scene.file}; expected a MODEL that `dequnmix fit` made, "
+            f"or --endmembers LIBRARY.{number}"
+        )
+    if not library:
+        no_known_options(options.known, epochs=True)
+    elif options.known.method != "deq" and (options.known.epochs is not None or options.known.seed is not None):
+        raise InputError("--epochs and --seed are for the training of --method deq; expected neither. Leave them out.")
+    return library
+
+
+def _unmix_by_spectra(options: UnmixOptions, team: Team) -> None:
+    """Unmix a scene by the spectra of a library, whole or in tiles."""
+    assert isinstance(options.endmembers, Path)
+    source = open_scene(options.scene)
+    request = request_of(options.known, options.endmembers, options.library_scale, source)
+    if options.distributed or spectra_need_tiles(options, request, source):
+        unmix_spectra_in_tiles(options, request, source_for(request, source), team)
+        return
+    with placed_together(options.output, options.report, options.force) as (folder, page):
+        assert folder is not None
+        library = read_library_of(options.library, options.library_scale)
+        result, trace, scene = unmix_by_spectra(request, options.scene, source)
+        with stage("maps and pictures"):
+            written = write_everything(folder, result, scene, options.format, pictures=not options.no_plots)
+        if page is not None:
+            with stage("report"):
+                write_page(page, report(result, library))
+    _print_result(options, result, trace, written)
+
+
+def _print_result(options: UnmixOptions, result: Result, trace: "Trace", written: Sequence[Path]) -> None:
+    """Print the files of a result, or its record and them as JSON."""
     names = [str(options.output / path.name) for path in written] + ([str(options.report)] if options.report else [])
     if options.json:
         print(json.dumps(plain({**result.summary, "files": names}), indent=2, allow_nan=False))
         return
-    print(describe_trace(trace))
+    print(describe_trace(trace, isinstance(options.endmembers, Path) and options.known.method != "deq"))
     print("\n".join(names))
 
 

@@ -6,13 +6,16 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli.known import Request, check_units_of
 from dequnmix_jax.cli.options import SceneOptions, UnmixOptions
 from dequnmix_jax.cli.progress import Line
 from dequnmix_jax.cli.scene_options import warn
 from dequnmix_jax.cli.workflow import TrainedModel, check_fits, describe_trace, model_record, read_library_of
-from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.equilibrium.config import Analytic, Model
 from dequnmix_jax.io.atomic import reserved
 from dequnmix_jax.io.disk_space import in_words
+from dequnmix_jax.known_spectra import model_of_known, record_of
 from dequnmix_jax.parallel.processes import Team
 from dequnmix_jax.report.page import report
 from dequnmix_jax.report.plots import save_pictures
@@ -79,6 +82,46 @@ def needs_tiles(options: UnmixOptions, model: TrainedModel, source: Source) -> b
     return True
 
 
+def spectra_need_tiles(options: UnmixOptions, request: Request, source: Source) -> bool:
+    """Return whether a scene is unmixed by known spectra in tiles, as `needs_tiles` for a model.
+
+    Raises:
+        InputError: tiles are needed or asked for, and the method looks at the whole scene.
+    """
+    size = needed(source.shape, len(request.chosen.names), Model(gradient=Analytic()))
+    free = _free_memory() if source.lazy else None
+    asked = options.tile is not None or options.halo is not None
+    wanted = asked or options.distributed or (free is not None and size > _SHARE * free)
+    known = request.known
+    if wanted and (known is None or not known.by_pixel):
+        method = "deq" if known is None else known.method
+        raise InputError(
+            f"--method {method} looks at the whole scene, which "
+            f"{'takes about ' + in_words(size) + ' of memory' if not asked else 'tiles divide'}; expected a method of "
+            "single pixels for tiles: fcls, nnls, scaled, soft or sunsal."
+        )
+    if wanted and options.known.uncertainty is not None:
+        raise InputError(
+            "--uncertainty is computed for a whole scene, and this one is unmixed in tiles; expected a part of it that "
+            "fits into memory. Leave one of them out."
+        )
+    if options.halo:
+        raise InputError("--halo is for a model whose pixels depend on each other; expected none with known spectra.")
+    if wanted and not asked and not options.distributed:
+        warn(f"note: The scene is unmixed in tiles: whole, it would take about {in_words(size)} of memory.")
+    return wanted
+
+
+def unmix_spectra_in_tiles(options: UnmixOptions, request: Request, source: Source, team: Team) -> None:
+    """Unmix a scene by known spectra tile by tile; arguments as for `unmix_in_tiles`, `request` the spectra."""
+    known = request.known
+    assert known is not None
+    check_units_of(request, source)
+    metadata = {"model": {"method": plain(known)}, "start": record_of(known)["start"]}
+    model = TrainedModel({"endmembers": request.chosen.spectra}, model_of_known(known), metadata)
+    unmix_in_tiles(options, model, options.scene, source, team, request)
+
+
 class _Progress:
     """A line on stderr: the stage, tiles per second, and the time left."""
 
@@ -108,7 +151,12 @@ class _Progress:
 
 
 def unmix_in_tiles(
-    options: UnmixOptions, model: TrainedModel, reading: SceneOptions, source: Source, team: Team
+    options: UnmixOptions,
+    model: TrainedModel,
+    reading: SceneOptions,
+    source: Source,
+    team: Team,
+    request: Request | None = None,
 ) -> None:
     """Unmix a scene tile by tile, and write maps, spectra, pictures and a report.
 
@@ -118,6 +166,7 @@ def unmix_in_tiles(
         reading: how the scene is read, with the bands of the model.
         source: the scene.
         team: the processes that divide the tiles.
+        request: the spectra that the endmembers of `model` are, and the method; None: the map of the model.
     """
     from dequnmix_jax.tiles.options import Hooks, Output, Tiling, ignore_progress
     from dequnmix_jax.tiles.unmix import unmix_to_folder
@@ -129,6 +178,8 @@ def unmix_in_tiles(
         warn(f"note: {note}")
     library = read_library_of(options.library, options.library_scale)
     configuration, entries = model_record(model)
+    if request is not None:
+        configuration = {"method": request.known}
     page, target = options.report, options.output
     page_outside = first and page is not None and page.absolute().parent != target.absolute()
     progress = _Progress()
@@ -154,6 +205,8 @@ def unmix_in_tiles(
                 Tiling(options.tile, options.halo, reading.nodata is not None),
                 Output(
                     target,
+                    None if request is None else request.chosen.names,
+                    class_of=() if request is None else request.chosen.classes,
                     configuration=configuration,
                     record={"reading": reading.given(), **entries},
                     overwrite=options.force,
@@ -162,6 +215,7 @@ def unmix_in_tiles(
                 Hooks(progress if first else ignore_progress, progress.warn, extra_files),
                 team,
                 places,
+                None if request is None else request.known,
             )
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; finished tiles are kept, and the same command resumes.") from None
@@ -182,8 +236,7 @@ def unmix_in_tiles(
         return
     tiles = tiled.summary["tiles"]
     error = "" if tiles["halo_error"] is None else f", beyond which an abundance changes by {tiles['halo_error']:.1e}"
-    print(
-        f"{tiles['count']} tiles of {tiles['rows']} x {tiles['columns']} pixels, halo of {tiles['halo']} pixels{error}"
-    )
-    print(describe_trace(tiled.trace))
+    halo = "" if request is not None else f", halo of {tiles['halo']} pixels{error}"
+    print(f"{tiles['count']} tiles of {tiles['rows']} x {tiles['columns']} pixels{halo}")
+    print(describe_trace(tiled.trace, request is not None))
     print("\n".join(names))

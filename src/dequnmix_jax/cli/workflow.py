@@ -12,11 +12,11 @@ from dequnmix_jax.cli.config_file import Configuration, read_configuration
 from dequnmix_jax.cli.options import SceneOptions, TrainingOptions
 from dequnmix_jax.cli.progress import Fitted, fit_scene
 from dequnmix_jax.cli.scene_options import open_scene, warn
-from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.equilibrium.config import Analytic, Model
 from dequnmix_jax.io.provenance import file_record
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.reading import read_library
-from dequnmix_jax.pipeline import UNIT, choose, not_reached, unmix_scene
+from dequnmix_jax.pipeline import UNIT, choose, not_reached, operator_record, unmix_scene, untrained
 from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.scenes.band_order import source_in_order
 from dequnmix_jax.scenes.scene import Scene
@@ -97,6 +97,7 @@ def train(
     from dequnmix_jax.tiles import patches as tiles_patches
 
     config, training, rates, stated = configuration
+    trains = trains_on_scene(options, configuration)
     initial: dict[str, Any] = {}
     key = jax.random.key(options.seed)
     reason = None
@@ -110,16 +111,33 @@ def train(
         warn(f"note: {reason}")
     else:
         initial["count"] = count
-    with stage("training"):
-        fitted = fit_scene(key, scene, config, training, rates, keep=keep, **initial)
+        trains = True
+    if trains:
+        with stage("training"):
+            fitted = fit_scene(key, scene, config, training, rates, keep=keep, **initial)
+    else:
+        training = replace(training, epochs=0)
+        config = config if "model.gradient" in stated else replace(config, gradient=Analytic())
+        with stage("judging the prior"):
+            params, history = untrained(key, scene, config, initial["endmembers"])
+        fitted = Fitted(params, history, 0.0)
     metadata = model_metadata(scene, config, training, rates, options.seed, fitted.history)
     if patches is not None:
         metadata["scene"] = patches.record()
     if reason is not None:
         metadata["start"] = reason
+        metadata["operator"] = operator_record()
     metadata["ignore"] = [list(pair) for pair in reading.ignore or ()]
     metadata["bands"] = None if reading.bands is None else list(reading.bands)
     return TrainedModel(jax.tree.map(np.asarray, fitted.params), config, metadata), fitted
+
+
+def trains_on_scene(options: TrainingOptions, configuration: Configuration) -> bool:
+    """Return whether the model is trained on the scene: if asked for, by any option that only a training reads."""
+    stated = any(name.startswith(("training.", "rates.")) or name == "model.gradient" for name in configuration.stated)
+    if options.epochs == 0:
+        return False
+    return options.train or options.epochs is not None or options.start == "vca" or stated
 
 
 def _compares(start: str | None, scene: Scene, count: int, config: Model) -> bool:
@@ -242,12 +260,16 @@ def model_record(model: TrainedModel) -> tuple[dict[str, Any], dict[str, Any]]:
         "model_file": model.metadata.get("model_file"),
         "history": history,
         "start": model.metadata.get("start"),
+        "operator": model.metadata.get("operator"),
         "stages": model.metadata.get("stages"),
         "unit": UNIT,
     }
 
 
-def describe_trace(trace: "Trace") -> str:
-    """Return a solve in a line of text: steps, residual, convergence."""
+def describe_trace(trace: "Trace", known: bool = False) -> str:
+    """Return a solve in a line of text: steps, residual, convergence; of known spectra, whether it is optimal."""
+    if known:
+        reached = "optimal" if trace.converged else "not optimal"
+        return f"{reached}: a further step changes the fractions by {float(trace.residual):.1e} of their size"
     reached = "converged" if trace.converged else "not converged"
     return f"{int(trace.steps)} steps, relative residual {float(trace.residual):.2e}, {reached}"

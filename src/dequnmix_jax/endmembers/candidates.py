@@ -97,18 +97,32 @@ def candidates(
 
     `half` (H, W) bool is one random half of the pixels; None: `random_half`.
     """
+    spectra = candidate_spectra(key, cube, valid, count, half)
+    pairs = pairs_of(spectra)  # a candidate of each kind, so that both share compiled code
+    scores = lax.map(partial(measure, cube=cube, valid=valid), pairs)
+    scores = jax.tree.map(lambda x: x.T.reshape(-1), scores)  # (C / 2, 2): simplex first
+    return spectra[0], scores, scene_scores(cube, valid, count)
+
+
+def candidate_spectra(
+    key: Array, cube: jax.Array, valid: jax.Array, count: int, half: jax.Array | None = None
+) -> jax.Array:
+    """Return the spectra of all candidates from all pixels and from each of two random halves, (3, C, R, B)."""
     seeds = jax.random.split(key)[1]
     side = random_half(key, valid.shape) if half is None else half
     masks = jnp.stack([valid, valid & side, valid & ~side])
     keys = jax.random.split(seeds, 3)
     spectra = lax.map(partial(_extract, cube=cube, count=count), (keys, masks))  # (3, 2, C / 2, R, B)
-    pairs = jnp.moveaxis(spectra, 2, 0)  # a candidate of each kind, so that both share compiled code
-    scores = lax.map(partial(_measure, cube=cube, valid=valid), pairs)
-    scores = jax.tree.map(lambda x: x.T.reshape(-1), scores)  # (C / 2, 2): simplex first
-    return spectra[0].reshape(-1, *spectra.shape[3:]), scores, _scene_scores(cube, valid, count)
+    return spectra.reshape(3, -1, *spectra.shape[3:])
 
 
-def _scene_scores(cube: jax.Array, valid: jax.Array, count: int) -> SceneScores:
+def pairs_of(spectra: jax.Array) -> jax.Array:
+    """Return pairs of a candidate under the simplex and one under the cone, (C / 2, 3, 2, R, B), from (3, C, R, B)."""
+    return jnp.moveaxis(spectra.reshape(3, 2, -1, *spectra.shape[2:]), 2, 0)
+
+
+def scene_scores(cube: jax.Array, valid: jax.Array, count: int) -> SceneScores:
+    """Return what is measured of the scene itself."""
     pixels = jnp.sum(valid.astype(cube.dtype))
     noise = jnp.sum(jnp.square(band_noise(cube, mask=valid))) * pixels / jnp.sum(jnp.square(cube))
     noise = jnp.where(jnp.isfinite(noise), noise, 0)
@@ -148,7 +162,7 @@ def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int) -
     return jnp.concatenate([E, lax.map(purer, pairs).reshape(E.shape)], axis=1)
 
 
-def _measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
+def measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
     """Return the scores (2,) of a simplex and a cone candidate: spectra (3, 2, R, B) of all pixels and each half."""
     linear, scaled = spectra[0]
     even = jnp.arange(cube.shape[2]) % 2 == 0

@@ -273,12 +273,12 @@ def decide(scores: Scores, scene: SceneScores, weights: Weights) -> Selection:
     )  # fmt: skip
 
 
-_MIXING = {
+MIXING = {
     "linear": "abundances sum to one (linear model)",
     "scaled": "brightness varies per pixel (scaled linear model)",
     "soft": "brightness varies per pixel and material (soft sum-to-one)",
 }
-_ASKED = {
+ASKED = {
     "simplex": "abundances sum to one (simplex)",
     "softmax": "abundances sum to one (softmax)",
     "cone": "brightness varies per pixel (cone)",
@@ -307,13 +307,13 @@ def reason(selection: Selection, constraint: str | None = None) -> str:
     refined = ", refined on the purest pixels" if chosen.purified else ""
     per_pixel = f"with a brightness per pixel, held-out bands fit {_better(selection.brightness)}"
     if constraint is not None:
-        mixing = f"{_ASKED[constraint]}, as asked for; {per_pixel}"
+        mixing = f"{ASKED[constraint]}, as asked for; {per_pixel}"
     elif selection.constraint == "cone":
-        mixing = f"{_MIXING['scaled']}; held-out bands fit {_better(selection.brightness)} than with sum-to-one"
+        mixing = f"{MIXING['scaled']}; held-out bands fit {_better(selection.brightness)} than with sum-to-one"
     elif selection.constraint == "soft":
-        mixing = f"{_MIXING['soft']}; {per_pixel}, but with that of the neighbours {_better(selection.shared)}"
+        mixing = f"{MIXING['soft']}; {per_pixel}, but with that of the neighbours {_better(selection.shared)}"
     else:
-        mixing = f"{_MIXING['linear']}; {per_pixel}"
+        mixing = f"{MIXING['linear']}; {per_pixel}"
     doubts = [
         text.format(count=count, known=count - int(selection.lacking))
         for text, applies in zip(DOUBTS, selection.doubts, strict=True)

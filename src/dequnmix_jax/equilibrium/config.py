@@ -141,8 +141,9 @@ class Model:
         step: eta, in units of 1 / (Lipschitz constant of G) or of the metric; below 2 the plain iteration converges for
             a convex G (`certificate`). None: the step with the smallest certified rate, between 1 and 2, for a convex G
             without prox on the cone or the simplex. With a random Residual(), whose constant is unknown, eta itself.
-        prior: over neighbours, on the abundances of the equilibrium. "none", or "neighbours": the maps are smoothed,
-            with the strength that `smoother` estimates from them at the end of training.
+        prior: over neighbours, on the abundances of the equilibrium, estimated from the maps at the end of training.
+            "none"; "neighbours": linear smoothing with the strength that `smoother` finds; "learned": the convex prior
+            with learned filters, `learned_smoother`.
         forward, backward: the solvers of the equilibrium and of its adjoint.
     """
 
@@ -153,7 +154,7 @@ class Model:
     metric: Literal["data", "euclidean"] = "data"
     proximity: float = 5e-4
     step: float | None = 1.0
-    prior: Literal["none", "neighbours"] = "none"
+    prior: Literal["none", "neighbours", "learned"] = "none"
     forward: Solver = field(default_factory=Solver)
     backward: Adjoint = field(default_factory=Adjoint)
 
@@ -228,4 +229,4 @@ class Model:
     @property
     def smooths(self) -> bool:
         """Whether a prior of neighbours smooths the maps."""
-        return self.prior == "neighbours"
+        return self.prior != "none"

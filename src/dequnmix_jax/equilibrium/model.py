@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax import mixing
-from dequnmix_jax.abundances import smoothing
+from dequnmix_jax.abundances import learned_smoothing, smoothing
+from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother
 from dequnmix_jax.checks import (
     Array,
     InputError,
@@ -48,9 +49,19 @@ class Equilibrium(NamedTuple):
     factors: Factors
 
 
-def smoother_of(params: Params) -> smoothing.Smoother | None:
+def smoother_of(params: Params) -> smoothing.Smoother | LearnedSmoother | None:
     """Return the prior over neighbours among the parameters; None without one."""
-    return smoothing.Smoother(**params["prior"]) if "prior" in params else None
+    if "prior" not in params:
+        return None
+    return LearnedSmoother(**params["prior"]) if "filters" in params["prior"] else smoothing.Smoother(**params["prior"])
+
+
+def resting_prior(config: Model, count: int) -> dict[str, Any]:
+    """Return what a prior of strength zero adds to the parameters: nothing without one."""
+    if not config.smooths:
+        return {}
+    make = learned_smoothing.identity_learned if config.prior == "learned" else smoothing.identity_smoother
+    return {"prior": make(count)._asdict()}
 
 
 def read_state(
@@ -76,7 +87,9 @@ def read_state(
         brightness = brightness * (scene_statistics.unit(cube, mask) if whole is None else whole.scale)
         E = mixing.scale_to_unit_maximum(E)
     prior = smoother_of(params)
-    if prior is not None:
+    if isinstance(prior, LearnedSmoother):
+        A = learned_smoothing.smooth_learned(A, prior, mask=valid)
+    elif prior is not None:
         A = smoothing.smooth(A, prior, mask=valid)
     return Estimate(A, E, brightness, state)
 
@@ -135,7 +148,7 @@ def init(
     if config.scales_endmembers:
         E = mixing.scale_to_unit_maximum(E)
     params = {"endmembers": E, "network": jax.tree.map(lambda x: x.astype(E.dtype), weights)}
-    return params | ({"prior": smoothing.identity_smoother(count)._asdict()} if config.smooths else {})
+    return params | resting_prior(config, count)
 
 
 def equilibrium_map(

@@ -53,7 +53,7 @@ def read_table(
     delimiter = _delimiter([line for _, line in kept if not _is_comment(line)])
     rows = [(number, _cells(line, delimiter), _is_comment(line)) for number, line in kept]
     rows = _without_empty_column(rows)
-    by_columns, notes = _transposed(rows, delimiter, path)
+    by_columns, notes, words = _transposed(rows, delimiter, path)
     rows = rows if by_columns is None else by_columns
     first = next((i for i, (_, cells, aside) in enumerate(rows) if not aside and _numeric(cells, delimiter)), None)
     if first is None:
@@ -118,6 +118,7 @@ def read_table(
         scale=scale,
         sort=sort,
         notes=tuple(notes),
+        columns=words,
     )
 
 
@@ -136,32 +137,35 @@ def _without_empty_column(rows: list[tuple[int, list[str], bool]]) -> list[tuple
 
 def _transposed(
     rows: list[tuple[int, list[str], bool]], delimiter: str, path: Path
-) -> tuple[list[tuple[int, list[str], bool]] | None, list[str]]:
-    """Return the transpose of a table with a spectrum in each row, below a row of wavelengths, or None; and notes.
+) -> tuple[list[tuple[int, list[str], bool]] | None, list[str], dict[str, tuple[str, ...]]]:
+    """Return the transpose of a table with a spectrum in each row, below a row of wavelengths, or None; notes; columns.
 
     Columns of text precede the values; the first of them, or the one that its header calls a name, names the spectra.
+    All are returned by their headers, for the classes of the spectra.
 
     Raises:
         InputError: the row and the column could both be wavelengths.
     """
     kept = [(number, cells) for number, cells, aside in rows if not aside]
     if len(kept) < 2 or any(len(cells) != len(kept[0][1]) for _, cells in kept):
-        return None, []
+        return None, [], {}
     head, data = kept[0][1], [cells for _, cells in kept[1:]]
     numbers = [_number_or_none(cell, delimiter) for cell in head]
     texts = next((len(head) - i for i, value in enumerate(reversed(numbers)) if value is None or value != value), 0)
     centres = np.array([value for value in numbers[texts:] if value is not None])
     below = [[_number_or_none(cell, delimiter) for cell in cells] for cells in data]
     if texts == 0 or centres.size < 2 or any(None in row[texts:] for row in below):
-        return None, []
+        return None, [], {}
     textual = [i for i in range(texts) if any(row[i] is None for row in below)]
     if not textual and _names_are_numbers(head, centres, np.array([row[0] for row in below], np.float64), path):
-        return None, []
+        return None, [], {}
     named = next((i for i in textual if head[i].strip().lower() in _NAME_COLUMNS), (textual or [0])[0])
     others = [head[i] for i in range(texts) if i != named]
-    notes = [f"The columns {', '.join(others)} were left out; {head[named]!r} names the spectra."] if others else []
+    left = f"The columns {', '.join(others)} were left out of the names; {head[named]!r} names the spectra."
+    notes = [left] if others else []
+    words = {head[i].strip(): tuple(cells[i] for cells in data) for i in range(texts)}
     columns = zip(*([cells[named], *cells[texts:]] for _, cells in kept), strict=True)
-    return [(kept[0][0], list(column), False) for column in columns], notes
+    return [(kept[0][0], list(column), False) for column in columns], notes, words
 
 
 def _names_are_numbers(head: list[str], centres: Array, column: Array, path: Path) -> bool:

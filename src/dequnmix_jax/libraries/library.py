@@ -1,6 +1,7 @@
 """Spectral libraries on the host: named spectra on common bands, NaN where a value is missing."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Library:
         fwhm_nm: (B,) float64, full width at half maximum of the bands, nanometres, or None when unknown.
         source: the file it was read from, or None.
         notes: one sentence for each assumption made while reading.
+        columns: further words about each spectrum, such as its class: N of them under the name of each column.
     """
 
     names: tuple[str, ...]
@@ -42,6 +44,7 @@ class Library:
     fwhm_nm: Array | None = None
     source: Path | None = None
     notes: tuple[str, ...] = ()
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Convert the fields to their documented types; raise InputError if that is impossible."""
@@ -62,6 +65,12 @@ class Library:
         if self.fwhm_nm is not None:
             set_field(self, "fwhm_nm", band_positions(self.fwhm_nm, spectra.shape[1], "fwhm"))
         set_field(self, "notes", tuple(self.notes))
+        set_field(self, "columns", {str(key): tuple(map(str, words)) for key, words in self.columns.items()})
+        for key, words in self.columns.items():
+            if len(words) != len(names):
+                raise InputError(
+                    f"The column {key!r} has {len(words)} entries for {len(names)} spectra; expected one a spectrum."
+                )
 
     def __repr__(self) -> str:
         low, high = self.wavelengths_nm.min(), self.wavelengths_nm.max()
@@ -97,12 +106,13 @@ def from_file(
     linear: tuple[Array, Array] | None = None,
     sort: bool = False,
     notes: tuple[str, ...] = (),
+    columns: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Library:
     """Return the contents of a file as a Library: scaled, sorted by wavelength, NaN for missing values.
 
     Args:
         path: the file, for messages.
-        names, wavelengths_nm, spectra, fwhm_nm, notes: its contents; `wavelengths_nm` is None if it has none.
+        names, wavelengths_nm, spectra, fwhm_nm, notes, columns: its contents; `wavelengths_nm` is None if it has none.
         nodata: value of missing entries, before scaling; the USGS's value is always missing.
         scale: divisor of the values.
         linear: gains and offsets (B,) each, of value = stored * gain + offset, or None.
@@ -150,7 +160,7 @@ def from_file(
         order = np.argsort(wavelengths_nm, kind="stable")
         wavelengths_nm, values = wavelengths_nm[order], values[:, order]
         fwhm_nm = None if fwhm_nm is None else fwhm_nm[order]
-    return Library(names, wavelengths_nm, values, fwhm_nm, path, tuple(all_notes))
+    return Library(names, wavelengths_nm, values, fwhm_nm, path, tuple(all_notes), columns or {})
 
 
 def positions(

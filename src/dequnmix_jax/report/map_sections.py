@@ -9,7 +9,7 @@ from dequnmix_jax.conventions import MEANINGS, other
 from dequnmix_jax.report import charts, html
 from dequnmix_jax.report.html import Number, Row
 from dequnmix_jax.report.spectra_section import Matched, degrees
-from dequnmix_jax.results.maps import KINDS
+from dequnmix_jax.results.maps import CLASSES, DEVIATION, KINDS
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.scene import Array
 
@@ -107,6 +107,61 @@ def abundance_part(result: Result, nearest: Matched | None) -> str:
     )
 
 
+def class_part(result: Result) -> str:
+    """Return the section with the maps of classes and their means; "" without classes."""
+    classes = result.classes
+    if classes is None:
+        return ""
+    scale, valid = charts.Scale(0.0, 1.0, "viridis"), result.valid
+    area = result.summary.get("pixel_area_m2")
+    figures = []
+    rows: list[Row] = []
+    for i, name in enumerate(result.class_names):
+        values = classes[:, :, i]
+        inside = values[valid].astype(float)
+        members = [spectrum for spectrum, word in zip(result.names, result.class_of, strict=True) if word == name]
+        figures.append(_map(f"class {name}", values, valid, scale, CLASSES.unit, f"mean {inside.mean():.3f}"))
+        row: Row = [name, ", ".join(members), Number(f"{inside.mean():.4f}"), Number(f"{int((inside > 0.5).sum())}")]
+        if isinstance(area, int | float):
+            row.append(Number(_area(area * inside.sum())))
+        rows.append(row)
+    heads: Row = ["class", "spectra", Number("mean fraction"), Number("pixels above half")]
+    if isinstance(area, int | float):
+        heads.append(Number("area"))
+    return html.section(
+        "classes",
+        "Classes",
+        html.paragraph(f"{CLASSES.meaning} Convention: {result.convention}."),
+        f'<div class="maps">{"".join(figures)}</div>',
+        html.table(
+            "Mean fractions of the classes over the valid pixels" + (", and areas" if area else ""), heads, rows
+        ),
+    )
+
+
+def uncertainty_part(result: Result) -> str:
+    """Return the section with the deviations of fractions, of classes where there are any; "" without deviations."""
+    by_class = result.classes_sd is not None
+    deviations = result.classes_sd if by_class else result.abundances_sd
+    if deviations is None:
+        return ""
+    names = tuple(f"class {name}" for name in result.class_names) if by_class else result.names
+    valid = result.valid
+    highest = max(float(deviations[valid].max()), 1e-6)
+    scale = charts.Scale(0.0, highest, "magma")
+    figures = [
+        _map(name, deviations[:, :, i], valid, scale, DEVIATION.unit, f"mean {deviations[valid][:, i].mean():.3g}")
+        for i, name in enumerate(names)
+    ]
+    text = str(mapping(result.summary.get("uncertainty")).get("meaning", ""))
+    return html.section(
+        "uncertainty",
+        "Uncertainty of the fractions",
+        html.paragraph(f"{DEVIATION.meaning} {text}"),
+        f'<div class="maps">{"".join(figures)}</div>',
+    )
+
+
 def _other_convention(result: Result) -> list[str]:
     """Return a sentence and a table of mean abundances in both conventions where the maps differ much."""
     if result.levels.min() <= 0 or not result.valid.any():
@@ -173,16 +228,20 @@ def convergence_part(result: Result) -> str:
     tolerance = float(tolerance) if isinstance(tolerance, int | float) else None
     if trace:
         beside = "" if tolerance is None else f" (tolerance {tolerance:g})"
+        method = mapping(mapping(summary.get("configuration")).get("method")).get("method")
         rows: list[Row] = [
             ["solver steps", str(trace.get("steps"))],
             ["relative residual", f"{short(trace.get('residual'))}{beside}"],
             ["converged", "yes" if trace.get("converged") is True else "no"],
         ]
+        if method is not None:  # known spectra, whose fractions are the solution of a problem and no equilibrium
+            rows = [["method", str(method)], ["change by a further step, relative", short(trace.get("residual"))]]
+            rows.append(["optimal", "yes" if trace.get("converged") is True else "no"])
         reached = history.get("converged")
         if isinstance(reached, list) and reached:
             solved = sum(bool(entry) for entry in reached)
             rows.append(["solves of the training", f"{solved} of {len(reached)} converged"])
-        parts.append(html.table("The equilibrium", [], rows))
+        parts.append(html.table("The equilibrium" if method is None else "The solution", [], rows))
     if result.convergence is not None:
         scale = charts.scale_of(result.convergence, result.valid, "magma", logarithmic=True)
         seen = result.convergence[result.valid]

@@ -11,7 +11,16 @@ from dequnmix_jax.io.atomic import replacing_file
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report import html
 from dequnmix_jax.report.html import Row
-from dequnmix_jax.report.map_sections import abundance_part, convergence_part, fit_part, mapping, scene_part, short
+from dequnmix_jax.report.map_sections import (
+    abundance_part,
+    class_part,
+    convergence_part,
+    fit_part,
+    mapping,
+    scene_part,
+    short,
+    uncertainty_part,
+)
 from dequnmix_jax.report.spectra_section import Matched, matched, spectra_part
 from dequnmix_jax.report.style import require
 from dequnmix_jax.results.result import Result
@@ -43,7 +52,9 @@ def report(result: Result, library: Library | None = None) -> str:
         "</header>",
         _warnings(result),
         scene_part(result),
+        class_part(result),
         abundance_part(result, nearest),
+        uncertainty_part(result),
         spectra_part(result, nearest),
         fit_part(result),
         convergence_part(result),

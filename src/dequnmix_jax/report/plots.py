@@ -12,7 +12,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.report.style import COLOURS, GREY, new_figure, panel, require, save, wrapped
-from dequnmix_jax.results.maps import colour_composite, composite_words, endmember_names
+from dequnmix_jax.results.maps import class_bands, colour_composite, composite_words, endmember_names
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.scene import Array, Scene
 
@@ -44,6 +44,8 @@ def save_pictures(folder: Path, result: Result, **reference: Any) -> list[Path]:
         "abundances.png": abundance_maps(result.abundances, result.names, mask=result.mask),
         "endmembers.png": spectra,
     }
+    if result.classes is not None:
+        figures["classes.png"] = abundance_maps(result.classes, class_bands(result.class_of), mask=result.mask)
     if result.composite is not None:
         colours = result.composite / np.float64(255)
         figures["composite.png"] = _colour_figure(colours, result.valid, str(result.composite_bands))

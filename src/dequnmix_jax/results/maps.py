@@ -44,6 +44,9 @@ KINDS = {
 }
 """The written maps, by file name."""
 
+CLASSES = Kind("fraction of the pixel", "Sum of the fractions of the spectra of each class.")
+"""The maps of classes, in the file "classes", of a result whose spectra have classes."""
+
 
 def endmember_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     """Return the names of `count` endmembers, by default "endmember 1" and so on; raise InputError for another number.
@@ -55,6 +58,44 @@ def endmember_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     if len(labels) != count:
         raise InputError(f"There are {len(labels)} names for {count} endmembers; expected as many of each.")
     return labels
+
+
+DEVIATION = Kind("fraction of the pixel", "Standard deviation of each fraction by the noise of the pixel.")
+"""The maps of deviations, in the files "abundances_sd" and "classes_sd", of a result that has them."""
+
+
+def class_names(class_of: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes in the order of their first spectra.
+
+    >>> class_names(["soil", "plant", "soil"])
+    ('soil', 'plant')
+    """
+    return tuple(dict.fromkeys(class_of))
+
+
+def class_sums(fractions: Array, class_of: Sequence[str]) -> Array:
+    """Return the sums of the fractions of each class, c_k = sum_{r in k} a_r.
+
+    Args:
+        fractions: (..., R).
+        class_of: R classes.
+
+    Returns:
+        (..., K), in the order of `class_names`.
+    """
+    members = np.array([[word == name for name in class_names(class_of)] for word in class_of], fractions.dtype)
+    return np.matmul(fractions, members)
+
+
+def class_bands(class_of: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the bands of the class maps."""
+    return tuple(f"class {name}" for name in class_names(class_of))
+
+
+def check_class_of(class_of: Sequence[str], count: int) -> None:
+    """Raise InputError unless there is no class or one for each endmember."""
+    if class_of and len(class_of) != count:
+        raise InputError(f"There are {len(class_of)} classes for {count} endmembers; expected one for each, or none.")
 
 
 def residual_map(cube: Array, abundances: Array, endmembers: Array, brightness: Array, mask: Array) -> Array:
@@ -124,9 +165,10 @@ def at_level(spectra: Array, found: Array) -> Array:
 
 
 def description(name: str, scene: str, convention: str) -> str:
-    """Return the description of the file of a map; for abundances it names their convention."""
-    unit = KINDS[name].unit
-    unit = f"{unit}; convention: {convention}" if name == "abundances" else unit
+    """Return the description of the file of a map; for fractions it names their convention."""
+    fractions = {"classes": CLASSES, "abundances_sd": DEVIATION, "classes_sd": DEVIATION}
+    unit = fractions.get(name, KINDS.get(name, CLASSES)).unit
+    unit = f"{unit}; convention: {convention}" if name in (*fractions, "abundances") else unit
     return f"{name} of {scene or 'a scene'} by dequnmix_jax; {unit}"
 
 

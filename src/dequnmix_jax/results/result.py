@@ -15,6 +15,9 @@ from dequnmix_jax.io import npz
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.results.maps import (
     at_level,
+    check_class_of,
+    class_names,
+    class_sums,
     colour_composite,
     composite_words,
     convention_of,
@@ -25,7 +28,7 @@ from dequnmix_jax.results.maps import (
     referred,
     residual_map,
 )
-from dequnmix_jax.results.summary import summary
+from dequnmix_jax.results.summary import classes_record, summary
 from dequnmix_jax.scenes.scene import Array, Scene
 
 if TYPE_CHECKING:
@@ -54,6 +57,9 @@ class Result:
         summary: the content of summary.json.
         convention: of the fractions, a word of `conventions.MEANINGS`. "reflectance": y = s a E. "scaled": y = s a U, U
             the endmembers divided by their maxima (`referred`). `in_convention` converts.
+        class_of: the class of each endmember, R words, or () without classes.
+        abundances_sd: (H, W, R), standard deviations of the fractions, or None where they were not asked for.
+        classes_sd: (H, W, K), of the sums of each class, or None.
     """
 
     names: tuple[str, ...]
@@ -70,10 +76,14 @@ class Result:
     composite_bands: str = ""
     summary: Mapping[str, Any] = field(default_factory=dict)
     convention: str = REFLECTANCE
+    class_of: tuple[str, ...] = ()
+    abundances_sd: Array | None = None
+    classes_sd: Array | None = None
 
     def __post_init__(self) -> None:
-        """Raise InputError for an unknown convention."""
+        """Raise InputError for an unknown convention, or another number of classes."""
         check_convention(self.convention)
+        check_class_of(self.class_of, len(self.names))
 
     def __repr__(self) -> str:
         height, width, count = self.abundances.shape
@@ -94,8 +104,20 @@ class Result:
         """Return (R, B), the spectra U that the fractions refer to: y = s a U."""
         return referred(self.endmembers, self.convention)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the K classes in the order of their first endmembers; () without classes."""
+        return class_names(self.class_of)
+
+    @property
+    def classes(self) -> Array | None:
+        """Return (H, W, K), the sums of the fractions of each class, or None without classes."""
+        return class_sums(self.abundances, self.class_of) if self.class_of else None
+
     def in_convention(self, word: str) -> "Result":
         """Return the result with fractions and brightness in a convention; spectra and residual stay as they are.
+
+        Standard deviations of fractions are left out: those of the other convention need the covariance of all.
 
         Args:
             word: "reflectance" or "scaled", see `conventions`.
@@ -117,7 +139,13 @@ class Result:
             abundances=abundances,
             brightness=brightness,
             convention=word,
-            summary={**self.summary, **convention_record(word), **self._means(abundances, brightness)},
+            abundances_sd=None,
+            classes_sd=None,
+            summary={
+                **{name: entry for name, entry in self.summary.items() if name != "uncertainty"},
+                **convention_record(word),
+                **self._means(abundances, brightness),
+            },
         )
 
     def _means(self, abundances: Array, brightness: Array) -> dict[str, Any]:
@@ -125,6 +153,8 @@ class Result:
         means: list[float] = np.mean(abundances[self.valid], axis=0, dtype=np.float64).tolist()  # type: ignore[assignment]
         entries: dict[str, Any] = {"mean_abundances": means}
         maps, area = self.summary.get("maps"), self.summary.get("pixel_area_m2")
+        whole = area * int(self.valid.sum()) if isinstance(area, int | float) else None
+        entries |= classes_record(means, self.class_of, whole)
         if isinstance(area, int | float):
             entries["areas_m2"] = [mean * area * int(self.valid.sum()) for mean in means]
         if isinstance(maps, Mapping):
@@ -156,6 +186,8 @@ def result_of(
     convergence: Any = None,
     record: Mapping[str, Any] | None = None,
     convention: str | None = None,
+    class_of: Sequence[str] = (),
+    levels_known: bool = False,
 ) -> Result:
     """Return the result of an estimate: its arrays, the residual map, a colour composite, and the record.
 
@@ -171,6 +203,8 @@ def result_of(
         record: further entries of the summary, such as how the scene was read.
         convention: of the fractions, `Model.convention`; None: "scaled" if all spectra have maximum 1 and brightness is
             not 1 in all pixels, as in the estimate of a scaled model.
+        class_of: the class of each endmember, R words, or none.
+        levels_known: the spectra have their level, as those of a library have, and keep it.
 
     Raises:
         InputError: the arrays do not fit the scene.
@@ -189,6 +223,7 @@ def result_of(
             f"There are {count} abundance maps and {len(arrays['endmembers'])} endmembers; expected as many of each."
         )
     labels = endmember_names(names, count)
+    check_class_of(class_of, count)
     change = None if convergence is None else np.asarray(convergence)
     for name, values in (("brightness", arrays["brightness"]), ("convergence", change)):
         if values is not None and values.shape != (height, width):
@@ -204,7 +239,7 @@ def result_of(
         for name, values in maps.items()
         if values is not None
     }
-    if word == SCALED:
+    if word == SCALED and not levels_known:
         arrays["endmembers"] = at_level(units, levels(level_sums(abundances, brightness, scene.valid)))
     endmember_levels = np.max(arrays["endmembers"], axis=1).astype(np.float64).tolist()
     record = {**convention_record(word), "endmember_levels": endmember_levels, **(record or {})}
@@ -228,8 +263,10 @@ def result_of(
             configuration=configuration,
             trace=trace,
             record=record,
+            class_of=class_of,
         ),
         convention=word,
+        class_of=tuple(class_of),
     )
 
 
@@ -237,13 +274,14 @@ def arrays_of(result: Result) -> dict[str, Array]:
     """Return the arrays of a result by their names in estimate.npz."""
     arrays = {name: getattr(result, name) for name in _STORED}
     stored = {name: values for name, values in arrays.items() if values is not None}
-    words = {"names": result.names, "composite_bands": result.composite_bands, "convention": result.convention}
+    words: dict[str, Any] = {"names": result.names, "composite_bands": result.composite_bands}
+    words |= {"convention": result.convention} | ({"class_of": result.class_of} if result.class_of else {})
     return {**{name: np.array(word) for name, word in words.items()}, **stored}
 
 
 _STORED = (
     "abundances", "endmembers", "brightness", "state", "residual", "convergence", "mask", "wavelengths_nm", "fwhm_nm",
-    "composite",
+    "composite", "abundances_sd", "classes_sd",
 )  # fmt: skip
 
 
@@ -274,7 +312,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         raise InputError(f"{path / SUMMARY} was changed, or is of another program; unmix the scene again.")
     stored = {name: arrays.get(name) for name in _STORED}
     abundances, spectra, brightness = stored["abundances"], stored["endmembers"], stored["brightness"]
-    names, words = arrays.get("names"), arrays.get("composite_bands")
+    names, words, class_of = arrays.get("names"), arrays.get("composite_bands"), arrays.get("class_of")
     if (
         abundances is None
         or spectra is None
@@ -284,6 +322,8 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         or spectra.ndim != 2
         or spectra.shape[:1] != abundances.shape[2:]
         or names.shape != abundances.shape[2:]
+        or (class_of is not None and class_of.shape != names.shape)
+        or not _classes_agree(stored, class_of)
         or not _shapes_agree(stored, abundances.shape, spectra.shape[1:])
     ):
         raise InputError(
@@ -313,6 +353,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         **{name: stored[name] for name in _STORED[3:]},
         composite_bands="" if words is None else str(words),
         summary=record,
+        class_of=() if class_of is None else tuple(str(word) for word in class_of),
     )
 
 
@@ -328,6 +369,7 @@ def _shapes_agree(stored: Mapping[str, Array | None], shape: tuple[int, ...], ba
         "wavelengths_nm": bands,
         "fwhm_nm": bands,
         "composite": (*picture, 3),
+        "abundances_sd": shape,
     }
     kinds = {"mask": "b", "composite": "u"}
     present = {name: values for name, values in stored.items() if values is not None}
@@ -335,6 +377,15 @@ def _shapes_agree(stored: Mapping[str, Array | None], shape: tuple[int, ...], ba
         values.shape == shapes.get(name, values.shape) and values.dtype.kind in kinds.get(name, "f")
         for name, values in present.items()
     )
+
+
+def _classes_agree(stored: Mapping[str, Array | None], class_of: Array | None) -> bool:
+    """Return whether the deviations of classes, if there are any, are those of the classes."""
+    sd, abundances = stored["classes_sd"], stored["abundances"]
+    if sd is None or abundances is None:
+        return True
+    count = 0 if class_of is None else len(class_names([str(word) for word in class_of]))
+    return sd.shape == (*abundances.shape[:2], count)
 
 
 def _is_valid_record(record: Any) -> bool:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dequnmix_jax.io.envi.header import find_header
 from dequnmix_jax.io.georaster import pixel_area_and_note
 from dequnmix_jax.io.provenance import file_record, package_version
-from dequnmix_jax.results.maps import KINDS
+from dequnmix_jax.results.maps import KINDS, class_names, class_sums
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source
 from dequnmix_jax.training.words import plain
@@ -39,6 +41,7 @@ def summary(
     configuration: Any = None,
     trace: "Trace | None" = None,
     record: Mapping[str, Any] | None = None,
+    class_of: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the content of summary.json.
 
@@ -51,6 +54,7 @@ def summary(
         configuration: a dataclass or a mapping of numbers, text and dataclasses, or None.
         trace: the trace of the solver, or None.
         record: further entries, such as the options of reading.
+        class_of: R classes of the endmembers, or none.
 
     Raises:
         InputError: an entry that JSON cannot hold.
@@ -72,6 +76,7 @@ def summary(
         "endmembers": list(names),
         "mean_abundances": means["abundances"],
         "areas_m2": None if area is None else [mean * area * valid_pixels for mean in means["abundances"]],
+        **classes_record(means["abundances"], class_of, None if area is None else area * valid_pixels),
         "maps": {name: {**KINDS[name]._asdict(), "mean": mean} for name, mean in means.items()},
         "configuration": plain(configuration),
         "trace": None if trace is None else plain(trace._asdict()),
@@ -83,6 +88,27 @@ def summary(
         },
         # The only entry that differs between two runs of the same command on the same files.
         "run": {"date": datetime.now(UTC).isoformat(timespec="seconds")},
+    }
+
+
+def classes_record(means: Sequence[float], class_of: Sequence[str], area: float | None) -> dict[str, Any]:
+    """Return the entry "classes": the class of each endmember, the mean fraction and the area of each class.
+
+    Args:
+        means: R mean abundances.
+        class_of: R classes; without any there is no entry.
+        area: of all valid pixels in square metres, or None.
+    """
+    if not class_of:
+        return {}
+    sums = class_sums(np.asarray(means, np.float64), class_of).tolist()
+    return {
+        "classes": {
+            "names": list(class_names(class_of)),
+            "of_endmembers": list(class_of),
+            "mean_abundances": sums,
+            "areas_m2": None if area is None else [mean * area for mean in sums],
+        }
     }
 
 

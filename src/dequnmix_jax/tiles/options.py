@@ -44,6 +44,7 @@ class Output:
         configuration, record: further entries of summary.json, as for `results.write`.
         overwrite: replace a folder that an earlier run made.
         format: "envi" or "geotiff", of the maps.
+        class_of: the class of each endmember, R words, or none.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class Output:
     record: Mapping[str, Any] | None = None
     overwrite: bool = False
     format: str = "envi"
+    class_of: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

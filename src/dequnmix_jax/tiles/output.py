@@ -14,7 +14,7 @@ from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_library, write_strips
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.libraries.csv import write_table
-from dequnmix_jax.results.maps import KINDS, description, level_sums, levels, no_levels
+from dequnmix_jax.results.maps import KINDS, class_bands, class_sums, description, level_sums, levels, no_levels
 from dequnmix_jax.results.result import ARRAYS
 from dequnmix_jax.results.writer import NODATA
 from dequnmix_jax.scenes.scene import Array
@@ -87,6 +87,7 @@ class Contents(NamedTuple):
         colour_words: the bands of the picture in colour, in words.
         summary: the content of summary.json.
         convention: of the fractions.
+        class_of: R classes, or none.
     """
 
     source: Source
@@ -95,6 +96,7 @@ class Contents(NamedTuple):
     colour_words: str
     summary: dict[str, Any]
     convention: str
+    class_of: tuple[str, ...] = ()
 
 
 def map_means(maps: TileMaps) -> dict[str, Array]:
@@ -147,7 +149,7 @@ def write_files(folder: Path, maps: TileMaps, contents: Contents, format: str) -
     Returns:
         The files written.
     """
-    work, (source, endmembers, names, colour_words, summary, convention) = maps.work, contents
+    work, (source, endmembers, names, colour_words, summary, convention, class_of) = maps.work, contents
     masked = summary["valid_pixels"] < work.shape[0] * work.shape[1]
     written = _write_maps(folder, maps, contents, format, masked)
     written += write_library(folder / "endmembers.sli", endmembers, names, source.wavelengths)
@@ -155,6 +157,7 @@ def write_files(folder: Path, maps: TileMaps, contents: Contents, format: str) -
         write_table(folder / "endmembers.csv", endmembers, names, source.wavelengths)
     small = {"names": np.array(names), "composite_bands": np.array(colour_words), "endmembers": endmembers}
     small["convention"] = np.array(convention)
+    small |= {"class_of": np.array(class_of)} if class_of else {}
     spectral = {"wavelengths_nm": source.wavelengths, "fwhm_nm": source.fwhm}
     small |= {key: value for key, value in spectral.items() if value is not None}
     with writing(folder / ARRAYS):
@@ -172,17 +175,22 @@ def _write_maps(folder: Path, maps: TileMaps, contents: Contents, format: str, m
     nodata = NODATA if masked or lookup is not None else None
     height, width = work.shape[:2] if lookup is None else lookup.shape[:2]
     written: list[Path] = []
-    for name, kind in KINDS.items():
-        labels = contents.names if name == "abundances" else (f"{name} ({kind.unit})",)
+    bands = {"abundances": contents.names, "classes": class_bands(contents.class_of)}
+    for name in (*KINDS, *(("classes",) if contents.class_of else ())):
+        labels = bands[name] if name in bands else (f"{name} ({KINDS[name].unit})",)
         text = description(name, source.name, contents.convention)
-        place = channels.of(name)
 
-        def strips(place: slice = place, unit: float = state_rms if name == "convergence" else 1.0) -> Strips:
+        def strips(name: str = name) -> Strips:
             for first, block in _strips(work) if lookup is None else _placed(work, lookup):
                 inside = block[..., channels.of("valid")] > 0
-                yield first, np.where(inside, block[..., place] / np.float32(unit), np.float32(NODATA))
+                values = block[..., channels.of("abundances" if name == "classes" else name)]
+                if name == "classes":
+                    values = class_sums(values, contents.class_of)
+                elif name == "convergence":
+                    values = values / np.float32(state_rms)
+                yield first, np.where(inside, values, np.float32(NODATA))
 
-        shape = (height, width, place.stop - place.start)
+        shape = (height, width, len(labels))
         if format == "geotiff":
             georaster.write_strips(folder / f"{name}.tif", strips, shape, labels, georeference, nodata, text)
             written.append(folder / f"{name}.tif")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from dequnmix_jax.abundances.methods import Known
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.tiles import halo
 from dequnmix_jax.tiles.grid import Plan
@@ -97,17 +98,20 @@ def combined_trace(entries: Sequence[Mapping[str, Any]], valid: int) -> tuple[Tr
     return trace, size if size > 0 else 1.0
 
 
-def not_converged(entries: Sequence[Mapping[str, Any]], config: Model) -> list[str]:
+def not_converged(entries: Sequence[Mapping[str, Any]], config: Model, known: Known | None = None) -> list[str]:
     """Return a sentence if some tile did not converge, as a list.
 
     Args:
         entries: records of the tiles.
         config: the parts of the map.
+        known: the method, where pixels were unmixed by known spectra.
     """
     solved = [entry for entry in entries if entry["valid"]]
     failed = [entry for entry in solved if not entry["converged"]]
     if not failed:
         return []
+    if known is not None:
+        return [known.not_optimal(max(entry["residual"] for entry in failed))]
     return [
         f"The equilibrium was not reached within {config.forward.max_steps} steps in {len(failed)} of {len(solved)} "
         f"tiles: the relative residual is up to {max(entry['residual'] for entry in failed):.2e} and "

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dequnmix_jax.abundances.methods import Known
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, pooling_reach
@@ -63,6 +64,7 @@ class Run:
         guard: notices changes of the input.
         on_progress: see `options.Progress`.
         team: the processes that divide the tiles.
+        known: the method, where each pixel is unmixed by known spectra; None: by the map of `config`.
     """
 
     params: Params
@@ -73,6 +75,7 @@ class Run:
     guard: Guard
     on_progress: Progress
     team: Team = ALONE
+    known: Known | None = None
 
     def fingerprint(self) -> str:
         """Return a hash of everything that determines the result; for an input in memory, of its values and mask."""
@@ -81,7 +84,7 @@ class Run:
         known = (stored.nodata, stored.scale, stored.saturation, stored.shape, self.seen.drop, self.tile, self.halo)
         who = None if path is None else (str(path.resolve()), self.guard.stamp)
         versions = (package_version("dequnmix-jax"), jax.__version__, jax.default_backend())
-        digest.update(repr((self.config, known, who, versions)).encode())
+        digest.update(repr((self.config, self.known, known, who, versions)).encode())
         for part in (stored.gains, stored.offsets, self.seen.bands):
             _add(digest, part)
         if path is None:  # in memory, where mask and values may differ from any file
@@ -129,7 +132,9 @@ class Run:
         whole = Scenewide(jnp.asarray(survey.scale, jnp.float32), (both[0], both[1]) if both else None)
         measured = work.state.get("reach")
         if measured is None:
-            if self.halo is None:
+            if self.known is not None:  # no pixel depends on another
+                measured = [0, None, None]
+            elif self.halo is None:
                 self.on_progress("measuring the halo", 0.0, 0, 0)
                 measured = list(tiles_halo.measure(self.params, self.seen, self.config, whole))
             else:
@@ -148,7 +153,7 @@ class Run:
         wanted = self.team.mine([tile for i, tile in enumerate(tiles.tiles) if i not in entries])
         low, high = np.asarray(survey.colour_limits)
         self.on_progress("unmixing", resumed / total, 0, total)
-        answers = tiles_solve.solve(self.params, self.seen, self.config, prepared.whole, tiles, wanted)
+        answers = tiles_solve.solve(self.params, self.seen, self.config, prepared.whole, tiles, wanted, self.known)
         for done, (tile, answer, cube, mask) in enumerate(answers, start=1):
             self.guard.check()
             record: dict[str, Any] = {"valid": int(mask.sum())}

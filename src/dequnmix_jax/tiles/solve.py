@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax import mixing
+from dequnmix_jax.abundances.known import unmix_known
+from dequnmix_jax.abundances.methods import Known
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.equilibrium.config import Model
@@ -81,6 +83,18 @@ def solve_tile(params: Params, cube: jax.Array, mask: jax.Array, whole: Scenewid
     )
 
 
+@partial(jax.jit, static_argnums=4)
+def known_tile(params: Params, cube: jax.Array, mask: jax.Array, whole: Scenewide, known: Known) -> Solved:
+    """Unmix a tile by known spectra; arguments as `solve_tile`, `known` the method."""
+    E = jnp.asarray(params["endmembers"], cube.dtype)
+    norm = whole.scale * jnp.sqrt(jnp.asarray(cube.shape[2], cube.dtype))
+    found = unmix_known(cube, E, mask, norm, known)
+    spectra = mixing.scale_to_unit_maximum(E) if known.method == "scaled" else E
+    difference = cube - mixing.scaled_mix(found.abundances, spectra, found.brightness)
+    residual = jnp.sqrt(jnp.mean(jnp.square(difference), axis=-1)) * mask.astype(cube.dtype)
+    return Solved(found.abundances, found.brightness, residual, found.change, found.size, found.trace)
+
+
 def read_ahead(seen: View, tiles: Iterable[Tile], shape: tuple[int, int]) -> Iterator[tuple[Tile, Array, Array]]:
     """Yield tiles with their values and masks, padded to one shape; each is read while the previous one is in use."""
 
@@ -143,7 +157,13 @@ def statistics(
 
 
 def solve(
-    params: Params, seen: View, config: Model, whole: Scenewide, tiles: Plan, wanted: Iterable[Tile] | None = None
+    params: Params,
+    seen: View,
+    config: Model,
+    whole: Scenewide,
+    tiles: Plan,
+    wanted: Iterable[Tile] | None = None,
+    known: Known | None = None,
 ) -> Iterator[tuple[Tile, Any, Array, Array]]:
     """Yield tiles with their results, values and masks; of their cores only, as numpy arrays.
 
@@ -154,6 +174,7 @@ def solve(
         whole: statistics of the scene.
         tiles: how it is cut.
         wanted: the tiles to unmix; None: all.
+        known: the method, where pixels are unmixed by known spectra.
 
     Returns:
         Tile, `Solved` (None where the tile has no valid pixel), values (h, w, B) and mask (h, w).
@@ -163,7 +184,11 @@ def solve(
         if not mask[inside].any():
             yield tile, None, cube[inside], mask[inside]
             continue
-        solved = solve_tile(params, cube, mask, whole, config)
+        solved = (
+            solve_tile(params, cube, mask, whole, config)
+            if known is None
+            else known_tile(params, cube, mask, whole, known)
+        )
         trace = jax.tree.map(np.asarray, solved.trace)
         maps = {name: np.asarray(getattr(solved, name))[inside] for name in Solved._fields if name != "trace"}
         yield tile, Solved(**maps, trace=trace), cube[inside], mask[inside]  # type: ignore[arg-type]

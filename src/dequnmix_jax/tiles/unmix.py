@@ -9,13 +9,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dequnmix_jax.abundances.methods import Known
 from dequnmix_jax.checks import InputError, check_endmembers, check_kind, check_params
 from dequnmix_jax.conventions import SCALED
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io import formats, georaster
 from dequnmix_jax.io.atomic import Reserved, check_folder, check_target_now, reserved
 from dequnmix_jax.parallel.processes import ALONE, Team, leave, together
-from dequnmix_jax.results.maps import at_level, composite_words, convention_record, endmember_names, referred
+from dequnmix_jax.results.maps import (
+    at_level,
+    check_class_of,
+    composite_words,
+    convention_record,
+    endmember_names,
+    referred,
+)
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.summary import summary
 from dequnmix_jax.results.writer import FORMATS, check_ours
@@ -113,6 +121,7 @@ def unmix_to_folder(
     hooks: Hooks,
     team: Team = ALONE,
     places: Reserved | None = None,
+    known: Known | None = None,
 ) -> Tiled:
     """Do what `unmix_tiled` does, by records.
 
@@ -121,13 +130,15 @@ def unmix_to_folder(
         tiling, out, hooks: its options.
         places: outputs that the caller has reserved, this folder among them, which are put in place together; None:
             this folder alone.
+        known: unmix each pixel by this method and the spectra of `params`, in place of the map of `config`.
     """
     _check(params, config, out, places is not None or team.rank > 0)
     source = _source(scene)
     seen = view(source, tiling.drop_invalid)
     check_endmembers(params["endmembers"], seen.source.shape[2])
+    check_class_of(out.class_of, len(params["endmembers"]))
     names = endmember_names(out.names, len(params["endmembers"]))
-    run = Run(params, seen, config, tiling.size, tiling.halo, Guard(source), hooks.on_progress, team)
+    run = Run(params, seen, config, tiling.size, tiling.halo, Guard(source), hooks.on_progress, team, known)
     channels = output.Channels(len(names))
     if team.rank > 0:
         return _assist(run, out.path, channels)
@@ -151,7 +162,7 @@ def unmix_to_folder(
             trace, state_rms = combined_trace(entries, survey.valid)
             maps = output.TileMaps(work, channels, state_rms)
             contents = _contents(run, out, names, prepared, entries, maps, trace)
-            failed = not_converged(entries, config)
+            failed = not_converged(entries, config, known)
             for text in failed:
                 hooks.on_warning(text)
             run.guard.check()
@@ -194,13 +205,13 @@ def _contents(
     source, valid = run.seen.source, prepared.survey.valid
     spectra = np.asarray(run.params["endmembers"], np.float32)
     convention = run.config.convention
-    if convention == SCALED:
+    if convention == SCALED and run.known is None:  # known spectra have their level
         spectra = at_level(referred(spectra, convention), output.endmember_levels(maps))
     record = {
         **convention_record(convention),
         "endmember_levels": np.max(spectra, axis=1).astype(np.float64).tolist(),
         "tiles": tiles_summary(entries, prepared.plan, prepared.halo),
-        "warnings": [*prepared.survey.warnings, *not_converged(entries, run.config)],
+        "warnings": [*prepared.survey.warnings, *not_converged(entries, run.config, run.known)],
         **({"processes": run.team.size} if run.team.size > 1 else {}),
         **(out.record or {}),
     }
@@ -215,9 +226,10 @@ def _contents(
         configuration=out.configuration,
         trace=trace,
         record=record,
+        class_of=out.class_of,
     )
     words = composite_words(prepared.survey.colour_bands, source.wavelengths)
-    return output.Contents(source, spectra, names, words, content, convention)
+    return output.Contents(source, spectra, names, words, content, convention, tuple(out.class_of))
 
 
 def _small_result(maps: output.TileMaps, contents: output.Contents) -> Result:
@@ -230,6 +242,7 @@ def _small_result(maps: output.TileMaps, contents: output.Contents) -> Result:
         composite_bands=contents.colour_words,
         summary=contents.summary,
         convention=contents.convention,
+        class_of=contents.class_of,
         **output.thumbnails(maps),
     )
 

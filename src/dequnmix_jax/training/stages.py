@@ -29,7 +29,8 @@ is an unbiased estimate of the decrease of the squared error of the maps: the no
 signal common to both sets that is smoothed away. The latter includes texture, and also the errors v of spectra that
 vary from pixel to pixel, which no choice of bands can distinguish from texture. v is estimated from the energy of the
 residual beyond the noise that differs from one pixel to the next (its nugget, as in `smoothing.smoother`), spread
-evenly over the directions of the simplex; and at most the nugget of the maps themselves.
+evenly over the directions of the simplex; and at most the nugget of the maps themselves. The learned prior is not
+linear; its gain is `smoothing_gain.smoothing_gain`, which counts noise alone.
 
 References:
     Batson and Royer, Noise2Self, ICML 2019 (held-out measurements of independent noise); Stein, Estimation of the mean
@@ -37,6 +38,7 @@ References:
     of freedom of the lasso, Annals of Statistics 35(5), 2007 (the count of non-zero coefficients).
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -44,7 +46,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother, correction, learned_smoother
 from dequnmix_jax.abundances.smoothing import Smoother, identity_smoother, smooth_linearly, smoother
+from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
 from dequnmix_jax.endmembers import noise
 from dequnmix_jax.equilibrium import model
 from dequnmix_jax.equilibrium.config import Model
@@ -158,14 +162,14 @@ def judge(
     misfit = (left[:, 1] + left[:, 2]) / 2
     parts = valid & ~held_out, valid & held_out
     gain = misfit[0] - misfit[1]
-    gained = jnp.stack([_standard_errors(gain, part) for part in parts])
+    gained = jnp.stack([standard_errors(gain, part) for part in parts])
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)
     after_all = jnp.sum(jnp.where(valid, misfit[1], 0)) / pixels
     kept = jnp.all(gained > NEEDED)  # False where NaN: the noise could not be estimated
     one_less = 0 if config.free_brightness else 1
     freedom = jnp.sum(A[:, 0] > _POSITIVE, axis=-1) - one_less
     risk = left[:, 0] + (2 / bands) * freedom.astype(dtype)
-    lower = jnp.stack([_standard_errors(risk[0] - risk[1], part) for part in parts])
+    lower = jnp.stack([standard_errors(risk[0] - risk[1], part) for part in parts])
     kept = kept & (~jnp.asarray(moved) | (jnp.all(lower > NEEDED) & (after_all <= ADEQUATE)))
     lower = jnp.where(moved, lower, jnp.nan)
     params = jax.tree.map(lambda a, b: jnp.where(kept, b, a), before, after)
@@ -176,7 +180,9 @@ def judge(
 
 
 @quick_jit(lambda maps, endmembers, *_: effort_once(maps.whole, endmembers.shape[0]), static_argnums=2)
-def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Array) -> tuple[Verdict, Smoother]:
+def judge_prior(
+    maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Array
+) -> tuple[Verdict, Smoother | LearnedSmoother]:
     """Judge the prior over neighbours, and return the smoother that is kept.
 
     Args:
@@ -185,6 +191,8 @@ def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Arr
         config: the parts of the map.
         valid: (H, W) bool.
     """
+    if config.prior == "learned":
+        return _judge_learned(maps, valid)
     estimated = smoother(maps.whole, mask=valid)
     dtype, count = maps.whole.dtype, maps.whole.shape[2]
 
@@ -206,16 +214,47 @@ def judge_prior(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Arr
     errors = maps.excess / count * jnp.sum(1 / jnp.maximum(inside, jnp.finfo(dtype).eps * squares[-1]))
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)
     most = jnp.maximum(nugget(jnp.where(valid[..., None], maps.whole, 0), valid) - jnp.sum(jnp.square(D)) / pixels, 0)
-    gain = _standard_errors(decrease + jnp.minimum(errors, most) * taken, valid)
+    gain = standard_errors(decrease + jnp.minimum(errors, most) * taken, valid)
     # Along the sum of the maps, which is one everywhere, a strength is rounding, and so is the gain.
     change = jnp.sum(jnp.square(maps.whole - smoothed(maps.whole))) / positive(jnp.sum(jnp.square(maps.whole)))
     acts = change > (100 * float(jnp.finfo(dtype).eps)) ** 2
     gain = jnp.where(acts | jnp.isnan(gain), gain, 0)
-    kept = gain > NEEDED
+    verdict = _verdict(gain)
     none = identity_smoother(count)
-    prior = Smoother(*(jnp.where(kept, a, b.astype(dtype)) for a, b in zip(estimated, none, strict=True)))
-    unknown = jnp.asarray(jnp.nan, dtype)
-    return Verdict(jnp.stack([gain, gain]), jnp.stack([unknown, unknown]), unknown, kept), prior
+    prior = Smoother(*(jnp.where(verdict.kept, a, b.astype(dtype)) for a, b in zip(estimated, none, strict=True)))
+    return verdict, prior
+
+
+def _verdict(gain: jax.Array) -> Verdict:
+    """Return the verdict on a prior from its gain in standard errors."""
+    unknown = jnp.full(2, jnp.nan, gain.dtype)
+    return Verdict(jnp.stack([gain, gain]), unknown, unknown[0], gain > NEEDED)
+
+
+def _judge_learned(maps: Maps, valid: jax.Array) -> tuple[Verdict, LearnedSmoother]:
+    """Predict the learned prior, and judge it by the gain that the halves of the bands show (`smoothing_gain`)."""
+    prior = learned_smoother(maps.whole, maps.even, maps.odd, mask=valid)
+
+    def smoothed(A: jax.Array) -> jax.Array:
+        return A + correction(A, valid, prior)
+
+    gain = standard_errors(smoothing_gain(maps.whole, (maps.even - maps.odd) / 2, smoothed), valid)
+    verdict = _verdict(gain)
+    return verdict, prior._replace(strength=jnp.where(verdict.kept, prior.strength, 0))
+
+
+def _learned(
+    params: Params, A: jax.Array, cube: jax.Array, config: Model, valid: jax.Array, whole: Scenewide | None
+) -> LearnedSmoother:
+    """Predict the learned prior from the maps and from those by half of the bands."""
+    even = (jnp.arange(cube.shape[2]) % 2 == 0).astype(cube.dtype)
+    params = {name: part for name, part in params.items() if name != "prior"}
+
+    def half(bands: jax.Array) -> jax.Array:
+        return model.equilibrium(params, cube, config, mask=valid, whole=whole, bands=bands).estimate.abundances
+
+    halves = lax.map(half, jnp.stack([even, 1 - even]))
+    return learned_smoother(A, halves[0], halves[1], mask=valid)
 
 
 def nugget(x: jax.Array, valid: jax.Array) -> jax.Array:
@@ -236,7 +275,7 @@ def _semivariance(x: jax.Array, valid: jax.Array, distance: int) -> jax.Array:
     return total / (2 * jnp.maximum(pairs, 1))
 
 
-def _standard_errors(gain: jax.Array, pixels: jax.Array) -> jax.Array:
+def standard_errors(gain: jax.Array, pixels: jax.Array) -> jax.Array:
     """Return the mean of a gain (H, W) over some pixels in units of its standard error, from the means of blocks."""
     rows, columns = (-(-n // SIDE) for n in gain.shape)
     padding = [(0, SIDE * blocks - n) for blocks, n in zip((rows, columns), gain.shape, strict=True)]
@@ -253,6 +292,56 @@ def _standard_errors(gain: jax.Array, pixels: jax.Array) -> jax.Array:
     error = jnp.sqrt(spread) / all_pixels
     # NaN from a single block stays, and keeps no stage.
     return jnp.where(mean == 0, 0, mean / jnp.where(error == 0, jnp.finfo(gain.dtype).tiny, error))
+
+
+@quick_jit(lambda params, cube, *_: effort_once(cube, np.shape(params["endmembers"])[0]), static_argnums=2)
+def maps_of(params: Params, cube: jax.Array, config: Model, valid: jax.Array) -> Maps:
+    """Return the maps of parameters without a prior, by all bands and by each half of them."""
+    cube = jnp.where(valid[:, :, None], cube, 0)
+    even = (jnp.arange(cube.shape[2]) % 2 == 0).astype(cube.dtype)
+    used = jnp.stack([jnp.ones_like(even), even, 1 - even])
+
+    def one(bands: jax.Array) -> tuple[jax.Array, ...]:
+        estimate = model.equilibrium(params, cube, config, mask=valid, bands=bands).estimate
+        residual = jnp.where(valid[..., None], cube - reconstruct(estimate), 0)
+        return estimate.abundances, nugget(residual, valid), jnp.sum(jnp.square(estimate.brightness))
+
+    A, nuggets, light = lax.map(one, used)
+    sigma = noise.band_noise(cube, mask=valid)
+    pixels = jnp.maximum(jnp.sum(valid), 1).astype(cube.dtype)
+    excess = jnp.maximum(nuggets[0] - jnp.sum(jnp.square(sigma)), 0)
+    return Maps(A[0], A[1], A[2], excess, jnp.sqrt(light[0] / pixels))
+
+
+def without_training(
+    key: jax.Array, cube: jax.Array, config: Model, endmembers: jax.Array, *, mask: jax.Array | None = None
+) -> tuple[Params, Stages | None]:
+    """Return parameters of given endmembers, with an untrained network, and the verdict on the prior.
+
+    The prior over neighbours is estimated on the maps and kept only where halves of the bands show that it helps, as
+    at the end of a judged training.
+
+    Args:
+        key: of the network's first weights.
+        cube: (H, W, B), any units.
+        config: the parts of the map.
+        endmembers: (R, B), in the units of the cube.
+        mask: (H, W) bool, True for valid pixels.
+    """
+    bare = replace(config, prior="none")
+    params = _init(key, cube, bare, endmembers, mask)
+    if not config.smooths:
+        return params, None
+    valid = valid_pixels(cube, mask)
+    maps = maps_of(params, wide(cube), bare, valid)
+    kept, prior = judge_prior(maps, params["endmembers"], config, valid)
+    none = undecided(maps.whole.dtype)
+    return params | {"prior": prior._asdict()}, Stages(none, none, kept)
+
+
+@quick_jit(lambda _, cube, __, endmembers, ___: effort_once(cube, np.shape(endmembers)[0]), static_argnums=2)
+def _init(key: jax.Array, cube: jax.Array, config: Model, endmembers: jax.Array, mask: jax.Array | None) -> Params:
+    return model.init(key, cube, config, endmembers=endmembers, mask=mask)
 
 
 def settle(
@@ -293,7 +382,10 @@ def finish(
         if not config.smooths:
             return state.params, None
         last = model.equilibrium(state.params, cube, config, initial=state.equilibrium, mask=mask, whole=whole)
-        return state.params | {"prior": smoother(last.estimate.abundances, mask=mask)._asdict()}, None
+        A = last.estimate.abundances
+        if config.prior == "learned":
+            return state.params | {"prior": _learned(state.params, A, cube, config, valid, whole)._asdict()}, None
+        return state.params | {"prior": smoother(A, mask=mask)._asdict()}, None
     rest = (valid, state.held_out_pixels, whole)
     verdict, base = state.verdict, state.initial | {"endmembers": state.params["endmembers"]}
     if len(training.phases) == 1:  # both trained at once, or one of them alone

@@ -1,0 +1,195 @@
+"""What the learned operator is worth on families of scenes, and on minerals, that it never saw.
+
+    python -m experiments.operator.train FOLDER
+    python -m experiments.operator.left_out FOLDER [-o results] [--quick]
+
+Every scene of a family is unmixed by the weights of the fold that left this family (and three others) out; "other
+minerals" are scenes of test minerals of all families, by weights that were trained on all families without these
+minerals. One configuration for all. Methods, each blind:
+
+* VCA + FCLS, minimum volume + FCLS: candidates of `select_endmembers`.
+* start: the rule of `select_endmembers` and the exact solver of its mixing model, which is the analytic equilibrium.
+* start + neighbours, start + learned prior: with a prior over neighbours, kept where the scene shows that it helps.
+* learned choice: the learned choice among 24 ways, without the learned equilibrium.
+* learned operator: choice, learned equilibrium, choice.
+* learned operator + learned prior: what `dq.run` and `dequnmix report` do.
+* oracle of 24: the best candidate, picked with the truth.
+
+The aRMSE is that in the convention of the scene (`generator.reference_abundances`), compared with that of start as a
+geometric mean over scenes; "harmed" is the share of scenes where it is more than 5 % larger. aRMSE below 0.001 counts
+as 0.001.
+"""
+
+import argparse
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import dequnmix_jax as dq
+from dequnmix_jax.datasets import generator
+from dequnmix_jax.learned import choice
+from dequnmix_jax.learned import weights as files
+from dequnmix_jax.learned.selection import WAYS
+from dequnmix_jax.training.stages import without_training
+from experiments.shared import operator_learning, operator_scenes, results_table
+
+_FLOOR = 1e-3
+METHODS = (
+    "VCA + FCLS", "minimum volume + FCLS", "start", "start + neighbours", "start + learned prior", "learned choice",
+    "learned operator", "learned operator + learned prior", "oracle of 24",
+)  # fmt: skip
+CONSTRAINTS = (dq.equilibrium.Simplex(), dq.equilibrium.Cone(), dq.equilibrium.Soft())
+
+
+@cache
+def _unmix(config: dq.Model) -> Any:
+    return jax.jit(lambda params, cube: dq.unmix(params, cube, config)[0].abundances)
+
+
+def with_prior(cube: jax.Array, E: jax.Array, constraint: int, prior: str) -> jax.Array:
+    """Return the abundances of given endmembers with a prior that the scene itself judges."""
+    config = dq.Model(gradient=dq.equilibrium.Analytic(), constraint=CONSTRAINTS[constraint], prior=prior)
+    params, _ = without_training(jax.random.key(0), cube, config, E)
+    return _unmix(config)(params, cube)
+
+
+def of_fold(folder: Path, fold: str, seed: int, settings: Any, groups: Any) -> Iterator[dict[str, Any]]:
+    """Yield the errors of all methods on the scenes that a fold has not seen."""
+    name = f"all_{seed}" if fold == "all" else f"fold_{fold}_{seed}"
+    operator, made = files.read(folder / f"{name}.npz")
+    if made.generator != generator.fingerprint():
+        raise SystemExit(f"{name} was trained by another generator; train it again.")
+    with np.load(folder / f"chosen_{name}.npz") as file:
+        chosen = {key: file[key] for key in file}
+    left = chosen["left"]
+    predicted = np.asarray(operator_learning.choose(operator.first, operator_learning.first_table(groups))[1].relative)
+    offset = 0
+    for count, group in groups.items():
+        size = next(size for size in settings.sizes if size.count == count)
+        number = len(group.rule)
+        out = np.isin(group.family, left) if left.size else group.source == operator_scenes.TEST
+        for i in np.nonzero(out)[0]:
+            at = offset + i
+            scene = operator_scenes.draw(settings, generator.FAMILIES[group.family[i]], size, int(group.index[i]))
+            row = jax.tree.map(lambda x, i=i: x[i], group)
+            moved, _ = operator_learning._moved(operator, scene.cube, row, predicted[at])
+            spectra = np.concatenate([group.spectra[i], np.asarray(moved.spectra)])
+            rule, before = int(group.rule[i]), int(chosen["before"][at])
+            way = _last_way(row, moved, before, rule, chosen["relative"][at], chosen["spread"][at])
+            error, msad = np.exp(chosen["error"][at]), np.exp(chosen["msad"][at])
+            found = {name: (error[w], msad[w]) for name, w in (
+                ("VCA + FCLS", 0), ("minimum volume + FCLS", 3), ("start", rule), ("learned choice", before),
+                ("learned operator", way), ("oracle of 24", int(error[:24].argmin())),
+            )}  # fmt: skip
+            for name, w, prior in (
+                ("start + neighbours", rule, "neighbours"), ("start + learned prior", rule, "learned"),
+                ("learned operator + learned prior", way, "learned"),
+            ):  # fmt: skip
+                E = jnp.asarray(spectra[WAYS[w].spectra])
+                A = with_prior(scene.cube, E, WAYS[w].constraint, prior)
+                found[name] = tuple(float(x) for x in operator_scenes.error_of(E, A, row.reference, row.endmembers))
+            expected = float(np.exp(chosen["level"][at] + chosen["relative"][at][way]))
+            yield {
+                "fold": fold, "family": generator.FAMILIES[group.family[i]], "count": count, "found": found,
+                "expected": expected, "spread": float(chosen["spread"][at][way]), "refined": way >= 24,
+                "changed": way != rule, "radius": float(np.max(chosen["radius"][at])),
+                "steps": float(np.max(chosen["steps"][at])), "converged": bool(np.all(chosen["converged"][at])),
+            }  # fmt: skip
+        offset += number
+
+
+def _last_way(
+    row: operator_scenes.Measured, moved: Any, before: int, rule: int, relative: np.ndarray, spread: np.ndarray
+) -> int:
+    """Return the way that `selection.conclude` takes."""
+    error = np.concatenate([row.scores.error, np.asarray(moved.scores.error)])[[way.spectra for way in WAYS]]
+    error = jnp.log(jnp.maximum(jnp.asarray(error), 1e-9))
+    floors = 0.5 * np.log(np.maximum(row.scene.floor, 1e-14))
+    above = error - np.asarray([floors[0] if way.constraint == 0 else floors[1] for way in WAYS], np.float32)
+    prediction = choice.Prediction(jnp.asarray(relative), jnp.asarray(spread), jnp.zeros(()))
+    contradicted = choice.contradictions(jnp.asarray(rule), error, above)
+    return int(choice.refine(prediction, jnp.asarray(before), contradicted, jnp.ones(len(WAYS), bool)))
+
+
+def summary(judged: str, scenes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each method."""
+    start = np.log([max(s["found"]["start"][0], _FLOOR) for s in scenes])
+    base = np.log([max(s["found"]["start"][1], _FLOOR) for s in scenes])
+    rows = []
+    for method in METHODS:
+        values = np.asarray([s["found"][method] for s in scenes], float)
+        values = np.log(np.maximum(np.nan_to_num(values, nan=1.0), _FLOOR))
+        ratio = values[:, 0] - start
+        rows.append({
+            "judged on": judged, "method": method, "scenes": len(scenes),
+            "aRMSE": float(np.exp(values[:, 0].mean())),
+            "aRMSE / start": float(np.exp(ratio.mean())), "worst": float(np.exp(ratio.max())),
+            "harmed": float((ratio > np.log(1.05)).mean()),
+            "mSAD / start": float(np.exp((values[:, 1] - base).mean())),
+        })  # fmt: skip
+    return rows
+
+
+def calibration(scenes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return predicted and real errors in ten bins of equal number."""
+    order = np.argsort([s["expected"] for s in scenes])
+    rows = []
+    for k, part in enumerate(np.array_split(order, 10)):
+        some = [scenes[i] for i in part]
+        real = np.log([max(s["found"]["learned operator"][0], _FLOOR) for s in some])
+        said = np.log([s["expected"] for s in some])
+        inside = np.abs(real - said) <= [s["spread"] for s in some]
+        rows.append({
+            "bin": k + 1, "scenes": len(some), "predicted aRMSE": float(np.exp(said.mean())),
+            "real aRMSE": float(np.exp(real.mean())), "within one standard deviation": float(inside.mean()),
+        })  # fmt: skip
+    return rows
+
+
+def main(folder: Path, output: Path, seed: int, quick: bool) -> None:
+    """Write the tables."""
+    settings = operator_scenes.Settings()
+    if quick:
+        settings = operator_scenes.Settings(4, families=generator.FAMILIES[:8], sizes=operator_scenes.SIZES[:1])
+    groups = operator_scenes.measured(settings, folder / "scenes")
+    folds = sorted(p.stem.split("_")[1] for p in folder.glob(f"fold_*_{seed}.npz"))
+    left: list[dict[str, Any]] = []
+    for fold in folds:
+        left += of_fold(folder, fold, seed, settings, groups)
+        print(fold, len(left), flush=True)
+    rows = summary("families left out", left)
+    if (folder / f"all_{seed}.npz").exists():
+        other = list(of_fold(folder, "all", seed, settings, groups))
+        rows += summary("other minerals", other)
+    for family in dict.fromkeys(s["family"] for s in left):
+        some = [s for s in left if s["family"] == family]
+        rows += [r for r in summary(family, some) if r["method"] in METHODS[3:]]
+    command = "python -m experiments.operator.left_out FOLDER"
+    radius, steps = ([s[name] for s in left] for name in ("radius", "steps"))
+    note = (
+        f"Generator {generator.fingerprint()}, seed of the scenes {settings.seed}, of the training {seed}. Folds leave "
+        f"out {len(generator.FAMILIES) // 6} families each. The learned equilibrium converged on "
+        f"{np.mean([s['converged'] for s in left]):.1%} of the scenes, in {np.median(steps):.0f} "
+        f"steps (95 %: {np.quantile(steps, 0.95):.0f}); spectral radius of its map at the answer: "
+        f"median {np.nanmedian(radius):.2f}, 95 %: {np.nanquantile(radius, 0.95):.2f}. "
+        f"Its spectra were chosen on {np.mean([s['refined'] for s in left]):.0%} of them, another way than that of the "
+        f"rule on {np.mean([s['changed'] for s in left]):.0%}."
+    )
+    results_table.write(output, "left_out", rows, command, note, "One seed of the training.")
+    note = "Families left out; ten bins of equal number in the order of the predicted error."
+    results_table.write(output, "left_out_confidence", calibration(left), command, note, "One seed of the training.")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("-o", dest="output", type=Path, default=Path("results"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="of `train --quick`")
+    given = parser.parse_args()
+    main(given.folder, given.output, given.seed, given.quick)

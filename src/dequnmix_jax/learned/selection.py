@@ -1,0 +1,297 @@
+"""Endmembers and a mixing model of a scene by the learned operator, without training on the scene."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from dequnmix_jax.checks import Array, InputError, check_key
+from dequnmix_jax.endmembers import selection as rules
+from dequnmix_jax.endmembers.candidates import (
+    CANDIDATES,
+    SceneScores,
+    Scores,
+    candidate_spectra,
+    measure,
+    pairs_of,
+    random_half,
+    scene_scores,
+)
+from dequnmix_jax.endmembers.noise import simplex_noise
+from dequnmix_jax.endmembers.selection import CONSTRAINTS, SIMPLEX, SOFT, Selection
+from dequnmix_jax.endmembers.subspace import checked, frame, pixels
+from dequnmix_jax.learned import choice, joint
+from dequnmix_jax.learned.features import HALF, Shape, Way, context, features, shape_scores, ways_of
+from dequnmix_jax.learned.weights import OperatorWeights, shipped
+from dequnmix_jax.mixing import wide
+from dequnmix_jax.ops import lapack
+from dequnmix_jax.ops.padding import pad, padded_shape
+from dequnmix_jax.ops.quick_compile import effort_once, is_traced, quick_jit
+from dequnmix_jax.types import Trace
+
+WAYS: tuple[Way, ...] = ways_of(True)
+"""The entries of `OperatorSelection.prediction`, in this order."""
+
+_WAY_SPECTRA = np.asarray([way.spectra for way in WAYS], np.int32)
+_WAY_CONSTRAINT = np.asarray([way.constraint for way in WAYS], np.int32)
+
+
+class OperatorSelection(NamedTuple):
+    """What the learned operator chose, and how sure it is.
+
+    Attributes:
+        endmembers: (R, B), >= 0, units of the cube.
+        constraint_index: () int32, the mixing model as an index into `selection.CONSTRAINTS`.
+        way: () int32, an index into `WAYS`.
+        prediction: of the error of every way (`choice.Prediction`).
+        trace: of the learned equilibrium under both geometries, plane and cone, (2,) each.
+        radius: (2,), spectral radius of its map at the answers; below 1 plain iteration converges too.
+        rule: what the rule without learning chose, with the scores of the candidates (`select_endmembers`).
+        scores: of the refined spectra, (2,) each.
+    """
+
+    endmembers: jax.Array
+    constraint_index: jax.Array
+    way: jax.Array
+    prediction: choice.Prediction
+    trace: Trace
+    radius: jax.Array
+    rule: Selection
+    scores: Scores
+
+    @property
+    def constraint(self) -> str:
+        """The mixing model, "simplex", "cone" or "soft" (host side)."""
+        return CONSTRAINTS[int(self.constraint_index)]
+
+    def as_selection(self) -> Selection:
+        """Return the choice in the place of the rule's, with the rule's scores of the candidates."""
+        return self.rule._replace(endmembers=self.endmembers, constraint_index=self.constraint_index)
+
+    @property
+    def expected_error(self) -> tuple[float, float]:
+        """Predicted aRMSE, and the factor that one standard deviation is (host side)."""
+        way = int(self.way)
+        error = np.exp(float(self.prediction.level) + float(self.prediction.relative[way]))
+        return float(error), float(np.exp(float(self.prediction.spread[way])))
+
+
+class Measured(NamedTuple):
+    """What is measured of a scene before anything learned: all spectra (3, C, R, B) and their scores."""
+
+    spectra: jax.Array
+    scores: Scores
+    scene: SceneScores
+
+
+class Refined(NamedTuple):
+    """The learned equilibrium of a scene: refined spectra (2, R, B), their starts (3, 2, R, B), and shapes of all."""
+
+    spectra: jax.Array
+    pair: jax.Array
+    shape: Shape
+    trace: Trace
+    radius: jax.Array
+    rule: Selection
+    rule_way: jax.Array
+    first: choice.Prediction
+
+
+def select(
+    key: Array,
+    cube: Array,
+    count: int,
+    *,
+    mask: Array | None = None,
+    constraint: str | None = None,
+    weights: OperatorWeights | None = None,
+) -> OperatorSelection:
+    """Choose endmembers and a mixing model by the learned operator, without training on the scene and without a truth.
+
+    The candidates of `select_endmembers` are scored; the learned choice takes the best of each geometry (plane and
+    cone), the learned equilibrium (`joint`) moves both, and the learned choice takes one of all 27 ways.
+
+    Args:
+        key: random key, of VCA and of the halves of the pixels.
+        cube: (H, W, B), any units, B >= 2 R.
+        count: R, static, at least 2.
+        mask: (H, W) bool, True for valid pixels.
+        constraint: "simplex", "cone" or "soft", static: only ways of this mixing model are compared; None: all.
+        weights: of the operator; None: those of the package.
+
+    Returns:
+        An OperatorSelection; a constant under differentiation.
+
+    Raises:
+        InputError: as `select_endmembers`.
+    """
+    check_key(key)
+    Y, _ = checked(cube, count, mask)
+    if Y.shape[1] < 2 * count:
+        raise InputError(
+            f"{count} endmembers asked for in {Y.shape[1]} bands; expected at least twice as many, because half "
+            "of them judge what the other half says. Ask for fewer, or use VCA: dq.endmembers.vca, `fit --start vca`, "
+            "`endmembers --method vca`."
+        )
+    if constraint is not None and constraint not in CONSTRAINTS:
+        raise InputError(f"constraint is {constraint!r}; expected one of {', '.join(CONSTRAINTS)}, or None.")
+    weights = shipped()[0] if weights is None else weights
+    allowed: Any = np.ones(len(WAYS), np.bool_)
+    if constraint is not None:
+        allowed = np.equal(_WAY_CONSTRAINT, CONSTRAINTS.index(constraint))
+    if is_traced(key, cube, mask):
+        valid = jnp.ones(np.shape(cube)[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
+        cube = jnp.where(valid[..., None], wide(lax.stop_gradient(cube)), 0)
+        spectra = candidate_spectra(key, cube, valid, count)
+        scores = lax.map(lambda pair: measure(pair, cube, valid), pairs_of(spectra))
+        measured = Measured(spectra, _in_order(scores), scene_scores(cube, valid, count))
+        refined = refine(weights, measured, cube, valid)
+        return conclude(weights, measured, refined, measure(refined.pair, cube, valid), allowed)
+    true = np.shape(cube)[:2]
+    inside: Any = np.ones(true, np.bool_) if mask is None else mask
+    half, shape = _half(key, true), padded_shape(cube, count)
+    image, valid, half = (pad(x, shape) for x in (cube, inside, half))
+    image = jnp.where(jnp.asarray(valid)[..., None], wide(jnp.asarray(image)), 0)
+    spectra, of_scene = _spectra(key, image, valid, half, count)
+    pairs = np.asarray(pairs_of(spectra))
+    # The same program for every pair, and for the refined one.
+    scored = [_score(pair, image, valid) for pair in pairs]
+    scores = jax.tree.map(lambda *x: np.stack(x), *scored)
+    measured = Measured(spectra, _in_order(scores), of_scene)
+    refined = _refine(weights, measured, image, valid)
+    return _conclude(weights, measured, refined, _score(refined.pair, image, valid), allowed)
+
+
+def _in_order(scores: Scores) -> Scores:
+    return Scores(*(x.T.reshape(-1) for x in scores))
+
+
+def refine(weights: OperatorWeights, measured: Measured, cube: jax.Array, valid: jax.Array) -> Refined:
+    """Move the best candidate of each geometry by the learned equilibrium."""
+    spectra, scores, scene = measured
+    count = spectra.shape[2]
+    every = spectra[0]
+    rule = rules.decide(scores, scene, rules.Weights())
+    soft = rule.constraint_index == SOFT
+    rule_way = rule.chosen + jnp.where(soft, HALF, 0)
+    Y, inside = pixels(cube, valid)
+    noise = simplex_noise(cube, count, mask=valid)
+    views = [frame(Y, inside, count, scaled) for scaled in (False, True)]
+    scenes = [
+        joint.geometry(view, noise, inside, scaled, context(scores, scene, scaled))
+        for view, scaled in zip(views, (False, True), strict=True)
+    ]
+    backs = [lapack.pinv(view.lift) for view in views]
+
+    def shapes(which: int, E: jax.Array) -> Shape:
+        vertices = jnp.matmul(E, backs[which], precision="highest")
+        facets = jax.vmap(lambda V: _safe_inverse(V).T)(vertices)
+        return jax.vmap(
+            lambda Q, level: shape_scores(views[which].points, scenes[which].noise, Q, level, valid, bool(which))
+        )(facets, jnp.max(E, axis=2))
+
+    halves = [every[:HALF], every[HALF:]]
+    first = jax.tree.map(lambda *x: jnp.concatenate(x), *(shapes(i, E) for i, E in enumerate(halves)))
+    before = choice.predict(weights.first, features(scores, scene, first, rule_way, False))
+    m = before.relative
+    finite = jnp.isfinite(scores.error)
+    best = [
+        jnp.argmin(jnp.where(finite[:HALF], m[:HALF], jnp.inf)),
+        HALF + jnp.argmin(jnp.where(finite[HALF:], jnp.minimum(m[HALF : 2 * HALF], m[2 * HALF :]), jnp.inf)),
+    ]
+    pair = jnp.stack([spectra[:, i] for i in best], axis=1)  # (3, 2, R, B)
+    starts = jnp.stack([jnp.matmul(pair[0, i], backs[i], precision="highest") for i in (0, 1)])
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *scenes)
+    vertices, trace = jax.vmap(lambda s, V: joint.equilibrium(weights.joint, s, V))(stacked, starts)
+    radius = jax.vmap(lambda s, V: joint.spectral_radius(weights.joint, s, V))(stacked, vertices)
+    lifts = jnp.stack([view.lift for view in views])
+    moved = jnp.maximum(jnp.matmul(vertices, lifts, precision="highest"), 0)
+    # The frame has lost the level of the starts under the cone, and what lies outside its subspace.
+    moved = jnp.stack([moved[0], _at_level(moved[1], pair[0, 1])])
+    ok = trace.converged & jnp.all(jnp.isfinite(moved), axis=(1, 2)) & jnp.all(jnp.max(moved, axis=2) > 0, axis=1)
+    moved = jnp.where(ok[:, None, None], moved, pair[0])
+    last = [shapes(i, moved[i : i + 1]) for i in (0, 1)]
+    shape = jax.tree.map(lambda *x: jnp.concatenate(x), first, *last)
+    return Refined(moved, pair.at[0].set(moved), shape, trace, radius, rule, rule_way, before)
+
+
+def conclude(
+    weights: OperatorWeights, measured: Measured, refined: Refined, last: Scores, allowed: Array
+) -> OperatorSelection:
+    """Choose one of the allowed ways (27,), from the scores of the candidates and of the refined spectra."""
+    scores = Scores(*(jnp.concatenate([a, b]) for a, b in zip(measured.scores, last, strict=True)))
+    x = features(scores, measured.scene, refined.shape, refined.rule_way, True)
+    prediction = choice.predict(weights.last, x)
+    error = jnp.log(jnp.maximum(scores.error, 1e-9))[_WAY_SPECTRA]
+    floors = 0.5 * jnp.log(jnp.maximum(measured.scene.floor, 1e-14))
+    above = error - jnp.where(_WAY_CONSTRAINT == SIMPLEX, floors[0], floors[1])
+    rule, allowed = refined.rule_way, jnp.asarray(allowed)
+    plain = slice(0, len(ways_of(False)))
+    before = choice.decide(refined.first, rule, error[plain], above[plain], allowed[plain])
+    way = choice.refine(prediction, before, choice.contradictions(rule, error, above), allowed)
+    every = jnp.concatenate([measured.spectra[0], refined.spectra])
+    return OperatorSelection(
+        every[jnp.asarray(_WAY_SPECTRA)[way]], jnp.asarray(_WAY_CONSTRAINT)[way], way, prediction, refined.trace,
+        refined.radius, refined.rule._replace(endmembers=measured.spectra[0][refined.rule.chosen]), last,
+    )  # fmt: skip
+
+
+def _at_level(E: jax.Array, start: jax.Array) -> jax.Array:
+    """Return spectra scaled to the level (sum over bands) of the spectra they came from."""
+    level = jnp.sum(start, axis=1) / jnp.maximum(jnp.sum(E, axis=1), 1e-12)
+    return E * level[:, None]
+
+
+def _safe_inverse(V: jax.Array) -> jax.Array:
+    return jnp.nan_to_num(lapack.inverse(V), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+_half = quick_jit(lambda *_: "quick", static_argnums=1)(random_half)
+
+
+@quick_jit(lambda _, cube, mask, half, count: effort_once(cube, count), static_argnums=4)
+def _spectra(
+    key: Array, cube: jax.Array, valid: jax.Array, half: jax.Array, count: int
+) -> tuple[jax.Array, SceneScores]:
+    return candidate_spectra(key, cube, valid, count, half), scene_scores(cube, valid, count)
+
+
+@quick_jit(lambda pair, cube, valid: effort_once(cube, pair.shape[2]))
+def _score(pair: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
+    return measure(pair, cube, valid)
+
+
+_refine = quick_jit(lambda w, measured, cube, valid: effort_once(cube, measured.spectra.shape[2]))(refine)
+_conclude = quick_jit(lambda *_: "quick")(conclude)
+
+
+_WORDS = {"simplex": "linear", "cone": "scaled", "soft": "soft"}
+
+
+def way_text(way: int) -> str:
+    """Return a way in words: "minimum volume, refined by the learned equilibrium"."""
+    spectra = WAYS[way].spectra
+    if spectra >= 2 * HALF:
+        return "moved by the learned equilibrium"
+    candidate = CANDIDATES[spectra]
+    return f"{candidate.method}{', refined on the purest pixels' if candidate.purified else ''}"
+
+
+def reason(selection: OperatorSelection, constraint: str | None = None) -> str:
+    """Say in short sentences what was chosen and how sure the choice is (host side).
+
+    Args:
+        selection: from `select`.
+        constraint: the constraint that the caller keeps whatever the operator chose, or None.
+    """
+    way = int(selection.way)
+    error, factor = selection.expected_error
+    mixing = f"{rules.ASKED[constraint]}, as asked for" if constraint else rules.MIXING[_WORDS[selection.constraint]]
+    rule = int(selection.rule.chosen) + (HALF if selection.rule.constraint == "soft" else 0)
+    kept = "as the rule without learning" if rule == way else f"the rule without learning: {way_text(rule)}"
+    return (
+        f"Endmembers: {way_text(way)} ({kept}). Mixing: {mixing}. Expected error of the abundances: {error:.2g} "
+        f"(from {error / factor:.2g} to {error * factor:.2g} in two of three scenes)."
+    )
