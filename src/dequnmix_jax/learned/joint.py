@@ -49,7 +49,7 @@ FORWARD = Solver(Picard(), tolerance=3e-3, max_steps=40)
 
 BACKWARD = Adjoint(BiCGSTAB(), tolerance=1e-2, max_steps=20)
 
-MOST_PIXELS = 16_384
+MOST_PIXELS = 4096
 """Pixels that are read: of a larger scene every second, third, ... in the order of the rows."""
 
 _FITS = 2
