@@ -243,7 +243,7 @@ def pair_features(facets: jax.Array, scene: Geometry, exact: bool = True) -> tup
     c = jnp.swapaxes(c, 1, 2)
     last = jnp.maximum(jnp.sum(w > 0) - 1, 0)
     ordered = jnp.sort(jnp.where(w[:, None] > 0, a, jnp.inf), axis=0)
-    places = jnp.floor(jnp.asarray(_QUANTILES) * last.astype(jnp.float32)).astype(jnp.int32)
+    places = jnp.floor(jnp.asarray(_QUANTILES, jnp.float32) * last.astype(jnp.float32)).astype(jnp.int32)
     quantiles = ordered[places]
 
     def log(x: jax.Array) -> jax.Array:
