@@ -36,7 +36,7 @@ import dequnmix_jax as dq
 from dequnmix_jax.datasets import generator
 from dequnmix_jax.learned import choice
 from dequnmix_jax.learned import weights as files
-from dequnmix_jax.learned.selection import WAYS
+from dequnmix_jax.learned.selection import WAYS, held_out
 from dequnmix_jax.training.stages import without_training
 from experiments.shared import operator_learning, operator_scenes, results_table
 
@@ -79,7 +79,7 @@ def of_fold(folder: Path, fold: str, seed: int, settings: Any, groups: Any, ever
             at = offset + i
             scene = operator_scenes.draw(settings, generator.FAMILIES[group.family[i]], size, int(group.index[i]))
             row = jax.tree.map(lambda x, i=i: x[i], group)
-            moved, _ = operator_learning._moved(operator, scene.cube, row, predicted[at])
+            moved, _ = operator_learning.move_scene(operator, scene.cube, row, predicted[at])
             spectra = np.concatenate([group.spectra[i], np.asarray(moved.spectra)])
             rule, before = int(group.rule[i]), int(chosen["before"][at])
             way = _last_way(row, moved, before, rule, chosen["relative"][at], chosen["spread"][at])
@@ -111,10 +111,7 @@ def _last_way(
     row: operator_scenes.Measured, moved: Any, before: int, rule: int, relative: np.ndarray, spread: np.ndarray
 ) -> int:
     """Return the way that `selection.conclude` takes."""
-    error = np.concatenate([row.scores.error, np.asarray(moved.scores.error)])[[way.spectra for way in WAYS]]
-    error = jnp.log(jnp.maximum(jnp.asarray(error), 1e-9))
-    floors = 0.5 * np.log(np.maximum(row.scene.floor, 1e-14))
-    above = error - np.asarray([floors[0] if way.constraint == 0 else floors[1] for way in WAYS], np.float32)
+    error, above = held_out(jnp.concatenate([row.scores.error, moved.scores.error]), jnp.asarray(row.scene.floor))
     prediction = choice.Prediction(jnp.asarray(relative), jnp.asarray(spread), jnp.zeros(()))
     contradicted = choice.contradictions(jnp.asarray(rule), error, above)
     return int(choice.refine(prediction, jnp.asarray(before), contradicted, jnp.ones(len(WAYS), bool)))

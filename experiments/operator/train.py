@@ -55,11 +55,11 @@ def main(folder: Path, folds: list[str], seed: int, quick: bool) -> None:
         made = files.Provenance(
             command, seed, generator.fingerprint(), versions, datetime.now(UTC).date().isoformat(), round(seconds)
         )
-        way, prediction = (jax.tree.map(np.asarray, x) for x in operator_learning.choose(trained.last, table))
+        prediction = jax.tree.map(np.asarray, operator_learning.choose(trained.last, table)[1])
         first = operator_learning.first_table(groups)
         before = np.asarray(operator_learning.choose(trained.first, first)[0])
         np.savez(
-            folder / f"chosen_{name}.npz", way=way, before=before, relative=prediction.relative,
+            folder / f"chosen_{name}.npz", before=before, relative=prediction.relative,
             spread=prediction.spread, level=prediction.level, error=table.error, msad=table.msad, rule=table.rule,
             family=table.family, source=table.source, left=np.asarray(families_of(fold), int),
             converged=np.concatenate([m.converged for m in moved.values()]),

@@ -376,7 +376,7 @@ class Moved(NamedTuple):
 
 
 @jax.jit
-def _moved(weights: OperatorWeights, cube: jax.Array, s: Measured, first: jax.Array) -> tuple[Moved, jax.Array]:
+def move_scene(weights: OperatorWeights, cube: jax.Array, s: Measured, first: jax.Array) -> tuple[Moved, jax.Array]:
     """Refine one scene: `first` (24,) are the predictions of the choice before."""
     valid = jnp.ones(cube.shape[:2], bool)
     frames = s.frames
@@ -425,7 +425,7 @@ def move(weights: OperatorWeights, groups: Groups, settings: Settings, first: np
             family = _family(int(group.family[i]))
             cube = draw(settings, family, size, int(group.index[i])).cube
             scene = jax.tree.map(lambda x, i=i: x[i], group)
-            rows.append(jax.tree.map(np.asarray, _moved(weights, cube, scene, first[offset + i])[0]))
+            rows.append(jax.tree.map(np.asarray, move_scene(weights, cube, scene, first[offset + i])[0]))
         offset += len(group.rule)
         out[count] = jax.tree.map(lambda *x: np.stack(x), *rows)
     return out
@@ -479,7 +479,7 @@ def learn(
     moved = move(operator, groups, settings, predicted)
     table = last_table(groups, moved)
     last = train_choice(keys[2], table, used, learning)
-    _report(say + " last choice", last, table, left)
+    _report(say + " last choice, without the threshold of the refined spectra", last, table, left)
     return OperatorWeights(first, weights, last), table, moved
 
 

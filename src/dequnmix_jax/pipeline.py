@@ -37,11 +37,11 @@ class Unmixing(Result):
     Attributes:
         scene: as it was unmixed: good bands, invalid pixels masked.
         params, config: of the trained model, for `unmix` on further scenes with the same bands.
-        history: of the training.
+        history: of the training; without steps if there was none.
         trace: of the last solve: steps, relative residual, converged.
         warnings: sentences; empty if there are none.
-        reason: why these endmembers and this mixing were chosen (`endmembers.reason`); None with too few bands to
-            choose.
+        reason: which endmembers and mixing were chosen, and the expected error (`learned.reason`); None with too few
+            bands to choose.
     """
 
     scene: Scene = None  # type: ignore[assignment]  # always set; the fields before it have defaults
@@ -85,7 +85,8 @@ def run(
     """Unmix a scene in one call: read it, choose endmembers and mixing by the learned operator, and unmix.
 
     Nothing is trained on the scene unless `training` or `rates` is given: the operator (`learned.select`) was trained
-    on generated scenes. With them its choice is what the training starts from, without a reference.
+    on generated scenes. With them its choice is what the training starts from, without a reference. With fewer than
+    two bands for each endmember nothing can be compared: then the model is trained from VCA.
 
     The result is that of `dequnmix report SCENE --endmembers COUNT --seed 0` for `jax.random.key(0)`. It is float32, as
     the cube of every `Scene` is, whatever the type of the array and under `jax_enable_x64` too: measured spectra have

@@ -328,7 +328,10 @@ def _report(commands: Any) -> None:
     _format(report)
     _reading_options(report.add_argument_group("reading the scene"), of_a_model=True)
     _training(report)
-    text = "train on the scene too, from what the learned operator chooses; any option of the training implies it"
+    text = (
+        "train on the scene too, from what the learned operator chooses; --epochs, --gradient, --start vca and a file "
+        "with tables training or rates imply it"
+    )
     report.add_argument("--train", action="store_true", help=f"{text} (default: it is not trained)")
     _json(report)
 

@@ -136,6 +136,17 @@ class Selection(NamedTuple):
         return self._replace(constraint_index=jnp.asarray(constraint_index(word), jnp.int32))
 
 
+def check_bands(cube: Array, count: int, mask: Array | None) -> None:
+    """Raise InputError unless candidates can be compared: arguments that fit, and two bands for each endmember."""
+    Y, _ = checked(cube, count, mask)
+    if Y.shape[1] < 2 * count:
+        raise InputError(
+            f"{count} endmembers asked for in {Y.shape[1]} bands; expected at least twice as many, because half "
+            "of them judge what the other half says. Ask for fewer, or use VCA: dq.endmembers.vca, `fit --start vca`, "
+            "`endmembers --method vca`."
+        )
+
+
 def select_endmembers(
     key: Array,
     cube: Array,
@@ -176,13 +187,7 @@ def select_endmembers(
     check_key(key)
     weights = Weights() if weights is None else weights
     check_kind(weights, Weights, "weights")
-    Y, _ = checked(cube, count, mask)
-    if Y.shape[1] < 2 * count:
-        raise InputError(
-            f"{count} endmembers asked for in {Y.shape[1]} bands; expected at least twice as many, because half "
-            "of them judge what the other half says. Ask for fewer, or use VCA: dq.endmembers.vca, `fit --start vca`, "
-            "`endmembers --method vca`."
-        )
+    check_bands(cube, count, mask)
     if is_traced(key, cube, mask):
         selection = _selected(key, cube, mask, None, count, weights)
     else:  # a scene of another size runs the same program

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from dequnmix_jax.learned.features import PLAIN
+
 MARGIN = 0.15
 """Smallest predicted gain, in log aRMSE, for which the rule's way is left."""
 
@@ -113,13 +115,12 @@ def refine(prediction: Prediction, before: jax.Array, contradicted: jax.Array, a
     """Return the best way with refined spectra if its predicted gain over the way `before` is large, else that way.
 
     Args:
-        prediction: of all ways, those with refined spectra after the first 24.
+        prediction: of all ways, those with refined spectra after the first `PLAIN`.
         before: () int32, the way that was chosen without them.
         contradicted: (W,) bool, ways that held-out bands contradict (`contradictions`).
         allowed: (W,) bool, the ways that may be chosen.
     """
-    first = 24
-    usable = allowed & ~contradicted & (jnp.arange(allowed.size) >= first)
+    usable = allowed & ~contradicted & (jnp.arange(allowed.size) >= PLAIN)
     cost = jnp.where(usable, prediction.relative, jnp.inf)
     best = jnp.argmin(cost).astype(jnp.int32)
     return jnp.where(prediction.relative[before] - cost[best] > REFINED, best, before).astype(jnp.int32)

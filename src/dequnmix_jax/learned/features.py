@@ -26,8 +26,8 @@ class Way(NamedTuple):
 
 HALF = len(CANDIDATES) // 2
 
-REFINED = ("refined, plane", "refined, cone")
-"""Spectra after the candidates, if the learned equilibrium has moved one of each geometry."""
+PLAIN = 3 * HALF
+"""Ways before those with refined spectra, of which the learned equilibrium makes one for each geometry."""
 
 
 def ways_of(refined: bool) -> tuple[Way, ...]:

@@ -4,22 +4,23 @@ The state of blind unmixing is (A, E). A follows from E exactly (its barycentric
 E), so that the fixed point is one of E alone, E = T(A(E), E). In the R coordinates of `subspace.frame`, endmembers are
 the vertices of a simplex and its facets are the rows q_k of Q = V^-T: a_nk = q_k . g_n. A step moves facet k by
 
-    Q <- N((I - C) Q),    c_kj = w_kj . (c_kj^(1) ... c_kj^(T), sigma_k) times a gate in (0, 1),   c_kk = 0
+    Q <- N((I - C) Q),    c_kj = damping h(gate_kj (sum_t w_kjt c_kj^(t) + b_kj sigma_k)),    c_kk = 0
 
-N scales the vertices to brightness one. c_k^(t) is the expectile regression of coordinate k on the others,
+h(x) = tanh(2 x) / 2 bounds the step, the gate lies in (0, 1), and the damping is 0.8, less for more than four
+endmembers. N scales the vertices to brightness one. c_k^(t) is the expectile regression of coordinate k on the others,
 
     argmin_c sum_n w_n rho_t(a_nk - sum_j c_j a_nj),    rho_t(r) = r^2 (below 0), t r^2 (above),
 
 at asymmetries t from 0.1 to 0.001: at c = 0 the lower t-expectile of the pixels lies on the facet. For small t that is
 the smallest simplex around the pixels, for larger ones it has pixels outside, as noise and spectra that vary require; a
 facet without any pixel near it is extrapolated from those that mix along it. Which of them holds in a scene is what a
-network of about 4,000 weights learned on scenes whose truth is known: w_kj and the gate are functions of the pair
+network of about 4,000 weights learned on scenes whose truth is known: w_kj, b_kj and the gate are functions of the pair
 (k, j) and of means over pairs. Its features are ratios and logarithms: no number of pixels, bands or endmembers and no
 unit is among them, and the map is equivariant to the order of the endmembers.
 
-The equilibrium is found by plain steps and differentiated
-implicitly (`solvers.fixed_point`). The map is no contraction by construction:
-`spectral_radius` measures that of its Jacobian, R^2 x R^2, at the answer.
+The equilibrium is found by plain steps and differentiated implicitly (`solvers.fixed_point`). The map is not a
+contraction by construction, and where gates are nearly closed it is close to the identity: `spectral_radius` measures
+that of its Jacobian, R^2 x R^2, at the answer.
 
 References:
     Newey and Powell, Asymmetric least squares estimation and testing, Econometrica 55(4), 1987 (expectiles). Li,
@@ -152,8 +153,10 @@ def _step(theta: tuple[JointWeights, Geometry], facets: jax.Array, exact: bool) 
 
 
 def spectral_radius(weights: JointWeights, scene: Geometry, vertices: jax.Array) -> jax.Array:
-    """Return an estimate of the spectral radius of the map's Jacobian at vertices: the mean growth of x
-    in its products with J from the fifth to the twelfth."""
+    """Return an estimate of the spectral radius of the map's Jacobian J at vertices.
+
+    It is the mean growth of a vector in its products with J, from the fifth to the twelfth (power iteration).
+    """
     facets = facets_of(vertices, scene.height)
 
     def product(x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:

@@ -21,9 +21,9 @@ from dequnmix_jax.endmembers.candidates import (
 )
 from dequnmix_jax.endmembers.noise import simplex_noise
 from dequnmix_jax.endmembers.selection import CONSTRAINTS, SIMPLEX, SOFT, Selection
-from dequnmix_jax.endmembers.subspace import checked, frame, pixels
+from dequnmix_jax.endmembers.subspace import frame, pixels
 from dequnmix_jax.learned import choice, joint
-from dequnmix_jax.learned.features import HALF, Shape, Way, context, features, shape_scores, ways_of
+from dequnmix_jax.learned.features import HALF, PLAIN, Shape, Way, context, features, shape_scores, ways_of
 from dequnmix_jax.learned.weights import OperatorWeights, shipped
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops import lapack
@@ -111,7 +111,8 @@ def select(
     """Choose endmembers and a mixing model by the learned operator, without training on the scene and without a truth.
 
     The candidates of `select_endmembers` are scored; the learned choice takes the best of each geometry (plane and
-    cone), the learned equilibrium (`joint`) moves both, and the learned choice takes one of all 27 ways.
+    cone), the learned equilibrium (`joint`) moves both, and the moved spectra are taken if the choice after it predicts
+    a large gain (`choice`). Where the equilibrium is not reached, the spectra stay as they were.
 
     Args:
         key: random key, of VCA and of the halves of the pixels.
@@ -128,13 +129,7 @@ def select(
         InputError: as `select_endmembers`.
     """
     check_key(key)
-    Y, _ = checked(cube, count, mask)
-    if Y.shape[1] < 2 * count:
-        raise InputError(
-            f"{count} endmembers asked for in {Y.shape[1]} bands; expected at least twice as many, because half "
-            "of them judge what the other half says. Ask for fewer, or use VCA: dq.endmembers.vca, `fit --start vca`, "
-            "`endmembers --method vca`."
-        )
+    rules.check_bands(cube, count, mask)
     if constraint is not None and constraint not in CONSTRAINTS:
         raise InputError(f"constraint is {constraint!r}; expected one of {', '.join(CONSTRAINTS)}, or None.")
     weights = shipped()[0] if weights is None else weights
@@ -224,11 +219,9 @@ def conclude(
     scores = Scores(*(jnp.concatenate([a, b]) for a, b in zip(measured.scores, last, strict=True)))
     x = features(scores, measured.scene, refined.shape, refined.rule_way, True)
     prediction = choice.predict(weights.last, x)
-    error = jnp.log(jnp.maximum(scores.error, 1e-9))[_WAY_SPECTRA]
-    floors = 0.5 * jnp.log(jnp.maximum(measured.scene.floor, 1e-14))
-    above = error - jnp.where(_WAY_CONSTRAINT == SIMPLEX, floors[0], floors[1])
+    error, above = held_out(scores.error, measured.scene.floor)
     rule, allowed = refined.rule_way, jnp.asarray(allowed)
-    plain = slice(0, len(ways_of(False)))
+    plain = slice(0, PLAIN)
     before = choice.decide(refined.first, rule, error[plain], above[plain], allowed[plain])
     way = choice.refine(prediction, before, choice.contradictions(rule, error, above), allowed)
     every = jnp.concatenate([measured.spectra[0], refined.spectra])
@@ -236,6 +229,18 @@ def conclude(
         every[jnp.asarray(_WAY_SPECTRA)[way]], jnp.asarray(_WAY_CONSTRAINT)[way], way, prediction, refined.trace,
         refined.radius, refined.rule._replace(endmembers=measured.spectra[0][refined.rule.chosen]), last,
     )  # fmt: skip
+
+
+def held_out(error: jax.Array, floor: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the log held-out error of each way, (27,), and what of it lies above the noise.
+
+    Args:
+        error: (18,), `Scores.error` of the candidates and of the refined spectra.
+        floor: (2,), `SceneScores.floor`.
+    """
+    log_error = jnp.log(jnp.maximum(error, 1e-9))[_WAY_SPECTRA]
+    floors = 0.5 * jnp.log(jnp.maximum(floor, 1e-14))
+    return log_error, log_error - jnp.where(_WAY_CONSTRAINT == SIMPLEX, floors[0], floors[1])
 
 
 def _at_level(E: jax.Array, start: jax.Array) -> jax.Array:
@@ -270,11 +275,11 @@ _conclude = quick_jit(lambda *_: "quick")(conclude)
 _WORDS = {"simplex": "linear", "cone": "scaled", "soft": "soft"}
 
 
-def way_text(way: int) -> str:
-    """Return a way in words: "minimum volume, refined by the learned equilibrium"."""
+def way_text(way: int, reached: bool = True) -> str:
+    """Return the spectra of a way in words; `reached`: whether the learned equilibrium of its geometry was."""
     spectra = WAYS[way].spectra
     if spectra >= 2 * HALF:
-        return "moved by the learned equilibrium"
+        return "moved by the learned equilibrium" if reached else "the start of an equilibrium that was not reached"
     candidate = CANDIDATES[spectra]
     return f"{candidate.method}{', refined on the purest pixels' if candidate.purified else ''}"
 
@@ -287,11 +292,12 @@ def reason(selection: OperatorSelection, constraint: str | None = None) -> str:
         constraint: the constraint that the caller keeps whatever the operator chose, or None.
     """
     way = int(selection.way)
+    reached = bool(selection.trace.converged[min(WAYS[way].constraint, 1)])
     error, factor = selection.expected_error
     mixing = f"{rules.ASKED[constraint]}, as asked for" if constraint else rules.MIXING[_WORDS[selection.constraint]]
     rule = int(selection.rule.chosen) + (HALF if selection.rule.constraint == "soft" else 0)
     kept = "as the rule without learning" if rule == way else f"the rule without learning: {way_text(rule)}"
     return (
-        f"Endmembers: {way_text(way)} ({kept}). Mixing: {mixing}. Expected error of the abundances: {error:.2g} "
-        f"(from {error / factor:.2g} to {error * factor:.2g} in two of three scenes)."
+        f"Endmembers: {way_text(way, reached)} ({kept}). Mixing: {mixing}. Expected error of the abundances: "
+        f"{error:.2g} (from {error / factor:.2g} to {error * factor:.2g} in two of three scenes)."
     )
