@@ -292,11 +292,19 @@ def test_faults_of_matching():
         (np.ones(3), {}, "one spectrum a row"),
         (np.ones((1, 3)), {"count": 2}, "2 names are asked for"),
         (np.ones((1, 3)), {"overlap": 0.0}, "share of the bands"),
-        (np.zeros((1, 3)), {}, "zero or NaN in every band"),
+        (np.full((1, 3), np.nan), {}, "NaN in every band"),
         (np.ones((1, 3)), {}, "can be compared with no library spectrum"),
     ):
         with pytest.raises(InputError, match=words):
             dq.libraries.match(found, library, **options)
+
+
+def test_shade_gets_no_name():
+    library = dq.libraries.Library(("a", "b"), [1.0, 2.0, 3.0], [[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
+    nearest = dq.libraries.match([[0.0, 0.0, np.nan], [1.0, 2.0, 3.0]], library, count=2)
+    assert nearest.names == (("", ""), ("a", "b"))
+    assert nearest.rows.tolist() == [[-1, -1], [0, 1]] and nearest.ties.tolist() == [0, 1]
+    assert np.isnan(nearest.angles[0]).all() and nearest.bands[0].tolist() == [0, 0]
 
 
 def test_the_real_libraries(data_dir):

@@ -265,6 +265,17 @@ def test_library_spectra_are_drawn_at_the_height_of_their_match():
     np.testing.assert_allclose(drawn.spectra, spectra(), rtol=1e-4)
 
 
+def test_shade_is_reported_without_a_name():
+    found = result()[0]
+    dark = replace(found, endmembers=np.concatenate([np.zeros((1, B), np.float32), found.endmembers[1:]]))
+    here = Library(("x", "y", "z"), WAVELENGTHS, spectra())
+    drawn = matched(dark, here)
+    assert drawn.matches.names[0][0] == "" and np.isnan(drawn.spectra[0]).all() and np.isfinite(drawn.spectra[1:]).all()
+    page = report(dark, here)
+    assert page.count("no library spectrum, because it is zero in every band") >= 2
+    assert not re.search(r"\bnan\b", page, re.IGNORECASE)
+
+
 def test_a_library_needs_wavelengths():
     found, _, _ = result()
     with pytest.raises(InputError, match="has no wavelengths"):

@@ -74,5 +74,8 @@ def print_matches(options: MatchOptions) -> None:
     for row in rows:
         label = shown(row["found"])[:22] if row["rank"] == 1 else ""
         print(f"{label:<24}{shown(row['library'])[:42]:<44}{row['angle']:>12.4f}{row['bands']:>8}")
+    for name, names in zip(estimate.names, matches.names, strict=True):
+        if not names[0]:
+            print(f"note: {shown(name)} is zero in every band, as shade is, and gets no name.")
     for name, number in ties.items():
         print(f"note: {number} library spectra are equally near to {shown(name)}; the first of them is shown first.")

@@ -46,10 +46,11 @@ def match(endmembers: Any, library: Library, *, count: int = 1, overlap: float =
             angle over few bands tends to be small. Two bands are required in any case.
 
     Returns:
-        Matches. Library spectra that are zero in every common band are never named.
+        Matches. Library spectra that are zero in every common band are never named, and an endmember that is zero in
+        every known band (shade) gets no name.
 
     Raises:
-        InputError: the bands differ, a count or an overlap is out of range, a spectrum is zero or unknown, or no
+        InputError: the bands differ, a count or an overlap is out of range, a spectrum is unknown, or no
             library spectrum can be compared with it.
 
     Reference:
@@ -67,13 +68,14 @@ def match(endmembers: Any, library: Library, *, count: int = 1, overlap: float =
     if not 0.0 < overlap <= 1.0:
         raise InputError(f"overlap is {overlap}; expected a share of the bands in (0, 1], such as 0.5.")
     known = np.isfinite(endmembers)
-    empty = np.flatnonzero(~(np.where(known, endmembers, 0.0) != 0.0).any(axis=1))
+    empty = np.flatnonzero(~known.any(axis=1))
     if empty.size:
-        raise InputError(f"Endmember {empty[0]} is zero or NaN in every band; expected a spectrum. Leave it out.")
+        raise InputError(f"Endmember {empty[0]} is NaN in every band; expected a spectrum. Leave it out.")
+    black = ~(np.where(known, endmembers, 0.0) != 0.0).any(axis=1)
     angles, bands = _angles(endmembers.astype(np.float64), known, library.spectra.astype(np.float64), library.valid)
     few = bands < np.maximum(2, np.ceil(overlap * known.sum(axis=1)))[:, None]
     angles = np.where(few, np.nan, angles)
-    lost = np.flatnonzero(np.isnan(angles).all(axis=1))
+    lost = np.flatnonzero(np.isnan(angles).all(axis=1) & ~black)
     if lost.size:
         raise InputError(
             f"Endmember {lost[0]} can be compared with no library spectrum: none is known, and not zero, in "

@@ -8,7 +8,7 @@ import numpy as np
 from dequnmix_jax.conventions import MEANINGS, other
 from dequnmix_jax.report import charts, html
 from dequnmix_jax.report.html import Number, Row
-from dequnmix_jax.report.spectra_section import Matched, degrees
+from dequnmix_jax.report.spectra_section import NO_NAME, Matched, degrees
 from dequnmix_jax.results.maps import CLASSES, DEVIATION, KINDS
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.scene import Array
@@ -72,6 +72,12 @@ def _map(title: str, values: Array, valid: Array, scale: charts.Scale, unit: str
     return html.map_figure(title, detail, picture, words, bar)
 
 
+def _nearest(nearest: Matched, row: int) -> str:
+    """Return the library spectrum nearest to an endmember, and how far it is."""
+    name = nearest.matches.names[row][0]
+    return f"{name}, {degrees(nearest, row)} away" if name else NO_NAME
+
+
 def abundance_part(result: Result, nearest: Matched | None) -> str:
     """Return the section with the abundance maps and their means."""
     scale, valid = charts.Scale(0.0, 1.0, "viridis"), result.valid
@@ -81,7 +87,7 @@ def abundance_part(result: Result, nearest: Matched | None) -> str:
     for i, name in enumerate(result.names):
         values = result.abundances[:, :, i]
         seen = values[valid].astype(np.float64)
-        match = "" if nearest is None else f"; nearest: {nearest.matches.names[i][0]}, {degrees(nearest, i)} away"
+        match = "" if nearest is None else f"; nearest: {_nearest(nearest, i)}"
         detail = f"mean {seen.mean():.3f}{match}"
         figures.append(_map(name, values, valid, scale, KINDS["abundances"].unit, detail))
         row: Row = [

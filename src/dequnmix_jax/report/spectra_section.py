@@ -47,13 +47,18 @@ def matched(result: Result, library: Library) -> Matched:
         )
     here = resample(library, result.wavelengths_nm, result.fwhm_nm)
     matches = match(result.endmembers, here, count=min(_NEAREST, len(here.names)))
-    spectra = here.spectra[matches.rows[:, 0]].astype(np.float64)
+    named = matches.rows[:, :1] >= 0
+    spectra = np.where(named, here.spectra[matches.rows[:, 0]].astype(np.float64), np.nan)
     known = np.isfinite(spectra)
     # The spectral angle ignores brightness, so each library spectrum is drawn at the height that fits best.
     products = [np.where(known, a * spectra, 0).sum(axis=1) for a in (result.endmembers, spectra)]
     spectra = spectra * (products[0] / np.where(products[1] > 0, products[1], 1))[:, None]
     name = "the library" if library.source is None else library.source.name
     return Matched(matches, spectra, name, here.notes)
+
+
+NO_NAME = "no library spectrum, because it is zero in every band"
+"""What is said of an endmember without a match."""
 
 
 def degrees(nearest: Matched, row: int, rank: int = 0) -> str:
@@ -76,7 +81,7 @@ def spectra_part(result: Result, nearest: Matched | None) -> str:
     else:
         detail = f"dashed: the nearest spectrum of {nearest.library}, scaled to the height of its match"
         phrases = [
-            f"{name}: {names[0]} at {angles[0]:.3f} radians"
+            f"{name}: " + (f"{names[0]} at {angles[0]:.3f} radians" if names[0] else NO_NAME)
             for name, names, angles in zip(result.names, nearest.matches.names, nearest.matches.angles, strict=True)
         ]
         words += " Nearest in the library: " + "; ".join(phrases) + "."
@@ -95,5 +100,6 @@ def _match_table(names: Sequence[str], nearest: Matched) -> str:
         for rank in range(len(matches.names[i]))
         if matches.names[i][rank]
     ]  # fmt: skip
+    rows += [[name, NO_NAME, "", "", ""] for i, name in enumerate(names) if not matches.names[i][0]]
     heads: Row = ["endmember", "library spectrum", Number("angle (rad)"), Number("degrees"), Number("bands compared")]
     return html.table(f"The nearest spectra of {nearest.library}, by spectral angle", heads, rows)
