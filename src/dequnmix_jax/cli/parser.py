@@ -76,8 +76,8 @@ _EXAMPLES = f"""examples:
   dequnmix score out reference.mat                        errors against a reference
   dequnmix match out library.sli                          the nearest spectra of a library
 
-Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, Zarr. Compiled programs are
-kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
+Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, NetCDF (CF), Zarr.
+Compiled programs are kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
 JAX_COMPILATION_CACHE_DIR name another); {NO_CACHE}=1 keeps none."""
 
 DEMO_EPOCHS = 30
@@ -326,7 +326,7 @@ def _convert(commands: Any) -> None:
         "scene.mat --variable Y --scale 10000 -o scene.npz",
     )
     _reading(convert)
-    _output(convert, "FILE", "to make: .npz, .tif, .zarr, or .img (ENVI)")
+    _output(convert, "FILE", "to make: .npz, .tif, .nc, .zarr, or .img (ENVI)")
     _json(convert)
 
 

@@ -88,11 +88,13 @@ def georeference_of(file: Any) -> Georeference | None:
     return Georeference(file.crs.to_wkt() if file.crs else "", transform)
 
 
-def _affine(georeference: Georeference) -> Any:
+def affine_of(georeference: Georeference) -> Any:
+    """Return the transform of a georeference for rasterio."""
     return require("A coordinate transform").transform.Affine(*georeference.transform)
 
 
-def _crs(georeference: Georeference) -> Any:
+def crs_of(georeference: Georeference) -> Any:
+    """Return the coordinate reference system for rasterio, or None; raise InputError if it is unknown."""
     if not georeference.crs:
         return None
     rasterio = require("A coordinate system")
@@ -109,7 +111,7 @@ def envi_fields_of(georeference: Georeference) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "place.img"
         profile = {"driver": "ENVI", "width": 1, "height": 1, "count": 1, "dtype": "uint8"}
-        with opened(path, "w", **profile, crs=_crs(georeference), transform=_affine(georeference)):
+        with opened(path, "w", **profile, crs=crs_of(georeference), transform=affine_of(georeference)):
             pass
         return envi.georeferencing_fields(envi.read_header(path.with_suffix(".hdr")))
 
@@ -175,7 +177,7 @@ def ground_area(georeference: Georeference, shape: tuple[int, int]) -> tuple[flo
         not installed.
     """
     try:
-        crs, rasterio = _crs(georeference), require("The area of a pixel")
+        crs, rasterio = crs_of(georeference), require("The area of a pixel")
         from rasterio.warp import transform
     except (InputError, ImportError):
         return None
@@ -271,7 +273,7 @@ def _profile(shape: tuple[int, ...], georeference: Georeference | None, nodata: 
     if min(height, width) >= _TILE:
         profile |= {"tiled": True, "blockxsize": _TILE, "blockysize": _TILE}
     if georeference is not None:
-        profile |= {"crs": _crs(georeference), "transform": _affine(georeference)}
+        profile |= {"crs": crs_of(georeference), "transform": affine_of(georeference)}
     return profile
 
 

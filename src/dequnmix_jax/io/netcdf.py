@@ -1,0 +1,73 @@
+"""Read NetCDF files of the CF conventions, formats 3 and 4: a cube with its coordinates, as xarray and others write it."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.io import labelled_arrays, xarrays
+from dequnmix_jax.io.missions import hdf5
+from dequnmix_jax.scenes.read_options import ReadOptions
+from dequnmix_jax.scenes.source import Source, Stored, Window
+from dequnmix_jax.scenes.values import check_declared
+
+CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
+"""First bytes of NetCDF 3; NetCDF 4 is HDF5."""
+
+
+def describes_itself(file: Any) -> bool:
+    """Return whether an open HDF5 file is NetCDF 4: it says so, or its cubes name their axes."""
+    if any(name in file.attrs for name in ("Conventions", "_NCProperties")):
+        return True
+    return any("DIMENSION_LIST" in item.attrs for item in file.values() if len(getattr(item, "shape", None) or ()) > 2)
+
+
+def _check_inside(path: Path) -> None:
+    """Raise InputError if an HDF5 file takes values from other files."""
+    with hdf5.opened(path, "xarray") as file:
+
+        def inside(_: str, item: Any) -> None:
+            if hasattr(item, "dtype"):
+                hdf5.check_inside(item, path)
+
+        file.visititems(inside)
+
+
+def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
+    """Open the cube of a NetCDF file.
+
+    Args:
+        path: the file; needs the extra `xarray`.
+        options: nodata overrides the attributes, scale their scale_factor and add_offset; variable names the cube in a
+            file of several.
+
+    Returns:
+        A Source.
+
+    Raises:
+        InputError: the file is damaged, holds no cube or a result, or its axes cannot be identified; or xarray is not
+            installed.
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        classic = file.read(4) in CLASSIC
+    if not classic:
+        _check_inside(path)
+    with xarrays.opened(path) as data:
+        if options.variable is None and {"abundances", "endmembers", "brightness"} <= set(data.variables):
+            raise InputError(
+                f"{path} holds the maps of a result, not a scene; expected the scene that was unmixed. `read_result` "
+                "reads the result."
+            )
+        for name, variable in data.variables.items():
+            if variable.ndim > 2:
+                size = path.stat().st_size
+                check_declared(tuple(variable.shape), variable.dtype.itemsize, size, Path(f"{path} ({name})"))
+        source = labelled_arrays.open_array(data, options)
+
+    def stored(window: Window | None) -> Stored:
+        with xarrays.opened(path) as data:
+            return labelled_arrays.open_array(data, options).stored(window)
+
+    return replace(source, stored=stored, source=path, name=path.stem)
