@@ -89,7 +89,7 @@ def run(
     fewer digits. In float64 compute by `fit` and `unmix`, which take the array itself.
 
     Args:
-        scene: a path, a `Scene`, an array (H, W, B), or an xarray DataArray.
+        scene: a path, a `Scene`, an array (H, W, B), or an xarray DataArray or Dataset.
         count: R, number of endmembers, at least 2.
         key: of jax.random.
         config: the parts of the equilibrium map; None: chosen for the scene (`training.model_for`).

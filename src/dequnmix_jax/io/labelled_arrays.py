@@ -19,6 +19,7 @@ from dequnmix_jax.io import georaster, pixel_order
 from dequnmix_jax.io.bands import bands_to_use, spectral_axis
 from dequnmix_jax.io.placement import Variable, georeference_of
 from dequnmix_jax.io.units import units_in
+from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Stored, Window
@@ -81,6 +82,13 @@ def open_array(values: Any, options: ReadOptions) -> Source:
         missing=missing,
         options=options,
     )
+
+
+def place_of(values: Any) -> Georeference | None:
+    """Return the georeference of a DataArray with the axes y and x, as of a part of it, or None."""
+    coordinates = {str(name): _coordinate(coordinate) for name, coordinate in values.coords.items()}
+    shape = int(values.sizes["y"]), int(values.sizes["x"])
+    return georeference_of(_variable(values), coordinates, ("y", "x"), shape, [])
 
 
 _AXES = (

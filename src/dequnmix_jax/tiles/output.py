@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.io import georaster
+from dequnmix_jax.io import georaster, npz
 from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_library, write_strips
 from dequnmix_jax.io.provenance import SUMMARY
@@ -155,6 +155,7 @@ def write_files(folder: Path, maps: TileMaps, contents: Contents, format: str) -
         write_table(folder / "endmembers.csv", endmembers, names, source.wavelengths)
     small = {"names": np.array(names), "composite_bands": np.array(colour_words), "endmembers": endmembers}
     small["convention"] = np.array(convention)
+    small |= npz.place_of(georaster.georeference_for(source))
     spectral = {"wavelengths_nm": source.wavelengths, "fwhm_nm": source.fwhm}
     small |= {key: value for key, value in spectral.items() if value is not None}
     with writing(folder / ARRAYS):
