@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from dequnmix_jax.conventions import AS_IS, MEANINGS
 from dequnmix_jax.equilibrium.config import Model
-from dequnmix_jax.results.writer import FORMATS
+from dequnmix_jax.results.files import FORMATS
 from dequnmix_jax.training.config import RECOMMENDED
 from dequnmix_jax.training.words import CHOICES, MIXING, numbers_of, words_of
 
@@ -243,12 +243,13 @@ def _unmix(commands: Any) -> None:
         "unmix a scene by a trained model, and write maps, spectra and pictures",
         "scene.img model.npz -o out",
         "scene.tif model.npz --format geotiff -o out --report report.html",
+        "scene.tif model.npz -o result.nc                 all maps in one file, also .tif and .mat",
         "large.img model.npz --tile 256 -o out",
         "large.img model.npz --distributed -o out         in each process of a job of Slurm, Open MPI, ...",
     )
     _reading(unmix, of_a_model=True)
     unmix.add_argument("model", type=Path, metavar="MODEL", help="file that `dequnmix fit` made")
-    _output(unmix, "FOLDER", "folder to make")
+    _output(unmix, "FOLDER|FILE", "folder to make, or one file of all maps, .tif, .nc or .mat")
     _format(unmix)
     text = "refuse a model with another number of endmembers (default: any number)"
     unmix.add_argument("--endmembers", type=int, metavar="N", help=text)
@@ -422,8 +423,8 @@ def _output(command: argparse.ArgumentParser, metavar: str, text: str, default: 
 
 
 def _format(command: argparse.ArgumentParser) -> None:
-    text = f"of the maps (default: {FORMATS[0]})"
-    command.add_argument("--format", choices=FORMATS, default=FORMATS[0], help=text)
+    text = f"of the maps; cog is a GeoTIFF with overviews (default: {FORMATS[0]}, or that of the file's suffix)"
+    command.add_argument("--format", choices=FORMATS, help=text)
 
 
 def _training(command: argparse.ArgumentParser) -> None:

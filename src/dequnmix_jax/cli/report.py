@@ -27,6 +27,7 @@ from dequnmix_jax.io import formats
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
+from dequnmix_jax.results import files
 from dequnmix_jax.results.maps import colour_composite, composite_words, residual_map
 from dequnmix_jax.results.result import Result, read_result
 from dequnmix_jax.results.writer import placed_together, write_page
@@ -45,6 +46,8 @@ def make_report(options: ReportOptions) -> None:
     inputs = [path for path in (file, options.scene_of_result, options.library, options.model) if path is not None]
     not_its_own_input(options.output, *inputs)
     folder = None if is_result else options.result
+    if folder is not None:
+        files.require(files.format_of(folder, options.format)[0])  # reported before the work
     with placed_together(folder, options.output, options.force) as (place, page):
         assert page is not None
         library = read_library_of(options.library, options.library_scale)
@@ -153,7 +156,9 @@ def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
         model, _ = train(options.training, configuration, reading, scene, count)
     result, _ = unmix_by(model, scene, record)
     if folder is not None:
-        write_everything(folder, result, scene, options.format, pictures=True)
-        if options.model is None:
+        assert options.result is not None
+        format, _ = files.format_of(options.result, options.format)
+        write_everything(folder, result, scene, format, pictures=True)
+        if options.model is None and folder.is_dir():
             checkpoint.save(folder / "model.npz", model.params, model.metadata)
     return result

@@ -1,4 +1,4 @@
-"""Read NetCDF files of the CF conventions, formats 3 and 4: a cube with its coordinates, as xarray and others write it."""
+"""Read NetCDF in the CF conventions, formats 3 and 4: a cube with its coordinates, as xarray writes it."""
 
 import os
 from dataclasses import replace

@@ -48,7 +48,7 @@ def kind_of(path: Path) -> str:
 
 
 def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool = False) -> list[Path]:
-    """Write a scene to .npz, ENVI (.img, .dat, .bsq or .hdr), GeoTIFF (.tif), NetCDF (.nc) or Zarr (.zarr), completely or not at all.
+    """Write a scene to .npz, ENVI (.img, .dat, .bsq, .hdr), GeoTIFF (.tif), NetCDF (.nc) or Zarr (.zarr), whole or not.
 
     Cube, wavelengths, widths, good bands, mask, coordinate reference system and transform are kept, and `read` returns
     them. The values of masked pixels are kept only in .npz.

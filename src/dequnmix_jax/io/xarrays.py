@@ -150,7 +150,9 @@ def opened(path: Path) -> Iterator[Any]:
     with path.open("rb") as file:
         classic = file.read(3) == b"CDF"
     # A classic file that is mapped into memory cannot be closed while an array of it is in use.
-    engine: dict[str, Any] = {"engine": "scipy", "mmap": False} if classic else {"engine": "h5netcdf"}
+    engine: dict[str, Any] = {"engine": "h5netcdf"}
+    if classic:
+        engine = {"engine": "scipy", "mmap": False}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -192,7 +194,7 @@ def write_zarr(path: Path, data: Any) -> None:
         path: the folder.
         data: of `dataset`.
     """
-    encoding = {}
+    encoding: dict[str, Any] = {}
     for name, variable in data.variables.items():
         if variable.ndim == 3:
             rows = max(1, min(variable.shape[0], _CHUNK // max(variable[:1].nbytes, 1)))

@@ -17,8 +17,8 @@ from dequnmix_jax.scenes.georeference import Georeference, rectify
 from dequnmix_jax.scenes.scene import Array
 
 _AXES = {
-    **{name: ("y", "x") for name in ("brightness", "residual", "convergence")},
-    **{name: ("y", "x", "endmember") for name in ("abundances", "state")},
+    **dict.fromkeys(("brightness", "residual", "convergence"), ("y", "x")),
+    **dict.fromkeys(("abundances", "state"), ("y", "x", "endmember")),
     "composite": ("y", "x", "colour"),
     "endmembers": ("endmember", "band"),
 }
@@ -100,7 +100,7 @@ def arrays_in(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
                 f"{path} holds {listed}; expected the result of an unmixing, which `-o result.nc` writes. Unmix the "
                 "scene again."
             )
-        arrays = {name: np.asarray(data[name].values) for name in _AXES if name in data.variables}
+        arrays = {name: np.array(data[name].values) for name in _AXES if name in data.variables}
         arrays["names"] = np.asarray(data["endmember"].values).astype(np.str_)
         for name, own in (("wavelength", "wavelengths_nm"), ("fwhm", "fwhm_nm")):
             if name in data.variables:
@@ -118,8 +118,7 @@ def arrays_in(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         for name, axes in _AXES.items():
             values = arrays.get(name)
             if values is not None and axes[0] == "y" and values.dtype.kind == "f" and values.shape[:2] == mask.shape:
-                values = np.where(mask.reshape(mask.shape + (1,) * (values.ndim - 2)), values, np.zeros((), values.dtype))
-                arrays[name] = values
+                values[~mask] = 0
     try:
         return arrays, json.loads(text)
     except (ValueError, RecursionError) as error:

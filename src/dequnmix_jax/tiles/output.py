@@ -14,9 +14,9 @@ from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_library, write_strips
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.libraries.csv import write_table
+from dequnmix_jax.results.files import NODATA
 from dequnmix_jax.results.maps import KINDS, description, level_sums, levels, no_levels
 from dequnmix_jax.results.result import ARRAYS
-from dequnmix_jax.results.writer import NODATA
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Window
 from dequnmix_jax.tiles.journal import Work
@@ -120,7 +120,7 @@ def endmember_levels(maps: TileMaps) -> Array:
     return levels(sums)
 
 
-def thumbnails(maps: TileMaps) -> dict[str, Array]:
+def thumbnails(maps: TileMaps) -> dict[str, Any]:
     """Return the maps of a `Result` at every k-th pixel, k the smallest that leaves a thousand along each side."""
     work, channels = maps.work, maps.channels
     step = -(-max(work.shape[:2]) // _SIDE)
@@ -142,7 +142,7 @@ def write_files(folder: Path, maps: TileMaps, contents: Contents, format: str) -
         folder: an existing folder.
         maps: of all tiles.
         contents: what is written beside them.
-        format: "envi" or "geotiff", of the maps.
+        format: "envi", "geotiff" or "cog", of the maps.
 
     Returns:
         The files written.
@@ -168,7 +168,7 @@ def write_files(folder: Path, maps: TileMaps, contents: Contents, format: str) -
 def _write_maps(folder: Path, maps: TileMaps, contents: Contents, format: str, masked: bool) -> list[Path]:
     work, channels, state_rms = maps
     source = contents.source
-    georeference = georaster.georeference_for(source) if format == "geotiff" else source.georeference
+    georeference = georaster.georeference_for(source) if format != "envi" else source.georeference
     lookup = None if georeference is None else georeference.lookup
     nodata = NODATA if masked or lookup is not None else None
     height, width = work.shape[:2] if lookup is None else lookup.shape[:2]
@@ -184,9 +184,10 @@ def _write_maps(folder: Path, maps: TileMaps, contents: Contents, format: str, m
                 yield first, np.where(inside, block[..., place] / np.float32(unit), np.float32(NODATA))
 
         shape = (height, width, place.stop - place.start)
-        if format == "geotiff":
-            georaster.write_strips(folder / f"{name}.tif", strips, shape, labels, georeference, nodata, text)
-            written.append(folder / f"{name}.tif")
+        if format in ("geotiff", "cog"):
+            path, cloud = folder / f"{name}.tif", format == "cog"
+            georaster.write_strips(path, strips, shape, labels, georeference, nodata, text, cloud=cloud)
+            written.append(path)
         else:
             written += write_strips(
                 folder / f"{name}.img",

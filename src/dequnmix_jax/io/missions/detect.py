@@ -42,7 +42,8 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     known = "; ".join(mission.name for mission in table.MISSIONS)
     raise InputError(
         f"{path} is an HDF5 file that holds {names}; expected the layout of EMIT L2A (reflectance), PRISMA L2 "
-        f"(HDFEOS/SWATHS/PRS_L2D_HCO), of {known}, or NetCDF whose cube names its axes. Convert it to GeoTIFF, ENVI, .npz or Zarr; a MATLAB file needs "
+        f"(HDFEOS/SWATHS/PRS_L2D_HCO), of {known}, or NetCDF whose cube names its axes. "
+        "Convert it to GeoTIFF, ENVI, .npz or Zarr; a MATLAB file needs "
         "the suffix .mat."
     )
 
