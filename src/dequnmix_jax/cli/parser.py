@@ -281,7 +281,9 @@ def _report(commands: Any) -> None:
         "scene.tif --endmembers auto --result out --format geotiff -o report.html",
         "scene.tif --model model.npz -o report.html",
     )
-    report.add_argument("file", type=Path, metavar="RESULT|SCENE", help="folder that `dequnmix unmix` made, or a scene")
+    report.add_argument(
+        "file", type=Path, metavar="RESULT|SCENE", help="folder or .nc that `dequnmix unmix` made, or a scene"
+    )
     text = "the scene of a RESULT that an old version made (default: none)"
     report.add_argument("scene_of_result", type=Path, nargs="?", metavar="SCENE", help=text)
     _output(report, "FILE", "page to make, .html")

@@ -27,7 +27,7 @@ from dequnmix_jax.io import formats
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
-from dequnmix_jax.results import files
+from dequnmix_jax.results import dataset, files
 from dequnmix_jax.results.maps import colour_composite, composite_words, residual_map
 from dequnmix_jax.results.result import Result, read_result
 from dequnmix_jax.results.writer import placed_together, write_page
@@ -42,7 +42,7 @@ def make_report(options: ReportOptions) -> None:
     check_page(options.output)
     style.require()
     file = options.scene.file
-    is_result = file.is_dir() and (file / SUMMARY).is_file()
+    is_result = (file.is_dir() and (file / SUMMARY).is_file()) or dataset.is_result(file)
     inputs = [path for path in (file, options.scene_of_result, options.library, options.model) if path is not None]
     not_its_own_input(options.output, *inputs)
     folder = None if is_result else options.result

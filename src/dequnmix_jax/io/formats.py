@@ -173,7 +173,7 @@ def open_xarray(path: Any, **options: Any) -> Any:
 def read_truth(
     path: str | os.PathLike[str], *, shape: tuple[int, int] | None = None, order: str | None = None
 ) -> Truth:
-    """Read a reference: abundances, endmembers and names from .npz, .mat, or a folder written by `write`.
+    """Read a reference: abundances, endmembers and names from .npz, .mat, or a folder or NetCDF file of `write`.
 
     Args:
         path: the file or folder; an ENVI spectral library gives endmembers alone.
@@ -200,6 +200,8 @@ def read_truth(
     kind = kind_of_file(path)
     if kind in ("tiff", "raster", "product", "bands"):
         raise InputError(f"{path} is {_NAMES[kind]}; expected a reference: .npz, .mat, or a library of spectra.")
+    if kind == "netcdf" or (kind == "hdf5" and path.suffix.lower() in (".nc", ".nc4")):
+        return netcdf.read_truth(path)
     if kind == "envi":
         spectra, names, _ = image.read_library(path)
         return Truth(endmembers=spectra, names=names, reference=path.name)

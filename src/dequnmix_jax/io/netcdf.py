@@ -5,15 +5,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import labelled_arrays, xarrays
 from dequnmix_jax.io.missions import hdf5
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.source import Source, Stored, Window
+from dequnmix_jax.scenes.truth import Truth
 from dequnmix_jax.scenes.values import check_declared
 
 CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 """First bytes of NetCDF 3; NetCDF 4 is HDF5."""
+
+
+RESULT = frozenset({"abundances", "endmembers", "brightness"})
+"""Variables of a result, which is NetCDF too."""
 
 
 def describes_itself(file: Any) -> bool:
@@ -55,10 +62,10 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     if not classic:
         _check_inside(path)
     with xarrays.opened(path) as data:
-        if options.variable is None and {"abundances", "endmembers", "brightness"} <= set(data.variables):
+        if options.variable is None and set(data.variables) >= RESULT:
             raise InputError(
-                f"{path} holds the maps of a result, not a scene; expected the scene that was unmixed. `read_result` "
-                "reads the result."
+                f"{path} holds the maps of a result, not a scene; expected the scene that was unmixed. "
+                "`read_result`, `score` and `report` read the result."
             )
         for name, variable in data.variables.items():
             if variable.ndim > 2:
@@ -71,3 +78,29 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
             return labelled_arrays.open_array(data, options).stored(window)
 
     return replace(source, stored=stored, source=path, name=path.stem)
+
+
+def read_truth(path: str | os.PathLike[str]) -> Truth:
+    """Read abundances, endmembers and names of a result in a NetCDF file.
+
+    Args:
+        path: the file; needs the extra `xarray`.
+
+    Returns:
+        A Truth; its reference is the name of the file. Abundances are 0 in masked pixels.
+
+    Raises:
+        InputError: the file cannot be read, or holds no result.
+    """
+    path = Path(path)
+    with xarrays.opened(path) as data:
+        if not set(data.variables) >= {"abundances", "endmembers", "endmember"}:
+            listed = ", ".join(map(str, data.data_vars)) or "nothing"
+            raise InputError(f"{path} holds {listed}; expected abundances and endmembers, as in a result.")
+        return Truth(
+            abundances=np.nan_to_num(data["abundances"].values, nan=0.0),
+            endmembers=np.array(data["endmembers"].values),
+            names=tuple(map(str, data["endmember"].values.tolist())),
+            reference=path.name,
+            convention=str(data.attrs["convention"]) if "convention" in data.attrs else None,
+        )

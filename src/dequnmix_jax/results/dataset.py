@@ -10,11 +10,15 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.conventions import MEANINGS
-from dequnmix_jax.io import labelled_arrays, npz, xarrays
+from dequnmix_jax.io import labelled_arrays, netcdf, npz, xarrays
+from dequnmix_jax.io.missions import hdf5
 from dequnmix_jax.results.maps import KINDS
 from dequnmix_jax.results.summary import as_text
 from dequnmix_jax.scenes.georeference import Georeference, rectify
 from dequnmix_jax.scenes.scene import Array
+
+SUFFIXES = (".nc", ".nc4")
+"""Of a result in one file that `read_result` reads."""
 
 _AXES = {
     **dict.fromkeys(("brightness", "residual", "convergence"), ("y", "x")),
@@ -82,9 +86,15 @@ def dataset_of(
     return xarrays.dataset(variables, coordinates, place, {key: value for key, value in attributes.items() if value})
 
 
-def holds_result(data: Any) -> bool:
-    """Return whether a data set holds a result."""
-    return {"abundances", "endmembers", "brightness"} <= set(data.variables)
+def is_result(path: Path) -> bool:
+    """Return whether a file is NetCDF 4 with the maps of a result; raise InputError if it is damaged HDF5."""
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        if not file.read(4).startswith(b"\x89HDF"):
+            return False
+    with hdf5.opened(path, "xarray") as file:
+        return set(file) >= netcdf.RESULT
 
 
 def arrays_in(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -94,7 +104,7 @@ def arrays_in(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         InputError: the file is damaged, holds no result, or xarray is not installed.
     """
     with xarrays.opened(path) as data:
-        if not holds_result(data) or "endmember" not in data.variables or "summary" not in data.attrs:
+        if not set(data.variables) >= netcdf.RESULT or "endmember" not in data.variables or "summary" not in data.attrs:
             listed = ", ".join(map(str, data.data_vars)) or "nothing"
             raise InputError(
                 f"{path} holds {listed}; expected the result of an unmixing, which `-o result.nc` writes. Unmix the "

@@ -100,7 +100,7 @@ def write_file(path: Path, result: Result, scene: Scene, format: str) -> None:
 def matrices(result: Result, scene: Scene) -> dict[str, Any]:
     """Return the variables of a MATLAB file: y = s a E pixel by pixel, N = H W, pixels down the columns (order F).
 
-    Y (B, N), A (R, N), E (B, R), the spectra that the fractions refer to, H, W; brightness (1, N); mask (H, W);
+    Y (B, N), A (R, N), E (B, R), the spectra that the fractions refer to, H, W; brightness (1, N); valid_mask (H, W);
     names, a cell array; wavelengths_nm (B, 1); order "F"; convention. `reshape(A', H, W, [])` makes pictures of A.
     """
     height, width, bands = scene.cube.shape
@@ -117,7 +117,7 @@ def matrices(result: Result, scene: Scene) -> dict[str, Any]:
         "H": np.array([[height]], np.float64),
         "W": np.array([[width]], np.float64),
         "brightness": columns(result.brightness),
-        "mask": scene.valid.astype(np.uint8),
+        "valid_mask": scene.valid.astype(np.uint8),
         "names": cell,
         "order": "F",
         "convention": result.convention,

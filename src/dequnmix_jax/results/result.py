@@ -13,7 +13,7 @@ from dequnmix_jax.checks import InputError, check_endmembers
 from dequnmix_jax.conventions import MEANINGS, REFLECTANCE, SCALED, check_convention, factors_to, rescale
 from dequnmix_jax.io import georaster, npz
 from dequnmix_jax.io.provenance import SUMMARY
-from dequnmix_jax.results.dataset import arrays_in
+from dequnmix_jax.results.dataset import SUFFIXES, arrays_in
 from dequnmix_jax.results.maps import (
     at_level,
     colour_composite,
@@ -265,7 +265,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         InputError: the folder or a file is missing, a file is damaged, or arrays do not fit together.
     """
     path = Path(path)
-    if path.is_file() and path.suffix.lower() in (".nc", ".nc4"):
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
         arrays, record = arrays_in(path)
         return _result_in(arrays, record, path, path)
     if not path.is_dir() or not (path / SUMMARY).is_file() or not (path / ARRAYS).is_file():

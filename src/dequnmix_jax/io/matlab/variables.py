@@ -269,9 +269,9 @@ def band_centres(variables: Variables) -> tuple[Array | None, list[str]]:
 
 
 def valid_pixels(variables: Variables, cube: str, shape: tuple[int, int]) -> Array | None:
-    """Return the mask of valid pixels (H, W) beside a cube in a struct, such as `hsi.valid_mask`, or None."""
+    """Return the mask of valid pixels (H, W) beside a cube, `valid_mask` or `hsi.valid_mask`, or None."""
     struct, dot, _ = cube.rpartition(".")
-    mask = variables.get(f"{struct}.valid_mask") if dot else None
+    mask = variables.get(f"{struct}{dot}valid_mask")
     if not isinstance(mask, np.ndarray) or mask.dtype.kind not in "biuf" or mask.shape != shape:
         return None
     return np.asarray(mask != 0)

@@ -1,0 +1,128 @@
+"""A result in one file: Cloud Optimized GeoTIFF and MATLAB, and the formats of a folder."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import dequnmix_jax as dq
+from dequnmix_jax.checks import InputError
+from dequnmix_jax.io.formats import read, read_truth
+from dequnmix_jax.scenes.scene import Scene
+from dequnmix_jax.types import Estimate
+from tests.io.test_xarrays import PLACE, UTM, B, H, W, scene
+from tests.results.test_labelled import NAMES, R, estimate, unmixed
+
+rasterio = pytest.importorskip("rasterio")
+
+
+def optimized(path):
+    """Return whether a GeoTIFF is laid out for reading over a network, by GDAL and by rio-cogeo where it is there."""
+    with rasterio.open(path) as file:
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG" and file.block_shapes[0] == (512, 512)
+    if "rio_cogeo" in sys.modules or __import__("importlib").util.find_spec("rio_cogeo"):
+        from rio_cogeo import cog_validate
+
+        assert cog_validate(path, strict=True) == (True, [], [])
+    return True
+
+
+def test_all_maps_are_bands_of_a_geotiff(tmp_path):
+    made = unmixed()
+    assert dq.write(tmp_path / "r.tif", estimate(), made, names=NAMES) == [tmp_path / "r.tif"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["r.tif"] and optimized(tmp_path / "r.tif")
+    with rasterio.open(tmp_path / "r.tif") as file:
+        residual = "residual (units of the scene)"
+        assert file.descriptions == (*NAMES, "brightness (units of the scene)", residual)
+        assert file.crs == rasterio.CRS.from_user_input(UTM) and tuple(file.transform)[:6] == PLACE
+        bands = file.read()
+        assert file.nodata == -9999 and (bands[:, ~made.valid] == -9999).all()
+        np.testing.assert_array_equal(bands[:R][:, made.valid].T, estimate().abundances[made.valid])
+        np.testing.assert_array_equal(bands[R][made.valid], estimate().brightness[made.valid])
+    dq.write(tmp_path / "plain.tif", estimate(), made, names=NAMES, format="geotiff")
+    with rasterio.open(tmp_path / "plain.tif") as file:
+        assert "LAYOUT" not in file.tags(ns="IMAGE_STRUCTURE")
+        np.testing.assert_array_equal(file.read(), bands)
+
+
+def test_large_pictures_have_overviews(tmp_path):
+    """Overviews hold means, in which masked pixels do not count."""
+    side = 600
+    mask = np.ones((side, side), bool)
+    mask[:, 1::2] = False
+    made = Scene(np.ones((side, side, B), np.float32), mask)
+    abundances = np.full((side, side, 2), 0.25, np.float32)
+    abundances[..., 1] = 0.75
+    abundances[~mask] = 0
+    parts = Estimate(abundances, np.ones((2, B)), np.ones((side, side), np.float32), abundances)
+    dq.write(tmp_path / "out", parts, made, format="cog")
+    assert optimized(tmp_path / "out" / "abundances.tif") and optimized(tmp_path / "out" / "residual.tif")
+    with rasterio.open(tmp_path / "out" / "abundances.tif") as file:
+        assert file.overviews(1) == [2]
+    with rasterio.open(tmp_path / "out" / "abundances.tif", overview_level=0) as file:
+        assert file.shape == (300, 300)
+        np.testing.assert_array_equal(file.read(1), np.full((300, 300), 0.25))
+
+
+def test_matlab_reads_pictures_in_its_own_order(tmp_path):
+    loadmat = pytest.importorskip("scipy.io").loadmat
+    made = unmixed()
+    dq.write(tmp_path / "r.mat", estimate(), made, names=NAMES)
+    held = loadmat(tmp_path / "r.mat")
+    assert held["H"].item() == H and held["W"].item() == W and held["order"].item() == "F"
+    np.testing.assert_array_equal(held["Y"].T.reshape(H, W, B - 1, order="F"), made.cube)
+    np.testing.assert_array_equal(held["A"].T.reshape(H, W, R, order="F"), estimate().abundances)
+    np.testing.assert_array_equal(held["E"].T, estimate().endmembers)
+    assert [name.item() for name in held["names"].ravel()] == list(NAMES)
+    pixel = 2 * H + 1  # row 1, column 2 of the masked pixel
+    assert held["valid_mask"][1, 2] == 0 and (held["A"][:, pixel] == 0).all()
+    found = read(tmp_path / "r.mat")
+    np.testing.assert_array_equal(found.cube, made.cube)
+    np.testing.assert_array_equal(found.valid, made.valid)
+    np.testing.assert_array_equal(found.wavelengths, made.wavelengths)
+    truth = read_truth(tmp_path / "r.mat")
+    np.testing.assert_array_equal(truth.abundances, estimate().abundances)
+    np.testing.assert_array_equal(truth.endmembers, estimate().endmembers)
+    assert truth.names == NAMES
+
+
+def test_scaled_fractions_are_written_with_their_spectra(tmp_path):
+    """Y is A times brightness times E in both conventions."""
+    loadmat = pytest.importorskip("scipy.io").loadmat
+    spectra = estimate().endmembers / estimate().endmembers.max(axis=1, keepdims=True)
+    parts = estimate()._replace(endmembers=spectra)
+    exact = (parts.abundances @ spectra * parts.brightness[..., None]).astype(np.float32)
+    made = scene(cube=np.pad(exact, ((0, 0), (0, 0), (0, 1))), good_bands=np.arange(B) < B - 1).with_good_bands()
+    dq.write(tmp_path / "r.mat", parts, made, convention="scaled")
+    held = loadmat(tmp_path / "r.mat")
+    assert held["convention"].item() == "scaled"
+    np.testing.assert_allclose(held["E"] @ held["A"] * held["brightness"], held["Y"], atol=1e-6)
+
+
+def test_a_folder_holds_the_maps_in_one_file(tmp_path):
+    pytest.importorskip("rioxarray")
+    for format, name in (("netcdf", "maps.nc"), ("mat", "maps.mat")):
+        files = dq.write(tmp_path / format, estimate(), unmixed(), names=NAMES, format=format)
+        assert {"endmembers.csv", "estimate.npz", "summary.json", name} <= {file.name for file in files}
+        assert not [*(tmp_path / format).glob("*.img"), *(tmp_path / format).glob("*.tif")]
+        np.testing.assert_array_equal(read_truth(tmp_path / format / name).abundances, estimate().abundances)
+    assert json.loads(json.dumps(dq.read_result(tmp_path / "netcdf" / "maps.nc").summary))["scene"] == "plot"
+
+
+def test_refusals(tmp_path):
+    for name, format, words in (
+        ("r.tif", "envi", "the format is 'envi'; expected cog or geotiff"),
+        ("r.nc", "cog", "the format is 'cog'; expected netcdf"),
+        ("r.mat", "netcdf", "the format is 'netcdf'; expected mat"),
+    ):
+        with pytest.raises(InputError, match=words):
+            dq.write(tmp_path / name, estimate(), unmixed(), format=format)
+    dq.write(tmp_path / "r.tif", estimate(), unmixed())
+    before = (tmp_path / "r.tif").read_bytes()
+    with pytest.raises(InputError, match="exists already"):
+        dq.write(tmp_path / "r.tif", estimate(), unmixed())
+    assert (tmp_path / "r.tif").read_bytes() == before
+    (tmp_path / "folder.tif").mkdir()  # a folder of this name stays one
+    dq.write(tmp_path / "folder.tif", estimate(), unmixed(), overwrite=True)
+    assert (tmp_path / "folder.tif" / "summary.json").is_file()
