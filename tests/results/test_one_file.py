@@ -9,6 +9,7 @@ import pytest
 import dequnmix_jax as dq
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io.formats import read, read_truth
+from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.types import Estimate
 from tests.io.test_xarrays import PLACE, UTM, B, H, W, scene
@@ -51,7 +52,7 @@ def test_large_pictures_have_overviews(tmp_path):
     side = 600
     mask = np.ones((side, side), bool)
     mask[:, 1::2] = False
-    made = Scene(np.ones((side, side, B), np.float32), mask)
+    made = Scene(np.ones((side, side, B), np.float32), mask, georeference=Georeference(UTM, PLACE))
     abundances = np.full((side, side, 2), 0.25, np.float32)
     abundances[..., 1] = 0.75
     abundances[~mask] = 0

@@ -169,6 +169,11 @@ def opened(path: Path) -> Iterator[Any]:
         ) from error
 
 
+def _rows(variable: Any) -> int:
+    """Return the rows of a chunk."""
+    return max(1, min(variable.shape[0], _CHUNK // max(variable[:1].nbytes, 1)))
+
+
 def write_netcdf(path: Path, data: Any) -> None:
     """Write a data set as NetCDF 4, its large arrays deflated.
 
@@ -176,15 +181,14 @@ def write_netcdf(path: Path, data: Any) -> None:
         path: the file; an existing one is replaced.
         data: of `dataset`.
     """
-    encoding = {}
-    for name, variable in data.variables.items():
+    data = data.copy()
+    for variable in data.variables.values():
         if variable.ndim >= 2:
-            rows = max(1, min(variable.shape[0], _CHUNK // max(variable[:1].nbytes, 1)))
-            chunks = (rows, *variable.shape[1:])
-            encoding[str(name)] = {"zlib": True, "complevel": 4, "shuffle": True, "chunksizes": chunks}
+            chunks = (_rows(variable), *variable.shape[1:])
+            variable.encoding |= {"zlib": True, "complevel": 4, "shuffle": True, "chunksizes": chunks}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        data.to_netcdf(path, engine="h5netcdf", format="NETCDF4", encoding=encoding)
+        data.to_netcdf(path, engine="h5netcdf", format="NETCDF4")
 
 
 def write_zarr(path: Path, data: Any) -> None:
@@ -194,14 +198,13 @@ def write_zarr(path: Path, data: Any) -> None:
         path: the folder.
         data: of `dataset`.
     """
-    encoding: dict[str, Any] = {}
-    for name, variable in data.variables.items():
+    data = data.copy()
+    for variable in data.variables.values():
         if variable.ndim == 3:
-            rows = max(1, min(variable.shape[0], _CHUNK // max(variable[:1].nbytes, 1)))
-            encoding[str(name)] = {"chunks": (rows, *variable.shape[1:])}
+            variable.encoding["chunks"] = (_rows(variable), *variable.shape[1:])
         elif variable.dtype.kind in "iu":
             # Zarr 2 has a fill value in every array, 0 by default, which xarray interprets as missing data.
-            encoding[str(name)] = {"_FillValue": np.iinfo(variable.dtype).max}
+            variable.encoding["_FillValue"] = np.iinfo(variable.dtype).max
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        data.to_zarr(path, mode="w", zarr_format=2, consolidated=True, encoding=encoding)
+        data.to_zarr(path, mode="w", zarr_format=2, consolidated=True)
