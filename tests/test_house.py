@@ -43,8 +43,9 @@ ADAPTERS = {
     "xarray": {"io/xarrays"},
     "rioxarray": {"io/xarrays"},
     "pyproj": {"io/xarrays"},
+    "h5netcdf": {"io/xarrays"},
 }
-EXTRAS = ("matplotlib", "scipy", "pooch", "rasterio", "h5py", "zarr", "xarray", "rioxarray", "pyproj")
+EXTRAS = ("matplotlib", "scipy", "pooch", "rasterio", "h5py", "zarr", "xarray", "rioxarray", "pyproj", "h5netcdf")
 MODULES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in ROOT.rglob("*.py")}
 
 

@@ -212,7 +212,17 @@ def test_values_of_other_files_are_refused(tmp_path):
     write_scene(tmp_path / "s.nc", scene())
     with h5py.File(tmp_path / "s.nc", "a") as file:
         file["more"] = h5py.ExternalLink("secret.h5", "/x")
-    with pytest.raises(InputError, match="links to another file"):
+    for call in (read, dq.read_result):
+        with pytest.raises(InputError, match="links to another file"):
+            call(tmp_path / "s.nc")
+
+
+def test_more_declared_than_the_file_can_hold(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "s.nc", "w") as file:
+        file.attrs["Conventions"] = "CF-1.8"
+        file.create_dataset("r", (10**5, 10**5, 5), "f4", chunks=(64, 64, 5))
+    with pytest.raises(InputError, match="declares 100000 x 100000 x 5 values"):
         read(tmp_path / "s.nc")
 
 

@@ -107,9 +107,9 @@ def test_a_whole_run_on_a_data_set(tmp_path):
 
     data = dq.to_xarray(scene(georeference=Georeference(UTM, PLACE)))
     training = dq.Training(epochs=1)
-    found = dq.run(data, 2, jax.random.key(0), training=training, config=dq.Model(gradient=Analytic()))
+    found = dq.run(data, 3, jax.random.key(0), training=training, config=dq.Model(gradient=Analytic()))
     maps = dq.to_xarray(found)
-    assert maps.rio.crs.to_epsg() == 32632 and maps.abundances.shape == (H, W, 2)
+    assert maps.rio.crs.to_epsg() == 32632 and maps.abundances.shape == (H, W, 3)
     assert np.isnan(maps.brightness.values[1, 2])
     found.write(tmp_path / "run.nc")
     np.testing.assert_array_equal(dq.read_result(tmp_path / "run.nc").abundances, found.abundances)

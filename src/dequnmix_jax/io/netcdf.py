@@ -9,11 +9,9 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import labelled_arrays, xarrays
-from dequnmix_jax.io.missions import hdf5
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.truth import Truth
-from dequnmix_jax.scenes.values import check_declared
 
 CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 """First bytes of NetCDF 3; NetCDF 4 is HDF5."""
@@ -28,17 +26,6 @@ def describes_itself(file: Any) -> bool:
     if any(name in file.attrs for name in ("Conventions", "_NCProperties")):
         return True
     return any("DIMENSION_LIST" in item.attrs for item in file.values() if len(getattr(item, "shape", None) or ()) > 2)
-
-
-def _check_inside(path: Path) -> None:
-    """Raise InputError if an HDF5 file takes values from other files."""
-    with hdf5.opened(path, "xarray") as file:
-
-        def inside(_: str, item: Any) -> None:
-            if hasattr(item, "dtype"):
-                hdf5.check_inside(item, path)
-
-        file.visititems(inside)
 
 
 def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
@@ -57,20 +44,12 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
             installed.
     """
     path = Path(path)
-    with path.open("rb") as file:
-        classic = file.read(4) in CLASSIC
-    if not classic:
-        _check_inside(path)
     with xarrays.opened(path) as data:
         if options.variable is None and set(data.variables) >= RESULT:
             raise InputError(
                 f"{path} holds the maps of a result, not a scene; expected the scene that was unmixed. "
                 "`read_result`, `score` and `report` read the result."
             )
-        for name, variable in data.variables.items():
-            if variable.ndim > 2:
-                size = path.stat().st_size
-                check_declared(tuple(variable.shape), variable.dtype.itemsize, size, Path(f"{path} ({name})"))
         source = labelled_arrays.open_array(data, options)
 
     def stored(window: Window | None) -> Stored:

@@ -11,9 +11,11 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.io import georaster
+from dequnmix_jax.io.missions import hdf5
 from dequnmix_jax.io.provenance import package_version
 from dequnmix_jax.scenes.georeference import Georeference, rectify
 from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.scenes.values import check_declared
 
 _CHUNK = 8 * 2**20  # bytes of a chunk, approximately
 
@@ -139,12 +141,31 @@ def scene_dataset(scene: Scene) -> Any:
     return data
 
 
+def _check_inside(path: Path) -> None:
+    """Raise InputError if an HDF5 file takes values from other files."""
+    with hdf5.opened(path, "xarray") as file:
+
+        def inside(_: str, item: Any) -> None:
+            if hasattr(item, "dtype"):
+                hdf5.check_inside(item, path)
+
+        file.visititems(inside)
+
+
+def _mend_h5netcdf() -> None:
+    """Let h5netcdf close a damaged file: it asks for an attribute that a file which was not opened lacks."""
+    import h5netcdf
+
+    if not hasattr(h5netcdf.File, "_writable"):
+        h5netcdf.File._writable = False
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
     """Yield a NetCDF file as a data set whose values are as stored: neither scaled nor masked, and read when sliced.
 
     Raises:
-        InputError: the file is damaged, or xarray is not installed.
+        InputError: the file is damaged or takes values from others, or xarray is not installed.
     """
     xarray = require(f"{path} is a NetCDF file, which")
     with path.open("rb") as file:
@@ -153,16 +174,23 @@ def opened(path: Path) -> Iterator[Any]:
     engine: dict[str, Any] = {"engine": "h5netcdf"}
     if classic:
         engine = {"engine": "scipy", "mmap": False}
+    else:
+        _mend_h5netcdf()
+        _check_inside(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with xarray.open_dataset(
                 path, mask_and_scale=False, decode_times=False, decode_coords="all", **engine
             ) as data:
+                for variable in data.variables.values():
+                    check_declared(tuple(variable.shape), variable.dtype.itemsize, path.stat().st_size, path)
                 yield data
-    except (InputError, MemoryError):
+    except InputError:
         raise
     except Exception as error:  # of many kinds: of xarray, h5netcdf, h5py and scipy
+        if isinstance(error, MemoryError) and not classic:  # scipy reads what a classic file declares, however much
+            raise
         raise InputError(
             f"{path} cannot be read as NetCDF ({type(error).__name__}: {' '.join(str(error).split())[:100]}); it is "
             "damaged, incomplete, or packed by a filter that is not installed. Copy it again."
