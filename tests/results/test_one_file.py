@@ -6,6 +6,11 @@ import sys
 import numpy as np
 import pytest
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 import dequnmix_jax as dq
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io.formats import read, read_truth
@@ -124,6 +129,25 @@ def test_refusals(tmp_path):
     with pytest.raises(InputError, match="exists already"):
         dq.write(tmp_path / "r.tif", estimate(), unmixed())
     assert (tmp_path / "r.tif").read_bytes() == before
+    (tmp_path / "s.hdr").write_text("ENVI")
+    with pytest.raises(InputError, match=r"s\.hdr lies beside .*s\.tif and would be taken for its header"):
+        dq.write(tmp_path / "s.tif", estimate(), unmixed())
     (tmp_path / "folder.tif").mkdir()  # a folder of this name stays one
     dq.write(tmp_path / "folder.tif", estimate(), unmixed(), overwrite=True)
     assert (tmp_path / "folder.tif" / "summary.json").is_file()
+
+
+@pytest.mark.skipif(resource is None, reason="no limits on the size of files here")
+@pytest.mark.parametrize("name", ["r.tif", "r.nc", "r.mat"])
+def test_a_full_disk_is_an_error(tmp_path, name):
+    """HDF5 would end the process, and GDAL silently close a truncated file."""
+    dq.write(tmp_path / name, estimate(), unmixed())
+    whole = (tmp_path / name).read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) - 300, before[1]))
+        with pytest.raises(OSError, match="File too large"):
+            dq.write(tmp_path / name, estimate(), unmixed(), overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name] and (tmp_path / name).read_bytes() == whole

@@ -86,15 +86,20 @@ def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool =
             description=f"{name}, written by dequnmix_jax",
             overwrite=overwrite,
         )
+    check_no_header(target)
+    with replacing_file(target, overwrite=overwrite) as temporary:
+        _write_geotiff(temporary, scene, fill, name)
+    return [target]
+
+
+def check_no_header(target: Path) -> None:
+    """Raise InputError if a file would have an ENVI header beside it that is not its own."""
     header = find_header(target)
     if header is not None:
         raise InputError(
             f"{header} lies beside {target} and would be taken for its header, scale and all; expected a name that no "
             "header has. Choose another one."
         )
-    with replacing_file(target, overwrite=overwrite) as temporary:
-        _write_geotiff(temporary, scene, fill, name)
-    return [target]
 
 
 def _write_labelled(target: Path, scene: Scene, kind: str, overwrite: bool) -> list[Path]:

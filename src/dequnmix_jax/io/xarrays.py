@@ -216,7 +216,9 @@ def write_netcdf(path: Path, data: Any) -> None:
             variable.encoding |= {"zlib": True, "complevel": 4, "shuffle": True, "chunksizes": chunks}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        data.to_netcdf(path, engine="h5netcdf", format="NETCDF4")
+        content = data.to_netcdf(None, engine="h5netcdf", format="NETCDF4")
+    # On a full disk HDF5 ends the process when it closes a file; Python's own writing raises an error.
+    path.write_bytes(content)
 
 
 def write_zarr(path: Path, data: Any) -> None:

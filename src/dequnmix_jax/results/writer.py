@@ -20,6 +20,7 @@ from dequnmix_jax.io.atomic import (
 from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_image, write_library
 from dequnmix_jax.io.provenance import SUMMARY
+from dequnmix_jax.io.scene_writer import check_no_header
 from dequnmix_jax.libraries.csv import write_table
 from dequnmix_jax.results.files import NODATA, format_of, write_file
 from dequnmix_jax.results.maps import KINDS, description
@@ -99,6 +100,7 @@ def write_result(
     target = Path(path)
     format, single = format_of(target, format)
     if single:
+        check_single(target)
         with replacing_file(target, overwrite=overwrite) as part:
             write_file(part, result, scene, format)
         return [target]
@@ -106,6 +108,13 @@ def write_result(
     with replacing_folder(target, overwrite=overwrite) as folder:
         written = put_result(folder, result, scene, format=format)
     return [target / file.name for file in written]
+
+
+def check_single(target: Path) -> None:
+    """Raise InputError if an output in one file has the name of a folder, or would be read as an ENVI image."""
+    check_file(target)
+    if target.suffix.lower() in (".tif", ".tiff"):
+        check_no_header(target)
 
 
 def check_ours(target: Path, overwrite: bool) -> None:
@@ -134,7 +143,7 @@ def placed_together(
     targets = [target for target in (folder, None if inside else page) if target is not None]
     single = folder is not None and format_of(folder, None)[1]
     if folder is not None and single:
-        check_file(folder)
+        check_single(folder)
     elif folder is not None:
         check_ours(folder, overwrite)
         check_folder(folder)
