@@ -24,9 +24,9 @@ def convert(options: ConvertOptions) -> None:
     if kind == "geotiff":
         georaster.require(str(options.output))  # reported before the scene is read
     elif kind in ("netcdf", "zarr"):
-        xarrays.require(str(options.output))
         if kind == "zarr":
             zarr.require(str(options.output))
+        xarrays.require(str(options.output))
     scene = read_scene(options.scene)
     for note in scene.notes:
         warn(f"note: {note}")
