@@ -1,9 +1,11 @@
 """Adapter for xarray and rioxarray: scenes as data sets, in memory, in NetCDF (CF) and in Zarr."""
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +45,27 @@ def crs_from_cf(attributes: Mapping[str, Any]) -> str | None:
     Returns:
         The WKT; "" if the parameters describe none; None if pyproj, which comes with rioxarray, is not installed.
     """
+    values = {
+        name: value.item() if np.size(value) == 1 and hasattr(value, "item") else value
+        for name, value in attributes.items()
+    }
+    plain = {name: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+             for name, value in values.items()}  # fmt: skip
+    return _crs_of(json.dumps(plain, default=str, sort_keys=True))
+
+
+@lru_cache(maxsize=16)  # takes up to a second, and each window of a file asks for it
+def _crs_of(parameters: str) -> str | None:
     try:
         from pyproj import CRS
         from pyproj.exceptions import CRSError
     except ImportError:
         return None
-    values = {name: value.item() if np.size(value) == 1 and hasattr(value, "item") else value
-              for name, value in attributes.items()}  # fmt: skip
-    plain = {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
+    values = json.loads(parameters)
+    if any(isinstance(value, float) and not np.isfinite(value) for value in values.values()):
+        return ""
     try:
-        return str(CRS.from_cf(plain).to_wkt())
+        return str(CRS.from_cf(values).to_wkt())
     except (CRSError, KeyError, TypeError, ValueError):
         return ""
 
