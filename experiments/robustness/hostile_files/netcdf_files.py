@@ -118,7 +118,7 @@ def make_result(draw: Random, folder: Path) -> Path:
         )
         if "spatial_ref" in file:
             attributes(draw, file["spatial_ref"], _PLACE)
-        attributes(draw, file, {"convention": "reflectance", "summary": pick(draw, ("{}", "{", "[]", '{"notes": 3}'))})
+        attributes(draw, file, {"convention": "reflectance", "summary": pick(draw, (*["{}"] * 9, "{", '{"notes": 3}'))})
         huge(draw, file, ("abundances", "brightness", "wavelength"))
     path.write_bytes(perhaps(draw, path.read_bytes()))
     return path
