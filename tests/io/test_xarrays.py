@@ -219,6 +219,18 @@ def test_values_of_other_files_are_refused(tmp_path):
             call(tmp_path / "s.nc")
 
 
+def test_axes_of_another_size_are_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "s.nc", "w") as file:
+        file["r"] = scene().cube
+        for place, (name, size) in enumerate((("y", W), ("x", H), ("band", B))):
+            file[name] = np.arange(size)
+            file[name].make_scale(name)
+            file["r"].dims[place].attach_scale(file[name])
+    with pytest.raises(InputError, match=f"holds {H} values of '/r' along an axis of {W}"):
+        read(tmp_path / "s.nc")
+
+
 def test_more_declared_than_the_file_can_hold(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "s.nc", "w") as file:

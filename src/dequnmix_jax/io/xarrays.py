@@ -155,12 +155,21 @@ def scene_dataset(scene: Scene) -> Any:
 
 
 def _check_inside(path: Path) -> None:
-    """Raise InputError if an HDF5 file takes values from other files."""
+    """Raise InputError if an HDF5 file takes values from other files, or axes and values differ in size."""
     with hdf5.opened(path, "xarray") as file:
 
         def inside(_: str, item: Any) -> None:
-            if hasattr(item, "dtype"):
-                hdf5.check_inside(item, path)
+            if not hasattr(item, "dtype"):
+                return
+            hdf5.check_inside(item, path)
+            for axis, size in enumerate(item.shape or ()):
+                sizes = [scale.shape[0] for scale in item.dims[axis].values() if scale.shape]
+                # Only along an axis without limit may a variable hold less than its axis.
+                if item.maxshape[axis] is not None and any(other != size for other in sizes):
+                    raise InputError(
+                        f"{path} holds {size} values of {item.name!r} along an axis of {sizes[0]}; expected as many. "
+                        "It is damaged or was put together from others; write it again."
+                    )
 
         file.visititems(inside)
 
