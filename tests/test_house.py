@@ -41,9 +41,12 @@ ADAPTERS = {
     "rasterio": {"io/georaster"},
     "h5py": {"io/missions/hdf5"},
     "zarr": {"io/zarr"},
-    "xarray": set(),
+    "xarray": {"io/xarrays"},
+    "rioxarray": {"io/xarrays"},
+    "pyproj": {"io/xarrays"},
+    "h5netcdf": {"io/xarrays"},
 }
-EXTRAS = ("matplotlib", "scipy", "pooch", "rasterio", "h5py", "zarr")
+EXTRAS = ("matplotlib", "scipy", "pooch", "rasterio", "h5py", "zarr", "xarray", "rioxarray", "pyproj", "h5netcdf")
 MODULES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in ROOT.rglob("*.py")}
 
 

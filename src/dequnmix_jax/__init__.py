@@ -10,7 +10,8 @@ From a scene to a result in one call:
     result.report("report.html")
 
 Step by step: `read`, `endmembers.select_endmembers`, `fit`, `unmix`, `write`, `read_result`. With known spectra:
-`unmix_with("scene.hdr", "library.csv")`, or `read_library`, `resample`, `fcls`. Each wing (`dq.abundances`,
+`unmix_with("scene.hdr", "library.csv")`, or `read_library`, `resample`, `fcls`. As data sets of xarray: `open_xarray`,
+`to_xarray`. Each wing (`dq.abundances`,
 `dq.endmembers`, `dq.equilibrium`, `dq.solvers`, `dq.training`, ...) says in its docstring which function to use when.
 """
 
@@ -42,11 +43,12 @@ if TYPE_CHECKING:
     from dequnmix_jax.compilation_cache import enable_compilation_cache
     from dequnmix_jax.equilibrium.config import Model
     from dequnmix_jax.equilibrium.model import equilibrium_map, init, reconstruct, unmix
-    from dequnmix_jax.io.formats import read
+    from dequnmix_jax.io.formats import open_xarray, read
     from dequnmix_jax.known_spectra import unmix_with
     from dequnmix_jax.libraries.reading import read_library
     from dequnmix_jax.libraries.resampling import resample
     from dequnmix_jax.pipeline import run
+    from dequnmix_jax.results.labelled import to_xarray
     from dequnmix_jax.results.result import Result, read_result
     from dequnmix_jax.results.writer import write
     from dequnmix_jax.scenes.scene import Scene
@@ -61,6 +63,7 @@ __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "read", "write", "Scene", "run", "unmix_with", "Result", "read_result", "read_library", "resample", "fcls",
+    "open_xarray", "to_xarray",
     "Model", "Solver", "Adjoint", "Training", "Rates",
     "RECOMMENDED", "PAPER",
     "init", "fit", "unmix", "unmix_tiled", "equilibrium_map", "reconstruct", "fixed_point",
@@ -72,7 +75,8 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "io.formats": ["read"],
+        "io.formats": ["read", "open_xarray"],
+        "results.labelled": ["to_xarray"],
         "results.writer": ["write"],
         "scenes.scene": ["Scene"],
         "pipeline": ["run"],

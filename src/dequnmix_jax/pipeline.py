@@ -52,8 +52,8 @@ class Unmixing(Result):
     warnings: tuple[str, ...] = ()
     reason: str | None = None
 
-    def write(self, path: str | os.PathLike[str], *, overwrite: bool = False, format: str = "envi") -> list[Path]:
-        """Write maps, spectra and summary.json into a folder, as `results.write` does."""
+    def write(self, path: str | os.PathLike[str], *, overwrite: bool = False, format: str | None = None) -> list[Path]:
+        """Write maps, spectra and summary.json into a folder, or one file, as `results.write` does."""
         return write_result(path, self, self.scene, overwrite=overwrite, format=format)
 
     def report(self, path: str | os.PathLike[str], library: Library | None = None, *, overwrite: bool = False) -> Path:
@@ -93,7 +93,7 @@ def run(
     fewer digits. In float64 compute by `fit` and `unmix`, which take the array itself.
 
     Args:
-        scene: a path, a `Scene`, an array (H, W, B), or an xarray DataArray.
+        scene: a path, a `Scene`, an array (H, W, B), or an xarray DataArray or Dataset.
         count: R, number of endmembers, at least 2.
         key: of jax.random.
         config: the parts of the equilibrium map; None: chosen for the scene (`training.model_for`).

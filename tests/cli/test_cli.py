@@ -515,3 +515,34 @@ def test_bands_in_another_order_than_the_models(trained, tmp_path, capsys):
     assert run("report", tmp_path / "b", tmp_path / "reversed.npz", "-o", tmp_path / "r.html") == 0
     capsys.readouterr()
     assert "lie up to 500.0 nm" in failure(capsys, "unmix", tmp_path / "other.npz", model, *unmix, tmp_path / "d")
+
+
+def test_a_result_in_one_file(trained, tmp_path, capsys):
+    pytest.importorskip("rioxarray")
+    scene, model = trained / "scene.npz", trained / "model.npz"
+    assert run("unmix", scene, model, "-o", tmp_path / "out", "--no-plots") == 0
+    for name in ("r.nc", "r.tif", "r.mat"):
+        capsys.readouterr()
+        assert run("unmix", scene, model, "-o", tmp_path / name) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "r.mat", "r.nc", "r.tif"]
+    whole, one = read_result(tmp_path / "out"), read_result(tmp_path / "r.nc")
+    np.testing.assert_array_equal(one.abundances, whole.abundances)
+    found = []
+    for name in ("out", "r.nc"):
+        capsys.readouterr()
+        assert run("score", tmp_path / name, trained / "truth.npz", "--json") == 0
+        found.append(json.loads(capsys.readouterr().out)["armse"])
+    assert found[0] == found[1]
+    assert run("report", tmp_path / "r.nc", "-o", tmp_path / "page.html") == 0
+    assert run("match", tmp_path / "r.nc", tmp_path / "out" / "endmembers.csv") == 0
+    capsys.readouterr()
+    assert "`read_result`, `score` and `report` read the result" in failure(capsys, "info", tmp_path / "r.nc")
+    assert "exists already" in failure(capsys, "unmix", scene, model, "-o", tmp_path / "r.nc")
+    assert run("unmix", scene, model, "-o", tmp_path / "r.nc", "--force") == 0
+    capsys.readouterr()
+    words = failure(capsys, "unmix", scene, model, "-o", tmp_path / "r.nc", "--force", "--format", "envi")
+    assert "the format is 'envi'; expected netcdf" in words
+    words = failure(capsys, "unmix", scene, model, "-o", tmp_path / "t.tif", "--tile", "8")
+    assert "Pass -o FOLDER --format geotiff" in words
+    assert run("unmix", scene, model, "-o", tmp_path / "t", "--format", "geotiff", "--tile", "8", "--no-plots") == 0

@@ -30,6 +30,8 @@ ELSEWHERE = {
     "names a source on another machine": "no other machine",
     "expected one. Pass its METADATA.XML": "tests/io/test_dlr.py passes it",
     "holds gains that are 0 or not finite": "tests/io/test_dlr.py passes a scale",
+    "The scene is unmixed in tiles, from disk to disk, and": "tests/cli",
+    "holds the maps of a result, not a scene; expected the scene that was unmixed. `read_result`": "tests/cli",
     "--scaled does not apply": "tests/cli",
     "--patch-size is the size": "tests/cli",
     "is a folder without estimate.npz; expected one that `dequnmix unmix` made": "tests/libraries/test_library.py",

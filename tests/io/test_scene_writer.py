@@ -14,9 +14,10 @@ from dequnmix_jax.scenes.scene import Scene
 
 rasterio = pytest.importorskip("rasterio")
 zarr = pytest.importorskip("zarr")
+pytest.importorskip("rioxarray")
 
 H, W, B = 5, 7, 6
-FORMATS = ["s.npz", "s.img", "s.hdr", "s.tif", "s.zarr"]
+FORMATS = ["s.npz", "s.img", "s.hdr", "s.tif", "s.nc", "s.zarr"]
 PLACE = (30.0, 0.0, 600000.0, 0.0, -20.0, 5300000.0)
 
 
@@ -95,7 +96,7 @@ def test_xarray_reads_it(tmp_path):
     made = placed(scene())
     write_scene(tmp_path / "s.zarr", made)
     with xarray.open_zarr(tmp_path / "s.zarr", consolidated=False) as data:
-        assert data.reflectance.dims == ("y", "x", "wavelength") and np.isnan(data.reflectance[1, 2]).all()
+        assert data.reflectance.dims == ("y", "x", "band") and np.isnan(data.reflectance[1, 2]).all()
         np.testing.assert_allclose(data.x[:2], [600015, 600045])
         np.testing.assert_allclose(data.wavelength, made.wavelengths)
         assert data.good_wavelengths.values.tolist() == made.good_bands.tolist()
@@ -113,7 +114,7 @@ def test_a_value_that_marks_holes_elsewhere(tmp_path, name):
     assert found.cube[0, 0, 1] == -9999
 
 
-@pytest.mark.parametrize("name", ["s.img", "s.tif", "s.zarr"])
+@pytest.mark.parametrize("name", ["s.img", "s.tif", "s.nc", "s.zarr"])
 def test_a_swath_is_rectified(tmp_path, name):
     lookup = np.stack(np.meshgrid(np.arange(H), np.arange(W), indexing="ij"), axis=2)[:, ::-1].transpose(1, 0, 2).copy()
     lookup[0, 0] = -1
@@ -134,9 +135,9 @@ def test_a_swath_is_rectified(tmp_path, name):
 def test_refusals(tmp_path):
     with pytest.raises(InputError, match=r"ends in '\.mat'; expected one of \.npz"):
         write_scene(tmp_path / "s.mat", scene())
-    for name in ("s.npz", "s.tif", "s.zarr", "s.img"):
+    for name in ("s.npz", "s.tif", "s.nc", "s.zarr", "s.img"):
         write_scene(tmp_path / name, scene(cube=np.ones((H, W, B))))
-    for name in ("s.npz", "s.zarr", "s.img", "s.hdr", "s.dat"):  # the last one has the header of another
+    for name in ("s.npz", "s.nc", "s.zarr", "s.img", "s.hdr", "s.dat"):  # the last one has the header of another
         with pytest.raises(InputError, match="exists already"):
             write_scene(tmp_path / name, scene())
     with pytest.raises(InputError, match="would be taken for its header"):

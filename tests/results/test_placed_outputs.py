@@ -215,7 +215,7 @@ def test_large_pictures_are_tiled(tmp_path):
 
 
 def test_refusals(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="format is 'tiff'; expected envi or geotiff"):
+    with pytest.raises(InputError, match="format is 'tiff'; expected envi, geotiff, cog, netcdf or mat"):
         write(tmp_path / "out", estimate(), Scene(cube=cube()), format="tiff")
     write(tmp_path / "out", estimate(), Scene(cube=cube()), format="geotiff")
     before = (tmp_path / "out" / "abundances.tif").read_bytes()

@@ -312,7 +312,7 @@ def test_a_swath_is_rectified(tmp_path, cube):
     params = {"endmembers": np.abs(np.random.default_rng(0).normal(size=(R, 6))).astype(np.float32), "network": {}}
     source = formats.open_source(emit(tmp_path / "e.nc", reflectance=small, **{
         "sensor_band_parameters/good_wavelengths": np.ones(6, np.float32)}))  # fmt: skip
-    dq.unmix_tiled(params, source, config, tmp_path / "tiled", tile=2, format="geotiff")
+    dq.unmix_tiled(params, source, config, tmp_path / "tiled", tile=2, format="cog")
     scene = source.scene()
     estimate, _ = dq.unmix(params, jnp.asarray(scene.cube), config)
     dq.write(tmp_path / "whole", estimate, scene, format="geotiff")

@@ -15,6 +15,7 @@ from experiments.robustness.hostile_files.checkpoints import make_checkpoint
 from experiments.robustness.hostile_files.grid_files import make_raster, make_tiff, make_zarr
 from experiments.robustness.hostile_files.matlab_files import make_mat5, make_mat73, make_struct
 from experiments.robustness.hostile_files.mission_files import make_emit, make_prisma, make_product, make_table_mission
+from experiments.robustness.hostile_files.netcdf_files import make_netcdf, make_result, read_netcdf_result
 from experiments.robustness.hostile_files.numpy_files import make_npy, make_npz
 from experiments.robustness.hostile_files.readers import read_checkpoint, read_reference, read_scene
 from experiments.robustness.hostile_files.text_files import (
@@ -64,6 +65,8 @@ KINDS: dict[str, Kind] = {
     "ENVI image, frames and gains": Kind(make_framed, read_scene),
     "library, rows": Kind(make_rows, reading.read_library),
     "library, ECOSTRESS and SVC": Kind(make_records, reading.read_library),
+    "NetCDF": Kind(make_netcdf, read_scene),
+    "NetCDF, result": Kind(make_result, read_netcdf_result),
 }
 """Kinds of file by name."""
 

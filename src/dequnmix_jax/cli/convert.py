@@ -5,7 +5,7 @@ import json
 from dequnmix_jax.cli.options import ConvertOptions
 from dequnmix_jax.cli.scene_options import read_scene, warn
 from dequnmix_jax.cli.workflow import not_its_own_input
-from dequnmix_jax.io import georaster, zarr
+from dequnmix_jax.io import georaster, xarrays, zarr
 from dequnmix_jax.io.envi.header import find_header
 from dequnmix_jax.io.formats import kind_of_file
 from dequnmix_jax.io.scene_writer import kind_of, write_scene
@@ -23,8 +23,10 @@ def convert(options: ConvertOptions) -> None:
         not_its_own_input(options.output.with_suffix(".hdr"), *inputs)
     if kind == "geotiff":
         georaster.require(str(options.output))  # reported before the scene is read
-    elif kind == "zarr":
-        zarr.require(str(options.output))
+    elif kind in ("netcdf", "zarr"):
+        if kind == "zarr":
+            zarr.require(str(options.output))
+        xarrays.require(str(options.output))
     scene = read_scene(options.scene)
     for note in scene.notes:
         warn(f"note: {note}")

@@ -12,23 +12,25 @@ from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.matching import match
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.libraries.resampling import resample
+from dequnmix_jax.results import dataset
 from dequnmix_jax.results.maps import endmember_names
 from dequnmix_jax.training.words import plain
 
 
 def read_spectra(path: Path) -> Library:
-    """Return the endmembers of a folder that `dequnmix unmix` made, of a .npz, or of any spectral library.
+    """Return the endmembers of a folder or .nc that `dequnmix unmix` made, of a .npz, or of any spectral library.
 
     Raises:
         InputError: the file does not exist, or holds no spectra or no wavelengths.
     """
     inside = path / "estimate.npz"
-    if path.suffix.lower() != ".npz" and not inside.is_file():
+    in_one = dataset.is_result(path)
+    if path.suffix.lower() != ".npz" and not inside.is_file() and not in_one:
         if path.is_dir():
             raise InputError(f"{path} is a folder without estimate.npz; expected one that `dequnmix unmix` made.")
         return read_library(path)
     file = inside if inside.is_file() else path
-    arrays = npz.load(file)
+    arrays = dataset.arrays_in(file)[0] if in_one else npz.load(file)
     for name in ("endmembers", "wavelengths_nm"):
         if name not in arrays:
             raise InputError(

@@ -99,7 +99,7 @@ class UnmixOptions:
     endmembers: int | Path | None
     output: Path
     force: bool
-    format: str
+    format: str | None
     no_plots: bool
     tile: int | None
     halo: int | None
@@ -123,7 +123,7 @@ class ReportOptions:
     output: Path
     force: bool
     result: Path | None
-    format: str
+    format: str | None
     library: Path | None
     library_scale: float | None
     json: bool

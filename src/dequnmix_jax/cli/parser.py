@@ -14,7 +14,7 @@ from dequnmix_jax.abundances.methods import METHODS as KNOWN
 from dequnmix_jax.abundances.methods import Known
 from dequnmix_jax.conventions import AS_IS, MEANINGS
 from dequnmix_jax.equilibrium.config import Model
-from dequnmix_jax.results.writer import FORMATS
+from dequnmix_jax.results.files import FORMATS
 from dequnmix_jax.training.config import RECOMMENDED
 from dequnmix_jax.training.words import CHOICES, MIXING, numbers_of, words_of
 
@@ -100,8 +100,8 @@ _EXAMPLES = f"""examples:
   dequnmix score out reference.mat                        errors against a reference
   dequnmix match out library.sli                          the nearest spectra of a library
 
-Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, Zarr. Compiled programs are
-kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
+Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, NetCDF (CF), Zarr.
+Compiled programs are kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
 JAX_COMPILATION_CACHE_DIR name another); {NO_CACHE}=1 keeps none."""
 
 DEMO_EPOCHS = 30
@@ -270,13 +270,14 @@ def _unmix(commands: Any) -> None:
         "scene.img --endmembers library.csv --class Class -o out",
         "scene.img --endmembers library.sli --spectra soil,grass --method scaled -o out",
         "scene.tif model.npz --format geotiff -o out --report report.html",
+        "scene.tif model.npz -o result.nc                 all maps in one file, also .tif and .mat",
         "large.img model.npz --tile 256 -o out",
         "large.img model.npz --distributed -o out         in each process of a job of Slurm, Open MPI, ...",
     )
     _reading(unmix, of_a_model=True)
     text = "file that `dequnmix fit` made; left out with --endmembers LIBRARY"
     unmix.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=text)
-    _output(unmix, "FOLDER", "folder to make")
+    _output(unmix, "FOLDER|FILE", "folder to make, or one file of all maps, .tif, .nc or .mat")
     _format(unmix)
     text = (
         "unmix by the spectra of this library (ENVI, CSV, USGS text), resampled to the bands of the scene; or, with a "
@@ -313,7 +314,9 @@ def _report(commands: Any) -> None:
         "scene.tif --endmembers auto --result out --format geotiff -o report.html",
         "scene.tif --model model.npz -o report.html",
     )
-    report.add_argument("file", type=Path, metavar="RESULT|SCENE", help="folder that `dequnmix unmix` made, or a scene")
+    report.add_argument(
+        "file", type=Path, metavar="RESULT|SCENE", help="folder or .nc that `dequnmix unmix` made, or a scene"
+    )
     text = "the scene of a RESULT that an old version made (default: none)"
     report.add_argument("scene_of_result", type=Path, nargs="?", metavar="SCENE", help=text)
     _output(report, "FILE", "page to make, .html")
@@ -365,7 +368,7 @@ def _convert(commands: Any) -> None:
         "scene.mat --variable Y --scale 10000 -o scene.npz",
     )
     _reading(convert)
-    _output(convert, "FILE", "to make: .npz, .tif, .zarr, or .img (ENVI)")
+    _output(convert, "FILE", "to make: .npz, .tif, .nc, .zarr, or .img (ENVI)")
     _json(convert)
 
 
@@ -461,8 +464,8 @@ def _output(command: argparse.ArgumentParser, metavar: str, text: str, default: 
 
 
 def _format(command: argparse.ArgumentParser) -> None:
-    text = f"of the maps (default: {FORMATS[0]})"
-    command.add_argument("--format", choices=FORMATS, default=FORMATS[0], help=text)
+    text = f"of the maps; cog is a GeoTIFF with overviews (default: {FORMATS[0]}, or that of the file's suffix)"
+    command.add_argument("--format", choices=FORMATS, help=text)
 
 
 def _training(command: argparse.ArgumentParser) -> None:

@@ -28,6 +28,7 @@ from dequnmix_jax.io import formats
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
+from dequnmix_jax.results import dataset, files
 from dequnmix_jax.results.maps import colour_composite, composite_words, residual_map
 from dequnmix_jax.results.result import Result, read_result
 from dequnmix_jax.results.writer import placed_together, write_page
@@ -42,10 +43,12 @@ def make_report(options: ReportOptions) -> None:
     check_page(options.output)
     style.require()
     file = options.scene.file
-    is_result = file.is_dir() and (file / SUMMARY).is_file()
+    is_result = (file.is_dir() and (file / SUMMARY).is_file()) or dataset.is_result(file)
     inputs = [path for path in (file, options.scene_of_result, options.library, options.model) if path is not None]
     not_its_own_input(options.output, *inputs)
     folder = None if is_result else options.result
+    if folder is not None:
+        files.require(files.format_of(folder, options.format)[0])  # reported before the work
     with placed_together(folder, options.output, options.force) as (place, page):
         assert page is not None
         library = read_library_of(options.library, options.library_scale)
@@ -140,7 +143,8 @@ def _unmix_by_spectra(options: ReportOptions, library: Path, folder: Path | None
     request = request_of(options.known, library, options.library_scale, source)
     result, _, scene = unmix_by_spectra(request, options.scene, source)
     if folder is not None:
-        write_everything(folder, result, scene, options.format, pictures=True)
+        assert options.result is not None
+        write_everything(folder, result, scene, files.format_of(options.result, options.format)[0], pictures=True)
     return result
 
 
@@ -179,7 +183,9 @@ def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
         model, _ = train(options.training, configuration, reading, scene, count)
     result, _ = unmix_by(model, scene, record)
     if folder is not None:
-        write_everything(folder, result, scene, options.format, pictures=True)
-        if options.model is None:
+        assert options.result is not None
+        format, _ = files.format_of(options.result, options.format)
+        write_everything(folder, result, scene, format, pictures=True)
+        if options.model is None and folder.is_dir():
             checkpoint.save(folder / "model.npz", model.params, model.metadata)
     return result

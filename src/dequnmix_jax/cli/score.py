@@ -9,6 +9,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.options import ScoreOptions
 from dequnmix_jax.escaping import shown
 from dequnmix_jax.io import formats, npz
+from dequnmix_jax.results import dataset
 from dequnmix_jax.results.score import UNITS, compare, read_reference
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.truth import Truth
@@ -67,6 +68,8 @@ def _scene(options: ScoreOptions, truth: Truth) -> Array | None:
 
 def _mask(path: Path) -> Array | None:
     """Return the mask of the scene that an estimate belongs to; a reference does not hold it."""
+    if dataset.is_result(path):
+        return dataset.arrays_in(path)[0].get("mask")
     inside = path / "estimate.npz" if path.is_dir() else path
     mask = npz.load(inside).get("mask") if inside.suffix == ".npz" else None
     return None if mask is None else mask.astype(np.bool_)

@@ -12,11 +12,11 @@ from dequnmix_jax.cli.options import UnmixOptions
 from dequnmix_jax.cli.scene_options import open_scene, read_for_unmixing
 from dequnmix_jax.cli.unmix_tiles import needs_tiles, spectra_need_tiles, unmix_in_tiles, unmix_spectra_in_tiles
 from dequnmix_jax.cli.workflow import describe_trace, load_model, open_for, read_library_of, unmix_by, with_bands_of
-from dequnmix_jax.io import georaster
 from dequnmix_jax.parallel.processes import Team, join
 from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
 from dequnmix_jax.report.plots import save_pictures
+from dequnmix_jax.results import files
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.writer import check_ours, placed_together, put_result, write_page
 from dequnmix_jax.scenes.scene import Scene
@@ -34,9 +34,10 @@ def unmix(options: UnmixOptions) -> None:
         style.require()
     if options.library is not None and options.report is None:
         raise InputError("--library names the spectra of a report; expected --report FILE as well. Add it.")
-    if options.format == "geotiff":
-        georaster.require("--format geotiff")  # reported before the work
-    check_ours(options.output, options.force)
+    format, single = files.format_of(options.output, options.format)
+    files.require(format)  # reported before the work
+    if not single:
+        check_ours(options.output, options.force)
     team = join() if options.distributed else Team()
     if _by_spectra(options):
         _unmix_by_spectra(options, team)
@@ -46,6 +47,7 @@ def unmix(options: UnmixOptions) -> None:
     reading = with_bands_of(model, options.scene)
     source = open_for(model, reading)
     if options.distributed or needs_tiles(options, model, source):
+        _check_tiled(options)
         unmix_in_tiles(options, model, reading, source, team)
         return
     with placed_together(options.output, options.report, options.force) as (folder, page):
@@ -54,11 +56,21 @@ def unmix(options: UnmixOptions) -> None:
         library = read_library_of(options.library, options.library_scale)
         result, trace = unmix_by(model, scene, record)
         with stage("maps and pictures"):
-            written = write_everything(folder, result, scene, options.format, pictures=not options.no_plots)
+            written = write_everything(folder, result, scene, format, pictures=not options.no_plots)
         if page is not None:
             with stage("report"):
                 write_page(page, report(result, library))
     _print_result(options, result, trace, written)
+
+
+def _check_tiled(options: UnmixOptions) -> None:
+    """Raise InputError for an output that tiles, which go from disk to disk, do not make."""
+    format, single = files.format_of(options.output, options.format)
+    if single or format not in ("envi", "geotiff", "cog"):
+        raise InputError(
+            f"The scene is unmixed in tiles, from disk to disk, and the output is {options.output} with the format "
+            f"{format}; expected a folder of envi, geotiff or cog maps. Pass -o FOLDER --format geotiff."
+        )
 
 
 def _by_spectra(options: UnmixOptions) -> bool:
@@ -88,14 +100,16 @@ def _unmix_by_spectra(options: UnmixOptions, team: Team) -> None:
     source = open_scene(options.scene)
     request = request_of(options.known, options.endmembers, options.library_scale, source)
     if options.distributed or spectra_need_tiles(options, request, source):
+        _check_tiled(options)
         unmix_spectra_in_tiles(options, request, source_for(request, source), team)
         return
+    format, _ = files.format_of(options.output, options.format)
     with placed_together(options.output, options.report, options.force) as (folder, page):
         assert folder is not None
         library = read_library_of(options.library, options.library_scale)
         result, trace, scene = unmix_by_spectra(request, options.scene, source)
         with stage("maps and pictures"):
-            written = write_everything(folder, result, scene, options.format, pictures=not options.no_plots)
+            written = write_everything(folder, result, scene, format, pictures=not options.no_plots)
         if page is not None:
             with stage("report"):
                 write_page(page, report(result, library))
@@ -104,7 +118,9 @@ def _unmix_by_spectra(options: UnmixOptions, team: Team) -> None:
 
 def _print_result(options: UnmixOptions, result: Result, trace: "Trace", written: Sequence[Path]) -> None:
     """Print the files of a result, or its record and them as JSON."""
-    names = [str(options.output / path.name) for path in written] + ([str(options.report)] if options.report else [])
+    single = files.format_of(options.output, options.format)[1]
+    names = [str(options.output if single else options.output / path.name) for path in written]
+    names += [str(options.report)] if options.report else []
     if options.json:
         print(json.dumps(plain({**result.summary, "files": names}), indent=2, allow_nan=False))
         return
@@ -113,6 +129,13 @@ def _print_result(options: UnmixOptions, result: Result, trace: "Trace", written
 
 
 def write_everything(folder: Path, result: Result, scene: Scene, format: str, pictures: bool) -> list[Path]:
-    """Write maps, spectra, record and pictures of a result into an empty folder, and return the files."""
+    """Write maps, spectra, record and pictures of a result into an empty folder, or its maps into a file.
+
+    Returns:
+        The files written.
+    """
+    if not folder.is_dir():
+        files.write_file(folder, result, scene, format)
+        return [folder]
     written = put_result(folder, result, scene, format=format)
     return written + (save_pictures(folder, result) if pictures else [])

@@ -210,7 +210,7 @@ def unmix_in_tiles(
                     configuration=configuration,
                     record={"reading": reading.given(), **entries},
                     overwrite=options.force,
-                    format=options.format,
+                    format=options.format or "envi",
                 ),
                 Hooks(progress if first else ignore_progress, progress.warn, extra_files),
                 team,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.io import geotiff, labelled_arrays, npz, rasters, zarr
+from dequnmix_jax.io import geotiff, labelled_arrays, netcdf, npz, rasters, xarrays, zarr
 from dequnmix_jax.io.envi import image
 from dequnmix_jax.io.envi.header import find_header, is_esri_header
 from dequnmix_jax.io.matlab import scene as matlab_scene
@@ -27,17 +27,19 @@ _NAMES = {
     "envi": "an ENVI file",
     "tiff": "a TIFF file",
     "raster": "a raster",
-    "hdf5": "an HDF5 file of a mission",
+    "hdf5": "an HDF5 file",
+    "netcdf": "a NetCDF file",
     "product": "an EnMAP or DESIS product",
     "bands": "a folder of Hyperion",
     "zarr": "a Zarr store",
     "array": "an array",
 }
-_SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF and other rasters, HDF5 of a mission, or Zarr"
+_SCENES = ".npz, .npy, .mat, ENVI, GeoTIFF and other rasters, HDF5 of a mission, NetCDF, or Zarr"
 
 
 def kind_of_file(path: Path) -> str:
-    """Return the kind of a file ("npz", "mat", "hdf5", "product", "bands", "zarr", "envi", "tiff", "raster").
+    """Return the kind of a file ("npz", "mat", "hdf5", "netcdf", "product", "bands", "zarr", "envi", "tiff",
+    "raster").
 
     It follows from the suffix, the first bytes, and the header beside the file.
     """
@@ -83,6 +85,8 @@ def kind_of_file(path: Path) -> str:
         return "npz"
     if head.startswith(b"\x89HDF"):
         return "hdf5"
+    if head.startswith(netcdf.CLASSIC):
+        return "netcdf"
     if head.startswith(b"MATLAB") or head[512:516] == b"\x89HDF":
         return "mat"
     if suffix in (".tif", ".tiff") or head.startswith(_TIFF):
@@ -99,11 +103,11 @@ def read(path: Any, **options: Any) -> Scene:
     """Read a scene of any format, or from memory.
 
     Formats: .npz, .npy, .mat; ENVI (header or data file); GeoTIFF, and other rasters of GDAL (`rasters`); HDF5 files of
-    missions (`missions`); Zarr.
+    missions (`missions`); NetCDF in the CF conventions; Zarr.
 
     Args:
-        path: the file; or an array (rows, columns, bands) of any library, or an xarray DataArray, whose axes are
-            identified by their names. A masked array of numpy keeps its mask.
+        path: the file; or an array (rows, columns, bands) of any library, or an xarray DataArray or Dataset, whose
+            axes are identified by their names. A masked array of numpy keeps its mask.
         **options: variable, shape, order, nodata, scale, saturation, ignore, bands: see `scenes.ReadOptions`.
 
     Returns:
@@ -130,7 +134,7 @@ def open_source(path: Any, **options: Any) -> Source:
     choices = ReadOptions.of(options)
     kind = kind_of_file(Path(path)) if isinstance(path, str | os.PathLike) else "array"
     if kind in _NAMES:
-        named = kind in ("zarr", "array")
+        named = kind in ("zarr", "array", "hdf5", "netcdf")
         if choices.shape is not None or choices.order is not None or (choices.variable is not None and not named):
             raise InputError(
                 f"{path if kind != 'array' else type(path).__name__} is {_NAMES[kind]}, which holds one cube and says "
@@ -146,6 +150,7 @@ _READERS: dict[str, Callable[[Any, ReadOptions], Source]] = {
     "hdf5": detect.open_image,
     "product": dlr.open_image,
     "mat": matlab_scene.open_image,
+    "netcdf": netcdf.open_image,
     "npz": npz.open_image,
     "raster": rasters.open_image,
     "tiff": geotiff.open_image,
@@ -153,10 +158,22 @@ _READERS: dict[str, Callable[[Any, ReadOptions], Source]] = {
 }
 
 
+def open_xarray(path: Any, **options: Any) -> Any:
+    """Read a scene of any format, or from memory, as an xarray Dataset; arguments and errors as for `read`.
+
+    Returns:
+        A Dataset, in memory, with reflectance (y, x, band), float32, NaN where masked; wavelength and fwhm in nm and
+        good_wavelengths along band, so that `.sel(wavelength=650, method="nearest")` works; x, y and spatial_ref, from
+        which `.rio.crs` and `.rio.transform()` follow. A swath is rectified. Needs the extra `xarray`.
+    """
+    xarrays.require("A data set of xarray")  # reported before the scene is read
+    return xarrays.scene_dataset(read(path, **options))
+
+
 def read_truth(
     path: str | os.PathLike[str], *, shape: tuple[int, int] | None = None, order: str | None = None
 ) -> Truth:
-    """Read a reference: abundances, endmembers and names from .npz, .mat, or a folder written by `write`.
+    """Read a reference: abundances, endmembers and names from .npz, .mat, or a folder or NetCDF file of `write`.
 
     Args:
         path: the file or folder; an ENVI spectral library gives endmembers alone.
@@ -183,6 +200,8 @@ def read_truth(
     kind = kind_of_file(path)
     if kind in ("tiff", "raster", "product", "bands"):
         raise InputError(f"{path} is {_NAMES[kind]}; expected a reference: .npz, .mat, or a library of spectra.")
+    if kind == "netcdf" or (kind == "hdf5" and path.suffix.lower() in (".nc", ".nc4")):
+        return netcdf.read_truth(path)
     if kind == "envi":
         spectra, names, _ = image.read_library(path)
         return Truth(endmembers=spectra, names=names, reference=path.name)

@@ -20,6 +20,9 @@ from dequnmix_jax.scenes.source import Source
 # Pixels. Tile sizes must be multiples of 16; smaller pictures are written in strips.
 _TILE = 256
 
+# Pixels of a tile of a Cloud Optimized GeoTIFF, GDAL's default.
+_CLOUD_TILE = 512
+
 # Megabytes of GDAL's cache.
 _CACHE = 64
 
@@ -88,11 +91,13 @@ def georeference_of(file: Any) -> Georeference | None:
     return Georeference(file.crs.to_wkt() if file.crs else "", transform)
 
 
-def _affine(georeference: Georeference) -> Any:
+def affine_of(georeference: Georeference) -> Any:
+    """Return the transform of a georeference for rasterio."""
     return require("A coordinate transform").transform.Affine(*georeference.transform)
 
 
-def _crs(georeference: Georeference) -> Any:
+def crs_of(georeference: Georeference) -> Any:
+    """Return the coordinate reference system for rasterio, or None; raise InputError if it is unknown."""
     if not georeference.crs:
         return None
     rasterio = require("A coordinate system")
@@ -109,7 +114,7 @@ def envi_fields_of(georeference: Georeference) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "place.img"
         profile = {"driver": "ENVI", "width": 1, "height": 1, "count": 1, "dtype": "uint8"}
-        with opened(path, "w", **profile, crs=_crs(georeference), transform=_affine(georeference)):
+        with opened(path, "w", **profile, crs=crs_of(georeference), transform=affine_of(georeference)):
             pass
         return envi.georeferencing_fields(envi.read_header(path.with_suffix(".hdr")))
 
@@ -175,7 +180,7 @@ def ground_area(georeference: Georeference, shape: tuple[int, int]) -> tuple[flo
         not installed.
     """
     try:
-        crs, rasterio = _crs(georeference), require("The area of a pixel")
+        crs, rasterio = crs_of(georeference), require("The area of a pixel")
         from rasterio.warp import transform
     except (InputError, ImportError):
         return None
@@ -237,6 +242,7 @@ def write_maps(
     description: str,
     *,
     band_tags: Sequence[Mapping[str, str]] = (),
+    cloud: bool = False,
 ) -> None:
     """Write maps as a GeoTIFF: float32, deflated, one band a map. An existing file is replaced.
 
@@ -248,6 +254,7 @@ def write_maps(
         nodata: the value that masked pixels hold, or None.
         description: free text.
         band_tags: metadata of each band, or empty.
+        cloud: as a Cloud Optimized GeoTIFF: tiles, and overviews of pictures larger than one.
 
     Raises:
         InputError: rasterio is not installed, or does not know the coordinate reference system.
@@ -260,8 +267,23 @@ def write_maps(
             for band, tags in enumerate(band_tags, start=1):
                 file.update_tags(band, **tags)
             _describe(file, band_names, description)
+        if cloud:
+            with require("A GeoTIFF").io.MemoryFile() as optimized:
+                _optimize(memory.name, optimized.name)
+                path.write_bytes(optimized.getbuffer())
+            return
         # On a full disk GDAL silently closes a truncated file; Python's own writing raises an error.
         path.write_bytes(memory.getbuffer())
+
+
+def _optimize(source: str, target: str) -> None:
+    """Copy a GeoTIFF as a Cloud Optimized GeoTIFF; overviews hold means, in which nodata does not count."""
+    require("A GeoTIFF")
+    from rasterio.shutil import copy
+
+    options = {"compress": "DEFLATE", "predictor": "YES", "blocksize": _CLOUD_TILE, "bigtiff": "IF_SAFER"}
+    with _translated(Path(target), "w"):
+        copy(source, target, driver="COG", overview_resampling="AVERAGE", overview_compress="DEFLATE", **options)
 
 
 def _profile(shape: tuple[int, ...], georeference: Georeference | None, nodata: float | None) -> dict[str, Any]:
@@ -271,7 +293,7 @@ def _profile(shape: tuple[int, ...], georeference: Georeference | None, nodata: 
     if min(height, width) >= _TILE:
         profile |= {"tiled": True, "blockxsize": _TILE, "blockysize": _TILE}
     if georeference is not None:
-        profile |= {"crs": _crs(georeference), "transform": _affine(georeference)}
+        profile |= {"crs": crs_of(georeference), "transform": affine_of(georeference)}
     return profile
 
 
@@ -289,6 +311,8 @@ def write_strips(
     georeference: Georeference | None,
     nodata: float | None,
     description: str,
+    *,
+    cloud: bool = False,
 ) -> None:
     """Write the same file as `write_maps`, for maps that do not fit in memory.
 
@@ -296,7 +320,7 @@ def write_strips(
         path: the file.
         strips: a function that yields the first row and the values (rows, W, K) of each strip, in order; called twice.
         shape: (H, W, K).
-        band_names, georeference, nodata, description: as for `write_maps`.
+        band_names, georeference, nodata, description, cloud: as for `write_maps`.
 
     Raises:
         InputError: as from `write_maps`.
@@ -309,6 +333,14 @@ def write_strips(
             window = ((first, first + values.shape[0]), (0, shape[1]))
             file.write(np.ascontiguousarray(values.transpose(2, 0, 1), np.float32), window=window)
         _describe(file, band_names, description)
+    if cloud:
+        plain = path.with_name(f"{path.name}.plain")
+        path.rename(plain)
+        try:
+            with rasterio.Env(GDAL_CACHEMAX=_CACHE):
+                _optimize(str(plain), str(path))
+        finally:
+            plain.unlink()
     # On a full disk GDAL silently closes a truncated file, so the file is read again.
     try:
         with rasterio.Env(GDAL_CACHEMAX=_CACHE), opened(path) as file:

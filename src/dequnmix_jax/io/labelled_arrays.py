@@ -19,6 +19,7 @@ from dequnmix_jax.io import georaster, pixel_order
 from dequnmix_jax.io.bands import bands_to_use, spectral_axis
 from dequnmix_jax.io.placement import Variable, georeference_of
 from dequnmix_jax.io.units import units_in
+from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Stored, Window
@@ -26,7 +27,10 @@ from dequnmix_jax.scenes.values import missing_value
 
 
 def _variable(array: Any) -> Variable:
-    return Variable(array, tuple(str(dim) for dim in getattr(array, "dims", ())), getattr(array, "attrs", {}))
+    # xarray moves what it has decoded from the attributes to `encoding`.
+    mapping = getattr(array, "encoding", {}).get("grid_mapping")
+    attributes = ({} if mapping is None else {"grid_mapping": mapping}) | dict(getattr(array, "attrs", {}))
+    return Variable(array, tuple(str(dim) for dim in getattr(array, "dims", ())), attributes)
 
 
 def _coordinate(array: Any) -> Variable:
@@ -49,6 +53,8 @@ def open_array(values: Any, options: ReadOptions) -> Source:
     Raises:
         InputError: the object has no shape or cannot be sliced, or its axes cannot be identified.
     """
+    others: dict[str, Variable] = {}
+    title = ""
     if hasattr(values, "data_vars"):
         names = [str(name) for name in values.data_vars]
         cubes = [name for name in names if getattr(values[name], "ndim", 0) >= 3]
@@ -58,25 +64,31 @@ def open_array(values: Any, options: ReadOptions) -> Source:
                 f"The data set holds {', '.join(names) or 'nothing'}; expected one cube, or its name. Pass "
                 "variable=NAME, or the array itself."
             )
+        others |= {str(name): _coordinate(values[name]) for name in names if getattr(values[name], "ndim", 2) < 2}
+        title = str(getattr(values, "attrs", {}).get("title", ""))
         values = values[chosen]
     if not (hasattr(values, "shape") and hasattr(values, "__getitem__")):
         raise InputError(
             f"{type(values).__name__} is neither a path nor an array; expected one of these, (rows, columns, bands)."
         )
-    others: dict[str, Variable] = {}
     for name, coordinate in getattr(values, "coords", {}).items():
         others[str(name)] = _coordinate(coordinate)
-    # xarray replaces the fill value by NaN and moves it to `encoding`.
-    missing = np.nan if "_FillValue" in getattr(values, "encoding", {}) else None
-    if missing is not None and np.dtype(values.dtype).kind != "f":
-        missing = None
+    # In xarray NaN is what is missing: it replaces fill values by it, and so do its functions.
+    missing = np.nan if hasattr(values, "coords") and np.dtype(values.dtype).kind == "f" else None
     return source_from(
         _variable(values),
         others,
-        name=str(getattr(values, "name", "") or ""),
+        name=title or str(getattr(values, "name", "") or ""),
         missing=missing,
         options=options,
     )
+
+
+def place_of(values: Any) -> Georeference | None:
+    """Return the georeference of a DataArray with the axes y and x, as of a part of it, or None."""
+    coordinates = {str(name): _coordinate(coordinate) for name, coordinate in values.coords.items()}
+    shape = int(values.sizes["y"]), int(values.sizes["x"])
+    return georeference_of(_variable(values), coordinates, ("y", "x"), shape, [])
 
 
 _AXES = (

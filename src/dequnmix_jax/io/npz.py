@@ -80,7 +80,16 @@ def _envi_fields(arrays: dict[str, Array], path: Path) -> dict[str, str]:
     return {str(key): str(value) for key, value in fields.items()}
 
 
-def _georeference(arrays: dict[str, Array], path: Path) -> Georeference | None:
+def place_of(georeference: Georeference | None) -> dict[str, Array]:
+    """Return a georeference as the arrays that `georeference_in` reads, by name; none without one."""
+    if georeference is None:
+        return {}
+    arrays = {"crs": np.array(georeference.crs), "transform": np.array(georeference.transform)}
+    return arrays if georeference.lookup is None else arrays | {"lookup": georeference.lookup}
+
+
+def georeference_in(arrays: dict[str, Array], path: Path) -> Georeference | None:
+    """Return the georeference among the arrays of a file, or None; raise InputError if it is none."""
     transform, lookup = _real(arrays, "transform", path), _real(arrays, "lookup", path)
     if transform is None:
         return None
@@ -221,7 +230,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
         source=path,
         envi_fields=_envi_fields(arrays, path),
         notes=(*notes, *length_notes, *unread, *ignore_notes),
-        georeference=_georeference(arrays, path),
+        georeference=georeference_in(arrays, path),
         fwhm=fwhm,
     )
 
@@ -236,11 +245,8 @@ def arrays_of(scene: Scene) -> dict[str, Array]:
         "mask": scene.mask,
         "envi_fields": np.array(json.dumps(dict(scene.envi_fields))) if scene.envi_fields else None,
     }
-    if scene.georeference is not None:
-        arrays["crs"] = np.array(scene.georeference.crs)
-        arrays["transform"] = np.array(scene.georeference.transform)
-        arrays["lookup"] = scene.georeference.lookup
-    return {name: values for name, values in arrays.items() if values is not None}
+    present = {name: values for name, values in arrays.items() if values is not None}
+    return present | place_of(scene.georeference)
 
 
 def _open_plain(path: Path, options: ReadOptions) -> Source | None:

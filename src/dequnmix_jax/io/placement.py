@@ -5,10 +5,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dequnmix_jax.checks import pip_hint
+from dequnmix_jax.io import xarrays
 from dequnmix_jax.scenes.georeference import Georeference, Transform, from_gdal
 from dequnmix_jax.scenes.scene import Array
 
 _GRID_MAPPINGS = ("spatial_ref", "crs")
+
+# Units of latitude and longitude of the CF conventions.
+_NORTH = ("degrees_north", "degree_north", "degrees_n", "degree_n", "degreesn", "degreen")
+_EAST = ("degrees_east", "degree_east", "degrees_e", "degree_e", "degreese", "degreee")
 
 _NEAR = 0.1
 """Largest difference between coordinates and transform, in pixels."""
@@ -45,9 +51,9 @@ def georeference_of(
     Returns:
         The georeference, or None when there is neither.
     """
-    mappings = [others[name].attributes for name in _GRID_MAPPINGS if name in others] + [variable.attributes]
-    texts = [mapping.get(name) for mapping in mappings for name in ("crs_wkt", "spatial_ref", "crs")]
-    crs = next((text for text in texts if isinstance(text, str) and text), "")
+    own = str(variable.attributes.get("grid_mapping", "")).partition(":")[0].split()
+    mappings = [others[name].attributes for name in (*own, *_GRID_MAPPINGS) if name in others] + [variable.attributes]
+    crs = _crs(mappings, [others[axis] for axis in axes if axis in others], notes)
     stated = _stated(mappings)
     centres = [_centres(others.get(axis), size) for axis, size in zip(axes, shape, strict=True)]
     if stated is None:
@@ -83,6 +89,29 @@ def georeference_of(
         "(GeoTransform) has them, as in a part of a larger raster; the coordinates were taken."
     )
     return Georeference(crs, transform)
+
+
+def _crs(mappings: Sequence[Mapping[str, Any]], coordinates: Sequence[Variable], notes: list[str]) -> str:
+    """Return the coordinate reference system as WKT or as a code, or ""; `notes` gets what was assumed."""
+    texts = [mapping.get(name) for mapping in mappings for name in ("crs_wkt", "spatial_ref", "crs")]
+    texts = [text.decode() if isinstance(text, bytes) else text for text in texts]
+    for text in texts:
+        if isinstance(text, str) and text:
+            return text
+    for mapping in mappings:
+        if "grid_mapping_name" in mapping:
+            crs = xarrays.crs_from_cf(mapping)
+            if crs:
+                return crs
+            name = mapping["grid_mapping_name"]
+            cure = "it was not understood" if crs is not None else f"pyproj reads it ({pip_hint('xarray')})"
+            notes.append(f"The grid mapping {name} comes without WKT, and {cure}; outputs have no CRS.")
+            return ""
+    units = [str(coordinate.attributes.get("units", "")).lower() for coordinate in coordinates]
+    if len(units) == 2 and units[0].startswith(_NORTH) and units[1].startswith(_EAST):
+        notes.append("The coordinates are degrees of latitude and longitude without a datum; WGS 84 was taken.")
+        return "EPSG:4326"
+    return ""
 
 
 def _rounding(coordinate: Variable) -> float:

@@ -1,7 +1,7 @@
 """Write a scene with all its metadata, for this and other programs.
 
-Values are float32, scaled as they were read; masked pixels hold a nodata value that the file names. For ENVI, GeoTIFF
-and Zarr a swath such as EMIT's is rectified; .npz keeps the sensor's pixels and their lookup table.
+Values are float32, scaled as they were read; masked pixels hold a nodata value that the file names. For ENVI, GeoTIFF,
+NetCDF and Zarr a swath such as EMIT's is rectified; .npz keeps the sensor's pixels and their lookup table.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dequnmix_jax.checks import InputError, ending
-from dequnmix_jax.io import georaster, npz, zarr
+from dequnmix_jax.io import georaster, npz, xarrays, zarr
 from dequnmix_jax.io.atomic import check_replaceable, replacing_file, replacing_folder
 from dequnmix_jax.io.envi import writer
 from dequnmix_jax.io.envi.header import find_header
@@ -22,6 +22,7 @@ KINDS = {
     ".npz": "npz",
     ".tif": "geotiff",
     ".tiff": "geotiff",
+    ".nc": "netcdf",
     ".zarr": "zarr",
     ".img": "envi",
     ".dat": "envi",
@@ -35,7 +36,7 @@ _FILLS = (-9999.0, -32768.0, -1e30, -3e38)
 
 
 def kind_of(path: Path) -> str:
-    """Return the format for the suffix of a file: "npz", "geotiff", "zarr" or "envi".
+    """Return the format for the suffix of a file: "npz", "geotiff", "netcdf", "zarr" or "envi".
 
     Raises:
         InputError: the suffix is unknown.
@@ -47,7 +48,7 @@ def kind_of(path: Path) -> str:
 
 
 def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool = False) -> list[Path]:
-    """Write a scene to .npz, ENVI (.img, .dat, .bsq or .hdr), GeoTIFF (.tif) or Zarr (.zarr), completely or not at all.
+    """Write a scene to .npz, ENVI (.img, .dat, .bsq, .hdr), GeoTIFF (.tif), NetCDF (.nc) or Zarr (.zarr), whole or not.
 
     Cube, wavelengths, widths, good bands, mask, coordinate reference system and transform are kept, and `read` returns
     them. The values of masked pixels are kept only in .npz.
@@ -61,7 +62,7 @@ def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool =
         The files, or the folder, written.
 
     Raises:
-        InputError: the format is unknown, its extra (`geo`, `zarr`) is not installed, or the output exists and
+        InputError: the format is unknown, its extra (`geo`, `xarray`) is not installed, or the output exists and
             `overwrite` is False.
     """
     target = Path(path)
@@ -70,6 +71,8 @@ def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool =
         with replacing_file(target, overwrite=overwrite) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **npz.arrays_of(scene))  # type: ignore[arg-type]
         return [target]
+    if kind in ("netcdf", "zarr"):
+        return _write_labelled(target, scene, kind, overwrite)
     scene, fill = _rectified(scene, kind)
     name = scene.name or target.stem
     if kind == "envi":
@@ -83,19 +86,31 @@ def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool =
             description=f"{name}, written by dequnmix_jax",
             overwrite=overwrite,
         )
-    if kind == "geotiff":
-        header = find_header(target)
-        if header is not None:
-            raise InputError(
-                f"{header} lies beside {target} and would be taken for its header, scale and all; expected a name that "
-                "no header has. Choose another one."
-            )
+    check_no_header(target)
+    with replacing_file(target, overwrite=overwrite) as temporary:
+        _write_geotiff(temporary, scene, fill, name)
+    return [target]
+
+
+def check_no_header(target: Path) -> None:
+    """Raise InputError if a file would have an ENVI header beside it that is not its own."""
+    header = find_header(target)
+    if header is not None:
+        raise InputError(
+            f"{header} lies beside {target} and would be taken for its header, scale and all; expected a name that no "
+            "header has. Choose another one."
+        )
+
+
+def _write_labelled(target: Path, scene: Scene, kind: str, overwrite: bool) -> list[Path]:
+    if kind == "netcdf":
         with replacing_file(target, overwrite=overwrite) as temporary:
-            _write_geotiff(temporary, scene, fill, name)
+            xarrays.write_netcdf(temporary, xarrays.scene_dataset(scene))
         return [target]
+    zarr.require("Writing a Zarr store")
     check_replaceable(target, overwrite, zarr.looks_like(target), "is a folder and no Zarr store")
     with replacing_folder(target, overwrite=overwrite) as folder:
-        zarr.write_scene(folder, scene, fill)
+        xarrays.write_zarr(folder, xarrays.scene_dataset(scene))
     return [target]
 
 

@@ -1,4 +1,8 @@
-"""Read and write Zarr, formats 2 and 3: an array, or a group with a cube and its coordinates, as xarray writes it."""
+"""Read Zarr, formats 2 and 3: an array, or a group with a cube and its coordinates, as xarray writes it.
+
+xarray itself does not read all of this: it refuses format 3 with a fill value that is a plain number, in format 2 it
+takes zarr's default of 0 for missing data, and it needs a group with named axes.
+"""
 
 import os
 import warnings
@@ -8,16 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.io.labelled_arrays import Variable, source_from
 from dequnmix_jax.scenes.read_options import ReadOptions
-from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import check_declared
-
-_CHUNK = 8 * 2**20  # bytes of a chunk, approximately
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
@@ -121,53 +120,6 @@ def _translated(path: Path) -> Iterator[None]:
             f"{path} cannot be read as Zarr ({type(error).__name__}: {' '.join(str(error).split())[:100]}); it is "
             "damaged, incomplete, or packed by a codec that is not installed. Copy it again."
         ) from error
-
-
-def write_scene(path: Path, scene: Scene, fill: float | None) -> None:
-    """Write a scene into an empty folder as xarray would: Zarr 2, which all versions read.
-
-    Args:
-        path: the folder.
-        scene: the scene, in the pixels of its transform.
-        fill: the value that masked pixels hold, or None.
-
-    Raises:
-        InputError: zarr is not installed.
-    """
-    zarr = require("Writing a Zarr store")
-    format_two = {"zarr_format": 2} if hasattr(zarr.Group, "create_array") else {"zarr_version": 2}
-    group = zarr.open_group(str(path), mode="w", **format_two)
-    spectral = "band" if scene.wavelengths is None else "wavelength"
-
-    def add(name: str, values: Any, dims: tuple[str, ...], **attributes: Any) -> None:
-        values = np.asarray(values)
-        rows = max(1, min(len(values), _CHUNK // max(values[:1].nbytes, 1))) if values.ndim == 3 else 0
-        chunks = (rows, *values.shape[1:]) if values.ndim == 3 else values.shape
-        # Zarr 2 has a fill value in every array, 0 by default, which xarray interprets as missing data.
-        own_fill = np.nan if values.dtype.kind == "f" else np.iinfo(values.dtype).max
-        if values.ndim == 3 and fill is not None:
-            own_fill = fill
-        create = getattr(group, "create_array", None) or group.create_dataset
-        array = create(name, shape=values.shape, chunks=chunks, dtype=values.dtype, fill_value=own_fill)
-        array[...] = values
-        array.attrs.update({"_ARRAY_DIMENSIONS": list(dims), **attributes})
-
-    mapping = {} if scene.georeference is None else {"grid_mapping": "spatial_ref"}
-    add("reflectance", scene.cube, ("y", "x", spectral), **mapping)
-    if scene.wavelengths is not None:
-        add("wavelength", scene.wavelengths, (spectral,), units="nm")
-    if scene.fwhm is not None:
-        add("fwhm", scene.fwhm, (spectral,), units="nm")
-    if scene.good_bands is not None:
-        add("good_wavelengths", scene.good_bands.astype(np.uint8), (spectral,))
-    if scene.georeference is not None:
-        a, b, x0, d, e, y0 = scene.georeference.transform
-        numbers = " ".join(repr(float(value)) for value in (x0, a, b, y0, d, e))
-        add("spatial_ref", np.int32(0), (), crs_wkt=scene.georeference.crs, GeoTransform=numbers)
-        if b == 0 and d == 0:  # pixel centres: rows and columns have one coordinate each
-            height, width = scene.cube.shape[:2]
-            add("y", y0 + e * (np.arange(height) + 0.5), ("y",))
-            add("x", x0 + a * (np.arange(width) + 0.5), ("x",))
 
 
 def require(what: str) -> Any:

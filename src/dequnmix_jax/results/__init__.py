@@ -5,6 +5,7 @@
   (module `conventions`), and `Result.in_convention` converts.
 * `write`: write maps, spectra and `summary.json`. The module `score` compares them with a reference
   (`score.read_reference`: maps, or spectra of any library).
+* `to_xarray`: a scene, a result or an estimate as an xarray Dataset.
 """
 
 from typing import TYPE_CHECKING
@@ -13,11 +14,18 @@ from dequnmix_jax.lazy import attach
 
 if TYPE_CHECKING:
     from dequnmix_jax.results import score
+    from dequnmix_jax.results.labelled import to_xarray
     from dequnmix_jax.results.result import Result, read_result
     from dequnmix_jax.results.writer import write
 
-__all__ = ["Result", "read_result", "score", "write"]
+__all__ = ["Result", "read_result", "score", "to_xarray", "write"]
 
 __getattr__, __dir__ = attach(
-    __name__, {"results.result": ["Result", "read_result"], "results.writer": ["write"]}, ["score"]
+    __name__,
+    {
+        "results.labelled": ["to_xarray"],
+        "results.result": ["Result", "read_result"],
+        "results.writer": ["write"],
+    },
+    ["score"],
 )

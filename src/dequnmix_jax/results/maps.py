@@ -92,6 +92,24 @@ def class_bands(class_of: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"class {name}" for name in class_names(class_of))
 
 
+def band_labels(name: str, names: Sequence[str], class_of: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the bands of a map.
+
+    Args:
+        name: of a map: one of `KINDS`, "classes", "abundances_sd" or "classes_sd".
+        names: of the endmembers.
+        class_of: the class of each, or none.
+
+    >>> band_labels("abundances_sd", ["soil", "plant"], ())
+    ('sd of soil', 'sd of plant')
+    """
+    if name.endswith("_sd"):
+        return tuple(f"sd of {label}" for label in band_labels(name.removesuffix("_sd"), names, class_of))
+    if name == "abundances":
+        return tuple(names)
+    return class_bands(class_of) if name == "classes" else (f"{name} ({KINDS[name].unit})",)
+
+
 def check_class_of(class_of: Sequence[str], count: int) -> None:
     """Raise InputError unless there is no class or one for each endmember."""
     if class_of and len(class_of) != count:

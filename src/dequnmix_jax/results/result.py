@@ -11,8 +11,9 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError, check_endmembers
 from dequnmix_jax.conventions import MEANINGS, REFLECTANCE, SCALED, check_convention, factors_to, rescale
-from dequnmix_jax.io import npz
+from dequnmix_jax.io import georaster, npz
 from dequnmix_jax.io.provenance import SUMMARY
+from dequnmix_jax.results.dataset import SUFFIXES, arrays_in
 from dequnmix_jax.results.maps import (
     at_level,
     check_class_of,
@@ -29,6 +30,7 @@ from dequnmix_jax.results.maps import (
     residual_map,
 )
 from dequnmix_jax.results.summary import classes_record, summary
+from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Array, Scene
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class Result:
         composite: (H, W, 3) uint8, a colour composite of the scene, or None.
         composite_bands: its red, green and blue bands, in words.
         summary: the content of summary.json.
+        georeference: of the scene, or None.
         convention: of the fractions, a word of `conventions.MEANINGS`. "reflectance": y = s a E. "scaled": y = s a U, U
             the endmembers divided by their maxima (`referred`). `in_convention` converts.
         class_of: the class of each endmember, R words, or () without classes.
@@ -79,6 +82,7 @@ class Result:
     class_of: tuple[str, ...] = ()
     abundances_sd: Array | None = None
     classes_sd: Array | None = None
+    georeference: Georeference | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError for an unknown convention, or another number of classes."""
@@ -113,6 +117,13 @@ class Result:
     def classes(self) -> Array | None:
         """Return (H, W, K), the sums of the fractions of each class, or None without classes."""
         return class_sums(self.abundances, self.class_of) if self.class_of else None
+
+    @property
+    def layers(self) -> dict[str, Array]:
+        """Return the maps that a writer writes, (H, W, K) by name: those of `maps`, classes and deviations."""
+        further = {"classes": self.classes, "abundances_sd": self.abundances_sd, "classes_sd": self.classes_sd}
+        present = {name: values for name, values in {**self.maps, **further}.items() if values is not None}
+        return {name: values if values.ndim == 3 else values[:, :, None] for name, values in present.items()}
 
     def in_convention(self, word: str) -> "Result":
         """Return the result with fractions and brightness in a convention; spectra and residual stay as they are.
@@ -267,6 +278,7 @@ def result_of(
         ),
         convention=word,
         class_of=tuple(class_of),
+        georeference=georaster.georeference_for(scene),
     )
 
 
@@ -276,7 +288,7 @@ def arrays_of(result: Result) -> dict[str, Array]:
     stored = {name: values for name, values in arrays.items() if values is not None}
     words: dict[str, Any] = {"names": result.names, "composite_bands": result.composite_bands}
     words |= {"convention": result.convention} | ({"class_of": result.class_of} if result.class_of else {})
-    return {**{name: np.array(word) for name, word in words.items()}, **stored}
+    return {**{name: np.array(word) for name, word in words.items()}, **stored} | npz.place_of(result.georeference)
 
 
 _STORED = (
@@ -286,10 +298,10 @@ _STORED = (
 
 
 def read_result(path: str | os.PathLike[str]) -> Result:
-    """Read a folder written by `write`.
+    """Read a folder written by `write`, or a NetCDF file written by `write` or `to_xarray(result).to_netcdf`.
 
     Args:
-        path: the folder.
+        path: the folder, or the file.
 
     Returns:
         A Result; maps that earlier versions did not write are None.
@@ -298,18 +310,26 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         InputError: the folder or a file is missing, a file is damaged, or arrays do not fit together.
     """
     path = Path(path)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        arrays, record = arrays_in(path)
+        return _result_in(arrays, record, path, path)
     if not path.is_dir() or not (path / SUMMARY).is_file() or not (path / ARRAYS).is_file():
         raise InputError(
             f"{path} is not the output of an unmixing; expected a folder with {ARRAYS} and {SUMMARY}, which `dequnmix "
-            "unmix` makes."
+            "unmix` makes, or a NetCDF file of one."
         )
     arrays = npz.load(path / ARRAYS)
     try:
         record = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path / SUMMARY} is not JSON ({str(error)[:80]}); unmix the scene again.") from error
+    return _result_in(arrays, record, path / ARRAYS, path / SUMMARY)
+
+
+def _result_in(arrays: dict[str, Array], record: Any, place: Path, record_place: Path) -> Result:
+    """Return the result of stored arrays and their record; raise InputError if they do not fit together."""
     if not _is_valid_record(record):
-        raise InputError(f"{path / SUMMARY} was changed, or is of another program; unmix the scene again.")
+        raise InputError(f"{record_place} was changed, or is of another program; unmix the scene again.")
     stored = {name: arrays.get(name) for name in _STORED}
     abundances, spectra, brightness = stored["abundances"], stored["endmembers"], stored["brightness"]
     names, words, class_of = arrays.get("names"), arrays.get("composite_bands"), arrays.get("class_of")
@@ -327,7 +347,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         or not _shapes_agree(stored, abundances.shape, spectra.shape[1:])
     ):
         raise InputError(
-            f"{path / ARRAYS} does not hold abundances, endmembers, brightness and names that fit together; it was "
+            f"{place} does not hold abundances, endmembers, brightness and names that fit together; it was "
             "changed, or is of another program. Unmix the scene again."
         )
     mask = stored["mask"]
@@ -341,7 +361,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         convention = str(word)
         if convention not in MEANINGS:
             raise InputError(
-                f"{path / ARRAYS} says that the convention of the fractions is {convention[:40]!r}; expected "
+                f"{place} says that the convention of the fractions is {convention[:40]!r}; expected "
                 f"{' or '.join(MEANINGS)}. It was changed, or is of a later version; unmix the scene again."
             )
     return Result(
@@ -354,6 +374,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
         composite_bands="" if words is None else str(words),
         summary=record,
         class_of=() if class_of is None else tuple(str(word) for word in class_of),
+        georeference=npz.georeference_in(arrays, place),
     )
 
 

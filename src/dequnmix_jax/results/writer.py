@@ -1,4 +1,4 @@
-"""Write an estimate: maps as ENVI or GeoTIFF, spectra, arrays as .npz, and a summary of how they were computed."""
+"""Write an estimate: maps, spectra, arrays as .npz, and a summary of how they were computed."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,14 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster
-from dequnmix_jax.io.atomic import check_file, check_folder, check_replaceable, replacing_folder, reserved
+from dequnmix_jax.io.atomic import (
+    check_file,
+    check_folder,
+    check_replaceable,
+    replacing_file,
+    replacing_folder,
+    reserved,
+)
 from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_image, write_library
 from dequnmix_jax.io.provenance import SUMMARY
+from dequnmix_jax.io.scene_writer import check_no_header
 from dequnmix_jax.libraries.csv import write_table
-from dequnmix_jax.results.maps import KINDS, class_bands, description
+from dequnmix_jax.results.files import NODATA, format_of, write_file
+from dequnmix_jax.results.maps import band_labels, description
 from dequnmix_jax.results.result import ARRAYS, Result, arrays_of, result_of
 from dequnmix_jax.results.summary import as_text
 from dequnmix_jax.scenes.georeference import rectify
@@ -23,13 +31,6 @@ from dequnmix_jax.scenes.scene import Scene
 
 if TYPE_CHECKING:
     from dequnmix_jax.types import Estimate, Trace
-
-
-# Formats of maps; the first is the default.
-FORMATS = ("envi", "geotiff")
-
-# Value of masked pixels in ENVI and GeoTIFF maps, which no map has; 0 would be a measurement.
-NODATA = -9999.0
 
 
 def write(
@@ -44,9 +45,9 @@ def write(
     record: Mapping[str, Any] | None = None,
     convention: str | None = None,
     overwrite: bool = False,
-    format: str = "envi",
+    format: str | None = None,
 ) -> list[Path]:
-    """Write an estimate into a folder, completely or not at all.
+    """Write an estimate into a folder, or into one file, completely or not at all.
 
     The folder holds the maps abundances, brightness, residual and convergence (see `maps.KINDS`) as ENVI float32 (.img)
     with the scene's georeferencing fields, or as GeoTIFF float32 (.tif) with coordinate reference system and transform.
@@ -57,8 +58,11 @@ def write(
     fractions in a word and a sentence, and endmember_levels, the largest value of each spectrum). Spectra are in the
     units of the scene.
 
+    A path that ends in .tif, .nc or .mat means this one file (`files.write_file`): all maps as the bands of a Cloud
+    Optimized GeoTIFF, everything as the variables of a NetCDF file, or Y, A, E, H, W for MATLAB.
+
     Args:
-        path: the folder.
+        path: the folder, or the file.
         estimate: abundances (H, W, R), endmembers (R, B), brightness (H, W), state; numpy or jax.
         scene: the unmixed scene, with the same pixels and bands.
         names: R names; by default "endmember 1" and so on.
@@ -68,7 +72,8 @@ def write(
         record: further entries of summary.json, such as the options of reading.
         convention: of the fractions, as for `result_of`.
         overwrite: replace a folder of an earlier `write`, with everything in it.
-        format: format of the maps, "envi" or "geotiff" (which needs the extra `geo`).
+        format: of the maps: "envi"; "geotiff" or "cog" (a GeoTIFF with overviews; extra `geo`); "netcdf" (one file
+            maps.nc; extra `xarray`); "mat" (maps.mat; extra `io`). None: "envi", or that of the file's suffix.
 
     Returns:
         The written files.
@@ -91,14 +96,27 @@ def write(
 
 
 def write_result(
-    path: str | os.PathLike[str], result: Result, scene: Scene, *, overwrite: bool = False, format: str = "envi"
+    path: str | os.PathLike[str], result: Result, scene: Scene, *, overwrite: bool = False, format: str | None = None
 ) -> list[Path]:
     """Write a result from `result_of`, like `write`, with the georeference of the scene."""
     target = Path(path)
+    format, single = format_of(target, format)
+    if single:
+        check_single(target)
+        with replacing_file(target, overwrite=overwrite) as part:
+            write_file(part, result, scene, format)
+        return [target]
     check_ours(target, overwrite)
     with replacing_folder(target, overwrite=overwrite) as folder:
         written = put_result(folder, result, scene, format=format)
     return [target / file.name for file in written]
+
+
+def check_single(target: Path) -> None:
+    """Raise InputError if an output in one file has the name of a folder, or would be read as an ENVI image."""
+    check_file(target)
+    if target.suffix.lower() in (".tif", ".tiff"):
+        check_no_header(target)
 
 
 def check_ours(target: Path, overwrite: bool) -> None:
@@ -110,29 +128,32 @@ def check_ours(target: Path, overwrite: bool) -> None:
 def placed_together(
     folder: Path | None, page: Path | None, overwrite: bool
 ) -> Iterator[tuple[Path | None, Path | None]]:
-    """Yield temporary paths for a folder of maps and a page; both are renamed together at the end.
+    """Yield temporary paths for the maps and a page; both are renamed together at the end.
 
     Args:
-        folder: the folder, or None.
+        folder: the folder of the maps, or their one file (`files.format_of`), or None.
         page: the file, or None; it may be inside the folder.
         overwrite: replace existing outputs.
 
     Returns:
-        A context manager that yields an empty folder and the path of a file, each None if not requested.
+        A context manager that yields an empty folder, or a path, and the path of a page, each None if not requested.
 
     Raises:
         InputError, OSError: as from `atomic.reserved`; or the folder is not the output of an unmixing.
     """
     inside = folder is not None and page is not None and page.absolute().parent == folder.absolute()
     targets = [target for target in (folder, None if inside else page) if target is not None]
-    if folder is not None:
+    single = folder is not None and format_of(folder, None)[1]
+    if folder is not None and single:
+        check_single(folder)
+    elif folder is not None:
         check_ours(folder, overwrite)
         check_folder(folder)
     if page is not None:
         check_file(page)
     with reserved(*targets, overwrite=overwrite) as outputs:
         folder_part = None if folder is None else outputs.part(folder)
-        if folder_part is not None:
+        if folder_part is not None and not single:
             folder_part.mkdir()
         if page is None or folder is None or not inside:
             page_part = None if page is None else outputs.part(page)
@@ -149,28 +170,41 @@ def write_page(path: Path, text: str) -> None:
         path.write_bytes(data)
 
 
-def put_result(folder: Path, result: Result, scene: Scene, *, format: str = "envi") -> list[Path]:
+def put_result(folder: Path, result: Result, scene: Scene, *, format: str | None = None) -> list[Path]:
     """Write the files of `write_result` into an empty folder, and return their paths."""
-    if format not in FORMATS:
-        raise InputError(f"format is {format!r}; expected {' or '.join(FORMATS)}.")
-    georeference = georaster.georeference_for(scene) if format == "geotiff" else scene.georeference
+    format, _ = format_of(folder, format)
+    written = _put_maps(folder, result, scene, format)
+    written += write_library(folder / "endmembers.sli", result.endmembers, result.names, scene.wavelengths)
+    with writing(folder / "endmembers.csv"):
+        write_table(folder / "endmembers.csv", result.endmembers, result.names, scene.wavelengths)
+    with writing(folder / ARRAYS):
+        np.savez_compressed(folder / ARRAYS, **arrays_of(result))  # type: ignore[arg-type]
+    with writing(folder / SUMMARY):
+        (folder / SUMMARY).write_text(as_text(result.summary), encoding="utf-8")
+    return [*written, folder / "endmembers.csv", folder / ARRAYS, folder / SUMMARY]
+
+
+def _put_maps(folder: Path, result: Result, scene: Scene, format: str) -> list[Path]:
+    """Write the maps into a folder: one file each, or for NetCDF and MATLAB one for all."""
+    if format in ("netcdf", "mat"):
+        path = folder / ("maps.nc" if format == "netcdf" else "maps.mat")
+        with writing(path):
+            write_file(path, result, scene, format)
+        return [path]
+    georeference = georaster.georeference_for(scene) if format in ("geotiff", "cog") else scene.georeference
     masked = not scene.valid.all()
     rectified = georeference is not None and georeference.lookup is not None
     fill = NODATA if masked or rectified else None
-    written = []
-    bands = {"abundances": result.names, "classes": class_bands(result.class_of)}
-    bands |= {f"{name}_sd": tuple(f"sd of {label}" for label in labels) for name, labels in bands.items()}
-    further = {"classes": result.classes, "abundances_sd": result.abundances_sd, "classes_sd": result.classes_sd}
-    for name, values in {**result.maps, **further}.items():
-        if values is None:
-            continue
-        labels = bands[name] if name in bands else (f"{name} ({KINDS[name].unit})",)
-        picture = values if values.ndim == 3 else values[:, :, None]
-        picture = np.where(scene.valid[:, :, None], picture, NODATA) if masked else picture
+    written: list[Path] = []
+    for name, values in result.layers.items():
+        labels = band_labels(name, result.names, result.class_of)
+        picture = np.where(scene.valid[:, :, None], values, NODATA) if masked else values
         picture = rectify(picture, georeference, NODATA)
         text = description(name, scene.name, result.convention)
-        if format == "geotiff":
-            georaster.write_maps(folder / f"{name}.tif", picture, labels, georeference, fill, text)
+        if format in ("geotiff", "cog"):
+            georaster.write_maps(
+                folder / f"{name}.tif", picture, labels, georeference, fill, text, cloud=format == "cog"
+            )
             written.append(folder / f"{name}.tif")
         else:
             written += write_image(
@@ -181,11 +215,4 @@ def put_result(folder: Path, result: Result, scene: Scene, *, format: str = "env
                 nodata=fill,
                 description=text,
             )
-    written += write_library(folder / "endmembers.sli", result.endmembers, result.names, scene.wavelengths)
-    with writing(folder / "endmembers.csv"):
-        write_table(folder / "endmembers.csv", result.endmembers, result.names, scene.wavelengths)
-    with writing(folder / ARRAYS):
-        np.savez_compressed(folder / ARRAYS, **arrays_of(result))  # type: ignore[arg-type]
-    with writing(folder / SUMMARY):
-        (folder / SUMMARY).write_text(as_text(result.summary), encoding="utf-8")
-    return [*written, folder / "endmembers.csv", folder / ARRAYS, folder / SUMMARY]
+    return written

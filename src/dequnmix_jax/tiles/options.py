@@ -43,7 +43,7 @@ class Output:
         names: R names; None: "endmember 1" and so on.
         configuration, record: further entries of summary.json, as for `results.write`.
         overwrite: replace a folder that an earlier run made.
-        format: "envi" or "geotiff", of the maps.
+        format: "envi", "geotiff" or "cog", of the maps.
         class_of: the class of each endmember, R words, or none.
     """
 

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.io import georaster
+from dequnmix_jax.io import georaster, npz
 from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_library, write_strips
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.libraries.csv import write_table
-from dequnmix_jax.results.maps import KINDS, class_bands, class_sums, description, level_sums, levels, no_levels
+from dequnmix_jax.results.files import NODATA
+from dequnmix_jax.results.maps import KINDS, band_labels, class_sums, description, level_sums, levels, no_levels
 from dequnmix_jax.results.result import ARRAYS
-from dequnmix_jax.results.writer import NODATA
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Window
 from dequnmix_jax.tiles.journal import Work
@@ -122,7 +122,7 @@ def endmember_levels(maps: TileMaps) -> Array:
     return levels(sums)
 
 
-def thumbnails(maps: TileMaps) -> dict[str, Array]:
+def thumbnails(maps: TileMaps) -> dict[str, Any]:
     """Return the maps of a `Result` at every k-th pixel, k the smallest that leaves a thousand along each side."""
     work, channels = maps.work, maps.channels
     step = -(-max(work.shape[:2]) // _SIDE)
@@ -144,7 +144,7 @@ def write_files(folder: Path, maps: TileMaps, contents: Contents, format: str) -
         folder: an existing folder.
         maps: of all tiles.
         contents: what is written beside them.
-        format: "envi" or "geotiff", of the maps.
+        format: "envi", "geotiff" or "cog", of the maps.
 
     Returns:
         The files written.
@@ -158,6 +158,7 @@ def write_files(folder: Path, maps: TileMaps, contents: Contents, format: str) -
     small = {"names": np.array(names), "composite_bands": np.array(colour_words), "endmembers": endmembers}
     small["convention"] = np.array(convention)
     small |= {"class_of": np.array(class_of)} if class_of else {}
+    small |= npz.place_of(georaster.georeference_for(source))
     spectral = {"wavelengths_nm": source.wavelengths, "fwhm_nm": source.fwhm}
     small |= {key: value for key, value in spectral.items() if value is not None}
     with writing(folder / ARRAYS):
@@ -170,14 +171,13 @@ def write_files(folder: Path, maps: TileMaps, contents: Contents, format: str) -
 def _write_maps(folder: Path, maps: TileMaps, contents: Contents, format: str, masked: bool) -> list[Path]:
     work, channels, state_rms = maps
     source = contents.source
-    georeference = georaster.georeference_for(source) if format == "geotiff" else source.georeference
+    georeference = georaster.georeference_for(source) if format != "envi" else source.georeference
     lookup = None if georeference is None else georeference.lookup
     nodata = NODATA if masked or lookup is not None else None
     height, width = work.shape[:2] if lookup is None else lookup.shape[:2]
     written: list[Path] = []
-    bands = {"abundances": contents.names, "classes": class_bands(contents.class_of)}
     for name in (*KINDS, *(("classes",) if contents.class_of else ())):
-        labels = bands[name] if name in bands else (f"{name} ({KINDS[name].unit})",)
+        labels = band_labels(name, contents.names, contents.class_of)
         text = description(name, source.name, contents.convention)
 
         def strips(name: str = name) -> Strips:
@@ -191,9 +191,10 @@ def _write_maps(folder: Path, maps: TileMaps, contents: Contents, format: str, m
                 yield first, np.where(inside, values, np.float32(NODATA))
 
         shape = (height, width, len(labels))
-        if format == "geotiff":
-            georaster.write_strips(folder / f"{name}.tif", strips, shape, labels, georeference, nodata, text)
-            written.append(folder / f"{name}.tif")
+        if format in ("geotiff", "cog"):
+            path, cloud = folder / f"{name}.tif", format == "cog"
+            georaster.write_strips(path, strips, shape, labels, georeference, nodata, text, cloud=cloud)
+            written.append(path)
         else:
             written += write_strips(
                 folder / f"{name}.img",

@@ -26,7 +26,7 @@ from dequnmix_jax.results.maps import (
 )
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.summary import summary
-from dequnmix_jax.results.writer import FORMATS, check_ours
+from dequnmix_jax.results.writer import check_ours
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source, source_of
 from dequnmix_jax.tiles import journal, output, solve
@@ -94,7 +94,7 @@ def unmix_tiled(
         names: R names; None: "endmember 1" and so on.
         configuration, record: further entries of summary.json, as for `write`.
         overwrite: replace a folder that an earlier run made.
-        format: "envi" or "geotiff" (extra "geo"), of the maps.
+        format: "envi", "geotiff" or "cog" (extra "geo"), of the maps.
         on_progress: called with the stage, its share done, tiles done in this run and tiles of the scene.
         on_warning: called with a sentence as soon as there is a warning.
         team: from `parallel.join_team`, where several processes divide the tiles: each calls this function with the
@@ -180,16 +180,16 @@ def unmix_to_folder(
 
 def _check(params: Params, config: Model, out: Output, reserved_elsewhere: bool) -> None:
     """Raise InputError where options do not fit or the output cannot be made."""
-    if out.format not in FORMATS:
-        raise InputError(f"format is {out.format!r}; expected {' or '.join(FORMATS)}.")
+    if out.format not in ("envi", "geotiff", "cog"):
+        raise InputError(f"format is {out.format!r}; expected envi, geotiff or cog, which are written in tiles.")
     check_params(params)
     check_kind(config, Model, "config")
     solve.check_tileable(config)
     check_target_now(out.path, out.overwrite or reserved_elsewhere)
     check_folder(out.path)
     check_ours(out.path, out.overwrite)
-    if out.format == "geotiff":
-        georaster.require('format="geotiff"')
+    if out.format != "envi":
+        georaster.require(f'format="{out.format}"')
 
 
 def _contents(

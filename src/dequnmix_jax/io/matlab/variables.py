@@ -78,6 +78,32 @@ def _load_old(path: Path) -> Variables:
     return {name: value for name, value in variables.items() if not name.startswith("__")}
 
 
+_LARGEST = 2**31 - 1  # bytes of a variable
+
+
+def save(path: Path, variables: Variables) -> None:
+    """Write a MATLAB file of version 7, compressed.
+
+    Args:
+        path: the file.
+        variables: by name.
+
+    Raises:
+        InputError: a variable is larger than the format holds, or scipy is not installed.
+    """
+    for name, value in variables.items():
+        if np.asarray(value).nbytes > _LARGEST:
+            raise InputError(
+                f"{name} takes {np.asarray(value).nbytes} bytes, and a variable of a MATLAB file at most {_LARGEST}; "
+                "expected a smaller scene. Choose another format, such as netcdf."
+            )
+    try:
+        from scipy.io import savemat
+    except ImportError as error:
+        raise InputError(f"{path} is a MATLAB file, which needs scipy to write: {pip_hint('io')}.") from error
+    savemat(path, variables, appendmat=False, do_compression=True, oned_as="column")
+
+
 def _load_hdf5(path: Path) -> Variables:
     """Return the variables of a MATLAB file of version 7.3, shaped as scipy gives those of earlier versions.
 
@@ -214,10 +240,14 @@ def cube_variable(variables: Variables, variable: str | None, path: Path) -> tup
 
 def side_numbers(variables: Variables, shape: tuple[int, int] | None) -> tuple[tuple[int, int] | None, str]:
     """Return (rows, columns) from the user or the file, and the customary order of pixels."""
+    stated = variables.get("order")
+    own = str(stated.item()) if isinstance(stated, np.ndarray) and stated.size == 1 else ""
     for pair in _SIDES:
         values = [variables.get(name) for name in pair]
         if all(isinstance(v, np.ndarray) and v.size == 1 and v.dtype.kind in "iuf" for v in values):
             rows, columns = (int(v.item()) for v in values)  # type: ignore[union-attr]
+            if own in ("F", "C"):
+                return shape or (rows, columns), own
             return shape or (rows, columns), "C" if pair in _ALONG_ROWS else "F"
     name, maps = first(variables, ABUNDANCES)
     if shape is None and name is not None and maps is not None and maps.ndim == 3:
@@ -239,9 +269,9 @@ def band_centres(variables: Variables) -> tuple[Array | None, list[str]]:
 
 
 def valid_pixels(variables: Variables, cube: str, shape: tuple[int, int]) -> Array | None:
-    """Return the mask of valid pixels (H, W) beside a cube in a struct, such as `hsi.valid_mask`, or None."""
+    """Return the mask of valid pixels (H, W) beside a cube, `valid_mask` or `hsi.valid_mask`, or None."""
     struct, dot, _ = cube.rpartition(".")
-    mask = variables.get(f"{struct}.valid_mask") if dot else None
+    mask = variables.get(f"{struct}{dot}valid_mask")
     if not isinstance(mask, np.ndarray) or mask.dtype.kind not in "biuf" or mask.shape != shape:
         return None
     return np.asarray(mask != 0)
