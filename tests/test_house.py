@@ -45,8 +45,21 @@ ADAPTERS = {
     "rioxarray": {"io/xarrays"},
     "pyproj": {"io/xarrays"},
     "h5netcdf": {"io/xarrays"},
+    "fsspec": {"io/remote"},
 }
-EXTRAS = ("matplotlib", "scipy", "pooch", "rasterio", "h5py", "zarr", "xarray", "rioxarray", "pyproj", "h5netcdf")
+EXTRAS = (
+    "matplotlib",
+    "scipy",
+    "pooch",
+    "rasterio",
+    "h5py",
+    "zarr",
+    "xarray",
+    "rioxarray",
+    "pyproj",
+    "h5netcdf",
+    "fsspec",
+)
 MODULES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in ROOT.rglob("*.py")}
 
 

@@ -4,7 +4,7 @@ import argparse
 import difflib
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any, NoReturn
 
 from dequnmix_jax.abundances.methods import METHODS as KNOWN
 from dequnmix_jax.abundances.methods import Known
+from dequnmix_jax.checks import InputError
 from dequnmix_jax.conventions import AS_IS, MEANINGS
 from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.io.remote import as_local, as_place
 from dequnmix_jax.results.files import FORMATS
 from dequnmix_jax.training.config import RECOMMENDED
 from dequnmix_jax.training.words import CHOICES, MIXING, numbers_of, words_of
@@ -60,12 +62,29 @@ def _at_least(least: int, text: str) -> int:
     return value
 
 
+def place(text: str) -> Path:
+    """Return the path, or the `Remote` of a URL."""
+    return _converted(as_place, text)
+
+
+def local_file(text: str) -> Path:
+    """Return the path of a file on this machine."""
+    return _converted(as_local, text)
+
+
+def _converted(convert: Callable[[str], Path], text: str) -> Path:
+    try:
+        return convert(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def number_or_library(text: str) -> int | Path:
     """Return a whole number, or the path of a spectral library."""
     try:
         return int(text)
     except ValueError:
-        return Path(text)
+        return place(text)
 
 
 def number_auto_or_library(text: str) -> int | str | Path:
@@ -276,7 +295,7 @@ def _unmix(commands: Any) -> None:
     )
     _reading(unmix, of_a_model=True)
     text = "file that `dequnmix fit` made; left out with --endmembers LIBRARY"
-    unmix.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=text)
+    unmix.add_argument("model", type=local_file, nargs="?", metavar="MODEL", help=text)
     _output(unmix, "FOLDER|FILE", "folder to make, or one file of all maps, .tif, .nc or .mat")
     _format(unmix)
     text = (
@@ -297,7 +316,7 @@ def _unmix(commands: Any) -> None:
     text = "divide the tiles among the processes of this job (default: one process)"
     tiles.add_argument("--distributed", action="store_true", help=text)
     text = "also make a page about the result, .html (default: no page)"
-    unmix.add_argument("--report", type=Path, metavar="FILE", help=text)
+    unmix.add_argument("--report", type=local_file, metavar="FILE", help=text)
     _library(unmix)
     _json(unmix)
 
@@ -315,19 +334,19 @@ def _report(commands: Any) -> None:
         "scene.tif --model model.npz -o report.html",
     )
     report.add_argument(
-        "file", type=Path, metavar="RESULT|SCENE", help="folder or .nc that `dequnmix unmix` made, or a scene"
+        "file", type=place, metavar="RESULT|SCENE", help="folder or .nc that `dequnmix unmix` made, or a scene"
     )
     text = "the scene of a RESULT that an old version made (default: none)"
-    report.add_argument("scene_of_result", type=Path, nargs="?", metavar="SCENE", help=text)
+    report.add_argument("scene_of_result", type=place, nargs="?", metavar="SCENE", help=text)
     _output(report, "FILE", "page to make, .html")
     _library(report)
     text = f"{_COUNT}; or a library, to unmix by its spectra (default: none; required for a SCENE without --model)"
     report.add_argument("--endmembers", type=number_auto_or_library, metavar="N|LIBRARY", help=text)
     _known(report, seeded=False)
     text = "unmix by this model (default: train one)"
-    report.add_argument("--model", type=Path, metavar="FILE", help=text)
+    report.add_argument("--model", type=local_file, metavar="FILE", help=text)
     text = "keep maps, spectra and model in this folder (default: they are not kept)"
-    report.add_argument("--result", type=Path, metavar="FOLDER", help=text)
+    report.add_argument("--result", type=local_file, metavar="FOLDER", help=text)
     _format(report)
     _reading_options(report.add_argument_group("reading the scene"), of_a_model=True)
     _training(report)
@@ -375,9 +394,9 @@ def _convert(commands: Any) -> None:
 def _score(commands: Any) -> None:
     text = "measure an estimate against a reference"
     score = _command(commands, "score", text, "out reference.mat", "out truth.npz --json")
-    score.add_argument("estimate", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
+    score.add_argument("estimate", type=place, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
     text = "the reference: .npz, .mat, a spectral library (ENVI, CSV, USGS text) or a folder of `unmix`"
-    score.add_argument("truth", type=Path, metavar="TRUTH", help=text)
+    score.add_argument("truth", type=place, metavar="TRUTH", help=text)
     text = (
         "convention of the fractions of TRUTH, into which those of OUT are converted: reflectance (of spectra at their "
         "level), scaled (of spectra divided by their maximum), or as-is, no conversion (default: the one that explains "
@@ -385,7 +404,7 @@ def _score(commands: Any) -> None:
     )
     score.add_argument("--convention", choices=(*MEANINGS, AS_IS), metavar="WORD", help=text)
     text = "the scene of TRUTH, to find its convention (default: the cube in the file TRUTH, if it holds one)"
-    score.add_argument("--scene", type=Path, metavar="FILE", help=text)
+    score.add_argument("--scene", type=place, metavar="FILE", help=text)
     _matrix(score)
     _json(score)
 
@@ -393,16 +412,16 @@ def _score(commands: Any) -> None:
 def _match(commands: Any) -> None:
     text = "name the spectra of a result by the nearest ones of a spectral library"
     match = _command(commands, "match", text, "out library.sli", "endmembers.csv library.csv --units um --count 5")
-    match.add_argument("spectra", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
-    match.add_argument("library", type=Path, metavar="LIBRARY", help="ENVI, CSV, USGS text or a folder of it")
+    match.add_argument("spectra", type=place, metavar="OUT", help="folder that `dequnmix unmix` made, or a library")
+    match.add_argument("library", type=place, metavar="LIBRARY", help="ENVI, CSV, USGS text or a folder of it")
     text = "library spectra named for each spectrum (default: 3)"
     match.add_argument("--count", type=positive, default=3, metavar="N", help=text)
     text = "width of the scene's bands at half maximum (default: from the file)"
     match.add_argument("--fwhm", type=float, metavar="NM", help=text)
     text = "wavelengths of USGS spectra (default: the file beside them)"
-    match.add_argument("--wavelengths", type=Path, metavar="FILE", help=text)
+    match.add_argument("--wavelengths", type=local_file, metavar="FILE", help=text)
     text = "bandwidths of USGS spectra (default: the file beside them)"
-    match.add_argument("--bandpass", type=Path, metavar="FILE", help=text)
+    match.add_argument("--bandpass", type=local_file, metavar="FILE", help=text)
     text = "unit of the wavelengths of a table (default: from the file, or from the range of its values)"
     match.add_argument("--units", choices=("nm", "um", "angstrom", "cm-1"), help=text)
     text = "value of missing entries of the library (default: from the file)"
@@ -418,7 +437,7 @@ def _match(commands: Any) -> None:
 def _reading(command: argparse.ArgumentParser, of_a_model: bool = False) -> None:
     """Add the scene and the options that say how it is read."""
     group = command.add_argument_group("reading the scene")
-    group.add_argument("file", type=Path, metavar="FILE", help="the scene, in any format that `dequnmix --help` names")
+    group.add_argument("file", type=place, metavar="FILE", help="the scene, in any format that `dequnmix --help` names")
     _reading_options(group, of_a_model)
 
 
@@ -456,10 +475,12 @@ def _matrix(group: _Group) -> None:
 
 def _output(command: argparse.ArgumentParser, metavar: str, text: str, default: str | None = None) -> None:
     if default is None:
-        command.add_argument("-o", "--output", type=Path, metavar=metavar, help=f"{text} (required)", required=True)
+        command.add_argument(
+            "-o", "--output", type=local_file, metavar=metavar, help=f"{text} (required)", required=True
+        )
     else:
         text = f"{text} (default: {default})"
-        command.add_argument("-o", "--output", type=Path, metavar=metavar, help=text, default=Path(default))
+        command.add_argument("-o", "--output", type=local_file, metavar=metavar, help=text, default=Path(default))
     command.add_argument("--force", action="store_true", help="replace an earlier output (default: refuse)")
 
 
@@ -497,13 +518,13 @@ def _training(command: argparse.ArgumentParser) -> None:
     text = f"prior on the maps, none, neighbours or learned (default: learned; with --start vca {defaults['prior']})"
     group.add_argument("--prior", metavar="WORD", help=text)
     text = "TOML file with tables model, training and rates; options override it (default: the tables below)"
-    group.add_argument("--config", type=Path, metavar="FILE", help=text)
+    group.add_argument("--config", type=local_file, metavar="FILE", help=text)
     command.epilog = f"{command.epilog}\n\n{_words_of_a_file()}"
 
 
 def _library(command: _Group) -> None:
     text = "name the endmembers by the nearest spectra of this library: ENVI, CSV, USGS text (default: by numbers)"
-    command.add_argument("--library", type=Path, metavar="FILE", help=text)
+    command.add_argument("--library", type=place, metavar="FILE", help=text)
     text = "divide the library by this, that of --endmembers too (default: from the file)"
     command.add_argument("--library-scale", type=float, metavar="NUMBER", help=text)
 

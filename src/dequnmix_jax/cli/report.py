@@ -26,6 +26,7 @@ from dequnmix_jax.cli.workflow import (
 )
 from dequnmix_jax.io import formats
 from dequnmix_jax.io.provenance import SUMMARY
+from dequnmix_jax.io.remote import Remote
 from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
 from dequnmix_jax.results import dataset, files
@@ -156,7 +157,7 @@ def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
             f"{file} is not the output of an unmixing, so that a second scene does not apply; expected RESULT SCENE, "
             "or one SCENE with --endmembers N."
         )
-    if not isinstance(options.endmembers, Path):
+    if not isinstance(options.endmembers, Path | Remote):
         no_known_options(options.known)
     if (options.endmembers is None) == (options.model is None):
         open_scene(reading)  # if the file is not a scene, this error says what it is
@@ -164,7 +165,7 @@ def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
             f"{file} is a scene; expected either --endmembers N (or auto), to train on it, --endmembers LIBRARY, to "
             "unmix by its spectra, or --model FILE."
         )
-    if isinstance(options.endmembers, Path):
+    if isinstance(options.endmembers, Path | Remote):
         return _unmix_by_spectra(options, options.endmembers, folder)
     configuration = configure(options.training)  # errors in it are reported before the scene is read
     for name, word in (("--mixing", options.training.mixing), ("--constraint", options.training.constraint)):

@@ -12,6 +12,7 @@ from dequnmix_jax.cli.options import UnmixOptions
 from dequnmix_jax.cli.scene_options import open_scene, read_for_unmixing
 from dequnmix_jax.cli.unmix_tiles import needs_tiles, spectra_need_tiles, unmix_in_tiles, unmix_spectra_in_tiles
 from dequnmix_jax.cli.workflow import describe_trace, load_model, open_for, read_library_of, unmix_by, with_bands_of
+from dequnmix_jax.io.remote import Remote
 from dequnmix_jax.parallel.processes import Team, join
 from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
@@ -42,7 +43,7 @@ def unmix(options: UnmixOptions) -> None:
     if _by_spectra(options):
         _unmix_by_spectra(options, team)
         return
-    assert options.model is not None and not isinstance(options.endmembers, Path)
+    assert options.model is not None and not isinstance(options.endmembers, Path | Remote)
     model = load_model(options.model, options.endmembers)
     reading = with_bands_of(model, options.scene)
     source = open_for(model, reading)
@@ -75,7 +76,7 @@ def _check_tiled(options: UnmixOptions) -> None:
 
 def _by_spectra(options: UnmixOptions) -> bool:
     """Return whether a scene is unmixed by the spectra of a library and not by a model; refuse both and neither."""
-    library = isinstance(options.endmembers, Path)
+    library = isinstance(options.endmembers, Path | Remote)
     if options.model is not None and library:
         raise InputError(
             f"{options.model} is a MODEL and {options.endmembers} a LIBRARY; expected one of the two. Leave the model "
@@ -96,7 +97,7 @@ def _by_spectra(options: UnmixOptions) -> bool:
 
 def _unmix_by_spectra(options: UnmixOptions, team: Team) -> None:
     """Unmix a scene by the spectra of a library, whole or in tiles."""
-    assert isinstance(options.endmembers, Path)
+    assert isinstance(options.endmembers, Path | Remote)
     source = open_scene(options.scene)
     request = request_of(options.known, options.endmembers, options.library_scale, source)
     if options.distributed or spectra_need_tiles(options, request, source):
@@ -124,7 +125,7 @@ def _print_result(options: UnmixOptions, result: Result, trace: "Trace", written
     if options.json:
         print(json.dumps(plain({**result.summary, "files": names}), indent=2, allow_nan=False))
         return
-    print(describe_trace(trace, isinstance(options.endmembers, Path) and options.known.method != "deq"))
+    print(describe_trace(trace, isinstance(options.endmembers, Path | Remote) and options.known.method != "deq"))
     print("\n".join(names))
 
 

@@ -14,6 +14,7 @@ from dequnmix_jax.cli.progress import Fitted, fit_scene
 from dequnmix_jax.cli.scene_options import open_scene, warn
 from dequnmix_jax.equilibrium.config import Analytic, Model
 from dequnmix_jax.io.provenance import file_record
+from dequnmix_jax.io.remote import Remote
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.pipeline import UNIT, choose, not_reached, operator_record, unmix_scene, untrained
@@ -173,7 +174,7 @@ def draw_patches(
 def not_its_own_input(output: Path, *inputs: Path) -> None:
     """Raise InputError where an output would replace one of its inputs."""
     for path in inputs:
-        if output.exists() and path.exists() and output.samefile(path):
+        if not isinstance(path, Remote) and output.exists() and path.exists() and output.samefile(path):
             raise InputError(f"{output} is also the input; expected another name for the output. Choose one.")
 
 

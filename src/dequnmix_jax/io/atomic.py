@@ -11,6 +11,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import leftovers
 from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.lock import Lock, lock_of, new_token, only_writer, token_at
+from dequnmix_jax.io.remote import as_local
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -175,7 +176,7 @@ def replacing_file(path: str | os.PathLike[str], *, overwrite: bool = False, alo
             process is writing it.
         OSError: the error names `path`.
     """
-    target = Path(path)
+    target = as_local(path)
     check_file(target)
     if alone:
         part = leftovers.part_of(target, token_at(target) or new_token())
@@ -211,7 +212,7 @@ def replacing_folder(path: str | os.PathLike[str], *, overwrite: bool = False) -
             is writing it.
         OSError: the error names `path`, or a file in it.
     """
-    target = Path(path)
+    target = as_local(path)
     check_folder(target)
     with reserved(target, overwrite=overwrite) as outputs:
         outputs.part(target).mkdir()

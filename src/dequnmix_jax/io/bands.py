@@ -40,7 +40,7 @@ def valid_lengths(values: Array | None, subject: str, what: str = "wavelengths")
         return values, []
     return None, [
         f"{subject} gives {what} that are not above 0 and at most {LONGEST_WAVELENGTH:g} nm, the first of them "
-        f"{values[band]:g} nm in band {band} (counted from 0); they were left out."
+        f"{np.ravel(values)[band]:g} nm in band {band} (counted from 0); they were left out."
     ]
 
 

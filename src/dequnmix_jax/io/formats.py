@@ -12,6 +12,7 @@ from dequnmix_jax.io.envi.header import find_header, is_esri_header
 from dequnmix_jax.io.matlab import scene as matlab_scene
 from dequnmix_jax.io.missions import detect, dlr, hyperion
 from dequnmix_jax.io.provenance import SUMMARY
+from dequnmix_jax.io.remote import Remote, as_place
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source, marking_empty_bands
@@ -46,6 +47,11 @@ def kind_of_file(path: Path) -> str:
     if path.is_dir():
         if zarr.looks_like(path):
             return "zarr"
+        if isinstance(path, Remote):
+            raise InputError(
+                f"{path} holds no Zarr store, or cannot be reached; expected a file, or the folder of a store. Check "
+                "the spelling."
+            )
         if dlr.pair_of(path) is not None:
             return "product"
         if hyperion.band_files(path):
@@ -56,7 +62,7 @@ def kind_of_file(path: Path) -> str:
             else "pass a file inside it"
         )
         raise InputError(f"{path} is a folder; expected a scene ({_SCENES}): {cure}.")
-    if not path.is_file():
+    if not isinstance(path, Remote) and not path.is_file():
         if find_header(path) is not None:
             return "envi"
         raise InputError(f"{path} does not exist; expected a scene ({_SCENES}). Check the spelling.")
@@ -64,7 +70,7 @@ def kind_of_file(path: Path) -> str:
         head = file.read(520)
     if not head:
         raise InputError(f"{path} is empty; expected a scene ({_SCENES}). Copy it again.")
-    if dlr.pair_of(path) is not None:
+    if not isinstance(path, Remote) and dlr.pair_of(path) is not None:
         return "product"
     suffix = path.suffix.lower()
     if suffix in (".nc", ".nc4", ".he5", ".h5", ".hdf5") and head.startswith(b"\x89HDF"):
@@ -106,8 +112,9 @@ def read(path: Any, **options: Any) -> Scene:
     missions (`missions`); NetCDF in the CF conventions; Zarr.
 
     Args:
-        path: the file; or an array (rows, columns, bands) of any library, or an xarray DataArray or Dataset, whose
-            axes are identified by their names. A masked array of numpy keeps its mask.
+        path: the file; or its URL (https://, s3://, or GDAL's /vsicurl/, /vsis3/, /vsizip/; extra `remote`), of which
+            the needed parts are read; or an array (rows, columns, bands) of any library, or an xarray DataArray or
+            Dataset, whose axes are identified by their names. A masked array of numpy keeps its mask.
         **options: variable, shape, order, nodata, scale, saturation, ignore, bands: see `scenes.ReadOptions`.
 
     Returns:
@@ -132,7 +139,10 @@ def open_source(path: Any, **options: Any) -> Source:
         on request (`Source.lazy`); .npz, .mat and gzip-compressed files are read whole.
     """
     choices = ReadOptions.of(options)
-    kind = kind_of_file(Path(path)) if isinstance(path, str | os.PathLike) else "array"
+    kind = "array"
+    if isinstance(path, str | os.PathLike):
+        path = as_place(path)
+        kind = kind_of_file(path)
     if kind in _NAMES:
         named = kind in ("zarr", "array", "hdf5", "netcdf")
         if choices.shape is not None or choices.order is not None or (choices.variable is not None and not named):
@@ -176,7 +186,7 @@ def read_truth(
     """Read a reference: abundances, endmembers and names from .npz, .mat, or a folder or NetCDF file of `write`.
 
     Args:
-        path: the file or folder; an ENVI spectral library gives endmembers alone.
+        path: the file or folder, or a URL; an ENVI spectral library gives endmembers alone.
         shape: rows and columns, if a .mat file holds a matrix of pixels without them.
         order: "F" or "C", the order of the pixels of such a matrix, as for `read`.
 
@@ -186,7 +196,7 @@ def read_truth(
     Raises:
         InputError: the file is missing, damaged, or holds no reference.
     """
-    path = Path(path)
+    path = as_place(path)
     options = ReadOptions(shape=shape, order=order)
     if path.is_dir():
         inside = path / "estimate.npz"
@@ -195,7 +205,7 @@ def read_truth(
         return npz.read_truth(inside)
     if path.suffix.lower() in TABLES and path.is_file():
         raise InputError(f"{path} is a table of spectra; results.score.read_reference reads it as a reference.")
-    if not path.is_file() and find_header(path) is None:
+    if not isinstance(path, Remote) and not path.is_file() and find_header(path) is None:
         raise InputError(f"{path} does not exist; expected a reference (.npz, .mat or a library). Check the spelling.")
     kind = kind_of_file(path)
     if kind in ("tiff", "raster", "product", "bands"):

@@ -5,7 +5,7 @@ import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.io.envi import header as envi
+from dequnmix_jax.io.remote import Remote
 from dequnmix_jax.scenes.georeference import Georeference, pixel_area
 from dequnmix_jax.scenes.scene import Array, Scene
 from dequnmix_jax.scenes.source import Source
@@ -22,6 +23,9 @@ _TILE = 256
 
 # Pixels of a tile of a Cloud Optimized GeoTIFF, GDAL's default.
 _CLOUD_TILE = 512
+
+# Of GDAL for files elsewhere: no listing of their folders, which most servers do not have, and seconds and tries.
+_NETWORK = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE", "GDAL_HTTP_CONNECTTIMEOUT": 20, "GDAL_HTTP_MAX_RETRY": 2}
 
 # Megabytes of GDAL's cache.
 _CACHE = 64
@@ -56,8 +60,12 @@ def opened(path: Path, mode: str = "r", **profile: Any) -> Iterator[Any]:
     """
     rasterio = require(str(path) if mode == "r" else "A GeoTIFF")
     driver = profile.get("driver", "GTiff")
-    with _translated(path, mode, "TIFF" if driver == "GTiff" else driver), rasterio.open(path, mode, **profile) as file:
-        yield file
+    with ExitStack() as stack:
+        stack.enter_context(_translated(path, mode, "TIFF" if driver == "GTiff" else driver))
+        if isinstance(path, Remote):
+            stack.enter_context(rasterio.Env(**_NETWORK))
+        where = path.for_gdal if isinstance(path, Remote) else path
+        yield stack.enter_context(rasterio.open(where, mode, **profile))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import numpy as np
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster
 from dequnmix_jax.io.bands import bands_to_use, spectral_axis
+from dequnmix_jax.io.remote import Remote, as_place
 from dequnmix_jax.io.units import lengths_in_names
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.read_options import ReadOptions
@@ -47,19 +48,19 @@ def values(path: Path, window: Window | None = None) -> Array:
         InputError: the file cannot be read, or rasterio is not installed.
     """
     with georaster.opened(path, driver="GTiff") as file:
-        return _read(file, list(file.indexes), window)
+        return _read(file, list(file.indexes), path, window)
 
 
-def _read(file: Any, bands: list[int], window: Window | None = None) -> Array:
+def _read(file: Any, bands: list[int], path: Path, window: Window | None = None) -> Array:
     kinds = {np.dtype(kind) for kind in file.dtypes}
     if any(kind.kind not in "iuf" for kind in kinds):
         names = ", ".join(sorted(kind.name for kind in kinds))
         raise InputError(f"{file.name} holds {names}; expected real numbers in every band.")
     dtype = np.result_type(*kinds)
-    path = Path(file.name)
     shape = (file.height, file.width, len(bands))
-    parts = [part for part in {path, *map(Path, file.files)} if part.is_file()]  # of a virtual raster
-    check_declared(shape, dtype.itemsize, sum(part.stat().st_size for part in parts), path)
+    if not isinstance(path, Remote):
+        parts = [part for part in {path, *map(Path, file.files)} if part.is_file()]  # of a virtual raster
+        check_declared(shape, dtype.itemsize, sum(part.stat().st_size for part in parts), path)
     area = Window(slice(0, file.height), slice(0, file.width)) if window is None else window
     cube = np.empty((*area.shape, len(bands)), dtype)
     begin, end, columns = area.rows.start, area.rows.stop, (area.columns.start, area.columns.stop)
@@ -152,7 +153,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions, *, driver: st
     Raises:
         InputError: the file is damaged or complex, or rasterio is not installed.
     """
-    path = Path(path)
+    path = as_place(path)
     nodata, scale, saturation = options.nodata, options.scale, options.saturation
     with georaster.opened(path, driver=driver) as file:
         origins = [Path(name).name for name in file.files if Path(name) != path] if driver == "VRT" else []
@@ -182,7 +183,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions, *, driver: st
 
     def stored(window: Window | None) -> Stored:
         with georaster.opened(path, driver=driver) as file:
-            cube, seen = _read(file, bands, window), _seen(file, alphas, bands, window)
+            cube, seen = _read(file, bands, path, window), _seen(file, alphas, bands, window)
         if not per_band:
             return Stored(cube, seen)
         complete = _complete(cube, own_nodata, good)

@@ -2,13 +2,13 @@
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import labelled_arrays, xarrays
+from dequnmix_jax.io.remote import as_place
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.truth import Truth
@@ -43,7 +43,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
         InputError: the file is damaged, holds no cube or a result, or its axes cannot be identified; or xarray is not
             installed.
     """
-    path = Path(path)
+    path = as_place(path)
     with xarrays.opened(path) as data:
         if options.variable is None and set(data.variables) >= RESULT:
             raise InputError(
@@ -71,7 +71,7 @@ def read_truth(path: str | os.PathLike[str]) -> Truth:
     Raises:
         InputError: the file cannot be read, or holds no result.
     """
-    path = Path(path)
+    path = as_place(path)
     with xarrays.opened(path) as data:
         if not set(data.variables) >= {"abundances", "endmembers", "endmember"}:
             listed = ", ".join(map(str, data.data_vars)) or "nothing"

@@ -22,6 +22,7 @@ from dequnmix_jax.io import pixel_order
 from dequnmix_jax.io.bands import bands_to_use, nanometres, spectral_axis, valid_lengths
 from dequnmix_jax.io.npz_arrays import header, load
 from dequnmix_jax.io.raw import read_window
+from dequnmix_jax.io.remote import as_place
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array, Scene
@@ -181,7 +182,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     Raises:
         InputError: the file cannot be read, holds no cube, or its arrays do not fit together.
     """
-    path = Path(path)
+    path = as_place(path)
     if options.variable is None and options.shape is None and options.order is None:
         plain = _open_plain(path, options)
         if plain is not None:
@@ -295,7 +296,7 @@ def read_truth(path: str | os.PathLike[str]) -> Truth:
     Raises:
         InputError: the file cannot be read, or holds neither abundances nor endmembers.
     """
-    path = Path(path)
+    path = as_place(path)
     arrays = load(path)
     abundances, endmembers = (_real(arrays, name, path) for name in ("abundances", "endmembers"))
     if abundances is None and endmembers is None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.io.remote import as_place
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.values import check_unpacked
 
@@ -35,7 +36,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Array]:
     Raises:
         InputError: the file is missing or damaged, unpacks to far more than its size, or holds Python objects.
     """
-    path = Path(path)
+    path = as_place(path)
     try:
         with path.open("rb") as file, old_headers():
             if file.read(len(_MAGIC)) == _MAGIC:

@@ -5,12 +5,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from dequnmix_jax.io.remote import Remote
+
 SUMMARY = "summary.json"
 """Name of the file that marks a folder as the output of an unmixing."""
 
 
 def file_record(path: Path) -> dict[str, Any]:
-    """Return name, size in bytes and sha256 of a file, or of a folder (see `_folder`)."""
+    """Return name, size in bytes and sha256 of a file, or of a folder (see `_folder`).
+
+    Of a file elsewhere, its URL in place of the checksum, for which all of it would be read.
+    """
+    if isinstance(path, Remote):
+        return {"file": path.name, "url": str(path)} | ({"bytes": path.stat().st_size} if path.is_file() else {})
     if path.is_dir():
         return _folder(path)
     return {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}

@@ -17,6 +17,7 @@ from pathlib import Path
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import geotiff
 from dequnmix_jax.io.envi.header import is_esri_header
+from dequnmix_jax.io.remote import Remote, as_place
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.source import Source
 
@@ -93,7 +94,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
         InputError: the file is damaged or complex, rasterio is not installed, or a virtual raster reads raw bytes of
             other files or from other machines.
     """
-    path = Path(path)
+    path = as_place(path)
     if path.suffix.lower() == ".hdr":
         path = esri_data(path)
     with path.open("rb") as file:
@@ -101,6 +102,11 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     if driver is None:
         raise InputError(f"{path} is of no raster format that is read; expected a GeoTIFF or ENVI file. Convert it.")
     if driver == "VRT":
+        if isinstance(path, Remote):
+            raise InputError(
+                f"{path} is a virtual raster, which names other files, and any file of this machine could be read "
+                "through it; expected the raster itself. Copy both here, or convert it by `gdal_translate`."
+            )
         check_virtual(path)
     return geotiff.open_image(path, options, driver=driver)
 

@@ -15,6 +15,7 @@ from dequnmix_jax.io import georaster, npz, xarrays, zarr
 from dequnmix_jax.io.atomic import check_replaceable, replacing_file, replacing_folder
 from dequnmix_jax.io.envi import writer
 from dequnmix_jax.io.envi.header import find_header
+from dequnmix_jax.io.remote import as_local
 from dequnmix_jax.scenes.georeference import rectify
 from dequnmix_jax.scenes.scene import Scene
 
@@ -65,7 +66,7 @@ def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool =
         InputError: the format is unknown, its extra (`geo`, `xarray`) is not installed, or the output exists and
             `overwrite` is False.
     """
-    target = Path(path)
+    target = as_local(path)
     kind = kind_of(target)
     if kind == "npz":
         with replacing_file(target, overwrite=overwrite) as temporary, temporary.open("wb") as file:

@@ -3,7 +3,7 @@
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.io import georaster
 from dequnmix_jax.io.missions import hdf5
 from dequnmix_jax.io.provenance import package_version
+from dequnmix_jax.io.remote import Remote
 from dequnmix_jax.scenes.georeference import Georeference, rectify
 from dequnmix_jax.scenes.scene import Array, Scene
 from dequnmix_jax.scenes.values import check_declared
@@ -163,7 +164,9 @@ def _check_inside(path: Path) -> None:
                 return
             hdf5.check_inside(item, path)
             for axis, size in enumerate(item.shape or ()):
-                sizes = [scale.shape[0] for scale in item.dims[axis].values() if scale.shape]
+                # By number: `values` asks for the names of the scales, and h5py frees a damaged one twice.
+                scales = [item.dims[axis][i] for i in range(len(item.dims[axis]))]
+                sizes = [scale.shape[0] for scale in scales if scale.shape]
                 # Only along an axis without limit may a variable hold less than its axis.
                 if item.maxshape[axis] is not None and any(other != size for other in sizes):
                     raise InputError(
@@ -200,14 +203,14 @@ def opened(path: Path) -> Iterator[Any]:
         _mend_h5netcdf()
         _check_inside(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ExitStack() as stack:
             warnings.simplefilter("ignore")
-            with xarray.open_dataset(
-                path, mask_and_scale=False, decode_times=False, decode_coords="all", **engine
-            ) as data:
-                for variable in data.variables.values():
-                    check_declared(tuple(variable.shape), variable.dtype.itemsize, path.stat().st_size, path)
-                yield data
+            where = stack.enter_context(path.open("rb")) if isinstance(path, Remote) else path
+            options = {"mask_and_scale": False, "decode_times": False, "decode_coords": "all", **engine}
+            data = stack.enter_context(xarray.open_dataset(where, **options))
+            for variable in data.variables.values():
+                check_declared(tuple(variable.shape), variable.dtype.itemsize, path.stat().st_size, path)
+            yield data
     except InputError:
         raise
     except Exception as error:  # of many kinds: of xarray, h5netcdf, h5py and scipy

@@ -14,6 +14,7 @@ from typing import Any
 
 from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.io.labelled_arrays import Variable, source_from
+from dequnmix_jax.io.remote import Remote, as_place
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.source import Source, Stored, Window
 from dequnmix_jax.scenes.values import check_declared
@@ -70,10 +71,10 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     Raises:
         InputError: the store is damaged, holds no cube, or its axes cannot be identified; or zarr is not installed.
     """
-    path = Path(path)
+    path = as_place(path)
     zarr = require(f"{path} is a Zarr store, which")
     with _translated(path):
-        opened = zarr.open(str(path), mode="r")
+        opened = zarr.open(path.url if isinstance(path, Remote) else str(path), mode="r")
         others: dict[str, Variable] = {}
         if hasattr(opened, "shape"):
             if options.variable is not None:
@@ -81,9 +82,11 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
             name, cube = path.stem, opened
         else:
             name, cube, others = _chosen(opened, options.variable, path)
-        size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        check_declared(tuple(cube.shape), cube.dtype.itemsize, size, path)
-        present, chunks = cube.nchunks_initialized, cube.nchunks
+        present = chunks = cube.nchunks
+        if not isinstance(path, Remote):  # most servers do not list their folders
+            size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+            check_declared(tuple(cube.shape), cube.dtype.itemsize, size, path)
+            present = cube.nchunks_initialized
         source = source_from(
             _variable(cube),
             others,

@@ -137,11 +137,17 @@ def from_file(
         missing |= fills
     if missing.any():
         all_notes.append(f"{int(missing.sum())} of {missing.size} values are missing and became NaN.")
-    if scale not in (None, 1):
-        values = values / scale
-        all_notes.append(f"Values were divided by {scale:g}.")
-    if linear is not None:
-        values = values * linear[0] + linear[1]
+    with np.errstate(over="ignore"):
+        if scale not in (None, 1):
+            values = values / scale
+            all_notes.append(f"Values were divided by {scale:g}.")
+        if linear is not None:
+            values = values * linear[0] + linear[1]
+    if np.isinf(values[~missing]).any():
+        raise InputError(
+            f"The values of {path}, divided by its scale or multiplied by its gains, are beyond all numbers; expected "
+            "reflectance. Pass scale."
+        )
     values = np.where(missing, np.nan, values)
     step = np.diff(wavelengths_nm)
     if wavelengths_nm.size > 1 and (step < 0).all():

@@ -10,6 +10,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.io.envi import header as headers
 from dequnmix_jax.io.envi import image
 from dequnmix_jax.io.formats import TABLES
+from dequnmix_jax.io.remote import as_place
 from dequnmix_jax.io.units import SHORT
 from dequnmix_jax.libraries import csv, records, usgs
 from dequnmix_jax.libraries.library import Library, from_file, read_text
@@ -62,16 +63,16 @@ def read_library(
     if units not in ("", *SHORT):
         raise InputError(f"units are {units!r}; expected {', '.join(map(repr, SHORT))}.")
     given = {"wavelengths": wavelengths, "fwhm": fwhm}
-    bands = {name: None if value is None else Path(value) for name, value in given.items()}
+    bands = {name: None if value is None else as_place(value) for name, value in given.items()}
     if not isinstance(path, str | os.PathLike):
-        many = [Path(entry) for entry in path]
+        many = [as_place(entry) for entry in path]
         if not many:
             raise InputError("The list of files is empty; expected at least one spectrum.")
         if all(entry.is_file() and records.looks_like_record(read_text(entry)) for entry in many):
             _not_for("a list of such spectra", {**bands, "units": units or None})
             return records.read_records(many, nodata=nodata, scale=scale, sort=sort)
         return usgs.read_usgs(many, **bands, scale=scale, sort=sort)
-    path = Path(path)
+    path = as_place(path)
     if path.is_dir():
         single = records.records_of(path)
         if single:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dequnmix_jax.checks import InputError, check_kind, ending
 from dequnmix_jax.io.atomic import replacing_file
+from dequnmix_jax.io.remote import as_local
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report import html
 from dequnmix_jax.report.html import Row
@@ -90,7 +91,7 @@ def write_report(
     Raises:
         InputError: as for `report`; the file has another suffix, or exists and `overwrite` is False.
     """
-    target = Path(path)
+    target = as_local(path)
     check_page(target)
     with replacing_file(target, overwrite=overwrite) as temporary:
         temporary.write_text(report(result, library), encoding="utf-8")
@@ -154,7 +155,9 @@ def _record(summary: Mapping[str, Any]) -> str:
     source, model = mapping(summary.get("source")), mapping(summary.get("model_file"))
     for label, entry in (("scene", source), ("its header", mapping(source.get("header"))), ("model", model)):
         if entry:
-            rows.append([label, f"{entry.get('file')}, {entry.get('bytes')} bytes, sha256 {entry.get('sha256')}"])
+            checksum = f", sha256 {entry['sha256']}" if "sha256" in entry else ""
+            size = f"{entry['bytes']} bytes" if "bytes" in entry else "size unknown"
+            rows.append([label, f"{entry.get('url', entry.get('file'))}, {size}{checksum}"])
     versions = mapping(summary.get("versions"))
     rows.append(["versions", ", ".join(f"{name} {number}" for name, number in versions.items())])
     parts = [html.table("Files and versions", [], rows)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.escaping import shown
 from dequnmix_jax.io.atomic import replacing_file
+from dequnmix_jax.io.remote import as_local
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,7 +69,7 @@ def save(figure: "Figure", path: str | os.PathLike[str], overwrite: bool = False
     Raises:
         InputError: the format is unknown, or the file exists and `overwrite` is False.
     """
-    target = Path(path)
+    target = as_local(path)
     known = figure.canvas.get_supported_filetypes()
     kind = target.suffix.lower().removeprefix(".")
     if kind not in known:

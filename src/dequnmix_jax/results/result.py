@@ -13,6 +13,7 @@ from dequnmix_jax.checks import InputError, check_endmembers
 from dequnmix_jax.conventions import MEANINGS, REFLECTANCE, SCALED, check_convention, factors_to, rescale
 from dequnmix_jax.io import georaster, npz
 from dequnmix_jax.io.provenance import SUMMARY
+from dequnmix_jax.io.remote import as_place
 from dequnmix_jax.results.dataset import SUFFIXES, arrays_in
 from dequnmix_jax.results.maps import (
     at_level,
@@ -309,7 +310,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     Raises:
         InputError: the folder or a file is missing, a file is damaged, or arrays do not fit together.
     """
-    path = Path(path)
+    path = as_place(path)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         arrays, record = arrays_in(path)
         return _result_in(arrays, record, path, path)

@@ -1,7 +1,6 @@
 """Compare an estimate with a reference, for `dequnmix score`."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.conventions import AS_IS, REFLECTANCE, SCALED, check_convention, factors_to
 from dequnmix_jax.io.envi.header import find_header
 from dequnmix_jax.io.formats import TABLES, read_truth
+from dequnmix_jax.io.remote import as_place
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.metrics import match
 from dequnmix_jax.results.maps import at_level, at_one_level, endmember_names, level_sums, levels, referred
@@ -47,7 +47,7 @@ def read_reference(
     Raises:
         InputError: as from `io.read_truth` and `libraries.read_library`.
     """
-    path = Path(path)
+    path = as_place(path)
     # A table is recognised before a header, because endmembers.csv lies beside endmembers.sli and endmembers.hdr.
     table = path.suffix.lower() in TABLES
     if path.is_file() and path.suffix.lower() not in _ARRAYS and (table or find_header(path) is None):

@@ -12,6 +12,7 @@ import numpy as np
 from dequnmix_jax.io.envi.header import find_header
 from dequnmix_jax.io.georaster import pixel_area_and_note
 from dequnmix_jax.io.provenance import file_record, package_version
+from dequnmix_jax.io.remote import Remote
 from dequnmix_jax.results.maps import KINDS, class_names, class_sums
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _source(scene: Scene | Source) -> dict[str, Any] | None:
-    if scene.source is None or not scene.source.exists():
+    if scene.source is None or not (isinstance(scene.source, Remote) or scene.source.exists()):
         return None
     record = file_record(scene.source)
     header = find_header(scene.source) if scene.source.is_file() else None

@@ -20,6 +20,7 @@ from dequnmix_jax.io.atomic import (
 from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_image, write_library
 from dequnmix_jax.io.provenance import SUMMARY
+from dequnmix_jax.io.remote import as_local
 from dequnmix_jax.io.scene_writer import check_no_header
 from dequnmix_jax.libraries.csv import write_table
 from dequnmix_jax.results.files import NODATA, format_of, write_file
@@ -99,7 +100,7 @@ def write_result(
     path: str | os.PathLike[str], result: Result, scene: Scene, *, overwrite: bool = False, format: str | None = None
 ) -> list[Path]:
     """Write a result from `result_of`, like `write`, with the georeference of the scene."""
-    target = Path(path)
+    target = as_local(path)
     format, single = format_of(target, format)
     if single:
         check_single(target)

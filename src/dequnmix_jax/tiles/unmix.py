@@ -15,6 +15,7 @@ from dequnmix_jax.conventions import SCALED
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io import formats, georaster
 from dequnmix_jax.io.atomic import Reserved, check_folder, check_target_now, reserved
+from dequnmix_jax.io.remote import as_local
 from dequnmix_jax.parallel.processes import ALONE, Team, leave, together
 from dequnmix_jax.results.maps import (
     at_level,
@@ -108,7 +109,8 @@ def unmix_tiled(
             it, or the input changed while it was read.
         OSError: the disk is full, or the folder cannot be written; finished tiles are kept.
     """
-    tiling, out = Tiling(tile, halo, drop_invalid), Output(Path(path), names, configuration, record, overwrite, format)
+    tiling, target = Tiling(tile, halo, drop_invalid), as_local(path)
+    out = Output(target, names, configuration, record, overwrite, format)
     return unmix_to_folder(params, scene, config, tiling, out, Hooks(on_progress, on_warning), team)
 
 

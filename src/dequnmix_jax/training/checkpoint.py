@@ -20,6 +20,7 @@ from dequnmix_jax.io.atomic import replacing_file
 from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.npz import MODEL
 from dequnmix_jax.io.npz_arrays import load as load_arrays
+from dequnmix_jax.io.remote import as_local
 from dequnmix_jax.scenes.scene import Array, Scene
 from dequnmix_jax.training.config import Rates, Training
 from dequnmix_jax.training.words import from_older, model_of, plain, words_of
@@ -84,7 +85,7 @@ def save(
     arrays = _arrays(params, metadata)
     with replacing_file(path, overwrite=overwrite, alone=alone) as temporary:
         _put(temporary, arrays)
-    return Path(path)
+    return as_local(path)
 
 
 def put(path: Path, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -135,7 +136,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises:
         InputError: the file is missing, truncated, damaged, not a checkpoint, or of a later format.
     """
-    path = Path(path)
+    path = as_local(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; expected a checkpoint file written by `fit`.")
     arrays = load_arrays(path)

@@ -14,6 +14,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io.bands import spectral_axis as bands_of
+from dequnmix_jax.io.remote import as_place
 from dequnmix_jax.io.units import lengths_in_names
 from dequnmix_jax.scenes.scene import Array
 
@@ -83,7 +84,7 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
     Raises:
         InputError: the file is missing, is not an ENVI header, or a brace is never closed.
     """
-    path = Path(path)
+    path = as_place(path)
     try:
         if path.stat().st_size > _LONGEST_HEADER:
             raise InputError(

@@ -15,6 +15,7 @@ from dequnmix_jax.io.bands import bands_to_use
 from dequnmix_jax.io.envi import header as envi
 from dequnmix_jax.io.envi.layout import LAYOUTS, RawFile, framed_values, frames, size_message
 from dequnmix_jax.io.raw import read_window
+from dequnmix_jax.io.remote import Remote, as_place
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array
@@ -101,7 +102,7 @@ def _raw(path: Path, header: envi.Header, layout: RawFile) -> Array:
     if _zipped(path, header, expected):
         check_unpacked(expected, size, path)
         try:
-            with gzip.open(path, "rb") as file:
+            with path.open("rb") as packed, gzip.open(packed, "rb") as file:
                 data = file.read(expected + 1)  # one more byte reveals a longer file without unpacking it all
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(
@@ -117,6 +118,8 @@ def _raw(path: Path, header: envi.Header, layout: RawFile) -> Array:
         return np.frombuffer(data, dtype, offset=offset)
     if size != expected:
         raise InputError(size_message(path, size, layout))
+    if isinstance(path, Remote):
+        return np.frombuffer(path.read_bytes(), dtype, offset=offset)
     return np.memmap(path, dtype, "r", offset=offset)
 
 
@@ -193,7 +196,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     Raises:
         InputError: a file is missing, damaged or truncated, or header and file disagree.
     """
-    header_path, data_path = _pair(Path(path))
+    header_path, data_path = _pair(as_place(path))
     header = envi.read_header(header_path)
     file_type = header.get("file type", "").lower()
     if "spectral library" in file_type:
@@ -254,7 +257,7 @@ def read_library(
     Raises:
         InputError: as for `open_image`, or the file is an image.
     """
-    values, names, header, header_path = library_values(Path(path))
+    values, names, header, header_path = library_values(as_place(path))
     factor, linear, _ = envi.conversion(header, values.shape[1], header_path, None, scale)
     spectra, _, _ = scaled_and_masked(values[None], None, factor, None)
     if linear is not None:

@@ -11,6 +11,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.io.atomic import check_file, reserved
 from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi import header as envi
+from dequnmix_jax.io.remote import as_local
 from dequnmix_jax.scenes.scene import Array
 
 
@@ -46,7 +47,7 @@ def write_image(
     if np.ndim(values) != 3:
         raise InputError(f"values have shape {np.shape(values)}; expected (rows, columns, bands).")
     fields = _image_fields(np.shape(values), band_names, spectral, envi_fields, nodata, description)
-    return _write(Path(path), np.asarray(values).transpose(2, 0, 1), fields, overwrite)
+    return _write(as_local(path), np.asarray(values).transpose(2, 0, 1), fields, overwrite)
 
 
 def _image_fields(
@@ -132,7 +133,7 @@ def write_library(
     Raises:
         InputError: a file exists and `overwrite` is False, or the numbers of spectra and names differ.
     """
-    return _write(Path(path), np.asarray(spectra), _library_fields(spectra, names, wavelengths), overwrite)
+    return _write(as_local(path), np.asarray(spectra), _library_fields(spectra, names, wavelengths), overwrite)
 
 
 def put_library(

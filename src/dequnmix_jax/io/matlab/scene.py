@@ -19,6 +19,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import pixel_order
 from dequnmix_jax.io.bands import bands_to_use
 from dequnmix_jax.io.matlab import variables as mat
+from dequnmix_jax.io.remote import as_place
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, source_in_memory
@@ -88,7 +89,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     Raises:
         InputError: the file cannot be read, holds no cube, or its matrices do not fit together.
     """
-    path = Path(path)
+    path = as_place(path)
     variables = mat.load(path)
     name, value = mat.cube_variable(variables, options.variable, path)
     cube, notes = _cube(variables, name, value, options, path)
@@ -162,7 +163,7 @@ def read_truth(path: str | os.PathLike[str], options: ReadOptions) -> Truth:
     Raises:
         InputError: the file cannot be read, holds neither abundances nor endmembers, or they do not fit together.
     """
-    path = Path(path)
+    path = as_place(path)
     variables = mat.load(path)
     maps_name, _ = mat.first(variables, mat.ABUNDANCES)
     spectra_name, spectra = mat.first(variables, mat.ENDMEMBERS)

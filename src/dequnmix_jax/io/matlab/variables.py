@@ -1,5 +1,6 @@
 """Identify the cube, the maps and the dimensions among the variables of a MATLAB file."""
 
+import io
 import os
 import sys
 import warnings
@@ -12,6 +13,7 @@ from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.io.bands import nanometres
 from dequnmix_jax.io.matlab import mat5
 from dequnmix_jax.io.missions import hdf5
+from dequnmix_jax.io.remote import Remote, as_place
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.values import check_declared
 
@@ -43,7 +45,7 @@ def load(path: str | os.PathLike[str]) -> Variables:
     Raises:
         InputError: the file is missing, damaged, or h5py (version 7.3) or scipy (version 4) is not installed.
     """
-    path = Path(path)
+    path = as_place(path)
     try:
         with path.open("rb") as file:
             head = file.read(520)
@@ -74,7 +76,7 @@ def _load_old(path: Path) -> Variables:
         ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # scipy's, about duplicate names
-        variables = loadmat(path)
+        variables = loadmat(io.BytesIO(path.read_bytes()) if isinstance(path, Remote) else path)
     return {name: value for name, value in variables.items() if not name.startswith("__")}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import netcdf
 from dequnmix_jax.io.missions import emit, hdf5, prisma, table
+from dequnmix_jax.io.remote import as_place
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.source import Source
 
@@ -25,7 +26,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     Raises:
         InputError: the file is damaged, of another mission, or its arrays do not fit together.
     """
-    path = Path(path)
+    path = as_place(path)
     with hdf5.opened(path) as file:
         for mission in (emit, prisma):
             if mission.holds(file):

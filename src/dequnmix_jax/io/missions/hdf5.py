@@ -1,13 +1,14 @@
 """Adapter for h5py: open HDF5 files, and read real arrays, numbers and text from them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
+from dequnmix_jax.io.remote import Remote
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.values import check_declared
 
@@ -28,7 +29,9 @@ def opened(path: Path, extra: str = "geo") -> Iterator[Any]:
     except ImportError as error:
         raise InputError(f"{path} is an HDF5 file, which needs h5py: {pip_hint(extra)}.") from error
     try:
-        with h5py.File(path, "r") as file:
+        with ExitStack() as stack:
+            where = stack.enter_context(path.open("rb")) if isinstance(path, Remote) else path
+            file = stack.enter_context(h5py.File(where, "r"))
             _check_links(h5py, file, path)
             yield file
     except InputError:
