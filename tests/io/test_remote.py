@@ -116,6 +116,7 @@ def test_a_few_rows_cost_a_few_rows(server, kind, tmp_path):
     elif kind == "tif":
         rasterio = pytest.importorskip("rasterio")
         profile = {"driver": "GTiff", "height": rows, "width": 50, "count": bands, "dtype": "float32"}
+        profile["transform"] = rasterio.Affine(30, 0, 0, 0, -30, 0)
         with rasterio.open(path, "w", interleave="pixel", **profile) as file:
             file.write(cube.transpose(2, 0, 1))
     else:
@@ -209,13 +210,13 @@ def test_what_goes_wrong_is_a_sentence(server, tmp_path, capsys, monkeypatch):
         assert main.main(["info", typed]) == 1
         out, err = capsys.readouterr()
         assert out == "" and words in err and "fault of the program" not in err and len(err.splitlines()) == 1, err
-    (server.folder / "scene.vrt").write_text("<VRTDataset></VRTDataset>")
+    (server.folder / "other.vrt").write_text("<VRTDataset></VRTDataset>")
     with pytest.raises(InputError, match="any file of this machine could be read"):
-        dq.read(f"{server.url}/scene.vrt")
+        dq.read(f"{server.url}/other.vrt")
     with pytest.raises(InputError, match="lies elsewhere; expected a file on this machine"):
         as_local(f"{server.url}/out")
     with pytest.raises(InputError, match="lies elsewhere"):
-        dq.write(f"{server.url}/out", None, scene())
+        write_scene(f"{server.url}/out.tif", scene())
     with pytest.raises(SystemExit):
         main.main(["unmix", f"{server.url}/scene.npz", "model.npz", "-o", f"{server.url}/out"])
     assert "expected a file on this machine" in capsys.readouterr().err
@@ -229,18 +230,14 @@ def test_a_server_without_parts_of_files(server):
         dq.read(f"{server.url}/whole/{served(server, 'h5')}")
 
 
-def test_one_command_on_a_url(server, tmp_path, capsys):
+@pytest.mark.parametrize("more", [(), pytest.param(("--tile", "32"), marks=pytest.mark.slow)])
+def test_one_command_on_a_url(server, tmp_path, capsys, more):
     """Unmixing by a library that lies elsewhere too; the record names the URL."""
     name = served(server, "img")
     rows = np.random.default_rng(2).uniform(0.1, 0.9, (3, B))
-    lines = [
-        ",".join(["wavelength", "a", "b", "c"]),
-        *(",".join(map(str, row)) for row in zip(WAVELENGTHS, *rows, strict=True)),
-    ]
-    (server.folder / "library.csv").write_text("\n".join(lines))
-    out = tmp_path / "out.npz"
-    words = ["unmix", f"{server.url}/{name}", "--endmembers", f"{server.url}/library.csv", "--no-plots"]
+    lines = [["wavelength", "a", "b", "c"], *zip(WAVELENGTHS, *rows, strict=True)]
+    (server.folder / "library.csv").write_text("\n".join(",".join(map(str, line)) for line in lines))
+    words = ["unmix", f"{server.url}/{name}", "--endmembers", f"{server.url}/library.csv", "--no-plots", *more]
     assert main.main([*words, "-o", str(tmp_path / "out")]) == 0, capsys.readouterr().err
     result = dq.read_result(tmp_path / "out")
     assert result.summary["source"]["url"] == f"{server.url}/{name}" and "sha256" not in result.summary["source"]
-    assert not out.exists()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.io.remote import Remote
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Window
 
@@ -66,7 +67,12 @@ def read_window(
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Return the size in bytes and the modification time (ns) of a file, or of all files of a folder."""
+    """Return the size in bytes and the modification time (ns) of a file, or of all files of a folder.
+
+    Of a file elsewhere only the size is known, and of a folder elsewhere nothing.
+    """
+    if isinstance(path, Remote):
+        return path.stat().st_size if path.is_file() else 0, 0
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     states = [file.stat() for file in files]
     return sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)
@@ -77,14 +83,15 @@ class Guard:
 
     def __init__(self, source: Source) -> None:
         """Record the present state of the input."""
-        self.path = source.source if source.source is not None and source.source.exists() else None
+        there = source.source is not None and (isinstance(source.source, Remote) or source.source.exists())
+        self.path = source.source if there else None
         self.stamp = None if self.path is None else stamp(self.path)
 
     def check(self) -> None:
         """Raise InputError if the size or the modification time of the input has changed."""
         if self.path is None:
             return
-        now = stamp(self.path) if self.path.exists() else None
+        now = stamp(self.path) if isinstance(self.path, Remote) or self.path.exists() else None
         if now != self.stamp:
             raise InputError(
                 f"{self.path} was changed while it was read; expected it to stay as it was. Begin again when it is "

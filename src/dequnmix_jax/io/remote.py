@@ -209,6 +209,10 @@ class Remote:
         """Return whether the name is that of a folder: it ends in a slash, or in .zarr."""
         return self.url.endswith("/") or self.suffix.lower() == ".zarr"
 
+    def resolve(self) -> "Remote":
+        """Return the same file."""
+        return self
+
     def iterdir(self) -> Iterator["Remote"]:
         """Return nothing: most servers do not list their folders."""
         return iter(())
@@ -320,12 +324,13 @@ def _translated(place: Remote) -> Iterator[None]:
         if not (cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", 0) in (404, 410)):
             raise InputError(_unreadable(place, cause)) from error
         raise InputError(f"{place} does not exist there; expected a file. Check the spelling.") from error
-    except PermissionError as error:
-        raise InputError(
-            f"{place} is not open to you ({_words(error)}); expected access. Give the credentials that fsspec reads, "
-            "such as AWS_ACCESS_KEY_ID, or FSSPEC_S3_ANON=true for a public bucket."
-        ) from error
     except Exception as error:
+        if isinstance(error, PermissionError) or type(error).__name__ == "NoCredentialsError":
+            raise InputError(
+                f"{place} is not open to you ({_words(error)}); expected access. Give the credentials that the server "
+                "asks for, such as AWS_ACCESS_KEY_ID, or for a public bucket FSSPEC_S3_ANON=true and "
+                "AWS_NO_SIGN_REQUEST=YES."
+            ) from error
         raise InputError(_unreadable(place, error)) from error
 
 
