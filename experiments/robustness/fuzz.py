@@ -4,7 +4,7 @@
 
 Small files of every kind that the package reads are damaged by `mutations`, from a seed, and read by the functions of
 the command line in separate processes, whose address space may grow by 2 GiB. A case must end with a scene or an
-InputError; other exceptions, a warning, more than five seconds, the end of the process, and unpickled objects are
+InputError; other exceptions, a warning, more than five seconds of the processor, the end of the process, and unpickled objects are
 faults. `slowest` is in seconds; `memory` is the greatest growth of resident memory while a file was read, in MB.
 """
 
@@ -70,7 +70,7 @@ def _read_one(name: str, seed: int, index: int) -> dict[str, Any]:
             return {"index": index, "end": "not made", "detail": repr(error)[:200], "seconds": 0.0, "memory": 0}
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-        before, began, detail = _status("VmRSS"), time.perf_counter(), ""
+        before, began, detail = _status("VmRSS"), time.process_time(), ""
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             try:
@@ -80,7 +80,7 @@ def _read_one(name: str, seed: int, index: int) -> dict[str, Any]:
                 place = traceback.extract_tb(error.__traceback__)
                 own = [frame for frame in place if "dequnmix_jax" in frame.filename] or place
                 detail = f"{Path(own[-1].filename).name}:{own[-1].lineno} {str(error)[:200]}"
-        seconds, memory = time.perf_counter() - began, max(0, _status("VmHWM") - before)
+        seconds, memory = time.process_time() - began, max(0, _status("VmHWM") - before)
         if warned:
             end, detail = (
                 "warning",
@@ -179,8 +179,8 @@ def main(settings: Settings, folder: Path) -> Path:
     total |= {key: max(row[key] for row in rows) for key in ("slowest", "memory")}
     note = (
         "Read: a scene, a library, a model or choices came of it. Refused: an InputError, one sentence. Faults: any "
-        "other exception, a warning, more than five seconds, the end of the process, an unpickled object. Slowest in "
-        "seconds; memory: the greatest growth of resident memory while a file was read, MB. One case again: "
+        "other exception, a warning, more than five seconds of the processor, the end of the process, an unpickled "
+        "object. Slowest in seconds of the processor; memory: the greatest growth of resident memory while a file was read, MB. One case again: "
         f"`python -m experiments.robustness.fuzz --work KIND SEED INDEX INDEX+1`. Seed {settings.seed}; "
         f"{time.perf_counter() - began:.0f} s in {os.cpu_count()} processes."
     )
