@@ -16,7 +16,7 @@ checks
 ops types conventions
 mixing compilation_cache
 scenes
-solvers metrics
+solvers metrics scene
 abundances io
 endmembers libraries
 equilibrium datasets learned

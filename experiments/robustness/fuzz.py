@@ -4,8 +4,9 @@
 
 Small files of every kind that the package reads are damaged by `mutations`, from a seed, and read by the functions of
 the command line in separate processes, whose address space may grow by 2 GiB. A case must end with a scene or an
-InputError; other exceptions, a warning, more than five seconds of the processor, the end of the process, and unpickled objects are
-faults. `slowest` is in seconds; `memory` is the greatest growth of resident memory while a file was read, in MB.
+InputError; other exceptions, a warning, more than five seconds of the processor, the end of the process, and unpickled
+objects are faults. `slowest` is in seconds of the processor; `memory` is the greatest growth of resident memory while a
+file was read, in MB.
 """
 
 import argparse
@@ -180,7 +181,8 @@ def main(settings: Settings, folder: Path) -> Path:
     note = (
         "Read: a scene, a library, a model or choices came of it. Refused: an InputError, one sentence. Faults: any "
         "other exception, a warning, more than five seconds of the processor, the end of the process, an unpickled "
-        "object. Slowest in seconds of the processor; memory: the greatest growth of resident memory while a file was read, MB. One case again: "
+        "object. Slowest in seconds of the processor; memory: the greatest growth of resident memory while a file was "
+        "read, MB. One case again: "
         f"`python -m experiments.robustness.fuzz --work KIND SEED INDEX INDEX+1`. Seed {settings.seed}; "
         f"{time.perf_counter() - began:.0f} s in {os.cpu_count()} processes."
     )

@@ -16,7 +16,11 @@ import numpy as np
 
 
 class Choice:
-    """Base of the values of a field that is a choice, frozen dataclasses; `word` is the name in files."""
+    """Base of the values of a field that is a choice, frozen dataclasses.
+
+    `word` is the name in files; given for a field, it stands for the value with its defaults: Solver("picard") is
+    Solver(Picard()).
+    """
 
     word: ClassVar[str]
 
@@ -38,12 +42,16 @@ def ranged(default: Number, low: float, high: float) -> Number:
 
 
 def check_choices(config: Any) -> None:
-    """Raise InputError if a field is not one of the words or values that its type allows."""
+    """Put values in the place of words; raise InputError if a field is none that its type allows."""
     hints = get_type_hints(type(config))
     owner = type(config).__name__
     for item in fields(config):
         value, allowed = getattr(config, item.name), get_args(hints[item.name])
         kinds = [kind for kind in allowed if isinstance(kind, type) and issubclass(kind, Choice)]
+        named = {kind.word: kind for kind in kinds} if isinstance(value, str) else {}
+        if value in named:
+            object.__setattr__(config, item.name, named[value]())  # completes a frozen dataclass
+            continue
         if get_origin(hints[item.name]) is Literal and value not in allowed:
             words = ", ".join(repr(word) for word in allowed)
             raise InputError(f"{owner}.{item.name} is {value!r}; expected one of {words}.")
@@ -60,7 +68,7 @@ def check_choices(config: Any) -> None:
 def _to_write(name: str, value: Any, kinds: Sequence[type[Choice]], allowed: Sequence[type]) -> str:
     """Return advice for a value that is not one of a choice."""
     for kind in kinds:
-        if value is kind or value == kind.word:
+        if value is kind:
             return f"write {name}={kind()!r}"
     none = type(None) in allowed
     if none and value == "none":

@@ -161,6 +161,22 @@ def test_spectra_by_name_bands_and_mask(here, tmp_path):
     assert result.summary["configuration"]["method"]["sparsity"] == 0.01
 
 
+def test_the_result_in_one_file(here, tmp_path, capsys):
+    pytest.importorskip("rioxarray")
+    words = ("unmix", "scene.npz", *KNOWN, "--class", "Class", "--uncertainty", "0.01", "--no-plots")
+    assert run(*words, "-o", tmp_path / "out") == 0 and run(*words, "-o", tmp_path / "r.nc") == 0
+    assert str(tmp_path / "r.nc") in capsys.readouterr().out.splitlines()
+    folder, single = read_result(tmp_path / "out"), read_result(tmp_path / "r.nc")
+    for name in ("abundances", "classes", "abundances_sd", "classes_sd"):
+        np.testing.assert_array_equal(getattr(single, name), getattr(folder, name))
+    assert single.class_of == folder.class_of
+    assert run("report", "scene.npz", *KNOWN, "--result", tmp_path / "k.tif", "-o", tmp_path / "page.html") == 0
+    assert (tmp_path / "k.tif").is_file()
+    capsys.readouterr()
+    tiles = failure(capsys, *words[:-3], "--no-plots", "--tile", "3", "-o", tmp_path / "t.nc")
+    assert "in tiles, from disk to disk" in tiles and "expected a folder" in tiles
+
+
 def test_a_report_in_one_command(here, tmp_path):
     words = ("report", "scene.npz", *KNOWN, "--class", "name", "--method", "soft", "--result", tmp_path / "kept")
     assert run(*words, "-o", tmp_path / "page.html") == 0

@@ -168,3 +168,11 @@ def test_scaled_integers_are_recognised():
 def test_truth_disagreeing_with_itself():
     with pytest.raises(InputError, match="3 in abundances, 4 in endmembers"):
         Truth(abundances=np.ones((2, 2, 3)), endmembers=np.ones((4, 5)))
+
+
+def test_earlier_names():
+    import dequnmix_jax.scene as earlier
+
+    assert earlier.check_scene is check_scene and earlier.Scene is Scene and earlier.mask_invalid is mask_invalid
+    place = Georeference("EPSG:32632", (30, 0, 6e5, 0, -30, 5.3e6))
+    assert scene(georeference=place).ground is place

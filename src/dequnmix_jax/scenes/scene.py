@@ -64,6 +64,11 @@ class Metadata:
     georeference: Georeference | None = None
     fwhm: Array | None = None
 
+    @property
+    def ground(self) -> Georeference | None:
+        """The georeference, under its earlier name."""
+        return self.georeference
+
     def metadata(self) -> dict[str, Any]:
         """Return the metadata by the names of the fields."""
         return {item.name: getattr(self, item.name) for item in fields(Metadata)}
