@@ -28,6 +28,9 @@ ELSEWHERE = {
     "is a trained model, which `fit` made": "tests/cli/test_cli.py unmixes by a model",
     "and the spectrum has {} values": "tests/libraries/test_library.py passes those of the same spectrometer",
     "names a source on another machine": "no other machine",
+    "is a virtual raster, which names other files": "tests/io/test_remote.py reads the raster itself",
+    "is a virtual file of GDAL of another kind": "tests/io/test_remote.py passes paths",
+    "The server does not say how many bytes": "no such server",
     "expected one. Pass its METADATA.XML": "tests/io/test_dlr.py passes it",
     "holds gains that are 0 or not finite": "tests/io/test_dlr.py passes a scale",
     "The scene is unmixed in tiles, from disk to disk, and": "tests/cli",
@@ -100,6 +103,13 @@ def told(call, words):
         call()
     assert words in str(error.value), str(error.value)
     return str(error.value)
+
+
+@does("divided by its scale or multiplied by its gains, are beyond all numbers")
+def test_another_divisor_of_a_library(tmp_path):
+    (tmp_path / "l.csv").write_text("wavelength_nm,a,b\n400,0.1,0.3\n500,0.2,0.4\n")
+    told(lambda: dq.libraries.read_library(tmp_path / "l.csv", scale=1e-320), "Pass scale=1, or another divisor")
+    np.testing.assert_allclose(dq.libraries.read_library(tmp_path / "l.csv", scale=1).spectra[0], [0.1, 0.2])
 
 
 @does("so bands cannot be ignored by their range")

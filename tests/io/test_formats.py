@@ -270,3 +270,10 @@ def test_one_value_a_band_also_of_a_source_that_is_not_read(tmp_path):
         tmp_path / "s.npz", cube=np.ones((6, 5, 3), np.float32), wavelengths_nm=np.array([400, 500, 600], np.float16)
     )
     assert read(tmp_path / "s.npz").wavelengths.tolist() == [400, 500, 600]
+
+
+@pytest.mark.parametrize("centres", [np.nan, [[np.nan] * 5]])
+def test_wavelengths_without_an_axis_are_left_out(tmp_path, centres):
+    np.savez(tmp_path / "s.npz", cube=np.ones((4, 3, 5), np.float32), wavelengths_nm=np.array(centres))
+    found = read(tmp_path / "s.npz")
+    assert found.wavelengths is None and "nan nm in band 0" in found.notes[0]

@@ -146,7 +146,7 @@ def from_file(
     if np.isinf(values[~missing]).any():
         raise InputError(
             f"The values of {path}, divided by its scale or multiplied by its gains, are beyond all numbers; expected "
-            "reflectance. Pass scale."
+            "reflectance. Pass scale=1, or another divisor."
         )
     values = np.where(missing, np.nan, values)
     step = np.diff(wavelengths_nm)
