@@ -24,12 +24,24 @@ def wavelengths(text: str) -> tuple[float, float]:
     return _range(text, float, "wavelengths, such as 1310:1490", "write the shorter wavelength first")
 
 
-def band_numbers(text: str) -> tuple[int, int]:
-    """Return the two ends of a range of band numbers, such as 0:119."""
-    low, high = _range(text, int, "band numbers, such as 0:119", "write the lower number first")
-    if low < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} begins below 0; bands are counted from 0")
-    return low, high
+def band_numbers(text: str) -> tuple[tuple[int, int], ...]:
+    """Return ranges of band numbers, such as 0:119 or 0:9,12,20:29."""
+    ranges = []
+    for part in text.split(","):
+        both = part if ":" in part else f"{part}:{part}"
+        low, high = _range(both, int, "band numbers, such as 0:119 or 0:9,20:29", "write the lower number first")
+        if low < 0:
+            raise argparse.ArgumentTypeError(f"{part!r} begins below 0; bands are counted from 0")
+        ranges.append((low, high))
+    return tuple(ranges)
+
+
+def values(text: str) -> tuple[float, ...]:
+    """Return numbers separated by commas, such as 4,5."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers, such as 4,5") from None
 
 
 def _range(text: str, number: Any, what: str, order: str) -> tuple[Any, Any]:
@@ -437,9 +449,21 @@ def _reading_options(group: _Group, of_a_model: bool = False) -> None:
     )
     group.add_argument("--ignore", type=wavelengths, action="append", metavar="FROM:TO", help=text)
     text = (
-        f"use only the bands with these numbers, counted from 0, both ends included (default: all bands{for_a_model})"
+        "use only the bands with these numbers, counted from 0, both ends included, for example 0:9,20:29; repeatable "
+        f"(default: all bands{for_a_model})"
     )
-    group.add_argument("--bands", type=band_numbers, metavar="FROM:TO", help=text)
+    group.add_argument("--bands", type=band_numbers, action="extend", metavar="FROM:TO", help=text)
+    text = f"omit the bands with these numbers, for example 0:3,77; repeatable (default: omit none{for_a_model})"
+    group.add_argument("--drop-bands", type=band_numbers, action="extend", metavar="FROM:TO", help=text)
+    text = (
+        "use only the pixels that this file marks: a raster of the same grid (not 0: used), polygons (GeoJSON, "
+        "GeoPackage, shapefile; inside: used), or EMIT's mask file (no cloud, cirrus or spacecraft flag: used) "
+        "(default: all)"
+    )
+    group.add_argument("--mask", type=Path, metavar="FILE", help=text)
+    text = "values of the raster of --mask that mean use, for example 4,5 (default: all but 0)"
+    group.add_argument("--mask-values", type=values, action="extend", metavar="VALUE,VALUE", help=text)
+    group.add_argument("--mask-invert", action="store_true", help="use the pixels that --mask leaves out, no others")
 
 
 def _matrix(group: _Group) -> None:

@@ -32,6 +32,7 @@ from dequnmix_jax.results.maps import colour_composite, composite_words, residua
 from dequnmix_jax.results.result import Result, read_result
 from dequnmix_jax.results.writer import placed_together, write_page
 from dequnmix_jax.scenes.band_order import scene_in_order
+from dequnmix_jax.scenes.read_options import IN_MEMORY
 from dequnmix_jax.scenes.scene import Scene, mask_invalid
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training.words import plain
@@ -88,9 +89,11 @@ def _read_scene_of(options: ReportOptions, path: Path, summary: Mapping[str, Any
     """Read the scene of a result as it was read for the unmixing; options given now override those of then."""
     recorded = summary.get("reading")
     reading = (dict(recorded) if isinstance(recorded, dict) else {}) | options.scene.given()
-    for name in ("shape", "bands"):
-        if reading.get(name) is not None:
-            reading[name] = tuple(reading[name])
+    if reading.get("shape") is not None:
+        reading["shape"] = tuple(reading["shape"])
+    if reading.get("mask") == IN_MEMORY:  # the result knows its mask
+        for name in ("mask", "mask_values", "mask_invert"):
+            reading.pop(name, None)
     try:
         reading["ignore"] = [(float(low), float(high)) for low, high in reading.get("ignore") or ()]
         scene = formats.read(path, **reading).with_good_bands()

@@ -151,6 +151,33 @@ def georeference_for(scene: Scene | Source) -> Georeference | None:
     return scene.georeference or georeference_from_envi(scene.envi_fields)
 
 
+def reprojected(points: Array, old: str, new: str) -> Array:
+    """Return (N, 2) coordinates in another coordinate reference system, x (or longitude) first.
+
+    Args:
+        points: (N, 2) x and y.
+        old, new: WKT or codes.
+
+    Raises:
+        InputError: rasterio is not installed, a system is unknown, or a point has no place in the new one.
+    """
+    require("A change of the coordinate system")
+    from rasterio.warp import transform
+
+    systems = [_crs(Georeference(crs, (1, 0, 0, 0, 1, 0))) for crs in (old, new)]
+    if systems[0] == systems[1]:
+        return points
+    with _translated(Path("the coordinates"), "r", "coordinates"):
+        moved = np.array(transform(*systems, points[:, 0].tolist(), points[:, 1].tolist()), np.float64)[:2].T
+    if not np.isfinite(moved).all():
+        raise InputError(
+            f"The coordinates {points[:, 0].min():g} to {points[:, 0].max():g}, {points[:, 1].min():g} to "
+            f"{points[:, 1].max():g} have no place in the system of the scene; expected those of {old[:40]}. Check the "
+            "coordinate system of the file."
+        )
+    return moved
+
+
 # Semi-major axis and squared eccentricity of the ellipsoid WGS 84.
 _AXIS, _ECCENTRICITY = 6378137.0, 0.0066943799901413165
 
