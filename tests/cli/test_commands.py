@@ -428,7 +428,7 @@ def test_choices_that_are_none(place, tmp_path, capsys, text, words):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "info", "fit", "unmix", "report", "endmembers", "convert", "score", "match"]
+    "command", ["demo", "info", "fit", "unmix", "report", "endmembers", "convert", "score", "match", "zones"]
 )
 def test_every_command_has_help_with_examples(capsys, command):
     with pytest.raises(SystemExit, match="0"):

@@ -111,6 +111,7 @@ _EXAMPLES = f"""examples:
   dequnmix convert scene.hdr -o copy.tif                  the scene in another format
   dequnmix score out reference.mat                        errors against a reference
   dequnmix match out library.sli                          the nearest spectra of a library
+  dequnmix zones out fields.gpkg -o zones.csv             fractions and areas inside polygons
 
 Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, Zarr. Compiled programs are
 kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
@@ -180,7 +181,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"dequnmix {version}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
-    for add in (_demo, _info, _fit, _unmix, _report, _endmembers, _convert, _score, _match):
+    for add in (_demo, _info, _fit, _unmix, _report, _endmembers, _convert, _score, _match, _zones):
         add(commands)
     return whole
 
@@ -422,6 +423,25 @@ def _match(commands: Any) -> None:
     text = "sort the bands of overlapping spectrometers (default: overlapping bands are refused)"
     match.add_argument("--sort", action="store_true", help=text)
     _json(match)
+
+
+def _zones(commands: Any) -> None:
+    zones = _command(
+        commands,
+        "zones",
+        "write the mean fractions and areas of a result inside polygons as a table",
+        "out fields.geojson -o zones.csv",
+        "out areas.gpkg:fields --field owner -o zones.csv",
+    )
+    zones.add_argument(
+        "result", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, placed on the ground"
+    )
+    text = "GeoJSON, GeoPackage or shapefile; a layer of a GeoPackage is written after it, FILE.gpkg:LAYER"
+    zones.add_argument("polygons", type=Path, metavar="POLYGONS", help=text)
+    text = "attribute that names the polygons (default: name, label, id, class or fid, or else their numbers)"
+    zones.add_argument("--field", metavar="NAME", help=text)
+    _output(zones, "FILE", "file to make, .csv")
+    _json(zones)
 
 
 def _reading(command: argparse.ArgumentParser, of_a_model: bool = False) -> None:

@@ -9,6 +9,7 @@ from dequnmix_jax.conventions import MEANINGS, other
 from dequnmix_jax.report import charts, html
 from dequnmix_jax.report.html import Number, Row
 from dequnmix_jax.report.spectra_section import NO_NAME, Matched, degrees
+from dequnmix_jax.results.areas import MEANING as AREAS_MEANING
 from dequnmix_jax.results.maps import CLASSES, DEVIATION, KINDS
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.scene import Array
@@ -82,6 +83,8 @@ def abundance_part(result: Result, nearest: Matched | None) -> str:
     """Return the section with the abundance maps and their means."""
     scale, valid = charts.Scale(0.0, 1.0, "viridis"), result.valid
     area = result.summary.get("pixel_area_m2")
+    pixels = result.summary.get("valid_pixels", int(valid.sum()))  # of a tiled result more than are at hand
+    above = means_above_error(result)
     figures = []
     rows: list[Row] = []
     for i, name in enumerate(result.names):
@@ -97,11 +100,19 @@ def abundance_part(result: Result, nearest: Matched | None) -> str:
             Number(f"{int((seen > 0.5).sum())}"),
         ]
         if isinstance(area, int | float):
-            row.append(Number(_area(seen.sum() * area)))
+            row.append(Number(_area(seen.mean() * area * pixels)))
+        if above is not None:
+            row.append(Number(f"{above[i]:.4f}"))
+            if isinstance(area, int | float):
+                row.append(Number(_area(above[i] * area * pixels)))
         rows.append(row)
     heads: Row = ["endmember", Number("mean abundance"), Number("largest"), Number("pixels above half")]
     if isinstance(area, int | float):
         heads.append(Number("area"))
+    if above is not None:
+        heads.append(Number("mean above its error"))
+        if isinstance(area, int | float):
+            heads.append(Number("area above its error"))
     return html.section(
         "abundances",
         "Abundances",
@@ -109,8 +120,17 @@ def abundance_part(result: Result, nearest: Matched | None) -> str:
         html.paragraph(f"Convention: {result.convention}. {MEANINGS[result.convention]}"),
         f'<div class="maps">{"".join(figures)}</div>',
         html.table("Mean abundances over the valid pixels" + (", and areas" if area else ""), heads, rows),
+        html.paragraph(AREAS_MEANING, "soft") if above is not None else "",
         *_other_convention(result),
     )
+
+
+def means_above_error(result: Result) -> list[float] | None:
+    """Return the mean fractions above their error that summary.json holds, R numbers, or None."""
+    means = mapping(result.summary.get("above_error")).get("mean_abundances")
+    if not isinstance(means, list) or len(means) != len(result.names):
+        return None
+    return means if all(isinstance(mean, int | float) for mean in means) else None
 
 
 def class_part(result: Result) -> str:
@@ -120,6 +140,7 @@ def class_part(result: Result) -> str:
         return ""
     scale, valid = charts.Scale(0.0, 1.0, "viridis"), result.valid
     area = result.summary.get("pixel_area_m2")
+    pixels = result.summary.get("valid_pixels", int(valid.sum()))
     figures = []
     rows: list[Row] = []
     for i, name in enumerate(result.class_names):
@@ -129,7 +150,7 @@ def class_part(result: Result) -> str:
         figures.append(_map(f"class {name}", values, valid, scale, CLASSES.unit, f"mean {inside.mean():.3f}"))
         row: Row = [name, ", ".join(members), Number(f"{inside.mean():.4f}"), Number(f"{int((inside > 0.5).sum())}")]
         if isinstance(area, int | float):
-            row.append(Number(_area(area * inside.sum())))
+            row.append(Number(_area(area * inside.mean() * pixels)))
         rows.append(row)
     heads: Row = ["class", "spectra", Number("mean fraction"), Number("pixels above half")]
     if isinstance(area, int | float):

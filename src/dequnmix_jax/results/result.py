@@ -1,6 +1,5 @@
 """The result of an unmixing: maps, spectra and the record of how they were computed."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from dequnmix_jax.checks import InputError, check_endmembers
 from dequnmix_jax.conventions import MEANINGS, REFLECTANCE, SCALED, check_convention, factors_to, rescale
 from dequnmix_jax.io import npz
 from dequnmix_jax.io.provenance import SUMMARY
+from dequnmix_jax.results.areas import above_error, areas_record
 from dequnmix_jax.results.maps import (
     at_level,
     check_class_of,
@@ -28,6 +28,7 @@ from dequnmix_jax.results.maps import (
     referred,
     residual_map,
 )
+from dequnmix_jax.results.record import read_record
 from dequnmix_jax.results.summary import classes_record, summary
 from dequnmix_jax.scenes.scene import Array, Scene
 
@@ -144,17 +145,20 @@ class Result:
             summary={
                 **{name: entry for name, entry in self.summary.items() if name != "uncertainty"},
                 **convention_record(word),
-                **self._means(abundances, brightness),
+                **self._means(abundances, brightness, word),
             },
         )
 
-    def _means(self, abundances: Array, brightness: Array) -> dict[str, Any]:
+    def _means(self, abundances: Array, brightness: Array, word: str) -> dict[str, Any]:
         """Return the entries of the summary that change with fractions and brightness."""
         means: list[float] = np.mean(abundances[self.valid], axis=0, dtype=np.float64).tolist()  # type: ignore[assignment]
         entries: dict[str, Any] = {"mean_abundances": means}
         maps, area = self.summary.get("maps"), self.summary.get("pixel_area_m2")
         whole = area * int(self.valid.sum()) if isinstance(area, int | float) else None
         entries |= classes_record(means, self.class_of, whole)
+        if self.residual is not None:
+            sums = above_error(abundances, brightness, self.residual, self.valid, self.endmembers, word)
+            entries |= areas_record((sums / max(int(self.valid.sum()), 1)).tolist(), whole)
         if isinstance(area, int | float):
             entries["areas_m2"] = [mean * area * int(self.valid.sum()) for mean in means]
         if isinstance(maps, Mapping):
@@ -242,6 +246,7 @@ def result_of(
     if word == SCALED and not levels_known:
         arrays["endmembers"] = at_level(units, levels(level_sums(abundances, brightness, scene.valid)))
     endmember_levels = np.max(arrays["endmembers"], axis=1).astype(np.float64).tolist()
+    above = above_error(abundances, brightness, residual, scene.valid, arrays["endmembers"], word)
     record = {**convention_record(word), "endmember_levels": endmember_levels, **(record or {})}
     colours, composite_bands = colour_composite(scene)
     return Result(
@@ -264,6 +269,7 @@ def result_of(
             trace=trace,
             record=record,
             class_of=class_of,
+            above=(above / max(int(scene.valid.sum()), 1)).tolist(),
         ),
         convention=word,
         class_of=tuple(class_of),
@@ -304,12 +310,7 @@ def read_result(path: str | os.PathLike[str]) -> Result:
             "unmix` makes."
         )
     arrays = npz.load(path / ARRAYS)
-    try:
-        record = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path / SUMMARY} is not JSON ({str(error)[:80]}); unmix the scene again.") from error
-    if not _is_valid_record(record):
-        raise InputError(f"{path / SUMMARY} was changed, or is of another program; unmix the scene again.")
+    record = read_record(path)
     stored = {name: arrays.get(name) for name in _STORED}
     abundances, spectra, brightness = stored["abundances"], stored["endmembers"], stored["brightness"]
     names, words, class_of = arrays.get("names"), arrays.get("composite_bands"), arrays.get("class_of")
@@ -386,22 +387,3 @@ def _classes_agree(stored: Mapping[str, Array | None], class_of: Array | None) -
         return True
     count = 0 if class_of is None else len(class_names([str(word) for word in class_of]))
     return sd.shape == (*abundances.shape[:2], count)
-
-
-def _is_valid_record(record: Any) -> bool:
-    """Return whether the entries of summary.json that a report reads have the types that `summary` writes."""
-    number = (int, float)
-    if not isinstance(record, dict):
-        return False
-    span, area = record.get("wavelengths_nm"), record.get("pixel_area_m2")
-    lists = [record.get("notes", []), record.get("warnings", [])]
-    tables = [record.get(name) or {} for name in ("trace", "history", "source", "model_file", "versions", "reading")]
-    if not all(isinstance(table, dict) for table in tables) or not all(isinstance(texts, list) for texts in lists):
-        return False
-    entries = [entry for column in tables[1].values() for entry in (column if isinstance(column, list) else [column])]
-    return (
-        (span is None or (isinstance(span, list) and len(span) == 2 and all(isinstance(end, number) for end in span)))
-        and (area is None or isinstance(area, number))
-        and all(isinstance(column, list) for column in tables[1].values())
-        and all(entry is None or isinstance(entry, number) for entry in entries)
-    )
