@@ -14,6 +14,7 @@ from dequnmix_jax.cli.known import no_known_options, request_of, unmix_by_spectr
 from dequnmix_jax.cli.options import ReportOptions
 from dequnmix_jax.cli.scene_options import count_endmembers, open_scene, read_for_unmixing
 from dequnmix_jax.cli.unmix import write_everything
+from dequnmix_jax.cli.verdicts import print_verdicts
 from dequnmix_jax.cli.workflow import (
     configure,
     load_model,
@@ -30,6 +31,7 @@ from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
 from dequnmix_jax.results.maps import colour_composite, composite_words, residual_map
 from dequnmix_jax.results.result import Result, read_result
+from dequnmix_jax.results.verdicts import with_verdicts
 from dequnmix_jax.results.writer import placed_together, write_page
 from dequnmix_jax.scenes.band_order import scene_in_order
 from dequnmix_jax.scenes.read_options import IN_MEMORY
@@ -53,12 +55,14 @@ def make_report(options: ReportOptions) -> None:
         result = _read_result(options) if is_result else _unmix_scene(options, place)
         with stage("report"):
             write_page(page, report(result, library))
+    result = with_verdicts(result)
     if options.json:
         written = {"report": str(options.output), "result": None if options.result is None else str(options.result)}
         print(json.dumps(plain({**result.summary, **written}), indent=2, allow_nan=False))
         return
     if options.result is not None:
         print(f"result: {options.result}")
+    print_verdicts(result.summary)
     print(f"report: {options.output}")
 
 

@@ -11,6 +11,7 @@ from dequnmix_jax.cli.known import no_known_options, request_of, source_for, unm
 from dequnmix_jax.cli.options import UnmixOptions
 from dequnmix_jax.cli.scene_options import open_scene, read_for_unmixing
 from dequnmix_jax.cli.unmix_tiles import needs_tiles, spectra_need_tiles, unmix_in_tiles, unmix_spectra_in_tiles
+from dequnmix_jax.cli.verdicts import print_verdicts
 from dequnmix_jax.cli.workflow import describe_trace, load_model, open_for, read_library_of, unmix_by, with_bands_of
 from dequnmix_jax.io import georaster
 from dequnmix_jax.parallel.processes import Team, join
@@ -18,6 +19,7 @@ from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
 from dequnmix_jax.report.plots import save_pictures
 from dequnmix_jax.results.result import Result
+from dequnmix_jax.results.verdicts import with_verdicts
 from dequnmix_jax.results.writer import check_ours, placed_together, put_result, write_page
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.training.words import plain
@@ -105,10 +107,12 @@ def _unmix_by_spectra(options: UnmixOptions, team: Team) -> None:
 def _print_result(options: UnmixOptions, result: Result, trace: "Trace", written: Sequence[Path]) -> None:
     """Print the files of a result, or its record and them as JSON."""
     names = [str(options.output / path.name) for path in written] + ([str(options.report)] if options.report else [])
+    result = with_verdicts(result)
     if options.json:
         print(json.dumps(plain({**result.summary, "files": names}), indent=2, allow_nan=False))
         return
     print(describe_trace(trace, isinstance(options.endmembers, Path) and options.known.method != "deq"))
+    print_verdicts(result.summary)
     print("\n".join(names))
 
 

@@ -11,6 +11,7 @@ from dequnmix_jax.cli.known import Request, check_units_of
 from dequnmix_jax.cli.options import SceneOptions, UnmixOptions
 from dequnmix_jax.cli.progress import Line
 from dequnmix_jax.cli.scene_options import warn
+from dequnmix_jax.cli.verdicts import print_verdicts
 from dequnmix_jax.cli.workflow import TrainedModel, check_fits, describe_trace, model_record, read_library_of
 from dequnmix_jax.equilibrium.config import Analytic, Model
 from dequnmix_jax.io.atomic import reserved
@@ -239,4 +240,5 @@ def unmix_in_tiles(
     halo = "" if request is not None else f", halo of {tiles['halo']} pixels{error}"
     print(f"{tiles['count']} tiles of {tiles['rows']} x {tiles['columns']} pixels{halo}")
     print(describe_trace(tiled.trace, request is not None))
+    print_verdicts(tiled.summary)
     print("\n".join(names))

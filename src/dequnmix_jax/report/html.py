@@ -8,10 +8,10 @@ from dequnmix_jax.escaping import shown
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #ffffff; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --panel: #f6f8fa;
-  --hatch: #c3c9d0; --alert: #82071e; --alert-page: #fff0f0; }
+  --hatch: #c3c9d0; --alert: #82071e; --alert-page: #fff0f0; --good: #116329; }
 @media screen and (prefers-color-scheme: dark) {
   :root { --page: #14171a; --ink: #e8eaed; --soft: #a9b1ba; --line: #3a4149; --panel: #1d2125; --hatch: #4a525b;
-    --alert: #ffb3b3; --alert-page: #3a1a1d; } }
+    --alert: #ffb3b3; --alert-page: #3a1a1d; --good: #7ee2a0; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 75rem; padding: 1.5rem clamp(0.8rem, 3vw, 2.5rem) 3rem; background: var(--page);
   color: var(--ink); font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
@@ -20,6 +20,10 @@ h2 { font-size: 1.3rem; margin: 2.2rem 0 0.6rem; padding-top: 0.5rem; border-top
 h3 { font-size: 1.05rem; margin: 1.2rem 0 0.3rem; }
 p, ul { max-width: 48rem; margin: 0.4rem 0 0.8rem; }
 ul { padding-left: 1.2rem; }
+.verdicts { list-style: none; padding: 0; }
+.verdicts li { margin: 0.35rem 0; padding-left: 3.6rem; text-indent: -3.6rem; overflow-wrap: anywhere; }
+.verdicts b { display: inline-block; width: 3.6rem; text-indent: 0; }
+.verdicts .good b { color: var(--good); } .verdicts .look b { color: var(--alert); }
 .soft, figcaption small { color: var(--soft); }
 .alert { color: var(--alert); background: var(--alert-page); border-left: 0.3rem solid; padding: 0.6rem 0.9rem; }
 .maps { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15.5rem), 1fr)); gap: 1.4rem 1.2rem; }
@@ -110,6 +114,15 @@ def paragraph(text: str, kind: str = "") -> str:
     """Return a paragraph of plain text."""
     attribute = f' class="{kind}"' if kind else ""
     return f"<p{attribute}>{escape(text)}</p>"
+
+
+def verdicts(count: str, entries: Sequence[tuple[bool, str]]) -> str:
+    """Return a line that counts, and sentences with a mark each: nothing is to be done, or look here."""
+    lines = "\n".join(
+        f'<li class="{"good" if good else "look"}"><b>{"Good" if good else "Look"}</b> {escape(text)}</li>'
+        for good, text in entries
+    )
+    return f'{paragraph(count)}\n<ul class="verdicts">\n{lines}\n</ul>'
 
 
 def bullets(texts: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from dequnmix_jax.report.spectra_section import NO_NAME, Matched, degrees
 from dequnmix_jax.results.areas import MEANING as AREAS_MEANING
 from dequnmix_jax.results.maps import CLASSES, DEVIATION, KINDS
 from dequnmix_jax.results.result import Result
+from dequnmix_jax.results.words import area_words
 from dequnmix_jax.scenes.scene import Array
 
 _MUCH = 0.05
@@ -100,11 +101,11 @@ def abundance_part(result: Result, nearest: Matched | None) -> str:
             Number(f"{int((seen > 0.5).sum())}"),
         ]
         if isinstance(area, int | float):
-            row.append(Number(_area(seen.mean() * area * pixels)))
+            row.append(Number(area_words(seen.mean() * area * pixels)))
         if above is not None:
             row.append(Number(f"{above[i]:.4f}"))
             if isinstance(area, int | float):
-                row.append(Number(_area(above[i] * area * pixels)))
+                row.append(Number(area_words(above[i] * area * pixels)))
         rows.append(row)
     heads: Row = ["endmember", Number("mean abundance"), Number("largest"), Number("pixels above half")]
     if isinstance(area, int | float):
@@ -150,7 +151,7 @@ def class_part(result: Result) -> str:
         figures.append(_map(f"class {name}", values, valid, scale, CLASSES.unit, f"mean {inside.mean():.3f}"))
         row: Row = [name, ", ".join(members), Number(f"{inside.mean():.4f}"), Number(f"{int((inside > 0.5).sum())}")]
         if isinstance(area, int | float):
-            row.append(Number(_area(area * inside.mean() * pixels)))
+            row.append(Number(area_words(area * inside.mean() * pixels)))
         rows.append(row)
     heads: Row = ["class", "spectra", Number("mean fraction"), Number("pixels above half")]
     if isinstance(area, int | float):
@@ -210,12 +211,6 @@ def _other_convention(result: Result) -> list[str]:
         f"{converted.convention.capitalize()}: {MEANINGS[converted.convention]}"
     )
     return [html.paragraph(text), html.table("Mean abundances in both conventions", heads, rows)]
-
-
-def _area(square_metres: float) -> str:
-    if square_metres >= 1e6:
-        return f"{square_metres / 1e6:.4g} km²"
-    return f"{square_metres / 1e4:.4g} ha" if square_metres >= 1e4 else f"{square_metres:.4g} m²"
 
 
 def fit_part(result: Result) -> str:

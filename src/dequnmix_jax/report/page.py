@@ -24,6 +24,7 @@ from dequnmix_jax.report.map_sections import (
 from dequnmix_jax.report.spectra_section import Matched, matched, spectra_part
 from dequnmix_jax.report.style import require
 from dequnmix_jax.results.result import Result
+from dequnmix_jax.results.verdicts import judge
 
 
 def report(result: Result, library: Library | None = None) -> str:
@@ -50,6 +51,7 @@ def report(result: Result, library: Library | None = None) -> str:
         f"<h1>{html.escape(f'Unmixing of {name}')}</h1>",
         html.paragraph(_subtitle(result), "soft"),
         "</header>",
+        conclusion_part(result),
         _warnings(result),
         scene_part(result),
         class_part(result),
@@ -62,6 +64,21 @@ def report(result: Result, library: Library | None = None) -> str:
         _record(summary),
     ]
     return html.document(f"Unmixing of {name}", [part for part in parts if part])
+
+
+def conclusion_part(result: Result) -> str:
+    """Return the section that says what the measurements mean, what asks for something first; "" without any."""
+    found = judge(result)
+    if not found:
+        return ""
+    good = sum(verdict.good for verdict in found)
+    count = f"{good} of {len(found)} questions are answered well; what asks for a look comes first."
+    if good == len(found):
+        count = "Nothing asks for a change."
+    ordered = [verdict for verdict in found if not verdict.good] + [verdict for verdict in found if verdict.good]
+    return html.section(
+        "conclusion", "Conclusion", html.verdicts(count, [(verdict.good, verdict.text) for verdict in ordered])
+    )
 
 
 def check_page(path: Path) -> None:

@@ -30,6 +30,7 @@ from dequnmix_jax.results.maps import (
 )
 from dequnmix_jax.results.record import read_record
 from dequnmix_jax.results.summary import classes_record, summary
+from dequnmix_jax.results.unexplained import structure
 from dequnmix_jax.scenes.scene import Array, Scene
 
 if TYPE_CHECKING:
@@ -248,6 +249,7 @@ def result_of(
     endmember_levels = np.max(arrays["endmembers"], axis=1).astype(np.float64).tolist()
     above = above_error(abundances, brightness, residual, scene.valid, arrays["endmembers"], word)
     record = {**convention_record(word), "endmember_levels": endmember_levels, **(record or {})}
+    record["residual_structure"] = structure(scene.cube, abundances, units, brightness, scene.valid)
     colours, composite_bands = colour_composite(scene)
     return Result(
         names=labels,

@@ -19,6 +19,7 @@ from dequnmix_jax.results.areas import AREAS, areas_table, deviation_of_mean
 from dequnmix_jax.results.maps import KINDS, class_bands, description
 from dequnmix_jax.results.result import ARRAYS, Result, arrays_of, result_of
 from dequnmix_jax.results.summary import as_text
+from dequnmix_jax.results.verdicts import with_verdicts
 from dequnmix_jax.scenes.georeference import rectify
 from dequnmix_jax.scenes.scene import Scene
 
@@ -153,6 +154,7 @@ def write_page(path: Path, text: str) -> None:
 
 def put_result(folder: Path, result: Result, scene: Scene, *, format: str = "envi") -> list[Path]:
     """Write the files of `write_result` into an empty folder, and return their paths."""
+    result = with_verdicts(result)
     if format not in FORMATS:
         raise InputError(f"format is {format!r}; expected {' or '.join(FORMATS)}.")
     georeference = georaster.georeference_for(scene) if format == "geotiff" else scene.georeference

@@ -26,6 +26,7 @@ from dequnmix_jax.results.maps import (
 )
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.summary import summary
+from dequnmix_jax.results.verdicts import judge
 from dequnmix_jax.results.writer import FORMATS, check_ours
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source, source_of
@@ -34,6 +35,7 @@ from dequnmix_jax.tiles.options import Hooks, Output, Progress, Tiling, ignore_p
 from dequnmix_jax.tiles.records import combined_trace, not_converged, tiles_summary
 from dequnmix_jax.tiles.run import Guard, Prepared, Run, check_free_space
 from dequnmix_jax.tiles.survey import view
+from dequnmix_jax.training.words import plain
 from dequnmix_jax.types import Params, Trace
 
 
@@ -169,9 +171,11 @@ def unmix_to_folder(
             hooks.on_progress("writing", 0.0, 0, len(entries))
             folder = places.part(out.path)
             folder.mkdir()
+            small = _small_result(maps, contents)
+            contents.summary["verdicts"] = [plain(verdict._asdict()) for verdict in judge(small)]
             written = output.write_files(folder, maps, contents, out.format)
             if hooks.extra_files is not None:
-                written += hooks.extra_files(folder, _small_result(maps, contents))
+                written += hooks.extra_files(folder, small)
             places.place(spent=[*work.files(), work.folder])
     leave(team, out.path)
     files = [out.path / file.name for file in written]
