@@ -35,7 +35,6 @@ ELSEWHERE = {
     "is a folder without estimate.npz; expected one that `dequnmix unmix` made": "tests/libraries/test_library.py",
     "is not the output of an unmixing": "tests/cli",
     "expected either --endmembers N": "tests/cli",
-    "--library names the spectra of a report": "tests/cli",
     "--start auto looks at the whole scene": "tests/cli",
     "to the spectra of a library; expected --endmembers LIBRARY as well": "tests/cli/test_known.py",
     "--epochs and --seed are for the training of --method deq": "tests/cli/test_known.py",

@@ -543,7 +543,10 @@ def _training(command: argparse.ArgumentParser) -> None:
 
 
 def _library(command: _Group) -> None:
-    text = "name the endmembers by the nearest spectra of this library: ENVI, CSV, USGS text (default: by numbers)"
+    text = (
+        "name the endmembers by the nearest spectra of this library (ENVI, CSV, USGS text), in maps, tables and page "
+        "(default: by numbers)"
+    )
     command.add_argument("--library", type=Path, metavar="FILE", help=text)
     text = "divide the library by this, that of --endmembers too (default: from the file)"
     command.add_argument("--library-scale", type=float, metavar="NUMBER", help=text)

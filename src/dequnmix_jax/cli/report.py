@@ -27,8 +27,10 @@ from dequnmix_jax.cli.workflow import (
 )
 from dequnmix_jax.io import formats
 from dequnmix_jax.io.provenance import SUMMARY
+from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
+from dequnmix_jax.results.library_names import with_library_names
 from dequnmix_jax.results.maps import colour_composite, composite_words, residual_map
 from dequnmix_jax.results.result import Result, read_result
 from dequnmix_jax.results.verdicts import with_verdicts
@@ -52,7 +54,7 @@ def make_report(options: ReportOptions) -> None:
     with placed_together(folder, options.output, options.force) as (place, page):
         assert page is not None
         library = read_library_of(options.library, options.library_scale)
-        result = _read_result(options) if is_result else _unmix_scene(options, place)
+        result = _read_result(options) if is_result else _unmix_scene(options, place, library)
         with stage("report"):
             write_page(page, report(result, library))
     result = with_verdicts(result)
@@ -151,7 +153,7 @@ def _unmix_by_spectra(options: ReportOptions, library: Path, folder: Path | None
     return result
 
 
-def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
+def _unmix_scene(options: ReportOptions, folder: Path | None, library: Library | None) -> Result:
     """Train on a scene, or read a model, unmix the scene, and keep the result in a folder if there is one."""
     file, reading = options.scene.file, options.scene
     if options.scene_of_result is not None:
@@ -185,6 +187,8 @@ def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
         count = count_endmembers(options.endmembers, scene, "--endmembers")
         model, _ = train(options.training, configuration, reading, scene, count)
     result, _ = unmix_by(model, scene, record)
+    if library is not None:
+        result = with_library_names(result, library)
     if folder is not None:
         write_everything(folder, result, scene, options.format, pictures=True)
         if options.model is None:

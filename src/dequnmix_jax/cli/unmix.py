@@ -18,6 +18,7 @@ from dequnmix_jax.parallel.processes import Team, join
 from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
 from dequnmix_jax.report.plots import save_pictures
+from dequnmix_jax.results.library_names import with_library_names
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.verdicts import with_verdicts
 from dequnmix_jax.results.writer import check_ours, placed_together, put_result, write_page
@@ -34,8 +35,6 @@ def unmix(options: UnmixOptions) -> None:
         check_page(options.report)
     if options.report is not None or not options.no_plots:
         style.require()
-    if options.library is not None and options.report is None:
-        raise InputError("--library names the spectra of a report; expected --report FILE as well. Add it.")
     if options.format == "geotiff":
         georaster.require("--format geotiff")  # reported before the work
     check_ours(options.output, options.force)
@@ -55,6 +54,8 @@ def unmix(options: UnmixOptions) -> None:
         scene, record = read_for_unmixing(reading, source=source)
         library = read_library_of(options.library, options.library_scale)
         result, trace = unmix_by(model, scene, record)
+        if library is not None:
+            result = with_library_names(result, library)
         with stage("maps and pictures"):
             written = write_everything(folder, result, scene, options.format, pictures=not options.no_plots)
         if page is not None:

@@ -6,6 +6,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.known import Request, check_units_of
 from dequnmix_jax.cli.options import SceneOptions, UnmixOptions
@@ -20,6 +22,7 @@ from dequnmix_jax.known_spectra import model_of_known, record_of
 from dequnmix_jax.parallel.processes import Team
 from dequnmix_jax.report.page import report
 from dequnmix_jax.report.plots import save_pictures
+from dequnmix_jax.results.library_names import library_names
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.writer import check_ours, write_page
 from dequnmix_jax.scenes.source import Source
@@ -181,6 +184,11 @@ def unmix_in_tiles(
     configuration, entries = model_record(model)
     if request is not None:
         configuration = {"method": request.known}
+    labels = None if request is None else request.chosen.names
+    if labels is None and library is not None:
+        spectra = np.asarray(model.params["endmembers"])
+        labels, of_names = library_names(spectra, used.wavelengths, used.fwhm, library)
+        entries = {**entries, **of_names}
     page, target = options.report, options.output
     page_outside = first and page is not None and page.absolute().parent != target.absolute()
     progress = _Progress()
@@ -206,7 +214,7 @@ def unmix_in_tiles(
                 Tiling(options.tile, options.halo, reading.nodata is not None),
                 Output(
                     target,
-                    None if request is None else request.chosen.names,
+                    labels,
                     class_of=() if request is None else request.chosen.classes,
                     configuration=configuration,
                     record={"reading": reading.given(), **entries},

@@ -231,6 +231,52 @@ def ground_area(georeference: Georeference, shape: tuple[int, int]) -> tuple[flo
     return float(areas.min()), float(areas.mean()), float(areas.max())
 
 
+def ground_steps(scene: Scene | Source, shape: tuple[int, int]) -> dict[str, float] | None:
+    """Return how far the columns of a scene lie apart on the ground, and where north is, at its middle.
+
+    Args:
+        scene: of which the georeference or ENVI's fields are used.
+        shape: (H, W).
+
+    Returns:
+        "metres_per_column", and "north", degrees clockwise from the top of the picture in (-180, 180]; None without a
+        place, for a swath, or if rasterio is not installed.
+    """
+    place = georeference_for(scene)
+    if place is None or place.lookup is not None:
+        return None
+    try:
+        crs, rasterio = _crs(place), require("The place of a scene")
+        from rasterio.warp import transform
+    except (InputError, ImportError):
+        return None
+    if crs is None:
+        return None
+    a, b, x0, d, e, y0 = place.transform
+    c, r = shape[1] / 2 + np.array([0.0, 0.5, -0.5, 0.0, 0.0]), shape[0] / 2 + np.array([0.0, 0.0, 0.0, -0.5, 0.5])
+    try:
+        with _translated(Path("the georeference"), "r"):
+            longitudes, latitudes = transform(
+                crs, "EPSG:4326", (a * c + b * r + x0).tolist(), (d * c + e * r + y0).tolist()
+            )
+    except (InputError, rasterio.errors.RasterioError):
+        return None
+    east, north = np.radians(longitudes), np.radians(latitudes)
+    curvature = 1 - _ECCENTRICITY * np.sin(north[0]) ** 2
+    across = _AXIS / np.sqrt(curvature) * np.cos(north[0])  # metres per radian of longitude, and of latitude
+    along = _AXIS * (1 - _ECCENTRICITY) / curvature**1.5
+    turn = (east - east[0] + np.pi) % (2 * np.pi) - np.pi
+    x, y = turn * across, (north - north[0]) * along
+    right, up = (x[1] - x[2], y[1] - y[2]), (x[3] - x[4], y[3] - y[4])
+    step, height = float(np.hypot(*right)), float(np.hypot(*up))
+    if not (np.isfinite(step) and np.isfinite(height) and step > 0 and height > 0):
+        return None
+    # North in the picture: the shares of a step to the right and of one upwards that add up to (0, 1).
+    shares = np.linalg.solve(np.array([right, up]).T, [0.0, 1.0])
+    angle = float(np.degrees(np.arctan2(shares[0] * step, shares[1] * height)))
+    return {"metres_per_column": step, "north": angle + 0.0}
+
+
 def pixel_area_and_note(scene: Scene | Source, shape: tuple[int, int]) -> tuple[float | None, list[str]]:
     """Return the area of a pixel in square metres, or None, and a note if it is that on the ellipsoid.
 

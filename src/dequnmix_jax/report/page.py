@@ -3,12 +3,14 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dequnmix_jax.checks import InputError, check_kind, ending
 from dequnmix_jax.io.atomic import replacing_file
 from dequnmix_jax.libraries.library import Library
+from dequnmix_jax.libraries.naming import named
 from dequnmix_jax.report import html
 from dequnmix_jax.report.html import Row
 from dequnmix_jax.report.map_sections import (
@@ -44,6 +46,8 @@ def report(result: Result, library: Library | None = None) -> str:
     if library is not None:
         check_kind(library, Library, "library", "Read it with dq.libraries.read_library(path).")
     nearest = None if library is None else matched(result, library)
+    if nearest is not None:
+        result = replace(result, names=named(result.names, nearest.matches).labels)
     summary = result.summary
     name = str(summary.get("scene") or "a scene")
     parts = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dequnmix_jax.io.envi.header import find_header
-from dequnmix_jax.io.georaster import pixel_area_and_note
+from dequnmix_jax.io.georaster import ground_steps, pixel_area_and_note
 from dequnmix_jax.io.provenance import file_record, package_version
 from dequnmix_jax.results.areas import areas_record
 from dequnmix_jax.results.maps import KINDS, class_names, class_sums
@@ -76,6 +76,7 @@ def summary(
         "wavelengths_nm": None if wavelengths is None else [float(wavelengths.min()), float(wavelengths.max())],
         "valid_pixels": valid_pixels,
         "pixel_area_m2": area,
+        "place": ground_steps(scene, (height, width)),
         "endmembers": list(names),
         "mean_abundances": means["abundances"],
         "areas_m2": None if area is None else [mean * area * valid_pixels for mean in means["abundances"]],
