@@ -129,7 +129,7 @@ def mean_above_error(maps: TileMaps, endmembers: Array, convention: str) -> list
     total, valid = np.zeros(channels.count), 0
     for _, block in _strips(maps.work):
         inside = block[..., channels.of("valid").start] > 0
-        valid += int(inside.sum())
+        valid += int(np.count_nonzero(inside))
         brightness, residual = (block[..., channels.of(name).start] for name in ("brightness", "residual"))
         total += above_error(
             block[..., channels.of("abundances")], brightness, residual, inside, endmembers, convention
