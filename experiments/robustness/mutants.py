@@ -1107,8 +1107,8 @@ report/map_sections: report/report::maps_say_where_they_are_largest_and_count_va
 - seen = result.convergence[result.valid]
 + seen = result.convergence.ravel() * 0.5
 report/map_sections: report/report::maps_say_where_they_are_largest_and_count_valid_pixels_alone
-- Number(_area(seen.sum() * area))
-+ Number(_area(seen.mean() * area))
+- Number(area_words(seen.mean() * area * pixels))
++ Number(area_words(seen.mean() * area))
 report/charts: report/report::large_maps_are_averaged_and_small_ones_enlarged
 - count = summed(seen.astype(np.float64))
 + count = summed(np.ones_like(seen, np.float64))
@@ -1131,8 +1131,26 @@ results/summary: results/writer::means_and_areas_count_valid_pixels_alone
 - [mean * area * valid_pixels for mean in
 + [mean * area * height * width for mean in
 report/html: report/report::text_cannot_leave_its_place
-- <{name}{scope}{kind}>{escape(text)}</{name}>
-+ <{name}{scope}{kind}>{text}</{name}>
+- <{name}{scope}{kind}>{mark}{escape(text)}</{name}>
++ <{name}{scope}{kind}>{mark}{text}</{name}>
+results/areas: results/areas::a_bias_of_a_missing_material_is_no_area
+- fractions * distances > unexplained[:, None]
++ fractions * distances > 0.1 * unexplained[:, None]
+results/areas: results/areas::distances_are_those_from_the_mixtures_of_the_others
+- others[0] if convention != SCALED and
++ others[0] if convention == SCALED and
+io/masks: io/masks::nodata_of_a_mask_is_used_in_no_way
+- use = known & ~use
++ use = ~use
+io/vectors/polygons: io/masks::random_polygons_are_filled_as_gdal_fills_them
+- np.ceil(x - 0.5), 0, size[1])
++ np.ceil(x), 0, size[1])
+libraries/naming: libraries/naming::near_far_and_none
+- bool(angle <= NEAR and ties == 1)
++ bool(ties == 1)
+results/verdicts: results/verdicts::a_missing_endmember_is_structure_and_noise_is_not
+- if share < STRUCTURED:
++ if share < 2 * STRUCTURED:
 report/spectra_section: report/report::library_spectra_are_drawn_at_the_height_of_their_match
 - products[0] / np.where(products[1] > 0, products[1], 1)
 + products[1] / np.where(products[0] > 0, products[0], 1)

@@ -94,7 +94,16 @@ def failure(capsys, *words):
 
 def test_from_a_file_to_a_report_in_one_command(place):
     said = json.loads((place / "said.json").read_text())
-    assert said["trace"]["converged"] and said["report"] == "report.html" and said["endmembers"][0] == "endmember 1"
+    assert said["trace"]["converged"] and said["report"] == "report.html"
+    named = {entry["endmember"]: entry for entry in said["library_names"]}
+    assert list(named) == [f"endmember {i + 1}" for i in range(R)]
+    labels = [
+        entry["nearest"] if entry["sure"] else f"{name} (maybe {entry['nearest']})" for name, entry in named.items()
+    ]
+    assert said["endmembers"] == labels and any(entry["sure"] for entry in named.values())
+    header = (place / "out" / "abundances.hdr").read_text()
+    assert all(label in header for label in labels)
+    assert [verdict["name"] for verdict in said["verdicts"]][:2] == ["converged", "distinct"]
     text = (place / "report.html").read_text()
     assert "sand" in text and "Training" in text and said["source"]["sha256"] in text
     names = {path.name for path in (place / "out").iterdir()}
@@ -185,7 +194,7 @@ def test_numbers_are_written_in_the_digits_of_their_precision(place):
 def test_what_is_missing_is_said_before_the_work(place, tmp_path, capsys, monkeypatch):
     scene, model = place / "scene.npz", place / "out" / "model.npz"
     words = ["unmix", scene, model, "-o", tmp_path / "out"]
-    assert "expected --report FILE as well" in failure(capsys, *words, "--library", place / "library.csv")
+    assert "does not exist" in failure(capsys, *words, "--library", place / "gone.csv")
     assert "does not exist" in failure(capsys, *words, "--report", tmp_path / "no" / "r.html")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert "pip install 'dequnmix-jax[plots]'" in failure(capsys, "report", place / "out", "-o", tmp_path / "r.html")
@@ -428,7 +437,7 @@ def test_choices_that_are_none(place, tmp_path, capsys, text, words):
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "info", "fit", "unmix", "report", "endmembers", "convert", "score", "match"]
+    "command", ["demo", "info", "fit", "unmix", "report", "endmembers", "convert", "score", "match", "zones"]
 )
 def test_every_command_has_help_with_examples(capsys, command):
     with pytest.raises(SystemExit, match="0"):

@@ -31,6 +31,7 @@ from experiments.defaults import (
     initialisation,
     minimum_volume,
     recipe_limits,
+    report_rules,
     resting_endmembers,
     selection_weights,
     soft_sum,
@@ -69,6 +70,7 @@ COLUMNS = {
     precision: "error of the state",
     recipe_limits: "soft_smoothed",
     remedies: "armse",
+    report_rules: "number",
     residual_curves: "relative_residual",
     resume_tiles: "kill",
     schedule: "steps",
@@ -85,9 +87,9 @@ COLUMNS = {
     spatial: "geometric mean",
 }
 """Experiments, and a column of each that must be positive."""
-SLOW = {large_scene, stages, spatial}
+SLOW = {large_scene, report_rules, stages, spatial}
 """Six processes that compile take a minute, and two compiled trainings with every stage another; so does the training
-of the spatial operator, with the generator of its scenes."""
+of the spatial operator, with the generator of its scenes, which takes most of the time of the rules of the report."""
 FIGURES = (gradient_error, memory, residual_curves)
 
 

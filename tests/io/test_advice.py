@@ -40,7 +40,6 @@ ELSEWHERE = {
     "is a folder without estimate.npz; expected one that `dequnmix unmix` made": "tests/libraries/test_library.py",
     "is not the output of an unmixing": "tests/cli",
     "expected either --endmembers N": "tests/cli",
-    "--library names the spectra of a report": "tests/cli",
     "--start auto looks at the whole scene": "tests/cli",
     "to the spectra of a library; expected --endmembers LIBRARY as well": "tests/cli/test_known.py",
     "--epochs and --seed are for the training of --method deq": "tests/cli/test_known.py",
@@ -51,6 +50,9 @@ ELSEWHERE = {
     "--uncertainty is computed for a whole scene": "tests/cli/test_known.py",
     "--halo is for a model whose pixels depend on each other": "tests/cli/test_known.py",
     "for a training, and the spectra of": "tests/cli/test_known.py",
+    "uses none of the {} pixels of": "tests/io/test_masks.py",
+    "to which mask_values (--mask-values) does not apply": "tests/io/test_masks.py",
+    "says how a mask is read, and there is none": "tests/io/test_masks.py",
     "bands that other spectra cover; expected spectra over one range": "tests/libraries/test_chosen.py",
 }
 DONE: dict[str, object] = {}
@@ -478,7 +480,7 @@ def test_a_cube_with_its_bands_first():
     np.testing.assert_array_equal(right.cube, cube.astype(np.float32))
 
 
-@pytest.mark.parametrize("words", [["--nodata", "1", "--nodata=2"], ["--bands", "0:1", "--bands", "0:1"]])
+@pytest.mark.parametrize("words", [["--nodata", "1", "--nodata=2"], ["--scale", "1", "--scale", "1"]])
 def test_an_option_given_twice_is_refused(tmp_path, capsys, words):
     np.savez(tmp_path / "s.npz", cube=CUBE, wavelengths_nm=np.linspace(400, 500, 5))
     with pytest.raises(SystemExit):

@@ -85,7 +85,8 @@ def test_a_written_npz_names_its_crs(tmp_path):
 def test_an_unknown_option_is_answered_by_the_list_of_options(tmp_path):
     np.save(tmp_path / "c.npy", cube())
     for opened in (read, open_source):
-        with pytest.raises(InputError, match=r"nodatta: not an option .* nodata, scale, saturation, ignore or bands\."):
+        words = r"nodatta: not an option .* nodata, .* drop_bands, mask, .* or mask_invert\."
+        with pytest.raises(InputError, match=words):
             opened(tmp_path / "c.npy", nodatta=0)
 
 

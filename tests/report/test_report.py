@@ -32,6 +32,7 @@ from dequnmix_jax.types import Estimate, Trace
 pytest.importorskip("matplotlib")
 
 H, W, B, R = 9, 14, 40, 3
+PLACED = {"share": 100 / (30 * W), "label": "100 m"}
 NAMES = ["soil <dry>", 'roof "red" & tile', "$tree_1$"]
 WAVELENGTHS = np.linspace(420, 900, B)
 
@@ -335,6 +336,7 @@ window.addEventListener("load", () => {
   const luminance = colour => { const [r, g, b] = colour.match(/[\\d.]+/g).map(v => { v /= 255;
     return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
   const page = luminance(getComputedStyle(document.body).backgroundColor);
+  const bar = document.querySelector(".metres"), map = bar && bar.closest(".placed").querySelector("img");
   const contrast = name => { const ink = luminance(getComputedStyle(document.querySelector(name)).color);
     return (Math.max(ink, page) + 0.05) / (Math.min(ink, page) + 0.05); };
   parent.postMessage({
@@ -342,6 +344,8 @@ window.addEventListener("load", () => {
       i => [i.naturalWidth, i.naturalHeight, box(i).width, box(i).right, drawn(i)]),
     maps: [...document.querySelectorAll("img.map")].map(
       i => [box(i).width / box(i).height, i.naturalWidth / i.naturalHeight]),
+    bar: bar && box(bar).width / box(map).width,
+    swatches: [...document.querySelectorAll(".maps .swatch")].map(s => getComputedStyle(s).backgroundColor),
     overflow: document.documentElement.scrollWidth - window.innerWidth, width: window.innerWidth, page: page,
     contrast: Math.min(...["body", "h1", "h2", ".soft", ".unit", "caption", "small"].map(contrast)),
     shown: [...document.querySelectorAll("img.curves")].filter(i => box(i).width > 0).map(i => i.className),
@@ -369,7 +373,10 @@ def browser():
 @pytest.mark.parametrize("width", [1200, 400])
 def test_in_a_browser(browser, tmp_path, width, dark):
     """A browser decodes every picture, nothing overflows the page, and the text has enough contrast."""
-    text = report(result(warnings=["Values reach 8141."])[0], library())
+    found = result(warnings=["Values reach 8141."])[0]
+    place = {"metres_per_column": 30.0, "north": 12.0}
+    text = report(replace(found, summary={**found.summary, "place": place}), library())
+    assert f">{PLACED['label']}<" in text and "rotate(12.0deg)" in text
     # The page itself forbids scripts; the copy that measures itself may run one.
     (tmp_path / "probed.html").write_text(re.sub(r"<meta http-equiv.*?>", "", text).replace("</body>", _PROBE), "utf-8")
     (tmp_path / "frame.html").write_text(_FRAME.replace("WIDTH", str(width)), "utf-8")
@@ -392,9 +399,14 @@ def test_in_a_browser(browser, tmp_path, width, dark):
         assert natural_width > 0 and natural_height > 0 and shown_width > 100 and right <= width
     for ratio, natural in found["maps"]:
         assert ratio == pytest.approx(natural, rel=0.02)  # not distorted
+    # The scale bar is as long as it says.
+    assert found["bar"] == pytest.approx(PLACED["share"], abs=0.01)
+    colours = (charts.ON_DARK if dark else charts.COLOURS)[:R]
+    rgb = ["rgb({}, {}, {})".format(*(int(c[i : i + 2], 16) for i in (1, 3, 5))) for c in colours]
+    assert found["swatches"] == rgb
     assert found["contrast"] >= 4.5 and (found["page"] < 0.05) == dark
     assert found["sections"] == [
-        "cautions", "scene", "abundances", "spectra", "fit", "convergence", "assumed", "record",
+        "conclusion", "cautions", "scene", "abundances", "spectra", "fit", "convergence", "assumed", "record",
     ]  # fmt: skip
     assert found["bars"] == R + 3
     if width != 1200:

@@ -276,3 +276,26 @@ def test_the_summary_takes_areas_that_the_projection_keeps(tmp_path, code, trans
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["pixel_area_m2"] == pytest.approx(area, rel=0.01 if code == 3857 else 1e-4)
     assert any("do not keep areas" in note for note in summary["notes"]) == (code != 32632)
+
+
+def steps(crs, transform, shape=(100, 200)):
+    place = Georeference(crs, transform)
+    return georaster.ground_steps(Scene(np.ones((2, 2, 1)), georeference=place), shape)
+
+
+def test_steps_on_the_ground_and_north():
+    """UTM: the scale of the projection is 0.9996 at its meridian. A degree of longitude at 60 north: 55.8 km."""
+    found = steps("EPSG:32632", (30.0, 0.0, 500000.0, 0.0, -30.0, 5300000.0))
+    assert found["metres_per_column"] == pytest.approx(30 / 0.9996, rel=1e-4) and abs(found["north"]) < 0.1
+    degrees = steps("EPSG:4326", (0.01, 0.0, 10.0, 0.0, -0.01, 60.5))
+    assert degrees["metres_per_column"] == pytest.approx(558.0, rel=1e-3)
+    assert degrees["north"] == pytest.approx(0, abs=1e-6)
+    turn = np.radians(25)  # rows and columns turned clockwise: north is to the left of up by as much
+    c, s = 30 * np.cos(turn), 30 * np.sin(turn)
+    turned = steps("EPSG:32632", (c, -s, 500000.0, -s, -c, 5300000.0))
+    assert turned["metres_per_column"] == pytest.approx(30 / 0.9996, rel=1e-3)
+    assert turned["north"] == pytest.approx(-25, abs=0.2)
+    south_up = steps("EPSG:32632", (30.0, 0.0, 500000.0, 0.0, 30.0, 5300000.0))
+    assert abs(south_up["north"]) == pytest.approx(180, abs=0.1)
+    assert steps("", (30.0, 0.0, 500000.0, 0.0, -30.0, 5300000.0)) is None
+    assert georaster.ground_steps(Scene(np.ones((2, 2, 1))), (2, 2)) is None

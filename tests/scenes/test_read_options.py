@@ -12,7 +12,7 @@ from dequnmix_jax.scenes import ReadOptions
 def test_values_become_their_types_and_options_can_be_compared():
     made = ReadOptions(shape=[3, 4], nodata="nan", scale=10, ignore=[[1310, 1490]], bands=[0, 9])
     assert made.shape == (3, 4) and math.isnan(made.nodata) and made.ignore == ((1310.0, 1490.0),)
-    assert made.bands == (0, 9) and ReadOptions(ignore=None) == ReadOptions()
+    assert made.bands == ((0, 9),) and ReadOptions(ignore=None) == ReadOptions()
     assert hash(ReadOptions(ignore=[[1, 2]])) == hash(ReadOptions(ignore=((1.0, 2.0),)))
 
 

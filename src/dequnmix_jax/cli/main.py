@@ -33,9 +33,10 @@ _COMMANDS = {
     "convert": ("convert", "convert", options.ConvertOptions),
     "score": ("score", "score", options.ScoreOptions),
     "match": ("match", "print_matches", options.MatchOptions),
+    "zones": ("zones", "write_table", options.ZonesOptions),
 }
 # Commands that compile nothing: they run without jax, whose import takes most of a second.
-_WITHOUT_JAX = ("info", "match")
+_WITHOUT_JAX = ("info", "match", "zones")
 
 
 def _run(args: Namespace) -> None:

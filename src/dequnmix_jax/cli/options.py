@@ -183,6 +183,18 @@ class MatchOptions:
     json: bool
 
 
+@dataclass(frozen=True)
+class ZonesOptions:
+    """Of `dequnmix zones`."""
+
+    result: Path
+    polygons: Path
+    field: str | None
+    output: Path
+    force: bool
+    json: bool
+
+
 def options_of(kind: type[Record], args: Namespace) -> Record:
     """Return a record of options from a namespace that has a name for each field; fields that are records share it."""
     return _record(kind, vars(args))

@@ -26,12 +26,24 @@ def wavelengths(text: str) -> tuple[float, float]:
     return _range(text, float, "wavelengths, such as 1310:1490", "write the shorter wavelength first")
 
 
-def band_numbers(text: str) -> tuple[int, int]:
-    """Return the two ends of a range of band numbers, such as 0:119."""
-    low, high = _range(text, int, "band numbers, such as 0:119", "write the lower number first")
-    if low < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} begins below 0; bands are counted from 0")
-    return low, high
+def band_numbers(text: str) -> tuple[tuple[int, int], ...]:
+    """Return ranges of band numbers, such as 0:119 or 0:9,12,20:29."""
+    ranges = []
+    for part in text.split(","):
+        both = part if ":" in part else f"{part}:{part}"
+        low, high = _range(both, int, "band numbers, such as 0:119 or 0:9,20:29", "write the lower number first")
+        if low < 0:
+            raise argparse.ArgumentTypeError(f"{part!r} begins below 0; bands are counted from 0")
+        ranges.append((low, high))
+    return tuple(ranges)
+
+
+def values(text: str) -> tuple[float, ...]:
+    """Return numbers separated by commas, such as 4,5."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers, such as 4,5") from None
 
 
 def _range(text: str, number: Any, what: str, order: str) -> tuple[Any, Any]:
@@ -118,6 +130,7 @@ _EXAMPLES = f"""examples:
   dequnmix convert scene.hdr -o copy.tif                  the scene in another format
   dequnmix score out reference.mat                        errors against a reference
   dequnmix match out library.sli                          the nearest spectra of a library
+  dequnmix zones out fields.gpkg -o zones.csv             fractions and areas inside polygons
 
 Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, NetCDF (CF), Zarr.
 Compiled programs are kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
@@ -187,7 +200,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"dequnmix {version}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
-    for add in (_demo, _info, _fit, _unmix, _report, _endmembers, _convert, _score, _match):
+    for add in (_demo, _info, _fit, _unmix, _report, _endmembers, _convert, _score, _match, _zones):
         add(commands)
     return whole
 
@@ -434,6 +447,25 @@ def _match(commands: Any) -> None:
     _json(match)
 
 
+def _zones(commands: Any) -> None:
+    zones = _command(
+        commands,
+        "zones",
+        "write the mean fractions and areas of a result inside polygons as a table",
+        "out fields.geojson -o zones.csv",
+        "out areas.gpkg:fields --field owner -o zones.csv",
+    )
+    zones.add_argument(
+        "result", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, placed on the ground"
+    )
+    text = "GeoJSON, GeoPackage or shapefile; a layer of a GeoPackage is written after it, FILE.gpkg:LAYER"
+    zones.add_argument("polygons", type=Path, metavar="POLYGONS", help=text)
+    text = "attribute that names the polygons (default: name, label, id, class or fid, or else their numbers)"
+    zones.add_argument("--field", metavar="NAME", help=text)
+    _output(zones, "FILE", "file to make, .csv")
+    _json(zones)
+
+
 def _reading(command: argparse.ArgumentParser, of_a_model: bool = False) -> None:
     """Add the scene and the options that say how it is read."""
     group = command.add_argument_group("reading the scene")
@@ -459,9 +491,21 @@ def _reading_options(group: _Group, of_a_model: bool = False) -> None:
     )
     group.add_argument("--ignore", type=wavelengths, action="append", metavar="FROM:TO", help=text)
     text = (
-        f"use only the bands with these numbers, counted from 0, both ends included (default: all bands{for_a_model})"
+        "use only the bands with these numbers, counted from 0, both ends included, for example 0:9,20:29; repeatable "
+        f"(default: all bands{for_a_model})"
     )
-    group.add_argument("--bands", type=band_numbers, metavar="FROM:TO", help=text)
+    group.add_argument("--bands", type=band_numbers, action="extend", metavar="FROM:TO", help=text)
+    text = f"omit the bands with these numbers, for example 0:3,77; repeatable (default: omit none{for_a_model})"
+    group.add_argument("--drop-bands", type=band_numbers, action="extend", metavar="FROM:TO", help=text)
+    text = (
+        "use only the pixels that this file marks: a raster of the same grid (not 0: used), polygons (GeoJSON, "
+        "GeoPackage, shapefile; inside: used), or EMIT's mask file (no cloud, cirrus or spacecraft flag: used) "
+        "(default: all)"
+    )
+    group.add_argument("--mask", type=Path, metavar="FILE", help=text)
+    text = "values of the raster of --mask that mean use, for example 4,5 (default: all but 0)"
+    group.add_argument("--mask-values", type=values, action="extend", metavar="VALUE,VALUE", help=text)
+    group.add_argument("--mask-invert", action="store_true", help="use the pixels that --mask leaves out, no others")
 
 
 def _matrix(group: _Group) -> None:
@@ -523,7 +567,10 @@ def _training(command: argparse.ArgumentParser) -> None:
 
 
 def _library(command: _Group) -> None:
-    text = "name the endmembers by the nearest spectra of this library: ENVI, CSV, USGS text (default: by numbers)"
+    text = (
+        "name the endmembers by the nearest spectra of this library (ENVI, CSV, USGS text), in maps, tables and page "
+        "(default: by numbers)"
+    )
     command.add_argument("--library", type=place, metavar="FILE", help=text)
     text = "divide the library by this, that of --endmembers too (default: from the file)"
     command.add_argument("--library-scale", type=float, metavar="NUMBER", help=text)

@@ -14,6 +14,7 @@ from dequnmix_jax.cli.known import no_known_options, request_of, unmix_by_spectr
 from dequnmix_jax.cli.options import ReportOptions
 from dequnmix_jax.cli.scene_options import count_endmembers, open_scene, read_for_unmixing
 from dequnmix_jax.cli.unmix import write_everything
+from dequnmix_jax.cli.verdicts import print_verdicts
 from dequnmix_jax.cli.workflow import (
     configure,
     load_model,
@@ -27,13 +28,17 @@ from dequnmix_jax.cli.workflow import (
 from dequnmix_jax.io import formats
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.io.remote import Remote
+from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
 from dequnmix_jax.results import dataset, files
+from dequnmix_jax.results.library_names import with_library_names
 from dequnmix_jax.results.maps import colour_composite, composite_words, residual_map
 from dequnmix_jax.results.result import Result, read_result
+from dequnmix_jax.results.verdicts import with_verdicts
 from dequnmix_jax.results.writer import placed_together, write_page
 from dequnmix_jax.scenes.band_order import scene_in_order
+from dequnmix_jax.scenes.read_options import IN_MEMORY
 from dequnmix_jax.scenes.scene import Scene, mask_invalid
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training.words import plain
@@ -53,15 +58,17 @@ def make_report(options: ReportOptions) -> None:
     with placed_together(folder, options.output, options.force) as (place, page):
         assert page is not None
         library = read_library_of(options.library, options.library_scale)
-        result = _read_result(options) if is_result else _unmix_scene(options, place)
+        result = _read_result(options) if is_result else _unmix_scene(options, place, library)
         with stage("report"):
             write_page(page, report(result, library))
+    result = with_verdicts(result)
     if options.json:
         written = {"report": str(options.output), "result": None if options.result is None else str(options.result)}
         print(json.dumps(plain({**result.summary, **written}), indent=2, allow_nan=False))
         return
     if options.result is not None:
         print(f"result: {options.result}")
+    print_verdicts(result.summary)
     print(f"report: {options.output}")
 
 
@@ -92,9 +99,11 @@ def _read_scene_of(options: ReportOptions, path: Path, summary: Mapping[str, Any
     """Read the scene of a result as it was read for the unmixing; options given now override those of then."""
     recorded = summary.get("reading")
     reading = (dict(recorded) if isinstance(recorded, dict) else {}) | options.scene.given()
-    for name in ("shape", "bands"):
-        if reading.get(name) is not None:
-            reading[name] = tuple(reading[name])
+    if reading.get("shape") is not None:
+        reading["shape"] = tuple(reading["shape"])
+    if reading.get("mask") == IN_MEMORY:  # the result knows its mask
+        for name in ("mask", "mask_values", "mask_invert"):
+            reading.pop(name, None)
     try:
         reading["ignore"] = [(float(low), float(high)) for low, high in reading.get("ignore") or ()]
         scene = formats.read(path, **reading).with_good_bands()
@@ -149,7 +158,7 @@ def _unmix_by_spectra(options: ReportOptions, library: Path, folder: Path | None
     return result
 
 
-def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
+def _unmix_scene(options: ReportOptions, folder: Path | None, library: Library | None) -> Result:
     """Train on a scene, or read a model, unmix the scene, and keep the result in a folder if there is one."""
     file, reading = options.scene.file, options.scene
     if options.scene_of_result is not None:
@@ -183,6 +192,8 @@ def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
         count = count_endmembers(options.endmembers, scene, "--endmembers")
         model, _ = train(options.training, configuration, reading, scene, count)
     result, _ = unmix_by(model, scene, record)
+    if library is not None:
+        result = with_library_names(result, library)
     if folder is not None:
         assert options.result is not None
         format, _ = files.format_of(options.result, options.format)

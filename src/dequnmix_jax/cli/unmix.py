@@ -11,6 +11,7 @@ from dequnmix_jax.cli.known import no_known_options, request_of, source_for, unm
 from dequnmix_jax.cli.options import UnmixOptions
 from dequnmix_jax.cli.scene_options import open_scene, read_for_unmixing
 from dequnmix_jax.cli.unmix_tiles import needs_tiles, spectra_need_tiles, unmix_in_tiles, unmix_spectra_in_tiles
+from dequnmix_jax.cli.verdicts import print_verdicts
 from dequnmix_jax.cli.workflow import describe_trace, load_model, open_for, read_library_of, unmix_by, with_bands_of
 from dequnmix_jax.io.remote import Remote
 from dequnmix_jax.parallel.processes import Team, join
@@ -18,7 +19,9 @@ from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
 from dequnmix_jax.report.plots import save_pictures
 from dequnmix_jax.results import files
+from dequnmix_jax.results.library_names import with_library_names
 from dequnmix_jax.results.result import Result
+from dequnmix_jax.results.verdicts import with_verdicts
 from dequnmix_jax.results.writer import check_ours, placed_together, put_result, write_page
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.training.words import plain
@@ -33,8 +36,6 @@ def unmix(options: UnmixOptions) -> None:
         check_page(options.report)
     if options.report is not None or not options.no_plots:
         style.require()
-    if options.library is not None and options.report is None:
-        raise InputError("--library names the spectra of a report; expected --report FILE as well. Add it.")
     format, single = files.format_of(options.output, options.format)
     files.require(format)  # reported before the work
     if not single:
@@ -56,6 +57,8 @@ def unmix(options: UnmixOptions) -> None:
         scene, record = read_for_unmixing(reading, source=source)
         library = read_library_of(options.library, options.library_scale)
         result, trace = unmix_by(model, scene, record)
+        if library is not None:
+            result = with_library_names(result, library)
         with stage("maps and pictures"):
             written = write_everything(folder, result, scene, format, pictures=not options.no_plots)
         if page is not None:
@@ -122,10 +125,12 @@ def _print_result(options: UnmixOptions, result: Result, trace: "Trace", written
     single = files.format_of(options.output, options.format)[1]
     names = [str(options.output if single else options.output / path.name) for path in written]
     names += [str(options.report)] if options.report else []
+    result = with_verdicts(result)
     if options.json:
         print(json.dumps(plain({**result.summary, "files": names}), indent=2, allow_nan=False))
         return
     print(describe_trace(trace, isinstance(options.endmembers, Path | Remote) and options.known.method != "deq"))
+    print_verdicts(result.summary)
     print("\n".join(names))
 
 

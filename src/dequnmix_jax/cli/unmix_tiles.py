@@ -6,11 +6,14 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.known import Request, check_units_of
 from dequnmix_jax.cli.options import SceneOptions, UnmixOptions
 from dequnmix_jax.cli.progress import Line
 from dequnmix_jax.cli.scene_options import warn
+from dequnmix_jax.cli.verdicts import print_verdicts
 from dequnmix_jax.cli.workflow import TrainedModel, check_fits, describe_trace, model_record, read_library_of
 from dequnmix_jax.equilibrium.config import Analytic, Model
 from dequnmix_jax.io.atomic import reserved
@@ -19,6 +22,7 @@ from dequnmix_jax.known_spectra import model_of_known, record_of
 from dequnmix_jax.parallel.processes import Team
 from dequnmix_jax.report.page import report
 from dequnmix_jax.report.plots import save_pictures
+from dequnmix_jax.results.library_names import library_names
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.writer import check_ours, write_page
 from dequnmix_jax.scenes.source import Source
@@ -180,6 +184,11 @@ def unmix_in_tiles(
     configuration, entries = model_record(model)
     if request is not None:
         configuration = {"method": request.known}
+    labels = None if request is None else request.chosen.names
+    if labels is None and library is not None:
+        spectra = np.asarray(model.params["endmembers"])
+        labels, of_names = library_names(spectra, used.wavelengths, used.fwhm, library)
+        entries = {**entries, **of_names}
     page, target = options.report, options.output
     page_outside = first and page is not None and page.absolute().parent != target.absolute()
     progress = _Progress()
@@ -205,7 +214,7 @@ def unmix_in_tiles(
                 Tiling(options.tile, options.halo, reading.nodata is not None),
                 Output(
                     target,
-                    None if request is None else request.chosen.names,
+                    labels,
                     class_of=() if request is None else request.chosen.classes,
                     configuration=configuration,
                     record={"reading": reading.given(), **entries},
@@ -239,4 +248,5 @@ def unmix_in_tiles(
     halo = "" if request is not None else f", halo of {tiles['halo']} pixels{error}"
     print(f"{tiles['count']} tiles of {tiles['rows']} x {tiles['columns']} pixels{halo}")
     print(describe_trace(tiled.trace, request is not None))
+    print_verdicts(tiled.summary)
     print("\n".join(names))

@@ -129,7 +129,8 @@ def train(
         metadata["start"] = reason
         metadata["operator"] = operator_record()
     metadata["ignore"] = [list(pair) for pair in reading.ignore or ()]
-    metadata["bands"] = None if reading.bands is None else list(reading.bands)
+    metadata["bands"] = None if reading.bands is None else [list(pair) for pair in reading.bands]
+    metadata["drop_bands"] = [list(pair) for pair in reading.drop_bands]
     return TrainedModel(jax.tree.map(np.asarray, fitted.params), config, metadata), fitted
 
 
@@ -194,13 +195,14 @@ def load_model(path: Path, count: int | None) -> TrainedModel:
 
 def with_bands_of(model: TrainedModel, reading: SceneOptions) -> SceneOptions:
     """Return the options of a scene with the bands that the model was trained on, unless the options say otherwise."""
-    ignore, bands = reading.ignore, reading.bands
+    ignore, bands, dropped = reading.ignore, reading.bands, reading.drop_bands
     if not ignore:
         ignore = tuple((float(low), float(high)) for low, high in model.metadata.get("ignore") or ())
-    if bands is None and model.metadata.get("bands"):
-        low, high = model.metadata["bands"]
-        bands = int(low), int(high)
-    return replace(reading, ignore=ignore, bands=bands)
+    if bands is None:
+        bands = model.metadata.get("bands") or None
+    if not dropped:
+        dropped = model.metadata.get("drop_bands") or ()
+    return replace(reading, ignore=ignore, bands=bands, drop_bands=dropped)
 
 
 def open_for(model: TrainedModel, reading: SceneOptions) -> Source:

@@ -1,5 +1,7 @@
 """The spectral axis of a file: units of wavelength, and the bands that the user leaves out."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dequnmix_jax.checks import InputError
@@ -157,13 +159,13 @@ def _widths(values: Array, centres: Array, unit: str, subject: str) -> tuple[Arr
 def bands_to_use(
     good: Array | None, wavelengths: Array | None, bands: int, options: ReadOptions, name: str
 ) -> tuple[Array | None, list[str]]:
-    """Mark the bands that `options.bands` and `options.ignore` leave out as bad.
+    """Mark the bands that `options.bands`, `drop_bands` and `ignore` leave out as bad.
 
     Args:
         good: (B,) bool as the file has it, True for good, or None.
         wavelengths: (B,) nm, or None.
         bands: number of bands B.
-        options: bands to keep and ranges of wavelength to ignore.
+        options: bands to keep, bands to drop and ranges of wavelength to ignore.
         name: the file, for messages.
 
     Returns:
@@ -173,18 +175,17 @@ def bands_to_use(
         InputError: bands that the file does not have, an empty range, or ranges for a file without wavelengths.
     """
     notes: list[str] = []
-    if options.bands is None and not options.ignore:
+    if options.bands is None and not options.ignore and not options.drop_bands:
         return good, notes
     kept = np.ones(bands, np.bool_) if good is None else np.array(good, np.bool_)
     if options.bands is not None:
-        first, last = options.bands
-        if not 0 <= first <= last < bands:
-            raise InputError(
-                f"Bands {first} to {last} of {name} are asked for, which has {bands}; expected numbers from 0 to "
-                f"{bands - 1}, the lower one first."
-            )
-        kept[:first] = kept[last + 1 :] = False
-        notes.append(f"Bands {first} to {last} (counted from 0) are used and no others.")
+        kept &= _within(options.bands, bands, name)
+        notes.append(f"Bands {_said(options.bands)} (counted from 0) are used and no others.")
+    if options.drop_bands:
+        dropped = _within(options.drop_bands, bands, name)
+        kept &= ~dropped
+        plural = "s are" if dropped.sum() > 1 else " is"
+        notes.append(f"Band{plural} left out: {_said(options.drop_bands)} (counted from 0).")
     if not options.ignore:
         return kept, notes
     if wavelengths is None:
@@ -202,3 +203,25 @@ def bands_to_use(
         count = int(inside.sum())
         notes.append(f"{count} band{'' if count == 1 else 's'} between {low:g} and {high:g} nm ignored.")
     return kept, notes
+
+
+def _within(ranges: Sequence[tuple[int, int]], bands: int, name: str) -> Array:
+    """Return (B,) bool, True for the bands of some ranges; raise InputError for bands that the file does not have."""
+    inside = np.zeros(bands, np.bool_)
+    for first, last in ranges:
+        if not 0 <= first <= last < bands:
+            raise InputError(
+                f"Bands {first} to {last} of {name} are asked for, which has {bands}; expected numbers from 0 to "
+                f"{bands - 1}, the lower one first."
+            )
+        inside[first : last + 1] = True
+    return inside
+
+
+def _said(ranges: Sequence[tuple[int, int]]) -> str:
+    """Return ranges in words.
+
+    >>> _said([(0, 9), (12, 12)])
+    '0 to 9, 12'
+    """
+    return ", ".join(f"{first}" if first == last else f"{first} to {last}" for first, last in ranges)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dequnmix_jax.checks import InputError
-from dequnmix_jax.io import geotiff, labelled_arrays, netcdf, npz, rasters, xarrays, zarr
+from dequnmix_jax.io import geotiff, labelled_arrays, masks, netcdf, npz, rasters, xarrays, zarr
 from dequnmix_jax.io.envi import image
 from dequnmix_jax.io.envi.header import find_header, is_esri_header
 from dequnmix_jax.io.matlab import scene as matlab_scene
@@ -115,7 +115,8 @@ def read(path: Any, **options: Any) -> Scene:
         path: the file; or its URL (https://, s3://, or GDAL's /vsicurl/, /vsis3/, /vsizip/; extra `remote`), of which
             the needed parts are read; or an array (rows, columns, bands) of any library, or an xarray DataArray or
             Dataset, whose axes are identified by their names. A masked array of numpy keeps its mask.
-        **options: variable, shape, order, nodata, scale, saturation, ignore, bands: see `scenes.ReadOptions`.
+        **options: variable, shape, order, nodata, scale, saturation, ignore, bands, drop_bands, mask, mask_values,
+            mask_invert: see `scenes.ReadOptions`.
 
     Returns:
         A Scene: float32 cube (H, W, B), wavelengths in nm, mask, and notes on what was assumed.
@@ -150,7 +151,13 @@ def open_source(path: Any, **options: Any) -> Source:
                 f"{path if kind != 'array' else type(path).__name__} is {_NAMES[kind]}, which holds one cube and says "
                 f"its shape; {'' if named else 'variable, '}shape and order do not apply."
             )
-    return marking_empty_bands(_READERS[kind](path, choices))
+    opened = marking_empty_bands(_READERS[kind](path, choices))
+    return opened if choices.mask is None else masks.applied(opened, choices, _plain)
+
+
+def _plain(path: Path) -> Source:
+    """Open a file as it is stored, with the options of its format's own declarations only."""
+    return _READERS[kind_of_file(path)](path, ReadOptions())
 
 
 _READERS: dict[str, Callable[[Any, ReadOptions], Source]] = {

@@ -164,6 +164,33 @@ def georeference_for(scene: Scene | Source) -> Georeference | None:
     return scene.georeference or georeference_from_envi(scene.envi_fields)
 
 
+def reprojected(points: Array, old: str, new: str) -> Array:
+    """Return (N, 2) coordinates in another coordinate reference system, x (or longitude) first.
+
+    Args:
+        points: (N, 2) x and y.
+        old, new: WKT or codes.
+
+    Raises:
+        InputError: rasterio is not installed, a system is unknown, or a point has no place in the new one.
+    """
+    require("A change of the coordinate system")
+    from rasterio.warp import transform
+
+    systems = [crs_of(Georeference(crs, (1, 0, 0, 0, 1, 0))) for crs in (old, new)]
+    if systems[0] == systems[1]:
+        return points
+    with _translated(Path("the coordinates"), "r", "coordinates"):
+        moved = np.array(transform(*systems, points[:, 0].tolist(), points[:, 1].tolist()), np.float64)[:2].T
+    if not np.isfinite(moved).all():
+        raise InputError(
+            f"The coordinates {points[:, 0].min():g} to {points[:, 0].max():g}, {points[:, 1].min():g} to "
+            f"{points[:, 1].max():g} have no place in the system of the scene; expected those of {old[:40]}. Check the "
+            "coordinate system of the file."
+        )
+    return moved
+
+
 # Semi-major axis and squared eccentricity of the ellipsoid WGS 84.
 _AXIS, _ECCENTRICITY = 6378137.0, 0.0066943799901413165
 
@@ -215,6 +242,52 @@ def ground_area(georeference: Georeference, shape: tuple[int, int]) -> tuple[flo
     if not (np.isfinite(areas) & (areas > 0)).all():
         return None
     return float(areas.min()), float(areas.mean()), float(areas.max())
+
+
+def ground_steps(scene: Scene | Source, shape: tuple[int, int]) -> dict[str, float] | None:
+    """Return how far the columns of a scene lie apart on the ground, and where north is, at its middle.
+
+    Args:
+        scene: of which the georeference or ENVI's fields are used.
+        shape: (H, W).
+
+    Returns:
+        "metres_per_column", and "north", degrees clockwise from the top of the picture in (-180, 180]; None without a
+        place, for a swath, or if rasterio is not installed.
+    """
+    place = georeference_for(scene)
+    if place is None or place.lookup is not None:
+        return None
+    try:
+        crs, rasterio = crs_of(place), require("The place of a scene")
+        from rasterio.warp import transform
+    except (InputError, ImportError):
+        return None
+    if crs is None:
+        return None
+    a, b, x0, d, e, y0 = place.transform
+    c, r = shape[1] / 2 + np.array([0.0, 0.5, -0.5, 0.0, 0.0]), shape[0] / 2 + np.array([0.0, 0.0, 0.0, -0.5, 0.5])
+    try:
+        with _translated(Path("the georeference"), "r"):
+            longitudes, latitudes = transform(
+                crs, "EPSG:4326", (a * c + b * r + x0).tolist(), (d * c + e * r + y0).tolist()
+            )
+    except (InputError, rasterio.errors.RasterioError):
+        return None
+    east, north = np.radians(longitudes), np.radians(latitudes)
+    curvature = 1 - _ECCENTRICITY * np.sin(north[0]) ** 2
+    across = _AXIS / np.sqrt(curvature) * np.cos(north[0])  # metres per radian of longitude, and of latitude
+    along = _AXIS * (1 - _ECCENTRICITY) / curvature**1.5
+    turn = (east - east[0] + np.pi) % (2 * np.pi) - np.pi
+    x, y = turn * across, (north - north[0]) * along
+    right, up = (x[1] - x[2], y[1] - y[2]), (x[3] - x[4], y[3] - y[4])
+    step, height = float(np.hypot(*right)), float(np.hypot(*up))
+    if not (np.isfinite(step) and np.isfinite(height) and step > 0 and height > 0):
+        return None
+    # North in the picture: the shares of a step to the right and of one upwards that add up to (0, 1).
+    shares = np.linalg.solve(np.array([right, up]).T, [0.0, 1.0])
+    angle = float(np.degrees(np.arctan2(shares[0] * step, shares[1] * height)))
+    return {"metres_per_column": step, "north": angle + 0.0}
 
 
 def pixel_area_and_note(scene: Scene | Source, shape: tuple[int, int]) -> tuple[float | None, list[str]]:

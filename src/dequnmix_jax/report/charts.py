@@ -14,15 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.report.plots import with_gaps
-from dequnmix_jax.report.style import COLOURS, new_figure, wrapped, write_figure
+from dequnmix_jax.report.style import COLOURS, ON_DARK, new_figure, wrapped, write_figure
 from dequnmix_jax.scenes.scene import Array
 
 # Larger maps are averaged down to about this many pixels, so that a page of ten maps has a few megabytes; pixels of
 # smaller maps are enlarged to squares, so that no program smooths them.
 _MOST_PIXELS, _LEAST_SIDE = 640_000, 480
-
-# Lighter versions of the same hues for a dark page.
-_ON_DARK = ("#5AAFEA", "#FF8B45", "#2CCB9D", "#E79CCB", "#F4B63C", "#A6DDFA", "#FFFFFF")
 
 
 class Theme(NamedTuple):
@@ -37,9 +34,9 @@ class Theme(NamedTuple):
 
 THEMES = (
     Theme("light", "#1b1f24", "#d7dbe0", COLOURS, 10.5),
-    Theme("dark", "#e8eaed", "#444a52", _ON_DARK, 10.5),
+    Theme("dark", "#e8eaed", "#444a52", ON_DARK, 10.5),
     Theme("light narrow", "#1b1f24", "#d7dbe0", COLOURS, 4.4),
-    Theme("dark narrow", "#e8eaed", "#444a52", _ON_DARK, 4.4),
+    Theme("dark narrow", "#e8eaed", "#444a52", ON_DARK, 4.4),
 )
 """Light and dark, wide and narrow."""
 

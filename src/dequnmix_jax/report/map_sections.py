@@ -7,10 +7,12 @@ import numpy as np
 
 from dequnmix_jax.conventions import MEANINGS, other
 from dequnmix_jax.report import charts, html
-from dequnmix_jax.report.html import Number, Row
+from dequnmix_jax.report.html import Coloured, Number, Row
 from dequnmix_jax.report.spectra_section import NO_NAME, Matched, degrees
+from dequnmix_jax.results.areas import MEANING as AREAS_MEANING
 from dequnmix_jax.results.maps import CLASSES, DEVIATION, KINDS
 from dequnmix_jax.results.result import Result
+from dequnmix_jax.results.words import area_words
 from dequnmix_jax.scenes.scene import Array
 
 _MUCH = 0.05
@@ -45,7 +47,7 @@ def scene_part(result: Result) -> str:
         height, width = result.valid.shape
         words = f"The scene in colour, {height} rows by {width} columns, row 0 at the top."
         bands = f"{result.composite_bands} as red, green, blue; each stretched from its 2nd to its 98th percentile"
-        picture = html.map_figure("Colour composite", bands, uri, words)
+        picture = html.map_figure("Colour composite", bands, uri, words, ground=ground_part(result))
     text = "All maps show row 0 at the top and column 0 at the left, in the pixels of the file" + (
         "; hatched pixels are masked." if valid < result.valid.size else "."
     )
@@ -64,12 +66,48 @@ def _where(values: Array, valid: Array) -> str:
     return f"largest at row {row}, column {column}"
 
 
-def _map(title: str, values: Array, valid: Array, scale: charts.Scale, unit: str, detail: str) -> str:
+def ground_part(result: Result) -> str:
+    """Return the scale bar and the arrow to the north of the maps of a result; "" where the place is unknown."""
+    place = mapping(result.summary.get("place"))
+    step, north = place.get("metres_per_column"), place.get("north")
+    columns = result.summary.get("columns")  # of a tiled result more than are at hand
+    if not isinstance(step, int | float) or not isinstance(columns, int) or not 0 < step * columns < np.inf:
+        return ""
+    metres = round_length(_BAR * step * columns)
+    label = f"{metres / 1000:g} km" if metres >= 1000 else f"{metres:g} m"
+    turned = float(north) if isinstance(north, int | float) and np.isfinite(north) else None
+    return html.ground_scale(metres / (step * columns), label, turned)
+
+
+_BAR = 0.4
+"""Largest share of the width of a map that its scale bar covers."""
+
+
+def round_length(most: float) -> float:
+    """Return the largest of 1, 2 and 5 times a power of ten that is not above a length.
+
+    >>> round_length(49.0), round_length(5.0), round_length(0.3)
+    (20.0, 5.0, 0.2)
+    """
+    power = 10.0 ** np.floor(np.log10(most) + 1e-12)
+    return float(next(step * power for step in (5, 2, 1) if step * power <= most * (1 + 1e-9)))
+
+
+def _map(
+    title: str,
+    values: Array,
+    valid: Array,
+    scale: charts.Scale,
+    unit: str,
+    detail: str,
+    ground: str = "",
+    colour: int | None = None,
+) -> str:
     seen = values[valid]
     words = f"{title}: {seen.min():.3g} to {seen.max():.3g}, mean {seen.mean():.3g}, {_where(values, valid)}."
     picture = charts.map_picture(values, valid, scale)
     bar = html.colour_bar(charts.stops(scale), _labels(scale), unit + (", logarithmic" if scale.logarithmic else ""))
-    return html.map_figure(title, detail, picture, words, bar)
+    return html.map_figure(title, detail, picture, words, bar, ground=ground, colour=colour)
 
 
 def _nearest(nearest: Matched, row: int) -> str:
@@ -82,6 +120,8 @@ def abundance_part(result: Result, nearest: Matched | None) -> str:
     """Return the section with the abundance maps and their means."""
     scale, valid = charts.Scale(0.0, 1.0, "viridis"), result.valid
     area = result.summary.get("pixel_area_m2")
+    pixels = result.summary.get("valid_pixels", int(valid.sum()))  # of a tiled result more than are at hand
+    above, ground = means_above_error(result), ground_part(result)
     figures = []
     rows: list[Row] = []
     for i, name in enumerate(result.names):
@@ -89,19 +129,27 @@ def abundance_part(result: Result, nearest: Matched | None) -> str:
         seen = values[valid].astype(np.float64)
         match = "" if nearest is None else f"; nearest: {_nearest(nearest, i)}"
         detail = f"mean {seen.mean():.3f}{match}"
-        figures.append(_map(name, values, valid, scale, KINDS["abundances"].unit, detail))
+        figures.append(_map(name, values, valid, scale, KINDS["abundances"].unit, detail, ground, i))
         row: Row = [
-            name,
+            Coloured(name, i),
             Number(f"{seen.mean():.4f}"),
             Number(f"{seen.max():.3f}"),
             Number(f"{int((seen > 0.5).sum())}"),
         ]
         if isinstance(area, int | float):
-            row.append(Number(_area(seen.sum() * area)))
+            row.append(Number(area_words(seen.mean() * area * pixels)))
+        if above is not None:
+            row.append(Number(f"{above[i]:.4f}"))
+            if isinstance(area, int | float):
+                row.append(Number(area_words(above[i] * area * pixels)))
         rows.append(row)
     heads: Row = ["endmember", Number("mean abundance"), Number("largest"), Number("pixels above half")]
     if isinstance(area, int | float):
         heads.append(Number("area"))
+    if above is not None:
+        heads.append(Number("mean above its error"))
+        if isinstance(area, int | float):
+            heads.append(Number("area above its error"))
     return html.section(
         "abundances",
         "Abundances",
@@ -109,8 +157,17 @@ def abundance_part(result: Result, nearest: Matched | None) -> str:
         html.paragraph(f"Convention: {result.convention}. {MEANINGS[result.convention]}"),
         f'<div class="maps">{"".join(figures)}</div>',
         html.table("Mean abundances over the valid pixels" + (", and areas" if area else ""), heads, rows),
+        html.paragraph(AREAS_MEANING, "soft") if above is not None else "",
         *_other_convention(result),
     )
+
+
+def means_above_error(result: Result) -> list[float] | None:
+    """Return the mean fractions above their error that summary.json holds, R numbers, or None."""
+    means = mapping(result.summary.get("above_error")).get("mean_abundances")
+    if not isinstance(means, list) or len(means) != len(result.names):
+        return None
+    return means if all(isinstance(mean, int | float) for mean in means) else None
 
 
 def class_part(result: Result) -> str:
@@ -120,16 +177,18 @@ def class_part(result: Result) -> str:
         return ""
     scale, valid = charts.Scale(0.0, 1.0, "viridis"), result.valid
     area = result.summary.get("pixel_area_m2")
+    pixels = result.summary.get("valid_pixels", int(valid.sum()))
     figures = []
     rows: list[Row] = []
     for i, name in enumerate(result.class_names):
         values = classes[:, :, i]
         inside = values[valid].astype(float)
         members = [spectrum for spectrum, word in zip(result.names, result.class_of, strict=True) if word == name]
-        figures.append(_map(f"class {name}", values, valid, scale, CLASSES.unit, f"mean {inside.mean():.3f}"))
+        detail = f"mean {inside.mean():.3f}"
+        figures.append(_map(f"class {name}", values, valid, scale, CLASSES.unit, detail, ground_part(result)))
         row: Row = [name, ", ".join(members), Number(f"{inside.mean():.4f}"), Number(f"{int((inside > 0.5).sum())}")]
         if isinstance(area, int | float):
-            row.append(Number(_area(area * inside.sum())))
+            row.append(Number(area_words(area * inside.mean() * pixels)))
         rows.append(row)
     heads: Row = ["class", "spectra", Number("mean fraction"), Number("pixels above half")]
     if isinstance(area, int | float):
@@ -189,12 +248,6 @@ def _other_convention(result: Result) -> list[str]:
         f"{converted.convention.capitalize()}: {MEANINGS[converted.convention]}"
     )
     return [html.paragraph(text), html.table("Mean abundances in both conventions", heads, rows)]
-
-
-def _area(square_metres: float) -> str:
-    if square_metres >= 1e6:
-        return f"{square_metres / 1e6:.4g} km²"
-    return f"{square_metres / 1e4:.4g} ha" if square_metres >= 1e4 else f"{square_metres:.4g} m²"
 
 
 def fit_part(result: Result) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from dequnmix_jax.checks import InputError, check_kind, ending
 from dequnmix_jax.io.atomic import replacing_file
 from dequnmix_jax.io.remote import as_local
 from dequnmix_jax.libraries.library import Library
+from dequnmix_jax.libraries.naming import named
 from dequnmix_jax.report import html
 from dequnmix_jax.report.html import Row
 from dequnmix_jax.report.map_sections import (
@@ -25,6 +27,7 @@ from dequnmix_jax.report.map_sections import (
 from dequnmix_jax.report.spectra_section import Matched, matched, spectra_part
 from dequnmix_jax.report.style import require
 from dequnmix_jax.results.result import Result
+from dequnmix_jax.results.verdicts import judge
 
 
 def report(result: Result, library: Library | None = None) -> str:
@@ -44,6 +47,8 @@ def report(result: Result, library: Library | None = None) -> str:
     if library is not None:
         check_kind(library, Library, "library", "Read it with dq.libraries.read_library(path).")
     nearest = None if library is None else matched(result, library)
+    if nearest is not None:
+        result = replace(result, names=named(result.names, nearest.matches).labels)
     summary = result.summary
     name = str(summary.get("scene") or "a scene")
     parts = [
@@ -51,6 +56,7 @@ def report(result: Result, library: Library | None = None) -> str:
         f"<h1>{html.escape(f'Unmixing of {name}')}</h1>",
         html.paragraph(_subtitle(result), "soft"),
         "</header>",
+        conclusion_part(result),
         _warnings(result),
         scene_part(result),
         class_part(result),
@@ -63,6 +69,21 @@ def report(result: Result, library: Library | None = None) -> str:
         _record(summary),
     ]
     return html.document(f"Unmixing of {name}", [part for part in parts if part])
+
+
+def conclusion_part(result: Result) -> str:
+    """Return the section that says what the measurements mean, what asks for something first; "" without any."""
+    found = judge(result)
+    if not found:
+        return ""
+    good = sum(verdict.good for verdict in found)
+    count = f"{good} of {len(found)} questions are answered well; what asks for a look comes first."
+    if good == len(found):
+        count = "Nothing asks for a change."
+    ordered = [verdict for verdict in found if not verdict.good] + [verdict for verdict in found if verdict.good]
+    return html.section(
+        "conclusion", "Conclusion", html.verdicts(count, [(verdict.good, verdict.text) for verdict in ordered])
+    )
 
 
 def check_page(path: Path) -> None:

@@ -5,17 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
 from dequnmix_jax.libraries.library import Library
-from dequnmix_jax.libraries.matching import Matches, match
-from dequnmix_jax.libraries.resampling import resample
+from dequnmix_jax.libraries.matching import Matches
 from dequnmix_jax.report import charts, html
-from dequnmix_jax.report.html import Number, Row
+from dequnmix_jax.report.html import Coloured, Number, Row
+from dequnmix_jax.results.library_names import nearest_in
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.scene import Array
-
-_NEAREST = 3
-"""Library spectra named for each endmember."""
 
 
 class Matched(NamedTuple):
@@ -40,13 +36,7 @@ def matched(result: Result, library: Library) -> Matched:
     Raises:
         InputError: the scene has no wavelengths, or nothing in the library can be compared.
     """
-    if result.wavelengths_nm is None:
-        raise InputError(
-            "The scene has no wavelengths, so that its spectra cannot be compared with a library; expected wavelengths "
-            "in the file. Report without a library."
-        )
-    here = resample(library, result.wavelengths_nm, result.fwhm_nm)
-    matches = match(result.endmembers, here, count=min(_NEAREST, len(here.names)))
+    matches, here = nearest_in(result.endmembers, result.wavelengths_nm, result.fwhm_nm, library)
     named = matches.rows[:, :1] >= 0
     spectra = np.where(named, here.spectra[matches.rows[:, 0]].astype(np.float64), np.nan)
     known = np.isfinite(spectra)
@@ -94,12 +84,12 @@ def spectra_part(result: Result, nearest: Matched | None) -> str:
 def _match_table(names: Sequence[str], nearest: Matched) -> str:
     matches = nearest.matches
     rows: list[Row] = [
-        [name if rank == 0 else "", matches.names[i][rank], Number(f"{matches.angles[i, rank]:.4f}"),
+        [Coloured(name, i) if rank == 0 else "", matches.names[i][rank], Number(f"{matches.angles[i, rank]:.4f}"),
          Number(degrees(nearest, i, rank)), Number(f"{matches.bands[i, rank]}")]
         for i, name in enumerate(names)
         for rank in range(len(matches.names[i]))
         if matches.names[i][rank]
     ]  # fmt: skip
-    rows += [[name, NO_NAME, "", "", ""] for i, name in enumerate(names) if not matches.names[i][0]]
+    rows += [[Coloured(name, i), NO_NAME, "", "", ""] for i, name in enumerate(names) if not matches.names[i][0]]
     heads: Row = ["endmember", "library spectrum", Number("angle (rad)"), Number("degrees"), Number("bands compared")]
     return html.table(f"The nearest spectra of {nearest.library}, by spectral angle", heads, rows)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 # Okabe & Ito 2008 without yellow, which is faint on white: distinct under every common colour blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+ON_DARK = ("#5AAFEA", "#FF8B45", "#2CCB9D", "#E79CCB", "#F4B63C", "#A6DDFA", "#FFFFFF")
+"""Lighter versions of the same hues for a dark page."""
+
 GREY = "0.7"  # masked pixels: no colour of viridis is neutral
 # Inches of a map: usual width, greatest height, smallest of each; a title needs its width.
 _WIDE, _HIGH, _LEAST_WIDE, _LEAST_HIGH = 2.3, 3.2, 1.1, 0.45

@@ -1,6 +1,5 @@
 """The result of an unmixing: maps, spectra and the record of how they were computed."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from dequnmix_jax.conventions import MEANINGS, REFLECTANCE, SCALED, check_conven
 from dequnmix_jax.io import georaster, npz
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.io.remote import as_place
+from dequnmix_jax.results.areas import above_error, areas_record
 from dequnmix_jax.results.dataset import SUFFIXES, arrays_in
 from dequnmix_jax.results.maps import (
     at_level,
@@ -30,7 +30,9 @@ from dequnmix_jax.results.maps import (
     referred,
     residual_map,
 )
+from dequnmix_jax.results.record import checked_record, read_record
 from dequnmix_jax.results.summary import classes_record, summary
+from dequnmix_jax.results.unexplained import structure
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Array, Scene
 
@@ -156,17 +158,20 @@ class Result:
             summary={
                 **{name: entry for name, entry in self.summary.items() if name != "uncertainty"},
                 **convention_record(word),
-                **self._means(abundances, brightness),
+                **self._means(abundances, brightness, word),
             },
         )
 
-    def _means(self, abundances: Array, brightness: Array) -> dict[str, Any]:
+    def _means(self, abundances: Array, brightness: Array, word: str) -> dict[str, Any]:
         """Return the entries of the summary that change with fractions and brightness."""
         means: list[float] = np.mean(abundances[self.valid], axis=0, dtype=np.float64).tolist()  # type: ignore[assignment]
         entries: dict[str, Any] = {"mean_abundances": means}
         maps, area = self.summary.get("maps"), self.summary.get("pixel_area_m2")
         whole = area * int(self.valid.sum()) if isinstance(area, int | float) else None
         entries |= classes_record(means, self.class_of, whole)
+        if self.residual is not None:
+            sums = above_error(abundances, brightness, self.residual, self.valid, self.endmembers, word)
+            entries |= areas_record((sums / max(int(self.valid.sum()), 1)).tolist(), whole)
         if isinstance(area, int | float):
             entries["areas_m2"] = [mean * area * int(self.valid.sum()) for mean in means]
         if isinstance(maps, Mapping):
@@ -254,7 +259,9 @@ def result_of(
     if word == SCALED and not levels_known:
         arrays["endmembers"] = at_level(units, levels(level_sums(abundances, brightness, scene.valid)))
     endmember_levels = np.max(arrays["endmembers"], axis=1).astype(np.float64).tolist()
+    above = above_error(abundances, brightness, residual, scene.valid, arrays["endmembers"], word)
     record = {**convention_record(word), "endmember_levels": endmember_levels, **(record or {})}
+    record["residual_structure"] = structure(scene.cube, abundances, units, brightness, scene.valid)
     colours, composite_bands = colour_composite(scene)
     return Result(
         names=labels,
@@ -276,6 +283,7 @@ def result_of(
             trace=trace,
             record=record,
             class_of=class_of,
+            above=(above / max(int(scene.valid.sum()), 1)).tolist(),
         ),
         convention=word,
         class_of=tuple(class_of),
@@ -313,24 +321,18 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     path = as_place(path)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         arrays, record = arrays_in(path)
-        return _result_in(arrays, record, path, path)
+        return _result_in(arrays, checked_record(record, path), path)
     if not path.is_dir() or not (path / SUMMARY).is_file() or not (path / ARRAYS).is_file():
         raise InputError(
             f"{path} is not the output of an unmixing; expected a folder with {ARRAYS} and {SUMMARY}, which `dequnmix "
             "unmix` makes, or a NetCDF file of one."
         )
     arrays = npz.load(path / ARRAYS)
-    try:
-        record = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path / SUMMARY} is not JSON ({str(error)[:80]}); unmix the scene again.") from error
-    return _result_in(arrays, record, path / ARRAYS, path / SUMMARY)
+    return _result_in(arrays, read_record(path), path / ARRAYS)
 
 
-def _result_in(arrays: dict[str, Array], record: Any, place: Path, record_place: Path) -> Result:
+def _result_in(arrays: dict[str, Array], record: dict[str, Any], place: Path) -> Result:
     """Return the result of stored arrays and their record; raise InputError if they do not fit together."""
-    if not _is_valid_record(record):
-        raise InputError(f"{record_place} was changed, or is of another program; unmix the scene again.")
     stored = {name: arrays.get(name) for name in _STORED}
     abundances, spectra, brightness = stored["abundances"], stored["endmembers"], stored["brightness"]
     names, words, class_of = arrays.get("names"), arrays.get("composite_bands"), arrays.get("class_of")
@@ -408,22 +410,3 @@ def _classes_agree(stored: Mapping[str, Array | None], class_of: Array | None) -
         return True
     count = 0 if class_of is None else len(class_names([str(word) for word in class_of]))
     return sd.shape == (*abundances.shape[:2], count)
-
-
-def _is_valid_record(record: Any) -> bool:
-    """Return whether the entries of summary.json that a report reads have the types that `summary` writes."""
-    number = (int, float)
-    if not isinstance(record, dict):
-        return False
-    span, area = record.get("wavelengths_nm"), record.get("pixel_area_m2")
-    lists = [record.get("notes", []), record.get("warnings", [])]
-    tables = [record.get(name) or {} for name in ("trace", "history", "source", "model_file", "versions", "reading")]
-    if not all(isinstance(table, dict) for table in tables) or not all(isinstance(texts, list) for texts in lists):
-        return False
-    entries = [entry for column in tables[1].values() for entry in (column if isinstance(column, list) else [column])]
-    return (
-        (span is None or (isinstance(span, list) and len(span) == 2 and all(isinstance(end, number) for end in span)))
-        and (area is None or isinstance(area, number))
-        and all(isinstance(column, list) for column in tables[1].values())
-        and all(entry is None or isinstance(entry, number) for entry in entries)
-    )

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dequnmix_jax.io.envi.header import find_header
-from dequnmix_jax.io.georaster import pixel_area_and_note
+from dequnmix_jax.io.georaster import ground_steps, pixel_area_and_note
 from dequnmix_jax.io.provenance import file_record, package_version
 from dequnmix_jax.io.remote import Remote
+from dequnmix_jax.results.areas import areas_record
 from dequnmix_jax.results.maps import KINDS, class_names, class_sums
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source
@@ -43,6 +44,7 @@ def summary(
     trace: "Trace | None" = None,
     record: Mapping[str, Any] | None = None,
     class_of: Sequence[str] = (),
+    above: Sequence[float] | None = None,
 ) -> dict[str, Any]:
     """Return the content of summary.json.
 
@@ -56,6 +58,7 @@ def summary(
         trace: the trace of the solver, or None.
         record: further entries, such as the options of reading.
         class_of: R classes of the endmembers, or none.
+        above: R mean fractions above their error (`areas.above_error`), or None.
 
     Raises:
         InputError: an entry that JSON cannot hold.
@@ -74,9 +77,11 @@ def summary(
         "wavelengths_nm": None if wavelengths is None else [float(wavelengths.min()), float(wavelengths.max())],
         "valid_pixels": valid_pixels,
         "pixel_area_m2": area,
+        "place": ground_steps(scene, (height, width)),
         "endmembers": list(names),
         "mean_abundances": means["abundances"],
         "areas_m2": None if area is None else [mean * area * valid_pixels for mean in means["abundances"]],
+        **({} if above is None else areas_record(above, None if area is None else area * valid_pixels)),
         **classes_record(means["abundances"], class_of, None if area is None else area * valid_pixels),
         "maps": {name: {**KINDS[name]._asdict(), "mean": mean} for name, mean in means.items()},
         "configuration": plain(configuration),

@@ -23,10 +23,12 @@ from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.io.remote import as_local
 from dequnmix_jax.io.scene_writer import check_no_header
 from dequnmix_jax.libraries.csv import write_table
+from dequnmix_jax.results.areas import AREAS, areas_table, deviation_of_mean
 from dequnmix_jax.results.files import NODATA, format_of, write_file
 from dequnmix_jax.results.maps import band_labels, description
 from dequnmix_jax.results.result import ARRAYS, Result, arrays_of, result_of
 from dequnmix_jax.results.summary import as_text
+from dequnmix_jax.results.verdicts import with_verdicts
 from dequnmix_jax.scenes.georeference import rectify
 from dequnmix_jax.scenes.scene import Scene
 
@@ -54,7 +56,8 @@ def write(
     with the scene's georeferencing fields, or as GeoTIFF float32 (.tif) with coordinate reference system and transform.
     Masked pixels hold -9999, which the files declare as nodata; a swath such as EMIT's is rectified. Where spectra have
     classes, the map classes holds the sums of their fractions; abundances_sd and classes_sd hold standard deviations.
-    The folder also holds endmembers.sli (ENVI spectral library), endmembers.csv, estimate.npz (for `score` and
+    The folder also holds endmembers.sli (ENVI spectral library), endmembers.csv, areas.csv (mean fractions and areas,
+    and those above their error, see `areas.above_error`), estimate.npz (for `score` and
     `report`) and summary.json (configuration, trace, versions, sha256 of the input, notes, the convention of the
     fractions in a word and a sentence, and endmember_levels, the largest value of each spectrum). Spectra are in the
     units of the scene.
@@ -105,7 +108,7 @@ def write_result(
     if single:
         check_single(target)
         with replacing_file(target, overwrite=overwrite) as part:
-            write_file(part, result, scene, format)
+            write_file(part, with_verdicts(result), scene, format)
         return [target]
     check_ours(target, overwrite)
     with replacing_folder(target, overwrite=overwrite) as folder:
@@ -173,16 +176,20 @@ def write_page(path: Path, text: str) -> None:
 
 def put_result(folder: Path, result: Result, scene: Scene, *, format: str | None = None) -> list[Path]:
     """Write the files of `write_result` into an empty folder, and return their paths."""
+    result = with_verdicts(result)
     format, _ = format_of(folder, format)
     written = _put_maps(folder, result, scene, format)
     written += write_library(folder / "endmembers.sli", result.endmembers, result.names, scene.wavelengths)
     with writing(folder / "endmembers.csv"):
         write_table(folder / "endmembers.csv", result.endmembers, result.names, scene.wavelengths)
+    deviations = None if result.abundances_sd is None else deviation_of_mean(result.abundances_sd, result.valid)
+    with writing(folder / AREAS):
+        (folder / AREAS).write_text(areas_table(result.summary, deviations), encoding="utf-8")
     with writing(folder / ARRAYS):
         np.savez_compressed(folder / ARRAYS, **arrays_of(result))  # type: ignore[arg-type]
     with writing(folder / SUMMARY):
         (folder / SUMMARY).write_text(as_text(result.summary), encoding="utf-8")
-    return [*written, folder / "endmembers.csv", folder / ARRAYS, folder / SUMMARY]
+    return [*written, folder / "endmembers.csv", folder / AREAS, folder / ARRAYS, folder / SUMMARY]
 
 
 def _put_maps(folder: Path, result: Result, scene: Scene, format: str) -> list[Path]:

@@ -1,5 +1,6 @@
 """The options of reading a scene, the same for every format."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -7,6 +8,23 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+
+IN_MEMORY = "an array in memory"
+"""What a record says of a mask that is no file."""
+
+
+def _ranges(value: Any, name: str) -> tuple[tuple[int, int], ...]:
+    """Return one range (first, last), or several, as a tuple of ranges; raise InputError for anything else."""
+    try:
+        pairs = np.array([value] if np.shape(value) == (2,) else list(value) or np.empty((0, 2)), np.float64)
+    except (TypeError, ValueError):
+        pairs = np.empty(0)
+    if pairs.ndim != 2 or pairs.shape[1:] != (2,) or not (np.isfinite(pairs) & (pairs == np.round(pairs))).all():
+        raise InputError(
+            f"{name} is {value!r}; expected the first and the last band, like (0, 99), or several such ranges, like "
+            "[(0, 9), (20, 29)]."
+        )
+    return tuple((int(first), int(last)) for first, last in pairs)
 
 
 @dataclass(frozen=True)
@@ -29,7 +47,13 @@ class ReadOptions:
         saturation: value from which a pixel is saturated and therefore masked. By default: what the file declares.
         ignore: ranges (shortest, longest) of wavelength in nm, both ends included, such as (1310, 1490) for water
             vapour. Their bands are marked bad.
-        bands: first and last band to keep, counted from 0. All others are marked bad.
+        bands: first and last band to keep, counted from 0, or several such ranges, like [(0, 9), (20, 29)]. All other
+            bands are marked bad. Stored as ranges.
+        drop_bands: ranges of bands to leave out, of the same form. They are marked bad.
+        mask: which pixels are used: an array (H, W), True or not 0 where a pixel is used; or the path of a raster on
+            the same grid, of EMIT's mask file, or of polygons, inside which pixels are used (`io.masks`).
+        mask_values: values of such a raster that mean "use", like (4, 5) in a map of classes. By default: all but 0.
+        mask_invert: use the pixels that the mask leaves out, and no others.
     """
 
     variable: str | None = None
@@ -39,7 +63,11 @@ class ReadOptions:
     scale: float | None = None
     saturation: float | None = None
     ignore: Sequence[tuple[float, float]] = ()
-    bands: tuple[int, int] | None = None
+    bands: Any = None
+    drop_bands: Any = ()
+    mask: Any = None
+    mask_values: Sequence[float] = ()
+    mask_invert: bool = False
 
     def __post_init__(self) -> None:
         """Convert the fields to their documented types; raise InputError if that is impossible."""
@@ -57,9 +85,17 @@ class ReadOptions:
             except (TypeError, ValueError):
                 raise InputError(f"{name} is {value!r}; expected a number, or None.") from None
         if self.bands is not None:
-            if np.shape(self.bands) != (2,):
-                raise InputError(f"bands is {self.bands!r}; expected the first and the last band, like (0, 99).")
-            set_field(self, "bands", tuple(self.bands))
+            set_field(self, "bands", _ranges(self.bands, "bands"))
+        set_field(self, "drop_bands", _ranges(() if self.drop_bands is None else self.drop_bands, "drop_bands"))
+        try:
+            set_field(self, "mask_values", tuple(float(value) for value in self.mask_values or ()))
+        except (TypeError, ValueError):
+            raise InputError(f"mask_values is {self.mask_values!r}; expected numbers, like (4, 5).") from None
+        if self.mask is None and (self.mask_values or self.mask_invert):
+            raise InputError(
+                f"{'mask_values' if self.mask_values else 'mask_invert'} says how a mask is read, and there is none; "
+                "expected mask=FILE as well (--mask FILE). Add it, or leave the other out."
+            )
         try:
             set_field(self, "ignore", tuple((float(low), float(high)) for low, high in self.ignore or ()))
         except (TypeError, ValueError):
@@ -70,7 +106,10 @@ class ReadOptions:
     def given(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, for a record in JSON: NaN becomes "nan"."""
         values = {field.name: getattr(self, field.name) for field in fields(ReadOptions)}
-        options = {name: value for name, value in values.items() if value is not None and value != ()}
+        if self.mask is not None:
+            values["mask"] = os.fspath(self.mask) if isinstance(self.mask, str | os.PathLike) else IN_MEMORY
+        options = {name: value for name, value in values.items() if value is not None and value is not False}
+        options = {name: value for name, value in options.items() if value != ()}
         return {name: "nan" if value != value else value for name, value in options.items()}
 
     @classmethod

@@ -57,6 +57,7 @@ class Source(Metadata):
         nodata, scale, saturation: as for `values.scaled_and_masked`.
         gains, offsets: (B,) each, or None: value = stored * gain + offset, in place of a scale.
         lazy: whether reading a window costs no more than that window.
+        use: (H, W) bool, a mask that was given beside the scene, which `stored` applies; or None.
         wavelengths, good_bands, name, source, envi_fields, notes, georeference, fwhm: as for `Scene`.
     """
 
@@ -68,6 +69,7 @@ class Source(Metadata):
     gains: Array | None = None
     offsets: Array | None = None
     lazy: bool = True
+    use: Array | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError for a scene without pixels or bands, not one value a band, or lengths outside (0, 1 mm]."""
@@ -99,7 +101,13 @@ class Source(Metadata):
 
     def _converted(self, stored: Stored) -> tuple[Array, Array | None, list[str]]:
         cube, mask, notes = scaled_and_masked(
-            stored.values, self.nodata, self.scale, self.good_bands, self.saturation, stored.seen
+            stored.values,
+            self.nodata,
+            self.scale,
+            self.good_bands,
+            self.saturation,
+            stored.seen,
+            "in the file" if self.use is None else "in the file or by the mask",
         )
         if self.gains is not None and self.offsets is not None:
             cube = gained(stored.values, self.gains, self.offsets, mask)

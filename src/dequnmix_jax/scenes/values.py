@@ -23,6 +23,7 @@ def scaled_and_masked(
     good: Array | None,
     saturation: float | None = None,
     seen: Array | None = None,
+    hidden_by: str = "in the file",
 ) -> tuple[Array, Array | None, list[str]]:
     """Return float32 values divided by `scale`, the mask of valid pixels (None when all are) and notes.
 
@@ -34,6 +35,7 @@ def scaled_and_masked(
         good: (B,) bool or None; bands marked bad do not affect the mask.
         saturation: value from which a pixel is saturated, before scaling, or None.
         seen: (H, W) bool, the file's own mask, True for valid pixels, or None.
+        hidden_by: where that mask is from, for its note.
 
     Raises:
         InputError: a scale that is not positive and finite, or a saturation that is not a number.
@@ -65,7 +67,7 @@ def scaled_and_masked(
     if seen is not None:
         hidden = ~seen if mask is None else mask & ~seen
         if hidden.any():
-            notes.append(f"{int(hidden.sum())} of {hidden.size} pixels are masked in the file.")
+            notes.append(f"{int(hidden.sum())} of {hidden.size} pixels are masked {hidden_by}.")
         mask = seen if mask is None else mask & seen
     if scale is not None and not (scale > 0 and np.isfinite(scale)):
         raise InputError(f"The scale is {scale}; expected a positive number to divide by, such as 10000.")

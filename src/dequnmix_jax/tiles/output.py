@@ -14,6 +14,7 @@ from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_library, write_strips
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.libraries.csv import write_table
+from dequnmix_jax.results.areas import AREAS, above_error, areas_table
 from dequnmix_jax.results.files import NODATA
 from dequnmix_jax.results.maps import KINDS, band_labels, class_sums, description, level_sums, levels, no_levels
 from dequnmix_jax.results.result import ARRAYS
@@ -122,6 +123,20 @@ def endmember_levels(maps: TileMaps) -> Array:
     return levels(sums)
 
 
+def mean_above_error(maps: TileMaps, endmembers: Array, convention: str) -> list[float]:
+    """Return the mean fractions above their error, R numbers, as `results.areas.above_error` defines them."""
+    channels = maps.channels
+    total, valid = np.zeros(channels.count), 0
+    for _, block in _strips(maps.work):
+        inside = block[..., channels.of("valid").start] > 0
+        valid += int(np.count_nonzero(inside))
+        brightness, residual = (block[..., channels.of(name).start] for name in ("brightness", "residual"))
+        total += above_error(
+            block[..., channels.of("abundances")], brightness, residual, inside, endmembers, convention
+        )
+    return [float(value) for value in total / max(valid, 1)]
+
+
 def thumbnails(maps: TileMaps) -> dict[str, Any]:
     """Return the maps of a `Result` at every k-th pixel, k the smallest that leaves a thousand along each side."""
     work, channels = maps.work, maps.channels
@@ -161,11 +176,13 @@ def write_files(folder: Path, maps: TileMaps, contents: Contents, format: str) -
     small |= npz.place_of(georaster.georeference_for(source))
     spectral = {"wavelengths_nm": source.wavelengths, "fwhm_nm": source.fwhm}
     small |= {key: value for key, value in spectral.items() if value is not None}
+    with writing(folder / AREAS):
+        (folder / AREAS).write_text(areas_table(summary), encoding="utf-8")
     with writing(folder / ARRAYS):
         _write_arrays(folder / ARRAYS, maps, masked, small)
     with writing(folder / SUMMARY):
         (folder / SUMMARY).write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return [*written, folder / "endmembers.csv", folder / ARRAYS, folder / SUMMARY]
+    return [*written, folder / "endmembers.csv", folder / AREAS, folder / ARRAYS, folder / SUMMARY]
 
 
 def _write_maps(folder: Path, maps: TileMaps, contents: Contents, format: str, masked: bool) -> list[Path]:

@@ -85,7 +85,7 @@ class Run:
         who = None if path is None else (str(path.resolve()), self.guard.stamp)
         versions = (package_version("dequnmix-jax"), jax.__version__, jax.default_backend())
         digest.update(repr((self.config, self.known, known, who, versions)).encode())
-        for part in (stored.gains, stored.offsets, self.seen.bands):
+        for part in (stored.gains, stored.offsets, self.seen.bands, stored.use):
             _add(digest, part)
         if path is None:  # in memory, where mask and values may differ from any file
             for part in stored.stored(None)[:2]:

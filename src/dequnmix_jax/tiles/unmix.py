@@ -27,6 +27,7 @@ from dequnmix_jax.results.maps import (
 )
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.summary import summary
+from dequnmix_jax.results.verdicts import judge
 from dequnmix_jax.results.writer import check_ours
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source, source_of
@@ -35,6 +36,7 @@ from dequnmix_jax.tiles.options import Hooks, Output, Progress, Tiling, ignore_p
 from dequnmix_jax.tiles.records import combined_trace, not_converged, tiles_summary
 from dequnmix_jax.tiles.run import Guard, Prepared, Run, check_free_space
 from dequnmix_jax.tiles.survey import view
+from dequnmix_jax.training.words import plain
 from dequnmix_jax.types import Params, Trace
 
 
@@ -171,9 +173,11 @@ def unmix_to_folder(
             hooks.on_progress("writing", 0.0, 0, len(entries))
             folder = places.part(out.path)
             folder.mkdir()
+            small = _small_result(maps, contents)
+            contents.summary["verdicts"] = [plain(verdict._asdict()) for verdict in judge(small)]
             written = output.write_files(folder, maps, contents, out.format)
             if hooks.extra_files is not None:
-                written += hooks.extra_files(folder, _small_result(maps, contents))
+                written += hooks.extra_files(folder, small)
             places.place(spent=[*work.files(), work.folder])
     leave(team, out.path)
     files = [out.path / file.name for file in written]
@@ -229,6 +233,7 @@ def _contents(
         trace=trace,
         record=record,
         class_of=out.class_of,
+        above=output.mean_above_error(maps, spectra, convention),
     )
     words = composite_words(prepared.survey.colour_bands, source.wavelengths)
     return output.Contents(source, spectra, names, words, content, convention, tuple(out.class_of))

@@ -1,0 +1,1 @@
+"""Polygons from GeoJSON, GeoPackage and shapefiles, read without further packages; `polygons.read_polygons` chooses."""
