@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dequnmix_jax.abundances.methods import METHODS, Known
+from dequnmix_jax.abundances.methods import KEPT, MESMA, METHODS, Known, Mesma
 from dequnmix_jax.checks import InputError, check_key, check_kind
 from dequnmix_jax.equilibrium.config import Analytic, Cone, Model, Simplex, Soft
 from dequnmix_jax.libraries.chosen import Chosen, choose_spectra
 from dequnmix_jax.libraries.library import Library
+from dequnmix_jax.libraries.pruning import prune as pruned
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.pipeline import UNIT, not_reached, scene_of, unmix_scene
+from dequnmix_jax.results.maps import model_map, model_record
 from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene, check_scene
@@ -42,9 +44,10 @@ def unmix_with(
     scene: Any,
     library: Library | str | os.PathLike[str] | Any,
     *,
-    method: str = METHODS[0],
+    method: str | Known = METHODS[0],
     classes: str | None = None,
     spectra: Sequence[str] | None = None,
+    prune: str | None = None,
     library_scale: float | None = None,
     slack: float | None = None,
     sparsity: float | None = None,
@@ -65,18 +68,21 @@ def unmix_with(
         "soft"       nnls with (slack n)^2 (sum x - 1)^2 added, n the RMS norm of the pixels
         "sunsal"     min |y - x E|^2 / 2 + sparsity n m sum x, m the mean norm of the spectra
         "sunsal-tv"  as sunsal, with variation n m TV(x) added
+        "mesma"      as fcls, by the best model of few classes with one spectrum of each (`abundances.mesma`)
         "deq"        the equilibrium of an operator that is trained on the scene, E held
 
-    All but the last solve each problem to its optimum and train nothing. The map `convergence` is the change by one
+    All but "deq" solve each problem to its optimum and train nothing. The map `convergence` is the change by one
     further step of projected gradients, 0 at the optimum.
 
     Args:
         scene: a path, a `Scene`, an array (H, W, B), or an xarray DataArray.
         library: a `Library`, the path of one, or an array (R, B) of spectra on the bands of the scene.
-        method: a word above.
+        method: a word above, or an `abundances.Known` or `abundances.Mesma` with its numbers.
         classes: the column of the library that holds the class of each spectrum ("name": the names); then
             `Result.classes` holds the sums of the fractions of each class.
         spectra: names of the spectra to use; a name that several spectra share stands for all of them. None: all.
+        prune: "ear:5", "masa:5" or "cob:5": keep so many spectra of each class, the best by that measure
+            (`libraries.prune`). None: all.
         library_scale: divisor of the library's values, for a path.
         slack, sparsity, variation: numbers of the methods above; None: those of `abundances.Known`.
         uncertainty: noise that the standard deviations `Result.abundances_sd` are computed from
@@ -99,11 +105,16 @@ def unmix_with(
         Heinz and Chang, IEEE TGRS 39(3), 2001 (fcls); Drumetz et al., IEEE TIP 25(8), 2016 (scaled); Bioucas-Dias and
         Figueiredo, WHISPERS 2010 (sunsal); Iordache, Bioucas-Dias and Plaza, IEEE TGRS 50(11), 2012 (sunsal-tv).
     """
-    known = method_of(method, slack=slack, sparsity=sparsity, variation=variation)
+    if isinstance(method, Known):
+        if (slack, sparsity, variation) != (None, None, None):
+            raise InputError("The method is a value with its own numbers; expected no slack, sparsity or variation.")
+        known: Known | None = method
+    else:
+        known = method_of(method, slack=slack, sparsity=sparsity, variation=variation)
     if (method == DEQ) != (key is not None):
         told = "a random key, for its network. Pass key=jax.random.key(0)" if method == DEQ else "no key. Leave it out"
         raise InputError(f"method is {method!r}, which takes {told}.")
-    if method != DEQ and (config is not None or training is not None):
+    if known is not None and (config is not None or training is not None):
         raise InputError(f"method is {method!r}, which trains nothing; expected no config and no training with it.")
     check_uncertainty(uncertainty, known)
     read_scene = scene_of(scene, reading)
@@ -117,6 +128,7 @@ def unmix_with(
         else:
             read = read_library(library, scale=library_scale, sort=True)
         chosen = choose_spectra(read, read_scene.wavelengths, read_scene.fwhm, spectra=spectra, classes=classes)
+    chosen, known = settled(chosen, known, prune)
     restricted = on_common_bands(read_scene, chosen)
     record = {"reading": ReadOptions.of(reading).given(), "warnings": check_scene(restricted)}
     if known is None:
@@ -136,8 +148,8 @@ def method_of(
     """
     numbers = {"slack": slack, "sparsity": sparsity, "variation": variation}
     given = {name: float(value) for name, value in numbers.items() if value is not None}
-    if method not in (*METHODS, DEQ):
-        raise InputError(f"method is {method!r}; expected {', '.join((*METHODS, DEQ))}.")
+    if method not in (*METHODS, MESMA, DEQ):
+        raise InputError(f"method is {method!r}; expected {', '.join((*METHODS, MESMA, DEQ))}.")
     uses = {"soft": ("slack",), "sunsal": ("sparsity",), "sunsal-tv": ("sparsity", "variation")}.get(method, ())
     foreign = [name for name in given if name not in uses]
     if foreign:
@@ -145,7 +157,60 @@ def method_of(
             f"{' and '.join(foreign)} {'has' if len(foreign) == 1 else 'have'} no effect on the method {method!r}; "
             f"expected {' and '.join(uses) or 'no number'} with it. Leave out what does not apply."
         )
+    if method == MESMA:
+        return Mesma()
     return None if method == DEQ else Known(method, **given)
+
+
+def settled(chosen: Chosen, known: Known | None, prune_by: str | None) -> tuple[Chosen, Known | None]:
+    """Return the spectra that are left by pruning, and the method with what it needs to know of them.
+
+    Args:
+        chosen: from `choose_spectra`.
+        known: the method; None: "deq".
+        prune_by: as for `unmix_with`.
+
+    Raises:
+        InputError: classes are needed and there are none, or there are too many models.
+    """
+    if prune_by is not None:
+        chosen = pruned(chosen, prune_by)
+        if len(chosen.names) < 2:
+            raise InputError(
+                f"prune {prune_by} keeps {len(chosen.names)} spectrum; expected at least two. Keep more of each class."
+            )
+    if not isinstance(known, Mesma):
+        return chosen, known
+    if not chosen.classes:
+        raise InputError(
+            "mesma takes one spectrum of each class, and no classes are named; expected the column of the library that "
+            "holds them. Add classes=COLUMN (--class COLUMN)."
+        )
+    rules = known.of(chosen.classes)
+    rules.check_count(*chosen.spectra.shape)
+    if rules.shade == KEPT:
+        name = next(word for word in ("shade", "shade of mesma") if word not in (*chosen.names, *chosen.classes))
+        chosen = chosen._replace(
+            names=(*chosen.names, name),
+            classes=(*chosen.classes, name),
+            spectra=np.concatenate([chosen.spectra, np.zeros_like(chosen.spectra[:1])]),
+        )
+    return chosen, rules
+
+
+def threshold_warning(known: Known | None, highest: float) -> list[str]:
+    """Return a sentence, as a list, where the threshold of "mesma" is of reflectance and the scene is not.
+
+    Args:
+        known: the method.
+        highest: largest value of the valid pixels.
+    """
+    if not isinstance(known, Mesma) or highest <= _REFLECTANCE or known.threshold != Mesma().threshold:
+        return []
+    return [
+        f"The threshold {known.threshold:g} of mesma is for reflectance, and the scene reaches {highest:.4g}: nearly "
+        "every pixel gets the largest model. Divide the scene (scale), or pass a threshold in its units."
+    ]
 
 
 def model_of_known(known: Known) -> Model:
@@ -300,6 +365,10 @@ def solve_with(
     found = jax.tree.map(np.asarray, found)
     size = float(np.sqrt(np.sum(found.size, dtype=np.float64) / max(int(scene.valid.sum()), 1)))
     record = {**record, **record_of(known), "unit": UNIT}
+    record["warnings"] = [*record["warnings"], *threshold_warning(known, highest)]
+    if isinstance(known, Mesma):
+        codes = model_map(found.abundances[scene.valid], chosen.classes)[:, 0]
+        record |= model_record(codes, chosen.classes)
     if not found.trace.converged:
         record["warnings"] = [*record["warnings"], known.not_optimal(float(found.trace.residual))]
     estimate = Estimate(found.abundances, chosen.spectra, found.brightness, found.coefficients)  # type: ignore[arg-type]
@@ -313,7 +382,7 @@ def solve_with(
         convention=known.convention,
         class_of=chosen.classes,
         levels_known=True,
-        configuration={"method": known},
+        configuration={"method": known.record()},
     )
     if uncertainty is not None:
         result = _with_deviations(result, found.coefficients, scene, chosen, known, norm, uncertainty)

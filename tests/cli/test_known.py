@@ -125,6 +125,46 @@ def test_tiles_are_the_whole_scene(here, tmp_path, words):
     np.testing.assert_array_equal(images[0], whole.classes)
 
 
+def test_mesma_in_tiles_is_mesma_of_the_whole_scene(here, tmp_path):
+    more = (*KNOWN, "--class", "Class", "--method", "mesma", "--shade", "kept", "--no-plots", "--threshold", "0.001")
+    assert run("unmix", "scene.npz", *more, "--report", tmp_path / "page.html", "-o", tmp_path / "whole") == 0
+    assert run("unmix", "scene.npz", *more, "--tile", "3", "-o", tmp_path / "tiles") == 0
+    whole, tiles = (read_result(tmp_path / name) for name in ("whole", "tiles"))
+    assert whole.names == tiles.names == ("SOIL 1", "SOIL 2", "PV", "NPV", "shade")
+    np.testing.assert_allclose(tiles.abundances, whole.abundances, atol=2e-6)
+    np.testing.assert_array_equal(tiles.models, whole.models)
+    assert not ((whole.abundances[..., 0] > 0) & (whole.abundances[..., 1] > 0)).any()  # one spectrum of a class
+    assert tiles.summary["models"] == whole.summary["models"] and len(whole.summary["models"]) > 1
+    assert tiles.summary["configuration"] == whole.summary["configuration"]
+    assert whole.summary["configuration"]["method"]["threshold"] == 0.001
+    images = [formats.read(tmp_path / name / "models.img").cube for name in ("whole", "tiles")]
+    np.testing.assert_array_equal(images[0], whole.models)
+    np.testing.assert_array_equal(images[1], tiles.models)
+    assert "class shade" in (tmp_path / "page.html").read_text()
+
+
+def test_options_of_mesma(here, tmp_path, capsys):
+    mesma = (*KNOWN, "--class", "Class", "--method", "mesma")
+    words = ("--prune", "masa:1", "--max-classes", "1", "--fractions=-0.05:1.05", "--max-rmse", "0.02", "--models", "2")
+    assert run("unmix", "scene.npz", *mesma, *words, "--seed", "3", "--no-plots", "-o", tmp_path / "out") == 0
+    result = read_result(tmp_path / "out")
+    said = result.summary["configuration"]["method"]
+    assert said["seed"] == 3 and said["models"] == 2 and said["lowest"] == -0.05 and len(result.names) == 3
+    none = result.models[..., 0] == 0
+    assert none.any() and not result.abundances[none].any()
+    assert result.summary["models"][0] == {"model": 0, "classes": [], "share": none.mean()}
+    capsys.readouterr()
+    for words, sentence in (
+        ((*KNOWN, "--method", "mesma"), "no classes are named"),
+        ((*KNOWN, "--shade", "kept"), "--shade applies to --method mesma"),
+        ((*mesma, "--bands", "0:1", "--shade", "kept"), "Models have up to 3 classes and shade, and the scene 2 bands"),
+        ((*mesma, "--prune", "best"), "prune is 'best'; expected a measure and the number"),
+        ((*KNOWN, "--prune", "ear:1"), "The spectra have no classes, of which the best are kept"),
+        ((*mesma, "--seed", "1"), "--epochs and --seed are for"),
+    ):
+        assert sentence in failure(capsys, "unmix", "scene.npz", *words, "-o", tmp_path / "no"), words
+
+
 def test_an_ended_run_goes_on_with_its_tiles_and_not_with_those_of_another_method(here, tmp_path, monkeypatch, capsys):
     def interrupted(self, tile, *args):
         if tile == 2:

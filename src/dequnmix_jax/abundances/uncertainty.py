@@ -62,7 +62,8 @@ def deviations(
 
     Args:
         coefficients: (H, W, R), x of `unmix_known`.
-        cube, endmembers, mask, norm, known: as `unmix_known`; not "sunsal-tv", whose pixels are coupled.
+        cube, endmembers, mask, norm, known: as `unmix_known`; not "sunsal-tv", whose pixels are coupled. The
+            spectra that "mesma" chooses are taken as certain.
         variances: v (B,), of the noise in each band, squared units of the cube. With `by_residual` relative ones.
         members: P^T (R, K), 1 where a spectrum belongs to a class.
         by_residual: multiply v in each pixel by |y - x E|^2 / (sum v (B - d) / B), d the free coefficients: the noise
@@ -79,8 +80,8 @@ def deviations(
     height, width, count = coefficients.shape
     bands = cube.shape[2]
     E = scale_to_unit_maximum(endmembers) if known.method == "scaled" else endmembers
-    sum_to_one = known.method == "fcls"
-    inside = coefficients.reshape(-1, count) > 0
+    sum_to_one = known.sums_to_one
+    inside = coefficients.reshape(-1, count) != 0
     factor = jnp.ones(inside.shape[0], cube.dtype)
     if by_residual:
         free = jnp.sum(inside, axis=1).astype(cube.dtype) - jnp.asarray(float(sum_to_one), cube.dtype)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.abundances.methods import METHODS, Known
+from dequnmix_jax.abundances.methods import MESMA, METHODS, Known, Mesma
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.clock import stage
-from dequnmix_jax.cli.options import KnownOptions, SceneOptions
+from dequnmix_jax.cli.options import OF_MESMA, KnownOptions, SceneOptions
 from dequnmix_jax.cli.scene_options import read_for_unmixing, warn
 from dequnmix_jax.known_spectra import (
     check_uncertainty,
@@ -17,6 +17,7 @@ from dequnmix_jax.known_spectra import (
     method_of,
     on_common_bands,
     rms_and_highest,
+    settled,
     solve_with,
     train_with,
 )
@@ -65,6 +66,11 @@ def no_known_options(options: KnownOptions, epochs: bool = False) -> None:
         )
 
 
+def needless_seed(options: KnownOptions) -> bool:
+    """Return whether a seed is given and nothing random is asked for."""
+    return options.seed is not None and options.models is None
+
+
 def request_of(options: KnownOptions, library: Path, scale: float | None, source: Source) -> Request:
     """Read a library and choose its spectra for a scene.
 
@@ -79,7 +85,7 @@ def request_of(options: KnownOptions, library: Path, scale: float | None, source
             f"{library} does not exist; expected a spectral library (ENVI, CSV, USGS text) for --endmembers, or a "
             "number of endmembers."
         )
-    known = method_of(options.method or METHODS[0], sparsity=options.sparsity, variation=options.variation)
+    known = _method_of(options)
     chosen = choose_spectra(
         read_library(library, scale=scale, sort=True),
         source.wavelengths,
@@ -88,9 +94,28 @@ def request_of(options: KnownOptions, library: Path, scale: float | None, source
         spectra=options.spectra,
         classes=options.classes,
     )
+    chosen, known = settled(chosen, known, options.prune)
     check_uncertainty(options.uncertainty, known)
     (known or Known("soft")).check_count(*chosen.spectra.shape)
     return Request(chosen, known, options)
+
+
+def _method_of(options: KnownOptions) -> Known | None:
+    """Return the method of the options; None: "deq"."""
+    known = method_of(options.method or METHODS[0], sparsity=options.sparsity, variation=options.variation)
+    given = {name: getattr(options, name) for name in OF_MESMA if getattr(options, name) is not None}
+    if not isinstance(known, Mesma):
+        if given:
+            words = [f"--{name.replace('_', '-')}" for name in given]
+            raise InputError(
+                f"{' and '.join(words)} {'applies' if len(words) == 1 else 'apply'} to --method {MESMA}; expected that "
+                "method. Write it, or leave the others out."
+            )
+        return known
+    names = {"max_rmse": "largest_rmse", "models": "draws"}
+    if "fractions" in given:
+        given["lowest"], given["highest"] = given.pop("fractions")
+    return replace(known, **{names.get(name, name): value for name, value in given.items()}, seed=options.seed or 0)
 
 
 def source_for(request: Request, source: Source) -> Source:
@@ -99,16 +124,21 @@ def source_for(request: Request, source: Source) -> Source:
     return replace(source, good_bands=request.chosen.covered & used, notes=(*source.notes, *request.chosen.notes))
 
 
-def check_units_of(request: Request, source: Source) -> None:
-    """Raise InputError where spectra and scene have different units, judged from a few rows of the scene."""
-    if request.known is not None and request.known.method == "scaled":
-        return
+def check_units_of(request: Request, source: Source) -> float:
+    """Raise InputError where spectra and scene have different units, judged from a few rows of the scene.
+
+    Returns:
+        The largest value in these rows.
+    """
     rows = np.unique(np.linspace(0, source.shape[0] - 1, _SAMPLED_ROWS).astype(int))
     parts = [
         source.read(Window(slice(int(row), int(row) + 1), slice(0, source.shape[1])), source.good_bands) for row in rows
     ]
     cube, seen = (np.concatenate(part) for part in zip(*parts, strict=True))
-    check_units(request.chosen, *rms_and_highest(cube, seen & np.isfinite(cube).all(axis=2)), source.name)
+    rms, highest = rms_and_highest(cube, seen & np.isfinite(cube).all(axis=2))
+    if request.known is None or request.known.method != "scaled":
+        check_units(request.chosen, rms, highest, source.name)
+    return highest
 
 
 def unmix_by_spectra(request: Request, reading: SceneOptions, source: Source) -> "tuple[Result, Trace, Scene]":

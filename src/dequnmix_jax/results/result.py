@@ -25,6 +25,7 @@ from dequnmix_jax.results.maps import (
     endmember_names,
     level_sums,
     levels,
+    model_map,
     referred,
     residual_map,
 )
@@ -147,6 +148,13 @@ class Result:
                 **self._means(abundances, brightness),
             },
         )
+
+    @property
+    def models(self) -> Array | None:
+        """Return (H, W, 1 + K), the models that "mesma" chose (`maps.MODELS`), or None for other methods."""
+        if not self.class_of or "models" not in self.summary:
+            return None
+        return np.where(self.valid[..., None], model_map(self.abundances, self.class_of), np.float32(0))
 
     def _means(self, abundances: Array, brightness: Array) -> dict[str, Any]:
         """Return the entries of the summary that change with fractions and brightness."""
