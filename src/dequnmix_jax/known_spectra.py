@@ -10,6 +10,7 @@ import numpy as np
 from dequnmix_jax.abundances.methods import KEPT, MESMA, METHODS, Known, Mesma
 from dequnmix_jax.checks import InputError, check_key, check_kind
 from dequnmix_jax.equilibrium.config import Analytic, Cone, Model, Simplex, Soft
+from dequnmix_jax.known_uncertainty import DRAWS, OFF, Asked, asked_for, noise_on_bands, with_uncertainty
 from dequnmix_jax.libraries.chosen import Chosen, choose_spectra
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.pruning import prune as pruned
@@ -27,12 +28,6 @@ if TYPE_CHECKING:
 
 DEQ = "deq"
 """The method that trains an equilibrium model whose spectra are held."""
-
-NOISE = {
-    "bands": "The noise was estimated in each band and is independent between bands; spectra that vary are not in it.",
-    "residual": "The noise is what the spectra of a pixel do not explain, taken as independent between bands.",
-}
-"""Words for the noise of uncertainties, and what they assume."""
 
 _OTHER_UNIT = 30.0
 """Ratio of spectra to scene above which they have different units, if the larger of them is no reflectance."""
@@ -53,6 +48,9 @@ def unmix_with(
     sparsity: float | None = None,
     variation: float | None = None,
     uncertainty: str | float | Any = None,
+    uncertainty_by: str | None = None,
+    draws: int = 20,
+    bounds: bool = False,
     key: Any = None,
     config: Model | None = None,
     training: Training | None = None,
@@ -85,11 +83,18 @@ def unmix_with(
             (`libraries.prune`). None: all.
         library_scale: divisor of the library's values, for a path.
         slack, sparsity, variation: numbers of the methods above; None: those of `abundances.Known`.
-        uncertainty: noise that the standard deviations `Result.abundances_sd` are computed from
-            (`abundances.uncertainty`): "bands", estimated in each band (`noise.band_noise`, with more valid pixels than
-            bands); "residual", in each pixel what the spectra do not explain, spectra that vary included; or a standard
-            deviation in the units of the scene, one or (B,). None: no deviations.
-        key: of jax.random, for "deq".
+        uncertainty: noise that the standard deviations `Result.abundances_sd` are computed from: "bands", estimated in
+            each band (`noise.band_noise`, with more valid pixels than bands); "residual", in each pixel what the
+            spectra do not explain; "scene", what they do not explain in the whole scene, with its correlation between
+            bands and the part of it that the residual cannot show (`abundances.scene_errors`); a standard deviation in
+            the units of the scene, one, (B,) or (H, W, B); or the path of a file of them, the product's own
+            (`known_uncertainty.read_deviations`). None: no deviations, or with "draws" no noise.
+        uncertainty_by: "closed form" (`abundances.uncertainty`); "draws", the spread over `draws` unmixings, each with
+            spectra of every class drawn with replacement and noise added; or "off". None: "closed form" where
+            uncertainty or bounds are asked for.
+        draws: number of draws.
+        bounds: also the bounds of 5 % and 95 % of each fraction, `Result.abundances_p05` and so on.
+        key: of jax.random, for "deq" and for draws.
         config, training: of "deq"; None: `Model(constraint=Soft())` and `RECOMMENDED`.
         **reading: options of `read`, such as `nodata`, `scale`, `bands`.
 
@@ -111,12 +116,14 @@ def unmix_with(
         known: Known | None = method
     else:
         known = method_of(method, slack=slack, sparsity=sparsity, variation=variation)
-    if (method == DEQ) != (key is not None):
-        told = "a random key, for its network. Pass key=jax.random.key(0)" if method == DEQ else "no key. Leave it out"
-        raise InputError(f"method is {method!r}, which takes {told}.")
+    asked = asked_for(uncertainty, uncertainty_by, draws=draws, bounds=bounds, key=key, known=known)
+    random = known is None or asked.by == DRAWS
+    if random != (key is not None):
+        told = "a random key. Pass key=jax.random.key(0)" if random else "no key. Leave it out"
+        what = f"method is {method!r}" if asked.by != DRAWS else f"uncertainty_by is {DRAWS!r}"
+        raise InputError(f"{what}, which takes {told}.")
     if known is not None and (config is not None or training is not None):
         raise InputError(f"method is {method!r}, which trains nothing; expected no config and no training with it.")
-    check_uncertainty(uncertainty, known)
     read_scene = scene_of(scene, reading)
     if not isinstance(library, Library | str | os.PathLike):
         chosen = _given(library, read_scene, classes, spectra)
@@ -133,9 +140,8 @@ def unmix_with(
     record = {"reading": ReadOptions.of(reading).given(), "warnings": check_scene(restricted)}
     if known is None:
         return train_with(key, restricted, chosen, record, config=config, training=training)[0]
-    if uncertainty is not None and np.ndim(uncertainty) == 1:
-        uncertainty = _on_bands(uncertainty, chosen)
-    return solve_with(restricted, chosen, known, record, uncertainty)[0]
+    asked = asked._replace(noise=noise_on_bands(asked.noise, read_scene, chosen.covered))
+    return solve_with(restricted, chosen, known, record, asked)[0]
 
 
 def method_of(
@@ -255,91 +261,8 @@ def check_units(chosen: Chosen, rms: float, highest: float, scene: str) -> None:
     )
 
 
-def check_uncertainty(uncertainty: Any, known: Known | None) -> None:
-    """Raise InputError unless standard deviations are defined for a method and their noise is a word or numbers."""
-    if uncertainty is None:
-        return
-    if known is None or not known.by_pixel:
-        raise InputError(
-            f"The uncertainty of {DEQ if known is None else known.method} has no closed form; expected fcls, nnls, "
-            "scaled, soft or sunsal. Choose one of these, or leave uncertainty out."
-        )
-    if isinstance(uncertainty, str):
-        if uncertainty in NOISE:
-            return
-        raise InputError(f"uncertainty is {uncertainty!r}; expected {', '.join(NOISE)} or a number above 0.")
-    values = np.asarray(uncertainty)
-    if values.dtype.kind not in "fiu" or values.ndim > 1 or not (np.isfinite(values) & (values > 0)).all():
-        raise InputError(
-            f"uncertainty is {uncertainty!r}; expected {', '.join(NOISE)}, or standard deviations above 0 in the units "
-            "of the scene: one, or one a band."
-        )
-
-
-def _on_bands(values: Any, chosen: Chosen) -> Any:
-    """Return one number a band for the bands that are used."""
-    array = np.asarray(values, np.float32)
-    if array.size != chosen.covered.size:
-        raise InputError(
-            f"uncertainty has {array.size} values; expected one for each of the {chosen.covered.size} bands of the "
-            "scene that are not marked bad, or one number."
-        )
-    return array[chosen.covered]
-
-
-def _with_deviations(
-    result: Result, coefficients: Any, scene: Scene, chosen: Chosen, known: Known, norm: Any, uncertainty: Any
-) -> Result:
-    """Return a result with the standard deviations of its fractions."""
-    import jax.numpy as jnp
-
-    from dequnmix_jax.abundances.uncertainty import class_members, deviations
-    from dequnmix_jax.endmembers.noise import band_noise
-
-    bands, valid = scene.cube.shape[2], int(scene.valid.sum())
-    cube = jnp.asarray(np.where(scene.valid[:, :, None], scene.cube, np.float32(0)))
-    mask = jnp.asarray(scene.valid)
-    by_residual = isinstance(uncertainty, str) and uncertainty == "residual"
-    if by_residual:
-        deviation = np.ones(bands, np.float32)
-    elif isinstance(uncertainty, str):
-        if valid <= bands:
-            raise InputError(
-                f"The noise of {bands} bands cannot be estimated from {valid} valid pixels; expected more pixels than "
-                "bands. Use uncertainty 'residual', or give the noise as a number."
-            )
-        deviation = np.asarray(band_noise(cube, mask=mask))
-    else:
-        deviation = np.broadcast_to(np.asarray(uncertainty, np.float32), bands)
-    members = class_members(chosen.classes, result.class_names, len(chosen.names))
-    found = deviations(
-        jnp.asarray(coefficients),
-        cube,
-        jnp.asarray(chosen.spectra),
-        mask,
-        norm,
-        jnp.square(jnp.asarray(deviation, jnp.float32)),
-        jnp.asarray(members),
-        known,
-        by_residual,
-    )
-    abundances_sd = np.asarray(found.abundances)
-    classes_sd = np.asarray(found.classes) if chosen.classes else None
-    word = uncertainty if isinstance(uncertainty, str) else "given"
-    seen = scene.valid
-    record: dict[str, Any] = {
-        "noise": word,
-        "meaning": NOISE.get(word, "The noise is the given one, independent between bands."),
-        "mean_noise": None if by_residual else float(np.mean(deviation, dtype=np.float64)),
-        "mean_abundances_sd": np.mean(abundances_sd[seen], axis=0, dtype=np.float64).tolist(),
-        "mean_classes_sd": None if classes_sd is None else np.mean(classes_sd[seen], axis=0, dtype=np.float64).tolist(),
-    }
-    summary = {**result.summary, "uncertainty": record}
-    return replace(result, abundances_sd=abundances_sd, classes_sd=classes_sd, summary=summary)
-
-
 def solve_with(
-    scene: Scene, chosen: Chosen, known: Known, record: dict[str, Any], uncertainty: Any = None
+    scene: Scene, chosen: Chosen, known: Known, record: dict[str, Any], asked: Asked | None = None
 ) -> "tuple[Result, Trace]":
     """Unmix a scene by known spectra, without training, and return result and trace.
 
@@ -348,7 +271,7 @@ def solve_with(
         chosen: from `choose_spectra`.
         known: the method.
         record: entries of the summary: how the scene was read, and warnings.
-        uncertainty: as for `unmix_with`; numbers on the bands of `chosen`.
+        asked: which uncertainty; numbers on the bands of `chosen`. None: none.
     """
     import jax
     import jax.numpy as jnp
@@ -384,8 +307,8 @@ def solve_with(
         levels_known=True,
         configuration={"method": known.record()},
     )
-    if uncertainty is not None:
-        result = _with_deviations(result, found.coefficients, scene, chosen, known, norm, uncertainty)
+    if asked is not None and asked.by != OFF:
+        result = with_uncertainty(result, found, scene, chosen, known, norm, asked)
     return result, found.trace
 
 

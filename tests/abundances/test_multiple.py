@@ -1,6 +1,5 @@
 """MESMA: against every model solved by itself, its rules, its limits, its memory."""
 
-from dataclasses import replace
 from itertools import combinations, product
 
 import jax

@@ -39,6 +39,7 @@ ELSEWHERE = {
     "--start auto looks at the whole scene": "tests/cli",
     "to the spectra of a library; expected --endmembers LIBRARY as well": "tests/cli/test_known.py",
     "--epochs and --seed are for the training of --method deq": "tests/cli/test_known.py",
+    "--draws applies to --uncertainty-by draws": "tests/cli/test_known.py",
     "to --method {}; expected that method. Write it": "tests/cli/test_known.py",
     "The spectra have no classes, of which the best are kept": "tests/cli/test_known.py",
     "is a MODEL and {} a LIBRARY": "tests/cli/test_known.py",

@@ -9,7 +9,8 @@
   convex prior with learned filters.
 * `mesma`, `Mesma`: in each pixel the best model of few classes, one spectrum of each (Roberts et al. 1998).
 * `unmix_known`, `Known`: any of these by its name, with the measured error of the solution.
-* `deviations`: standard deviations of the fractions of `unmix_known`, by noise, in closed form.
+* `deviations`, `free_bounds`: standard deviations and 90 % intervals of the fractions of `unmix_known`, in closed
+  form; `bootstrap`: by draws of spectra and noise; `scene_errors`: the covariance of what spectra do not explain.
 * `kkt_residual`: how far maps are from the optimality conditions.
 """
 
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING
 from dequnmix_jax.lazy import attach
 
 if TYPE_CHECKING:
+    from dequnmix_jax.abundances.covariance import SceneErrors, scene_errors
+    from dequnmix_jax.abundances.draws import Spread, bootstrap
     from dequnmix_jax.abundances.known import Unmixed, unmix_known
     from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother, learned_smoother, smooth_learned
     from dequnmix_jax.abundances.least_squares import fcls, kkt_residual, nnls, scaled_nnls, scls, soft_nnls, ucls
@@ -25,27 +28,33 @@ if TYPE_CHECKING:
     from dequnmix_jax.abundances.multiple import Multiple, mesma
     from dequnmix_jax.abundances.smoothing import Smoother, smooth, smoother
     from dequnmix_jax.abundances.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
-    from dequnmix_jax.abundances.uncertainty import Deviations, deviations
+    from dequnmix_jax.abundances.uncertainty import Bounds, Deviations, deviations, free_bounds
     from dequnmix_jax.types import Descent
 
 __all__ = [
     "Admm",
+    "Bounds",
     "Descent",
     "Deviations",
     "Known",
     "LearnedSmoother",
     "Mesma",
     "Multiple",
+    "SceneErrors",
     "Smoother",
+    "Spread",
     "Unmixed",
+    "bootstrap",
     "collaborative_sunsal",
     "deviations",
     "fcls",
+    "free_bounds",
     "kkt_residual",
     "learned_smoother",
     "mesma",
     "nnls",
     "scaled_nnls",
+    "scene_errors",
     "scls",
     "smooth",
     "smooth_learned",
@@ -67,7 +76,9 @@ __getattr__, __dir__ = attach(
         "abundances.methods": ["Known", "Mesma"],
         "abundances.smoothing": ["Smoother", "smooth", "smoother"],
         "abundances.sparse": ["Admm", "collaborative_sunsal", "sunsal", "sunsal_tv"],
-        "abundances.uncertainty": ["Deviations", "deviations"],
+        "abundances.draws": ["Spread", "bootstrap"],
+        "abundances.covariance": ["SceneErrors", "scene_errors"],
+        "abundances.uncertainty": ["Bounds", "Deviations", "deviations", "free_bounds"],
         "types": ["Descent"],
     },
 )

@@ -12,7 +12,6 @@ from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.options import OF_MESMA, KnownOptions, SceneOptions
 from dequnmix_jax.cli.scene_options import read_for_unmixing, warn
 from dequnmix_jax.known_spectra import (
-    check_uncertainty,
     check_units,
     method_of,
     on_common_bands,
@@ -21,6 +20,7 @@ from dequnmix_jax.known_spectra import (
     solve_with,
     train_with,
 )
+from dequnmix_jax.known_uncertainty import CLOSED, DRAWS, Asked, asked_for, noise_on_bands
 from dequnmix_jax.libraries.chosen import Chosen, choose_spectra
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.results.result import Result
@@ -42,11 +42,13 @@ class Request(NamedTuple):
         chosen: spectra on the bands of the scene.
         known: the method; None: "deq".
         options: of the command.
+        asked: which uncertainty.
     """
 
     chosen: Chosen
     known: Known | None
     options: KnownOptions
+    asked: Asked = Asked()
 
 
 def no_known_options(options: KnownOptions, epochs: bool = False) -> None:
@@ -68,7 +70,7 @@ def no_known_options(options: KnownOptions, epochs: bool = False) -> None:
 
 def needless_seed(options: KnownOptions) -> bool:
     """Return whether a seed is given and nothing random is asked for."""
-    return options.seed is not None and options.models is None
+    return options.seed is not None and options.models is None and options.uncertainty_by != DRAWS
 
 
 def request_of(options: KnownOptions, library: Path, scale: float | None, source: Source) -> Request:
@@ -95,9 +97,9 @@ def request_of(options: KnownOptions, library: Path, scale: float | None, source
         classes=options.classes,
     )
     chosen, known = settled(chosen, known, options.prune)
-    check_uncertainty(options.uncertainty, known)
+    asked = _asked(options, known)
     (known or Known("soft")).check_count(*chosen.spectra.shape)
-    return Request(chosen, known, options)
+    return Request(chosen, known, options, asked)
 
 
 def _method_of(options: KnownOptions) -> Known | None:
@@ -116,6 +118,20 @@ def _method_of(options: KnownOptions) -> Known | None:
     if "fractions" in given:
         given["lowest"], given["highest"] = given.pop("fractions")
     return replace(known, **{names.get(name, name): value for name, value in given.items()}, seed=options.seed or 0)
+
+
+def _asked(options: KnownOptions, known: Known | None) -> Asked:
+    """Return which uncertainty the options ask for."""
+    words = {"closed-form": CLOSED}
+    by = None if options.uncertainty_by is None else words.get(options.uncertainty_by, options.uncertainty_by)
+    if options.draws is not None and by != DRAWS:
+        raise InputError("--draws applies to --uncertainty-by draws; expected that as well. Add it, or leave it out.")
+    key = None
+    if by == DRAWS:
+        import jax
+
+        key = jax.random.key(options.seed or 0)
+    return asked_for(options.uncertainty, by, draws=options.draws or 20, bounds=options.bounds, key=key, known=known)
 
 
 def source_for(request: Request, source: Source) -> Source:
@@ -150,11 +166,13 @@ def unmix_by_spectra(request: Request, reading: SceneOptions, source: Source) ->
         source: the scene.
     """
     scene, record = read_for_unmixing(reading, source=source)
-    scene = on_common_bands(scene, request.chosen._replace(covered=request.chosen.covered[_used(source)]))
+    covered = request.chosen.covered[_used(source)]
+    asked = request.asked._replace(noise=noise_on_bands(request.asked.noise, scene, covered))
+    scene = on_common_bands(scene, request.chosen._replace(covered=covered))
     for note in request.chosen.notes:
         warn(f"note: {note}")
     before = len(record["warnings"])
-    result, trace = _solved(request, scene, record)
+    result, trace = _solved(request._replace(asked=asked), scene, record)
     for text in result.summary["warnings"][before:]:
         warn(f"warning: {text}")
     return result, trace, scene
@@ -168,7 +186,7 @@ def _used(source: Source) -> Any:
 def _solved(request: Request, scene: Scene, record: dict[str, Any]) -> "tuple[Result, Trace]":
     if request.known is not None:
         with stage("unmixing"):
-            return solve_with(scene, request.chosen, request.known, record, request.options.uncertainty)
+            return solve_with(scene, request.chosen, request.known, record, request.asked)
     import jax
 
     from dequnmix_jax.cli.progress import Line

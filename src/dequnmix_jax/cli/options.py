@@ -83,6 +83,9 @@ class KnownOptions:
     sparsity: float | None
     variation: float | None
     uncertainty: float | str | None
+    uncertainty_by: str | None
+    draws: int | None
+    bounds: bool
     max_classes: int | None
     threshold: float | None
     shade: str | None
@@ -98,6 +101,7 @@ class KnownOptions:
         words: dict[str, object] = {"--method": self.method, "--class": self.classes, "--spectra": self.spectra}
         words |= {"--sparsity": self.sparsity, "--variation": self.variation, "--uncertainty": self.uncertainty}
         words |= {f"--{name.replace('_', '-')}": getattr(self, name) for name in (*OF_MESMA, "prune")}
+        words |= {"--uncertainty-by": self.uncertainty_by, "--draws": self.draws, "--bounds": self.bounds or None}
         return [name for name, value in words.items() if value is not None]
 
 

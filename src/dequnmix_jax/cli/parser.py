@@ -530,16 +530,27 @@ def _known(command: _Group, seeded: bool = True) -> None:
     group.add_argument("--variation", type=float, metavar="NUMBER", help=text)
     text = (
         "also map the standard deviations of the fractions by this noise: bands (estimated in each band), residual "
-        "(what the spectra of a pixel do not explain), or a standard deviation in the units of the scene"
+        "(what the spectra of a pixel do not explain), scene (what they do not explain in the scene, with its "
+        "correlation between bands), a standard deviation in the units of the scene, or a file of these, such as "
+        "EMIT's uncertainty"
     )
     help_text = f"{text} (default: no deviations)"
     group.add_argument("--uncertainty", type=number_or_noise, metavar="NOISE", help=help_text)
+    text = (
+        "off, closed-form, or draws (the spread over unmixings with spectra of each class drawn by --seed, and noise "
+        "added)"
+    )
+    help_text = f"{text} (default: closed-form with --uncertainty)"
+    group.add_argument("--uncertainty-by", choices=("off", "closed-form", "draws"), metavar="WORD", help=help_text)
+    group.add_argument("--draws", type=positive, metavar="N", help="number of draws (default: 20)")
+    text = "also map the bounds of 5 and 95 % of the fractions (default: no bounds)"
+    group.add_argument("--bounds", action="store_true", help=text)
     _mesma(group)
     if seeded:
         text = f"training steps of deq (default: {RECOMMENDED[0].epochs})"
         group.add_argument("--epochs", type=positive, metavar="N", help=text)
         group.add_argument(
-            "--seed", type=int, metavar="N", help="seed of the random numbers of deq and --models (default: 0)"
+            "--seed", type=int, metavar="N", help="seed of the random numbers of deq, --models and draws (default: 0)"
         )
 
 

@@ -17,6 +17,7 @@ from dequnmix_jax.equilibrium.config import Analytic, Model
 from dequnmix_jax.io.atomic import reserved
 from dequnmix_jax.io.disk_space import in_words
 from dequnmix_jax.known_spectra import model_of_known, record_of, threshold_warning
+from dequnmix_jax.known_uncertainty import OFF
 from dequnmix_jax.parallel.processes import Team
 from dequnmix_jax.report.page import report
 from dequnmix_jax.report.plots import save_pictures
@@ -101,7 +102,7 @@ def spectra_need_tiles(options: UnmixOptions, request: Request, source: Source) 
             f"{'takes about ' + in_words(size) + ' of memory' if not asked else 'tiles divide'}; expected a method of "
             "single pixels for tiles: fcls, nnls, scaled, soft, sunsal or mesma."
         )
-    if wanted and options.known.uncertainty is not None:
+    if wanted and request.asked.by != OFF:
         raise InputError(
             "--uncertainty is computed for a whole scene, and this one is unmixed in tiles; expected a part of it that "
             "fits into memory. Leave one of them out."

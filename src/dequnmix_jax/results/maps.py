@@ -64,6 +64,10 @@ DEVIATION = Kind("fraction of the pixel", "Standard deviation of each fraction b
 """The maps of deviations, in the files "abundances_sd" and "classes_sd", of a result that has them."""
 
 
+BOUND = Kind("fraction of the pixel", "Bound of each fraction: with probability 0.05 it is lower, or higher.")
+"""The maps of bounds, in the files "abundances_p05", "abundances_p95" and so on."""
+
+
 def class_names(class_of: Sequence[str]) -> tuple[str, ...]:
     """Return the classes in the order of their first spectra.
 
@@ -217,6 +221,7 @@ def at_level(spectra: Array, found: Array) -> Array:
 def description(name: str, scene: str, convention: str) -> str:
     """Return the description of the file of a map; for fractions it names their convention."""
     fractions = {"classes": CLASSES, "abundances_sd": DEVIATION, "classes_sd": DEVIATION, "models": MODELS}
+    fractions |= {f"{of}_{end}": BOUND for of in ("abundances", "classes") for end in ("p05", "p95")}
     unit = fractions.get(name, KINDS.get(name, CLASSES)).unit
     unit = f"{unit}; convention: {convention}" if name in {*fractions, "abundances"} - {"models"} else unit
     return f"{name} of {scene or 'a scene'} by dequnmix_jax; {unit}"

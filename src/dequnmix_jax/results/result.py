@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 ARRAYS = "estimate.npz"
 
+UNCERTAIN = ("abundances_sd", "classes_sd", "abundances_p05", "abundances_p95", "classes_p05", "classes_p95")
+"""Maps of the uncertainty, which a result has where they were asked for."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
@@ -61,6 +64,7 @@ class Result:
         class_of: the class of each endmember, R words, or () without classes.
         abundances_sd: (H, W, R), standard deviations of the fractions, or None where they were not asked for.
         classes_sd: (H, W, K), of the sums of each class, or None.
+        abundances_p05, abundances_p95, classes_p05, classes_p95: bounds of 5 % and 95 % of the same, or None.
     """
 
     names: tuple[str, ...]
@@ -80,6 +84,10 @@ class Result:
     class_of: tuple[str, ...] = ()
     abundances_sd: Array | None = None
     classes_sd: Array | None = None
+    abundances_p05: Array | None = None
+    abundances_p95: Array | None = None
+    classes_p05: Array | None = None
+    classes_p95: Array | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError for an unknown convention, or another number of classes."""
@@ -140,8 +148,7 @@ class Result:
             abundances=abundances,
             brightness=brightness,
             convention=word,
-            abundances_sd=None,
-            classes_sd=None,
+            **dict.fromkeys(UNCERTAIN),  # type: ignore[arg-type]
             summary={
                 **{name: entry for name, entry in self.summary.items() if name != "uncertainty"},
                 **convention_record(word),
@@ -289,7 +296,7 @@ def arrays_of(result: Result) -> dict[str, Array]:
 
 _STORED = (
     "abundances", "endmembers", "brightness", "state", "residual", "convergence", "mask", "wavelengths_nm", "fwhm_nm",
-    "composite", "abundances_sd", "classes_sd",
+    "composite", *UNCERTAIN,
 )  # fmt: skip
 
 
@@ -377,7 +384,7 @@ def _shapes_agree(stored: Mapping[str, Array | None], shape: tuple[int, ...], ba
         "wavelengths_nm": bands,
         "fwhm_nm": bands,
         "composite": (*picture, 3),
-        "abundances_sd": shape,
+        **{name: shape for name in UNCERTAIN if name.startswith("abundances")},
     }
     kinds = {"mask": "b", "composite": "u"}
     present = {name: values for name, values in stored.items() if values is not None}
@@ -389,11 +396,12 @@ def _shapes_agree(stored: Mapping[str, Array | None], shape: tuple[int, ...], ba
 
 def _classes_agree(stored: Mapping[str, Array | None], class_of: Array | None) -> bool:
     """Return whether the deviations of classes, if there are any, are those of the classes."""
-    sd, abundances = stored["classes_sd"], stored["abundances"]
-    if sd is None or abundances is None:
+    abundances = stored["abundances"]
+    maps = [stored[name] for name in UNCERTAIN if name.startswith("classes")]
+    if abundances is None:
         return True
     count = 0 if class_of is None else len(class_names([str(word) for word in class_of]))
-    return sd.shape == (*abundances.shape[:2], count)
+    return all(values is None or values.shape == (*abundances.shape[:2], count) for values in maps)
 
 
 def _is_valid_record(record: Any) -> bool:

@@ -16,7 +16,7 @@ from dequnmix_jax.io.envi.writer import write_image, write_library
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.libraries.csv import write_table
 from dequnmix_jax.results.maps import KINDS, class_bands, description, model_bands
-from dequnmix_jax.results.result import ARRAYS, Result, arrays_of, result_of
+from dequnmix_jax.results.result import ARRAYS, UNCERTAIN, Result, arrays_of, result_of
 from dequnmix_jax.results.summary import as_text
 from dequnmix_jax.scenes.georeference import rectify
 from dequnmix_jax.scenes.scene import Scene
@@ -51,7 +51,8 @@ def write(
     The folder holds the maps abundances, brightness, residual and convergence (see `maps.KINDS`) as ENVI float32 (.img)
     with the scene's georeferencing fields, or as GeoTIFF float32 (.tif) with coordinate reference system and transform.
     Masked pixels hold -9999, which the files declare as nodata; a swath such as EMIT's is rectified. Where spectra have
-    classes, the map classes holds the sums of their fractions; abundances_sd and classes_sd hold standard deviations;
+    classes, the map classes holds the sums of their fractions; abundances_sd and classes_sd hold standard deviations,
+    abundances_p05 and so on bounds of 5 and 95 %;
     models holds the models that "mesma" chose.
     The folder also holds endmembers.sli (ENVI spectral library), endmembers.csv, estimate.npz (for `score` and
     `report`) and summary.json (configuration, trace, versions, sha256 of the input, notes, the convention of the
@@ -160,8 +161,13 @@ def put_result(folder: Path, result: Result, scene: Scene, *, format: str = "env
     fill = NODATA if masked or rectified else None
     written = []
     bands = {"abundances": result.names, "classes": class_bands(result.class_of)}
-    bands |= {f"{name}_sd": tuple(f"sd of {label}" for label in labels) for name, labels in bands.items()}
-    further = {"classes": result.classes, "abundances_sd": result.abundances_sd, "classes_sd": result.classes_sd}
+    words = {"sd": "sd", "p05": "5 %", "p95": "95 %"}
+    bands |= {
+        f"{name}_{end}": tuple(f"{word} of {label}" for label in labels)
+        for name, labels in bands.items()
+        for end, word in words.items()
+    }
+    further = {"classes": result.classes} | {name: getattr(result, name) for name in UNCERTAIN}
     bands["models"], further["models"] = model_bands(result.class_of), result.models
     for name, values in {**result.maps, **further}.items():
         if values is None:
