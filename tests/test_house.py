@@ -24,6 +24,7 @@ training
 parallel results
 tiles report
 pipeline
+known_uncertainty
 known_spectra
 __init__
 cli

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dequnmix_jax.abundances.methods import METHODS, Known
+from dequnmix_jax.abundances.methods import KEPT, MESMA, METHODS, Known, Mesma
 from dequnmix_jax.checks import InputError, check_key, check_kind
 from dequnmix_jax.equilibrium.config import Analytic, Cone, Model, Simplex, Soft
+from dequnmix_jax.known_uncertainty import DRAWS, OFF, Asked, asked_for, noise_on_bands, with_uncertainty
 from dequnmix_jax.libraries.chosen import Chosen, choose_spectra
 from dequnmix_jax.libraries.library import Library
+from dequnmix_jax.libraries.pruning import prune as pruned
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.pipeline import UNIT, not_reached, scene_of, unmix_scene
+from dequnmix_jax.results.maps import model_map, model_record
 from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene, check_scene
@@ -26,12 +29,6 @@ if TYPE_CHECKING:
 DEQ = "deq"
 """The method that trains an equilibrium model whose spectra are held."""
 
-NOISE = {
-    "bands": "The noise was estimated in each band and is independent between bands; spectra that vary are not in it.",
-    "residual": "The noise is what the spectra of a pixel do not explain, taken as independent between bands.",
-}
-"""Words for the noise of uncertainties, and what they assume."""
-
 _OTHER_UNIT = 30.0
 """Ratio of spectra to scene above which they have different units, if the larger of them is no reflectance."""
 
@@ -42,14 +39,18 @@ def unmix_with(
     scene: Any,
     library: Library | str | os.PathLike[str] | Any,
     *,
-    method: str = METHODS[0],
+    method: str | Known = METHODS[0],
     classes: str | None = None,
     spectra: Sequence[str] | None = None,
+    prune: str | None = None,
     library_scale: float | None = None,
     slack: float | None = None,
     sparsity: float | None = None,
     variation: float | None = None,
     uncertainty: str | float | Any = None,
+    uncertainty_by: str | None = None,
+    draws: int = 20,
+    bounds: bool = False,
     key: Any = None,
     config: Model | None = None,
     training: Training | None = None,
@@ -65,25 +66,35 @@ def unmix_with(
         "soft"       nnls with (slack n)^2 (sum x - 1)^2 added, n the RMS norm of the pixels
         "sunsal"     min |y - x E|^2 / 2 + sparsity n m sum x, m the mean norm of the spectra
         "sunsal-tv"  as sunsal, with variation n m TV(x) added
+        "mesma"      as fcls, by the best model of few classes with one spectrum of each (`abundances.mesma`)
         "deq"        the equilibrium of an operator that is trained on the scene, E held
 
-    All but the last solve each problem to its optimum and train nothing. The map `convergence` is the change by one
+    All but "deq" solve each problem to its optimum and train nothing. The map `convergence` is the change by one
     further step of projected gradients, 0 at the optimum.
 
     Args:
         scene: a path, a `Scene`, an array (H, W, B), or an xarray DataArray.
         library: a `Library`, the path of one, or an array (R, B) of spectra on the bands of the scene.
-        method: a word above.
+        method: a word above, or an `abundances.Known` or `abundances.Mesma` with its numbers.
         classes: the column of the library that holds the class of each spectrum ("name": the names); then
             `Result.classes` holds the sums of the fractions of each class.
         spectra: names of the spectra to use; a name that several spectra share stands for all of them. None: all.
+        prune: "ear:5", "masa:5" or "cob:5": keep so many spectra of each class, the best by that measure
+            (`libraries.prune`). None: all.
         library_scale: divisor of the library's values, for a path.
         slack, sparsity, variation: numbers of the methods above; None: those of `abundances.Known`.
-        uncertainty: noise that the standard deviations `Result.abundances_sd` are computed from
-            (`abundances.uncertainty`): "bands", estimated in each band (`noise.band_noise`, with more valid pixels than
-            bands); "residual", in each pixel what the spectra do not explain, spectra that vary included; or a standard
-            deviation in the units of the scene, one or (B,). None: no deviations.
-        key: of jax.random, for "deq".
+        uncertainty: noise that the standard deviations `Result.abundances_sd` are computed from: "bands", estimated in
+            each band (`noise.band_noise`, with more valid pixels than bands); "residual", in each pixel what the
+            spectra do not explain; "scene", what they do not explain in the whole scene, with its correlation between
+            bands and the part of it that the residual cannot show (`abundances.scene_errors`); a standard deviation in
+            the units of the scene, one, (B,) or (H, W, B); or the path of a file of them, the product's own
+            (`known_uncertainty.read_deviations`). None: no deviations, or with "draws" no noise.
+        uncertainty_by: "closed form" (`abundances.uncertainty`); "draws", the spread over `draws` unmixings, each with
+            spectra of every class drawn with replacement and noise added; or "off". None: "closed form" where
+            uncertainty or bounds are asked for.
+        draws: number of draws.
+        bounds: also the bounds of 5 % and 95 % of each fraction, `Result.abundances_p05` and so on.
+        key: of jax.random, for "deq" and for draws.
         config, training: of "deq"; None: `Model(constraint=Soft())` and `RECOMMENDED`.
         **reading: options of `read`, such as `nodata`, `scale`, `bands`.
 
@@ -99,13 +110,20 @@ def unmix_with(
         Heinz and Chang, IEEE TGRS 39(3), 2001 (fcls); Drumetz et al., IEEE TIP 25(8), 2016 (scaled); Bioucas-Dias and
         Figueiredo, WHISPERS 2010 (sunsal); Iordache, Bioucas-Dias and Plaza, IEEE TGRS 50(11), 2012 (sunsal-tv).
     """
-    known = method_of(method, slack=slack, sparsity=sparsity, variation=variation)
-    if (method == DEQ) != (key is not None):
-        told = "a random key, for its network. Pass key=jax.random.key(0)" if method == DEQ else "no key. Leave it out"
-        raise InputError(f"method is {method!r}, which takes {told}.")
-    if method != DEQ and (config is not None or training is not None):
+    if isinstance(method, Known):
+        if (slack, sparsity, variation) != (None, None, None):
+            raise InputError("The method is a value with its own numbers; expected no slack, sparsity or variation.")
+        known: Known | None = method
+    else:
+        known = method_of(method, slack=slack, sparsity=sparsity, variation=variation)
+    asked = asked_for(uncertainty, uncertainty_by, draws=draws, bounds=bounds, key=key, known=known)
+    random = known is None or asked.by == DRAWS
+    if random != (key is not None):
+        told = "a random key. Pass key=jax.random.key(0)" if random else "no key. Leave it out"
+        what = f"method is {method!r}" if asked.by != DRAWS else f"uncertainty_by is {DRAWS!r}"
+        raise InputError(f"{what}, which takes {told}.")
+    if known is not None and (config is not None or training is not None):
         raise InputError(f"method is {method!r}, which trains nothing; expected no config and no training with it.")
-    check_uncertainty(uncertainty, known)
     read_scene = scene_of(scene, reading)
     if not isinstance(library, Library | str | os.PathLike):
         chosen = _given(library, read_scene, classes, spectra)
@@ -117,13 +135,13 @@ def unmix_with(
         else:
             read = read_library(library, scale=library_scale, sort=True)
         chosen = choose_spectra(read, read_scene.wavelengths, read_scene.fwhm, spectra=spectra, classes=classes)
+    chosen, known = settled(chosen, known, prune)
     restricted = on_common_bands(read_scene, chosen)
     record = {"reading": ReadOptions.of(reading).given(), "warnings": check_scene(restricted)}
     if known is None:
         return train_with(key, restricted, chosen, record, config=config, training=training)[0]
-    if uncertainty is not None and np.ndim(uncertainty) == 1:
-        uncertainty = _on_bands(uncertainty, chosen)
-    return solve_with(restricted, chosen, known, record, uncertainty)[0]
+    asked = asked._replace(noise=noise_on_bands(asked.noise, read_scene, chosen.covered))
+    return solve_with(restricted, chosen, known, record, asked)[0]
 
 
 def method_of(
@@ -136,8 +154,8 @@ def method_of(
     """
     numbers = {"slack": slack, "sparsity": sparsity, "variation": variation}
     given = {name: float(value) for name, value in numbers.items() if value is not None}
-    if method not in (*METHODS, DEQ):
-        raise InputError(f"method is {method!r}; expected {', '.join((*METHODS, DEQ))}.")
+    if method not in (*METHODS, MESMA, DEQ):
+        raise InputError(f"method is {method!r}; expected {', '.join((*METHODS, MESMA, DEQ))}.")
     uses = {"soft": ("slack",), "sunsal": ("sparsity",), "sunsal-tv": ("sparsity", "variation")}.get(method, ())
     foreign = [name for name in given if name not in uses]
     if foreign:
@@ -145,7 +163,60 @@ def method_of(
             f"{' and '.join(foreign)} {'has' if len(foreign) == 1 else 'have'} no effect on the method {method!r}; "
             f"expected {' and '.join(uses) or 'no number'} with it. Leave out what does not apply."
         )
+    if method == MESMA:
+        return Mesma()
     return None if method == DEQ else Known(method, **given)
+
+
+def settled(chosen: Chosen, known: Known | None, prune_by: str | None) -> tuple[Chosen, Known | None]:
+    """Return the spectra that are left by pruning, and the method with what it needs to know of them.
+
+    Args:
+        chosen: from `choose_spectra`.
+        known: the method; None: "deq".
+        prune_by: as for `unmix_with`.
+
+    Raises:
+        InputError: classes are needed and there are none, or there are too many models.
+    """
+    if prune_by is not None:
+        chosen = pruned(chosen, prune_by)
+        if len(chosen.names) < 2:
+            raise InputError(
+                f"prune {prune_by} keeps {len(chosen.names)} spectrum; expected at least two. Keep more of each class."
+            )
+    if not isinstance(known, Mesma):
+        return chosen, known
+    if not chosen.classes:
+        raise InputError(
+            "mesma takes one spectrum of each class, and no classes are named; expected the column of the library that "
+            "holds them. Add classes=COLUMN (--class COLUMN)."
+        )
+    rules = known.of(chosen.classes)
+    rules.check_count(*chosen.spectra.shape)
+    if rules.shade == KEPT:
+        name = next(word for word in ("shade", "shade of mesma") if word not in (*chosen.names, *chosen.classes))
+        chosen = chosen._replace(
+            names=(*chosen.names, name),
+            classes=(*chosen.classes, name),
+            spectra=np.concatenate([chosen.spectra, np.zeros_like(chosen.spectra[:1])]),
+        )
+    return chosen, rules
+
+
+def threshold_warning(known: Known | None, highest: float) -> list[str]:
+    """Return a sentence, as a list, where the threshold of "mesma" is of reflectance and the scene is not.
+
+    Args:
+        known: the method.
+        highest: largest value of the valid pixels.
+    """
+    if not isinstance(known, Mesma) or highest <= _REFLECTANCE or known.threshold != Mesma().threshold:
+        return []
+    return [
+        f"The threshold {known.threshold:g} of mesma is for reflectance, and the scene reaches {highest:.4g}: nearly "
+        "every pixel gets the largest model. Divide the scene (scale), or pass a threshold in its units."
+    ]
 
 
 def model_of_known(known: Known) -> Model:
@@ -190,91 +261,8 @@ def check_units(chosen: Chosen, rms: float, highest: float, scene: str) -> None:
     )
 
 
-def check_uncertainty(uncertainty: Any, known: Known | None) -> None:
-    """Raise InputError unless standard deviations are defined for a method and their noise is a word or numbers."""
-    if uncertainty is None:
-        return
-    if known is None or not known.by_pixel:
-        raise InputError(
-            f"The uncertainty of {DEQ if known is None else known.method} has no closed form; expected fcls, nnls, "
-            "scaled, soft or sunsal. Choose one of these, or leave uncertainty out."
-        )
-    if isinstance(uncertainty, str):
-        if uncertainty in NOISE:
-            return
-        raise InputError(f"uncertainty is {uncertainty!r}; expected {', '.join(NOISE)} or a number above 0.")
-    values = np.asarray(uncertainty)
-    if values.dtype.kind not in "fiu" or values.ndim > 1 or not (np.isfinite(values) & (values > 0)).all():
-        raise InputError(
-            f"uncertainty is {uncertainty!r}; expected {', '.join(NOISE)}, or standard deviations above 0 in the units "
-            "of the scene: one, or one a band."
-        )
-
-
-def _on_bands(values: Any, chosen: Chosen) -> Any:
-    """Return one number a band for the bands that are used."""
-    array = np.asarray(values, np.float32)
-    if array.size != chosen.covered.size:
-        raise InputError(
-            f"uncertainty has {array.size} values; expected one for each of the {chosen.covered.size} bands of the "
-            "scene that are not marked bad, or one number."
-        )
-    return array[chosen.covered]
-
-
-def _with_deviations(
-    result: Result, coefficients: Any, scene: Scene, chosen: Chosen, known: Known, norm: Any, uncertainty: Any
-) -> Result:
-    """Return a result with the standard deviations of its fractions."""
-    import jax.numpy as jnp
-
-    from dequnmix_jax.abundances.uncertainty import class_members, deviations
-    from dequnmix_jax.endmembers.noise import band_noise
-
-    bands, valid = scene.cube.shape[2], int(scene.valid.sum())
-    cube = jnp.asarray(np.where(scene.valid[:, :, None], scene.cube, np.float32(0)))
-    mask = jnp.asarray(scene.valid)
-    by_residual = isinstance(uncertainty, str) and uncertainty == "residual"
-    if by_residual:
-        deviation = np.ones(bands, np.float32)
-    elif isinstance(uncertainty, str):
-        if valid <= bands:
-            raise InputError(
-                f"The noise of {bands} bands cannot be estimated from {valid} valid pixels; expected more pixels than "
-                "bands. Use uncertainty 'residual', or give the noise as a number."
-            )
-        deviation = np.asarray(band_noise(cube, mask=mask))
-    else:
-        deviation = np.broadcast_to(np.asarray(uncertainty, np.float32), bands)
-    members = class_members(chosen.classes, result.class_names, len(chosen.names))
-    found = deviations(
-        jnp.asarray(coefficients),
-        cube,
-        jnp.asarray(chosen.spectra),
-        mask,
-        norm,
-        jnp.square(jnp.asarray(deviation, jnp.float32)),
-        jnp.asarray(members),
-        known,
-        by_residual,
-    )
-    abundances_sd = np.asarray(found.abundances)
-    classes_sd = np.asarray(found.classes) if chosen.classes else None
-    word = uncertainty if isinstance(uncertainty, str) else "given"
-    seen = scene.valid
-    record: dict[str, Any] = {
-        "noise": word,
-        "meaning": NOISE.get(word, "The noise is the given one, independent between bands."),
-        "mean_noise": None if by_residual else float(np.mean(deviation, dtype=np.float64)),
-        "mean_abundances_sd": np.mean(abundances_sd[seen], axis=0, dtype=np.float64).tolist(),
-        "mean_classes_sd": None if classes_sd is None else np.mean(classes_sd[seen], axis=0, dtype=np.float64).tolist(),
-    }
-    summary = {**result.summary, "uncertainty": record}
-    return replace(result, abundances_sd=abundances_sd, classes_sd=classes_sd, summary=summary)
-
-
 def solve_with(
-    scene: Scene, chosen: Chosen, known: Known, record: dict[str, Any], uncertainty: Any = None
+    scene: Scene, chosen: Chosen, known: Known, record: dict[str, Any], asked: Asked | None = None
 ) -> "tuple[Result, Trace]":
     """Unmix a scene by known spectra, without training, and return result and trace.
 
@@ -283,7 +271,7 @@ def solve_with(
         chosen: from `choose_spectra`.
         known: the method.
         record: entries of the summary: how the scene was read, and warnings.
-        uncertainty: as for `unmix_with`; numbers on the bands of `chosen`.
+        asked: which uncertainty; numbers on the bands of `chosen`. None: none.
     """
     import jax
     import jax.numpy as jnp
@@ -300,6 +288,10 @@ def solve_with(
     found = jax.tree.map(np.asarray, found)
     size = float(np.sqrt(np.sum(found.size, dtype=np.float64) / max(int(scene.valid.sum()), 1)))
     record = {**record, **record_of(known), "unit": UNIT}
+    record["warnings"] = [*record["warnings"], *threshold_warning(known, highest)]
+    if isinstance(known, Mesma):
+        codes = model_map(found.abundances[scene.valid], chosen.classes)[:, 0]
+        record |= model_record(codes, chosen.classes)
     if not found.trace.converged:
         record["warnings"] = [*record["warnings"], known.not_optimal(float(found.trace.residual))]
     estimate = Estimate(found.abundances, chosen.spectra, found.brightness, found.coefficients)  # type: ignore[arg-type]
@@ -313,10 +305,10 @@ def solve_with(
         convention=known.convention,
         class_of=chosen.classes,
         levels_known=True,
-        configuration={"method": known},
+        configuration={"method": known.record()},
     )
-    if uncertainty is not None:
-        result = _with_deviations(result, found.coefficients, scene, chosen, known, norm, uncertainty)
+    if asked is not None and asked.by != OFF:
+        result = with_uncertainty(result, found, scene, chosen, known, norm, asked)
     return result, found.trace
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import dequnmix_jax as dq
+from dequnmix_jax.abundances.covariance import scene_errors
+from dequnmix_jax.abundances.draws import bootstrap
 from dequnmix_jax.abundances.known import unmix_known
 from dequnmix_jax.abundances.methods import Known
-from dequnmix_jax.abundances.uncertainty import class_members, deviations
+from dequnmix_jax.abundances.uncertainty import class_members, deviations, free_bounds
 
 B, R, DRAWS = 30, 4, 2000
 NOISE = np.linspace(0.002, 0.01, B)
@@ -81,6 +83,98 @@ def test_a_fraction_held_by_its_bound_and_a_masked_pixel_have_none(draws):
     assert not np.asarray(sd.abundances)[1].any() and sd.classes.shape == (2, 1, 0)
     zero = np.asarray(found.abundances)[0, 0] == 0
     assert zero.any() and not np.asarray(sd.abundances)[0, 0][zero].any()
+
+
+def bounds_of(known, cube, variances):
+    Y, E, mask = jnp.asarray(cube), jnp.asarray(spectra()), jnp.ones(cube.shape[:2], bool)
+    norm = jnp.sqrt(jnp.mean(jnp.sum(Y**2, axis=-1)))
+    found = unmix_known(Y, E, mask, norm, known)
+    members = jnp.asarray(class_members(CLASSES, ("x", "y", "z"), R))
+    return found, free_bounds(found.abundances, Y, E, mask, norm, jnp.asarray(variances, jnp.float32), members, known)
+
+
+@pytest.mark.parametrize("known", [Known("fcls"), Known("scaled")], ids=lambda known: known.method)
+def test_bounds_hold_the_truth_in_ninety_of_a_hundred_also_where_it_is_zero(known):
+    """A material that is absent is held at zero in half of the draws, with deviation 0."""
+    truth = np.array([0.6, 0.0, 0.4, 0.0])
+    E = spectra()
+    noisy = (truth @ E + 5 * NOISE * np.random.default_rng(4).standard_normal((1, DRAWS, B))).astype(np.float32)
+    found, bounds = bounds_of(known, noisy, (5 * NOISE) ** 2)
+    if known.method == "scaled":
+        truth = truth * E.max(axis=1) / (truth * E.max(axis=1)).sum()
+    for low, high, true, reported in (
+        (bounds.low, bounds.high, truth, found.abundances),
+        (bounds.classes_low, bounds.classes_high, truth @ class_members(CLASSES, ("x", "y", "z"), R), None),
+    ):
+        covered = (np.asarray(low)[0] <= true + 1e-6) & (true - 1e-6 <= np.asarray(high)[0])
+        expected = np.where(true > 0.01, 0.9, 0.95)  # a truth of zero is missed on one side only
+        np.testing.assert_allclose(covered.mean(axis=0), expected, atol=0.025)
+        assert float(low.min()) >= 0 and float(high.max()) <= 1
+        if reported is not None:
+            assert bool((low <= reported).all()) and bool((reported <= high).all())
+
+
+def test_three_forms_of_one_noise_agree(draws):
+    cube = draws[1][:1, :50]
+    v = NOISE**2
+    forms = [v, np.broadcast_to(v, cube.shape), np.diag(v)]
+    for known in (Known("fcls"), Known("soft")):
+        first, *others = (estimated(known, cube, form)[1] for form in forms)
+        one, *more = (bounds_of(known, cube, form)[1] for form in forms)
+        for other in others:
+            np.testing.assert_allclose(other.abundances, first.abundances, rtol=1e-4)
+            np.testing.assert_allclose(other.classes, first.classes, rtol=1e-4)
+        for other in more:
+            np.testing.assert_allclose(other.high, one.high, atol=1e-5)
+            np.testing.assert_allclose(other.classes_low, one.classes_low, atol=1e-5)
+
+
+def correlated(length, count=4000):
+    """Return pixels of one mixture with errors that are smooth over `length` bands, and the covariance."""
+    apart = np.arange(B)[:, None] - np.arange(B)
+    C = 0.01**2 * np.exp(-((apart / length) ** 2) / 2) + 0.002**2 * np.eye(B)
+    errors = np.random.default_rng(5).multivariate_normal(np.zeros(B), C, count, method="eigh")
+    return (TRUTH[1] @ spectra() + errors).astype(np.float32), C
+
+
+def test_the_errors_of_a_scene_are_found_with_their_correlation():
+    pixels, C = correlated(8)
+    found = scene_errors(pixels, spectra(), True)
+    assert set(found.strengths) & {"smooth over 8 bands"} and sum(found.strengths.values()) == pytest.approx(1)
+    np.testing.assert_allclose(found.covariance, C, atol=0.12 * C.max())
+    # Of the whole error, most of which the residual does not show: the deviation of fractions.
+    cube = pixels[None]
+    a, sd = estimated(Known("fcls"), cube, found.covariance)
+    np.testing.assert_allclose(np.asarray(sd.abundances)[0].mean(axis=0), a[0].std(axis=0), rtol=0.15)
+    by_residual = estimated(Known("fcls"), cube, np.ones(B), by_residual=True)[1]
+    assert (np.asarray(by_residual.abundances)[0].mean(axis=0) < 0.9 * a[0].std(axis=0)).any()
+
+
+def test_errors_without_correlation_are_those_of_the_bands(draws):
+    found = scene_errors(draws[1][0], spectra(), True)
+    assert set(found.strengths) <= {"bands", "white"}
+    np.testing.assert_allclose(np.diag(found.covariance), NOISE**2, rtol=0.2, atol=2e-6)
+
+
+def test_draws_of_noise_and_spectra():
+    """Without variability the spread is that of the noise; two spectra of a class move its fraction as they differ."""
+    E = np.stack([spectra()[0], spectra()[0], *spectra()[1:3]])
+    cube = jnp.asarray((np.array([0.2, 0.2, 0.3, 0.3]) @ E)[None, None].astype(np.float32))
+    mask, norm, known = jnp.ones((1, 1), bool), jnp.asarray(1.0), Known("fcls")
+    members = jnp.asarray(class_members(CLASSES, ("x", "y", "z"), R))
+    key = jax.random.key(0)
+    arguments = (mask, norm, jnp.asarray(NOISE, jnp.float32), members, known, (0, 0, 1, 2), 400)
+    same = bootstrap(key, cube, jnp.asarray(E, jnp.float32), *arguments)
+    expected = deviations(
+        jnp.asarray([[[0.4, 0.0, 0.3, 0.3]]]), cube, jnp.asarray(E), mask, norm, jnp.asarray(NOISE**2, jnp.float32),
+        members, known, False,
+    )  # fmt: skip
+    np.testing.assert_allclose(same.classes_sd, expected.classes, rtol=0.15)
+    low, high = (np.asarray(part)[0, 0] for part in (same.classes_low, same.classes_high))
+    np.testing.assert_allclose((high - low) / np.asarray(same.classes_sd)[0, 0], 2 * 1.645, rtol=0.15)
+    E[1] = 1.2 * E[0]
+    varied = bootstrap(key, cube, jnp.asarray(E, jnp.float32), *arguments)
+    assert float(varied.classes_sd[0, 0, 0]) > 2 * float(same.classes_sd[0, 0, 0])
 
 
 @pytest.mark.slow

@@ -125,6 +125,81 @@ def test_tiles_are_the_whole_scene(here, tmp_path, words):
     np.testing.assert_array_equal(images[0], whole.classes)
 
 
+def test_mesma_in_tiles_is_mesma_of_the_whole_scene(here, tmp_path):
+    more = (*KNOWN, "--class", "Class", "--method", "mesma", "--shade", "kept", "--no-plots", "--threshold", "0.001")
+    assert run("unmix", "scene.npz", *more, "--report", tmp_path / "page.html", "-o", tmp_path / "whole") == 0
+    assert run("unmix", "scene.npz", *more, "--tile", "3", "-o", tmp_path / "tiles") == 0
+    whole, tiles = (read_result(tmp_path / name) for name in ("whole", "tiles"))
+    assert whole.names == tiles.names == ("SOIL 1", "SOIL 2", "PV", "NPV", "shade")
+    np.testing.assert_allclose(tiles.abundances, whole.abundances, atol=2e-6)
+    np.testing.assert_array_equal(tiles.models, whole.models)
+    assert not ((whole.abundances[..., 0] > 0) & (whole.abundances[..., 1] > 0)).any()  # one spectrum of a class
+    assert tiles.summary["models"] == whole.summary["models"] and len(whole.summary["models"]) > 1
+    assert tiles.summary["configuration"] == whole.summary["configuration"]
+    assert whole.summary["configuration"]["method"]["threshold"] == 0.001
+    images = [formats.read(tmp_path / name / "models.img").cube for name in ("whole", "tiles")]
+    np.testing.assert_array_equal(images[0], whole.models)
+    np.testing.assert_array_equal(images[1], tiles.models)
+    assert "class shade" in (tmp_path / "page.html").read_text()
+
+
+def test_options_of_mesma(here, tmp_path, capsys):
+    mesma = (*KNOWN, "--class", "Class", "--method", "mesma")
+    words = ("--prune", "masa:1", "--max-classes", "1", "--fractions=-0.05:1.05", "--max-rmse", "0.02", "--models", "2")
+    assert run("unmix", "scene.npz", *mesma, *words, "--seed", "3", "--no-plots", "-o", tmp_path / "out") == 0
+    result = read_result(tmp_path / "out")
+    said = result.summary["configuration"]["method"]
+    assert said["seed"] == 3 and said["models"] == 2 and said["lowest"] == -0.05 and len(result.names) == 3
+    none = result.models[..., 0] == 0
+    assert none.any() and not result.abundances[none].any()
+    assert result.summary["models"][0] == {"model": 0, "classes": [], "share": none.mean()}
+    capsys.readouterr()
+    for words, sentence in (
+        ((*KNOWN, "--method", "mesma"), "no classes are named"),
+        ((*KNOWN, "--shade", "kept"), "--shade applies to --method mesma"),
+        ((*mesma, "--bands", "0:1", "--shade", "kept"), "Models have up to 3 classes and shade, and the scene 2 bands"),
+        ((*mesma, "--prune", "best"), "prune is 'best'; expected a measure and the number"),
+        ((*KNOWN, "--prune", "ear:1"), "The spectra have no classes, of which the best are kept"),
+        ((*mesma, "--seed", "1"), "--epochs and --seed are for"),
+    ):
+        assert sentence in failure(capsys, "unmix", "scene.npz", *words, "-o", tmp_path / "no"), words
+
+
+def test_uncertainty_by_a_file_bounds_and_draws(here, tmp_path, capsys):
+    deviation = np.full((H, W, len(BANDS)), 0.01, np.float32)
+    deviation[0, 0] = 0.03
+    np.savez(tmp_path / "sd.npz", cube=deviation, wavelengths_nm=BANDS)
+    (tmp_path / "sd.csv").write_text("band,sd\n" + "\n".join(f"{i},0.01" for i in range(len(BANDS))))
+    more = (*KNOWN, "--class", "Class", "--no-plots", "--bounds")
+    for name, words in {
+        "image": ("--uncertainty", tmp_path / "sd.npz", "--report", tmp_path / "page.html"),
+        "table": ("--uncertainty", tmp_path / "sd.csv"),
+        "draws": ("--uncertainty-by", "draws", "--draws", "5", "--seed", "1"),
+    }.items():
+        assert run("unmix", "scene.npz", *more, *words, "-o", tmp_path / name) == 0
+    image, table, draws = (read_result(tmp_path / name) for name in ("image", "table", "draws"))
+    np.testing.assert_allclose(image.classes_sd[1:], table.classes_sd[1:], rtol=1e-4)
+    np.testing.assert_allclose(image.classes_sd[0, 0], 3 * table.classes_sd[0, 0], rtol=1e-4)
+    assert (image.classes_p05 <= image.classes + 1e-6).all() and (image.classes <= image.classes_p95 + 1e-6).all()
+    np.testing.assert_array_equal(formats.read(tmp_path / "image" / "classes_p95.img").cube, image.classes_p95)
+    assert "95 % of class SOIL" in (tmp_path / "image" / "classes_p95.hdr").read_text()
+    said = draws.summary["uncertainty"]
+    assert said["by"] == "draws" and said["draws"] == 5 and "Classes of one spectrum" in said["meaning"]
+    assert draws.classes_sd[..., 0].mean() > 0.01 and draws.classes_p95.shape == draws.classes.shape
+    assert "Uncertainty of the fractions" in (tmp_path / "page.html").read_text()
+    np.save(tmp_path / "few.npy", np.ones(3))
+    capsys.readouterr()
+    for words, sentence in (
+        (("--uncertainty", tmp_path / "few.npy"), "holds 3 standard deviations; expected one for each of the 11 bands"),
+        (("--uncertainty-by", "closed-form"), "needs a noise, and none is given"),
+        (("--draws", "5"), "--draws applies to --uncertainty-by draws"),
+        (("--uncertainty-by", "off", "--uncertainty", "0.1"), "expected no uncertainty and no bounds with it"),
+        (("--uncertainty-by", "draws", "--uncertainty", "scene"), "draws of spectra count them twice"),
+        (("--uncertainty-by", "draws", "--spectra", "PV,NPV"), "No class has two spectra to draw from"),
+    ):
+        assert sentence in failure(capsys, "unmix", "scene.npz", *more[:-1], *words, "-o", tmp_path / "no"), words
+
+
 def test_an_ended_run_goes_on_with_its_tiles_and_not_with_those_of_another_method(here, tmp_path, monkeypatch, capsys):
     def interrupted(self, tile, *args):
         if tile == 2:

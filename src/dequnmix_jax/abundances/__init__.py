@@ -7,8 +7,10 @@
   Iordache, Bioucas-Dias and Plaza 2012, 2014), |Y - A E|^2 / 2 + lambda |A|_1.
 * `smoother`, `smooth`: maps smoothed by as much as their own noise supports; `learned_smoother`, `smooth_learned`: by a
   convex prior with learned filters.
+* `mesma`, `Mesma`: in each pixel the best model of few classes, one spectrum of each (Roberts et al. 1998).
 * `unmix_known`, `Known`: any of these by its name, with the measured error of the solution.
-* `deviations`: standard deviations of the fractions of `unmix_known`, by noise, in closed form.
+* `deviations`, `free_bounds`: standard deviations and 90 % intervals of the fractions of `unmix_known`, in closed
+  form; `bootstrap`: by draws of spectra and noise; `scene_errors`: the covariance of what spectra do not explain.
 * `kkt_residual`: how far maps are from the optimality conditions.
 """
 
@@ -17,30 +19,42 @@ from typing import TYPE_CHECKING
 from dequnmix_jax.lazy import attach
 
 if TYPE_CHECKING:
+    from dequnmix_jax.abundances.covariance import SceneErrors, scene_errors
+    from dequnmix_jax.abundances.draws import Spread, bootstrap
     from dequnmix_jax.abundances.known import Unmixed, unmix_known
     from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother, learned_smoother, smooth_learned
     from dequnmix_jax.abundances.least_squares import fcls, kkt_residual, nnls, scaled_nnls, scls, soft_nnls, ucls
-    from dequnmix_jax.abundances.methods import Known
+    from dequnmix_jax.abundances.methods import Known, Mesma
+    from dequnmix_jax.abundances.multiple import Multiple, mesma
     from dequnmix_jax.abundances.smoothing import Smoother, smooth, smoother
     from dequnmix_jax.abundances.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
-    from dequnmix_jax.abundances.uncertainty import Deviations, deviations
+    from dequnmix_jax.abundances.uncertainty import Bounds, Deviations, deviations, free_bounds
     from dequnmix_jax.types import Descent
 
 __all__ = [
     "Admm",
+    "Bounds",
     "Descent",
     "Deviations",
     "Known",
     "LearnedSmoother",
+    "Mesma",
+    "Multiple",
+    "SceneErrors",
     "Smoother",
+    "Spread",
     "Unmixed",
+    "bootstrap",
     "collaborative_sunsal",
     "deviations",
     "fcls",
+    "free_bounds",
     "kkt_residual",
     "learned_smoother",
+    "mesma",
     "nnls",
     "scaled_nnls",
+    "scene_errors",
     "scls",
     "smooth",
     "smooth_learned",
@@ -58,10 +72,13 @@ __getattr__, __dir__ = attach(
         "abundances.least_squares": ["fcls", "kkt_residual", "nnls", "scaled_nnls", "scls", "soft_nnls", "ucls"],
         "abundances.learned_smoothing": ["LearnedSmoother", "learned_smoother", "smooth_learned"],
         "abundances.known": ["Unmixed", "unmix_known"],
-        "abundances.methods": ["Known"],
+        "abundances.multiple": ["Multiple", "mesma"],
+        "abundances.methods": ["Known", "Mesma"],
         "abundances.smoothing": ["Smoother", "smooth", "smoother"],
         "abundances.sparse": ["Admm", "collaborative_sunsal", "sunsal", "sunsal_tv"],
-        "abundances.uncertainty": ["Deviations", "deviations"],
+        "abundances.draws": ["Spread", "bootstrap"],
+        "abundances.covariance": ["SceneErrors", "scene_errors"],
+        "abundances.uncertainty": ["Bounds", "Deviations", "deviations", "free_bounds"],
         "types": ["Descent"],
     },
 )

@@ -6,6 +6,7 @@
     soft        min |y - x E|^2 + (w n)^2 (sum x - 1)^2               as nnls, n the RMS norm of the scene's pixels
     sunsal      min |y - x E|^2 / 2 + l sum x                         as nnls
     sunsal-tv   min |Y - X E|^2 / 2 + l sum X + v TV(X)               as nnls
+    mesma       as fcls, by one spectrum of each of few classes       `multiple.mesma`
 
 l and v are given relative to n m, m the mean norm of the spectra: they have no unit.
 """
@@ -17,7 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from dequnmix_jax.abundances.least_squares import fcls, nnls, with_sum_band
-from dequnmix_jax.abundances.methods import Known
+from dequnmix_jax.abundances.methods import KEPT, NORMALISED, Known, Mesma
+from dequnmix_jax.abundances.multiple import best_models
 from dequnmix_jax.abundances.sparse import Admm, sunsal, sunsal_tv
 from dequnmix_jax.mixing import (
     linear_mix,
@@ -67,6 +69,8 @@ def unmix_known(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, norm: j
         norm: n, the RMS over the valid pixels of the whole scene of |y|.
         known: the method.
     """
+    if isinstance(known, Mesma):
+        return _by_models(cube, endmembers, mask, known)
     E, Y = endmembers, cube
     steps, weight, variation = jnp.zeros((), jnp.int32), jnp.zeros((), Y.dtype), jnp.zeros((), Y.dtype)
     reached: jax.Array | bool = True
@@ -99,6 +103,23 @@ def unmix_known(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, norm: j
         residual = jnp.sqrt(jnp.sum(jnp.square(change)) / positive(jnp.sum(size)))
         reached = reached & (residual <= OPTIMAL)
     return Unmixed(abundances, brightness, x, change, size, Trace(steps, residual, jnp.asarray(reached)))
+
+
+def _by_models(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, rules: Mesma) -> Unmixed:
+    """Return the maps of the models that `mesma` chooses; with shade kept, its spectrum is the last."""
+    found = best_models(cube, endmembers, mask, rules)
+    x = found.coefficients
+    if rules.shade == KEPT:
+        x = jnp.concatenate([x, found.shade[..., None]], axis=-1)
+    abundances, brightness = x, mask.astype(x.dtype)
+    if rules.shade == NORMALISED:
+        abundances, brightness = normalise_abundances(x, mask)
+        none = (found.classes == 0)[..., None]  # discarded: no fractions, and not 1 / R
+        abundances = jnp.where(none, 0, abundances)
+    size = jnp.mean(jnp.square(x), axis=-1)
+    residual = jnp.sqrt(jnp.sum(jnp.square(found.change)) / positive(jnp.sum(size)))
+    trace = Trace(jnp.zeros((), jnp.int32), residual, residual <= OPTIMAL)
+    return Unmixed(abundances, brightness, x, found.change, size, trace)
 
 
 def _change(Y: jax.Array, E: jax.Array, x: jax.Array, weight: jax.Array, sum_to_one: bool) -> jax.Array:

@@ -1,12 +1,26 @@
 """Methods of unmixing by known spectra, as a value; needs no jax."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations
+from math import inf, prod
+from typing import Any
 
 from dequnmix_jax.checks import InputError, check_range
 from dequnmix_jax.conventions import REFLECTANCE, SCALED
 
 METHODS = ("fcls", "nnls", "scaled", "soft", "sunsal", "sunsal-tv")
-"""The first is the default."""
+"""Methods of all spectra at once; the first is the default."""
+
+MESMA = "mesma"
+"""The method that chooses one spectrum of each class in each pixel."""
+
+NO_SHADE, NORMALISED, KEPT = "none", "normalised", "kept"
+SHADES = (NO_SHADE, NORMALISED, KEPT)
+"""What is done about shade; the first is the default."""
+
+MOST_MODELS = 2_000_000
+"""Models that `Mesma` tries at most."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +41,25 @@ class Known:
 
     def __post_init__(self) -> None:
         """Raise InputError for an unknown method or a number out of range."""
-        if self.method not in METHODS:
+        if self.method not in METHODS and not isinstance(self, Mesma):
             raise InputError(f"method is {self.method!r}; expected {', '.join(METHODS)}.")
         check_range(self, "slack", 1e-3, 1e3)
         check_range(self, "sparsity", 0.0, 1e3)
         check_range(self, "variation", 0.0, 1e3)
 
+    def record(self) -> dict[str, Any]:
+        """Return what summary.json says about the method."""
+        return asdict(self)
+
     @property
     def convention(self) -> str:
         """The convention of its fractions."""
         return SCALED if self.method == "scaled" else REFLECTANCE
+
+    @property
+    def sums_to_one(self) -> bool:
+        """Whether the coefficients sum to one, and not to a brightness."""
+        return self.method == "fcls"
 
     @property
     def by_pixel(self) -> bool:
@@ -58,3 +81,104 @@ class Known:
             f"The optimum of {self.method} was not reached: a further step changes the fractions by {change:.1e} of "
             "their size; do not trust the maps."
         )
+
+
+@dataclass(frozen=True)
+class Mesma(Known):
+    """Rules by which a model is chosen in each pixel (`abundances.mesma`); static under jit.
+
+    Attributes:
+        max_classes: R, classes of a model at most; no more than there are.
+        threshold: a larger model is taken where it lowers the RMSE by more than this, units of the scene.
+        shade: "none"; "normalised": a spectrum of zeros takes part, fractions are divided by what is not shade, and
+            brightness is that sum; or "kept": the fraction of shade is a map.
+        lowest, highest: fractions that a model may have. With 0 and 1 its answer is that of fully constrained least
+            squares. Otherwise it is the answer with the sum to one alone, and a model with a fraction outside is
+            discarded (Roberts et al. 1998: -0.05 and 1.05).
+        most_shade: the same for shade, where fractions may lie outside 0 and 1.
+        largest_rmse: models with a larger error are discarded; a pixel without any model has no fractions.
+        draws: models of each number of classes that are tried, drawn without replacement; None: all.
+        seed: of the draws.
+        members: the number of the class of each spectrum (`of`).
+    """
+
+    method: str = MESMA
+    max_classes: int = 3
+    threshold: float = 0.007
+    shade: str = NO_SHADE
+    lowest: float = 0.0
+    highest: float = 1.0
+    most_shade: float = 1.0
+    largest_rmse: float = inf
+    draws: int | None = None
+    seed: int = 0
+    members: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a word that is unknown or a number out of range."""
+        super().__post_init__()
+        if self.shade not in SHADES:
+            raise InputError(f"shade is {self.shade!r}; expected {', '.join(SHADES)}.")
+        if type(self.max_classes) is not int or self.max_classes < 1:
+            raise InputError(f"max_classes is {self.max_classes!r}; expected a whole number above 0.")
+        if self.draws is not None and (type(self.draws) is not int or self.draws < 1):
+            raise InputError(f"draws is {self.draws!r}; expected a whole number above 0, or None.")
+        check_range(self, "threshold", 0.0, 1e9)
+        if not (self.lowest <= 0 and self.highest >= 1):
+            raise InputError(
+                f"Fractions are to lie in {self.lowest:g} to {self.highest:g}; expected a range that holds 0 to 1."
+            )
+        if not self.largest_rmse > 0:
+            raise InputError(f"largest_rmse is {self.largest_rmse!r}; expected a number above 0.")
+
+    def record(self) -> dict[str, Any]:
+        """Return what summary.json says about the method, which names the classes elsewhere."""
+        left_out = ("members", "slack", "sparsity", "variation")
+        words = {name: value for name, value in asdict(self).items() if name not in left_out}
+        return {**words, "models": self.models}
+
+    def of(self, classes: Sequence[str]) -> "Mesma":
+        """Return the rules for spectra of these classes."""
+        order = {name: number for number, name in enumerate(dict.fromkeys(classes))}
+        return replace(self, members=tuple(order[name] for name in classes))
+
+    @property
+    def shaded(self) -> bool:
+        """Whether shade takes part."""
+        return self.shade != NO_SHADE
+
+    @property
+    def exact(self) -> bool:
+        """Whether answers are those of fully constrained least squares."""
+        return self.lowest == 0 and self.highest == 1
+
+    @property
+    def most_classes(self) -> int:
+        """Classes of the largest model."""
+        return min(self.max_classes, 1 + max(self.members))
+
+    @property
+    def sums_to_one(self) -> bool:
+        """Whether the coefficients sum to one, and not to a brightness."""
+        return self.shade != NORMALISED
+
+    @property
+    def models(self) -> int:
+        """Number of models of all sizes."""
+        groups = [self.members.count(number) for number in range(1 + max(self.members))]
+        sizes = [sum(map(prod, combinations(groups, size))) for size in range(1, self.most_classes + 1)]
+        return sum(sizes if self.draws is None else [min(size, self.draws) for size in sizes])
+
+    def check_count(self, count: int, bands: int) -> None:
+        """Raise InputError where there are too many models, or a model has more unknowns than a pixel has equations."""
+        if self.most_classes - (not self.shaded) > bands:
+            raise InputError(
+                f"Models have up to {self.most_classes} classes{' and shade' if self.shaded else ''}, and the scene "
+                f"{bands} bands; expected no more unknowns than bands. Choose max_classes {bands} or less."
+            )
+        if self.models > MOST_MODELS:
+            raise InputError(
+                f"{count} spectra in {1 + max(self.members)} classes make {self.models:,} models of up to "
+                f"{self.most_classes} classes; expected at most {MOST_MODELS:,}. Choose fewer spectra of each class "
+                "(prune), fewer classes (max_classes), or models at random (draws)."
+            )

@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.abundances.methods import METHODS, Known
+from dequnmix_jax.abundances.methods import MESMA, METHODS, Known, Mesma
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.clock import stage
-from dequnmix_jax.cli.options import KnownOptions, SceneOptions
+from dequnmix_jax.cli.options import OF_MESMA, KnownOptions, SceneOptions
 from dequnmix_jax.cli.scene_options import read_for_unmixing, warn
 from dequnmix_jax.known_spectra import (
-    check_uncertainty,
     check_units,
     method_of,
     on_common_bands,
     rms_and_highest,
+    settled,
     solve_with,
     train_with,
 )
+from dequnmix_jax.known_uncertainty import CLOSED, DRAWS, Asked, asked_for, noise_on_bands
 from dequnmix_jax.libraries.chosen import Chosen, choose_spectra
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.results.result import Result
@@ -41,11 +42,13 @@ class Request(NamedTuple):
         chosen: spectra on the bands of the scene.
         known: the method; None: "deq".
         options: of the command.
+        asked: which uncertainty.
     """
 
     chosen: Chosen
     known: Known | None
     options: KnownOptions
+    asked: Asked = Asked()
 
 
 def no_known_options(options: KnownOptions, epochs: bool = False) -> None:
@@ -65,6 +68,11 @@ def no_known_options(options: KnownOptions, epochs: bool = False) -> None:
         )
 
 
+def needless_seed(options: KnownOptions) -> bool:
+    """Return whether a seed is given and nothing random is asked for."""
+    return options.seed is not None and options.models is None and options.uncertainty_by != DRAWS
+
+
 def request_of(options: KnownOptions, library: Path, scale: float | None, source: Source) -> Request:
     """Read a library and choose its spectra for a scene.
 
@@ -79,7 +87,7 @@ def request_of(options: KnownOptions, library: Path, scale: float | None, source
             f"{library} does not exist; expected a spectral library (ENVI, CSV, USGS text) for --endmembers, or a "
             "number of endmembers."
         )
-    known = method_of(options.method or METHODS[0], sparsity=options.sparsity, variation=options.variation)
+    known = _method_of(options)
     chosen = choose_spectra(
         read_library(library, scale=scale, sort=True),
         source.wavelengths,
@@ -88,9 +96,42 @@ def request_of(options: KnownOptions, library: Path, scale: float | None, source
         spectra=options.spectra,
         classes=options.classes,
     )
-    check_uncertainty(options.uncertainty, known)
+    chosen, known = settled(chosen, known, options.prune)
+    asked = _asked(options, known)
     (known or Known("soft")).check_count(*chosen.spectra.shape)
-    return Request(chosen, known, options)
+    return Request(chosen, known, options, asked)
+
+
+def _method_of(options: KnownOptions) -> Known | None:
+    """Return the method of the options; None: "deq"."""
+    known = method_of(options.method or METHODS[0], sparsity=options.sparsity, variation=options.variation)
+    given = {name: getattr(options, name) for name in OF_MESMA if getattr(options, name) is not None}
+    if not isinstance(known, Mesma):
+        if given:
+            words = [f"--{name.replace('_', '-')}" for name in given]
+            raise InputError(
+                f"{' and '.join(words)} {'applies' if len(words) == 1 else 'apply'} to --method {MESMA}; expected that "
+                "method. Write it, or leave the others out."
+            )
+        return known
+    names = {"max_rmse": "largest_rmse", "models": "draws"}
+    if "fractions" in given:
+        given["lowest"], given["highest"] = given.pop("fractions")
+    return replace(known, **{names.get(name, name): value for name, value in given.items()}, seed=options.seed or 0)
+
+
+def _asked(options: KnownOptions, known: Known | None) -> Asked:
+    """Return which uncertainty the options ask for."""
+    words = {"closed-form": CLOSED}
+    by = None if options.uncertainty_by is None else words.get(options.uncertainty_by, options.uncertainty_by)
+    if options.draws is not None and by != DRAWS:
+        raise InputError("--draws applies to --uncertainty-by draws; expected that as well. Add it, or leave it out.")
+    key = None
+    if by == DRAWS:
+        import jax
+
+        key = jax.random.key(options.seed or 0)
+    return asked_for(options.uncertainty, by, draws=options.draws or 20, bounds=options.bounds, key=key, known=known)
 
 
 def source_for(request: Request, source: Source) -> Source:
@@ -99,16 +140,21 @@ def source_for(request: Request, source: Source) -> Source:
     return replace(source, good_bands=request.chosen.covered & used, notes=(*source.notes, *request.chosen.notes))
 
 
-def check_units_of(request: Request, source: Source) -> None:
-    """Raise InputError where spectra and scene have different units, judged from a few rows of the scene."""
-    if request.known is not None and request.known.method == "scaled":
-        return
+def check_units_of(request: Request, source: Source) -> float:
+    """Raise InputError where spectra and scene have different units, judged from a few rows of the scene.
+
+    Returns:
+        The largest value in these rows.
+    """
     rows = np.unique(np.linspace(0, source.shape[0] - 1, _SAMPLED_ROWS).astype(int))
     parts = [
         source.read(Window(slice(int(row), int(row) + 1), slice(0, source.shape[1])), source.good_bands) for row in rows
     ]
     cube, seen = (np.concatenate(part) for part in zip(*parts, strict=True))
-    check_units(request.chosen, *rms_and_highest(cube, seen & np.isfinite(cube).all(axis=2)), source.name)
+    rms, highest = rms_and_highest(cube, seen & np.isfinite(cube).all(axis=2))
+    if request.known is None or request.known.method != "scaled":
+        check_units(request.chosen, rms, highest, source.name)
+    return highest
 
 
 def unmix_by_spectra(request: Request, reading: SceneOptions, source: Source) -> "tuple[Result, Trace, Scene]":
@@ -120,11 +166,13 @@ def unmix_by_spectra(request: Request, reading: SceneOptions, source: Source) ->
         source: the scene.
     """
     scene, record = read_for_unmixing(reading, source=source)
-    scene = on_common_bands(scene, request.chosen._replace(covered=request.chosen.covered[_used(source)]))
+    covered = request.chosen.covered[_used(source)]
+    asked = request.asked._replace(noise=noise_on_bands(request.asked.noise, scene, covered))
+    scene = on_common_bands(scene, request.chosen._replace(covered=covered))
     for note in request.chosen.notes:
         warn(f"note: {note}")
     before = len(record["warnings"])
-    result, trace = _solved(request, scene, record)
+    result, trace = _solved(request._replace(asked=asked), scene, record)
     for text in result.summary["warnings"][before:]:
         warn(f"warning: {text}")
     return result, trace, scene
@@ -138,7 +186,7 @@ def _used(source: Source) -> Any:
 def _solved(request: Request, scene: Scene, record: dict[str, Any]) -> "tuple[Result, Trace]":
     if request.known is not None:
         with stage("unmixing"):
-            return solve_with(scene, request.chosen, request.known, record, request.options.uncertainty)
+            return solve_with(scene, request.chosen, request.known, record, request.asked)
     import jax
 
     from dequnmix_jax.cli.progress import Line

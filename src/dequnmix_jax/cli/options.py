@@ -69,6 +69,10 @@ class FitOptions:
     json: bool
 
 
+OF_MESMA = ("max_classes", "threshold", "shade", "max_rmse", "fractions", "models")
+"""Options of the method mesma alone."""
+
+
 @dataclass(frozen=True)
 class KnownOptions:
     """How a scene is unmixed by known spectra; None where an option is not given."""
@@ -79,6 +83,16 @@ class KnownOptions:
     sparsity: float | None
     variation: float | None
     uncertainty: float | str | None
+    uncertainty_by: str | None
+    draws: int | None
+    bounds: bool
+    max_classes: int | None
+    threshold: float | None
+    shade: str | None
+    max_rmse: float | None
+    fractions: tuple[float, float] | None
+    models: int | None
+    prune: str | None
     epochs: int | None
     seed: int | None
 
@@ -86,6 +100,8 @@ class KnownOptions:
         """Return the options that are given and have no other meaning."""
         words: dict[str, object] = {"--method": self.method, "--class": self.classes, "--spectra": self.spectra}
         words |= {"--sparsity": self.sparsity, "--variation": self.variation, "--uncertainty": self.uncertainty}
+        words |= {f"--{name.replace('_', '-')}": getattr(self, name) for name in (*OF_MESMA, "prune")}
+        words |= {"--uncertainty-by": self.uncertainty_by, "--draws": self.draws, "--bounds": self.bounds or None}
         return [name for name, value in words.items() if value is not None]
 
 

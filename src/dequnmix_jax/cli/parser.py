@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dequnmix_jax.abundances.methods import MESMA, SHADES, Known, Mesma
 from dequnmix_jax.abundances.methods import METHODS as KNOWN
-from dequnmix_jax.abundances.methods import Known
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.conventions import AS_IS, MEANINGS
 from dequnmix_jax.equilibrium.config import Model
@@ -44,6 +44,11 @@ def values(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers, such as 4,5") from None
+
+
+def fractions(text: str) -> tuple[float, float]:
+    """Return the two ends of a range of fractions, such as -0.05:1.05."""
+    return _range(text, float, "fractions, such as -0.05:1.05", "write the smaller fraction first")
 
 
 def _range(text: str, number: Any, what: str, order: str) -> tuple[Any, Any]:
@@ -581,10 +586,11 @@ def _known(command: _Group, seeded: bool = True) -> None:
     group = command.add_argument_group("with --endmembers LIBRARY")
     text = (
         "fcls (fractions sum to one), nnls (a free brightness), scaled (nnls, fractions of spectra at one level), soft "
-        "(a brightness near one), sunsal (few spectra a pixel), sunsal-tv (and smooth maps), or deq (trains an "
+        "(a brightness near one), sunsal (few spectra a pixel), sunsal-tv (and smooth maps), mesma (in each pixel one "
+        "spectrum of each of few classes), or deq (trains an "
         f"equilibrium model, spectra held) (default: {KNOWN[0]})"
     )
-    group.add_argument("--method", choices=(*KNOWN, "deq"), metavar="WORD", help=text)
+    group.add_argument("--method", choices=(*KNOWN, MESMA, "deq"), metavar="WORD", help=text)
     text = "also map the sums over each class, which this column of the library holds; name: spectra of one name"
     group.add_argument("--class", dest="classes", metavar="COLUMN", help=f"{text} (default: no classes)")
     text = "use the spectra with these names, separated by commas; repeatable (default: all)"
@@ -595,14 +601,50 @@ def _known(command: _Group, seeded: bool = True) -> None:
     group.add_argument("--variation", type=float, metavar="NUMBER", help=text)
     text = (
         "also map the standard deviations of the fractions by this noise: bands (estimated in each band), residual "
-        "(what the spectra of a pixel do not explain), or a standard deviation in the units of the scene"
+        "(what the spectra of a pixel do not explain), scene (what they do not explain in the scene, with its "
+        "correlation between bands), a standard deviation in the units of the scene, or a file of these, such as "
+        "EMIT's uncertainty"
     )
     help_text = f"{text} (default: no deviations)"
     group.add_argument("--uncertainty", type=number_or_noise, metavar="NOISE", help=help_text)
+    text = (
+        "off, closed-form, or draws (the spread over unmixings with spectra of each class drawn by --seed, and noise "
+        "added)"
+    )
+    help_text = f"{text} (default: closed-form with --uncertainty)"
+    group.add_argument("--uncertainty-by", choices=("off", "closed-form", "draws"), metavar="WORD", help=help_text)
+    group.add_argument("--draws", type=positive, metavar="N", help="number of draws (default: 20)")
+    text = "also map the bounds of 5 and 95 % of the fractions (default: no bounds)"
+    group.add_argument("--bounds", action="store_true", help=text)
+    _mesma(group)
     if seeded:
         text = f"training steps of deq (default: {RECOMMENDED[0].epochs})"
         group.add_argument("--epochs", type=positive, metavar="N", help=text)
-        group.add_argument("--seed", type=int, metavar="N", help="seed of the random numbers of deq (default: 0)")
+        group.add_argument(
+            "--seed", type=int, metavar="N", help="seed of the random numbers of deq, --models and draws (default: 0)"
+        )
+
+
+def _mesma(group: _Group) -> None:
+    """Add the options of mesma, and of the choice of its library."""
+    usual = Mesma()
+    text = "keep N spectra of each class, the best by the measure ear, masa or cob"
+    group.add_argument("--prune", metavar="MEASURE:N", help=f"{text} (default: all)")
+    text = f"classes of a model of mesma at most (default: {usual.max_classes})"
+    group.add_argument("--max-classes", type=positive, metavar="N", help=text)
+    text = f"mesma takes a larger model where it lowers the RMSE by more (default: {usual.threshold:g})"
+    group.add_argument("--threshold", type=float, metavar="NUMBER", help=text)
+    text = (
+        "shade of mesma: none, normalised (fractions are divided by what is not shade, which is the brightness), or "
+        f"kept (as a map) (default: {usual.shade})"
+    )
+    group.add_argument("--shade", choices=SHADES, metavar="WORD", help=text)
+    text = "mesma discards models with a larger RMSE; a pixel without any has no fractions (default: no limit)"
+    group.add_argument("--max-rmse", type=float, metavar="NUMBER", help=text)
+    text = "mesma discards models with fractions outside, such as -0.05:1.05 (default: fractions held in 0:1)"
+    group.add_argument("--fractions", type=fractions, metavar="LOW:HIGH", help=text)
+    text = "models of each number of classes that mesma tries, drawn by --seed (default: all)"
+    group.add_argument("--models", type=positive, metavar="N", help=text)
 
 
 def _seed(group: _Group) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.clock import stage
-from dequnmix_jax.cli.known import no_known_options, request_of, source_for, unmix_by_spectra
+from dequnmix_jax.cli.known import needless_seed, no_known_options, request_of, source_for, unmix_by_spectra
 from dequnmix_jax.cli.options import UnmixOptions
 from dequnmix_jax.cli.scene_options import open_scene, read_for_unmixing
 from dequnmix_jax.cli.unmix_tiles import needs_tiles, spectra_need_tiles, unmix_in_tiles, unmix_spectra_in_tiles
@@ -93,7 +93,7 @@ def _by_spectra(options: UnmixOptions) -> bool:
         )
     if not library:
         no_known_options(options.known, epochs=True)
-    elif options.known.method != "deq" and (options.known.epochs is not None or options.known.seed is not None):
+    elif options.known.method != "deq" and (options.known.epochs is not None or needless_seed(options.known)):
         raise InputError("--epochs and --seed are for the training of --method deq; expected neither. Leave them out.")
     return library
 

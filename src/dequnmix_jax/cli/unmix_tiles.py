@@ -4,6 +4,7 @@ import json
 import os
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ from dequnmix_jax.cli.workflow import TrainedModel, check_fits, describe_trace, 
 from dequnmix_jax.equilibrium.config import Analytic, Model
 from dequnmix_jax.io.atomic import reserved
 from dequnmix_jax.io.disk_space import in_words
-from dequnmix_jax.known_spectra import model_of_known, record_of
+from dequnmix_jax.known_spectra import model_of_known, record_of, threshold_warning
+from dequnmix_jax.known_uncertainty import OFF
 from dequnmix_jax.parallel.processes import Team
 from dequnmix_jax.report.page import report
 from dequnmix_jax.report.plots import save_pictures
@@ -102,9 +104,9 @@ def spectra_need_tiles(options: UnmixOptions, request: Request, source: Source) 
         raise InputError(
             f"--method {method} looks at the whole scene, which "
             f"{'takes about ' + in_words(size) + ' of memory' if not asked else 'tiles divide'}; expected a method of "
-            "single pixels for tiles: fcls, nnls, scaled, soft or sunsal."
+            "single pixels for tiles: fcls, nnls, scaled, soft, sunsal or mesma."
         )
-    if wanted and options.known.uncertainty is not None:
+    if wanted and request.asked.by != OFF:
         raise InputError(
             "--uncertainty is computed for a whole scene, and this one is unmixed in tiles; expected a part of it that "
             "fits into memory. Leave one of them out."
@@ -120,8 +122,9 @@ def unmix_spectra_in_tiles(options: UnmixOptions, request: Request, source: Sour
     """Unmix a scene by known spectra tile by tile; arguments as for `unmix_in_tiles`, `request` the spectra."""
     known = request.known
     assert known is not None
-    check_units_of(request, source)
-    metadata = {"model": {"method": plain(known)}, "start": record_of(known)["start"]}
+    highest = check_units_of(request, source)
+    source = replace(source, notes=(*source.notes, *threshold_warning(known, highest)))
+    metadata = {"model": {"method": plain(known.record())}, "start": record_of(known)["start"]}
     model = TrainedModel({"endmembers": request.chosen.spectra}, model_of_known(known), metadata)
     unmix_in_tiles(options, model, options.scene, source, team, request)
 
@@ -183,7 +186,7 @@ def unmix_in_tiles(
     library = read_library_of(options.library, options.library_scale)
     configuration, entries = model_record(model)
     if request is not None:
-        configuration = {"method": request.known}
+        configuration = {"method": None if request.known is None else request.known.record()}
     labels = None if request is None else request.chosen.names
     if labels is None and library is not None:
         spectra = np.asarray(model.params["endmembers"])

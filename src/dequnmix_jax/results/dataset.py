@@ -12,7 +12,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.conventions import MEANINGS
 from dequnmix_jax.io import labelled_arrays, netcdf, npz, xarrays
 from dequnmix_jax.io.missions import hdf5
-from dequnmix_jax.results.maps import CLASSES, DEVIATION, KINDS, class_names, class_sums
+from dequnmix_jax.results.maps import UNCERTAIN, class_names, class_sums, kind_of, model_map
 from dequnmix_jax.results.summary import as_text
 from dequnmix_jax.scenes.georeference import Georeference, rectify
 from dequnmix_jax.scenes.scene import Array
@@ -22,8 +22,10 @@ SUFFIXES = (".nc", ".nc4")
 
 _AXES = {
     **dict.fromkeys(("brightness", "residual", "convergence"), ("y", "x")),
-    **dict.fromkeys(("abundances", "state", "abundances_sd"), ("y", "x", "endmember")),
-    **dict.fromkeys(("classes", "classes_sd"), ("y", "x", "class")),
+    **dict.fromkeys(("abundances", "state"), ("y", "x", "endmember")),
+    "classes": ("y", "x", "class"),
+    **{name: ("y", "x", "class" if name.startswith("classes") else "endmember") for name in UNCERTAIN},
+    "models": ("y", "x", "model"),
     "composite": ("y", "x", "colour"),
     "endmembers": ("endmember", "band"),
 }
@@ -37,7 +39,7 @@ _WORDS = {
 def _described(name: str) -> dict[str, str]:
     if name in _WORDS:
         return {"units": _WORDS[name][0], "long_name": _WORDS[name][1]}
-    kind = {"classes": CLASSES, "abundances_sd": DEVIATION, "classes_sd": DEVIATION}.get(name) or KINDS[name]
+    kind = kind_of(name)
     return {"units": "1", "long_name": name, "comment": f"{kind.meaning} In: {kind.unit}."}
 
 
@@ -61,6 +63,8 @@ def dataset_of(
     class_of = [str(word) for word in arrays.get("class_of", ())]
     if class_of:
         arrays = {**arrays, "classes": class_sums(arrays["abundances"], class_of)}
+    if class_of and "models" in summary:
+        arrays = {**arrays, "models": model_map(arrays["abundances"], class_of)}
     variables: dict[str, Any] = {}
     for name, axes in _AXES.items():
         values = arrays.get(name)
@@ -118,8 +122,9 @@ def arrays_in(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
                 f"{path} holds {listed}; expected the result of an unmixing, which `-o result.nc` writes. Unmix the "
                 "scene again."
             )
-        # Sums of classes follow from the fractions.
-        arrays = {name: np.array(data[name].values) for name in _AXES if name in data.variables and name != "classes"}
+        # Sums of classes and models follow from the fractions.
+        names = [name for name in _AXES if name in data.variables and name not in ("classes", "models")]
+        arrays = {name: np.array(data[name].values) for name in names}
         for name, own in (("endmember", "names"), ("class_of", "class_of")):
             if name in data.variables:
                 arrays[own] = np.asarray(data[name].values).astype(np.str_)

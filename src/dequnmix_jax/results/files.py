@@ -9,7 +9,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import georaster, xarrays
 from dequnmix_jax.io.matlab import variables
 from dequnmix_jax.results.labelled import result_dataset
-from dequnmix_jax.results.maps import band_labels, description
+from dequnmix_jax.results.maps import UNCERTAIN, band_labels, description
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.georeference import rectify
 from dequnmix_jax.scenes.scene import Array, Scene
@@ -99,7 +99,8 @@ def matrices(result: Result, scene: Scene) -> dict[str, Any]:
     Y (B, N), A (R, N), E (B, R), the spectra that the fractions refer to, H, W; brightness (1, N); valid_mask (H, W);
     names, a cell array; wavelengths_nm (B, 1); order "F"; convention. `reshape(A', H, W, [])` makes pictures of A.
     Where spectra have classes: class_names and class_of, cell arrays, and classes (K, N), the sums of their fractions;
-    abundances_sd (R, N) and classes_sd (K, N), standard deviations, where they were computed.
+    abundances_sd (R, N) and classes_sd (K, N), standard deviations, and abundances_p05 and so on, bounds of 5 and 95 %,
+    where they were computed; models (1 + K, N) of "mesma" (`maps.MODELS`).
     """
     height, width, bands = scene.cube.shape
 
@@ -125,7 +126,7 @@ def matrices(result: Result, scene: Scene) -> dict[str, Any]:
     }
     if result.class_of:
         arrays |= {"class_names": cells(result.class_names), "class_of": cells(result.class_of)}
-    for name in ("classes", "abundances_sd", "classes_sd"):
+    for name in ("classes", "models", *UNCERTAIN):
         if name in result.layers:
             arrays[name] = columns(result.layers[name])
     if result.wavelengths_nm is not None:

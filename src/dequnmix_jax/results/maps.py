@@ -64,6 +64,24 @@ DEVIATION = Kind("fraction of the pixel", "Standard deviation of each fraction b
 """The maps of deviations, in the files "abundances_sd" and "classes_sd", of a result that has them."""
 
 
+BOUND = Kind("fraction of the pixel", "Bound of each fraction: with probability 0.05 it is lower, or higher.")
+"""The maps of bounds, in the files "abundances_p05", "abundances_p95" and so on."""
+
+
+UNCERTAIN = ("abundances_sd", "classes_sd", "abundances_p05", "abundances_p95", "classes_p05", "classes_p95")
+"""Maps of the uncertainty, which a result has where they were asked for."""
+
+_ENDS = {"_sd": "sd of", "_p05": "5 % of", "_p95": "95 % of"}
+
+
+def kind_of(name: str) -> Kind:
+    """Return what a map shows, by its name (`band_labels`)."""
+    of = {"classes": CLASSES, "models": MODELS} | {
+        name: DEVIATION if name.endswith("_sd") else BOUND for name in UNCERTAIN
+    }
+    return of.get(name) or KINDS[name]
+
+
 def class_names(class_of: Sequence[str]) -> tuple[str, ...]:
     """Return the classes in the order of their first spectra.
 
@@ -87,6 +105,56 @@ def class_sums(fractions: Array, class_of: Sequence[str]) -> Array:
     return np.matmul(fractions, members)
 
 
+MODELS = Kind(
+    "number",
+    "Of the model chosen in each pixel: the sum of 2^k over its classes k = 0, 1, .., and for each class the row of "
+    "its spectrum in endmembers.csv, from 1; 0 for none.",
+)
+"""The map of models, in the file "models", of a result of "mesma"."""
+
+
+def model_map(abundances: Array, class_of: Sequence[str]) -> Array:
+    """Return the chosen models, (..., 1 + K) float32, see `MODELS`.
+
+    Args:
+        abundances: (..., R), not zero for at most one spectrum of each class.
+        class_of: R classes.
+    """
+    parts = []
+    for name in class_names(class_of):
+        rows = np.flatnonzero([word == name for word in class_of])
+        there = abundances[..., rows] != 0
+        parts.append(np.where(there.any(axis=-1), rows[np.argmax(there, axis=-1)] + 1, 0))
+    code = sum(2.0**k * (part > 0) for k, part in enumerate(parts))
+    return np.stack([code, *parts], axis=-1).astype(np.float32)
+
+
+def model_bands(class_of: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the bands of the map of models."""
+    return ("model", *(f"spectrum of class {name}" for name in class_names(class_of)))
+
+
+def model_record(codes: Array, class_of: Sequence[str]) -> dict[str, list[dict[str, object]]]:
+    """Return the entry "models" of summary.json: each combination of classes, and its share of the valid pixels.
+
+    Args:
+        codes: (n,), the first band of `model_map` in the valid pixels.
+        class_of: R classes.
+    """
+    names = class_names(class_of)
+    found, counts = np.unique(np.asarray(codes, np.int64), return_counts=True)
+    return {
+        "models": [
+            {
+                "model": int(code),
+                "classes": [name for k, name in enumerate(names) if int(code) >> k & 1],
+                "share": float(count / max(len(codes), 1)),
+            }
+            for code, count in zip(found, counts, strict=True)
+        ]
+    }
+
+
 def class_bands(class_of: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the bands of the class maps."""
     return tuple(f"class {name}" for name in class_names(class_of))
@@ -96,15 +164,18 @@ def band_labels(name: str, names: Sequence[str], class_of: Sequence[str]) -> tup
     """Return the names of the bands of a map.
 
     Args:
-        name: of a map: one of `KINDS`, "classes", "abundances_sd" or "classes_sd".
+        name: of a map: one of `KINDS` or `UNCERTAIN`, "classes" or "models".
         names: of the endmembers.
         class_of: the class of each, or none.
 
     >>> band_labels("abundances_sd", ["soil", "plant"], ())
     ('sd of soil', 'sd of plant')
     """
-    if name.endswith("_sd"):
-        return tuple(f"sd of {label}" for label in band_labels(name.removesuffix("_sd"), names, class_of))
+    for end, words in _ENDS.items():
+        if name in UNCERTAIN and name.endswith(end):
+            return tuple(f"{words} {label}" for label in band_labels(name.removesuffix(end), names, class_of))
+    if name == "models":
+        return model_bands(class_of)
     if name == "abundances":
         return tuple(names)
     return class_bands(class_of) if name == "classes" else (f"{name} ({KINDS[name].unit})",)
@@ -184,9 +255,8 @@ def at_level(spectra: Array, found: Array) -> Array:
 
 def description(name: str, scene: str, convention: str) -> str:
     """Return the description of the file of a map; for fractions it names their convention."""
-    fractions = {"classes": CLASSES, "abundances_sd": DEVIATION, "classes_sd": DEVIATION}
-    unit = fractions.get(name, KINDS.get(name, CLASSES)).unit
-    unit = f"{unit}; convention: {convention}" if name in (*fractions, "abundances") else unit
+    unit = kind_of(name).unit
+    unit = f"{unit}; convention: {convention}" if name in ("abundances", "classes", *UNCERTAIN) else unit
     return f"{name} of {scene or 'a scene'} by dequnmix_jax; {unit}"
 
 

@@ -16,6 +16,7 @@ from dequnmix_jax.io.remote import as_place
 from dequnmix_jax.results.areas import above_error, areas_record
 from dequnmix_jax.results.dataset import SUFFIXES, arrays_in
 from dequnmix_jax.results.maps import (
+    UNCERTAIN,
     at_level,
     check_class_of,
     class_names,
@@ -27,6 +28,7 @@ from dequnmix_jax.results.maps import (
     endmember_names,
     level_sums,
     levels,
+    model_map,
     referred,
     residual_map,
 )
@@ -66,6 +68,7 @@ class Result:
         class_of: the class of each endmember, R words, or () without classes.
         abundances_sd: (H, W, R), standard deviations of the fractions, or None where they were not asked for.
         classes_sd: (H, W, K), of the sums of each class, or None.
+        abundances_p05, abundances_p95, classes_p05, classes_p95: bounds of 5 % and 95 % of the same, or None.
     """
 
     names: tuple[str, ...]
@@ -85,6 +88,10 @@ class Result:
     class_of: tuple[str, ...] = ()
     abundances_sd: Array | None = None
     classes_sd: Array | None = None
+    abundances_p05: Array | None = None
+    abundances_p95: Array | None = None
+    classes_p05: Array | None = None
+    classes_p95: Array | None = None
     georeference: Georeference | None = None
 
     def __post_init__(self) -> None:
@@ -123,8 +130,8 @@ class Result:
 
     @property
     def layers(self) -> dict[str, Array]:
-        """Return the maps that a writer writes, (H, W, K) by name: those of `maps`, classes and deviations."""
-        further = {"classes": self.classes, "abundances_sd": self.abundances_sd, "classes_sd": self.classes_sd}
+        """Return the maps that a writer writes, (H, W, K) by name: those of `maps`, classes, uncertainty, models."""
+        further = {"classes": self.classes, **{name: getattr(self, name) for name in UNCERTAIN}, "models": self.models}
         present = {name: values for name, values in {**self.maps, **further}.items() if values is not None}
         return {name: values if values.ndim == 3 else values[:, :, None] for name, values in present.items()}
 
@@ -153,14 +160,20 @@ class Result:
             abundances=abundances,
             brightness=brightness,
             convention=word,
-            abundances_sd=None,
-            classes_sd=None,
+            **dict.fromkeys(UNCERTAIN),  # type: ignore[arg-type]
             summary={
                 **{name: entry for name, entry in self.summary.items() if name != "uncertainty"},
                 **convention_record(word),
                 **self._means(abundances, brightness, word),
             },
         )
+
+    @property
+    def models(self) -> Array | None:
+        """Return (H, W, 1 + K), the models that "mesma" chose (`maps.MODELS`), or None for other methods."""
+        if not self.class_of or "models" not in self.summary:
+            return None
+        return np.where(self.valid[..., None], model_map(self.abundances, self.class_of), np.float32(0))
 
     def _means(self, abundances: Array, brightness: Array, word: str) -> dict[str, Any]:
         """Return the entries of the summary that change with fractions and brightness."""
@@ -302,7 +315,7 @@ def arrays_of(result: Result) -> dict[str, Array]:
 
 _STORED = (
     "abundances", "endmembers", "brightness", "state", "residual", "convergence", "mask", "wavelengths_nm", "fwhm_nm",
-    "composite", "abundances_sd", "classes_sd",
+    "composite", *UNCERTAIN,
 )  # fmt: skip
 
 
@@ -393,7 +406,7 @@ def _shapes_agree(stored: Mapping[str, Array | None], shape: tuple[int, ...], ba
         "wavelengths_nm": bands,
         "fwhm_nm": bands,
         "composite": (*picture, 3),
-        "abundances_sd": shape,
+        **{name: shape for name in UNCERTAIN if name.startswith("abundances")},
     }
     kinds = {"mask": "b", "composite": "u"}
     present = {name: values for name, values in stored.items() if values is not None}
@@ -405,8 +418,9 @@ def _shapes_agree(stored: Mapping[str, Array | None], shape: tuple[int, ...], ba
 
 def _classes_agree(stored: Mapping[str, Array | None], class_of: Array | None) -> bool:
     """Return whether the deviations of classes, if there are any, are those of the classes."""
-    sd, abundances = stored["classes_sd"], stored["abundances"]
-    if sd is None or abundances is None:
+    abundances = stored["abundances"]
+    maps = [stored[name] for name in UNCERTAIN if name.startswith("classes")]
+    if abundances is None:
         return True
     count = 0 if class_of is None else len(class_names([str(word) for word in class_of]))
-    return sd.shape == (*abundances.shape[:2], count)
+    return all(values is None or values.shape == (*abundances.shape[:2], count) for values in maps)

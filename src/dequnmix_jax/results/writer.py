@@ -55,7 +55,8 @@ def write(
     The folder holds the maps abundances, brightness, residual and convergence (see `maps.KINDS`) as ENVI float32 (.img)
     with the scene's georeferencing fields, or as GeoTIFF float32 (.tif) with coordinate reference system and transform.
     Masked pixels hold -9999, which the files declare as nodata; a swath such as EMIT's is rectified. Where spectra have
-    classes, the map classes holds the sums of their fractions; abundances_sd and classes_sd hold standard deviations.
+    classes, the map classes holds the sums of their fractions; abundances_sd and classes_sd hold standard deviations,
+    abundances_p05 and so on bounds of 5 and 95 %; models holds the models that "mesma" chose.
     The folder also holds endmembers.sli (ENVI spectral library), endmembers.csv, areas.csv (mean fractions and areas,
     and those above their error, see `areas.above_error`), estimate.npz (for `score` and
     `report`) and summary.json (configuration, trace, versions, sha256 of the input, notes, the convention of the

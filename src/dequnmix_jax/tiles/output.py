@@ -16,7 +16,17 @@ from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.libraries.csv import write_table
 from dequnmix_jax.results.areas import AREAS, above_error, areas_table
 from dequnmix_jax.results.files import NODATA
-from dequnmix_jax.results.maps import KINDS, band_labels, class_sums, description, level_sums, levels, no_levels
+from dequnmix_jax.results.maps import (
+    KINDS,
+    band_labels,
+    class_sums,
+    description,
+    level_sums,
+    levels,
+    model_map,
+    model_record,
+    no_levels,
+)
 from dequnmix_jax.results.result import ARRAYS
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Source, Window
@@ -113,6 +123,16 @@ def map_means(maps: TileMaps) -> dict[str, Array]:
     return {name: mean if name == "abundances" else mean[0] for name, mean in means.items()}
 
 
+def map_models(maps: TileMaps, class_of: tuple[str, ...]) -> dict[str, Any]:
+    """Return the entry "models" of summary.json, `results.maps.model_record`."""
+    channels = maps.channels
+    codes = [
+        model_map(block[block[..., channels.of("valid").start] > 0][:, channels.of("abundances")], class_of)[:, 0]
+        for _, block in _strips(maps.work)
+    ]
+    return model_record(np.concatenate(codes), class_of)
+
+
 def endmember_levels(maps: TileMaps) -> Array:
     """Return the levels (R,) of the spectra of a scaled model, as `results.maps.levels` defines them."""
     channels = maps.channels
@@ -193,16 +213,18 @@ def _write_maps(folder: Path, maps: TileMaps, contents: Contents, format: str, m
     nodata = NODATA if masked or lookup is not None else None
     height, width = work.shape[:2] if lookup is None else lookup.shape[:2]
     written: list[Path] = []
-    for name in (*KINDS, *(("classes",) if contents.class_of else ())):
+    of_classes = {"classes": class_sums, "models": model_map}
+    further = [name for name in of_classes if contents.class_of and (name == "classes" or name in contents.summary)]
+    for name in (*KINDS, *further):
         labels = band_labels(name, contents.names, contents.class_of)
         text = description(name, source.name, contents.convention)
 
         def strips(name: str = name) -> Strips:
             for first, block in _strips(work) if lookup is None else _placed(work, lookup):
                 inside = block[..., channels.of("valid")] > 0
-                values = block[..., channels.of("abundances" if name == "classes" else name)]
-                if name == "classes":
-                    values = class_sums(values, contents.class_of)
+                values = block[..., channels.of("abundances" if name in of_classes else name)]
+                if name in of_classes:
+                    values = of_classes[name](values, contents.class_of)
                 elif name == "convergence":
                     values = values / np.float32(state_rms)
                 yield first, np.where(inside, values, np.float32(NODATA))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.abundances.methods import Known
+from dequnmix_jax.abundances.methods import Known, Mesma
 from dequnmix_jax.checks import InputError, check_endmembers, check_kind, check_params
 from dequnmix_jax.conventions import SCALED
 from dequnmix_jax.equilibrium.config import Model
@@ -218,6 +218,7 @@ def _contents(
         "endmember_levels": np.max(spectra, axis=1).astype(np.float64).tolist(),
         "tiles": tiles_summary(entries, prepared.plan, prepared.halo),
         "warnings": [*prepared.survey.warnings, *not_converged(entries, run.config, run.known)],
+        **(output.map_models(maps, tuple(out.class_of)) if isinstance(run.known, Mesma) else {}),
         **({"processes": run.team.size} if run.team.size > 1 else {}),
         **(out.record or {}),
     }
