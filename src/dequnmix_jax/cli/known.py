@@ -13,15 +13,14 @@ from dequnmix_jax.cli.options import KnownOptions, SceneOptions
 from dequnmix_jax.cli.scene_options import read_for_unmixing, warn
 from dequnmix_jax.known_spectra import (
     check_uncertainty,
-    check_units,
     method_of,
     on_common_bands,
-    rms_and_highest,
     solve_with,
     train_with,
 )
 from dequnmix_jax.libraries.chosen import Chosen, choose_spectra
 from dequnmix_jax.libraries.reading import read_library
+from dequnmix_jax.libraries.units import check_units, rms_and_highest
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source, Window
@@ -108,7 +107,7 @@ def check_units_of(request: Request, source: Source) -> None:
         source.read(Window(slice(int(row), int(row) + 1), slice(0, source.shape[1])), source.good_bands) for row in rows
     ]
     cube, seen = (np.concatenate(part) for part in zip(*parts, strict=True))
-    check_units(request.chosen, *rms_and_highest(cube, seen & np.isfinite(cube).all(axis=2)), source.name)
+    check_units(request.chosen.spectra, *rms_and_highest(cube, seen & np.isfinite(cube).all(axis=2)), source.name)
 
 
 def unmix_by_spectra(request: Request, reading: SceneOptions, source: Source) -> "tuple[Result, Trace, Scene]":

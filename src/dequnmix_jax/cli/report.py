@@ -16,6 +16,7 @@ from dequnmix_jax.cli.scene_options import count_endmembers, open_scene, read_fo
 from dequnmix_jax.cli.unmix import write_everything
 from dequnmix_jax.cli.workflow import (
     configure,
+    fixed_of,
     load_model,
     not_its_own_input,
     open_for,
@@ -175,8 +176,11 @@ def _unmix_scene(options: ReportOptions, folder: Path | None) -> Result:
     else:
         assert options.endmembers is not None
         scene, record = read_for_unmixing(reading, options.endmembers)
-        count = count_endmembers(options.endmembers, scene, "--endmembers")
-        model, _ = train(options.training, configuration, reading, scene, count)
+        fixed = fixed_of(options.fixed, scene)
+        count, counted = count_endmembers(
+            options.endmembers, scene, "--endmembers", options.max_endmembers, len(fixed.names) + 1
+        )
+        model, _ = train(options.training, configuration, reading, scene, count, fixed=fixed, counted=counted)
     result, _ = unmix_by(model, scene, record)
     if folder is not None:
         write_everything(folder, result, scene, options.format, pictures=True)

@@ -11,7 +11,7 @@ from dequnmix_jax.cli.known import Request, check_units_of
 from dequnmix_jax.cli.options import SceneOptions, UnmixOptions
 from dequnmix_jax.cli.progress import Line
 from dequnmix_jax.cli.scene_options import warn
-from dequnmix_jax.cli.workflow import TrainedModel, check_fits, describe_trace, model_record, read_library_of
+from dequnmix_jax.cli.workflow import TrainedModel, check_fits, describe_trace, model_record, names_of, read_library_of
 from dequnmix_jax.equilibrium.config import Analytic, Model
 from dequnmix_jax.io.atomic import reserved
 from dequnmix_jax.io.disk_space import in_words
@@ -205,7 +205,7 @@ def unmix_in_tiles(
                 Tiling(options.tile, options.halo, reading.nodata is not None),
                 Output(
                     target,
-                    None if request is None else request.chosen.names,
+                    names_of(model) if request is None else request.chosen.names,
                     class_of=() if request is None else request.chosen.classes,
                     configuration=configuration,
                     record={"reading": reading.given(), **entries},
