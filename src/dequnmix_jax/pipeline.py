@@ -183,7 +183,7 @@ def run(
     mask = None if read_scene.mask is None else jnp.asarray(read_scene.mask)
     cube = jnp.asarray(read_scene.cube)
     if trains:
-        held = None if not known.names else np.arange(int(count)) < len(known.names)
+        held = None if not known.names else jnp.arange(int(count)) < len(known.names)
         params, history = resumable_fit(
             key, cube, model, training, rates, mask=mask, on_progress=progress, fixed=held, **initial
         )

@@ -267,7 +267,7 @@ def _not_negative(G: Floats, F: Floats, kept: NDArray[np.bool_]) -> tuple[Floats
     k = G.shape[0]
     G = G + 1e-9 * np.trace(G) / k * np.eye(k)
     kept, x = kept.copy(), np.zeros(F.shape)
-    wrong = np.arange(len(F))
+    wrong: NDArray[np.intp] = np.arange(len(F))
     for step in range(_EXCHANGES + k):
         some = kept[wrong]
         both = some[:, :, None] & some[:, None, :]

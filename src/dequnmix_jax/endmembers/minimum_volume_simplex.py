@@ -178,13 +178,13 @@ def _search(
     weight: jax.Array,
     max_steps: int,
     constants: Constants,
-    first: int = 0,
+    held: int = 0,
 ) -> tuple[jax.Array, jax.Array, Trace]:
     """Return vertices (R, R) in the frame and their objective, from the start E, for the noise covariance N (R, R)."""
     G, R, far, flat = view.points, E.shape[0], constants.far, constants.flat
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(G.dtype)
     eye = jnp.eye(R, dtype=G.dtype)
-    free = jnp.arange(R) >= first
+    free = jnp.arange(R) >= held
     moves = free[:, None] & free[None]
     weight = weight / pixels
     tiny = jnp.finfo(G.dtype).eps ** 2
@@ -211,15 +211,15 @@ def _search(
 
         H = lax.map(curvature, (curved * weight / jnp.square(sigma)[None]).T) + flat * spread[None]
         H = H + (1 + at.damping) * eye[None]
-        if first:  # vertex f stays where column f of e is zero
+        if held:  # vertex f stays where column f of e is zero
             H = jnp.where(moves[None], H, eye[None])
         inverse = small_systems.inverses(H)
-        if first:
+        if held:
             inverse = jnp.where(moves[None], inverse, 0)
         e = -jnp.einsum("rij,rj->ri", inverse, gradient, precision="highest")
         # The abundances of the frame's axis sum to one whatever Q: the rows of e sum to zero.
         total = jnp.sum(inverse, axis=0)
-        price = small_systems.solve(jnp.where(moves, total, eye) if first else total, jnp.sum(e, axis=0))
+        price = small_systems.solve(jnp.where(moves, total, eye) if held else total, jnp.sum(e, axis=0))
         e = e - jnp.einsum("rij,j->ri", inverse, price, precision="highest")
         Q = at.Q + jnp.matmul(e, at.Q, precision="highest")
         better = objective(Q, jnp.matmul(G, Q.T, precision="highest") / sigma[None]) < objective(at.Q, u)

@@ -258,7 +258,7 @@ def corners(view: Frame, valid: jax.Array, count: int, held: jax.Array | None = 
         v = jnp.matmul(held[:, 1:] / nonzero(held[:, :1]), triangle.T, precision="highest")
         x = x - v[:1]
         if v.shape[0] > 1:
-            axes = lapack.svd(v[1:] - v[:1])[2].T
+            axes = lapack.qr((v[1:] - v[:1]).T)[0]
             for _ in range(2):  # twice, because one subtraction leaves a rounding error
                 x = x - jnp.matmul(jnp.matmul(x, axes, precision="highest"), axes.T, precision="highest")
         return _farthest(x, bright, count - v.shape[0])

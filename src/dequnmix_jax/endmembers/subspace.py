@@ -105,7 +105,7 @@ def directions(Y: jax.Array, pixels: jax.Array, number: int, through: jax.Array 
     """Return `principal`, or at least `number` directions whose span holds the vectors `through` (F, B)."""
     if through is None:
         return principal(Y, pixels)
-    basis = lapack.svd(through)[2].T
+    basis = lapack.qr(through.T)[0]
     rest = Y - jnp.matmul(jnp.matmul(Y, basis, precision="highest"), basis.T, precision="highest")
     axes = jnp.concatenate([basis, principal(rest, pixels)[1][:, : number - basis.shape[1]]], axis=1)
     values, turn = principal(jnp.matmul(Y, axes, precision="highest"), pixels)

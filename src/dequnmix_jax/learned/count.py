@@ -75,11 +75,17 @@ def features(evidence: Evidence) -> Floats:
         """Return entry k + shift of a curve that begins with 1, for each k; the ends repeat."""
         return curve[np.clip(np.arange(FEWEST, longest) - 1 + shift, 0, longest - 1)]
 
+    def tail(curve: Floats) -> float:
+        return float(np.mean(curve[usual - 4 : usual] if longest >= usual else curve[-4:]))
+
     columns = []
     # Direction k about the mean is there from k + 1 endmembers on.
     for curve in (evidence.above, evidence.smooth, evidence.correlated):
         columns += [at(curve, 0), at(curve, 1), at(curve, 2)]
         columns += [at(curve, -1) - at(curve, 0), at(curve, 0) - at(curve, 1), at(curve, 1) - at(curve, 2)]
+    # Where spectra vary, all directions are above the noise: over the tail, what is common to all does not count.
+    for curve in (evidence.above, evidence.smooth, evidence.correlated, *evidence.height):
+        columns += [at(curve, 0) - tail(curve), at(curve, 1) - tail(curve)]
     columns += [at(evidence.along, shift) for shift in (-1, 0, 1)] + [at(evidence.tails, shift) for shift in (0, 1)]
     for height, error in zip(evidence.height, evidence.error, strict=True):
         columns += [at(height, 1), at(height, 0) - at(height, 1), at(height, 1) - at(height, 2)]
@@ -111,7 +117,7 @@ def decide(probability: Floats) -> tuple[int, int, int]:
     number = FEWEST + int(np.argmax(around + 0.05 * probability))
     cumulated = np.cumsum(probability)
     low = FEWEST + int(np.searchsorted(cumulated, 0.05))
-    high = FEWEST + int(min(np.searchsorted(cumulated, 0.95), probability.size - 1))
+    high = FEWEST + min(int(np.searchsorted(cumulated, 0.95)), probability.size - 1)
     return number, min(low, number), max(high, number)
 
 
