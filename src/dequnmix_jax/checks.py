@@ -254,6 +254,32 @@ def check_endmembers(endmembers: Array, bands: int | None = None) -> None:
         raise InputError(f"endmembers have the data type {dtype}; expected real numbers in the units of the cube.")
 
 
+def check_fixed(fixed: Array, count: int, bands: int) -> Any:
+    """Return fixed spectra (F, B); raise InputError unless they are fewer than `count`, finite and all different."""
+    check_array(fixed, "fixed")
+    shape = np.shape(fixed)
+    if len(shape) != 2 or shape[1] != bands or not shape[0] >= 1:
+        raise InputError(f"fixed has shape {shape}; expected spectra on the bands of the scene, (spectra, {bands}).")
+    if shape[0] >= count:
+        raise InputError(
+            f"{shape[0]} spectra are fixed and {count} endmembers asked for; expected at least one more, because the "
+            f"number counts the fixed ones too. Ask for {shape[0] + 1} or more, or unmix by the spectra alone: "
+            "dq.unmix_with(scene, library), `dequnmix unmix SCENE --endmembers LIBRARY`."
+        )
+    if concrete(fixed):
+        values = np.asarray(fixed, np.float64)
+        check_finite(values[None], name="fixed")
+        largest = np.sqrt(np.sum(values**2, axis=1).max())
+        for later in range(shape[0]):
+            for earlier in range(later):
+                if np.linalg.norm(values[later] - values[earlier]) <= 1e-4 * largest:
+                    raise InputError(
+                        f"The fixed spectra {earlier + 1} and {later + 1} are the same; expected different ones, "
+                        "because nothing divides a pixel between two equal spectra. Leave one out."
+                    )
+    return fixed
+
+
 def check_mask(mask: Array | None, cube: Array) -> None:
     """Raise InputError unless `mask` is None or a boolean (H, W) array with a valid pixel."""
     if mask is None:

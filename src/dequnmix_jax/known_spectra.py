@@ -15,6 +15,7 @@ from dequnmix_jax.libraries.chosen import Chosen, choose_spectra
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.pruning import prune as pruned
 from dequnmix_jax.libraries.reading import read_library
+from dequnmix_jax.libraries.units import REFLECTANCE, check_units, rms_and_highest
 from dequnmix_jax.pipeline import UNIT, not_reached, scene_of, unmix_scene
 from dequnmix_jax.results.maps import model_map, model_record
 from dequnmix_jax.results.result import Result, result_of
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
 
 DEQ = "deq"
 """The method that trains an equilibrium model whose spectra are held."""
-
-_OTHER_UNIT = 30.0
-"""Ratio of spectra to scene above which they have different units, if the larger of them is no reflectance."""
-
-_REFLECTANCE = 1.5  # as for the warnings about a scene
 
 
 def unmix_with(
@@ -211,7 +207,7 @@ def threshold_warning(known: Known | None, highest: float) -> list[str]:
         known: the method.
         highest: largest value of the valid pixels.
     """
-    if not isinstance(known, Mesma) or highest <= _REFLECTANCE or known.threshold != Mesma().threshold:
+    if not isinstance(known, Mesma) or highest <= REFLECTANCE or known.threshold != Mesma().threshold:
         return []
     return [
         f"The threshold {known.threshold:g} of mesma is for reflectance, and the scene reaches {highest:.4g}: nearly "
@@ -235,32 +231,6 @@ def on_common_bands(scene: Scene, chosen: Chosen) -> Scene:
     return replace(cut, notes=noted.notes)  # the chosen spectra say which bands are left out
 
 
-def check_units(chosen: Chosen, rms: float, highest: float, scene: str) -> None:
-    """Raise InputError where spectra and scene have different units.
-
-    Args:
-        chosen: the spectra.
-        rms, highest: root mean square and largest value of the valid pixels of the scene, or of a sample.
-        scene: its name.
-    """
-    own, top = float(np.sqrt(np.mean(np.square(chosen.spectra, dtype=np.float64)))), float(chosen.spectra.max())
-    if not (own > 0 and rms > 0):
-        return
-    ratio = own / rms
-    if top > _REFLECTANCE >= highest and ratio > _OTHER_UNIT:
-        word, option, python = "library", "--library-scale", "library_scale"
-    elif highest > _REFLECTANCE >= top and ratio < 1 / _OTHER_UNIT:
-        word, option, python = "scene", "--scale", "scale"
-        ratio = 1 / ratio
-    else:
-        return
-    power = 10 ** round(np.log10(ratio))
-    raise InputError(
-        f"The spectra of the library reach {top:.4g} and {scene or 'the scene'} {highest:.4g}; expected both in one "
-        f"unit. Divide the {word}, for example by {power} ({option} {power}, or {python}={power})."
-    )
-
-
 def solve_with(
     scene: Scene, chosen: Chosen, known: Known, record: dict[str, Any], asked: Asked | None = None
 ) -> "tuple[Result, Trace]":
@@ -281,7 +251,7 @@ def solve_with(
     known.check_count(*chosen.spectra.shape)
     rms, highest = rms_and_highest(scene.cube, scene.valid)
     if known.method != "scaled":
-        check_units(chosen, rms, highest, scene.name)
+        check_units(chosen.spectra, rms, highest, scene.name)
     norm = jnp.asarray(rms * scene.cube.shape[2] ** 0.5, jnp.float32)
     cube = np.where(scene.valid[:, :, None], scene.cube, np.float32(0)) if scene.mask is not None else scene.cube
     found = unmix_known(jnp.asarray(cube), jnp.asarray(chosen.spectra), jnp.asarray(scene.valid), norm, known)
@@ -318,16 +288,6 @@ def record_of(known: Known | None) -> dict[str, Any]:
     return {"start": f"The spectra are those of the library, unchanged; method {word}."}
 
 
-def rms_and_highest(cube: Any, valid: Any) -> tuple[float, float]:
-    """Return root mean square and largest value of the valid pixels of a cube; (0, 0) without any."""
-    squares, count, highest = 0.0, 0, -np.inf
-    for row, seen in zip(cube, valid, strict=True):  # row by row: no second cube is held
-        values = row[seen].astype(np.float64)
-        squares, count = squares + float(np.sum(np.square(values))), count + values.size
-        highest = max(highest, float(values.max(initial=-np.inf)))
-    return ((squares / count) ** 0.5, highest) if count else (0.0, 0.0)
-
-
 def train_with(
     key: Any,
     scene: Scene,
@@ -358,7 +318,7 @@ def train_with(
     check_kind(model, Model, "config")
     check_kind(training, Training, "training")
     Known("soft").check_count(*chosen.spectra.shape)
-    check_units(chosen, *rms_and_highest(scene.cube, scene.valid), scene.name)
+    check_units(chosen.spectra, *rms_and_highest(scene.cube, scene.valid), scene.name)
     rates = RECOMMENDED[1]._replace(endmembers=0.0)
     mask = None if scene.mask is None else jnp.asarray(scene.mask)
     params, history = resumable_fit(

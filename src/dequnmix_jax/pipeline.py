@@ -1,7 +1,7 @@
 """From a scene to a result in one call, as `dequnmix report` does, and the steps that the command line shares."""
 
 import os
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.checks import InputError, check_key, check_kind
-from dequnmix_jax.equilibrium.config import Analytic, Model
+from dequnmix_jax.equilibrium.config import Analytic, Model, Simplex
+from dequnmix_jax.libraries.chosen import choose_fixed
 from dequnmix_jax.libraries.library import Library
+from dequnmix_jax.libraries.reading import read_library
+from dequnmix_jax.libraries.units import check_units, rms_and_highest
 from dequnmix_jax.report.page import write_report
+from dequnmix_jax.results.maps import names_after
 from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.results.writer import write_result
 from dequnmix_jax.scenes.read_options import ReadOptions
@@ -21,6 +25,7 @@ from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.words import constraint_for, model_of, shortest
 
 if TYPE_CHECKING:
+    from dequnmix_jax.learned.count import Count
     from dequnmix_jax.types import Estimate, History, Params, Trace
 
 UNIT = "reflectance"
@@ -72,9 +77,12 @@ class Unmixing(Result):
 
 def run(
     scene: Any,
-    count: int,
+    count: int | str,
     key: Any,
     *,
+    fixed: "Library | str | os.PathLike[str] | Any" = None,
+    fixed_names: Sequence[str] | None = None,
+    max_endmembers: int | None = None,
     config: Model | None = None,
     mixing: str | None = None,
     training: Training | None = None,
@@ -94,8 +102,14 @@ def run(
 
     Args:
         scene: a path, a `Scene`, an array (H, W, B), or an xarray DataArray or Dataset.
-        count: R, number of endmembers, at least 2.
+        count: R, number of endmembers, at least 2, fixed ones included; or "auto", as many as
+            `learned.count_endmembers` finds, which `summary["count"]` records.
         key: of jax.random.
+        fixed: spectra that are known (a target, a background, shade), while the others are found beside them: a
+            `Library`, the path of one, or an array (F, B) on the bands of the scene. They come first in the result,
+            under their names and unchanged, also by a training.
+        fixed_names: names of the spectra of the library that are fixed; None: all.
+        max_endmembers: with "auto", the largest number that is looked for; None: 15.
         config: the parts of the equilibrium map; None: chosen for the scene (`training.model_for`).
         mixing: "linear", "scaled" or "soft" in place of the mixing model that is chosen for the scene; None: chosen, or
             that of `config`.
@@ -119,12 +133,21 @@ def run(
     from dequnmix_jax.training.resume import resumable_fit
 
     check_key(key)
-    if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 2:
-        raise InputError(f"count is {count!r}; expected the number of endmembers, an integer from 2.")
+    if count != "auto" and (not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 2):
+        raise InputError(f'count is {count!r}; expected the number of endmembers, an integer from 2, or "auto".')
     for value, kind, name in ((config, Model, "config"), (training, Training, "training"), (rates, Rates, "rates")):
         if value is not None:
             check_kind(value, kind, name)
     read_scene = scene_of(scene, reading)
+    known = fixed_spectra(fixed, fixed_names, read_scene)
+    counted = None
+    if isinstance(count, str):
+        counted = count_of(read_scene, max_endmembers, fewest=len(known.names) + 1)
+        count = counted.number
+    elif max_endmembers is not None:
+        raise InputError(
+            'max_endmembers limits what "auto" finds; expected no such limit beside a number. Leave it out.'
+        )
     warnings = check_scene(read_scene, count=int(count))
     model = _model(config, mixing)
     trains = training is not None or rates is not None
@@ -136,9 +159,16 @@ def run(
         stated = set() if config is None else {"model.constraint", "model.prior"}
         stated |= set() if mixing is None else {"model.constraint"}
         stated |= set() if rates is None else {"rates.endmembers"}
-        chosen = choose(first, read_scene, int(count), model, RECOMMENDED[1] if rates is None else rates, stated)
+        chosen = choose(
+            first, read_scene, int(count), model, RECOMMENDED[1] if rates is None else rates, stated, known.spectra
+        )
         initial["endmembers"], model, rates, explanation = chosen
     else:
+        if known.names:
+            raise InputError(
+                f"{count} endmembers asked for in {read_scene.cube.shape[2]} bands; expected at least twice as many "
+                "bands where some spectra are fixed and others found. Ask for fewer."
+            )
         initial["count"] = int(count)
         rates = RECOMMENDED[1] if rates is None else rates
     trains = trains or "count" in initial
@@ -153,21 +183,27 @@ def run(
     mask = None if read_scene.mask is None else jnp.asarray(read_scene.mask)
     cube = jnp.asarray(read_scene.cube)
     if trains:
-        params, history = resumable_fit(key, cube, model, training, rates, mask=mask, on_progress=progress, **initial)
+        held = None if not known.names else jnp.arange(int(count)) < len(known.names)
+        params, history = resumable_fit(
+            key, cube, model, training, rates, mask=mask, on_progress=progress, fixed=held, **initial
+        )
     else:
         params, history = untrained(key, read_scene, model, initial["endmembers"])
     params = jax.tree.map(np.asarray, params)
     estimate, trace, change = unmix_scene(params, read_scene, model)
     if not trace.converged:
         warnings = [*warnings, not_reached(trace, model)]
-    metadata = model_metadata(read_scene, model, training, rates, None, history)
+    metadata = model_metadata(read_scene, model, training, rates, None, history, known.names)
     configuration = {name: metadata.get(name) for name in ("model", "training", "rates")}
     record: dict[str, Any] = {"warnings": warnings, "reading": ReadOptions.of(reading).given()}
     record |= {"start": explanation, "unit": UNIT, "operator": operator_record() if explanation else None}
     record |= {name: metadata.get(name) for name in ("history", "stages")}
+    record |= {} if counted is None else {"count": counted.record()}
+    record |= {"fixed": list(known.names)} if known.names else {}
     result = result_of(
         estimate,
         read_scene,
+        names=names_after(known.names, int(count)),
         configuration=configuration,
         trace=trace,
         convergence=change,
@@ -205,6 +241,46 @@ def scene_of(scene: Any, reading: Mapping[str, Any]) -> Scene:
     return mask_invalid(loaded) if reading.get("nodata") is not None else loaded
 
 
+_FIXED_SCALE = ("--fixed-scale", "fixed=dq.read_library(path, scale=N), N")
+
+
+class Fixed(NamedTuple):
+    """Fixed spectra (F, B) and their names; None and none without any."""
+
+    names: tuple[str, ...] = ()
+    spectra: Any = None
+
+
+def fixed_spectra(fixed: Any, names: Sequence[str] | None, scene: Scene) -> Fixed:
+    """Return the fixed spectra of a library, of its path or of an array on the bands of a scene.
+
+    Raises:
+        InputError: names without a library, or what `choose_fixed` says.
+    """
+    if fixed is None or not isinstance(fixed, Library | str | os.PathLike):
+        if names is not None:
+            raise InputError(
+                "fixed_names chooses spectra of a library; expected fixed to be a Library or its path. Pass one, or "
+                "leave fixed_names out."
+            )
+        if fixed is None:
+            return Fixed()
+        spectra = np.asarray(fixed, np.float32)
+        return Fixed(tuple(f"fixed {i + 1}" for i in range(len(spectra) if spectra.ndim else 0)), spectra)
+    library = fixed if isinstance(fixed, Library) else read_library(fixed, sort=True)
+    chosen = choose_fixed(library, scene.wavelengths, scene.fwhm, names=names)
+    check_units(chosen.spectra, *rms_and_highest(scene.cube, scene.valid), scene.name, _FIXED_SCALE)
+    return Fixed(chosen.names, chosen.spectra)
+
+
+def count_of(scene: Scene, most: int | None = None, fewest: int = 2) -> "Count":
+    """Return how many endmembers a scene has, `learned.count_endmembers`; at least `fewest`."""
+    from dequnmix_jax.learned.count import count_endmembers
+
+    counted = count_endmembers(scene.cube, mask=scene.mask, most=most)
+    return counted._replace(number=max(counted.number, fewest))
+
+
 class Choice(NamedTuple):
     """Initial endmembers, model and rates of a training, and the reason of the choice."""
 
@@ -214,7 +290,9 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(key: Any, scene: Scene, count: int, config: Model, rates: Rates, stated: Set[str]) -> Choice:
+def choose(
+    key: Any, scene: Scene, count: int, config: Model, rates: Rates, stated: Set[str], fixed: Any = None
+) -> Choice:
     """Choose initial endmembers, and constraint, prior and endmembers' rate unless they are stated.
 
     Args:
@@ -223,6 +301,7 @@ def choose(key: Any, scene: Scene, count: int, config: Model, rates: Rates, stat
         count: R.
         config, rates: values of everything else, and of what is stated.
         stated: names that keep their value: "model.constraint", "model.prior", "rates.endmembers"; others are ignored.
+        fixed: (F, B), spectra that are known, or None. With one of zeros (shade), fractions sum to one.
     """
     import jax
 
@@ -231,8 +310,17 @@ def choose(key: Any, scene: Scene, count: int, config: Model, rates: Rates, stat
     from dequnmix_jax.training.recipe import model_for, rates_for
 
     word = config.constraint.word if "model.constraint" in stated else None
+    if fixed is not None and np.ndim(fixed) == 2 and not np.any(fixed, axis=1).all():
+        if word not in (None, "simplex", "softmax"):
+            raise InputError(
+                f"A fixed spectrum is zero in every band (shade) and the constraint is {word}; expected fractions that "
+                "sum to one, because a free brightness already stands for shade. Leave out one of the two."
+            )
+        word = word or "simplex"
+        config = replace(config, constraint=Simplex()) if word == "simplex" else config
     compared = "simplex" if word == "softmax" else word
-    chosen = select(key, scene.cube, count, mask=scene.mask, constraint=compared if compared in CONSTRAINTS else None)
+    compared = compared if compared in CONSTRAINTS else None
+    chosen = select(key, scene.cube, count, mask=scene.mask, constraint=compared, fixed=fixed)
     selection = chosen.as_selection()
     kept = {name: getattr(config, name) for name in ("constraint", "prior") if f"model.{name}" in stated}
     config = replace(model_for(selection, config), **kept)

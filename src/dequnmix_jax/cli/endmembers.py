@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, ending
+from dequnmix_jax.checks import InputError, check_fixed, ending
 from dequnmix_jax.cli.options import EndmembersOptions
 from dequnmix_jax.cli.scene_options import count_endmembers, read_for_unmixing
-from dequnmix_jax.cli.workflow import not_its_own_input
+from dequnmix_jax.cli.workflow import fixed_of, not_its_own_input
 from dequnmix_jax.io.atomic import check_file, reserved
 from dequnmix_jax.io.envi.writer import put_library
 from dequnmix_jax.libraries.csv import write_table
-from dequnmix_jax.results.maps import endmember_names
+from dequnmix_jax.results.maps import endmember_names, names_after
 from dequnmix_jax.training.words import plain
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ _RUNS = 24
 """Draws of VCA; the one of largest volume is kept."""
 
 
-def find(scene: "Scene", count: int, method: str, seed: int, scaled: bool) -> tuple["Array", str]:
-    """Return the endmembers (R, B) of a scene, in its units, and the method in words."""
+def find(scene: "Scene", count: int, method: str, seed: int, scaled: bool, fixed: Any = None) -> tuple["Array", str]:
+    """Return the endmembers (R, B) of a scene, in its units, and the method in words; `fixed` (F, B) come first."""
     import jax
     import jax.numpy as jnp
 
@@ -39,7 +39,7 @@ def find(scene: "Scene", count: int, method: str, seed: int, scaled: bool) -> tu
     spectra: Any
     if method == "vca":
         draws = jax.jit(vca, static_argnums=2, static_argnames="runs")
-        spectra = draws(key, cube, count, mask=mask, runs=_RUNS)
+        spectra = draws(key, cube, count, mask=mask, runs=_RUNS, fixed=fixed)
         text = f"VCA, the largest of {_RUNS} draws"
     elif method == "atgp":
         spectra = jax.jit(atgp, static_argnums=1)(cube, count, mask=mask)
@@ -54,7 +54,7 @@ def find(scene: "Scene", count: int, method: str, seed: int, scaled: bool) -> tu
         reached = "converged" if trace.converged else "not converged"
         text = f"minimum volume{division}; {int(trace.steps)} steps, {reached}"
     else:
-        selected = selection.select(key, cube, count, mask=mask)
+        selected = selection.select(key, cube, count, mask=mask, fixed=fixed)
         spectra, text = selected.endmembers, selection.reason(selected)
     return np.asarray(spectra), text
 
@@ -71,13 +71,18 @@ def endmembers(options: EndmembersOptions) -> None:
         raise InputError(
             f"--scaled does not apply to {options.method}; expected sivm, nfindr or minimum-volume with it."
         )
+    if options.fixed.fixed_library is not None and options.method not in ("vca", "start"):
+        raise InputError(f"--fixed does not apply to {options.method}; expected vca or start with it. Choose one.")
     check_file(options.output)
     targets = [options.output] if suffix == ".csv" else [options.output, options.output.with_suffix(".hdr")]
     with reserved(*targets, overwrite=options.force) as outputs:
         scene, record = read_for_unmixing(options.scene, options.count)
-        count = count_endmembers(options.count, scene, "--count")
-        spectra, text = find(scene, count, options.method, options.seed, options.scaled)
-        names = endmember_names(None, count)
+        fixed = fixed_of(options.fixed, scene)
+        count, counted = count_endmembers(options.count, scene, "--count", options.max_endmembers, len(fixed.names) + 1)
+        if fixed.spectra is not None:
+            check_fixed(fixed.spectra, count, scene.cube.shape[2])
+        spectra, text = find(scene, count, options.method, options.seed, options.scaled, fixed.spectra)
+        names = names_after(fixed.names, count) or endmember_names(None, count)
         if suffix == ".csv":
             write_table(outputs.part(options.output), spectra, names, scene.wavelengths)
         else:
@@ -92,7 +97,13 @@ def endmembers(options: EndmembersOptions) -> None:
             "names": names,
             "endmembers": spectra,
         }
-        summary |= {"wavelengths_nm": scene.wavelengths, "notes": list(scene.notes), "seed": options.seed, **record}
+        summary |= {
+            "wavelengths_nm": scene.wavelengths,
+            "notes": list(scene.notes),
+            "seed": options.seed,
+            **record,
+            **counted,
+        }
         print(json.dumps(plain(summary), indent=2, allow_nan=False))
         return
     print(text)

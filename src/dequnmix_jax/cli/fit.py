@@ -9,7 +9,7 @@ from dequnmix_jax.cli.clock import since_start
 from dequnmix_jax.cli.options import FitOptions
 from dequnmix_jax.cli.progress import describe_fit
 from dequnmix_jax.cli.scene_options import count_endmembers, read_for_unmixing
-from dequnmix_jax.cli.workflow import configure, draw_patches, not_its_own_input, train
+from dequnmix_jax.cli.workflow import configure, draw_patches, fixed_of, not_its_own_input, train
 from dequnmix_jax.io.atomic import check_file, reserved
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training.resume import Keep, kept_beside
@@ -35,22 +35,32 @@ def fit(options: FitOptions) -> None:
         patches = None
         if options.patches is None:
             scene, record = read_for_unmixing(reading, options.endmembers)
-            count = count_endmembers(options.endmembers, scene, "--endmembers")
+            fixed = fixed_of(options.fixed, scene)
+            count, counted = count_endmembers(
+                options.endmembers, scene, "--endmembers", options.max_endmembers, len(fixed.names) + 1
+            )
         else:
             patches, record = draw_patches(
                 reading, training.seed, options.patches, options.patch_size or _PATCH_SIZE, configuration.model
             )
             scene = patches.scene
             sample = replace(scene, cube=patches.sample[None], mask=None)
-            count = count_endmembers(options.endmembers, sample, "--endmembers")
+            fixed = fixed_of(options.fixed, scene)
+            count, counted = count_endmembers(options.endmembers, sample, "--endmembers", options.max_endmembers)
         keep = Keep(kept_beside(options.output), options.checkpoint, replace=options.force)
-        model, fitted = train(training, configuration, reading, scene, count, keep, patches)
+        model, fitted = train(training, configuration, reading, scene, count, keep, patches, fixed, counted)
         checkpoint.put(outputs.part(options.output), model.params, model.metadata)
         outputs.place(spent=[kept_beside(options.output)])
     stages = model.metadata.get("stages")
     if options.json:
         summary = {"model": str(options.output), "endmembers": count, "seconds": fitted.seconds}
-        summary |= {"training": history_record(fitted.history), "notes": list(scene.notes), **record, "stages": stages}
+        summary |= {
+            "training": history_record(fitted.history),
+            "notes": list(scene.notes),
+            **record,
+            "stages": stages,
+            **counted,
+        }
         print(json.dumps(plain(summary), indent=2, allow_nan=False))
         return
     for line in describe_fit(fitted.history) + (stages or []):

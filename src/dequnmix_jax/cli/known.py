@@ -12,10 +12,8 @@ from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.options import OF_MESMA, KnownOptions, SceneOptions
 from dequnmix_jax.cli.scene_options import read_for_unmixing, warn
 from dequnmix_jax.known_spectra import (
-    check_units,
     method_of,
     on_common_bands,
-    rms_and_highest,
     settled,
     solve_with,
     train_with,
@@ -23,6 +21,7 @@ from dequnmix_jax.known_spectra import (
 from dequnmix_jax.known_uncertainty import CLOSED, DRAWS, Asked, asked_for, noise_on_bands
 from dequnmix_jax.libraries.chosen import Chosen, choose_spectra
 from dequnmix_jax.libraries.reading import read_library
+from dequnmix_jax.libraries.units import check_units, rms_and_highest
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source, Window
@@ -153,7 +152,7 @@ def check_units_of(request: Request, source: Source) -> float:
     cube, seen = (np.concatenate(part) for part in zip(*parts, strict=True))
     rms, highest = rms_and_highest(cube, seen & np.isfinite(cube).all(axis=2))
     if request.known is None or request.known.method != "scaled":
-        check_units(request.chosen, rms, highest, source.name)
+        check_units(request.chosen.spectra, rms, highest, source.name)
     return highest
 
 

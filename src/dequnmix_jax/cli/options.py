@@ -35,6 +35,15 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True)
+class FixedOptions:
+    """Which spectra are known, while the others are found in the scene."""
+
+    fixed_library: Path | None
+    fixed_names: tuple[str, ...] | None
+    fixed_scale: float | None
+
+
+@dataclass(frozen=True)
 class DemoOptions:
     """Of `dequnmix demo`."""
 
@@ -60,7 +69,9 @@ class FitOptions:
 
     scene: SceneOptions
     training: TrainingOptions
+    fixed: FixedOptions
     endmembers: int | str
+    max_endmembers: int | None
     output: Path
     force: bool
     patches: int | None
@@ -133,8 +144,10 @@ class ReportOptions:
     scene: SceneOptions
     training: TrainingOptions
     known: KnownOptions
+    fixed: FixedOptions
     scene_of_result: Path | None
     endmembers: int | str | Path | None
+    max_endmembers: int | None
     model: Path | None
     output: Path
     force: bool
@@ -150,7 +163,9 @@ class EndmembersOptions:
     """Of `dequnmix endmembers`."""
 
     scene: SceneOptions
+    fixed: FixedOptions
     count: int | str
+    max_endmembers: int | None
     method: str
     scaled: bool
     seed: int

@@ -14,6 +14,7 @@ from dequnmix_jax.abundances.methods import MESMA, SHADES, Known, Mesma
 from dequnmix_jax.abundances.methods import METHODS as KNOWN
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.conventions import AS_IS, MEANINGS
+from dequnmix_jax.endmembers.counting import MOST
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io.remote import as_local, as_place
 from dequnmix_jax.results.files import FORMATS
@@ -147,7 +148,7 @@ DEMO_EPOCHS = 30
 METHODS = ("start", "vca", "nfindr", "sivm", "atgp", "minimum-volume")
 """Methods of `endmembers`; the first is the default."""
 
-_COUNT = "number of endmembers, or auto: the number of signals that HySime finds, at most 15"
+_COUNT = "number of endmembers, or auto: as many as a rule learned on generated scenes finds"
 
 _Group = argparse._ActionsContainer
 
@@ -283,6 +284,8 @@ def _fit(commands: Any) -> None:
     )
     _reading(fit)
     fit.add_argument("--endmembers", type=number_or_auto, required=True, metavar="N", help=f"{_COUNT} (required)")
+    _most(fit)
+    _fixed(fit)
     _output(fit, "MODEL", "file to make, .npz")
     _training(fit)
     fit.set_defaults(train=True)
@@ -349,6 +352,7 @@ def _report(commands: Any) -> None:
         "scene.hdr --endmembers 5 -o report.html",
         "scene.hdr --endmembers library.csv --class Class -o report.html",
         "scene.tif --endmembers auto --result out --format geotiff -o report.html",
+        "scene.hdr --endmembers 6 --fixed library.csv --fixed-names shade,tarmac -o report.html",
         "scene.tif --model model.npz -o report.html",
     )
     report.add_argument(
@@ -360,6 +364,8 @@ def _report(commands: Any) -> None:
     _library(report)
     text = f"{_COUNT}; or a library, to unmix by its spectra (default: none; required for a SCENE without --model)"
     report.add_argument("--endmembers", type=number_auto_or_library, metavar="N|LIBRARY", help=text)
+    _most(report)
+    _fixed(report)
     _known(report, seeded=False)
     text = "unmix by this model (default: train one)"
     report.add_argument("--model", type=local_file, metavar="FILE", help=text)
@@ -386,6 +392,8 @@ def _endmembers(commands: Any) -> None:
     )
     _reading(endmembers)
     endmembers.add_argument("--count", type=number_or_auto, required=True, metavar="N", help=f"{_COUNT} (required)")
+    _most(endmembers)
+    _fixed(endmembers)
     text = f"{', '.join(METHODS)}; start compares 16 candidates, chooses one and says why (default: {METHODS[0]})"
     endmembers.add_argument("--method", choices=METHODS, default=METHODS[0], metavar="WORD", help=text)
     text = "divide each pixel by its brightness first; for sivm, nfindr and minimum-volume (default: no division)"
@@ -645,6 +653,22 @@ def _mesma(group: _Group) -> None:
     group.add_argument("--fractions", type=fractions, metavar="LOW:HIGH", help=text)
     text = "models of each number of classes that mesma tries, drawn by --seed (default: all)"
     group.add_argument("--models", type=positive, metavar="N", help=text)
+
+
+def _most(command: _Group) -> None:
+    text = f"largest number of endmembers that auto looks for (default: {MOST})"
+    command.add_argument("--max-endmembers", type=positive, metavar="N", help=text)
+
+
+def _fixed(command: _Group) -> None:
+    """Add the options of spectra that are known, while the others are found in the scene."""
+    group = command.add_argument_group("with spectra that are known beside others that are found")
+    text = "library whose spectra are among the N endmembers and stay as they are (default: all are found)"
+    group.add_argument("--fixed", dest="fixed_library", type=Path, metavar="FILE", help=text)
+    text = "the spectra of --fixed to use, by names separated by commas; repeatable (default: all)"
+    group.add_argument("--fixed-names", action="append", metavar="NAME,NAME", help=text)
+    text = "divide the library of --fixed by this (default: from the file)"
+    group.add_argument("--fixed-scale", type=float, metavar="NUMBER", help=text)
 
 
 def _seed(group: _Group) -> None:

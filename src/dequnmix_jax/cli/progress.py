@@ -80,6 +80,7 @@ def fit_scene(
     count: int | None = None,
     whole: "Scenewide | None" = None,
     keep: "Keep | None" = None,
+    fixed: Any = None,
 ) -> Fitted:
     """Train as `training.fit` does, with a progress line; the result is the same.
 
@@ -91,6 +92,7 @@ def fit_scene(
         count: R, number of initial endmembers found by VCA.
         whole: statistics of the larger scene of which this one holds patches, or None.
         keep: where the training is kept, or None.
+        fixed: (R,) bool, endmembers that are not trained, or None.
 
     Raises:
         InputError: if shapes or values do not fit.
@@ -137,6 +139,7 @@ def fit_scene(
             whole=whole,
             keep=keep,
             on_progress=on_progress,
+            fixed=fixed,
         )
     finally:
         line.clear()

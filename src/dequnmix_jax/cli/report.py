@@ -17,6 +17,7 @@ from dequnmix_jax.cli.unmix import write_everything
 from dequnmix_jax.cli.verdicts import print_verdicts
 from dequnmix_jax.cli.workflow import (
     configure,
+    fixed_of,
     load_model,
     not_its_own_input,
     open_for,
@@ -189,8 +190,11 @@ def _unmix_scene(options: ReportOptions, folder: Path | None, library: Library |
     else:
         assert options.endmembers is not None
         scene, record = read_for_unmixing(reading, options.endmembers)
-        count = count_endmembers(options.endmembers, scene, "--endmembers")
-        model, _ = train(options.training, configuration, reading, scene, count)
+        fixed = fixed_of(options.fixed, scene)
+        count, counted = count_endmembers(
+            options.endmembers, scene, "--endmembers", options.max_endmembers, len(fixed.names) + 1
+        )
+        model, _ = train(options.training, configuration, reading, scene, count, fixed=fixed, counted=counted)
     result, _ = unmix_by(model, scene, record)
     if library is not None:
         result = with_library_names(result, library)

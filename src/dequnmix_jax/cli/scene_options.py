@@ -10,13 +10,6 @@ from dequnmix_jax.io import formats
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.scenes.source import Source
 
-_MANY = 12
-"""Number of endmembers above which an automatic count deserves a second look."""
-
-_MOST = 15
-"""Largest automatic count. On real scenes the variation within materials counts as signals too, so that HySime finds
-many more signals than there are materials."""
-
 
 class Reading(NamedTuple):
     """A scene ready to be unmixed.
@@ -69,50 +62,37 @@ def read_for_unmixing(
     return Reading(scene, {"reading": options.given(), "warnings": warnings})
 
 
-def count_endmembers(count: int | str, scene: Scene, option: str) -> int:
-    """Return the number of endmembers to look for: the given number, or, for "auto", the signals that HySime finds.
+def count_endmembers(
+    count: int | str, scene: Scene, option: str, most: int | None = None, fewest: int = 2
+) -> tuple[int, dict[str, Any]]:
+    """Return the number of endmembers to look for, and what summary.json says about it.
 
-    An automatic count is printed on stderr.
+    The given number; or, for "auto", that of `learned.count_endmembers`, which is printed on stderr with the criteria.
 
     Args:
         count: a number, or "auto".
-        scene: in which HySime counts signals.
+        scene: in which endmembers are counted.
         option: the option that holds `count`, such as "--endmembers", for messages.
+        most: the largest number that is looked for; None: 15.
+        fewest: the smallest number, with fixed spectra.
 
     Raises:
-        InputError: HySime finds fewer than two signals, more than 15, or more than the scene has bands or pixels for.
+        InputError: the scene is too small to count, or `most` is given beside a number.
     """
     if isinstance(count, int):
-        return count
-    import jax
-    import jax.numpy as jnp
+        if most is not None:
+            raise InputError(
+                f"--max-endmembers limits what {option} auto finds; expected no such limit beside the number {count}. "
+                "Leave one out."
+            )
+        return count, {}
+    from dequnmix_jax.learned.count import reason
+    from dequnmix_jax.pipeline import count_of
 
-    from dequnmix_jax.endmembers.dimension import hysime
-
-    mask = None if scene.mask is None else jnp.asarray(scene.mask)
-    signals = int(jax.jit(hysime)(jnp.asarray(scene.cube), mask=mask).number)
-    label = scene.name or "the scene"
-    pixels, bands = int(scene.valid.sum()), scene.cube.shape[2]
-    if pixels <= bands:
-        raise InputError(
-            f"{scene.name or 'The scene'} has {pixels} valid pixels and {bands} bands, too few for HySime to separate "
-            f"signal from noise; expected several times as many pixels. Say how many materials to look for: {option} N."
-        )
-    if signals < 2:
-        raise InputError(
-            f"HySime finds {signals} signal{'' if signals == 1 else 's'} above the noise of {label}; expected at least "
-            f"two to unmix. Say how many materials to look for: {option} N."
-        )
-    if signals > _MOST:
-        raise InputError(
-            f"HySime finds {signals} signals above the noise of {label}; expected at most {_MOST}, because variation "
-            "within a material counts as a signal too, and so many materials can hardly be distinguished. Say how many "
-            f"to look for: {option} N, or {option} {signals} for as many as that."
-        )
-    many = f"; more than {_MANY} can seldom be distinguished, so consider fewer" if signals > _MANY else ""
-    warn(
-        f"note: HySime finds {signals} signals above the noise, so {signals} endmembers are looked for; variation "
-        f"within a material counts too{many}."
-    )
-    check_count(signals, scene.cube, scene.valid)
-    return signals
+    try:
+        counted = count_of(scene, most, fewest)
+    except InputError as error:
+        raise InputError(f"{scene.name or 'The scene'}: {error} ({option} N)") from None
+    warn(f"note: {reason(counted)} {option} N sets another number.")
+    check_count(counted.number, scene.cube, scene.valid)
+    return counted.number, {"count": counted.record()}

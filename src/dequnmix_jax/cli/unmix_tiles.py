@@ -15,7 +15,7 @@ from dequnmix_jax.cli.options import SceneOptions, UnmixOptions
 from dequnmix_jax.cli.progress import Line
 from dequnmix_jax.cli.scene_options import warn
 from dequnmix_jax.cli.verdicts import print_verdicts
-from dequnmix_jax.cli.workflow import TrainedModel, check_fits, describe_trace, model_record, read_library_of
+from dequnmix_jax.cli.workflow import TrainedModel, check_fits, describe_trace, model_record, names_of, read_library_of
 from dequnmix_jax.equilibrium.config import Analytic, Model
 from dequnmix_jax.io.atomic import reserved
 from dequnmix_jax.io.disk_space import in_words
@@ -187,10 +187,10 @@ def unmix_in_tiles(
     configuration, entries = model_record(model)
     if request is not None:
         configuration = {"method": None if request.known is None else request.known.record()}
-    labels = None if request is None else request.chosen.names
-    if labels is None and library is not None:
+    labels = names_of(model) if request is None else request.chosen.names
+    if request is None and library is not None:
         spectra = np.asarray(model.params["endmembers"])
-        labels, of_names = library_names(spectra, used.wavelengths, used.fwhm, library)
+        labels, of_names = library_names(spectra, used.wavelengths, used.fwhm, library, labels)
         entries = {**entries, **of_names}
     page, target = options.report, options.output
     page_outside = first and page is not None and page.absolute().parent != target.absolute()

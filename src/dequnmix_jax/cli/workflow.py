@@ -1,5 +1,6 @@
 """Steps that several commands share: train a model on a scene, read a model from its file, unmix a scene by it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.config_file import Configuration, read_configuration
-from dequnmix_jax.cli.options import SceneOptions, TrainingOptions
+from dequnmix_jax.cli.options import FixedOptions, SceneOptions, TrainingOptions
 from dequnmix_jax.cli.progress import Fitted, fit_scene
 from dequnmix_jax.cli.scene_options import open_scene, warn
 from dequnmix_jax.equilibrium.config import Analytic, Model
@@ -17,7 +18,17 @@ from dequnmix_jax.io.provenance import file_record
 from dequnmix_jax.io.remote import Remote
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.reading import read_library
-from dequnmix_jax.pipeline import UNIT, choose, not_reached, operator_record, unmix_scene, untrained
+from dequnmix_jax.pipeline import (
+    UNIT,
+    Fixed,
+    choose,
+    fixed_spectra,
+    not_reached,
+    operator_record,
+    unmix_scene,
+    untrained,
+)
+from dequnmix_jax.results.maps import names_after
 from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.scenes.band_order import source_in_order
 from dequnmix_jax.scenes.scene import Scene
@@ -54,6 +65,18 @@ def read_library_of(path: Path | None, scale: float | None) -> Library | None:
     return None if path is None else read_library(path, scale=scale, sort=True)
 
 
+def fixed_of(options: FixedOptions, scene: Scene) -> Fixed:
+    """Return the spectra of --fixed on the bands of a scene, and check their unit; none without the option."""
+    if options.fixed_library is None:
+        given = [("--fixed-names", options.fixed_names), ("--fixed-scale", options.fixed_scale)]
+        alone = [name for name, value in given if value is not None]
+        if alone:
+            raise InputError(f"{' and '.join(alone)} without a library; expected --fixed FILE as well. Add it.")
+        return Fixed()
+    library = read_library(options.fixed_library, scale=options.fixed_scale, sort=True)
+    return fixed_spectra(library, options.fixed_names, scene)
+
+
 def configure(options: TrainingOptions, *, patches: int | None = None) -> Configuration:
     """Return the configuration that the options and their TOML file describe; an option overrides the file.
 
@@ -81,6 +104,8 @@ def train(
     count: int,
     keep: "Keep | None" = None,
     patches: "Patches | None" = None,
+    fixed: Fixed | None = None,
+    counted: Mapping[str, Any] | None = None,
 ) -> tuple[TrainedModel, Fitted]:
     """Train a model on a scene, or on patches of one.
 
@@ -92,10 +117,19 @@ def train(
         count: R.
         keep: where the training is kept, so that it can be resumed, or None.
         patches: from `draw_patches`, or None.
+        fixed: from `fixed_of`; None: no spectrum is fixed.
+        counted: what `count_endmembers` says about the number.
     """
     import jax
 
     from dequnmix_jax.tiles import patches as tiles_patches
+
+    fixed = Fixed() if fixed is None else fixed
+    if fixed.names and (patches is not None or options.start == "vca"):
+        raise InputError(
+            "--fixed spectra stay while candidates of the others are compared; expected no --start vca and no "
+            "--patches with it. Leave these out."
+        )
 
     config, training, rates, stated = configuration
     trains = trains_on_scene(options, configuration)
@@ -105,24 +139,28 @@ def train(
     if patches is not None:
         _, first, key = jax.random.split(key, 3)
         initial = {"endmembers": tiles_patches.start(first, patches, count), "whole": patches.whole}
-    elif _compares(options.start, scene, count, config):
+    elif _compares(options.start, scene, count, config) or fixed.names:
         first, key = jax.random.split(key)
         with stage("choosing endmembers"):
-            initial["endmembers"], config, rates, reason = choose(first, scene, count, config, rates, stated)
+            initial["endmembers"], config, rates, reason = choose(
+                first, scene, count, config, rates, stated, fixed.spectra
+            )
         warn(f"note: {reason}")
     else:
         initial["count"] = count
         trains = True
     if trains:
         with stage("training"):
-            fitted = fit_scene(key, scene, config, training, rates, keep=keep, **initial)
+            held = np.arange(count) < len(fixed.names) if fixed.names else None
+            fitted = fit_scene(key, scene, config, training, rates, keep=keep, fixed=held, **initial)
     else:
         training = replace(training, epochs=0)
         config = config if "model.gradient" in stated else replace(config, gradient=Analytic())
         with stage("judging the prior"):
             params, history = untrained(key, scene, config, initial["endmembers"])
         fitted = Fitted(params, history, 0.0)
-    metadata = model_metadata(scene, config, training, rates, options.seed, fitted.history)
+    metadata = model_metadata(scene, config, training, rates, options.seed, fitted.history, fixed.names)
+    metadata |= dict(counted or {})
     if patches is not None:
         metadata["scene"] = patches.record()
     if reason is not None:
@@ -229,6 +267,7 @@ def unmix_by(model: TrainedModel, scene: Scene, record: dict[str, Any]) -> tuple
     result = result_of(
         estimate,
         scene,
+        names=names_of(model),
         configuration=configuration,
         trace=trace,
         convergence=change,
@@ -266,7 +305,13 @@ def model_record(model: TrainedModel) -> tuple[dict[str, Any], dict[str, Any]]:
         "operator": model.metadata.get("operator"),
         "stages": model.metadata.get("stages"),
         "unit": UNIT,
+        **{name: model.metadata[name] for name in ("count", "fixed") if name in model.metadata},
     }
+
+
+def names_of(model: TrainedModel) -> tuple[str, ...] | None:
+    """Return the names of the endmembers of a model some of whose spectra were fixed; None for others."""
+    return names_after(model.metadata.get("fixed") or (), np.shape(model.params["endmembers"])[0])
 
 
 def describe_trace(trace: "Trace", known: bool = False) -> str:

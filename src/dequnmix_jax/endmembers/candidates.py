@@ -14,7 +14,7 @@ from dequnmix_jax.checks import Array
 from dequnmix_jax.endmembers.minimum_volume_simplex import RUNS, enclosing
 from dequnmix_jax.endmembers.noise import band_noise, signal_directions, signal_subspace, simplex_noise, variability
 from dequnmix_jax.endmembers.pure_pixel import corners, exchange, purify, vca
-from dequnmix_jax.endmembers.subspace import Frame, frame, pixels
+from dequnmix_jax.endmembers.subspace import Frame, frame, in_frame, pixels
 from dequnmix_jax.mixing import normalise_abundances
 from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.convolution import convolve
@@ -91,13 +91,19 @@ def random_half(key: Array, shape: tuple[int, ...]) -> jax.Array:
 
 @partial(jax.jit, static_argnames="count")  # eager calls would compile some twenty loops each time
 def candidates(
-    key: Array, cube: jax.Array, valid: jax.Array, count: int, half: jax.Array | None = None
+    key: Array,
+    cube: jax.Array,
+    valid: jax.Array,
+    count: int,
+    half: jax.Array | None = None,
+    fixed: jax.Array | None = None,
 ) -> tuple[jax.Array, Scores, SceneScores]:
     """Return the spectra of all candidates, (C, R, B), their scores and the scene's; the cube is 0 off `valid`.
 
-    `half` (H, W) bool is one random half of the pixels; None: `random_half`.
+    `half` (H, W) bool is one random half of the pixels; None: `random_half`. `fixed` (F, B) are the first spectra of
+    every candidate.
     """
-    spectra = candidate_spectra(key, cube, valid, count, half)
+    spectra = candidate_spectra(key, cube, valid, count, half, fixed)
     pairs = pairs_of(spectra)  # a candidate of each kind, so that both share compiled code
     scores = lax.map(partial(measure, cube=cube, valid=valid), pairs)
     scores = jax.tree.map(lambda x: x.T.reshape(-1), scores)  # (C / 2, 2): simplex first
@@ -105,14 +111,19 @@ def candidates(
 
 
 def candidate_spectra(
-    key: Array, cube: jax.Array, valid: jax.Array, count: int, half: jax.Array | None = None
+    key: Array,
+    cube: jax.Array,
+    valid: jax.Array,
+    count: int,
+    half: jax.Array | None = None,
+    fixed: jax.Array | None = None,
 ) -> jax.Array:
     """Return the spectra of all candidates from all pixels and from each of two random halves, (3, C, R, B)."""
     seeds = jax.random.split(key)[1]
     side = random_half(key, valid.shape) if half is None else half
     masks = jnp.stack([valid, valid & side, valid & ~side])
     keys = jax.random.split(seeds, 3)
-    spectra = lax.map(partial(_extract, cube=cube, count=count), (keys, masks))  # (3, 2, C / 2, R, B)
+    spectra = lax.map(partial(_extract, cube=cube, count=count, fixed=fixed), (keys, masks))  # (3, 2, C / 2, R, B)
     return spectra.reshape(3, -1, *spectra.shape[3:])
 
 
@@ -133,29 +144,39 @@ def scene_scores(cube: jax.Array, valid: jax.Array, count: int) -> SceneScores:
     return SceneScores(variability(cube, count, mask=valid), beyond, noise * (1 + 2 * free / cube.shape[2]), lacking)
 
 
-def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int) -> jax.Array:
+def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int, fixed: jax.Array | None) -> jax.Array:
     """Return the spectra (2, C / 2, R, B) of the four methods as they are, then purified, simplex and cone.
 
-    The operations that both need are in a loop over the two: every copy in a program is compiled separately.
+    The first are the `fixed` ones, unchanged, and the searches begin with them. The operations that both geometries
+    need are in a loop over the two: every copy in a program is compiled separately.
     """
     key, mask = inputs
     Y, valid = pixels(cube, mask)
-    first = vca(key, cube, count, mask=mask, runs=RUNS)
+    first = vca(key, cube, count, mask=mask, runs=RUNS, fixed=fixed)
     noise = simplex_noise(cube, count, mask=mask)
-    views = jax.tree.map(lambda *x: jnp.stack(x), *(frame(Y, valid, count, scaled) for scaled in (False, True)))
+    views = jax.tree.map(lambda *x: jnp.stack(x), *(frame(Y, valid, count, scaled, fixed) for scaled in (False, True)))
     kinds = jnp.asarray([False, True])
+
+    def with_fixed(E: jax.Array, whole: bool = False) -> jax.Array:
+        """Return spectra with the fixed ones before them, or in the place of the first of the `whole`."""
+        if fixed is None:
+            return E
+        return jnp.concatenate([fixed, E[fixed.shape[0] :] if whole else E])
 
     def four(entry: tuple[Frame, jax.Array]) -> jax.Array:
         view, scaled = entry
-        greedy = corners(view, valid, count)
-        largest = exchange(view, valid, greedy)
+        held = None if fixed is None else in_frame(view, fixed, scaled)
+        greedy = corners(view, valid, count, held)
+        largest = exchange(view, valid, greedy, held)
         inner = [jnp.matmul(view.points[rows], view.lift, precision="highest") for rows in (greedy, largest)]
-        return jnp.maximum(jnp.stack([first, *inner, enclosing(view, valid, first, noise, scaled)[0]]), 0)
+        inner = [with_fixed(E) for E in inner]
+        smallest = with_fixed(enclosing(view, valid, first, noise, scaled, held=held)[0], whole=True)
+        return jnp.maximum(jnp.stack([first, *inner, smallest]), 0)
 
     def purer(entry: tuple[jax.Array, jax.Array]) -> jax.Array:
         E, scaled = entry
         A = lax.cond(scaled, lambda: scaled_nnls(cube, E, mask=mask)[0], lambda: fcls(cube, E, mask=mask))
-        return jnp.maximum(purify(cube, E, A, mask=mask), 0)
+        return jnp.maximum(with_fixed(purify(cube, E, A, mask=mask), whole=True), 0)
 
     E = lax.map(four, (views, kinds))
     pairs = (E.reshape(-1, *E.shape[2:]), jnp.repeat(kinds, len(METHODS)))

@@ -125,26 +125,37 @@ def enclosing(
     weight: float | Array = WEIGHT,
     max_steps: int = MAX_STEPS,
     constants: Constants = _CONSTANTS,
+    held: jax.Array | None = None,
 ) -> tuple[jax.Array, Trace]:
-    """Return what `minimum_volume` returns, from a start (R, B) and the variance of the noise (B,)."""
+    """Return what `minimum_volume` returns, from a start (R, B) and the variance of the noise (B,).
+
+    `held` (F, R), from `subspace.in_frame`, are the first F vertices, which stay.
+    """
     back = lapack.pinv(view.lift)
     E = jnp.matmul(lax.stop_gradient(start), back, precision="highest")
     # All endmembers have brightness one; an initial spectrum without brightness is kept.
     E = (E / positive(E[:, :1])).at[:, 0].set(1) / view.height
+    first = 0 if held is None else held.shape[0]
+    if held is not None:
+        E = E.at[:first].set(held)
     # Noise stays in a plane: the first coordinate is one.
     back = jnp.where(scaled, back, back.at[:, 0].set(0))
     N = jnp.matmul(back.T * lax.stop_gradient(noise)[None], back, precision="highest")
     axis = jnp.zeros_like(E[:1]).at[0, 0].set(1) / view.height
-    starts = jnp.stack([axis + k * (E - axis) for k in constants.dilations])
-    vertices, values, traces = _searches(view, valid, starts, N, jnp.asarray(weight, E.dtype), max_steps, constants)
+    starts = jnp.stack([(axis + k * (E - axis)).at[:first].set(E[:first]) for k in constants.dilations])
+    vertices, values, traces = _searches(
+        view, valid, starts, N, jnp.asarray(weight, E.dtype), max_steps, constants, first
+    )
     best = jnp.argmin(jnp.where(jnp.isfinite(values), values, jnp.inf))
     vertices, trace = vertices[best], Trace(*(field[best] for field in traces))
     spectra = jnp.matmul(jnp.where(jnp.isfinite(vertices).all(), vertices, E), view.lift, precision="highest")
+    if held is not None:
+        return spectra, trace
     # Searches that end in the same simplex can permute its vertices: keep the order of the start.
     return spectra[align(spectra, lax.stop_gradient(start))], trace
 
 
-@partial(jax.jit, static_argnames=("max_steps", "constants"))  # an eager call would compile its loop each time
+@partial(jax.jit, static_argnames=("max_steps", "constants", "first"))  # an eager call would compile its loop each time
 def _searches(
     view: Frame,
     valid: jax.Array,
@@ -153,9 +164,10 @@ def _searches(
     weight: jax.Array,
     max_steps: int,
     constants: Constants,
+    first: int = 0,
 ) -> tuple[jax.Array, jax.Array, Trace]:
-    """Search from several starts, one after the other, each to its own convergence."""
-    return lax.map(lambda E: _search(view, valid, E, N, weight, max_steps, constants), starts)
+    """Search from several starts, one after the other, each to its own convergence; the first vertices stay."""
+    return lax.map(lambda E: _search(view, valid, E, N, weight, max_steps, constants, first), starts)
 
 
 def _search(
@@ -166,11 +178,14 @@ def _search(
     weight: jax.Array,
     max_steps: int,
     constants: Constants,
+    held: int = 0,
 ) -> tuple[jax.Array, jax.Array, Trace]:
     """Return vertices (R, R) in the frame and their objective, from the start E, for the noise covariance N (R, R)."""
     G, R, far, flat = view.points, E.shape[0], constants.far, constants.flat
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(G.dtype)
     eye = jnp.eye(R, dtype=G.dtype)
+    free = jnp.arange(R) >= held
+    moves = free[:, None] & free[None]
     weight = weight / pixels
     tiny = jnp.finfo(G.dtype).eps ** 2
 
@@ -195,10 +210,16 @@ def _search(
             return jnp.matmul((s * row[:, None]).T, s, precision="highest")
 
         H = lax.map(curvature, (curved * weight / jnp.square(sigma)[None]).T) + flat * spread[None]
-        inverse = small_systems.inverses(H + (1 + at.damping) * eye[None])
+        H = H + (1 + at.damping) * eye[None]
+        if held:  # vertex f stays where column f of e is zero
+            H = jnp.where(moves[None], H, eye[None])
+        inverse = small_systems.inverses(H)
+        if held:
+            inverse = jnp.where(moves[None], inverse, 0)
         e = -jnp.einsum("rij,rj->ri", inverse, gradient, precision="highest")
         # The abundances of the frame's axis sum to one whatever Q: the rows of e sum to zero.
-        price = small_systems.solve(jnp.sum(inverse, axis=0), jnp.sum(e, axis=0))
+        total = jnp.sum(inverse, axis=0)
+        price = small_systems.solve(jnp.where(moves, total, eye) if held else total, jnp.sum(e, axis=0))
         e = e - jnp.einsum("rij,j->ri", inverse, price, precision="highest")
         Q = at.Q + jnp.matmul(e, at.Q, precision="highest")
         better = objective(Q, jnp.matmul(G, Q.T, precision="highest") / sigma[None]) < objective(at.Q, u)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_key, check_mask
-from dequnmix_jax.endmembers.subspace import Frame, checked, frame, on_plane, principal
+from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_fixed, check_key, check_mask
+from dequnmix_jax.endmembers.subspace import Frame, checked, directions, frame, on_plane, principal
 from dequnmix_jax.endmembers.subspace import pixels as pixels_of
 from dequnmix_jax.mixing import check_abundances
 from dequnmix_jax.ops import lapack
@@ -16,7 +16,9 @@ from dequnmix_jax.ops.guards import nonzero, positive, unit_rows
 from dequnmix_jax.ops.xla import alongside
 
 
-def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs: int = 1) -> jax.Array:
+def vca(
+    key: Array, cube: Array, count: int, *, mask: Array | None = None, runs: int = 1, fixed: Array | None = None
+) -> jax.Array:
     r"""Find endmembers as extreme pixels: vertex component analysis.
 
     For i = 1..R: draw w ~ N(0, I), f = (I - A A^+) w, take the pixel with the largest |f . y|, append it to A; in R
@@ -37,6 +39,7 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs:
         runs: static; number of draws, of which the one whose unit spectra span the largest volume det(U U^T) is kept.
             One of 24 draws on Samson took two pixels of the same material and missed another; such a pair has a small
             volume.
+        fixed: (F, B), spectra that are known, F < R: the search begins with them, and they come first, unchanged.
 
     Returns:
         (R, B), spectra of R pixels of the scene projected on the signal subspace (less noise than the pixels), in the
@@ -52,9 +55,10 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs:
     """
     check_key(key)
     Y, valid = checked(cube, count, mask)
+    known = None if fixed is None else check_fixed(fixed, count, Y.shape[1]).astype(Y.dtype)
     if runs == 1:
-        return _vca(key, Y, valid, count)
-    draws = jax.vmap(lambda k: _vca(k, Y, valid, count))(jax.random.split(key, runs))
+        return _vca(key, Y, valid, count, known)
+    draws = jax.vmap(lambda k: _vca(k, Y, valid, count, known))(jax.random.split(key, runs))
     U = unit_rows(draws)
     volumes = jax.vmap(lapack.log_determinant)(jnp.matmul(U, jnp.swapaxes(U, 1, 2), precision="highest"))
     # Draws that find the same spectra in another order differ by rounding: take the first, on every machine.
@@ -64,7 +68,7 @@ def vca(key: Array, cube: Array, count: int, *, mask: Array | None = None, runs:
 
 
 @partial(jax.jit, static_argnames="count")  # an eager call would compile its branches and its loop each time
-def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
+def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int, fixed: jax.Array | None = None) -> jax.Array:
     """Return `count` spectra of pixels Y (N, B), which are zero if not `valid`."""
     # Without a mask this is a constant; under shard_map the batching rule of `cond` makes it vary and then fails.
     pixels = alongside(jnp.maximum(jnp.sum(valid), 1).astype(Y.dtype), Y)
@@ -72,7 +76,10 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
     S = lax.stop_gradient(Y)
     # A power of two near the largest value: nothing is rounded, and squares stay within float32.
     largest = jnp.max(jnp.abs(S))
-    S = jnp.ldexp(S, -jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 1))[1])
+    shift = -jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 1))[1]
+    S = jnp.ldexp(S, shift)
+    # Without fixed spectra there are none of them, and every step looks for a pixel.
+    known = jnp.zeros((0, S.shape[1]), S.dtype) if fixed is None else jnp.ldexp(fixed, shift)
     mean = jnp.sum(S, axis=0) / pixels
     C = jnp.where(valid[:, None], S - mean[None, :], 0.0)
     variances, axes = principal(C, pixels)
@@ -87,21 +94,27 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
 
     def centred() -> tuple[jax.Array, ...]:
         axis = axes[:, :count].at[:, -1].set(0.0)  # R - 1 axes
+        if fixed is not None:
+            through = directions(C, pixels, count - 1, known - mean[None])[1][:, : count - 1]
+            axis = jnp.pad(through, ((0, 0), (0, 1)))
         x = jnp.matmul(C, axis, precision="highest")
         farthest = jnp.sqrt(jnp.max(jnp.sum(x * x, axis=-1)))
-        return x.at[:, -1].set(farthest), axis, last, jnp.ones_like(last[0])
+        own = jnp.matmul(known - mean[None], axis, precision="highest").at[:, -1].set(farthest)
+        return x.at[:, -1].set(farthest), own, axis, last, jnp.ones_like(last[0])
 
     def projective() -> tuple[jax.Array, ...]:
-        axis = principal(S, pixels)[1][:, :count]
+        axis = directions(S, pixels, count, None if fixed is None else known)[1][:, :count]
         x = jnp.matmul(S, axis, precision="highest")
         middle = jnp.sum(x, axis=0) / pixels
         scale = jnp.sum(x * middle[None, :], axis=-1, keepdims=True)
         length = jnp.sqrt(jnp.sum(middle * middle))
         # A dark pixel has no direction: it stays at the origin and is never extreme.
         y = x / nonzero(scale)
-        return y, axis, middle / nonzero(length), jnp.zeros_like(length)
+        own = jnp.matmul(known, axis, precision="highest")
+        own = own / nonzero(jnp.sum(own * middle[None, :], axis=-1, keepdims=True))
+        return y, own, axis, middle / nonzero(length), jnp.zeros_like(length)
 
-    y, U, common, affine = lax.cond(snr < threshold, centred, projective)
+    y, own, U, common, affine = lax.cond(snr < threshold, centred, projective)
 
     def add(A: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         i, key = step
@@ -110,14 +123,18 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int) -> jax.Array:
         f = w - jnp.matmul(A, jnp.matmul(lapack.pinv(A), w, precision="highest"), precision="highest")
         distance = jnp.where(valid, jnp.abs(jnp.matmul(y, f, precision="highest")), -1.0)
         pixel = jnp.argmax(distance)
-        return A.at[:, i].set(y[pixel]), pixel
+        if fixed is None:
+            return A.at[:, i].set(y[pixel]), pixel
+        vertex = jnp.where(i < own.shape[0], own[jnp.minimum(i, own.shape[0] - 1)], y[pixel])
+        return A.at[:, i].set(vertex), pixel
 
     # The first draw is orthogonal to the direction that all pixels have in common.
     A = alongside(jnp.zeros((count, count), Y.dtype).at[:, 0].set(common), y)
     _, chosen = lax.scan(add, A, (jnp.arange(count), jax.random.split(key, count)))
     origin = affine * jnp.sum(lax.stop_gradient(Y), axis=0) / pixels
     x = jnp.matmul(Y[chosen] - origin[None, :], U, precision="highest")
-    return jnp.matmul(x, U.T, precision="highest") + origin[None, :]
+    found = jnp.matmul(x, U.T, precision="highest") + origin[None, :]
+    return found if fixed is None else found.at[: fixed.shape[0]].set(fixed)
 
 
 def purify(
@@ -229,11 +246,22 @@ def sivm(cube: Array, count: int, *, mask: Array | None = None, scaled: bool = F
 
 
 @partial(jax.jit, static_argnames="count")
-def corners(view: Frame, valid: jax.Array, count: int) -> jax.Array:
-    """Return the pixels, (R,) int32, that simplex volume maximisation chooses in a frame."""
+def corners(view: Frame, valid: jax.Array, count: int, held: jax.Array | None = None) -> jax.Array:
+    """Return the pixels, (R,) int32, that simplex volume maximisation chooses in a frame.
+
+    With vertices `held` (F, R), from `subspace.in_frame`, the other R - F.
+    """
     x, bright = on_plane(view.points, view.height, valid)
     (triangle,) = lapack.qr_root(view.lift[1:].T)
     x = jnp.matmul(x, triangle.T, precision="highest")  # distances as between spectra
+    if held is not None:
+        v = jnp.matmul(held[:, 1:] / nonzero(held[:, :1]), triangle.T, precision="highest")
+        x = x - v[:1]
+        if v.shape[0] > 1:
+            axes = lapack.qr((v[1:] - v[:1]).T)[0]
+            for _ in range(2):  # twice, because one subtraction leaves a rounding error
+                x = x - jnp.matmul(jnp.matmul(x, axes, precision="highest"), axes.T, precision="highest")
+        return _farthest(x, bright, count - v.shape[0])
     first = jnp.argmax(jnp.where(bright, jnp.sum(x * x, axis=1), -1)).astype(jnp.int32)
     rest = _farthest(x - x[first][None], bright, count - 1)
     return jnp.concatenate([first[None], rest])
@@ -290,15 +318,17 @@ def nfindr(cube: Array, count: int, *, mask: Array | None = None, scaled: bool =
 
 
 @jax.jit  # an eager call would compile its loop each time
-def exchange(view: Frame, valid: jax.Array, chosen: jax.Array) -> jax.Array:
-    """Return the pixels (R,) at which no single exchange enlarges the simplex."""
+def exchange(view: Frame, valid: jax.Array, chosen: jax.Array, held: jax.Array | None = None) -> jax.Array:
+    """Return the pixels (R,) at which no single exchange enlarges the simplex; with `held` as for `corners`."""
     x, bright = on_plane(view.points, view.height, valid)
     x = jnp.concatenate([bright.astype(x.dtype)[:, None], x], axis=1)
     R = chosen.size
+    first = jnp.zeros((0, x.shape[1]), x.dtype) if held is None else held / nonzero(held[:, :1])
 
     def gains(chosen: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the largest factor of the volume, and the exchange (pixel * R + vertex) that gives it."""
-        ratio = jnp.abs(jnp.matmul(x, lapack.inverse(x[chosen]), precision="highest"))
+        simplex = x[chosen] if held is None else jnp.concatenate([first, x[chosen]])
+        ratio = jnp.abs(jnp.matmul(x, lapack.inverse(simplex), precision="highest"))[:, first.shape[0] :]
         # Vertices that coincide span no volume: NaN, and no gain.
         ratio = jnp.where(bright[:, None] & jnp.isfinite(ratio), ratio, 0).reshape(-1)
         best = jnp.argmax(ratio).astype(jnp.int32)

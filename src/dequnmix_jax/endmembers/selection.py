@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 
 from dequnmix_jax.abundances.least_squares import fcls, scaled_nnls, soft_nnls
-from dequnmix_jax.checks import Array, InputError, check_key, check_kind
+from dequnmix_jax.checks import Array, InputError, check_fixed, check_key, check_kind
 from dequnmix_jax.endmembers.candidates import CANDIDATES, METHODS, SceneScores, Scores, candidates, random_half
 from dequnmix_jax.endmembers.subspace import checked
 from dequnmix_jax.mixing import wide
@@ -155,6 +155,7 @@ def select_endmembers(
     mask: Array | None = None,
     weights: Weights | None = None,
     abundances: bool = True,
+    fixed: Array | None = None,
 ) -> Selection:
     """Choose endmembers and a mixing model for a scene, without a reference.
 
@@ -175,6 +176,8 @@ def select_endmembers(
         mask: (H, W) bool, True for valid pixels.
         weights: static numbers; None: the defaults.
         abundances: False leaves `Selection.abundances` empty and saves their solve.
+        fixed: (F, B), spectra that are known, in the units of the cube, F < R and all different: they are the first
+            endmembers, unchanged, and the other R - F are looked for beside them. None: all are looked for.
 
     Returns:
         A Selection. `reason` explains it in three sentences. Endmembers and scores are not differentiated (derivative 0
@@ -188,29 +191,41 @@ def select_endmembers(
     weights = Weights() if weights is None else weights
     check_kind(weights, Weights, "weights")
     check_bands(cube, count, mask)
+    known = None if fixed is None else fixed_spectra(fixed, count, cube)
     if is_traced(key, cube, mask):
-        selection = _selected(key, cube, mask, None, count, weights)
+        selection = _selected(key, cube, mask, None, count, weights, known)
     else:  # a scene of another size runs the same program
         true = np.shape(cube)[:2]
         valid = np.ones(true, np.bool_) if mask is None else mask
         half, shape = _random_half(key, true), padded_shape(cube, count)
         image, valid, half = (pad(x, shape) for x in (cube, valid, half))
-        selection = _selected(key, image, valid, half, count, weights)
+        selection = _selected(key, image, valid, half, count, weights, known)
     return selection._replace(abundances=_abundances_of(cube, mask, selection)) if abundances else selection
+
+
+def fixed_spectra(fixed: Array, count: int, cube: Array) -> jax.Array:
+    """Check fixed spectra (F, B) and return them in the type of the computation."""
+    return wide(jnp.asarray(check_fixed(fixed, count, np.shape(cube)[2])))
 
 
 _random_half = quick_jit(lambda *_: "quick", static_argnums=1)(random_half)
 
 
 # Eager operations, some seventy, would be compiled one by one.
-@quick_jit(lambda _, cube, mask, half, count, weights: effort_once(cube, count), static_argnums=(4, 5))
+@quick_jit(lambda _, cube, mask, half, count, weights, fixed: effort_once(cube, count), static_argnums=(4, 5))
 def _selected(
-    key: Array, cube: Array, mask: Array | None, half: Array | None, count: int, weights: Weights
+    key: Array,
+    cube: Array,
+    mask: Array | None,
+    half: Array | None,
+    count: int,
+    weights: Weights,
+    fixed: jax.Array | None,
 ) -> Selection:
     """Return what `select_endmembers` returns, without abundances."""
     valid = jnp.ones(np.shape(cube)[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
     cube = jnp.where(valid[..., None], wide(cube), 0)
-    E, scores, scene = candidates(key, cube, valid, count, half)
+    E, scores, scene = candidates(key, cube, valid, count, half, fixed)
     selection = decide(scores, scene, weights)
     return selection._replace(endmembers=E[selection.chosen])
 

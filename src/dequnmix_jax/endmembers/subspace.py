@@ -57,18 +57,23 @@ def principal(Y: jax.Array, count: jax.Array) -> tuple[jax.Array, jax.Array]:
     return values[::-1], vectors[:, ::-1]
 
 
-def frame(Y: jax.Array, valid: jax.Array, count: int, scaled: bool) -> Frame:
+def frame(Y: jax.Array, valid: jax.Array, count: int, scaled: bool, fixed: jax.Array | None = None) -> Frame:
     r"""Return the pixels in R coordinates.
 
     If abundances sum to one, the pixels lie in an affine plane, that of the R - 1 principal directions about the mean:
     g = (1, x). With a brightness for each pixel they fill a cone in the span of R directions, whose axis g_1 is along
     the mean pixel m; g_2.. / g_1 are then the coordinates of a simplex.
 
+    With `fixed` spectra the plane (or the span) is the one through these, and the remaining directions are the
+    principal ones of what they leave of the pixels: a rare target that is known has its direction, however few pixels
+    hold it.
+
     Args:
         Y: (N, B), zero in masked pixels.
         valid: (N,) bool.
         count: R, static.
         scaled: static; True: cone, False: plane.
+        fixed: (F, B), linearly independent spectra, F < R, or None.
 
     Returns:
         A Frame, a constant under differentiation.
@@ -78,14 +83,14 @@ def frame(Y: jax.Array, valid: jax.Array, count: int, scaled: bool) -> Frame:
     mean = jnp.sum(Y, axis=0) / pixels
     if not scaled:
         C = jnp.where(valid[:, None], Y - mean[None], 0)
-        values, axes = principal(C, pixels)
+        values, axes = directions(C, pixels, count - 1, None if fixed is None else fixed - mean[None])
         sizes = _sizes(values[: count - 1])
         x = jnp.matmul(C, axes[:, : count - 1], precision="highest") / sizes[None]
         points = jnp.concatenate([valid.astype(Y.dtype)[:, None], x], axis=1)
         return Frame(
             points, jnp.concatenate([mean[None], (axes[:, : count - 1] * sizes[None]).T]), jnp.ones((), Y.dtype)
         )
-    values, axes = principal(Y, pixels)
+    values, axes = directions(Y, pixels, count, fixed)
     sizes = _sizes(values[:count])
     inside = jnp.matmul(mean, axes[:, :count], precision="highest")
     u = inside * sizes / nonzero(jnp.sum(inside * inside))
@@ -94,6 +99,25 @@ def frame(Y: jax.Array, valid: jax.Array, count: int, scaled: bool) -> Frame:
     g = jnp.matmul(Y, axes[:, :count], precision="highest") / sizes[None]
     lift = jnp.matmul(turn, (axes[:, :count] * sizes[None]).T, precision="highest")
     return Frame(jnp.matmul(g, turn, precision="highest"), lift, height)
+
+
+def directions(Y: jax.Array, pixels: jax.Array, number: int, through: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """Return `principal`, or at least `number` directions whose span holds the vectors `through` (F, B)."""
+    if through is None:
+        return principal(Y, pixels)
+    basis = lapack.qr(through.T)[0]
+    rest = Y - jnp.matmul(jnp.matmul(Y, basis, precision="highest"), basis.T, precision="highest")
+    axes = jnp.concatenate([basis, principal(rest, pixels)[1][:, : number - basis.shape[1]]], axis=1)
+    values, turn = principal(jnp.matmul(Y, axes, precision="highest"), pixels)
+    return values, jnp.matmul(axes, turn, precision="highest")
+
+
+def in_frame(view: Frame, spectra: jax.Array, scaled: bool | jax.Array) -> jax.Array:
+    """Return spectra (F, B) that lie in a frame in its coordinates (F, R), at brightness one."""
+    g = jnp.matmul(spectra, lapack.pinv(view.lift), precision="highest")
+    flat = jnp.matmul(spectra - view.lift[:1], lapack.pinv(view.lift[1:]), precision="highest")
+    plane = jnp.concatenate([jnp.ones_like(g[:, :1]), flat], axis=1)
+    return jnp.where(scaled, g / nonzero(g[:, :1]) / view.height, plane)
 
 
 def on_plane(points: jax.Array, height: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:

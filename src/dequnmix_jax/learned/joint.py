@@ -73,6 +73,7 @@ class Geometry(NamedTuple):
         valid: (N,) bool.
         scaled: () bool, True for the cone.
         context: (5,), of the scene (`learned.features.context`).
+        free: (R,) bool, vertices that move; None: all.
     """
 
     points: jax.Array
@@ -81,6 +82,7 @@ class Geometry(NamedTuple):
     valid: jax.Array
     scaled: jax.Array
     context: jax.Array
+    free: jax.Array | None = None
 
 
 class JointWeights(NamedTuple):
@@ -91,12 +93,20 @@ class JointWeights(NamedTuple):
     layers: tuple[tuple[jax.Array, jax.Array], ...]
 
 
-def geometry(view: Frame, noise: jax.Array, valid: jax.Array, scaled: bool | jax.Array, context: jax.Array) -> Geometry:
+def geometry(
+    view: Frame,
+    noise: jax.Array,
+    valid: jax.Array,
+    scaled: bool | jax.Array,
+    context: jax.Array,
+    free: jax.Array | None = None,
+) -> Geometry:
     """Return the geometry of a frame of pixels, for the variance of the noise of each band (B,)."""
     back = lapack.pinv(view.lift)
     covariance = jnp.matmul(back.T * noise[None], back, precision="highest")
     stride = -(-view.points.shape[0] // MOST_PIXELS)
-    return Geometry(view.points[::stride], view.height, covariance, valid[::stride], jnp.asarray(scaled), context)
+    points, inside = view.points[::stride], valid[::stride]
+    return Geometry(points, view.height, covariance, inside, jnp.asarray(scaled), context, free)
 
 
 def facets_of(vertices: jax.Array, height: jax.Array) -> jax.Array:
@@ -148,6 +158,8 @@ def _step(theta: tuple[JointWeights, Geometry], facets: jax.Array, exact: bool) 
     gate = jax.nn.sigmoid(4 * out[..., number + 1] - 2)
     moved = jnp.sum(out[..., :number] * c, axis=-1) + out[..., number] * jnp.minimum(sigma, 0.1)[:, None]
     C = (1 - eye) * _LARGEST * jnp.tanh(gate * moved / _LARGEST) * _DAMPING / max(1.0, (count - 1) / 3)
+    if scene.free is not None:  # q_k . v_j stays as it is for every facet k
+        C = C * scene.free.astype(C.dtype)[None]
     V = vertices_of(jnp.matmul(eye - C, facets, precision="highest"))
     return facets_of(V, scene.height)
 

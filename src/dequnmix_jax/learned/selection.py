@@ -107,6 +107,7 @@ def select(
     mask: Array | None = None,
     constraint: str | None = None,
     weights: OperatorWeights | None = None,
+    fixed: Array | None = None,
 ) -> OperatorSelection:
     """Choose endmembers and a mixing model by the learned operator, without training on the scene and without a truth.
 
@@ -121,6 +122,9 @@ def select(
         mask: (H, W) bool, True for valid pixels.
         constraint: "simplex", "cone" or "soft", static: only ways of this mixing model are compared; None: all.
         weights: of the operator; None: those of the package.
+        fixed: (F, B), spectra that are known, in the units of the cube, F < R and all different: they are the first
+            endmembers, unchanged, and the other R - F are looked for beside them. None: all are looked for.
+            A spectrum of zeros (shade) has no direction under a cone: give `constraint` "simplex" with it.
 
     Returns:
         An OperatorSelection; a constant under differentiation.
@@ -133,29 +137,30 @@ def select(
     if constraint is not None and constraint not in CONSTRAINTS:
         raise InputError(f"constraint is {constraint!r}; expected one of {', '.join(CONSTRAINTS)}, or None.")
     weights = shipped()[0] if weights is None else weights
+    known = None if fixed is None else rules.fixed_spectra(fixed, count, cube)
     allowed: Any = np.ones(len(WAYS), np.bool_)
     if constraint is not None:
         allowed = np.equal(_WAY_CONSTRAINT, CONSTRAINTS.index(constraint))
     if is_traced(key, cube, mask):
         valid = jnp.ones(np.shape(cube)[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
         cube = jnp.where(valid[..., None], wide(lax.stop_gradient(cube)), 0)
-        spectra = candidate_spectra(key, cube, valid, count)
+        spectra = candidate_spectra(key, cube, valid, count, fixed=known)
         scores = lax.map(lambda pair: measure(pair, cube, valid), pairs_of(spectra))
         measured = Measured(spectra, _in_order(scores), scene_scores(cube, valid, count))
-        refined = refine(weights, measured, cube, valid)
+        refined = refine(weights, measured, cube, valid, known)
         return conclude(weights, measured, refined, measure(refined.pair, cube, valid), allowed)
     true = np.shape(cube)[:2]
     inside: Any = np.ones(true, np.bool_) if mask is None else mask
     half, shape = _half(key, true), padded_shape(cube, count)
     image, valid, half = (pad(x, shape) for x in (cube, inside, half))
     image = jnp.where(jnp.asarray(valid)[..., None], wide(jnp.asarray(image)), 0)
-    spectra, of_scene = _spectra(key, image, valid, half, count)
+    spectra, of_scene = _spectra(key, image, valid, half, count, known)
     pairs = np.asarray(pairs_of(spectra))
     # The same program for every pair, and for the refined one.
     scored = [_score(pair, image, valid) for pair in pairs]
     scores = jax.tree.map(lambda *x: np.stack(x), *scored)
     measured = Measured(spectra, _in_order(scores), of_scene)
-    refined = _refine(weights, measured, image, valid)
+    refined = _refine(weights, measured, image, valid, known)
     return _conclude(weights, measured, refined, _score(refined.pair, image, valid), allowed)
 
 
@@ -163,8 +168,10 @@ def _in_order(scores: Scores) -> Scores:
     return Scores(*(x.T.reshape(-1) for x in scores))
 
 
-def refine(weights: OperatorWeights, measured: Measured, cube: jax.Array, valid: jax.Array) -> Refined:
-    """Move the best candidate of each geometry by the learned equilibrium."""
+def refine(
+    weights: OperatorWeights, measured: Measured, cube: jax.Array, valid: jax.Array, fixed: jax.Array | None = None
+) -> Refined:
+    """Move the best candidate of each geometry by the learned equilibrium, but for its first, `fixed` spectra."""
     spectra, scores, scene = measured
     count = spectra.shape[2]
     every = spectra[0]
@@ -173,9 +180,10 @@ def refine(weights: OperatorWeights, measured: Measured, cube: jax.Array, valid:
     rule_way = rule.chosen + jnp.where(soft, HALF, 0)
     Y, inside = pixels(cube, valid)
     noise = simplex_noise(cube, count, mask=valid)
-    views = [frame(Y, inside, count, scaled) for scaled in (False, True)]
+    views = [frame(Y, inside, count, scaled, fixed) for scaled in (False, True)]
+    free = None if fixed is None else jnp.arange(count) >= fixed.shape[0]
     scenes = [
-        joint.geometry(view, noise, inside, scaled, context(scores, scene, scaled))
+        joint.geometry(view, noise, inside, scaled, context(scores, scene, scaled), free)
         for view, scaled in zip(views, (False, True), strict=True)
     ]
     backs = [lapack.pinv(view.lift) for view in views]
@@ -207,6 +215,8 @@ def refine(weights: OperatorWeights, measured: Measured, cube: jax.Array, valid:
     moved = jnp.stack([moved[0], _at_level(moved[1], pair[0, 1])])
     ok = trace.converged & jnp.all(jnp.isfinite(moved), axis=(1, 2)) & jnp.all(jnp.max(moved, axis=2) > 0, axis=1)
     moved = jnp.where(ok[:, None, None], moved, pair[0])
+    if fixed is not None:  # not even rounded
+        moved = moved.at[:, : fixed.shape[0]].set(fixed[None])
     last = [shapes(i, moved[i : i + 1]) for i in (0, 1)]
     shape = jax.tree.map(lambda *x: jnp.concatenate(x), first, *last)
     return Refined(moved, pair.at[0].set(moved), shape, trace, radius, rule, rule_way, before)
@@ -256,11 +266,11 @@ def _safe_inverse(V: jax.Array) -> jax.Array:
 _half = quick_jit(lambda *_: "quick", static_argnums=1)(random_half)
 
 
-@quick_jit(lambda _, cube, mask, half, count: effort_once(cube, count), static_argnums=4)
+@quick_jit(lambda _, cube, mask, half, count, fixed: effort_once(cube, count), static_argnums=4)
 def _spectra(
-    key: Array, cube: jax.Array, valid: jax.Array, half: jax.Array, count: int
+    key: Array, cube: jax.Array, valid: jax.Array, half: jax.Array, count: int, fixed: jax.Array | None
 ) -> tuple[jax.Array, SceneScores]:
-    return candidate_spectra(key, cube, valid, count, half), scene_scores(cube, valid, count)
+    return candidate_spectra(key, cube, valid, count, half, fixed), scene_scores(cube, valid, count)
 
 
 @quick_jit(lambda pair, cube, valid: effort_once(cube, pair.shape[2]))
@@ -268,7 +278,7 @@ def _score(pair: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
     return measure(pair, cube, valid)
 
 
-_refine = quick_jit(lambda w, measured, cube, valid: effort_once(cube, measured.spectra.shape[2]))(refine)
+_refine = quick_jit(lambda w, measured, cube, valid, fixed: effort_once(cube, measured.spectra.shape[2]))(refine)
 _conclude = quick_jit(lambda *_: "quick")(conclude)
 
 

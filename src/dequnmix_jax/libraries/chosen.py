@@ -40,6 +40,7 @@ def choose_spectra(
     good: Array | None = None,
     spectra: Sequence[str] | None = None,
     classes: str | None = None,
+    fewest: int = 2,
 ) -> Chosen:
     """Return spectra of a library as the sensor of a scene measures them (`resampling.resample`).
 
@@ -51,13 +52,14 @@ def choose_spectra(
             no spectrum has a comma in its name so. None: all spectra.
         classes: the column of the library that holds the class of each spectrum; "name": spectra of one name are a
             class. None: no classes.
+        fewest: smallest number of spectra.
 
     Returns:
         A Chosen. Bands that some spectrum does not cover are left out, with a note.
 
     Raises:
-        InputError: the scene has no wavelengths, an unknown name or column, fewer than two spectra or two covered
-            bands, or a spectrum that is unknown in half of the bands that the others cover.
+        InputError: the scene has no wavelengths, an unknown name or column, fewer than `fewest` spectra or two
+            covered bands, or a spectrum that is unknown in half of the bands that the others cover.
     """
     if wavelengths_nm is None:
         raise InputError(
@@ -68,7 +70,7 @@ def choose_spectra(
     names = numbered(library.names)
     words = () if classes is None else _classes(library, classes)
     rows = list(range(len(names))) if spectra is None else _rows(library.names, names, spectra)
-    if len(rows) < 2:
+    if len(rows) < fewest:
         raise InputError(
             f"{_label(library)} gives {len(rows)} spectrum{'' if len(rows) == 1 else 's'} to unmix with; expected at "
             "least two, because the fraction of a single one is 1 everywhere. Add spectra, such as a shade of zeros."
@@ -100,6 +102,35 @@ def choose_spectra(
         covered,
         tuple(notes),
     )
+
+
+def choose_fixed(
+    library: Library,
+    wavelengths_nm: Array | None,
+    fwhm_nm: Array | None = None,
+    *,
+    good: Array | None = None,
+    names: Sequence[str] | None = None,
+) -> Chosen:
+    """Return the spectra of a library that are fixed in an unmixing whose other spectra are found in the scene.
+
+    Args:
+        library, wavelengths_nm, fwhm_nm, good: as for `choose_spectra`.
+        names: of the spectra, as `spectra` there; None: all.
+
+    Raises:
+        InputError: as `choose_spectra`; or a band of the scene is not covered by all of them.
+    """
+    chosen = choose_spectra(library, wavelengths_nm, fwhm_nm, good=good, spectra=names, fewest=1)
+    used = np.ones(chosen.covered.size, np.bool_) if good is None else good
+    missing = used & ~chosen.covered
+    if missing.any():
+        raise InputError(
+            f"The fixed spectra do not cover {int(missing.sum())} of {int(used.sum())} bands of the scene "
+            f"({_ranges(np.asarray(wavelengths_nm), missing)}); expected all, because the others are found there. "
+            "Leave these bands out: ignore=[(from, to)] (--ignore FROM:TO)."
+        )
+    return chosen
 
 
 def numbered(names: Sequence[str]) -> tuple[str, ...]:

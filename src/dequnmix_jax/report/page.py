@@ -58,6 +58,7 @@ def report(result: Result, library: Library | None = None) -> str:
         "</header>",
         conclusion_part(result),
         _warnings(result),
+        _count(summary),
         scene_part(result),
         class_part(result),
         abundance_part(result, nearest),
@@ -147,6 +148,30 @@ def _warnings(result: Result) -> str:
     if not texts:
         return ""
     return html.section("cautions", "Warnings", *(html.paragraph(text, "alert") for text in texts))
+
+
+_CRITERIA = {
+    "held_out": "held-out error: a further endmember lowers it by less than 5 %",
+    "gap": "largest gap of eigenvalues over correlated noise",
+    "correlated": "signals above correlated noise",
+    "nwhfc": "NWHFC (virtual dimension)",
+    "hysime": "HySime",
+}
+
+
+def _count(summary: Mapping[str, Any]) -> str:
+    """Return the section about the number of endmembers and its criteria, if it was counted."""
+    count = mapping(summary.get("count"))
+    bounds, criteria = count.get("range_90_percent"), mapping(count.get("criteria"))
+    if not isinstance(bounds, list) or len(bounds) != 2:
+        return ""
+    text = (
+        f"{count.get('number')} endmembers, counted in the scene: with a probability of 90 % there are {bounds[0]} to "
+        f"{bounds[1]}. The largest number looked for is {count.get('most')}."
+    )
+    rows: list[Row] = [[label, str(criteria[name])] for name, label in _CRITERIA.items() if name in criteria]
+    table = html.table("By single criteria", [], rows)
+    return html.section("count", "Number of endmembers", html.paragraph(text), table)
 
 
 def _assumptions(summary: Mapping[str, Any], nearest: Matched | None) -> list[str]:

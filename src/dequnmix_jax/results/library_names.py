@@ -61,13 +61,17 @@ def with_library_names(result: Result, library: Library) -> Result:
 
 
 def library_names(
-    endmembers: Array, wavelengths: Array | None, fwhm: Array | None, library: Library
+    endmembers: Array,
+    wavelengths: Array | None,
+    fwhm: Array | None,
+    library: Library,
+    names: Sequence[str] | None = None,
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return names for endmembers by a library, and the entry of summary.json about them; as `with_library_names`."""
     matches, _ = nearest_in(endmembers, wavelengths, fwhm, library)
-    names = endmember_names(None, len(endmembers))
-    naming = named(names, matches)
-    return naming.labels, names_record(names, naming, matches)
+    words = endmember_names(names, len(endmembers))
+    naming = named(words, matches)
+    return naming.labels, names_record(words, naming, matches)
 
 
 def names_record(names: Sequence[str], naming: Naming, matches: Matches) -> dict[str, Any]:

@@ -60,6 +60,15 @@ def endmember_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     return labels
 
 
+def names_after(fixed: Sequence[str], count: int) -> tuple[str, ...] | None:
+    """Return the names of `count` endmembers of which the first are known by name; None if none is.
+
+    >>> names_after(["shade"], 3)
+    ('shade', 'endmember 2', 'endmember 3')
+    """
+    return (*fixed, *endmember_names(None, count)[len(fixed) :]) if fixed else None
+
+
 DEVIATION = Kind("fraction of the pixel", "Standard deviation of each fraction by the noise of the pixel.")
 """The maps of deviations, in the files "abundances_sd" and "classes_sd", of a result that has them."""
 

@@ -6,7 +6,7 @@ text, `checkpoint.json`, with the format's version, this package's version, the 
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -204,9 +204,15 @@ def check_matches(params: Mapping[str, Any], count: int | None = None, bands: in
 
 
 def model_metadata(
-    scene: Scene, config: Model, training: Training, rates: Rates, seed: int | None, history: "History"
+    scene: Scene,
+    config: Model,
+    training: Training,
+    rates: Rates,
+    seed: int | None,
+    history: "History",
+    fixed: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the metadata of a model for its checkpoint, fit for JSON."""
+    """Return the metadata of a model for its checkpoint, fit for JSON; `fixed`: names of the first, fixed spectra."""
     from dequnmix_jax.training.verdict import sentences
 
     metadata = {
@@ -219,6 +225,7 @@ def model_metadata(
         "history": {name: values for name, values in history._asdict().items() if name != "stages"},
         "stages": None if history.stages is None else sentences(history.stages),
     }
+    metadata |= {"fixed": list(fixed)} if fixed else {}
     return dict(plain(metadata))
 
 

@@ -61,6 +61,7 @@ class FitState(NamedTuple):
         initial: the initial parameters.
         held_out_pixels: (H, W) bool, held out of training if stages are judged (`stages.hold_out_pixels`).
         verdict: on the trained endmembers, once they are fixed; before that "kept".
+        fixed: (R,) bool, endmembers that are not trained; None: all are.
     """
 
     params: Params
@@ -76,6 +77,7 @@ class FitState(NamedTuple):
     initial: Params
     held_out_pixels: jax.Array
     verdict: Verdict
+    fixed: jax.Array | None = None
 
 
 _ADAM = optax.scale_by_adam()
@@ -88,6 +90,7 @@ def check_arguments(
     endmembers: jax.Array | None,
     count: int | None,
     mask: jax.Array | None,
+    fixed: jax.Array | None = None,
 ) -> int:
     """Return R; raise InputError where arguments of `begin` do not fit, values included unless they are traced."""
     check_key(key)
@@ -106,6 +109,13 @@ def check_arguments(
     number = int(count or 0) if endmembers is None else int(np.shape(endmembers)[0])
     check_count(number if endmembers is not None else count, cube, mask)  # type: ignore[arg-type]
     check_finite(cube, mask)
+    if fixed is not None:
+        told = np.shape(fixed), str(getattr(fixed, "dtype", type(fixed).__name__))
+        if endmembers is None or told != ((number,), "bool"):
+            raise InputError(
+                f"fixed has shape {told[0]} and the data type {told[1]}; expected one bool for each of the endmembers, "
+                f"({number},), True where it is not trained, and the spectra as endmembers=E."
+            )
     return number
 
 
@@ -119,12 +129,13 @@ def begin(
     mask: jax.Array | None = None,
     shared: str | tuple[str, ...] = (),
     held_out: jax.Array | None = None,
+    fixed: jax.Array | None = None,
 ) -> FitState:
-    """Return the initial state for `advance`: endmembers given, or from VCA; `shared` as for `fit`.
+    """Return the initial state for `advance`: endmembers given, or from VCA; `shared` and `fixed` as for `fit`.
 
     `held_out` (H, W) bool are the pixels held out of training; None: `held_out_pixels`.
     """
-    check_arguments(key, cube, config, endmembers, count, mask)
+    check_arguments(key, cube, config, endmembers, count, mask, fixed)
     cube = wide(cube)
     vca_key, init_key, rest = jax.random.split(key, 3)
     if endmembers is None:
@@ -150,6 +161,7 @@ def begin(
         initial=params,
         held_out_pixels=held_out_pixels(key, cube.shape[:2]) if held_out is None else held_out,
         verdict=stages.undecided(cube.dtype),
+        fixed=None if fixed is None else jnp.asarray(fixed),
     )
 
 
@@ -289,6 +301,8 @@ def _step(state: FitState, gradient: Params, training: Training, rates: Rates) -
         new = E + jnp.matmul(new - E, state.subspace, precision=lax.Precision.HIGHEST)
     E = new
     E = jnp.maximum(E, FLOOR * jnp.max(E))
+    if state.fixed is not None:
+        E = jnp.where(state.fixed[:, None], params["endmembers"], E)
     return state._replace(params={"endmembers": E, "network": network}, moments=moments, step=state.step + 1)
 
 
@@ -357,6 +371,7 @@ def fit(
     count: int | None = None,
     mask: jax.Array | None = None,
     shared: str | tuple[str, ...] = (),
+    fixed: jax.Array | None = None,
 ) -> tuple[Params, History]:
     """Train an equilibrium model on one scene.
 
@@ -376,6 +391,7 @@ def fit(
             is left out. If one process splits its cores into several devices, each step waits for all of them: with as
             many devices as cores this can deadlock. Force more devices than the mesh uses
             (XLA_FLAGS=--xla_force_host_platform_device_count=8), or map over the scenes on one device (jax.vmap).
+        fixed: (R,) bool, True for the spectra among `endmembers` that are known and are not trained; None: all are.
 
     Returns:
         (params, History): parameters for `unmix`; for each step the loss, and residual and steps of the solve.
@@ -396,11 +412,13 @@ def fit(
     if not is_traced(key, cube, endmembers, mask, rates):
         # Eager operations would be compiled one by one, and both phases by themselves: steps of one number need one
         # compilation.
-        number = check_arguments(key, cube, config, endmembers, count, mask)
+        number = check_arguments(key, cube, config, endmembers, count, mask, fixed)
         resting, phases = rests(training, rates), phases_of(training, rates)
         start, step, divided = _compiled_begin, _compiled_advance, max(math.gcd(*phases), 1)
         cube, mask, held_out = padded(key, cube, mask, number)
-    state = start(key, cube, config, endmembers=endmembers, count=count, mask=mask, shared=shared, held_out=held_out)
+    state = start(
+        key, cube, config, endmembers=endmembers, count=count, mask=mask, shared=shared, held_out=held_out, fixed=fixed
+    )
     state = past_first_phase(state, training) if resting else state
     rows = []
     for phase, steps in enumerate(phases):

@@ -78,6 +78,7 @@ def resumable_fit(
     whole: Scenewide | None = None,
     keep: Keep | None = None,
     on_progress: OnProgress | None = None,
+    fixed: jax.Array | None = None,
 ) -> tuple[Params, History]:
     """Train as `fit` does, keeping the training in a file, and continue an ended training that is kept there.
 
@@ -86,7 +87,7 @@ def resumable_fit(
     parameters are written.
 
     Args:
-        key, cube, config, training, rates, endmembers, count, mask: as for `fit`; never traced.
+        key, cube, config, training, rates, endmembers, count, mask, fixed: as for `fit`; never traced.
         whole: numbers of the whole scene, if the cube holds parts of it (`tiles.fit_patches`).
         keep: the file to keep the training in; None keeps nothing.
         on_progress: called with the history so far, after each piece and once before the first.
@@ -104,9 +105,10 @@ def resumable_fit(
     check_kind(rates, Rates, "rates")
     if keep is not None:
         check_kind(keep, Keep, "keep", "Write Keep(path).")
-    number = fitting.check_arguments(key, cube, config, endmembers, count, mask)
+    number = fitting.check_arguments(key, cube, config, endmembers, count, mask, fixed)
     path = None if keep is None else Path(keep.path)
     given: dict[str, Any] = {"endmembers": endmembers, "count": count, "mask": mask}
+    given |= {} if fixed is None else {"fixed": np.asarray(fixed)}
     marks = {} if path is None else fingerprint(key, cube, config, training, rates, whole=whole, **given)
     phases, held_out = fitting.phases_of(training, rates), None
     if whole is None:
@@ -175,11 +177,12 @@ def fingerprint(
     count: int | None = None,
     mask: jax.Array | None = None,
     whole: Scenewide | None = None,
+    fixed: jax.Array | None = None,
 ) -> dict[str, Any]:
     """Return everything that determines the result of a training, under names for messages, as JSON holds it."""
     marks = {
         "scene": _digest(cube, mask, *jax.tree.leaves(whole)),
-        "start": count if endmembers is None else _digest(endmembers),
+        "start": count if endmembers is None else _digest(endmembers, *([] if fixed is None else [fixed])),
         "seed": np.asarray(jax.random.key_data(key)).tolist(),
         "model": words_of(config),
         "training": asdict(training),
