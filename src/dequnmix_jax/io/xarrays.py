@@ -242,8 +242,11 @@ def write_netcdf(path: Path, data: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         content = data.to_netcdf(None, engine="h5netcdf", format="NETCDF4")
-    # On a full disk HDF5 ends the process when it closes a file; Python's own writing raises an error.
-    path.write_bytes(content)
+    # On a full disk HDF5 ends the process when it closes a file; Python's own writing raises an error. The view is
+    # released in any case: kept by the traceback of that error, it ends the process when garbage is collected.
+    with memoryview(content) as view, path.open("wb") as file:
+        del content
+        file.write(view)
 
 
 def write_zarr(path: Path, data: Any) -> None:

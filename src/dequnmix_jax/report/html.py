@@ -151,7 +151,7 @@ def paragraph(text: str, kind: str = "") -> str:
 def verdicts(count: str, entries: Sequence[tuple[bool, str]]) -> str:
     """Return a line that counts, and sentences with a mark each: nothing is to be done, or look here."""
     lines = "\n".join(
-        f'<li class="{"good" if good else "look"}"><b>{"Good" if good else "Look"}</b> {escape(text)}</li>'
+        f'<li class="{"good" if good else "look"}"><b>{"Good" if good else "Look"}</b>{escape(text)}</li>'
         for good, text in entries
     )
     return f'{paragraph(count)}\n<ul class="verdicts">\n{lines}\n</ul>'
