@@ -12,6 +12,7 @@ minerals. One configuration for all. Methods, each blind:
 * start + neighbours, start + learned prior: with a prior over neighbours, kept where the scene shows that it helps.
 * learned choice: the learned choice among 24 ways, without the learned equilibrium.
 * learned operator: choice, learned equilibrium, choice.
+* no guard: the way of the smallest predicted error, whatever the rule chose and the held-out bands say.
 * learned operator + learned prior: what `dq.run` and `dequnmix report` do.
 * oracle of 24: the best candidate, picked with the truth.
 
@@ -36,14 +37,15 @@ import dequnmix_jax as dq
 from dequnmix_jax.datasets import generator
 from dequnmix_jax.learned import choice
 from dequnmix_jax.learned import weights as files
-from dequnmix_jax.learned.selection import WAYS, held_out
+from dequnmix_jax.learned.selection import WAYS
 from dequnmix_jax.training.stages import without_training
 from experiments.shared import operator_learning, operator_scenes, results_table
 
 _FLOOR = 1e-3
 METHODS = (
     "VCA + FCLS", "minimum volume + FCLS", "start", "start + neighbours", "start + learned prior", "learned choice",
-    "learned operator", "learned operator + learned prior", "oracle of 24",
+    "learned choice, no guard", "learned operator", "learned operator, no guard", "learned operator + learned prior",
+    "oracle of 24",
 )  # fmt: skip
 CONSTRAINTS = (dq.equilibrium.Simplex(), dq.equilibrium.Cone(), dq.equilibrium.Soft())
 
@@ -68,8 +70,11 @@ def of_fold(folder: Path, fold: str, seed: int, settings: Any, groups: Any, ever
         raise SystemExit(f"{name} was trained by another generator; train it again.")
     with np.load(folder / f"chosen_{name}.npz") as file:
         chosen = {key: file[key] for key in file}
-    left = chosen["left"]
-    predicted = np.asarray(operator_learning.choose(operator.first, operator_learning.first_table(groups))[1].relative)
+    left, before = chosen["left"], chosen["before"]
+    prediction = choice.Prediction(*(jnp.asarray(chosen[name]) for name in choice.Prediction._fields))
+    rest = [jnp.asarray(chosen[name]) for name in ("rule", "held_out", "above")]
+    after = np.asarray(jax.vmap(choice.decide)(prediction, *rest))
+    unguarded = [np.asarray(jnp.argmin(x, axis=1)) for x in (chosen["first"], jax.vmap(choice.cost)(prediction))]
     offset = 0
     for count, group in groups.items():
         size = next(size for size in settings.sizes if size.count == count)
@@ -77,26 +82,16 @@ def of_fold(folder: Path, fold: str, seed: int, settings: Any, groups: Any, ever
         out = np.isin(group.family, left) if left.size else group.source == operator_scenes.TEST
         for i in np.nonzero(out)[0]:
             at = offset + i
-            scene = operator_scenes.draw(settings, generator.FAMILIES[group.family[i]], size, int(group.index[i]))
-            row = jax.tree.map(lambda x, i=i: x[i], group)
-            moved, _ = operator_learning.move_scene(operator, scene.cube, row, predicted[at])
-            spectra = np.concatenate([group.spectra[i], np.asarray(moved.spectra)])
-            rule, before = int(group.rule[i]), int(chosen["before"][at])
-            way = _last_way(row, moved, before, rule, chosen["relative"][at], chosen["spread"][at])
             error, msad = np.exp(chosen["error"][at]), np.exp(chosen["msad"][at])
-            found = {name: (error[w], msad[w]) for name, w in (
-                ("VCA + FCLS", 0), ("minimum volume + FCLS", 3), ("start", rule), ("learned choice", before),
-                ("learned operator", way), ("oracle of 24", int(error[:24].argmin())),
-            )}  # fmt: skip
-            for name, w, prior in (
-                ("start + neighbours", rule, "neighbours"), ("start + learned prior", rule, "learned"),
-                ("learned operator + learned prior", way, "learned"),
-            ):  # fmt: skip
-                if i % every:
-                    continue
-                E = jnp.asarray(spectra[WAYS[w].spectra])
-                A = with_prior(scene.cube, E, WAYS[w].constraint, prior)
-                found[name] = tuple(float(x) for x in operator_scenes.error_of(E, A, row.reference, row.endmembers))
+            rule, way = int(group.rule[i]), int(after[at])
+            ways = (
+                ("VCA + FCLS", 0), ("minimum volume + FCLS", 3), ("start", rule), ("learned choice", before[at]),
+                ("learned choice, no guard", unguarded[0][at]), ("learned operator", way),
+                ("learned operator, no guard", unguarded[1][at]), ("oracle of 24", int(error[:24].argmin())),
+            )  # fmt: skip
+            found = {name: (error[w], msad[w]) for name, w in ways}
+            if i % every == 0:
+                found |= _with_priors(operator, group, i, settings, size, chosen["first"][at], rule, way)
             expected = float(np.exp(chosen["level"][at] + chosen["relative"][at][way]))
             yield {
                 "fold": fold, "family": generator.FAMILIES[group.family[i]], "count": count, "found": found,
@@ -107,14 +102,29 @@ def of_fold(folder: Path, fold: str, seed: int, settings: Any, groups: Any, ever
         offset += number
 
 
-def _last_way(
-    row: operator_scenes.Measured, moved: Any, before: int, rule: int, relative: np.ndarray, spread: np.ndarray
-) -> int:
-    """Return the way that `selection.conclude` takes."""
-    error, above = held_out(jnp.concatenate([row.scores.error, moved.scores.error]), jnp.asarray(row.scene.floor))
-    prediction = choice.Prediction(jnp.asarray(relative), jnp.asarray(spread), jnp.zeros(()))
-    contradicted = choice.contradictions(jnp.asarray(rule), error, above)
-    return int(choice.refine(prediction, jnp.asarray(before), contradicted, jnp.ones(len(WAYS), bool)))
+def _with_priors(
+    operator: files.OperatorWeights,
+    group: Any,
+    i: int,
+    settings: Any,
+    size: Any,
+    first: np.ndarray,
+    rule: int,
+    way: int,
+) -> dict[str, tuple[float, ...]]:
+    scene = operator_scenes.draw(settings, generator.FAMILIES[group.family[i]], size, int(group.index[i]))
+    row = jax.tree.map(lambda x: x[i], group)
+    moved, _ = operator_learning.move_scene(operator, scene.cube, row, first)
+    spectra = np.concatenate([group.spectra[i], np.asarray(moved.spectra)])
+    found = {}
+    for name, w, prior in (
+        ("start + neighbours", rule, "neighbours"), ("start + learned prior", rule, "learned"),
+        ("learned operator + learned prior", way, "learned"),
+    ):  # fmt: skip
+        E = jnp.asarray(spectra[WAYS[w].spectra])
+        A = with_prior(scene.cube, E, WAYS[w].constraint, prior)
+        found[name] = tuple(float(x) for x in operator_scenes.error_of(E, A, row.reference, row.endmembers))
+    return found
 
 
 def summary(judged: str, scenes: list[dict[str, Any]]) -> list[dict[str, Any]]:

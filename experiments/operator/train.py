@@ -2,8 +2,8 @@
 
     python -m experiments.operator.train FOLDER [--folds 0 1 2 3 4 5 all] [--seed 0] [--quick]
 
-FOLDER keeps the measured scenes, the weights of every fold (`fold_K_SEED.npz`, `all_SEED.npz`) and what they choose; a
-part that is there is not made again. Fold K leaves out the families K, K + 6, K + 12 and K + 18 of
+FOLDER keeps the measured scenes, the weights of every fold (`fold_K_SEED.npz`, `all_SEED.npz`), what they choose and
+their equilibria; a part that is there is not made again. Fold K leaves out the families K, K + 6, K + 12 and K + 18 of
 `generator.FAMILIES`: nothing of them is seen by any part of the operator, so that every family is judged by weights
 that saw neither it nor three others. Test minerals are never trained on. `all` is what the package ships
 (`src/dequnmix_jax/data/operator.npz`).
@@ -12,7 +12,6 @@ that saw neither it nor three others. Test minerals are never trained on. `all` 
 import argparse
 import platform
 import sys
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import jax
 import numpy as np
 
 from dequnmix_jax.datasets import generator
+from dequnmix_jax.learned import choice
 from dequnmix_jax.learned import weights as files
 from experiments.shared import operator_learning, operator_scenes
 
@@ -43,31 +43,37 @@ def main(folder: Path, folds: list[str], seed: int, quick: bool) -> None:
         path = folder / f"{name}.npz"
         if path.exists():
             continue
-        begun = time.process_time()
-        trained, table, moved = operator_learning.learn(
-            seed, groups, scenes, learning, families_of(fold), f"fold {fold}, seed {seed}:", folder / f"part_{name}.npz"
-        )
-        seconds = time.process_time() - begun
+        trained, table, moved, seconds = operator_learning.learn(
+            seed,
+            groups,
+            scenes,
+            learning,
+            families_of(fold),
+            f"fold {fold}, seed {seed}:",
+            str(folder / f"joint_{name}"),
+        )  # fmt: skip
         command = (
             f"python -m experiments.operator.train FOLDER --folds {fold} --seed {seed}{' --quick' if quick else ''}"
         )
         versions = f"jax {jax.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
         made = files.Provenance(
-            command, seed, generator.fingerprint(), versions, datetime.now(UTC).date().isoformat(), round(seconds)
+            command, seed, generator.fingerprint(), versions, datetime.now(UTC).date().isoformat(), seconds
         )
         prediction = jax.tree.map(np.asarray, operator_learning.choose(trained.last, table)[1])
         first = operator_learning.first_table(groups)
-        before = np.asarray(operator_learning.choose(trained.first, first)[0])
+        before, first_prediction = operator_learning.choose(trained.first, first)
         np.savez(
-            folder / f"chosen_{name}.npz", before=before, relative=prediction.relative,
-            spread=prediction.spread, level=prediction.level, error=table.error, msad=table.msad, rule=table.rule,
+            folder / f"chosen_{name}.npz", before=np.asarray(before), relative=prediction.relative,
+            spread=prediction.spread, level=prediction.level, angle=prediction.angle,
+            first=jax.vmap(choice.cost)(first_prediction), error=table.error, msad=table.msad, rule=table.rule,
+            held_out=table.held_out, above=table.above,
             family=table.family, source=table.source, left=np.asarray(families_of(fold), int),
             converged=np.concatenate([m.converged for m in moved.values()]),
             steps=np.concatenate([m.steps for m in moved.values()]),
             radius=np.concatenate([m.radius for m in moved.values()]),
         )  # fmt: skip
         files.save(path, trained, made)
-        print(f"{name}: {seconds:.0f} CPU s", flush=True)
+        print(f"{name}: {seconds} CPU s", flush=True)
 
 
 if __name__ == "__main__":

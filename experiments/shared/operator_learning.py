@@ -1,5 +1,7 @@
 """Train the learned operator: the choice before, the joint equilibrium, and the choice after."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,7 @@ import optax
 
 from dequnmix_jax import metrics
 from dequnmix_jax.abundances import least_squares
+from dequnmix_jax.datasets import generator
 from dequnmix_jax.endmembers import candidates
 from dequnmix_jax.learned import choice, joint
 from dequnmix_jax.learned import weights as files
@@ -74,24 +77,29 @@ class Table(NamedTuple):
 # The choice.
 
 
-def _objective(layers: Any, x: jax.Array, error: jax.Array) -> jax.Array:
-    """Return the negative log likelihood of the errors (n, W) and the expected regret of a soft choice."""
+def _objective(layers: Any, x: jax.Array, error: jax.Array, msad: jax.Array) -> jax.Array:
+    """Return the negative log likelihood of the errors (n, W), the miss of both, and the regret of a soft choice."""
     predicted = jax.vmap(partial(choice.apply, layers))(x)
-    regret = jnp.minimum(error - jnp.min(error, axis=1)[:, None], _LARGEST)
-    bounded = regret + jnp.min(error, axis=1)[:, None]
-    relative = regret - jnp.mean(regret, axis=1)[:, None]
-    miss = bounded - predicted.level[:, None] - predicted.relative
+    least = jnp.min(error, axis=1)[:, None]
+    bounded = jnp.minimum(error - least, _LARGEST)
+    relative, angle = bounded, jnp.minimum(msad - jnp.min(msad, axis=1)[:, None], _LARGEST)
+    relative, angle = (y - jnp.mean(y, axis=1)[:, None] for y in (relative, angle))
+    miss = bounded + least - predicted.level[:, None] - predicted.relative
     likelihood = 0.5 * jnp.square(miss / predicted.spread) + jnp.log(predicted.spread)
-    chance = jax.nn.softmax(-4 * predicted.relative, axis=1)
-    expected = jnp.sum(chance * regret, axis=1)
+    both = error + choice.ANGLE * msad
+    regret = jnp.minimum(both - jnp.min(both, axis=1)[:, None], _LARGEST)
+    chance = jax.nn.softmax(-4 * jax.vmap(choice.cost)(predicted), axis=1)
     return jnp.mean(
-        0.5 * jnp.mean(likelihood, axis=1) + jnp.mean(jnp.square(relative - predicted.relative), axis=1) + 2 * expected
+        0.5 * jnp.mean(likelihood, axis=1)
+        + jnp.mean(jnp.square(relative - predicted.relative), axis=1)
+        + choice.ANGLE * jnp.mean(jnp.square(angle - predicted.angle), axis=1)
+        + 2 * jnp.sum(chance * regret, axis=1)
     )
 
 
 @partial(jax.jit, static_argnames="learning")
 def _trained(
-    key: jax.Array, x: jax.Array, error: jax.Array, rows: jax.Array, learning: Learning
+    key: jax.Array, x: jax.Array, error: jax.Array, msad: jax.Array, rows: jax.Array, learning: Learning
 ) -> tuple[tuple[jax.Array, jax.Array], ...]:
     optimiser = optax.adamw(optax.cosine_decay_schedule(learning.rate, learning.steps), weight_decay=learning.decay)
 
@@ -104,7 +112,7 @@ def _trained(
             draw, noisy = jax.random.split(key)
             some = rows[jax.random.randint(draw, (64,), 0, rows.shape[0])]
             batch = x[some] + learning.noise * jax.random.normal(noisy, (64, *x.shape[1:]))
-            slope = jax.grad(_objective)(layers, batch, error[some])
+            slope = jax.grad(_objective)(layers, batch, error[some], msad[some])
             update, state = optimiser.update(slope, state, layers)
             return (optax.apply_updates(layers, update), state), None
 
@@ -122,7 +130,8 @@ def train_choice(key: jax.Array, table: Table, used: np.ndarray, learning: Learn
     # The same number of rows for every fold: one program.
     rows = np.resize(np.random.default_rng(0).permutation(np.nonzero(used)[0]), len(used))
     with jax.numpy_dtype_promotion("standard"):
-        layers = _trained(key, x, jnp.asarray(table.error, jnp.float32), jnp.asarray(rows), learning)
+        errors = (jnp.asarray(y, jnp.float32) for y in (table.error, table.msad))
+        layers = _trained(key, x, *errors, jnp.asarray(rows), learning)
     return choice.ChoiceWeights(jnp.asarray(mean), jnp.asarray(scale), layers)
 
 
@@ -415,26 +424,30 @@ def move_scene(weights: OperatorWeights, cube: jax.Array, s: Measured, first: ja
     return Moved(E, armse, msad, scores, shape, trace.converged, trace.steps, radius), best
 
 
-def move(weights: OperatorWeights, groups: Groups, settings: Settings, first: np.ndarray) -> dict[int, Moved]:
-    """Refine all scenes; `first` (S, 24) are the predictions of the choice before, in the order of the groups."""
+def move(
+    weights: Mapping[int, OperatorWeights],
+    of_test: OperatorWeights,
+    groups: Groups,
+    settings: Settings,
+    first: np.ndarray,
+) -> dict[int, Moved]:
+    """Refine all scenes, each family (index) by its own weights, and those of test minerals by `of_test`.
+
+    `first` (S, 24) are the predictions of the choice before (`choice.cost`), in the order of the groups.
+    """
     out, offset = {}, 0
     for count, group in groups.items():
         size = next(size for size in SIZES if size.count == count)
         rows = []
         for i in range(len(group.rule)):
-            family = _family(int(group.family[i]))
-            cube = draw(settings, family, size, int(group.index[i])).cube
+            family = int(group.family[i])
+            cube = draw(settings, generator.FAMILIES[family], size, int(group.index[i])).cube
             scene = jax.tree.map(lambda x, i=i: x[i], group)
-            rows.append(jax.tree.map(np.asarray, move_scene(weights, cube, scene, first[offset + i])[0]))
+            operator = of_test if group.source[i] == TEST else weights[family]
+            rows.append(jax.tree.map(np.asarray, move_scene(operator, cube, scene, first[offset + i])[0]))
         offset += len(group.rule)
         out[count] = jax.tree.map(lambda *x: np.stack(x), *rows)
     return out
-
-
-def _family(index: int) -> str:
-    from dequnmix_jax.datasets import generator
-
-    return generator.FAMILIES[index]
 
 
 def last_table(groups: Groups, moved: dict[int, Moved]) -> Table:
@@ -457,30 +470,52 @@ def learn(
     learning: Learning,
     left: tuple[int, ...],
     say: str = "",
-    part: Path | None = None,
-) -> tuple[OperatorWeights, Table, dict[int, Moved]]:
-    """Train the whole operator without the families left out; return it, the table of all ways, and what moved.
+    part: str | None = None,
+) -> tuple[OperatorWeights, Table, dict[int, Moved], int]:
+    """Train the whole operator without the families left out.
 
-    `part` keeps the choice before and the joint equilibrium; if it is there, they are not trained again.
+    Returns:
+        The operator, the table of all ways, what moved, and the CPU seconds of all of it, kept parts included.
+
+    The last choice learns how good spectra are that the equilibrium moved. On the scenes that the equilibrium itself
+    was trained on they are too good, so that two more equilibria are trained, each without half of the families, which
+    move that half (cross-fitting). The families left out and scenes of test minerals are moved by the equilibrium that
+    is kept.
+
+    `part` is the start of the names of three files that keep the equilibria; those that are there are not trained
+    again.
     """
+    begun, spent = time.process_time(), list[int]()
     keys = jax.random.split(jax.random.key(seed), 3)
     table = first_table(groups)
     used = ~np.isin(table.family, left) & (table.source != TEST)
-    if part is not None and part.exists():
-        first, weights, _ = files.read(part)[0]
-    else:
-        first = train_choice(keys[0], table, used, learning)
-        _report(say + " first choice", first, table, left)
-        weights = train_joint(keys[1], groups, left, learning, say)
-    operator = OperatorWeights(first, weights, first)
-    if part is not None and not part.exists():
-        files.save(part, operator, files.Provenance("", seed, "", "", "", 0))
-    predicted = np.asarray(choose(first, table)[1].relative)
-    moved = move(operator, groups, settings, predicted)
+    first = train_choice(keys[0], table, used, learning)
+    _report(say + " first choice", first, table, left)
+
+    def trained(name: str, key: jax.Array, without: tuple[int, ...]) -> OperatorWeights:
+        path = None if part is None else Path(f"{part}_{name}.npz")
+        if path is not None and path.exists():
+            kept, made = files.read(path)
+            spent.append(made.seconds)
+            return OperatorWeights(first, kept.joint, first)
+        begun = time.process_time()
+        operator = OperatorWeights(first, train_joint(key, groups, without, learning, f"{say} {name}"), first)
+        if path is not None:
+            files.save(path, operator, files.Provenance("", seed, "", "", "", round(time.process_time() - begun)))
+        return operator
+
+    whole = trained("whole", keys[1], left)
+    rest = [f for f in range(len(generator.FAMILIES)) if f not in left]
+    movers = dict.fromkeys(left, whole)
+    for number in (0, 1):
+        half = tuple(rest[number::2])
+        movers |= dict.fromkeys(half, trained(f"half_{number}", jax.random.fold_in(keys[1], number + 1), left + half))
+    predicted = np.asarray(jax.vmap(choice.cost)(choose(first, table)[1]))
+    moved = move(movers, whole, groups, settings, predicted)
     table = last_table(groups, moved)
     last = train_choice(keys[2], table, used, learning)
-    _report(say + " last choice, without the threshold of the refined spectra", last, table, left)
-    return OperatorWeights(first, weights, last), table, moved
+    _report(say + " last choice", last, table, left)
+    return OperatorWeights(first, whole.joint, last), table, moved, round(time.process_time() - begun + sum(spent))
 
 
 def _report(text: str, weights: choice.ChoiceWeights, table: Table, left: tuple[int, ...]) -> None:

@@ -88,34 +88,57 @@ def test_too_few_bands_are_refused():
         selection.select(jax.random.key(0), np.ones((8, 8, 5), np.float32), 3)
 
 
-def test_the_rule_is_left_only_for_a_gain_that_the_scene_does_not_contradict():
-    def decide(relative, error, above, rule=0, allowed=None):
-        prediction = choice.Prediction(jnp.asarray(relative), jnp.ones(3), jnp.zeros(()))
-        args = (jnp.asarray(rule), jnp.asarray(error), jnp.asarray(above))
-        return int(choice.decide(prediction, *args, None if allowed is None else jnp.asarray(allowed)))
+def decide(change, error=None, above=None, rule=3, allowed=None, angle=0.0, number=27):
+    """Way that is chosen if `change` gives the predicted gains of some ways over all others."""
+    relative, zero = np.zeros(number), np.zeros(number)
+    for way, gain in change.items():
+        relative[way] = -gain
+    angles = zero + angle * (relative < 0)
+    prediction = choice.Prediction(*(jnp.asarray(x) for x in (relative, zero + 1, 0.0, angles)))
+    args = (
+        jnp.asarray(rule),
+        jnp.asarray(zero if error is None else error),
+        jnp.asarray(zero if above is None else above),
+    )
+    return int(choice.decide(prediction, *args, None if allowed is None else jnp.asarray(allowed)))
 
-    fits = [0.0, 0.0, 0.0]
-    assert decide([0.0, -1.0, 0.5], fits, fits) == 1
-    assert decide([0.0, -choice.MARGIN / 2, 0.5], fits, fits) == 0
-    worse = [0.0, choice.WORSE + 0.1, 0.0]
-    assert decide([0.0, -1.0, 0.5], worse, worse) == 0
-    assert decide([0.0, -1.0, 0.5], worse, [1.0, 1.5, 1.0]) == 1
-    assert decide([0.0, -1.0, 0.5], fits, fits, allowed=[False, False, True]) == 2
-    assert decide([0.0, -1.0, 0.5], [0.0, np.nan, 0.0], fits) == 0
+
+@pytest.mark.parametrize(
+    ("way", "gain"),
+    [
+        (4, choice.MARGIN),
+        (9, choice.MARGIN + choice.CHANGE),
+        (17, choice.MARGIN + choice.CHANGE),
+        (24, choice.MARGIN + choice.REFINED),
+        (25, choice.MARGIN + choice.REFINED + choice.CHANGE),
+    ],
+)
+def test_the_rule_is_left_for_a_large_gain_only(way, gain):
+    assert decide({way: gain + 0.05}) == way
+    assert decide({way: gain - 0.05}) == 3
+    if way < 24:
+        assert decide({way: gain + 0.05}, number=24) == way
 
 
-def test_refined_spectra_are_taken_for_a_large_gain_only():
-    def refine(gain, contradicted=False, allowed=True):
-        relative = jnp.zeros(27).at[25].set(-gain)
-        prediction = choice.Prediction(relative, jnp.ones(27), jnp.zeros(()))
-        wrong = jnp.zeros(27, bool).at[25].set(contradicted)
-        may = jnp.ones(27, bool).at[25].set(allowed)
-        return int(choice.refine(prediction, jnp.asarray(3), wrong, may))
+def test_spectra_count_beside_abundances():
+    assert decide({4: 1.0}, angle=0.5 / choice.ANGLE) == 4
+    assert decide({4: 1.0}, angle=0.8 / choice.ANGLE) == 3
 
-    assert refine(choice.REFINED + 0.1) == 25
-    assert refine(choice.REFINED - 0.1) == 3
-    assert refine(5.0, contradicted=True) == 3
-    assert refine(5.0, allowed=False) == 3
+
+def test_held_out_bands_contradict():
+    worse, fits = np.zeros(27), np.zeros(27)
+    worse[4] = choice.WORSE + 0.1
+    assert decide({4: 5.0}, worse, fits) == 3
+    assert decide({4: 5.0}, worse, fits + 1) == 4
+    worse[4] = np.nan
+    assert decide({4: 5.0}, worse, fits + 1) == 3
+
+
+def test_only_allowed_ways_are_chosen():
+    allowed = np.arange(27) == 2
+    assert decide({4: 5.0}, allowed=allowed) == 2
+    worse = np.where(allowed, choice.WORSE + 0.1, 0.0)
+    assert decide({}, worse, allowed=allowed) == 2
 
 
 def test_a_network_is_equivariant_to_the_order_of_the_ways():

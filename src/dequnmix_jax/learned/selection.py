@@ -23,7 +23,7 @@ from dequnmix_jax.endmembers.noise import simplex_noise
 from dequnmix_jax.endmembers.selection import CONSTRAINTS, SIMPLEX, SOFT, Selection
 from dequnmix_jax.endmembers.subspace import frame, pixels
 from dequnmix_jax.learned import choice, joint
-from dequnmix_jax.learned.features import HALF, PLAIN, Shape, Way, context, features, shape_scores, ways_of
+from dequnmix_jax.learned.features import HALF, Shape, Way, context, features, shape_scores, ways_of
 from dequnmix_jax.learned.weights import OperatorWeights, shipped
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops import lapack
@@ -45,7 +45,7 @@ class OperatorSelection(NamedTuple):
         endmembers: (R, B), >= 0, units of the cube.
         constraint_index: () int32, the mixing model as an index into `selection.CONSTRAINTS`.
         way: () int32, an index into `WAYS`.
-        prediction: of the error of every way (`choice.Prediction`).
+        prediction: of the errors of every way (`choice.Prediction`).
         trace: of the learned equilibrium under both geometries, plane and cone, (2,) each.
         radius: (2,), spectral radius of its map at the answers; below 1 plain iteration converges too.
         rule: what the rule without learning chose, with the scores of the candidates (`select_endmembers`).
@@ -96,7 +96,6 @@ class Refined(NamedTuple):
     radius: jax.Array
     rule: Selection
     rule_way: jax.Array
-    first: choice.Prediction
 
 
 def select(
@@ -112,8 +111,8 @@ def select(
     """Choose endmembers and a mixing model by the learned operator, without training on the scene and without a truth.
 
     The candidates of `select_endmembers` are scored; the learned choice takes the best of each geometry (plane and
-    cone), the learned equilibrium (`joint`) moves both, and the moved spectra are taken if the choice after it predicts
-    a large gain (`choice`). Where the equilibrium is not reached, the spectra stay as they were.
+    cone), the learned equilibrium (`joint`) moves both, and a second choice decides among all 27 ways (`choice`). Where
+    the equilibrium is not reached, the spectra stay as they were.
 
     Args:
         key: random key, of VCA and of the halves of the pixels.
@@ -198,7 +197,7 @@ def refine(
     halves = [every[:HALF], every[HALF:]]
     first = jax.tree.map(lambda *x: jnp.concatenate(x), *(shapes(i, E) for i, E in enumerate(halves)))
     before = choice.predict(weights.first, features(scores, scene, first, rule_way, False))
-    m = before.relative
+    m = choice.cost(before)
     finite = jnp.isfinite(scores.error)
     best = [
         jnp.argmin(jnp.where(finite[:HALF], m[:HALF], jnp.inf)),
@@ -219,7 +218,7 @@ def refine(
         moved = moved.at[:, : fixed.shape[0]].set(fixed[None])
     last = [shapes(i, moved[i : i + 1]) for i in (0, 1)]
     shape = jax.tree.map(lambda *x: jnp.concatenate(x), first, *last)
-    return Refined(moved, pair.at[0].set(moved), shape, trace, radius, rule, rule_way, before)
+    return Refined(moved, pair.at[0].set(moved), shape, trace, radius, rule, rule_way)
 
 
 def conclude(
@@ -230,10 +229,7 @@ def conclude(
     x = features(scores, measured.scene, refined.shape, refined.rule_way, True)
     prediction = choice.predict(weights.last, x)
     error, above = held_out(scores.error, measured.scene.floor)
-    rule, allowed = refined.rule_way, jnp.asarray(allowed)
-    plain = slice(0, PLAIN)
-    before = choice.decide(refined.first, rule, error[plain], above[plain], allowed[plain])
-    way = choice.refine(prediction, before, choice.contradictions(rule, error, above), allowed)
+    way = choice.decide(prediction, refined.rule_way, error, above, jnp.asarray(allowed))
     every = jnp.concatenate([measured.spectra[0], refined.spectra])
     return OperatorSelection(
         every[jnp.asarray(_WAY_SPECTRA)[way]], jnp.asarray(_WAY_CONSTRAINT)[way], way, prediction, refined.trace,
