@@ -138,7 +138,8 @@ _EXAMPLES = f"""examples:
   dequnmix match out library.sli                          the nearest spectra of a library
   dequnmix zones out fields.gpkg -o zones.csv             fractions and areas inside polygons
 
-Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, NetCDF (CF), Zarr.
+Scenes: .npz, .npy, .mat, ENVI, GeoTIFF and other rasters, files of missions (EMIT, PRISMA, EnMAP, ...), NetCDF (CF),
+Zarr; also by URL (https://, s3://) or as GDAL names them (/vsicurl/, /vsizip/).
 Compiled programs are kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
 JAX_COMPILATION_CACHE_DIR name another); {NO_CACHE}=1 keeps none."""
 
