@@ -60,7 +60,7 @@ def endmember_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     return labels
 
 
-DEVIATION = Kind("fraction of the pixel", "Standard deviation of each fraction by the noise of the pixel.")
+DEVIATION = Kind("fraction of the pixel", "Standard deviation of each fraction.")
 """The maps of deviations, in the files "abundances_sd" and "classes_sd", of a result that has them."""
 
 
