@@ -190,3 +190,35 @@ def test_noise_of_bands_needs_more_pixels_than_bands_and_the_advice_works():
         dq.unmix_with(few, library(), uncertainty="bands")
     assert np.isfinite(dq.unmix_with(few, library(), uncertainty="residual").abundances_sd).all()
     assert dq.unmix_with(cube, library(), uncertainty="bands").summary["uncertainty"]["mean_noise"] >= 0
+
+
+def test_errors_of_the_scene_and_bounds():
+    """Errors that are smooth over bands: larger deviations than those of as much independent noise."""
+    clean, truth = scene()
+    bump = np.exp(-(((np.arange(B) - 4) / 3.0) ** 2))
+    errors = 0.03 * np.random.default_rng(2).standard_normal((H, W, 1)) * bump
+    cube = Scene(clean.cube + errors.astype(np.float32), clean.mask, wavelengths=BANDS, fwhm=np.full(B, 15.0))
+    found = dq.unmix_with(cube, library(), uncertainty="scene", bounds=True, classes="Class")
+    alone = dq.unmix_with(cube, library(), uncertainty="residual", bounds=True)
+    record = found.summary["uncertainty"]
+    assert sum(record["kinds"].values()) == pytest.approx(1) and record["by"] == "closed form"
+    inside = (truth >= found.abundances_p05 - 1e-5) & (truth <= found.abundances_p95 + 1e-5)
+    few = (truth >= alone.abundances_p05 - 1e-5) & (truth <= alone.abundances_p95 + 1e-5)
+    assert inside[cube.valid].mean() > 0.85 > few[cube.valid].mean()
+    assert found.classes_p95.shape == (H, W, 3) and not found.abundances_p95[~cube.valid].any()
+    assert found.in_convention("scaled").abundances_p05 is None
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ({"uncertainty_by": "draws"}, "uncertainty_by is 'draws', which takes a random key. Pass key=jax.random.key"),
+        ({"uncertainty_by": "guess"}, "uncertainty_by is 'guess'; expected 'off', 'closed form', 'draws'"),
+        ({"bounds": True}, "needs a noise, and none is given"),
+        ({"uncertainty_by": "draws", "draws": 1}, "draws is 1; expected a whole number of at least 2"),
+        ({"uncertainty": np.ones((2, 2, B))}, "expected one for each of the 12 bands"),
+    ],
+)
+def test_an_uncertainty_that_does_not_fit_is_a_sentence(more, sentence):
+    with pytest.raises(InputError, match=sentence):
+        dq.unmix_with(scene()[0], library(), **more)

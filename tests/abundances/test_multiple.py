@@ -117,6 +117,7 @@ def test_memory_does_not_grow_with_the_models():
     assert many > 50 * few and large < 2 * small + 2**20
 
 
+@pytest.mark.slow  # tests/cli/test_known.py draws models by default
 def test_models_drawn_by_a_seed():
     cube, _ = drawn(False)
     one, again, other = (

@@ -118,7 +118,7 @@ def test_three_forms_of_one_noise_agree(draws):
     cube = draws[1][:1, :50]
     v = NOISE**2
     forms = [v, np.broadcast_to(v, cube.shape), np.diag(v)]
-    for known in (Known("fcls"), Known("soft")):
+    for known in (Known("soft"),):
         first, *others = (estimated(known, cube, form)[1] for form in forms)
         one, *more = (bounds_of(known, cube, form)[1] for form in forms)
         for other in others:

@@ -278,7 +278,10 @@ def test_what_does_not_fit_is_a_sentence(here, tmp_path, capsys):
         ((*KNOWN, "--sparsity", "1"), "sparsity has no effect on the method 'fcls'"),
         ((*KNOWN, "--method", "sunsal-tv", "--tile", "3"), "expected a method of single pixels for tiles"),
         ((*KNOWN, "--tile", "3", "--uncertainty", "0.01"), "--uncertainty is computed for a whole scene"),
-        ((*KNOWN, "--uncertainty", "best"), "uncertainty is 'best'; expected bands, residual or a number above 0"),
+        (
+            (*KNOWN, "--uncertainty", "best"),
+            "uncertainty is 'best'; expected bands, residual, scene or a number above 0",
+        ),
         ((*KNOWN, "--uncertainty", "0"), "standard deviations above 0"),
         ((*KNOWN, "--method", "sunsal-tv", "--uncertainty", "bands"), "sunsal-tv has no closed form"),
         ((*KNOWN, "--tile", "3", "--halo", "1"), "--halo is for a model"),

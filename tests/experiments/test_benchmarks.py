@@ -16,6 +16,7 @@ from benchmarks import (
     large_images,
     many_scenes,
     maps,
+    mesma,
     quick_compile,
     speed,
 )
@@ -42,6 +43,14 @@ def test_the_quick_form_of_abundances_compares_with_scipy(tmp_path):
         rows = {row["way"]: row for row in csv.DictReader(file)}
     assert float(rows["dequnmix_jax fcls"]["largest difference from scipy"]) < 1e-4
     assert all(float(row["largest optimality residual"]) < 1e-5 for row in rows.values())
+
+
+@pytest.mark.slow  # it compiles every model's problem
+def test_the_quick_form_of_mesma_agrees_with_models_one_by_one(tmp_path):
+    with mesma.main(mesma.QUICK, tmp_path).with_suffix(".csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 and {row["shade"] for row in rows} == {"none", "normalised"}
+    assert all(float(row["agree"]) > 0.95 and float(row["largest excess of our RMSE"]) < 1e-4 for row in rows)
 
 
 @pytest.mark.slow  # a minute of compilation

@@ -15,6 +15,7 @@ from dequnmix_jax.ops import convolution
 from experiments.comparison import (
     apex,
     closed_forms,
+    coverage,
     hysu,
     nmf,
     parity,
@@ -85,9 +86,10 @@ COLUMNS = {
     samson: "sad_3",
     comparison_synthetic: "pooled",
     spatial: "geometric mean",
+    coverage: "scene: width",
 }
 """Experiments, and a column of each that must be positive."""
-SLOW = {large_scene, report_rules, stages, spatial}
+SLOW = {coverage, large_scene, report_rules, stages, spatial}
 """Six processes that compile take a minute, and two compiled trainings with every stage another; so does the training
 of the spatial operator, with the generator of its scenes, which takes most of the time of the rules of the report."""
 FIGURES = (gradient_error, memory, residual_curves)

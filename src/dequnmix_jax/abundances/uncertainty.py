@@ -58,7 +58,8 @@ def deviations(
     four materials (`datasets.generator`, 40 x 40 x 60, three of each family) the 90 % interval holds the true
     fraction, where it is above zero, in 85 to 92 % of the pixels under white noise; in 52 % (67 % by the residual)
     where noise is correlated between bands; and in 10 to 50 % where spectra vary or mix nonlinearly: there the error
-    of the model is larger than that by noise.
+    of the model is larger than that by noise. The covariance of `scene_errors` counts it (`experiments.comparison.
+    coverage`).
 
     Args:
         coefficients: (H, W, R), x of `unmix_known`.

@@ -69,7 +69,7 @@ def names_after(fixed: Sequence[str], count: int) -> tuple[str, ...] | None:
     return (*fixed, *endmember_names(None, count)[len(fixed) :]) if fixed else None
 
 
-DEVIATION = Kind("fraction of the pixel", "Standard deviation of each fraction by the noise of the pixel.")
+DEVIATION = Kind("fraction of the pixel", "Standard deviation of each fraction.")
 """The maps of deviations, in the files "abundances_sd" and "classes_sd", of a result that has them."""
 
 
