@@ -48,7 +48,7 @@ def test_not_negative_is_least_squares_with_bounds():
     slope = x @ G - F
     assert (x >= 0).all() and (x[~kept] == 0).all() and 0.2 < np.mean(x == 0) < 0.8
     assert np.abs(slope[x > 0]).max() < 1e-6  # stationary where positive
-    assert np.mean((slope[x == 0] > -1e-6)) > 0.99  # and nothing to gain elsewhere, but where it has not ended
+    assert np.mean(slope[x == 0] > -1e-6) > 0.99  # and nothing to gain elsewhere, but where it has not ended
 
 
 def test_masked_pixels_and_the_unit_do_not_matter():
