@@ -11,10 +11,11 @@ import dequnmix_jax as dq
 from dequnmix_jax import metrics
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.datasets import synthetic
-from dequnmix_jax.endmembers.candidates import candidate_spectra
 from dequnmix_jax.endmembers.minimum_volume_simplex import enclosing
 from dequnmix_jax.endmembers.pure_pixel import corners, exchange
 from dequnmix_jax.endmembers.subspace import frame, in_frame, pixels
+from dequnmix_jax.learned import selection
+from dequnmix_jax.ops.padding import pad, padded_shape
 from dequnmix_jax.training import fitting
 from dequnmix_jax.training.config import Rates, Training
 
@@ -40,10 +41,12 @@ def fixed():
 
 @cache
 def candidates():
+    """Return the spectra of all candidates, by the program that `select` and `run` use too."""
     cube, *_ = scene()
-    valid = jnp.ones(cube.shape[:2], bool)
-    run = jax.jit(lambda key, cube, fixed: candidate_spectra(key, cube, valid, COUNT, fixed=fixed))
-    return np.asarray(run(jax.random.key(0), jnp.asarray(cube), jnp.asarray(fixed())))
+    key, true = jax.random.key(0), cube.shape[:2]
+    images = (cube, np.ones(true, np.bool_), selection._half(key, true))
+    image, valid, half = (pad(x, padded_shape(cube, COUNT)) for x in images)
+    return np.asarray(selection._spectra(key, jnp.asarray(image), valid, half, COUNT, jnp.asarray(fixed()))[0])
 
 
 def test_every_candidate_begins_with_the_fixed_spectra_and_finds_the_others():

@@ -251,9 +251,9 @@ def _unmixed(Y: Floats, longest: int, scaled: bool) -> tuple[Floats, Floats]:
         weight = 0.0 if scaled else 10 * float(np.sqrt(np.mean(np.sum(sample[:, seen] ** 2, axis=1))))
         G = E[:, seen] @ E[:, seen].T + weight**2
         F = sample[:, seen] @ E[:, seen].T + weight**2
-        kept = np.zeros((len(sample), 0), np.bool_)
+        used = np.zeros((len(sample), 0), np.bool_)
         for k in range(1, longest + 1):
-            x, kept = _not_negative(G[:k, :k], F[:, :k], np.pad(kept, ((0, 0), (0, 1)), constant_values=True))
+            x, used = _not_negative(G[:k, :k], F[:, :k], np.pad(used, ((0, 0), (0, 1)), constant_values=True))
             squares[k - 1] += np.sum(np.square(sample[:, ~seen] - x @ E[:k, ~seen]))
     return _log(np.asarray(heights)), 0.5 * _log(squares / sample.size)
 
