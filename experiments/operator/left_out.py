@@ -70,15 +70,17 @@ def of_fold(folder: Path, fold: str, seed: int, settings: Any, groups: Any, ever
         raise SystemExit(f"{name} was trained by another generator; train it again.")
     with np.load(folder / f"chosen_{name}.npz") as file:
         chosen = {key: file[key] for key in file}
-    left, before = chosen["left"], chosen["before"]
+    left = chosen["left"]
     prediction = choice.Prediction(*(jnp.asarray(chosen[name]) for name in choice.Prediction._fields))
     rest = [jnp.asarray(chosen[name]) for name in ("rule", "held_out", "above")]
     after = np.asarray(jax.vmap(choice.decide)(prediction, *rest))
+    cost = jnp.asarray(chosen["first"])
+    first = choice.Prediction(cost, cost, jnp.zeros(len(cost)), jnp.zeros_like(cost))
+    before = np.asarray(jax.vmap(choice.decide)(first, rest[0], *(x[:, : cost.shape[1]] for x in rest[1:])))
     unguarded = [np.asarray(jnp.argmin(x, axis=1)) for x in (chosen["first"], jax.vmap(choice.cost)(prediction))]
     offset = 0
     for count, group in groups.items():
         size = next(size for size in settings.sizes if size.count == count)
-        number = len(group.rule)
         out = np.isin(group.family, left) if left.size else group.source == operator_scenes.TEST
         for i in np.nonzero(out)[0]:
             at = offset + i
@@ -99,7 +101,7 @@ def of_fold(folder: Path, fold: str, seed: int, settings: Any, groups: Any, ever
                 "changed": way != rule, "radius": float(np.max(chosen["radius"][at])),
                 "steps": float(np.max(chosen["steps"][at])), "converged": bool(np.all(chosen["converged"][at])),
             }  # fmt: skip
-        offset += number
+        offset += len(group.rule)
 
 
 def _with_priors(

@@ -61,9 +61,9 @@ def main(folder: Path, folds: list[str], seed: int, quick: bool) -> None:
         )
         prediction = jax.tree.map(np.asarray, operator_learning.choose(trained.last, table)[1])
         first = operator_learning.first_table(groups)
-        before, first_prediction = operator_learning.choose(trained.first, first)
+        first_prediction = operator_learning.choose(trained.first, first)[1]
         np.savez(
-            folder / f"chosen_{name}.npz", before=np.asarray(before), relative=prediction.relative,
+            folder / f"chosen_{name}.npz", relative=prediction.relative,
             spread=prediction.spread, level=prediction.level, angle=prediction.angle,
             first=jax.vmap(choice.cost)(first_prediction), error=table.error, msad=table.msad, rule=table.rule,
             held_out=table.held_out, above=table.above,

@@ -108,7 +108,7 @@ def decide(change, error=None, above=None, rule=3, allowed=None, angle=0.0, numb
     [
         (4, choice.MARGIN),
         (9, choice.MARGIN + choice.CHANGE),
-        (17, choice.MARGIN + choice.CHANGE),
+        (17, choice.MARGIN + choice.TO_SOFT),
         (24, choice.MARGIN + choice.REFINED),
         (25, choice.MARGIN + choice.REFINED + choice.CHANGE),
     ],

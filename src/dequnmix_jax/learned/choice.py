@@ -12,10 +12,9 @@ disagreement is added to s_w^2. The way w of the smallest
 
 is chosen in place of the way of the rule (`selection.decide`) if the sum is at least `MARGIN` below that of the rule,
 unless the rule's way fits the held-out bands to the noise and the other is worse there by more than `WORSE`: then the
-scene itself contradicts the network. The two terms that every way but the rule's may bear stand for what the network
-cannot know of scenes unlike those it learned on: without them its worst answer on families left out had 108 times the
-error of the rule's, and 7.1 % of scenes were harmed; with them 5.3 times and 2.7 %, at the same mean error
-(`python -m experiments.operator.left_out`, rows of the learned choice).
+scene itself contradicts the network. For the soft sum, CHANGE is `TO_SOFT`: its residual is that of the cone, so that
+held-out bands cannot contradict. These terms, which every way but the rule's may bear, stand for what the network
+cannot know of scenes unlike those it learned on (`python -m experiments.operator.left_out`, rows "no guard").
 """
 
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dequnmix_jax.endmembers.selection import SOFT
 from dequnmix_jax.learned.features import PLAIN, ways_of
 
 ANGLE = 0.3
@@ -34,6 +34,9 @@ MARGIN = 0.3
 
 CHANGE = 0.6
 """Further gain that another mixing model than the rule's has to promise."""
+
+TO_SOFT = 1.5
+"""`CHANGE` for the soft sum."""
 
 REFINED = 0.6
 """Further gain that refined spectra have to promise."""
@@ -123,7 +126,8 @@ def decide(
     number = prediction.relative.shape[0]
     mixing = jnp.asarray(np.asarray([way.constraint for way in ways_of(number > PLAIN)], np.int32))
     value = cost(prediction)
-    value = value + jnp.where(mixing != mixing[rule], jnp.asarray(CHANGE, value.dtype), 0)
+    change = jnp.where(mixing == SOFT, jnp.asarray(TO_SOFT, value.dtype), jnp.asarray(CHANGE, value.dtype))
+    value = value + jnp.where(mixing != mixing[rule], change, 0)
     value = value + jnp.where(jnp.arange(number) >= PLAIN, jnp.asarray(REFINED, value.dtype), 0)
     wrong = contradictions(rule, error, above)
     limit = jnp.where(wrong, jnp.inf, value)
