@@ -38,10 +38,10 @@ class TrainingOptions:
 class DemoOptions:
     """Of `dequnmix demo`."""
 
+    scene: str
     output: Path
     force: bool
-    endmembers: int
-    epochs: int | None
+    endmembers: int | None
     seed: int
     json: bool
 

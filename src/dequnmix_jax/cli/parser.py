@@ -87,7 +87,7 @@ NO_CACHE = "DEQUNMIX_NO_CACHE"
 """Environment variable: 1 keeps no compiled program in the user's cache folder."""
 
 _EXAMPLES = f"""examples:
-  dequnmix demo                                           a real scene, shipped with the program
+  dequnmix demo                                           a scene whose truth is known, and the errors
   dequnmix info scene.img                                 the metadata of a scene, and warnings
   dequnmix fit scene.mat --endmembers 3 -o model.npz      train on a scene
   dequnmix unmix scene.mat model.npz -o out               maps, spectra and pictures into the folder out
@@ -104,8 +104,8 @@ Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, Zarr. 
 kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
 JAX_COMPILATION_CACHE_DIR name another); {NO_CACHE}=1 keeps none."""
 
-DEMO_EPOCHS = 30
-"""Training steps of `demo`: it takes less than three minutes on two CPU cores."""
+DEMO_SCENES = {"minerals": 4, "hysu": 7}
+"""Scenes of `demo`, the first by default, and how many endmembers are looked for."""
 
 METHODS = ("start", "vca", "nfindr", "sivm", "atgp", "minimum-volume")
 """Methods of `endmembers`; the first is the default."""
@@ -217,12 +217,16 @@ def _listed(words: Mapping[str, Any]) -> str:
 
 
 def _demo(commands: Any) -> None:
-    text = "unmix a real scene shipped with the program, and compare the areas found with the true ones"
-    demo = _command(commands, "demo", text, "-o my_demo", "--epochs 10 --seed 1 -o quick")
+    text = "unmix a scene that is shipped with the program, and compare the result with the truth"
+    demo = _command(commands, "demo", text, "", "--scene hysu -o hysu", "--seed 1 -o my_demo")
+    text = (
+        "minerals (generated; all fractions are known) or hysu (measured; 25 targets of known area on a meadow) "
+        f"(default: {next(iter(DEMO_SCENES))})"
+    )
+    demo.add_argument("--scene", choices=tuple(DEMO_SCENES), default=next(iter(DEMO_SCENES)), metavar="NAME", help=text)
     _output(demo, "FOLDER", "folder to make", "dequnmix_demo")
-    demo.add_argument("--endmembers", type=int, default=7, metavar="N", help="number of endmembers (default: 7)")
-    text = f"training steps on the whole image (default: {DEMO_EPOCHS})"
-    demo.add_argument("--epochs", type=int, metavar="N", help=text)
+    counts = ", ".join(f"{count} for {name}" for name, count in DEMO_SCENES.items())
+    demo.add_argument("--endmembers", type=int, metavar="N", help=f"number of endmembers (default: {counts})")
     _seed(demo)
     _json(demo)
 
