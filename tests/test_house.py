@@ -42,8 +42,9 @@ ADAPTERS = {
     "h5py": {"io/missions/hdf5"},
     "zarr": {"io/zarr"},
     "xarray": set(),
+    "shtab": {"cli/completion"},
 }
-EXTRAS = ("matplotlib", "scipy", "pooch", "rasterio", "h5py", "zarr")
+EXTRAS = ("matplotlib", "scipy", "pooch", "rasterio", "h5py", "zarr", "shtab")
 MODULES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in ROOT.rglob("*.py")}
 
 

@@ -7,9 +7,9 @@ from dequnmix_jax.cli.parser import parser
 
 _HEAD = """# Command line
 
-`dequnmix COMMAND --help` prints what this page holds; both come from one parser. A failure is one sentence on stderr and
-the exit status 1; a misspelt option has the exit status 2; an interrupted command has 128 plus the number of the signal.
-Nothing is overwritten without `--force`. `--json` prints JSON for other programs.
+`dequnmix COMMAND --help` prints what this page holds; both come from one parser. A failure is one sentence on stderr
+and the exit status 1; a misspelt option has the exit status 2; an interrupted command has 128 plus the number of the
+signal. Nothing is overwritten without `--force`. `--json` prints JSON for other programs.
 
 """
 
@@ -40,7 +40,9 @@ def _command(name: str, command: argparse.ArgumentParser) -> str:
         title = {"positional arguments": "arguments", "options": "options"}.get(group.title or "", group.title or "")
         parts.append(f"**{title}**" + (f": {group.description}" if group.description else ""))
         rows = "\n".join(f"| {_flags(action)} | {_cell(action.help or '')} |" for action in actions)
-        parts.append(f"| {title.split()[0].rstrip('s') if title in ('arguments', 'options') else 'option'} | meaning |\n|---|---|\n{rows}")
+        heading = title.rstrip("s") if title in ("arguments", "options") else "option"
+        parts.append(f"| {heading} | meaning |\n|---|---|\n{rows}")
+        )
     if command.epilog:
         parts.append(f"```text\n{command.epilog}\n```")
     return "\n\n".join(parts)

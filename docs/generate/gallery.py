@@ -1,6 +1,6 @@
 """Execute the notebooks without Jupyter and keep text and pictures in `.gallery`, for the pages of the site.
 
-    python docs/generate/gallery.py [NAME ...]
+python docs/generate/gallery.py [NAME ...]
 """
 
 import ast

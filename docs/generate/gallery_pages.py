@@ -18,7 +18,8 @@ def fenced(text: str, language: str = "python") -> str:
 def unexecuted(notebook: Path) -> str:
     """Return the page of a notebook without results."""
     parts = [text if kind == "markdown" else fenced(text) for kind, text in cells(notebook)]
-    note = f"*Source: `notebooks/{notebook.name}`, shown without its results: `python docs/generate/gallery.py` computes them.*"
+    note = f"*Source: `notebooks/{notebook.name}`, shown without its results"
+    note += ": `python docs/generate/gallery.py` computes them.*"
     return "\n\n".join([parts[0], note, *parts[1:]]) + "\n"
 
 

@@ -78,7 +78,9 @@ def _top_page() -> str:
         value = getattr(dq, name)
         if isinstance(value, ModuleType):
             continue
-        wing = next((w for w in wings() if name in public(getattr(dq, w)) and getattr(getattr(dq, w), name) is value), "")
+        wing = next(
+            (w for w in wings() if name in public(getattr(dq, w)) and getattr(getattr(dq, w), name) is value), ""
+        )
         if name in there and wing:
             elsewhere.append(f"| [`dq.{name}`]({wing}.md#{anchor(wing, name)}) | {first_sentence(value)} |")
             own.append(f"## `dq.{name}` {{ #{anchor('dq', name)} data-toc-label='{name}' }}\n\n"
@@ -86,7 +88,9 @@ def _top_page() -> str:
         else:
             own.append(_entry(f"dq.{name}", name, "dq", where[name]))
     table = [f"| [`dq.{w}`]({w}.md) | {first_sentence(getattr(dq, w))} |" for w in wings()]
-    head = "# dequnmix_jax\n\n`import dequnmix_jax as dq`. The names that most programs need are here; each *wing* below "
+    head = (
+        "# dequnmix_jax\n\n`import dequnmix_jax as dq`. The names that most programs need are here; each *wing* below "
+    )
     head += "holds those of a part of the field.\n\n| wing | what it holds |\n|---|---|\n"
     return head + "\n".join(table) + "\n\n" + "\n".join(own)
 

@@ -129,7 +129,9 @@ def markdown(folder: Path, name: str, records: str) -> str:
                 text = f"**{text}**"
             cells.append(text.replace("|", "\\|"))
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", f"From [`results/{table.file}.csv`]({records}{table.file}.md); mean (standard deviation)."])
+    return "\n".join(
+        [*lines, "", f"From [`results/{table.file}.csv`]({records}{table.file}.md); mean (standard deviation)."]
+    )
 
 
 def _value(folder: Path, words: str) -> str:
@@ -150,6 +152,7 @@ def replaced(text: str, folder: Path, records: str) -> str:
 
 def _linked(text: str, prefix: str, names: set[str]) -> str:
     """Link the names of records, such as `stages.md` or `table_samson`, to their pages."""
+
     def link(found: re.Match[str]) -> str:
         name = found[1].removesuffix(".md").removesuffix(".csv")
         return f"[`{found[1]}`]({prefix}{name}.md)" if name in names else found[0]
@@ -167,7 +170,12 @@ def _claims(readme: str, names: set[str]) -> str:
     parts = [f"# {title}", *lines[:first]]
     for number_, row in enumerate(rows, start=1):
         claim, verdict, evidence, against = (cell.strip() for cell in row.strip("|").split(" | "))
-        parts += [f"\n## {number_}. {claim}\n", f"Reproduced: {verdict}.\n", f"*For.* {evidence}\n", f"*Against.* {against}\n"]
+        parts += [
+            f"\n## {number_}. {claim}\n",
+            f"Reproduced: {verdict}.\n",
+            f"*For.* {evidence}\n",
+            f"*Against.* {against}\n",
+        ]
     parts += ["\n## How these figures came about\n", *lines[last + 1 :]]
     return _linked("\n".join(parts), "files/", names)
 

@@ -19,7 +19,7 @@ heavy = {"jax", "jaxopt", "flax", "optax", "scipy", "matplotlib"}
 print(json.dumps([status, sorted(heavy & set(sys.modules))]), file=sys.stderr)
 """
 
-COMMANDS = ("demo", "info", "fit", "unmix", "report", "endmembers", "convert", "score", "match")
+COMMANDS = ("demo", "info", "fit", "unmix", "report", "endmembers", "convert", "score", "match", "env", "completion")
 
 
 def heavy(*words):

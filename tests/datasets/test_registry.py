@@ -137,7 +137,7 @@ def test_areas_of_the_known_fcls_maps(folder):
 
 
 def test_names_and_unknown_name():
-    assert registry.names()[:5] == SHIPPED
+    assert registry.names()[:6] == SHIPPED
     with pytest.raises(InputError, match="no data set 'sansom'; expected one of hysu"):
         registry.load("sansom")
 

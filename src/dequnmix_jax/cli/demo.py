@@ -103,7 +103,11 @@ def _next(options: DemoOptions) -> list[tuple[str, str]]:
     own = "dequnmix report YOUR_SCENE.hdr --endmembers 5 -o yours.html"
     page = (f"dequnmix report {folder} -o demo.html", "this result as a page for your browser")
     if options.scene == "hysu":
-        return [page, (f"dequnmix info {folder}/scene.npz", "what is known about the scene"), (own, "a scene of your own")]
+        return [
+            page,
+            (f"dequnmix info {folder}/scene.npz", "what is known about the scene"),
+            (own, "a scene of your own"),
+        ]
     score = (f"dequnmix score {folder} {folder}/scene.npz", "the errors, material by material")
     return [page, score, (own, "a scene of your own")]
 
@@ -167,8 +171,14 @@ def _areas(
     for line in _table(naming, areas, targets.area_m2):
         say(line)
     found = {name: sum(not np.isnan(row).any() for row in values) for name, values in areas.items()}
-    say(f"\nOf {len(hysu.MATERIALS)} materials: " + ", ".join(f"{name} {number}" for name, number in found.items()) + ".")
-    say("Blind unmixing is weak here: targets of a few pixels count little in errors over all pixels, by which endmembers")
+    say(
+        f"\nOf {len(hysu.MATERIALS)} materials: "
+        + ", ".join(f"{name} {number}" for name, number in found.items())
+        + "."
+    )
+    say(
+        "Blind unmixing is weak here: targets of a few pixels count little in errors over all pixels, by which endmembers"
+    )
     say("and mixing are chosen. With spectra at hand, give them: `dequnmix unmix SCENE --endmembers LIBRARY`.")
     content = {
         "scene": scene.name,
@@ -213,7 +223,9 @@ def _table(naming: Mapping[str, Naming], areas: Mapping[str, Array], true: Array
                 lines.append(f"{label:<14}{method:<{wide}}  not found")
                 continue
             angle = naming[method].angles[names.index(material)]
-            lines.append(f"{label:<14}{method:<{wide}}{angle:>7.3f}" + "".join(f"{area:>9.3f}" for area in estimates[i]))
+            lines.append(
+                f"{label:<14}{method:<{wide}}{angle:>7.3f}" + "".join(f"{area:>9.3f}" for area in estimates[i])
+            )
     return lines
 
 

@@ -47,6 +47,20 @@ class DemoOptions:
 
 
 @dataclass(frozen=True)
+class EnvOptions:
+    """Of `dequnmix env`."""
+
+    json: bool
+
+
+@dataclass(frozen=True)
+class CompletionOptions:
+    """Of `dequnmix completion`."""
+
+    shell: str
+
+
+@dataclass(frozen=True)
 class InfoOptions:
     """Of `dequnmix info`."""
 

@@ -99,6 +99,7 @@ _EXAMPLES = f"""examples:
   dequnmix convert scene.hdr -o copy.tif                  the scene in another format
   dequnmix score out reference.mat                        errors against a reference
   dequnmix match out library.sli                          the nearest spectra of a library
+  dequnmix env                                            versions, devices and caches, to report a fault
 
 Scenes: .npz, .npy, .mat, ENVI, GeoTIFF, EMIT L2A NetCDF, PRISMA L2 HDF5, Zarr. Compiled programs are
 kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
@@ -106,6 +107,9 @@ JAX_COMPILATION_CACHE_DIR name another); {NO_CACHE}=1 keeps none."""
 
 DEMO_SCENES = {"minerals": 4, "hysu": 7}
 """Scenes of `demo`, the first by default, and how many endmembers are looked for."""
+
+SHELLS = ("bash", "zsh", "tcsh")
+"""Shells of `completion`."""
 
 METHODS = ("start", "vca", "nfindr", "sivm", "atgp", "minimum-volume")
 """Methods of `endmembers`; the first is the default."""
@@ -168,7 +172,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"dequnmix {version}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
-    for add in (_demo, _info, _fit, _unmix, _report, _endmembers, _convert, _score, _match):
+    for add in (_demo, _info, _fit, _unmix, _report, _endmembers, _convert, _score, _match, _env, _completion):
         add(commands)
     return whole
 
@@ -183,6 +187,10 @@ def _command(commands: Any, name: str, text: str, *examples: str) -> argparse.Ar
     added: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=description, epilog=epilog, formatter_class=_AsWritten, allow_abbrev=False
     )
+    text = "append what is printed on stderr to this file, with times and the traceback of a failure (default: no log)"
+    added.add_argument("--log-file", type=Path, metavar="FILE", help=text)
+    text = "print the traceback of a failure (default: one sentence)"
+    added.add_argument("-v", "--verbose", action="store_true", help=text)
     return added
 
 
@@ -414,6 +422,18 @@ def _match(commands: Any) -> None:
     text = "sort the bands of overlapping spectrometers (default: overlapping bands are refused)"
     match.add_argument("--sort", action="store_true", help=text)
     _json(match)
+
+
+def _env(commands: Any) -> None:
+    text = "print versions, devices, caches and variables, for the report of a fault"
+    _json(_command(commands, "env", text, "", "--json"))
+
+
+def _completion(commands: Any) -> None:
+    text = "print a script that completes commands and options in a shell"
+    script = "~/.local/share/bash-completion/completions/dequnmix"
+    completion = _command(commands, "completion", text, f"bash > {script}", "zsh")
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
 
 
 def _reading(command: argparse.ArgumentParser, of_a_model: bool = False) -> None:

@@ -188,7 +188,9 @@ def found_areas(true: Any, found: Mapping[str, Any], names: Sequence[str], unit:
     sizes = np.asarray(true, np.float64)
     for method, values in found.items():
         if np.shape(values) != (len(names), sizes.size):
-            raise InputError(f"The areas of {method} have shape {np.shape(values)}; expected {(len(names), sizes.size)}.")
+            raise InputError(
+                f"The areas of {method} have shape {np.shape(values)}; expected {(len(names), sizes.size)}."
+            )
     figure = new_figure(2.2 * len(names) + 0.8, 3.4)
     panels = np.atleast_1d(figure.subplots(1, len(names), sharex=True, sharey=True))
     least = sizes.min() / 4
