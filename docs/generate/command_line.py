@@ -42,7 +42,6 @@ def _command(name: str, command: argparse.ArgumentParser) -> str:
         rows = "\n".join(f"| {_flags(action)} | {_cell(action.help or '')} |" for action in actions)
         heading = title.rstrip("s") if title in ("arguments", "options") else "option"
         parts.append(f"| {heading} | meaning |\n|---|---|\n{rows}")
-        )
     if command.epilog:
         parts.append(f"```text\n{command.epilog}\n```")
     return "\n\n".join(parts)

@@ -10,6 +10,12 @@ from typing import Any
 import dequnmix_jax as dq
 
 PACKAGE = "dequnmix_jax"
+_HEAD = """# dequnmix_jax
+
+`import dequnmix_jax as dq`. The names that most programs need are here; each *wing* holds those of a part of the field.
+
+| wing | what it holds |
+|---|---|"""
 
 
 def wings() -> list[str]:
@@ -72,27 +78,20 @@ def _wing_page(wing: str) -> str:
 
 
 def _top_page() -> str:
-    own, elsewhere = [], []
-    where, there = homes(dq), {name for wing in wings() for name in public(getattr(dq, wing))}
+    where, sections = homes(dq), []
     for name in dq.__all__:
         value = getattr(dq, name)
         if isinstance(value, ModuleType):
             continue
-        wing = next(
-            (w for w in wings() if name in public(getattr(dq, w)) and getattr(getattr(dq, w), name) is value), ""
-        )
-        if name in there and wing:
-            elsewhere.append(f"| [`dq.{name}`]({wing}.md#{anchor(wing, name)}) | {first_sentence(value)} |")
-            own.append(f"## `dq.{name}` {{ #{anchor('dq', name)} data-toc-label='{name}' }}\n\n"
-                       f"{first_sentence(value)} See [`dq.{wing}.{name}`]({wing}.md#{anchor(wing, name)}).\n")  # fmt: skip
+        wing = next((wing for wing in wings() if getattr(getattr(dq, wing), name, None) is value), None)
+        if wing is not None and name in public(getattr(dq, wing)):  # its section is on the page of the wing
+            heading = f"## `dq.{name}` {{ #{anchor('dq', name)} data-toc-label='{name}' }}"
+            link = f"[`dq.{wing}.{name}`]({wing}.md#{anchor(wing, name)})"
+            sections.append(f"{heading}\n\n{first_sentence(value)} See {link}.\n")
         else:
-            own.append(_entry(f"dq.{name}", name, "dq", where[name]))
-    table = [f"| [`dq.{w}`]({w}.md) | {first_sentence(getattr(dq, w))} |" for w in wings()]
-    head = (
-        "# dequnmix_jax\n\n`import dequnmix_jax as dq`. The names that most programs need are here; each *wing* below "
-    )
-    head += "holds those of a part of the field.\n\n| wing | what it holds |\n|---|---|\n"
-    return head + "\n".join(table) + "\n\n" + "\n".join(own)
+            sections.append(_entry(f"dq.{name}", name, "dq", where[name]))
+    table = [f"| [`dq.{wing}`]({wing}.md) | {first_sentence(getattr(dq, wing))} |" for wing in wings()]
+    return "\n".join([_HEAD, *table, "", *sections])
 
 
 def pages() -> dict[str, str]:

@@ -27,6 +27,7 @@ FAMILY, SHIPPED = "compound", 11
 """The key of the shipped scene is a result of this experiment."""
 
 _CONVENTIONS = ("reflectance", "scaled")
+_SIZE = dq.datasets.SceneShape(60, 60, 100, 4)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Settings:
     """Which keys are drawn, and the size of the scenes."""
 
     keys: tuple[int, ...] = tuple(range(12))
-    size: dq.datasets.SceneShape = dq.datasets.SceneShape(60, 60, 100, 4)
+    size: dq.datasets.SceneShape = _SIZE
 
 
 QUICK = Settings(keys=(0, 1), size=dq.datasets.SceneShape(20, 20, 40, 3))

@@ -176,10 +176,8 @@ def _areas(
         + ", ".join(f"{name} {number}" for name, number in found.items())
         + "."
     )
-    say(
-        "Blind unmixing is weak here: targets of a few pixels count little in errors over all pixels, by which endmembers"
-    )
-    say("and mixing are chosen. With spectra at hand, give them: `dequnmix unmix SCENE --endmembers LIBRARY`.")
+    say("Blind unmixing is weak here: targets of a few pixels count little in errors over all pixels, by which")
+    say("endmembers and mixing are chosen. Give it the spectra you have: `dequnmix unmix SCENE --endmembers LIBRARY`.")
     content = {
         "scene": scene.name,
         "reason": result.reason,
@@ -204,10 +202,10 @@ def _put(folder: Path, result: Unmixing, scene: Scene, truth: Truth) -> list[Pat
     write_scene(path, scene)
     with np.load(path) as file:
         arrays = dict(file)
-    reference = {"abundances": truth.abundances, "endmembers": truth.endmembers, "names": truth.names}
+    reference: dict[str, Any] = {"abundances": truth.abundances, "endmembers": truth.endmembers, "names": truth.names}
     reference |= {"note": truth.reference, "convention": truth.convention}
     given = {name: np.asarray(value) for name, value in reference.items() if value is not None}
-    np.savez_compressed(path, **(arrays | given))  # type: ignore[arg-type]
+    np.savez_compressed(path, **(arrays | given))
     return [*files, path]
 
 

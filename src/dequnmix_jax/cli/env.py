@@ -12,8 +12,8 @@ from dequnmix_jax.cli.options import EnvOptions
 from dequnmix_jax.compilation_cache import user_cache
 
 PACKAGES = (
-    "dequnmix-jax", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "scipy", "matplotlib", "rasterio", "h5py", "zarr",
-    "pooch", "flatbuffers",
+    "dequnmix-jax", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "scipy", "matplotlib", "rasterio", "h5py",
+    "zarr", "pooch", "flatbuffers",
 )  # fmt: skip
 """What is needed, then the extras."""
 

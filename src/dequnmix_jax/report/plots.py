@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "abundance_maps", "compared_maps", "composite", "convergence", "endmember_spectra", "found_areas", "require", "save",
-    "save_pictures",
+    "abundance_maps", "compared_maps", "composite", "convergence", "endmember_spectra", "found_areas", "require",
+    "save", "save_pictures",
 ]  # fmt: skip
 
 
