@@ -105,8 +105,7 @@ def _exit_status(argv: Sequence[str] | None, end: EndSignal) -> int:
                 LOGGER.debug("exit status %d", status)
                 return status
     except InputError as error:  # of the log itself
-        print(f"dequnmix: {_sentence(error)}", file=sys.stderr)
-        return 1
+        return _failed(error)
 
 
 def _status_of(args: Namespace, end: EndSignal) -> int:
@@ -126,6 +125,11 @@ def _status_of(args: Namespace, end: EndSignal) -> int:
             traceback.print_exc()
         elif args.log_file is not None:
             LOGGER.debug("why it failed\n%s", shown(traceback.format_exc(), lines=True))
-        print(f"dequnmix: {_sentence(error)}", file=sys.stderr)
-        return 1
+        return _failed(error)
     return 0
+
+
+def _failed(error: BaseException) -> int:
+    """Print the sentence of a failure and return its exit status."""
+    print(f"dequnmix: {_sentence(error)}", file=sys.stderr)
+    return 1

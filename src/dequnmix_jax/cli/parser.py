@@ -431,8 +431,7 @@ def _env(commands: Any) -> None:
 
 def _completion(commands: Any) -> None:
     text = "print a script that completes commands and options in a shell"
-    script = "~/.local/share/bash-completion/completions/dequnmix"
-    completion = _command(commands, "completion", text, f"bash > {script}", "zsh")
+    completion = _command(commands, "completion", text, "bash", "zsh")
     completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
 
 
