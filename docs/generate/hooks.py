@@ -32,6 +32,6 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Replace `{{ table NAME }}` and `{{ value FILE, ... }}` by what the CSV files hold, and formulas by MathML."""
+    """Replace `{{ table NAME }}` by what the CSV files hold, and formulas by MathML."""
     records = "../" * page.file.src_uri.count("/") + "results/files/"
     return maths.replaced(result_pages.replaced(markdown, ROOT / "results", records))

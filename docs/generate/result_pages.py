@@ -135,20 +135,9 @@ def markdown(folder: Path, name: str, records: str) -> str:
     )
 
 
-def _value(folder: Path, words: str) -> str:
-    """Return one number: `FILE, COLUMN, KEY=VALUE; KEY=VALUE`."""
-    file, column, conditions = (part.strip() for part in words.split("@"))
-    wanted = dict(tuple(part.strip() for part in one.split("=", 1)) for one in conditions.split(";"))
-    found = [row for row in read(folder, file) if all(_fits(row[k], v) for k, v in wanted.items())]
-    if len(found) != 1:
-        raise ValueError(f"{file}.csv has {len(found)} rows with {wanted}; expected one")
-    return number(found[0][column])
-
-
 def replaced(text: str, folder: Path, records: str) -> str:
-    """Return a page with `{{ table NAME }}` and `{{ value FILE @ COLUMN @ KEY=VALUE; ... }}` filled in."""
-    text = re.sub(r"\{\{ table (\w+) \}\}", lambda found: markdown(folder, found[1], records), text)
-    return re.sub(r"\{\{ value (.+?) \}\}", lambda found: _value(folder, found[1]), text)
+    """Return a page with `{{ table NAME }}` filled in."""
+    return re.sub(r"\{\{ table (\w+) \}\}", lambda found: markdown(folder, found[1], records), text)
 
 
 def _linked(text: str, prefix: str, names: set[str]) -> str:
