@@ -42,5 +42,5 @@ def test_quick_demo_scenes(tmp_path):
     with target.with_suffix(".csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["method"] for row in rows] == ["VCA + FCLS", "dq.run"] * 2 + ["dq.run"]
-    ratios = [float(row["aRMSE"]) for row in rows[:4]]
-    assert float(rows[1]["aRMSE / VCA + FCLS"]) == pytest.approx(ratios[1] / ratios[0])
+    errors = [float(row["aRMSE"]) for row in rows[:4]]
+    assert float(rows[1]["aRMSE / VCA + FCLS"]) == pytest.approx(errors[1] / errors[0])
