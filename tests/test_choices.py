@@ -351,4 +351,5 @@ def test_help_states_the_defaults_of_the_file_of_choices():
         'method = "phantom", max',
     ):
         assert words in text
-    assert f"(default: {parser.DEMO_EPOCHS})" in next(a.help for a in commands()["demo"]._actions if a.dest == "epochs")
+    counts = next(a.help for a in commands()["demo"]._actions if a.dest == "endmembers")
+    assert all(f"{count} for {name}" in counts for name, count in parser.DEMO_SCENES.items())

@@ -47,6 +47,7 @@ ADAPTERS = {
     "pyproj": {"io/xarrays"},
     "h5netcdf": {"io/xarrays"},
     "fsspec": {"io/remote"},
+    "shtab": {"cli/completion"},
 }
 EXTRAS = (
     "matplotlib",
@@ -60,6 +61,7 @@ EXTRAS = (
     "pyproj",
     "h5netcdf",
     "fsspec",
+    "shtab",
 )
 MODULES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in ROOT.rglob("*.py")}
 

@@ -19,7 +19,9 @@ heavy = {"jax", "jaxopt", "flax", "optax", "scipy", "matplotlib"}
 print(json.dumps([status, sorted(heavy & set(sys.modules))]), file=sys.stderr)
 """
 
-COMMANDS = ("demo", "info", "fit", "unmix", "report", "endmembers", "convert", "score", "match", "zones")
+COMMANDS = (
+    "demo", "info", "fit", "unmix", "report", "endmembers", "convert", "score", "match", "zones", "env", "completion",
+)  # fmt: skip
 
 
 def heavy(*words):

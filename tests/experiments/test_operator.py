@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from experiments.comparison import zero_shot
+from experiments.comparison import demo_scenes, zero_shot
 from experiments.operator import left_out, train
 
 
@@ -34,3 +34,13 @@ def test_quick_zero_shot(tmp_path):
         rows = list(csv.DictReader(file))
     assert {"start", "learned operator", "VCA + FCLS"} <= {row["method"] for row in rows}
     assert all(float(row["aRMSE"]) > 0 for row in rows if row["scene"] != "geometric mean")
+
+
+@pytest.mark.slow
+def test_quick_demo_scenes(tmp_path):
+    target = demo_scenes.main(demo_scenes.QUICK, tmp_path)
+    with target.with_suffix(".csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == ["VCA + FCLS", "dq.run"] * 2 + ["dq.run"]
+    errors = [float(row["aRMSE"]) for row in rows[:4]]
+    assert float(rows[1]["aRMSE / VCA + FCLS"]) == pytest.approx(errors[1] / errors[0])

@@ -240,3 +240,33 @@ def test_the_same_curves_give_the_same_text():
         lambda: charts.training_chart(history, 1e-3),
     ):
         assert draw() == draw()
+
+
+def test_compared_maps_have_a_row_for_each_set_with_its_label():
+    first = np.zeros((5, 6, 2))
+    first[1, 4, 0] = 1
+    figure = plots.compared_maps({"ours": first, "truth": 1 - first}, ("a", "b"))
+    maps = [axes for axes in figure.axes if axes.images and axes.get_label() != "<colorbar>"]
+    assert [axes.get_ylabel() for axes in maps if axes.get_ylabel()] == ["ours\nrow", "truth\nrow"]
+    assert [axes.get_title() for axes in maps if axes.get_title()] == ["a", "b"]
+    shown = {axes.get_ylabel(): axes.images[0].get_array() for axes in maps if axes.get_ylabel()}
+    np.testing.assert_array_equal(shown["ours\nrow"], first[..., 0])
+    np.testing.assert_array_equal(shown["truth\nrow"], 1 - first[..., 0])
+    with pytest.raises(InputError, match="one or more sets of one shape"):
+        plots.compared_maps({"ours": first, "truth": first[:, :5]})
+    with pytest.raises(InputError, match="one or more sets of one shape"):
+        plots.compared_maps({})
+
+
+def test_areas_found_are_drawn_over_true_ones_and_missing_ones_are_not_drawn():
+    true = np.array([9.0, 4, 1])
+    found = {"one": np.array([[8.0, 4.5, 0.9], [np.nan] * 3])}
+    figure = plots.found_areas(true, found, ("bitumen", "metal"))
+    lines = [next(line for line in axes.lines if line.get_label() == "one") for axes in figure.axes]
+    np.testing.assert_array_equal(lines[0].get_xdata(), true)
+    np.testing.assert_array_equal(lines[0].get_ydata(), found["one"][0])
+    assert [axes.get_title() for axes in figure.axes] == ["bitumen", "metal"]
+    assert "m²" in figure.axes[0].get_xlabel() and figure.axes[0].get_yscale() == "log"
+    assert np.isnan(lines[1].get_ydata()).all()  # a material that was not found is not an area of zero
+    with pytest.raises(InputError, match="expected \\(2, 3\\)"):
+        plots.found_areas(true, {"one": true}, ("a", "b"))

@@ -1,155 +1,235 @@
-"""`dequnmix demo`: unmix the shipped HySU scene blindly and compare the areas found with the true ones.
+"""`dequnmix demo`: unmix a shipped scene as `dq.run` does, and compare the result with the truth.
 
-25 squares of five materials lie on a meadow near Munich, 9 to 0.0625 square metres each, in pixels of 0.49 square
-metres (Cerra et al. 2021). Training uses the cube only. After it, the endmembers are named by the spectra of the
-scene's image library; nothing else of the reference is used.
+`minerals` is a generated scene whose fractions are all known; `experiments/comparison/demo_scenes.py` says how it was
+picked. `hysu` is measured: 25 squares of five materials lie on a meadow near Munich, 9 to 0.0625 square metres each, in
+pixels of 0.49 square metres (Cerra et al. 2021). The truth is used only after everything is computed.
 """
 
 import csv
 import json
+import shlex
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.options import DemoOptions
-from dequnmix_jax.cli.parser import DEMO_EPOCHS
-from dequnmix_jax.cli.progress import describe_fit, fit_scene
+from dequnmix_jax.cli.parser import DEMO_SCENES
+from dequnmix_jax.conventions import REFLECTANCE, factors_to, rescale
 from dequnmix_jax.datasets import hysu, registry
 from dequnmix_jax.datasets.hysu import LARGEST_ANGLE, Naming, areas_found, name_endmembers
-from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io.atomic import replacing_folder
-from dequnmix_jax.pipeline import UNIT, unmix_scene
+from dequnmix_jax.io.scene_writer import write_scene
+from dequnmix_jax.known_spectra import unmix_with
+from dequnmix_jax.libraries.library import Library
+from dequnmix_jax.pipeline import Unmixing, run
 from dequnmix_jax.report import plots
 from dequnmix_jax.report.plots import save_pictures
-from dequnmix_jax.results.result import Result, result_of
+from dequnmix_jax.results.score import compare
 from dequnmix_jax.results.writer import check_ours, put_result
 from dequnmix_jax.scenes.scene import Array, Scene, check_scene
-from dequnmix_jax.solvers.config import Solver
-from dequnmix_jax.training import checkpoint
-from dequnmix_jax.training.checkpoint import model_metadata
-from dequnmix_jax.training.config import RECOMMENDED
+from dequnmix_jax.scenes.truth import Truth
 from dequnmix_jax.training.words import plain
 
-TOLERANCE = 1e-3
-"""Of the solves: at the default of 1e-4 the training takes 240 s from these initial endmembers."""
+CLASSICAL, OURS, KNOWN = "VCA + FCLS", "dequnmix", "target spectra given"
+"""Rows of the tables: the classical way, `dq.run`, and least squares with the spectra of the image library."""
+
+_Say = Callable[[str], None]
 
 
-def _table(naming: dict[str, Naming], areas: dict[str, Array], true: Array) -> list[str]:
+def demo(options: DemoOptions) -> None:
+    """Unmix a shipped scene, print the errors, and write everything into a folder."""
+    import jax
+
+    began = time.perf_counter()
+    say: _Say = (lambda text: None) if options.json else print
+    plots.require()
+    check_ours(options.output, options.force)
+    scene, truth = registry.load(options.scene)
+    count = DEMO_SCENES[options.scene] if options.endmembers is None else options.endmembers
+    check_scene(scene, count=count)
+    rows, columns, bands = scene.cube.shape
+    say(f"{scene.name}: {rows} x {columns} pixels, {bands} bands; looking for {count} endmembers")
+    key = jax.random.key(options.seed)
+    with stage("classical way, VCA and FCLS"):
+        E, A = _classical(key, scene, count)
+    with stage("dequnmix, as dq.run"):
+        result = run(scene, count, key)
+    if result.reason is not None:
+        say(result.reason)
+    with replacing_folder(options.output, overwrite=options.force) as folder:
+        if options.scene == "hysu":
+            content, files = _areas(folder, result, scene, truth, E, A, say)
+        else:
+            content, files = _errors(folder, result, scene, truth, E, A, say)
+        name = "demo.json"
+        (folder / name).write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    if options.json:
+        print((options.output / name).read_text(encoding="utf-8"), end="")
+    say("")
+    for path in (*files, options.output / name):
+        say(str(options.output / path.name))
+    say(f"{time.perf_counter() - began:.0f} s in all")
+    say("\nNow try:")
+    for command, purpose in _next(options):
+        say(f"  {command:<60}  {purpose}")
+
+
+def _classical(key: Any, scene: Scene, count: int) -> tuple[Array, Array]:
+    """Return the endmembers of VCA, the largest of several draws, and the abundances of FCLS."""
+    import jax.numpy as jnp
+
+    from dequnmix_jax.abundances.least_squares import fcls
+    from dequnmix_jax.endmembers.pure_pixel import vca
+    from dequnmix_jax.ops.quick_compile import effort_once, quick_jit
+    from dequnmix_jax.training.fitting import STARTS
+
+    def both(key: Any, cube: Any, count: int) -> tuple[Any, Any]:
+        E = jnp.maximum(vca(key, cube, count, runs=STARTS), 0)
+        return E, fcls(cube, E)
+
+    effort = lambda key, cube, count: effort_once(cube, count)  # noqa: E731
+    E, A = quick_jit(effort, static_argnums=2)(both)(key, jnp.asarray(scene.cube), count)
+    return np.asarray(E), np.asarray(A)
+
+
+def _next(options: DemoOptions) -> list[tuple[str, str]]:
+    """Return three commands to go on with, and what they are for."""
+    folder = shlex.quote(str(options.output))
+    own = "dequnmix report YOUR_SCENE.hdr --endmembers 5 -o yours.html"
+    page = (f"dequnmix report {folder} -o demo.html", "this result as a page for your browser")
+    if options.scene == "hysu":
+        return [
+            page,
+            (f"dequnmix info {folder}/scene.npz", "what is known about the scene"),
+            (own, "a scene of your own"),
+        ]
+    score = (f"dequnmix score {folder} {folder}/scene.npz", "the errors, material by material")
+    return [page, score, (own, "a scene of your own")]
+
+
+def _errors(
+    folder: Path, result: Unmixing, scene: Scene, truth: Truth, E: Array, A: Array, say: _Say
+) -> tuple[dict[str, Any], list[Path]]:
+    """Compare maps and spectra with those that made the scene; draw initial maps, ours and the truth."""
+    from dequnmix_jax import metrics
+
+    assert truth.abundances is not None and truth.endmembers is not None  # the shipped file holds them
+    assert truth.names is not None and truth.convention is not None
+    same_count = len(E) == len(truth.endmembers)
+    content: dict[str, Any] = {"scene": scene.name, "reason": result.reason, "convention": truth.convention}
+    if same_count:
+        order = [np.asarray(metrics.align(spectra, truth.endmembers)) for spectra in (E, result.endmembers)]
+        result = _named(result, [truth.names[i] for i in np.argsort(order[1])])
+        estimates = {
+            CLASSICAL: Truth(A, E, convention=REFLECTANCE),
+            OURS: Truth(result.abundances, result.endmembers, convention=result.convention),
+        }
+        scores = {name: compare(estimate, truth, convention=truth.convention) for name, estimate in estimates.items()}
+        content["errors"] = {name: {k: score[k] for k in ("armse", "msad")} for name, score in scores.items()}
+    files = _put(folder, result, scene, truth)
+    if same_count:
+        initial = A
+        if truth.convention != REFLECTANCE:
+            initial = rescale(A, factors_to(truth.convention, E.max(axis=1)))[0]
+        mine = result.in_convention(truth.convention).abundances
+        maps = {CLASSICAL: initial[:, :, order[0]], OURS: mine[:, :, order[1]], "truth": truth.abundances}
+        files.insert(0, plots.save(plots.compared_maps(maps, truth.names), folder / "comparison.png"))
+        say(f"\n{'errors against the truth':<28}{'aRMSE':>8}{'mSAD (rad)':>13}")
+        for name, score in scores.items():
+            say(f"{name:<28}{score['armse']:>8.4f}{score['msad']:>13.4f}")
+        say("aRMSE: of the fractions, from 0 to 1. mSAD: mean angle between the spectra found and the true ones.")
+        say("One seed of random draws; --seed 1, 2, 3 show how far the errors depend on it.")
+    return content, files
+
+
+def _areas(
+    folder: Path, result: Unmixing, scene: Scene, truth: Truth, E: Array, A: Array, say: _Say
+) -> tuple[dict[str, Any], list[Path]]:
+    """Compare the areas found with those of the targets; draw one against the other."""
+    assert truth.endmembers is not None and truth.names is not None and scene.wavelengths is not None
+    library = Library(truth.names, scene.wavelengths, truth.endmembers)
+    known = unmix_with(scene, library, method="fcls")
+    # The library names what was found blindly, and is used for nothing else there.
+    naming = {
+        OURS: name_endmembers(result.endmembers, truth.endmembers, truth.names),
+        CLASSICAL: name_endmembers(E, truth.endmembers, truth.names),
+        KNOWN: name_endmembers(known.endmembers, truth.endmembers, truth.names),
+    }
+    fractions = {OURS: result.in_convention(REFLECTANCE).abundances, CLASSICAL: A, KNOWN: known.abundances}
+    areas = {name: areas_found(maps, naming[name].names) for name, maps in fractions.items()}
+    targets = hysu.hysu_targets()
+    files = _put(folder, _named(result, naming[OURS].names), scene, truth)
+    figure = plots.found_areas(targets.area_m2, areas, [name.replace("_", " ") for name in hysu.MATERIALS])
+    files.insert(0, plots.save(figure, folder / "areas.png"))
+    files.append(_csv(folder, areas, targets.area_m2))
+    say("\nTarget areas in square metres; angle: to the library spectrum of that name, rad. Names were matched")
+    say(f"afterwards, by spectra alone; beyond {LARGEST_ANGLE} rad a spectrum stays unnamed.")
+    for line in _table(naming, areas, targets.area_m2):
+        say(line)
+    found = {name: sum(not np.isnan(row).any() for row in values) for name, values in areas.items()}
+    say(
+        f"\nOf {len(hysu.MATERIALS)} materials: "
+        + ", ".join(f"{name} {number}" for name, number in found.items())
+        + "."
+    )
+    say("Blind unmixing is weak here: targets of a few pixels count little in errors over all pixels, by which")
+    say("endmembers and mixing are chosen. Give it the spectra you have: `dequnmix unmix SCENE --endmembers LIBRARY`.")
+    content = {
+        "scene": scene.name,
+        "reason": result.reason,
+        "materials": hysu.MATERIALS,
+        "true_m2": targets.area_m2,
+        "found_m2": areas,
+        "largest_angle_rad": LARGEST_ANGLE,
+        "naming": {method: asdict(entry) for method, entry in naming.items()},
+    }
+    return content, files
+
+
+def _named(result: Unmixing, names: Any) -> Unmixing:
+    return replace(result, names=tuple(names), summary={**result.summary, "endmembers": list(names)})
+
+
+def _put(folder: Path, result: Unmixing, scene: Scene, truth: Truth) -> list[Path]:
+    """Write the result, its pictures, and the scene with its reference."""
+    files = put_result(folder, result, result.scene)
+    files += save_pictures(folder, result)
+    path = folder / "scene.npz"
+    write_scene(path, scene)
+    with np.load(path) as file:
+        arrays = dict(file)
+    reference: dict[str, Any] = {"abundances": truth.abundances, "endmembers": truth.endmembers, "names": truth.names}
+    reference |= {"note": truth.reference, "convention": truth.convention}
+    given = {name: np.asarray(value) for name, value in reference.items() if value is not None}
+    np.savez_compressed(path, **(arrays | given))
+    return [*files, path]
+
+
+def _table(naming: Mapping[str, Naming], areas: Mapping[str, Array], true: Array) -> list[str]:
     """Return the table of areas as text, one row per material and method."""
-    lines = [f"{'':<14}{'':<11}{'angle':>7}" + "".join(f"{area:>9.4g}" for area in true) + "   m2, true"]
+    wide = max(len(name) for name in areas) + 2
+    lines = [f"{'':<14}{'':<{wide}}{'angle':>7}" + "".join(f"{area:>9.4g}" for area in true) + "   m2, true"]
     for i, material in enumerate(hysu.MATERIALS):
         for method, estimates in areas.items():
             label = material if method == next(iter(areas)) else ""
             names = naming[method].names
             if material not in names:
-                lines.append(f"{label:<14}{method:<11}  not found")
+                lines.append(f"{label:<14}{method:<{wide}}  not found")
                 continue
             angle = naming[method].angles[names.index(material)]
-            lines.append(f"{label:<14}{method:<11}{angle:>7.3f}" + "".join(f"{area:>9.3f}" for area in estimates[i]))
+            lines.append(
+                f"{label:<14}{method:<{wide}}{angle:>7.3f}" + "".join(f"{area:>9.3f}" for area in estimates[i])
+            )
     return lines
 
 
-def _initial(key: Any, scene: Scene, count: int) -> tuple[Array, Array]:
-    """Return what both methods begin with: endmembers by VCA, abundances by FCLS."""
-    import jax
-    import jax.numpy as jnp
-
-    from dequnmix_jax.abundances.least_squares import fcls
-    from dequnmix_jax.endmembers.pure_pixel import vca
-    from dequnmix_jax.training.fitting import STARTS
-
-    cube = jnp.asarray(scene.cube)
-    E = jnp.maximum(jax.jit(vca, static_argnums=2, static_argnames="runs")(key, cube, count, runs=STARTS), 0)
-    return np.asarray(E), np.asarray(jax.jit(fcls)(cube, E))
-
-
-def demo(options: DemoOptions) -> None:
-    """Unmix the HySU scene, print the areas found beside the true ones, and write everything into a folder."""
-    import jax
-
-    began = time.perf_counter()
-    show = _discard if options.json else print
-    plots.require()
-    check_ours(options.output, options.force)
-    config = Model(forward=Solver(tolerance=TOLERANCE))
-    training = replace(RECOMMENDED[0], epochs=DEMO_EPOCHS if options.epochs is None else options.epochs)
-    with replacing_folder(options.output, overwrite=options.force) as folder:
-        scene, truth = registry.load("hysu")
-        assert truth.endmembers is not None and truth.names is not None  # the shipped file holds both
-        check_scene(scene, count=options.endmembers)
-        height, width, bands = scene.cube.shape
-        show(f"HySU: {height} x {width} pixels of 0.7 m, {bands} bands; looking for {options.endmembers} endmembers")
-        draw, rest = jax.random.split(jax.random.key(options.seed))
-        E, A = _initial(draw, scene, options.endmembers)
-        fitted = fit_scene(rest, scene, config, training, RECOMMENDED[1], endmembers=E)
-        metadata = model_metadata(scene, config, training, RECOMMENDED[1], options.seed, fitted.history)
-        for line in describe_fit(fitted.history) + (metadata["stages"] or []):
-            show(line)
-        estimate, trace, change = unmix_scene(fitted.params, scene, config)
-        show(f"unmixed in {int(trace.steps)} steps, relative residual {float(trace.residual):.1e}")
-        # The library is used here only, after everything is computed, and only for the names.
-        naming = {
-            "DEQ-Unmix": name_endmembers(estimate.endmembers, truth.endmembers, truth.names),
-            "VCA+FCLS": name_endmembers(E, truth.endmembers, truth.names),
-        }
-        areas = {
-            "DEQ-Unmix": areas_found(estimate.abundances, naming["DEQ-Unmix"].names),
-            "VCA+FCLS": areas_found(A, naming["VCA+FCLS"].names),
-        }
-        targets = hysu.hysu_targets()
-        result = result_of(
-            estimate,
-            scene,
-            names=naming["DEQ-Unmix"].names,
-            configuration={
-                "model": config,
-                "training": training,
-                "rates": RECOMMENDED[1]._asdict(),
-                "seed": options.seed,
-            },
-            trace=trace,
-            convergence=change,
-            convention=config.convention,
-            record={"unit": UNIT, "history": metadata["history"], "stages": metadata["stages"]},
-        )
-        written = put_result(folder, result, scene)
-        written.append(checkpoint.save(folder / "model.npz", jax.tree.map(np.asarray, fitted.params), metadata))
-        written += _pictures(folder, result, naming["DEQ-Unmix"], truth.endmembers)
-        if fitted.history.loss.size:
-            figure = plots.convergence(fitted.history, tolerance=config.forward.tolerance)
-            written.append(plots.save(figure, folder / "convergence.png"))
-        written += _sidecar(folder, naming, areas, targets.area_m2)
-    if options.json:
-        print((options.output / "targets.json").read_text(encoding="utf-8"), end="")
-    show("\nTarget areas in square metres; angle: to the library spectrum of that name, rad. Names were matched after")
-    show(f"training, by spectra alone; beyond {LARGEST_ANGLE} rad a spectrum stays unnamed.")
-    for line in _table(naming, areas, targets.area_m2):
-        show(line)
-    show()
-    for path in written:
-        show(options.output / path.name)
-    show(f"{time.perf_counter() - began:.0f} s in all, {fitted.seconds:.0f} s of them training with compilation")
-
-
-def _discard(*words: object) -> None:
-    """Print nothing: with --json another program reads stdout."""
-
-
-def _pictures(folder: Path, result: Result, naming: Naming, library: Array) -> list[Path]:
-    """Draw the maps and the spectra, these beside the library spectra that named them."""
-    matched = np.where(naming.rows[:, None] >= 0, library[naming.rows], np.nan)
-    # The spectral angle ignores brightness, so each library spectrum is drawn at the height of its match.
-    peak = np.max(result.endmembers, axis=1, keepdims=True) / np.max(matched, axis=1, keepdims=True)
-    return save_pictures(
-        folder, result, reference=matched * peak, reference_name="spectra of the image library, scaled"
-    )
-
-
-def _sidecar(folder: Path, naming: dict[str, Naming], areas: dict[str, Array], true: Array) -> list[Path]:
-    """Write the table of areas as targets.csv and targets.json."""
+def _csv(folder: Path, areas: Mapping[str, Array], true: Array) -> Path:
+    """Write the table of areas."""
     with (folder / "targets.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["method", "material", "true_m2", "found_m2"])
@@ -158,13 +238,4 @@ def _sidecar(folder: Path, naming: dict[str, Naming], areas: dict[str, Array], t
                 # An empty field for a material that was not found: zero would be a measurement.
                 cells = ["" if np.isnan(area) else f"{area:.6g}" for area in row]
                 table.writerows([method, material, f"{t:g}", cell] for t, cell in zip(true, cells, strict=True))
-    content = {
-        "materials": hysu.MATERIALS,
-        "true_m2": true,
-        "found_m2": areas,
-        "largest_angle_rad": LARGEST_ANGLE,
-        "naming": {method: asdict(entry) for method, entry in naming.items()},
-    }
-    text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
-    (folder / "targets.json").write_text(text, encoding="utf-8")
-    return [folder / "targets.csv", folder / "targets.json"]
+    return folder / "targets.csv"

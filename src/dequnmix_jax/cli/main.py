@@ -15,6 +15,7 @@ from importlib import import_module
 from dequnmix_jax import __version__
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli import clock, options
+from dequnmix_jax.cli.log import LOGGER, logged
 from dequnmix_jax.cli.parser import NO_CACHE, parser
 from dequnmix_jax.cli.signals import EndSignal, ended_cleanly
 from dequnmix_jax.compilation_cache import enable_compilation_cache
@@ -34,9 +35,11 @@ _COMMANDS = {
     "score": ("score", "score", options.ScoreOptions),
     "match": ("match", "print_matches", options.MatchOptions),
     "zones": ("zones", "write_table", options.ZonesOptions),
+    "env": ("env", "env", options.EnvOptions),
+    "completion": ("completion", "completion", options.CompletionOptions),
 }
-# Commands that compile nothing: they run without jax, whose import takes most of a second.
-_WITHOUT_JAX = ("info", "match", "zones")
+# Commands that compile nothing: but for env they run without jax, whose import takes most of a second.
+_WITHOUT_JAX = ("info", "match", "zones", "env", "completion")
 
 
 def _run(args: Namespace) -> None:
@@ -60,7 +63,7 @@ def _sentence(error: BaseException) -> str:
         reason = (str(error).splitlines() or ["no message"])[0][:200]
         text = (
             f"{type(error).__name__}: {reason}. This is a fault of the program and not of the input; please report it "
-            f"with what {_TRACEBACK}=1 prints."
+            "with what `dequnmix env` and -v print."
         )
     return shown(" ".join(text.split()))
 
@@ -98,8 +101,19 @@ def _exit_status(argv: Sequence[str] | None, end: EndSignal) -> int:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "JAXopt is no longer maintained", DeprecationWarning)
-            _run(args)
-            sys.stdout.flush()
+            with logged(args.log_file, sys.argv[1:] if argv is None else list(argv), __version__):
+                status = _status_of(args, end)
+                LOGGER.debug("exit status %d", status)
+                return status
+    except InputError as error:  # of the log itself
+        return _failed(error)
+
+
+def _status_of(args: Namespace, end: EndSignal) -> int:
+    """Run a command, say why it failed, and return the exit status."""
+    try:
+        _run(args)
+        sys.stdout.flush()
     except KeyboardInterrupt as error:
         print(f"\ndequnmix: {str(error) or 'interrupted; no output is half written.'}", file=sys.stderr)
         return 128 + end.number
@@ -108,8 +122,15 @@ def _exit_status(argv: Sequence[str] | None, end: EndSignal) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if os.environ.get(_TRACEBACK):
+        if os.environ.get(_TRACEBACK) or args.verbose:
             traceback.print_exc()
-        print(f"dequnmix: {_sentence(error)}", file=sys.stderr)
-        return 1
+        elif args.log_file is not None:
+            LOGGER.debug("why it failed\n%s", shown(traceback.format_exc(), lines=True))
+        return _failed(error)
     return 0
+
+
+def _failed(error: BaseException) -> int:
+    """Print the sentence of a failure and return its exit status."""
+    print(f"dequnmix: {_sentence(error)}", file=sys.stderr)
+    return 1

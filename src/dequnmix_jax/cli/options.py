@@ -47,12 +47,26 @@ class FixedOptions:
 class DemoOptions:
     """Of `dequnmix demo`."""
 
+    scene: str
     output: Path
     force: bool
-    endmembers: int
-    epochs: int | None
+    endmembers: int | None
     seed: int
     json: bool
+
+
+@dataclass(frozen=True)
+class EnvOptions:
+    """Of `dequnmix env`."""
+
+    json: bool
+
+
+@dataclass(frozen=True)
+class CompletionOptions:
+    """Of `dequnmix completion`."""
+
+    shell: str
 
 
 @dataclass(frozen=True)

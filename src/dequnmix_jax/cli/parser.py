@@ -124,7 +124,7 @@ NO_CACHE = "DEQUNMIX_NO_CACHE"
 """Environment variable: 1 keeps no compiled program in the user's cache folder."""
 
 _EXAMPLES = f"""examples:
-  dequnmix demo                                           a real scene, shipped with the program
+  dequnmix demo                                           a scene whose truth is known, and the errors
   dequnmix info scene.img                                 the metadata of a scene, and warnings
   dequnmix fit scene.mat --endmembers 3 -o model.npz      train on a scene
   dequnmix unmix scene.mat model.npz -o out               maps, spectra and pictures into the folder out
@@ -137,14 +137,18 @@ _EXAMPLES = f"""examples:
   dequnmix score out reference.mat                        errors against a reference
   dequnmix match out library.sli                          the nearest spectra of a library
   dequnmix zones out fields.gpkg -o zones.csv             fractions and areas inside polygons
+  dequnmix env                                            versions, devices and caches, to report a fault
 
 Scenes: .npz, .npy, .mat, ENVI, GeoTIFF and other rasters, files of missions (EMIT, PRISMA, EnMAP, ...), NetCDF (CF),
 Zarr; also by URL (https://, s3://) or as GDAL names them (/vsicurl/, /vsizip/).
 Compiled programs are kept in the user's cache folder (~/.cache, ~/Library/Caches or %LOCALAPPDATA%; XDG_CACHE_HOME or
 JAX_COMPILATION_CACHE_DIR name another); {NO_CACHE}=1 keeps none."""
 
-DEMO_EPOCHS = 30
-"""Training steps of `demo`: it takes less than three minutes on two CPU cores."""
+DEMO_SCENES = {"minerals": 4, "hysu": 7}
+"""Scenes of `demo`, the first by default, and how many endmembers are looked for."""
+
+SHELLS = ("bash", "zsh", "tcsh")
+"""Shells of `completion`."""
 
 METHODS = ("start", "vca", "nfindr", "sivm", "atgp", "minimum-volume")
 """Methods of `endmembers`; the first is the default."""
@@ -207,7 +211,9 @@ def parser(version: str) -> argparse.ArgumentParser:
     )
     whole.add_argument("--version", action="version", version=f"dequnmix {version}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
-    for add in (_demo, _info, _fit, _unmix, _report, _endmembers, _convert, _score, _match, _zones):
+    for add in (
+        _demo, _info, _fit, _unmix, _report, _endmembers, _convert, _score, _match, _zones, _env, _completion,
+    ):  # fmt: skip
         add(commands)
     return whole
 
@@ -222,6 +228,10 @@ def _command(commands: Any, name: str, text: str, *examples: str) -> argparse.Ar
     added: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=description, epilog=epilog, formatter_class=_AsWritten, allow_abbrev=False
     )
+    text = "append what is printed on stderr to this file, with times and the traceback of a failure (default: no log)"
+    added.add_argument("--log-file", type=Path, metavar="FILE", help=text)
+    text = "print the traceback of a failure (default: one sentence)"
+    added.add_argument("-v", "--verbose", action="store_true", help=text)
     return added
 
 
@@ -256,12 +266,16 @@ def _listed(words: Mapping[str, Any]) -> str:
 
 
 def _demo(commands: Any) -> None:
-    text = "unmix a real scene shipped with the program, and compare the areas found with the true ones"
-    demo = _command(commands, "demo", text, "-o my_demo", "--epochs 10 --seed 1 -o quick")
+    text = "unmix a scene that is shipped with the program, and compare the result with the truth"
+    demo = _command(commands, "demo", text, "", "--scene hysu -o hysu", "--seed 1 -o my_demo")
+    text = (
+        "minerals (generated; all fractions are known) or hysu (measured; 25 targets of known area on a meadow) "
+        f"(default: {next(iter(DEMO_SCENES))})"
+    )
+    demo.add_argument("--scene", choices=tuple(DEMO_SCENES), default=next(iter(DEMO_SCENES)), metavar="NAME", help=text)
     _output(demo, "FOLDER", "folder to make", "dequnmix_demo")
-    demo.add_argument("--endmembers", type=int, default=7, metavar="N", help="number of endmembers (default: 7)")
-    text = f"training steps on the whole image (default: {DEMO_EPOCHS})"
-    demo.add_argument("--epochs", type=int, metavar="N", help=text)
+    counts = ", ".join(f"{count} for {name}" for name, count in DEMO_SCENES.items())
+    demo.add_argument("--endmembers", type=int, metavar="N", help=f"number of endmembers (default: {counts})")
     _seed(demo)
     _json(demo)
 
@@ -478,6 +492,17 @@ def _zones(commands: Any) -> None:
     zones.add_argument("--field", metavar="NAME", help=text)
     _output(zones, "FILE", "file to make, .csv")
     _json(zones)
+
+
+def _env(commands: Any) -> None:
+    text = "print versions, devices, caches and variables, for the report of a fault"
+    _json(_command(commands, "env", text, "", "--json"))
+
+
+def _completion(commands: Any) -> None:
+    text = "print a script that completes commands and options in a shell"
+    completion = _command(commands, "completion", text, "bash", "zsh")
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
 
 
 def _reading(command: argparse.ArgumentParser, of_a_model: bool = False) -> None:

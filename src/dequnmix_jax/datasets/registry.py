@@ -1,8 +1,8 @@
-"""Named scenes: five come with the package, others are found in a folder of yours or downloaded with a hash check.
+"""Named scenes: six come with the package, others are found in a folder of yours or downloaded with a hash check.
 
-Shipped: hysu, hapke_relab, dc1, misicnet_sim1, emit_mini (credits and licences in `data/CREDITS.md`). Not shipped:
-samson_authors and apex (no licence; downloaded, or found), samson_zhu, samson_rasti and hapke_sim1 (found). The
-environment variable DEQUNMIX_DATA names the folder.
+Shipped: hysu, hapke_relab, dc1, misicnet_sim1, emit_mini, minerals (credits and licences in `data/CREDITS.md`). Not
+shipped: samson_authors and apex (no licence; downloaded, or found), samson_zhu, samson_rasti and hapke_sim1 (found).
+The environment variable DEQUNMIX_DATA names the folder.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from dequnmix_jax.scenes.scene import Array, Scene
 from dequnmix_jax.scenes.truth import Truth
 
 FOLDER = "DEQUNMIX_DATA"
-_SHIPPED = ("hysu", "hapke_relab", "dc1", "misicnet_sim1", "emit_mini")
+_SHIPPED = ("hysu", "hapke_relab", "dc1", "misicnet_sim1", "emit_mini", "minerals")
 
 _SAMSON_CURE = "load('samson_authors') gives the same cube with the reference of Zhu, and can be downloaded."
 

@@ -4,7 +4,7 @@ Pictures show row 0 at the top and column 0 at the left, as the arrays are store
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from dequnmix_jax.types import History
 
 
-__all__ = ["abundance_maps", "composite", "convergence", "endmember_spectra", "require", "save", "save_pictures"]
+__all__ = [
+    "abundance_maps", "compared_maps", "composite", "convergence", "endmember_spectra", "found_areas", "require",
+    "save", "save_pictures",
+]  # fmt: skip
 
 
 def save_pictures(folder: Path, result: Result, **reference: Any) -> list[Path]:
@@ -103,15 +106,44 @@ def abundance_maps(
     if mask is not None and np.shape(mask) != values.shape[:2]:
         raise InputError(f"mask has shape {np.shape(mask)}; expected one value a pixel, {values.shape[:2]}.")
     titles = endmember_names(names, values.shape[2])
-    count = len(titles)
-    blocks = math.ceil(count / 4)
+    return _grid_of_maps(sets, titles, mask, math.ceil(len(titles) / 4))
+
+
+def compared_maps(
+    maps: Mapping[str, Any], names: Sequence[str] | None = None, *, mask: Array | None = None
+) -> "Figure":
+    """Draw several sets of maps of the same endmembers below each other, all on one scale from 0 to 1.
+
+    Args:
+        maps: (H, W, R) fractions of each set, by the label of its row.
+        names: R titles; None: "endmember 1" and so on.
+        mask: (H, W) bool, True where the pixel is valid; masked pixels are grey.
+
+    Returns:
+        A Figure.
+
+    Raises:
+        InputError: there is no set, the shapes differ, or matplotlib is missing.
+    """
+    sets = [(label, _with_axes(values, label, ("rows", "columns", "endmembers"))) for label, values in maps.items()]
+    shapes = {values.shape for _, values in sets}
+    if len(shapes) != 1:
+        raise InputError(f"The maps have the shapes {sorted(shapes)}; expected one or more sets of one shape.")
+    return _grid_of_maps(sets, endmember_names(names, sets[0][1].shape[2]), mask, 1)
+
+
+def _grid_of_maps(
+    sets: Sequence[tuple[str, Array]], titles: Sequence[str], mask: Array | None, blocks: int
+) -> "Figure":
+    """Draw sets of maps (H, W, R) in `blocks` blocks of rows, one row of maps for each set in a block."""
+    shape, count = sets[0][1].shape, len(titles)
     columns = math.ceil(count / blocks)
-    wide, high = panel(values.shape)
+    wide, high = panel(shape)
     lines = blocks * len(sets)
     # Around the maps: tick labels and axis labels at the left, colour bar at the right, titles above.
     figure = new_figure(columns * (wide + 0.12) + 1.9, max(lines * (high + 0.3) + blocks * 0.35 + 0.5, 2.6))
     grid = figure.add_gridspec(lines, columns)
-    hidden = np.zeros(values.shape[:2], bool) if mask is None else ~np.asarray(mask, bool)
+    hidden = np.zeros(shape, bool)[:, :, 0] if mask is None else ~np.asarray(mask, bool)
     drawn = []
     for index, title in enumerate(titles):
         block, column = divmod(index, columns)
@@ -119,7 +151,7 @@ def abundance_maps(
             axes = figure.add_subplot(grid[block * len(sets) + offset, column])
             picture = np.ma.masked_array(maps[:, :, index], hidden | ~np.isfinite(maps[:, :, index]))
             image = axes.imshow(picture, _map_colours(), vmin=0, vmax=1, origin="upper", interpolation="nearest")
-            pixel_ticks(axes, values.shape, wide, high)
+            pixel_ticks(axes, shape, wide, high)
             if offset == 0:
                 axes.set_title(wrapped(title, wide, 2), fontsize=9, parse_math=False)
             if column == 0:
@@ -135,6 +167,44 @@ def abundance_maps(
     bar = figure.colorbar(image, ax=drawn, shrink=min(1.0, 4.0 / (lines * high)), pad=0.02)
     bar.set_label("abundance (fraction of the pixel)", fontsize=9)
     bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def found_areas(true: Any, found: Mapping[str, Any], names: Sequence[str], unit: str = "m²") -> "Figure":
+    """Draw areas found against true areas, one panel for each material, both axes logarithmic.
+
+    Args:
+        true: (S,), the true areas of S targets of each material.
+        found: (M, S) areas, NaN where a material was not found, by the name of the method.
+        names: M materials.
+        unit: of the areas.
+
+    Returns:
+        A Figure.
+
+    Raises:
+        InputError: the shapes do not fit, or matplotlib is missing.
+    """
+    sizes = np.asarray(true, np.float64)
+    for method, values in found.items():
+        if np.shape(values) != (len(names), sizes.size):
+            raise InputError(
+                f"The areas of {method} have shape {np.shape(values)}; expected {(len(names), sizes.size)}."
+            )
+    figure = new_figure(2.2 * len(names) + 0.8, 3.4)
+    panels = np.atleast_1d(figure.subplots(1, len(names), sharex=True, sharey=True))
+    least = sizes.min() / 4
+    for row, (axes, name) in enumerate(zip(panels, names, strict=True)):
+        axes.plot(sizes, sizes, color="0.4", linewidth=1.0, label="true")
+        for number, (method, values) in enumerate(found.items()):
+            areas = np.maximum(np.asarray(values, np.float64)[row], least)
+            style = {"marker": "os^D"[number % 4], "color": COLOURS[number % 7], "markersize": 5, "linewidth": 1.0}
+            axes.plot(sizes, areas, label=method, **style)
+        axes.set(xscale="log", yscale="log", xlabel=f"true area ({unit})")
+        axes.set_title(wrapped(name, 2.0, 2), fontsize=9, parse_math=False)
+        axes.grid(color="0.9", linewidth=0.6)
+    panels[0].set_ylabel(f"area found ({unit})")
+    panels[0].legend(fontsize=7)
     return figure
 
 
