@@ -116,7 +116,7 @@ class StopError(Exception):
     ],
 )
 def test_a_mixing_that_is_asked_for_is_stated(monkeypatch, options, word, stated):
-    def chosen(key, scene, count, config, rates, names):
+    def chosen(key, scene, count, config, rates, names, *_):
         assert config.constraint.word == word and names == stated
         raise StopError
 

@@ -1171,8 +1171,8 @@ cli/fit: cli/cli::nothing_is_overwritten_by_default
 - with reserved(options.output, overwrite=options.force) as outputs:
 + with reserved(options.output, overwrite=True) as outputs:
 results/writer: results/placed_outputs results/writer
-- np.where(scene.valid[:, :, None], picture, NODATA) if masked else picture
-+ picture
+- np.where(scene.valid[:, :, None], values, NODATA) if masked else values
++ values
 results/writer: results/writer::foreign_folder_is_not_replaced
 - (target / SUMMARY).is_file(), f"holds files
 + (target / "chapter.tex").is_file(), f"holds files

@@ -80,7 +80,7 @@ def test_shipped_values_are_those_of_the_source(folder, name):
 def test_shipped_files_are_small_free_and_credited():
     data = files("dequnmix_jax") / "data"
     found = {entry.name for entry in data.iterdir()}
-    files_here = (*SHIPPED, "usgs_minerals", "operator", "operator_spatial")
+    files_here = (*SHIPPED, "count", "usgs_minerals", "operator", "operator_spatial")
     assert found == {f"{name}.npz" for name in files_here} | {"CREDITS.md", "APACHE-2.0.txt"}
     credits = (data / "CREDITS.md").read_text(encoding="utf-8")
     assert [name for name in files_here if f"`{name}.npz`" not in credits] == []

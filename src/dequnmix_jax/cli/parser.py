@@ -544,7 +544,7 @@ def _reading_options(group: _Group, of_a_model: bool = False) -> None:
     group.add_argument("--mask", type=Path, metavar="FILE", help=text)
     text = "values of the raster of --mask that mean use, for example 4,5 (default: all but 0)"
     group.add_argument("--mask-values", type=values, action="extend", metavar="VALUE,VALUE", help=text)
-    group.add_argument("--mask-invert", action="store_true", help="use the pixels that --mask leaves out, no others")
+    group.add_argument("--mask-invert", action="store_true", help="use the pixels that --mask leaves out (default: those that it names)")
 
 
 def _matrix(group: _Group) -> None:
@@ -648,7 +648,7 @@ def _known(command: _Group, seeded: bool = True) -> None:
     help_text = f"{text} (default: closed-form with --uncertainty)"
     group.add_argument("--uncertainty-by", choices=("off", "closed-form", "draws"), metavar="WORD", help=help_text)
     group.add_argument("--draws", type=positive, metavar="N", help="number of draws (default: 20)")
-    text = "also map the bounds of 5 and 95 % of the fractions (default: no bounds)"
+    text = "also map the bounds of 5 and 95 %% of the fractions (default: no bounds)"
     group.add_argument("--bounds", action="store_true", help=text)
     _mesma(group)
     if seeded:
