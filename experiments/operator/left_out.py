@@ -185,7 +185,7 @@ def main(folder: Path, output: Path, seed: int, quick: bool, every: int = 6) -> 
     for family in dict.fromkeys(s["family"] for s in left):
         some = [s for s in left if s["family"] == family]
         rows += [r for r in summary(family, some) if r["method"] in METHODS[3:]]
-    command = "python -m experiments.operator.left_out FOLDER"
+    command = f"python -m experiments.operator.left_out FOLDER{'' if every == 6 else f' --every {every}'}"
     radius, steps = ([s[name] for s in left] for name in ("radius", "steps"))
     note = (
         f"Generator {generator.fingerprint()}, seed of the scenes {settings.seed}, of the training {seed}. Folds leave "
