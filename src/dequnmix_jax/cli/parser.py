@@ -544,7 +544,8 @@ def _reading_options(group: _Group, of_a_model: bool = False) -> None:
     group.add_argument("--mask", type=Path, metavar="FILE", help=text)
     text = "values of the raster of --mask that mean use, for example 4,5 (default: all but 0)"
     group.add_argument("--mask-values", type=values, action="extend", metavar="VALUE,VALUE", help=text)
-    group.add_argument("--mask-invert", action="store_true", help="use the pixels that --mask leaves out (default: those that it names)")
+    text = "use the pixels that --mask leaves out (default: those that it names)"
+    group.add_argument("--mask-invert", action="store_true", help=text)
 
 
 def _matrix(group: _Group) -> None:
