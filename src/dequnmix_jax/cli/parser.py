@@ -484,7 +484,10 @@ def _zones(commands: Any) -> None:
         "out areas.gpkg:fields --field owner -o zones.csv",
     )
     zones.add_argument(
-        "result", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, placed on the ground"
+        "result",
+        type=Path,
+        metavar="OUT",
+        help="folder that `dequnmix unmix` made, or its .nc file, placed on the ground",
     )
     text = "GeoJSON, GeoPackage or shapefile; a layer of a GeoPackage is written after it, FILE.gpkg:LAYER"
     zones.add_argument("polygons", type=Path, metavar="POLYGONS", help=text)
@@ -544,7 +547,11 @@ def _reading_options(group: _Group, of_a_model: bool = False) -> None:
     group.add_argument("--mask", type=Path, metavar="FILE", help=text)
     text = "values of the raster of --mask that mean use, for example 4,5 (default: all but 0)"
     group.add_argument("--mask-values", type=values, action="extend", metavar="VALUE,VALUE", help=text)
-    group.add_argument("--mask-invert", action="store_true", help="use the pixels that --mask leaves out (default: those that it names)")
+    group.add_argument(
+        "--mask-invert",
+        action="store_true",
+        help="use the pixels that --mask leaves out (default: those that it names)",
+    )
 
 
 def _matrix(group: _Group) -> None:

@@ -240,7 +240,7 @@ def _write_maps(folder: Path, maps: TileMaps, contents: Contents, format: str, m
                 strips(),
                 shape,
                 band_names=labels,
-                envi_fields=source.envi_fields,
+                envi_fields=georaster.fields_for(source),
                 nodata=nodata,
                 description=text,
             )
