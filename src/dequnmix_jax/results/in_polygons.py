@@ -85,7 +85,8 @@ def zones(
         fractions, valid = maps.read(window)
         part &= valid
         more = {name: source.read(window)[0] for name, source in others.items()}
-        rows += _rows(label, names, fractions, part, more, spectra, str(record.get("convention")), pixel)
+        convention, by_model = str(record.get("convention")), "models" in record
+        rows += _rows(label, names, fractions, part, more, spectra, convention, pixel, by_model)
     if not any(row.pixels for row in rows):
         if not any(polygons.inside(feature.rings, shape)[1].any() for feature in there.features):
             raise polygons.elsewhere(found, there, shape, f"the result {folder}")
@@ -105,6 +106,7 @@ def _rows(
     spectra: Array,
     convention: str,
     pixel: float | None,
+    by_model: bool,
 ) -> list[Zone]:
     count = int(part.sum())
     if not count:
@@ -116,7 +118,7 @@ def _rows(
         sd = np.sqrt(np.square(more["abundances_sd"][part].astype(np.float64)).sum(axis=0)) / count
     if {"brightness", "residual"} <= set(more):
         light, residual = (more[name][:, :, 0] for name in ("brightness", "residual"))
-        above = above_error(fractions, light, residual, part, spectra, convention) / count
+        above = above_error(fractions, light, residual, part, spectra, convention, by_model) / count
     whole = None if pixel is None else pixel * count
 
     def at(values: Array | None, r: int) -> float | None:
@@ -153,7 +155,7 @@ def _stored(place: Path) -> tuple[Mapping[str, Any], Array, dict[str, Source]]:
     result = read_result(place)
     arrays = {name: getattr(result, name) for name in _MAPS}
     return (
-        {"endmembers": result.names, "convention": result.convention},
+        {**result.summary, "endmembers": result.names, "convention": result.convention},
         result.endmembers,
         {name: _in_memory(values, result) for name, values in arrays.items() if values is not None},
     )
