@@ -306,3 +306,32 @@ def test_the_operator_is_trained_in_one_command(here, tmp_path):
     assert run("unmix", "scene.npz", *words, "-o", tmp_path / "out") == 0
     result = read_result(tmp_path / "out")
     assert result.class_names == ("SOIL", "PV", "NPV") and result.summary["configuration"]["rates"]["endmembers"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("unmix s.mat --endmembers l.csv -o s.mat", "s.mat is also the input"),
+        ("unmix s.mat --endmembers l.nc -o l.nc", "l.nc is also the input"),
+        ("unmix s.mat --endmembers l.csv --uncertainty noise.tif -o noise.tif", "noise.tif is also the input"),
+        ("unmix s.mat out/model.npz -o out", "out/model.npz is an input and lies in out"),
+        ("report s.mat --endmembers l.csv --result s.mat -o r.html", "s.mat is also the input"),
+        (
+            "report s.mat --endmembers 3 --fixed out/e.csv --result out -o r.html",
+            "out/e.csv is an input and lies in out",
+        ),
+        ("endmembers s.mat --count 3 --fixed l.csv -o l.csv", "l.csv is also the input"),
+        ("fit s.mat --endmembers 3 --mask mask.npz -o mask.npz", "mask.npz is also the input"),
+        ("zones out l.csv -o l.csv", "l.csv is also the input"),
+    ],
+)
+def test_no_output_replaces_an_input(tmp_path, monkeypatch, capsys, words, said):
+    """With --force too; the inputs keep their bytes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    names = ("s.mat", "l.csv", "l.nc", "noise.tif", "mask.npz", "out/model.npz", "out/e.csv", "out/summary.json")
+    for name in names:
+        (tmp_path / name).write_text("kept")
+    assert run(*words.split(), "--force") == 1
+    assert said in capsys.readouterr().err.replace(os.sep, "/")
+    assert all((tmp_path / name).read_text() == "kept" for name in names)

@@ -155,6 +155,23 @@ def test_zones_have_the_deviation_of_independent_noise(out, tmp_path):
     assert float(rows[2]["mean_fraction_sd"]) == pytest.approx(np.sqrt((sd[..., 2] ** 2).sum()) / (H * W), rel=1e-4)
 
 
+@pytest.mark.parametrize("place", ["r.nc", "netcdf", "mat", "envi"])
+def test_zones_are_the_same_in_every_format(out, tmp_path, place):
+    """A result in one NetCDF file, and folders whose maps are in one file."""
+    pytest.importorskip("xarray")
+    pytest.importorskip("scipy")
+    result = read_result(out / "out")
+    _, scene = biased()
+    scene = Scene(scene.cube, result.mask, georeference=PLACE)
+    write_result(tmp_path / place, result, scene, format=None if place == "r.nc" else place)
+    expected = zones(out / "out", out / "areas.geojson")
+    for row, expect in zip(zones(tmp_path / place, out / "areas.geojson"), expected, strict=True):
+        assert row[:3] == expect[:3]
+        assert [value is None for value in row] == [value is None for value in expect]
+        numbers = [[value for value in values[3:] if value is not None] for values in (row, expect)]
+        assert numbers[0] == pytest.approx(numbers[1], rel=1e-5)
+
+
 def test_zones_refuse_in_a_sentence(out, tmp_path):
     for areas, words in (("far", "No pixel of the result"), ("masked", "are masked")):
         with pytest.raises(InputError, match=words):

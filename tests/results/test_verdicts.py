@@ -109,6 +109,47 @@ def test_a_missing_endmember_is_structure_and_noise_is_not():
     assert zero is None
 
 
+def library(models):
+    """Return a result by 8 spectra of 3 classes, in each pixel one of each class at most; `models`: by "mesma"."""
+    rng = np.random.default_rng(3)
+    bands = 6  # fewer than spectra: mixtures of all the others reach every spectrum
+    base = np.eye(3).repeat(2, axis=1) * 0.5 + 0.1
+    classes = ["soil", "soil", "soil", "leaf", "leaf", "roof", "roof", "roof"]
+    order = ["soil", "leaf", "roof"]
+    spectra = base[[order.index(word) for word in classes]] * rng.uniform(0.98, 1.02, (8, bands))
+    fractions = np.zeros((H, W, 8))
+    for k, word in enumerate(order):
+        rows = np.flatnonzero(np.array(classes) == word)
+        np.put_along_axis(fractions, rng.choice(rows, (H, W, 1)), FRACTIONS[..., k : k + 1], axis=2)
+    parts = [np.asarray(values, np.float32) for values in (fractions, spectra, np.ones((H, W)), fractions)]
+    cube = (fractions @ spectra + rng.normal(0, 1e-4, (H, W, bands))).astype(np.float32)
+    record = {"models": []} if models else {}
+    return result_of(Estimate(*parts), Scene(cube), class_of=classes, record=record)
+
+
+def test_spectra_of_mesma_are_judged_within_their_models():
+    """Variants of a class are never in one model; the areas of the classes are as sure as those of three spectra."""
+    result = library(models=True)
+    assert verdict(result, "distinct").good and verdict(result, "areas").good
+    assert not verdict(library(models=False), "distinct").good  # one pixel may mix all of them
+    means = np.array(result.summary["mean_abundances"])
+    above = np.array(result.summary["above_error"]["mean_abundances"])
+    assert (above > 0.9 * means).all()
+    named = {
+        word
+        for name, word in zip(result.names, result.class_of, strict=True)
+        if name in verdict(result, "distinct").text
+    }
+    assert len(named) == 2  # the nearest are of two classes
+
+
+def test_a_mean_of_one_is_a_hundred_percent():
+    fractions = np.zeros((H, W, 3))
+    fractions[..., 1] = 1
+    low = verdict(found(fractions=fractions, cube=np.zeros((H, W, B))), "areas")
+    assert not low.good and "(0 % of 100 %) lies above it" in low.text
+
+
 def test_areas_below_their_error():
     fractions = 0.9 * FRACTIONS
     fractions[..., 2] = 0.1

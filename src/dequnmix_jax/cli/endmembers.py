@@ -8,7 +8,7 @@ import numpy as np
 from dequnmix_jax.checks import InputError, check_fixed, ending
 from dequnmix_jax.cli.options import EndmembersOptions
 from dequnmix_jax.cli.scene_options import count_endmembers, read_for_unmixing
-from dequnmix_jax.cli.workflow import fixed_of, not_its_own_input
+from dequnmix_jax.cli.workflow import fixed_of
 from dequnmix_jax.io.atomic import check_file, reserved
 from dequnmix_jax.io.envi.writer import put_library
 from dequnmix_jax.libraries.csv import write_table
@@ -61,7 +61,6 @@ def find(scene: "Scene", count: int, method: str, seed: int, scaled: bool, fixed
 
 def endmembers(options: EndmembersOptions) -> None:
     """Find the endmembers of a scene and write them as an ENVI spectral library or a table."""
-    not_its_own_input(options.output, options.scene.file)
     suffix = options.output.suffix.lower()
     if suffix not in (".sli", ".csv"):
         raise InputError(

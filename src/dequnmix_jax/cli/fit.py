@@ -9,7 +9,7 @@ from dequnmix_jax.cli.clock import since_start
 from dequnmix_jax.cli.options import FitOptions
 from dequnmix_jax.cli.progress import describe_fit
 from dequnmix_jax.cli.scene_options import count_endmembers, read_for_unmixing
-from dequnmix_jax.cli.workflow import configure, draw_patches, fixed_of, not_its_own_input, train
+from dequnmix_jax.cli.workflow import configure, draw_patches, fixed_of, train
 from dequnmix_jax.io.atomic import check_file, reserved
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training.resume import Keep, kept_beside
@@ -25,7 +25,6 @@ _PATCH_SIZE = 64
 def fit(options: FitOptions) -> None:
     """Train a model on a scene and keep it in a file."""
     reading, training = options.scene, options.training
-    not_its_own_input(options.output, reading.file)
     if options.patches is None and options.patch_size is not None:
         raise InputError("--patch-size is the size of patches; expected --patches N with it. Add it, or leave it out.")
     configuration = configure(training, patches=options.patches)  # errors in it are reported before the scene is read

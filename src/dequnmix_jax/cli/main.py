@@ -47,7 +47,9 @@ def _run(args: Namespace) -> None:
         enable_compilation_cache()
     module, name, record = _COMMANDS[args.command]
     command = getattr(import_module(f"dequnmix_jax.cli.{module}"), name)
-    command(options.options_of(record, args))
+    given: object = options.options_of(record, args)
+    options.check_outputs(given)
+    command(given)
 
 
 def _sentence(error: BaseException) -> str:

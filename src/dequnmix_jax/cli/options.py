@@ -6,6 +6,7 @@ from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+from dequnmix_jax.checks import InputError
 from dequnmix_jax.scenes.read_options import ReadOptions
 
 Record = TypeVar("Record")
@@ -252,3 +253,38 @@ def _record(kind: type[Record], values: Mapping[str, Any]) -> Record:
         return tuple(values[name]) if isinstance(values[name], list) else values[name]
 
     return kind(**{name: value(name, hint) for name, hint in get_type_hints(kind).items()})
+
+
+def check_outputs(options: Any) -> None:
+    """Raise InputError where an output of a command would replace one of its inputs, or a folder that holds one.
+
+    Args:
+        options: of any command; every path in them that is not an output is an input.
+    """
+    names = ("output", "report", "result") if isinstance(options, ReportOptions) else ("output", "report")
+    outputs = [path for name in names if isinstance(path := getattr(options, name, None), Path) and path.exists()]
+    inputs = _paths({name: value for name, value in vars(options).items() if name not in names})
+    for output in outputs:
+        for path in inputs:
+            if not path.exists():
+                continue
+            if output.samefile(path):
+                raise InputError(f"{output} is also the input; expected another name for the output. Choose one.")
+            if output.is_dir() and output.resolve() in path.resolve().parents:
+                raise InputError(
+                    f"{path} is an input and lies in {output}, which the output would replace; expected another "
+                    "folder. Choose one."
+                )
+
+
+def _paths(fields: Mapping[str, Any]) -> list[Path]:
+    """Return the paths in options and in the options that they hold; --uncertainty may be the name of a file."""
+    found: list[Path] = []
+    for name, value in fields.items():
+        if is_dataclass(value):
+            found += _paths(vars(value))
+        elif isinstance(value, Path):
+            found.append(value)
+        elif name == "uncertainty" and isinstance(value, str):
+            found.append(Path(value))
+    return found

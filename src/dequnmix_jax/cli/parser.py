@@ -484,7 +484,10 @@ def _zones(commands: Any) -> None:
         "out areas.gpkg:fields --field owner -o zones.csv",
     )
     zones.add_argument(
-        "result", type=Path, metavar="OUT", help="folder that `dequnmix unmix` made, placed on the ground"
+        "result",
+        type=Path,
+        metavar="OUT",
+        help="folder that `dequnmix unmix` made, or its .nc file, placed on the ground",
     )
     text = "GeoJSON, GeoPackage or shapefile; a layer of a GeoPackage is written after it, FILE.gpkg:LAYER"
     zones.add_argument("polygons", type=Path, metavar="POLYGONS", help=text)

@@ -19,7 +19,6 @@ from dequnmix_jax.cli.workflow import (
     configure,
     fixed_of,
     load_model,
-    not_its_own_input,
     open_for,
     read_library_of,
     train,
@@ -51,8 +50,6 @@ def make_report(options: ReportOptions) -> None:
     style.require()
     file = options.scene.file
     is_result = (file.is_dir() and (file / SUMMARY).is_file()) or dataset.is_result(file)
-    inputs = [path for path in (file, options.scene_of_result, options.library, options.model) if path is not None]
-    not_its_own_input(options.output, *inputs)
     folder = None if is_result else options.result
     if folder is not None:
         files.require(files.format_of(folder, options.format)[0])  # reported before the work

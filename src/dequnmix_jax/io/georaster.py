@@ -138,6 +138,11 @@ def header_fields(georeference: Georeference | None, notes: list[str]) -> dict[s
         return {}
 
 
+def fields_for(scene: Scene | Source) -> Mapping[str, str]:
+    """Return the ENVI header fields of a scene, or else those of its georeference, as of a scene made in memory."""
+    return scene.envi_fields or header_fields(scene.georeference, [])
+
+
 def placement(georeference: Georeference | None, notes: list[str]) -> dict[str, Any]:
     """Return the metadata of a scene that say where it is; `notes` as for `header_fields`."""
     return {"georeference": georeference, "envi_fields": header_fields(georeference, notes)}

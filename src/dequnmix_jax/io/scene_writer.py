@@ -81,7 +81,7 @@ def write_scene(path: str | os.PathLike[str], scene: Scene, *, overwrite: bool =
         return writer.write_image(
             data,
             scene.cube,
-            envi_fields=scene.envi_fields,
+            envi_fields=georaster.fields_for(scene),
             nodata=fill,
             spectral=writer.spectral_fields(scene.wavelengths, scene.fwhm, scene.good_bands),
             description=f"{name}, written by dequnmix_jax",

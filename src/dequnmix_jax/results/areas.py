@@ -26,7 +26,8 @@ _BLOCK = 32 * 2**20
 
 MEANING = (
     "Fractions count where the part of the pixel that no other endmember explains, s a_r d_r, is larger than twice "
-    "what the model leaves unexplained, |y - s a E|; d_r is the distance of spectrum r from the mixtures of the others."
+    "what the model leaves unexplained, |y - s a E|; d_r is the distance of spectrum r from the mixtures of the others "
+    "(with mesma: of the others in the pixel)."
 )
 """What is counted, for summary.json and the report."""
 
@@ -54,8 +55,31 @@ def distinctness(endmembers: Array, convention: str) -> Array:
     return distances
 
 
+def distinctness_in_models(fractions: Array, endmembers: Array, convention: str) -> Array:
+    """Return `distinctness` of each spectrum among those of its own pixel, (n, R) float64, 0 for those that are absent.
+
+    "mesma" takes few spectra of a library for a pixel. The whole library holds variants of one material, and often more
+    spectra than bands, so that mixtures of all the others reach every spectrum.
+
+    Args:
+        fractions: (n, R), 0 for spectra that the model of the pixel does not hold.
+        endmembers, convention: as for `distinctness`.
+    """
+    models, which = np.unique(fractions != 0, axis=0, return_inverse=True)
+    distances = np.zeros(models.shape)
+    for row, there in zip(distances, models, strict=True):
+        row[there] = distinctness(endmembers[there], convention) if there.any() else 0
+    return distances[which.reshape(-1)]
+
+
 def above_error(
-    abundances: Array, brightness: Array, residual: Array, mask: Array, endmembers: Array, convention: str
+    abundances: Array,
+    brightness: Array,
+    residual: Array,
+    mask: Array,
+    endmembers: Array,
+    convention: str,
+    by_model: bool = False,
 ) -> Array:
     """Return the sums over the valid pixels of the fractions above their error, (R,) float64; parts of a scene add up.
 
@@ -71,10 +95,11 @@ def above_error(
         mask: (H, W) bool, True where the pixel is valid.
         endmembers: (R, B), in the units of the scene.
         convention: of the fractions.
+        by_model: the fractions are of "mesma" (`distinctness_in_models`).
     """
     height, width, count = abundances.shape
     limit = FACTOR * np.sqrt(endmembers.shape[1])
-    distances = distinctness(endmembers, convention)
+    everywhere = None if by_model else distinctness(endmembers, convention)
     total = np.zeros(count)
     rows = max(1, _BLOCK // max(width * count * 8, 1))
     for first in range(0, height, rows):
@@ -83,6 +108,7 @@ def above_error(
         fractions = np.asarray(abundances[block][inside], np.float64)
         light = np.asarray(brightness[block][inside], np.float64)
         unexplained = limit * np.asarray(residual[block][inside], np.float64)
+        distances = distinctness_in_models(fractions, endmembers, convention) if everywhere is None else everywhere
         counts = light[:, None] * fractions * distances > unexplained[:, None]
         total += np.where(counts, fractions, 0).sum(axis=0)
     return total

@@ -1,9 +1,10 @@
 """Summaries of the maps of a result inside polygons: mean fractions, areas and their uncertainty."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +16,10 @@ from dequnmix_jax.io.formats import open_source
 from dequnmix_jax.io.vectors import polygons
 from dequnmix_jax.results.areas import above_error, csv_text
 from dequnmix_jax.results.record import read_record
+from dequnmix_jax.results.result import Result, read_result
+from dequnmix_jax.scenes.georeference import rectify
 from dequnmix_jax.scenes.scene import Array
-from dequnmix_jax.scenes.source import Source, Window
+from dequnmix_jax.scenes.source import Source, Stored, Window
 
 
 class Zone(NamedTuple):
@@ -52,7 +55,7 @@ def zones(
     are read from the files of the result (of a swath: rectified), window by window.
 
     Args:
-        folder: that `write`, `dequnmix unmix` or `unmix_tiled` made.
+        folder: that `write`, `dequnmix unmix` or `unmix_tiled` made, or a NetCDF file of a result.
         areas: file of polygons, or what `io.vectors.polygons.read_polygons` returns.
         field: attribute that names the polygons; None: name, label, id, class or fid, or else their numbers from 1.
 
@@ -63,17 +66,15 @@ def zones(
         InputError: the folder is no result or has no place, the polygons cannot be read or all lie elsewhere.
     """
     folder = Path(folder)
-    record = read_record(folder)
+    record, spectra, files = _stored(folder)
     found = areas if isinstance(areas, polygons.Polygons) else polygons.read_polygons(areas)
     labels = polygons.labels_of(found, field)
-    maps = _map(folder, "abundances")
-    assert maps is not None
-    spectra, _, _ = image.read_library(folder / "endmembers.sli")
+    maps = files["abundances"]
     place, shape = georaster.georeference_for(maps), maps.shape[:2]
     there = polygons.placed(found, place, f"The result {folder}")
     pixel, _ = georaster.pixel_area_and_note(maps, shape)
     names = tuple(str(name) for name in record["endmembers"])
-    others = {name: _map(folder, name) for name in ("brightness", "residual", "abundances_sd")}
+    others = {name: source for name, source in files.items() if name != "abundances"}
     rows: list[Zone] = []
     for label, feature in zip(labels, there.features, strict=True):
         (lines, columns), part = polygons.inside(feature.rings, shape)
@@ -83,8 +84,9 @@ def zones(
         window = Window(lines, columns)
         fractions, valid = maps.read(window)
         part &= valid
-        more = {name: source.read(window)[0] for name, source in others.items() if source is not None}
-        rows += _rows(label, names, fractions, part, more, spectra, str(record.get("convention")), pixel)
+        more = {name: source.read(window)[0] for name, source in others.items()}
+        convention, by_model = str(record.get("convention")), "models" in record
+        rows += _rows(label, names, fractions, part, more, spectra, convention, pixel, by_model)
     if not any(row.pixels for row in rows):
         if not any(polygons.inside(feature.rings, shape)[1].any() for feature in there.features):
             raise polygons.elsewhere(found, there, shape, f"the result {folder}")
@@ -104,6 +106,7 @@ def _rows(
     spectra: Array,
     convention: str,
     pixel: float | None,
+    by_model: bool,
 ) -> list[Zone]:
     count = int(part.sum())
     if not count:
@@ -115,7 +118,7 @@ def _rows(
         sd = np.sqrt(np.square(more["abundances_sd"][part].astype(np.float64)).sum(axis=0)) / count
     if {"brightness", "residual"} <= set(more):
         light, residual = (more[name][:, :, 0] for name in ("brightness", "residual"))
-        above = above_error(fractions, light, residual, part, spectra, convention) / count
+        above = above_error(fractions, light, residual, part, spectra, convention, by_model) / count
     whole = None if pixel is None else pixel * count
 
     def at(values: Array | None, r: int) -> float | None:
@@ -130,16 +133,53 @@ def _rows(
     ]
 
 
-def _map(folder: Path, name: str) -> Source | None:
-    for kind in ("img", "tif"):
-        if (folder / f"{name}.{kind}").is_file():
-            return open_source(folder / f"{name}.{kind}")
-    if name == "abundances":
-        raise InputError(
-            f"{folder} holds no map of the abundances (abundances.img or abundances.tif); expected the output of "
-            "`dequnmix unmix`. Unmix the scene again."
-        )
-    return None
+_MAPS = ("abundances", "brightness", "residual", "abundances_sd")
+
+
+def _stored(place: Path) -> tuple[Mapping[str, Any], Array, dict[str, Source]]:
+    """Return record, spectra and maps of a result: of its files of maps, or of its arrays where it has no such files.
+
+    Args:
+        place: the folder, or the NetCDF file of a result.
+    """
+    if place.is_dir():
+        record, paths = read_record(place), {name: _file(place, name) for name in _MAPS}
+        found = {name: open_source(path) for name, path in paths.items() if path is not None}
+        if "abundances" in found:
+            return record, image.read_library(place / "endmembers.sli")[0], found
+        if not any((place / name).is_file() for name in _ALL_MAPS):
+            raise InputError(
+                f"{place} holds no map of the abundances (abundances.img, abundances.tif, {' or '.join(_ALL_MAPS)}); "
+                "expected the output of `dequnmix unmix`. Unmix the scene again."
+            )
+    result = read_result(place)
+    arrays = {name: getattr(result, name) for name in _MAPS}
+    return (
+        {**result.summary, "endmembers": result.names, "convention": result.convention},
+        result.endmembers,
+        {name: _in_memory(values, result) for name, values in arrays.items() if values is not None},
+    )
+
+
+_ALL_MAPS = ("maps.nc", "maps.mat")
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    paths = (folder / f"{name}.{kind}" for kind in ("img", "tif"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _in_memory(values: Array, result: Result) -> Source:
+    """Return a map of a result as a source, rectified."""
+    place = result.georeference
+    picture = rectify(values if values.ndim == 3 else values[:, :, None], place, 0)
+    seen = rectify(result.valid[:, :, None], place, False)[:, :, 0]
+
+    def stored(window: Window | None) -> Stored:
+        part = (slice(None), slice(None)) if window is None else (window.rows, window.columns)
+        return Stored(picture[part], seen[part])
+
+    return Source(picture.shape, stored, georeference=None if place is None else replace(place, lookup=None))
 
 
 def zones_text(rows: Sequence[Zone]) -> str:

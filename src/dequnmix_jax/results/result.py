@@ -183,7 +183,9 @@ class Result:
         whole = area * int(self.valid.sum()) if isinstance(area, int | float) else None
         entries |= classes_record(means, self.class_of, whole)
         if self.residual is not None:
-            sums = above_error(abundances, brightness, self.residual, self.valid, self.endmembers, word)
+            sums = above_error(
+                abundances, brightness, self.residual, self.valid, self.endmembers, word, "models" in self.summary
+            )
             entries |= areas_record((sums / max(int(self.valid.sum()), 1)).tolist(), whole)
         if isinstance(area, int | float):
             entries["areas_m2"] = [mean * area * int(self.valid.sum()) for mean in means]
@@ -272,7 +274,8 @@ def result_of(
     if word == SCALED and not levels_known:
         arrays["endmembers"] = at_level(units, levels(level_sums(abundances, brightness, scene.valid)))
     endmember_levels = np.max(arrays["endmembers"], axis=1).astype(np.float64).tolist()
-    above = above_error(abundances, brightness, residual, scene.valid, arrays["endmembers"], word)
+    by_model = "models" in (record or {})
+    above = above_error(abundances, brightness, residual, scene.valid, arrays["endmembers"], word, by_model)
     record = {**convention_record(word), "endmember_levels": endmember_levels, **(record or {})}
     record["residual_structure"] = structure(scene.cube, abundances, units, brightness, scene.valid)
     colours, composite_bands = colour_composite(scene)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.conventions import SCALED
-from dequnmix_jax.results.areas import distinctness
+from dequnmix_jax.results.areas import distinctness, distinctness_in_models
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.words import area_words
 from dequnmix_jax.scenes.scene import Array
@@ -113,17 +113,26 @@ def _distinct(result: Result) -> Verdict | None:
     if seen.size < 2 or result.residual is None or not result.valid.any():
         return None
     angles = _angles(spectra[seen] / lengths[seen, None])
+    by_model = "models" in result.summary
+    if by_model:  # spectra of one class are never in one model, and may be alike
+        angles[np.equal.outer(*[np.array(result.class_of)[seen]] * 2)] = np.inf
+        if np.isinf(angles).all():
+            return None
     i, j = np.unravel_index(int(np.argmin(angles)), angles.shape)
     first, second = result.names[seen[i]], result.names[seen[j]]
     angle = float(angles[i, j])
     unexplained = np.sqrt(spectra.shape[1]) * float(np.median(result.residual[result.valid]))
     brightness = float(np.median(result.brightness[result.valid]))
-    ratios = distinctness(spectra, result.convention) * brightness / max(unexplained, 1e-30)
+    distances = _in_models(result, spectra) if by_model else distinctness(spectra, result.convention)
+    ratios = distances * brightness / max(unexplained, 1e-30)
     hidden = int(np.argmin(ratios))
     if ratios[hidden] < 1:
+        others, cure = ("the others", "use fewer endmembers")
+        if by_model:
+            others, cure = "the others in its models", "leave it out, or allow fewer classes"
         text = (
-            f"{result.names[hidden]} cannot be distinguished from mixtures of the others: a whole pixel of it differs "
-            f"from them by {ratios[hidden]:.2g} times what the model leaves unexplained; use fewer endmembers."
+            f"{result.names[hidden]} cannot be distinguished from mixtures of {others}: a whole pixel of it differs "
+            f"from them by {ratios[hidden]:.2g} times what the model leaves unexplained; {cure}."
         )
         return Verdict("distinct", False, float(ratios[hidden]), text)
     # With fractions that sum to one, a dark and a bright spectrum of one shape are two endmembers (shade).
@@ -135,6 +144,15 @@ def _distinct(result: Result) -> Verdict | None:
     if angle < ALIKE:
         text += f" and differ in brightness by a factor of {level:.2g}"
     return Verdict("distinct", True, angle, text + ".")
+
+
+def _in_models(result: Result, spectra: Array) -> Array:
+    """Return the median distance of each spectrum from the others in its models, (R,), inf for those in no pixel."""
+    fractions = result.abundances[result.valid]
+    distances = np.where(fractions != 0, distinctness_in_models(fractions, spectra, result.convention), np.inf)
+    return np.array(
+        [np.median(column[np.isfinite(column)]) if np.isfinite(column).any() else np.inf for column in distances.T]
+    )
 
 
 def _angles(units: Array) -> Array:
@@ -194,12 +212,12 @@ def _areas(result: Result) -> Verdict | None:
     below = [r for r, share in enumerate(shares) if share < _HALF]
 
     def amount(mean: float) -> str:
-        return f"{100 * mean:.2g} %" if whole is None else area_words(mean * whole)
+        percent = f"{100 * mean:.2g}" if mean < 0.995 else "100"
+        return f"{percent} %" if whole is None else area_words(mean * whole)
 
     listed = ", ".join(f"{result.names[r]} ({amount(above[r])} of {amount(means[r])})" for r in below)
-    text = (
-        f"Mostly below {'its' if len(below) == 1 else 'their'} error: {listed} lies above it; do not use the whole sum."
-    )
+    whose, verb = ("its", "lies") if len(below) == 1 else ("their", "lie")
+    text = f"Mostly below {whose} error: {listed} {verb} above it; do not use the whole sum."
     return Verdict("areas", False, shares[lowest], text)
 
 

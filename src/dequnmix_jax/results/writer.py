@@ -220,7 +220,7 @@ def _put_maps(folder: Path, result: Result, scene: Scene, format: str) -> list[P
                 folder / f"{name}.img",
                 picture,
                 band_names=labels,
-                envi_fields=scene.envi_fields,
+                envi_fields=georaster.fields_for(scene),
                 nodata=fill,
                 description=text,
             )

@@ -143,7 +143,7 @@ def endmember_levels(maps: TileMaps) -> Array:
     return levels(sums)
 
 
-def mean_above_error(maps: TileMaps, endmembers: Array, convention: str) -> list[float]:
+def mean_above_error(maps: TileMaps, endmembers: Array, convention: str, by_model: bool = False) -> list[float]:
     """Return the mean fractions above their error, R numbers, as `results.areas.above_error` defines them."""
     channels = maps.channels
     total, valid = np.zeros(channels.count), 0
@@ -152,7 +152,7 @@ def mean_above_error(maps: TileMaps, endmembers: Array, convention: str) -> list
         valid += int(np.count_nonzero(inside))
         brightness, residual = (block[..., channels.of(name).start] for name in ("brightness", "residual"))
         total += above_error(
-            block[..., channels.of("abundances")], brightness, residual, inside, endmembers, convention
+            block[..., channels.of("abundances")], brightness, residual, inside, endmembers, convention, by_model
         )
     return [float(value) for value in total / max(valid, 1)]
 
@@ -240,7 +240,7 @@ def _write_maps(folder: Path, maps: TileMaps, contents: Contents, format: str, m
                 strips(),
                 shape,
                 band_names=labels,
-                envi_fields=source.envi_fields,
+                envi_fields=georaster.fields_for(source),
                 nodata=nodata,
                 description=text,
             )

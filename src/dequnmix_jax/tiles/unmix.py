@@ -234,7 +234,7 @@ def _contents(
         trace=trace,
         record=record,
         class_of=out.class_of,
-        above=output.mean_above_error(maps, spectra, convention),
+        above=output.mean_above_error(maps, spectra, convention, isinstance(run.known, Mesma)),
     )
     words = composite_words(prepared.survey.colour_bands, source.wavelengths)
     return output.Contents(source, spectra, names, words, content, convention, tuple(out.class_of))
