@@ -172,6 +172,8 @@ def test_polygons_of_every_format_contain_the_same_pixels(tmp_path):
     np.testing.assert_array_equal(read(path, mask=f"{two}:more").valid, expected)
     far = geojson(tmp_path / "far.geojson", ({}, [square(600020, 5000070, 30, 30)]))
     told(lambda: read(path, mask=far), "No pixel of", "columns 10002 to 10005 of 8 x 6")
+    both = ({}, [square(400020, 5000070, 30, 30)]), ({}, [square(600020, 5000070, 30, 30)])
+    told(lambda: read(path, mask=geojson(tmp_path / "both.geojson", *both)), "Check their coordinate system")
     small = geojson(tmp_path / "small.geojson", ({}, [square(500020, 5000070, 3, 3)]))
     told(lambda: read(path, mask=small), "smaller than a pixel")
 

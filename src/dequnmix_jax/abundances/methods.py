@@ -129,7 +129,7 @@ class Mesma(Known):
                 f"Fractions are to lie in {self.lowest:g} to {self.highest:g}; expected a range that holds 0 to 1."
             )
         if not self.largest_rmse > 0:
-            raise InputError(f"largest_rmse is {self.largest_rmse!r}; expected a number above 0.")
+            raise InputError(f"largest_rmse (--max-rmse) is {self.largest_rmse!r}; expected a number above 0.")
 
     def record(self) -> dict[str, Any]:
         """Return what summary.json says about the method, which names the classes elsewhere."""

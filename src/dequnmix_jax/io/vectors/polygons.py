@@ -178,7 +178,11 @@ def elsewhere(polygons: Polygons, there: Polygons, shape: tuple[int, int], label
     """
     left, top, right, bottom = there.bounds()
     x1, y1, x2, y2 = polygons.bounds()
-    meets = right > 0 and bottom > 0 and left < shape[1] and top < shape[0]
+    # Each by itself: polygons on both sides of a scene have it between them.
+    meets = any(
+        (points.max(axis=0) > 0).all() and (points.min(axis=0) < shape[::-1]).all()
+        for points in (np.concatenate(feature.rings) for feature in there.features)
+    )
     cure = (
         "They are smaller than a pixel and contain no centre of one."
         if meets
