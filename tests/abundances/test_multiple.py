@@ -153,7 +153,7 @@ def test_fractions_and_errors_are_differentiable_where_the_choice_stays():
         ({"draws": 0}, "draws is 0"),
         ({"threshold": -1.0}, "threshold is -1.0; expected a value from 0"),
         ({"lowest": 0.1}, "expected a range that holds 0 to 1"),
-        ({"largest_rmse": 0.0}, "(--max-rmse) is 0.0"),
+        ({"largest_rmse": 0.0}, r"\(--max-rmse\) is 0.0"),
     ],
 )
 def test_rules_that_do_not_fit_are_a_sentence(more, sentence):
