@@ -474,9 +474,6 @@ def learn(
 ) -> tuple[OperatorWeights, Table, dict[int, Moved], int]:
     """Train the whole operator without the families left out.
 
-    Returns:
-        The operator, the table of all ways, what moved, and the CPU seconds of all of it, kept parts included.
-
     The last choice learns how good spectra are that the equilibrium moved. On the scenes that the equilibrium itself
     was trained on they are too good, so that two more equilibria are trained, each without half of the families, which
     move that half (cross-fitting). The families left out and scenes of test minerals are moved by the equilibrium that
@@ -484,6 +481,9 @@ def learn(
 
     `part` is the start of the names of three files that keep the equilibria; those that are there are not trained
     again.
+
+    Returns:
+        The operator, the table of all ways, what moved, and the CPU seconds of all of it, kept parts included.
     """
     begun, spent = time.process_time(), list[int]()
     keys = jax.random.split(jax.random.key(seed), 3)

@@ -37,7 +37,7 @@ def _described(draw: Random, file: Any, axes: dict[str, tuple[str, ...]]) -> Non
             try:
                 file[name].dims[place].attach_scale(file[axis])
             except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError):
-                continue  # a spoilt array has other axes, or is none of numbers
+                continue  # a spoilt array has other axes, or does not hold numbers
 
 
 def make_netcdf(draw: Random, folder: Path) -> Path:
