@@ -219,26 +219,14 @@ def ground_area(georeference: Georeference, shape: tuple[int, int]) -> tuple[flo
         The areas at evenly spaced places; None without a coordinate system, outside its domain, or if rasterio is
         not installed.
     """
-    try:
-        crs, rasterio = crs_of(georeference), require("The area of a pixel")
-        from rasterio.warp import transform
-    except (InputError, ImportError):
-        return None
-    if crs is None:
-        return None
-    a, b, x0, d, e, y0 = georeference.transform
     sides = [(np.arange(_SAMPLED) + 0.5) * size / _SAMPLED for size in shape]
     rows, columns = (side.ravel() for side in np.meshgrid(*sides, indexing="ij"))
     steps = ((0.0, 0.5), (0.0, -0.5), (0.5, 0.0), (-0.5, 0.0))  # in rows and columns
     r, c = (np.concatenate([side + step[k] for step in steps]) for k, side in enumerate((rows, columns)))
-    try:
-        with _translated(Path("the georeference"), "r"):
-            longitudes, latitudes = transform(
-                crs, "EPSG:4326", (a * c + b * r + x0).tolist(), (d * c + e * r + y0).tolist()
-            )
-    except (InputError, rasterio.errors.RasterioError):
+    degrees = _degrees(georeference, c, r)
+    if degrees is None:
         return None
-    east, north = (np.radians(np.reshape(values, (4, -1))) for values in (longitudes, latitudes))
+    east, north = (np.radians(np.reshape(values, (4, -1))) for values in degrees)
     u, v = ((east[i] - east[i + 1] + np.pi) % (2 * np.pi) - np.pi for i in (0, 2))
     u_north, v_north = north[0] - north[1], north[2] - north[3]
     latitude = north.mean(axis=0)
@@ -247,6 +235,28 @@ def ground_area(georeference: Georeference, shape: tuple[int, int]) -> tuple[flo
     if not (np.isfinite(areas) & (areas > 0)).all():
         return None
     return float(areas.min()), float(areas.mean()), float(areas.max())
+
+
+def _degrees(georeference: Georeference, columns: Array, rows: Array) -> tuple[Any, Any] | None:
+    """Return longitudes and latitudes of places in pixels, (n,) each.
+
+    None without a coordinate system, outside its domain, or if rasterio is not installed.
+    """
+    try:
+        crs, rasterio = crs_of(georeference), require("The place of a scene")
+        from rasterio.warp import transform
+    except (InputError, ImportError):
+        return None
+    if crs is None:
+        return None
+    a, b, x0, d, e, y0 = georeference.transform
+    x, y = a * columns + b * rows + x0, d * columns + e * rows + y0
+    try:
+        with _translated(Path("the georeference"), "r"):
+            longitudes, latitudes = transform(crs, "EPSG:4326", x.tolist(), y.tolist())
+    except (InputError, rasterio.errors.RasterioError):
+        return None
+    return longitudes, latitudes
 
 
 def ground_steps(scene: Scene | Source, shape: tuple[int, int]) -> dict[str, float] | None:
@@ -263,23 +273,11 @@ def ground_steps(scene: Scene | Source, shape: tuple[int, int]) -> dict[str, flo
     place = georeference_for(scene)
     if place is None or place.lookup is not None:
         return None
-    try:
-        crs, rasterio = crs_of(place), require("The place of a scene")
-        from rasterio.warp import transform
-    except (InputError, ImportError):
-        return None
-    if crs is None:
-        return None
-    a, b, x0, d, e, y0 = place.transform
     c, r = shape[1] / 2 + np.array([0.0, 0.5, -0.5, 0.0, 0.0]), shape[0] / 2 + np.array([0.0, 0.0, 0.0, -0.5, 0.5])
-    try:
-        with _translated(Path("the georeference"), "r"):
-            longitudes, latitudes = transform(
-                crs, "EPSG:4326", (a * c + b * r + x0).tolist(), (d * c + e * r + y0).tolist()
-            )
-    except (InputError, rasterio.errors.RasterioError):
+    degrees = _degrees(place, c, r)
+    if degrees is None:
         return None
-    east, north = np.radians(longitudes), np.radians(latitudes)
+    east, north = (np.radians(values) for values in degrees)
     curvature = 1 - _ECCENTRICITY * np.sin(north[0]) ** 2
     across = _AXIS / np.sqrt(curvature) * np.cos(north[0])  # metres per radian of longitude, and of latitude
     along = _AXIS * (1 - _ECCENTRICITY) / curvature**1.5
