@@ -22,6 +22,7 @@ from dequnmix_jax.lazy import attach
 if TYPE_CHECKING:
     from dequnmix_jax import (
         abundances,
+        baselines,
         datasets,
         endmembers,
         equilibrium,
@@ -69,7 +70,7 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "init", "fit", "unmix", "unmix_tiled", "equilibrium_map", "reconstruct", "fixed_point",
     "Estimate", "Trace", "History", "InputError", "enable_compilation_cache",
     "solvers", "abundances", "endmembers", "equilibrium", "learned", "training", "parallel", "scenes", "io",
-    "libraries", "datasets", "results", "report", "tiles", "metrics", "mixing",
+    "libraries", "datasets", "results", "report", "tiles", "baselines", "metrics", "mixing",
 ]  # fmt: skip
 
 __getattr__, __dir__ = attach(
@@ -111,6 +112,7 @@ __getattr__, __dir__ = attach(
         "results",
         "report",
         "tiles",
+        "baselines",
         "metrics",
         "mixing",
     ],

@@ -13,36 +13,37 @@ squares, IEEE TGRS 39(3), 2001. Nothing guessed: all are solved exactly, by `dq.
 import jax
 import jax.numpy as jnp
 
-import dequnmix_jax as dq
-from experiments.baselines import Method, MethodResult
+from dequnmix_jax.abundances.least_squares import fcls, scaled_nnls
+from dequnmix_jax.abundances.smoothing import smooth
+from dequnmix_jax.baselines.method import Method, MethodResult
+from dequnmix_jax.endmembers.pure_pixel import purify
+from dequnmix_jax.endmembers.selection import select_endmembers
 
 
 def _fcls(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
-    return MethodResult(dq.abundances.fcls(cube, start), start)
+    return MethodResult(fcls(cube, start), start)
 
 
 def _scaled(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
-    return MethodResult(dq.abundances.scaled_nnls(cube, start)[0], start)
+    return MethodResult(scaled_nnls(cube, start)[0], start)
 
 
 def _purified(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
-    return _fcls(key, cube, jnp.maximum(dq.endmembers.purify(cube, start, dq.abundances.fcls(cube, start)), 0))
+    return _fcls(key, cube, jnp.maximum(purify(cube, start, fcls(cube, start)), 0))
 
 
 def _purified_scaled(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
-    return _scaled(
-        key, cube, jnp.maximum(dq.endmembers.purify(cube, start, dq.abundances.scaled_nnls(cube, start)[0]), 0)
-    )
+    return _scaled(key, cube, jnp.maximum(purify(cube, start, scaled_nnls(cube, start)[0]), 0))
 
 
 def _selected(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
-    selection = dq.endmembers.select_endmembers(key, cube, start.shape[0])  # finds endmembers itself
+    selection = select_endmembers(key, cube, start.shape[0])  # finds endmembers itself
     return MethodResult(selection.abundances, selection.endmembers, selection.constraint_index)
 
 
 def _smoothed(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
     result = _selected(key, cube, start)
-    return result._replace(abundances=dq.abundances.smooth(result.abundances))
+    return result._replace(abundances=smooth(result.abundances))
 
 
 VCA_FCLS = Method("VCA + FCLS", _fcls)
