@@ -26,6 +26,7 @@ tiles report
 pipeline
 known_uncertainty
 known_spectra
+unmixing
 __init__
 cli
 __main__

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from dequnmix_jax.checks import InputError
     from dequnmix_jax.compilation_cache import enable_compilation_cache
     from dequnmix_jax.equilibrium.config import Model
-    from dequnmix_jax.equilibrium.model import equilibrium_map, init, reconstruct, unmix
+    from dequnmix_jax.equilibrium.model import equilibrium_map, init, reconstruct
     from dequnmix_jax.io.formats import open_xarray, read
     from dequnmix_jax.known_spectra import unmix_with
     from dequnmix_jax.libraries.reading import read_library
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from dequnmix_jax.training.config import PAPER, RECOMMENDED, Rates, Training
     from dequnmix_jax.training.fitting import fit
     from dequnmix_jax.types import Estimate, History, Trace
+    from dequnmix_jax.unmixing import unmix
 
 __version__ = "0.1.0"
 
@@ -89,7 +90,8 @@ __getattr__, __dir__ = attach(
         "equilibrium.config": ["Model"],
         "solvers.config": ["Solver", "Adjoint"],
         "training.config": ["Training", "Rates", "RECOMMENDED", "PAPER"],
-        "equilibrium.model": ["init", "unmix", "equilibrium_map", "reconstruct"],
+        "equilibrium.model": ["init", "equilibrium_map", "reconstruct"],
+        "unmixing": ["unmix"],
         "training.fitting": ["fit"],
         "tiles.unmix": ["unmix_tiled"],
         "solvers.implicit": ["fixed_point"],

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.libraries.units import check_units, rms_and_highest
 from dequnmix_jax.report.page import write_report
+from dequnmix_jax.results.labelled import is_labelled, to_xarray
 from dequnmix_jax.results.maps import names_after
 from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.results.writer import write_result
@@ -121,7 +122,8 @@ def run(
     Returns:
         An `Unmixing`: `.abundances` (H, W, R), `.endmembers` (R, B), `.brightness` (H, W), `.trace`, `.history`,
         `.write(folder)`, `.report(page)`. `.convention` says what the fractions refer to, and `.in_convention(word)`
-        converts them.
+        converts them. For a DataArray or Dataset: its maps and spectra as a Dataset, those of `to_xarray`, which
+        `read_result` turns into a `Result` with what xarray has no place for.
 
     Raises:
         InputError: the scene, the count or an option does not fit.
@@ -211,10 +213,11 @@ def run(
         convention=model.convention,
     )
     maps = {item.name: getattr(result, item.name) for item in fields(Result)}
-    return Unmixing(
+    unmixing = Unmixing(
         **maps, scene=read_scene, params=params, config=model, history=jax.tree.map(np.asarray, history), trace=trace,
         warnings=tuple(warnings), reason=explanation,
     )  # fmt: skip
+    return cast("Unmixing", to_xarray(unmixing)) if is_labelled(scene) else unmixing
 
 
 def _model(config: Model | None, mixing: str | None) -> Model:
