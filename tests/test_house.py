@@ -26,7 +26,7 @@ tiles report
 pipeline
 known_uncertainty
 known_spectra
-unmixing
+unmixing comparison
 __init__
 cli
 __main__

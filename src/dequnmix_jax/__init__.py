@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from dequnmix_jax.abundances.least_squares import fcls
     from dequnmix_jax.checks import InputError
+    from dequnmix_jax.comparison import Comparison, compare
     from dequnmix_jax.compilation_cache import enable_compilation_cache
     from dequnmix_jax.equilibrium.config import Model
     from dequnmix_jax.equilibrium.model import equilibrium_map, init, reconstruct
@@ -64,8 +65,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
-    "read", "write", "Scene", "run", "unmix_with", "Result", "read_result", "read_library", "resample", "fcls",
-    "open_xarray", "to_xarray",
+    "read", "write", "Scene", "run", "unmix_with", "compare", "Comparison", "Result", "read_result", "read_library",
+    "resample", "fcls", "open_xarray", "to_xarray",
     "Model", "Solver", "Adjoint", "Training", "Rates",
     "RECOMMENDED", "PAPER",
     "init", "fit", "unmix", "unmix_tiled", "equilibrium_map", "reconstruct", "fixed_point",
@@ -83,6 +84,7 @@ __getattr__, __dir__ = attach(
         "scenes.scene": ["Scene"],
         "pipeline": ["run"],
         "known_spectra": ["unmix_with"],
+        "comparison": ["compare", "Comparison"],
         "results.result": ["Result", "read_result"],
         "libraries.reading": ["read_library"],
         "libraries.resampling": ["resample"],

@@ -7,10 +7,17 @@ from dequnmix_jax.baselines.method import Method
 from dequnmix_jax.checks import InputError
 
 METHODS: dict[str, Callable[[], Method]] = {
-    "vca-fcls": lambda: closed_forms.VCA_FCLS,
-    "vca-scaled": lambda: closed_forms.VCA_SCALED,
+    "fcls": lambda: closed_forms.VCA_FCLS,
+    "scaled": lambda: closed_forms.VCA_SCALED,
+    "soft": lambda: closed_forms.SOFT,
+    "sunsal": lambda: closed_forms.SUNSAL,
+    "sunsal-tv": lambda: closed_forms.SUNSAL_TV,
     "purified-fcls": lambda: closed_forms.PURIFIED_FCLS,
     "purified-scaled": lambda: closed_forms.PURIFIED_SCALED,
+    "minimum-volume": lambda: closed_forms.MINIMUM_VOLUME,
+    "mvc-nmf": lambda: closed_forms.MVC_NMF,
+    "l-half-nmf": lambda: closed_forms.L_HALF_NMF,
+    "sgs-nmf": lambda: closed_forms.SGS_NMF,
     "pnp-tv": lambda: plug_and_play.plug_and_play(
         "PnP-TV, estimated level", denoisers.total_variation, plug_and_play.ESTIMATED
     ),
@@ -24,7 +31,7 @@ METHODS: dict[str, Callable[[], Method]] = {
 """A word for each competitor, and a function without arguments that returns it."""
 
 
-def method(name: str) -> Method:
+def competitor(name: str) -> Method:
     """Return a competitor by its word in `METHODS`.
 
     Raises:

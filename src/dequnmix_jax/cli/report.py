@@ -170,7 +170,7 @@ def _unmix_scene(options: ReportOptions, folder: Path | None, library: Library |
         open_scene(reading)  # if the file is not a scene, this error says what it is
         raise InputError(
             f"{file} is a scene; expected either --endmembers N (or auto), to train on it, --endmembers LIBRARY, to "
-            "unmix by its spectra, or --model FILE."
+            "unmix by its spectra, or --model FILE. If it is a map of a result, pass its folder or .nc file."
         )
     if isinstance(options.endmembers, Path | Remote):
         return _unmix_by_spectra(options, options.endmembers, folder)
