@@ -23,6 +23,7 @@ equilibrium datasets learned
 training
 parallel results baselines
 tiles report
+start_uncertainty
 pipeline
 known_uncertainty
 known_spectra

@@ -21,6 +21,7 @@ from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.results.writer import write_result
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
+from dequnmix_jax.start_uncertainty import SEEDS, check_starts, with_start_uncertainty
 from dequnmix_jax.training.checkpoint import model_metadata
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.words import constraint_for, model_of, shortest
@@ -88,6 +89,9 @@ def run(
     mixing: str | None = None,
     training: Training | None = None,
     rates: Rates | None = None,
+    uncertainty: str | None = None,
+    seeds: int = SEEDS,
+    bounds: bool = False,
     on_progress: Progress | None = None,
     **reading: Any,
 ) -> Unmixing:
@@ -116,6 +120,10 @@ def run(
             that of `config`.
         training, rates: if one is given, the model is trained on the scene, the other by default as in `RECOMMENDED`,
             with the endmembers' rate chosen for the scene. None both: it is not.
+        uncertainty: "starts": also the standard deviations of the fractions, `abundances_sd`, by the spread over other
+            starts (`start_uncertainty.with_start_uncertainty`); None: none.
+        seeds: of these starts.
+        bounds: with it, also their bounds of 5 and 95 %, `abundances_p05` and `abundances_p95`.
         on_progress: called with (steps done, number of steps, loss) a few times during training, or None.
         **reading: options of `read`, such as `nodata`, `scale`, `bands`.
 
@@ -140,6 +148,7 @@ def run(
     for value, kind, name in ((config, Model, "config"), (training, Training, "training"), (rates, Rates, "rates")):
         if value is not None:
             check_kind(value, kind, name)
+    check_starts(uncertainty, seeds, bounds)
     read_scene = scene_of(scene, reading)
     known = fixed_spectra(fixed, fixed_names, read_scene)
     counted = None
@@ -212,6 +221,9 @@ def run(
         record=record,
         convention=model.convention,
     )
+    if uncertainty is not None:
+        starts = jax.random.split(jax.random.fold_in(key, 1), seeds)
+        result = with_start_uncertainty(result, read_scene, starts, fixed=known.spectra, bounds=bounds)
     maps = {item.name: getattr(result, item.name) for item in fields(Result)}
     unmixing = Unmixing(
         **maps, scene=read_scene, params=params, config=model, history=jax.tree.map(np.asarray, history), trace=trace,

@@ -117,7 +117,8 @@ def test_the_command_writes_tables_maps_and_a_picture(tmp_path, monkeypatch, cap
     monkeypatch.setenv("DEQUNMIX_NO_CACHE", "1")
     np.savez("scene.npz", cube=CUBE)
     np.savez("truth.npz", abundances=TRUTH.abundances, endmembers=TRUTH.endmembers)
-    words = "compare scene.npz --endmembers 3 --methods fcls --methods scaled --seeds 1 --seed 7".split()
+    words = ["compare", "scene.npz", "--endmembers", "3", "--methods", "fcls", "--methods", "scaled"]
+    words += ["--seeds", "1", "--seed", "7"]
     assert main.main([*words, "--reference", "truth.npz", "-o", "out"]) == 0
     printed = capsys.readouterr()
     assert "scaled: seed 7, " in printed.err and "| VCA + FCLS | " in printed.out

@@ -672,7 +672,8 @@ def _known(command: _Group, seeded: bool = True) -> None:
         "also map the standard deviations of the fractions by this noise: bands (estimated in each band), residual "
         "(what the spectra of a pixel do not explain), scene (what they do not explain in the scene, with its "
         "correlation between bands), a standard deviation in the units of the scene, or a file of these, such as "
-        "EMIT's uncertainty"
+        "EMIT's uncertainty; `report --endmembers N` takes starts, the spread over other ways to find the endmembers "
+        "and --draws seeds"
     )
     help_text = f"{text} (default: no deviations)"
     group.add_argument("--uncertainty", type=number_or_noise, metavar="NOISE", help=help_text)
