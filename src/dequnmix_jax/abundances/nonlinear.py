@@ -58,7 +58,8 @@ def bilinear(abundances: Array, endmembers: Array, interaction: Array | float = 
     shape = (*A.shape[:2], pairs(E.shape[0]))
     if np.ndim(interaction) not in (0, 3) or (np.ndim(interaction) == 3 and np.shape(interaction) != shape):
         raise InputError(
-            f"interaction has shape {np.shape(interaction)}; expected a number for each pixel and pair, {shape}, or one."
+            f"interaction has shape {np.shape(interaction)}; expected a number for each pixel and pair, "
+            f"{shape}, or one."
         )
     first, second = np.triu_indices(E.shape[0], 1)
     products = jnp.asarray(interaction, A.dtype) * (A[..., first] * A[..., second])

@@ -28,6 +28,7 @@ from jax import lax
 
 from dequnmix_jax.abundances.active_set import active_set
 from dequnmix_jax.abundances.least_squares import check_problem, fcls, finish, prepare
+from dequnmix_jax.abundances.methods import BRIGHTEST
 from dequnmix_jax.abundances.nonlinear import interactions, pairs
 from dequnmix_jax.checks import Array, InputError, concrete
 from dequnmix_jax.ops import small_systems
@@ -53,8 +54,6 @@ _SWEEPS = 12
 """Sweeps of coordinate descent on the interactions of a pixel, from those of the step before."""
 
 _LARGEST_P = 1 - 1e-4
-_BRIGHTEST = 2.0
-"""Value of a spectrum above which it cannot be reflectance."""
 
 DIRECT, MULTIPLIED = "direct", "multiplied"
 FITS = (DIRECT, MULTIPLIED)
@@ -233,10 +232,10 @@ def _pixels(cube: Array, mask: Array | None) -> jax.Array:
 def _checked(cube: Array, endmembers: Array, mask: Array | None) -> jax.Array:
     """Check the inputs and return the endmembers."""
     check_problem(cube, endmembers, mask)
-    if concrete(endmembers) and np.max(np.asarray(endmembers)) > _BRIGHTEST:
+    if concrete(endmembers) and np.max(np.asarray(endmembers)) > BRIGHTEST:
         raise InputError(
-            f"endmembers reach {np.max(np.asarray(endmembers)):.4g}; expected reflectance, at most about 1: products of "
-            "spectra in other units mean nothing. Divide cube and endmembers by the scale of the scene."
+            f"endmembers reach {np.max(np.asarray(endmembers)):.4g}; expected reflectance, at most about 1: products "
+            "of spectra in other units mean nothing. Divide cube and endmembers by the scale of the scene."
         )
     return prepare(cube, endmembers, mask)[1]
 
@@ -253,7 +252,10 @@ def _invert(model: _Model, cube: Array, endmembers: Array, mask: Array | None) -
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _solve(model: _Model, Y: jax.Array, E: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return a (N, R) and t (N, p) of pixels Y (N, B)."""
-    return _search(model, Y, E)
+    start = fcls(Y[None], E)[0]
+    if E.shape[0] == 1 and model.word in ("fan", "gbm"):
+        return start, jnp.zeros((Y.shape[0], 0), Y.dtype)
+    return _search(model, Y, E, start)
 
 
 @_solve.defjvp
@@ -303,17 +305,13 @@ def _on_face(H: jax.Array, free: jax.Array, g: jax.Array, R: int) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=0)  # run eagerly, the loops would be compiled at every call
-def _search(model: _Model, Y: jax.Array, E: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return a (N, R) and t (N, p), block by block."""
+def _search(model: _Model, Y: jax.Array, E: jax.Array, start: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return a (N, R) and t (N, p) from the first a, block by block."""
     N, B = Y.shape
-    R = E.shape[0]
-    start = fcls(Y[None], E)[0]
-    if R == 1 and model.word in ("fan", "gbm"):
-        return start, jnp.zeros((N, 0), Y.dtype)
-    size = min(N, max(64, _BLOCK // (R * B)))
+    size = min(N, max(64, _BLOCK // (E.shape[0] * B)))
     count = -(-N // size)
     blocks = [jnp.pad(x, ((0, count * size - N), (0, 0))).reshape(count, size, -1) for x in (Y, start)]
-    a, t = lax.map(lambda block: _search_block(model, *block, E), tuple(blocks))
+    a, t = lax.map(lambda block: _search_block(model, block[0], block[1], E), tuple(blocks))
     return a.reshape(count * size, -1)[:N], t.reshape(count * size, -1)[:N]
 
 
@@ -341,25 +339,26 @@ def _search_block(model: _Model, Y: jax.Array, a: jax.Array, E: jax.Array) -> tu
         a, t, least, busy, number = carry
         rest = Y - model.mix(a, t, E, Y)
         J = jnp.swapaxes(in_a(a, t, Y), 1, 2)  # (n, R, B)
-        along = None
+        moves = []
         if t.shape[1]:
             C = jnp.swapaxes(in_t(t, a, Y), 1, 2)
             pull = jnp.einsum("npb,nb->np", C, rest, precision="highest")
             held = ((t <= low) & (pull <= 0)) | ((t >= high) & (pull >= 0))
-            C = jnp.where(held[:, :, None], 0, C)
-            J, along = _without(J, C)
-        toward = _simplex_step(J, a, rest)
-        d = toward - a
-        dt = jnp.zeros_like(t)
-        if along is not None:
-            both = jnp.concatenate([d, jnp.ones_like(d[:, :1])], axis=1)
-            _, by_rest = _without(rest[:, None], C)
-            dt = jnp.einsum("nr,nrp->np", both, jnp.concatenate([-along, by_rest], axis=1), precision="highest")
+            free = jnp.where(held[:, :, None], 0, C)
+            within, factors = _without(jnp.concatenate([J, rest[:, None]], axis=1), free)
+            d = _simplex_step(within[:, :-1], a, rest) - a
+            both = jnp.concatenate([-d, jnp.ones_like(d[:, :1])], axis=1)
+            dt = jnp.einsum("nr,nrp->np", both, factors, precision="highest")
+            moves += [(length * d, length * dt) for length in _LENGTHS]
+        if t.shape[1] != 1:
+            # With parameters that stay: shorter, and safe where parameters would leave their bounds.
+            d = _simplex_step(J, a, rest) - a
+            moves += [(length * d, jnp.zeros_like(t)) for length in _LENGTHS[:3]]
 
-        def attempt(best: tuple, length: jax.Array) -> tuple[tuple, None]:
-            new = jnp.maximum(a + length * d, 0)
+        def attempt(best: tuple, move: tuple[jax.Array, jax.Array]) -> tuple[tuple, None]:
+            new = jnp.maximum(a + move[0], 0)
             new = new / positive(jnp.sum(new, axis=1, keepdims=True))
-            own, goal = better(new, jnp.clip(t + length * dt, low, high))
+            own, goal = better(new, jnp.clip(t + move[1], low, high))
             lower = (goal < best[2])[:, None]
             return (
                 jnp.where(lower, new, best[0]),
@@ -368,8 +367,9 @@ def _search_block(model: _Model, Y: jax.Array, a: jax.Array, E: jax.Array) -> tu
             ), None
 
         # A rise by rounding is none: near the end the step itself is better known than the objective.
-        bound = jnp.where(jnp.max(jnp.abs(d), axis=1) < 1e-3, least * (1 + 4 * eps), least)
-        (new, own, goal), _ = lax.scan(attempt, (a, t, bound), jnp.asarray(_LENGTHS, a.dtype))
+        bound = jnp.where(jnp.max(jnp.abs(moves[0][0]), axis=1) < 1e-3, least * (1 + 4 * eps), least)
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *moves)
+        (new, own, goal), _ = lax.scan(attempt, (a, t, bound), stacked)
         change = jnp.maximum(jnp.max(jnp.abs(new - a), axis=1), jnp.max(jnp.abs(own - t), axis=1, initial=0.0))
         a, t = (jnp.where(busy[:, None], x, old) for x, old in ((new, a), (own, t)))
         return a, t, jnp.where(busy, jnp.minimum(goal, least), least), busy & (change > _TOLERANCE), number + 1
