@@ -191,6 +191,7 @@ def test_khype_solves_its_dual(x64):
         np.testing.assert_allclose(found.fluctuation[at], K @ best.x[:B] / xi, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_derivatives_of_khype(x64):
     A, E, numbers = draw()
     Y, _ = mixed("gbm", A, E, numbers)
@@ -226,7 +227,7 @@ def test_sk_hype_weighs_the_linear_part(x64):
     assert np.all(best <= cost(0.5, equal.abundances, equal.fluctuation) + 1e-6)
 
 
-@pytest.mark.parametrize("kind", residual_part.KINDS)
+@pytest.mark.parametrize("kind", ["interactions", pytest.param("smooth", marks=SLOW)])
 def test_residual_components_are_at_their_minimum(x64, kind):
     """The optimality conditions of |.|^2 / 2 + weight |c|, and pixels without a component."""
     A, E, _ = draw()
@@ -250,9 +251,10 @@ def test_residual_components_are_at_their_minimum(x64, kind):
     assert np.all(np.linalg.norm(outside[~there], axis=-1) <= weight * (1 + 1e-6))
 
 
-@pytest.mark.parametrize(
-    "word", ["ppnm", "skhype", *(pytest.param(w, marks=SLOW) for w in ("nascimento", "gbm", "khype"))]
-)
+OTHERS = ("nascimento", "gbm", "khype", "skhype")
+
+
+@pytest.mark.parametrize("word", ["ppnm", *(pytest.param(w, marks=SLOW) for w in OTHERS)])
 def test_words_are_their_functions(x64, word):
     """The change by a further step is small at the answer, and not beside it."""
     A, E, numbers = draw()

@@ -12,8 +12,8 @@ The problem is convex. Its map: a by exact FCLS of y - c D, then c by a proximal
 Reference:
     Fevotte and Dobigeon, Nonlinear hyperspectral unmixing with robust nonnegative matrix factorization, IEEE TIP
     24(12), 2015; Halimi, Bioucas-Dias, Dobigeon, Buller and McLaughlin, Fast hyperspectral unmixing in presence of
-    nonlinearity or mismodeling effects, IEEE Transactions on Computational Imaging 3(2), 2017. Without the latter's prior over
-    neighbouring pixels.
+    nonlinearity or mismodeling effects, IEEE Transactions on Computational Imaging 3(2), 2017. Without the prior over
+    neighbouring pixels of the latter.
 """
 
 from typing import NamedTuple
