@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from dequnmix_jax.abundances.methods import KEPT, MESMA, METHODS, Known, Mesma
+from dequnmix_jax.abundances.methods import KEPT, MESMA, METHODS, NONLINEAR, Known, Mesma
 from dequnmix_jax.checks import InputError, check_key, check_kind
 from dequnmix_jax.equilibrium.config import Analytic, Cone, Model, Simplex, Soft
 from dequnmix_jax.known_uncertainty import DRAWS, OFF, Asked, asked_for, noise_on_bands, with_uncertainty
@@ -63,6 +63,9 @@ def unmix_with(
         "soft"       nnls with (slack n)^2 (sum x - 1)^2 added, n the RMS norm of the pixels
         "sunsal"     min |y - x E|^2 / 2 + sparsity n m sum x, m the mean norm of the spectra
         "sunsal-tv"  as sunsal, with variation n m TV(x) added
+        "nascimento", "fan", "gbm", "ppnm", "mlm", "khype", "skhype"
+                     mixing that is not linear, of reflectance (`abundances.nonlinear`, `abundances.khype`); s = 1, and
+                     the residual is that of the model
         "mesma"      as fcls, by the best model of few classes with one spectrum of each (`abundances.mesma`)
         "deq"        the equilibrium of an operator that is trained on the scene, E held
 
@@ -153,8 +156,8 @@ def method_of(
     """
     numbers = {"slack": slack, "sparsity": sparsity, "variation": variation}
     given = {name: float(value) for name, value in numbers.items() if value is not None}
-    if method not in (*METHODS, MESMA, DEQ):
-        raise InputError(f"method is {method!r}; expected {', '.join((*METHODS, MESMA, DEQ))}.")
+    if method not in (*METHODS, *NONLINEAR, MESMA, DEQ):
+        raise InputError(f"method is {method!r}; expected {', '.join((*METHODS, *NONLINEAR, MESMA, DEQ))}.")
     uses = {"soft": ("slack",), "sunsal": ("sparsity",), "sunsal-tv": ("sparsity", "variation")}.get(method, ())
     foreign = [name for name in given if name not in uses]
     if foreign:
@@ -184,6 +187,8 @@ def settled(chosen: Chosen, known: Known | None, prune_by: str | None) -> tuple[
             raise InputError(
                 f"prune {prune_by} keeps {len(chosen.names)} spectrum; expected at least two. Keep more of each class."
             )
+    if known is not None:
+        known.check_values(float(np.max(chosen.spectra)))
     if not isinstance(known, Mesma):
         return chosen, known
     if not chosen.classes:
@@ -221,7 +226,7 @@ def threshold_warning(known: Known | None, highest: float) -> list[str]:
 def model_of_known(known: Known) -> Model:
     """Return an analytic model with the constraint, and so the convention, of a method."""
     constraints: dict[str, Simplex | Cone] = {"fcls": Simplex(), "scaled": Cone()}
-    constraint = constraints.get(known.method, Soft())
+    constraint = Simplex() if known.nonlinear else constraints.get(known.method, Soft())
     return Model(gradient=Analytic(), constraint=constraint)
 
 
@@ -278,6 +283,7 @@ def solve_with(
         convention=known.convention,
         class_of=chosen.classes,
         levels_known=True,
+        residual=found.error,
         configuration={"method": known.record()},
     )
     if asked is not None and asked.by != OFF:

@@ -14,6 +14,7 @@ from dequnmix_jax.baselines import (
     deeptrans,
     denoisers,
     plug_and_play,
+    polyhedral,
     snmf_net,
     unrolled,
 )
@@ -49,6 +50,7 @@ def methods():
         deeptrans.deeptrans(SMALL_TRANSFORMER),
         ae_red.ae_red(ae_red.Settings(widths=(6, 4), rounds=3, steps=3)),
         snmf_net.snmf_net(snmf_net.Settings(layers=3, steps=5, pixels=60)),
+        polyhedral.polyhedral(polyhedral.Settings(components=4, starts=2, steps=5, sweeps=5)),
     ]
 
 

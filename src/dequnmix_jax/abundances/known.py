@@ -6,6 +6,7 @@
     soft        min |y - x E|^2 + (w n)^2 (sum x - 1)^2               as nnls, n the RMS norm of the scene's pixels
     sunsal      min |y - x E|^2 / 2 + l sum x                         as nnls
     sunsal-tv   min |Y - X E|^2 / 2 + l sum X + v TV(X)               as nnls
+    nascimento, fan, gbm, ppnm, mlm, khype, skhype    mixing that is not linear: `nonlinear_inversion`, `kernel`
     mesma       as fcls, by one spectrum of each of few classes       `multiple.mesma`
 
 l and v are given relative to n m, m the mean norm of the spectra: they have no unit.
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 from dequnmix_jax.abundances.least_squares import fcls, nnls, with_sum_band
 from dequnmix_jax.abundances.methods import KEPT, NORMALISED, Known, Mesma
 from dequnmix_jax.abundances.multiple import best_models
+from dequnmix_jax.abundances.nonlinear_known import unmix_nonlinear
 from dequnmix_jax.abundances.sparse import Admm, sunsal, sunsal_tv
 from dequnmix_jax.mixing import (
     linear_mix,
@@ -48,6 +50,7 @@ class Unmixed(NamedTuple):
         change: (H, W), RMS over spectra of f(x) - x, f one step of projected gradients: 0 at the optimum.
         size: (H, W), mean square over spectra of x.
         trace: steps of an iterative method, RMS of change / RMS of x over the pixels, and whether that is small.
+        error: (H, W), RMS of what a nonlinear method leaves unexplained; None: that of s a E.
     """
 
     abundances: jax.Array
@@ -56,6 +59,7 @@ class Unmixed(NamedTuple):
     change: jax.Array
     size: jax.Array
     trace: Trace
+    error: jax.Array | None = None
 
 
 @partial(jax.jit, static_argnums=4)
@@ -71,6 +75,8 @@ def unmix_known(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, norm: j
     """
     if isinstance(known, Mesma):
         return _by_models(cube, endmembers, mask, known)
+    if known.nonlinear:
+        return _not_linear(cube, endmembers, mask, known)
     E, Y = endmembers, cube
     steps, weight, variation = jnp.zeros((), jnp.int32), jnp.zeros((), Y.dtype), jnp.zeros((), Y.dtype)
     reached: jax.Array | bool = True
@@ -103,6 +109,15 @@ def unmix_known(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, norm: j
         residual = jnp.sqrt(jnp.sum(jnp.square(change)) / positive(jnp.sum(size)))
         reached = reached & (residual <= OPTIMAL)
     return Unmixed(abundances, brightness, x, change, size, Trace(steps, residual, jnp.asarray(reached)))
+
+
+def _not_linear(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, known: Known) -> Unmixed:
+    """Return the maps of a nonlinear method, whose brightness is 1."""
+    a, error, change = unmix_nonlinear(cube, endmembers, mask, known.method)
+    size = jnp.mean(jnp.square(a), axis=-1)
+    residual = jnp.sqrt(jnp.sum(jnp.square(change)) / positive(jnp.sum(size)))
+    trace = Trace(jnp.zeros((), jnp.int32), residual, residual <= OPTIMAL)
+    return Unmixed(a, mask.astype(a.dtype), a, change, size, trace, error)
 
 
 def _by_models(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, rules: Mesma) -> Unmixed:

@@ -12,6 +12,12 @@ from dequnmix_jax.conventions import REFLECTANCE, SCALED
 METHODS = ("fcls", "nnls", "scaled", "soft", "sunsal", "sunsal-tv")
 """Methods of all spectra at once; the first is the default."""
 
+NONLINEAR = ("nascimento", "fan", "gbm", "ppnm", "mlm", "khype", "skhype")
+"""Methods for mixing that is not linear; for reflectance."""
+
+BRIGHTEST = 2.0
+"""Value of a spectrum above which it cannot be reflectance."""
+
 MESMA = "mesma"
 """The method that chooses one spectrum of each class in each pixel."""
 
@@ -28,7 +34,7 @@ class Known:
     """How a scene is unmixed by known spectra; static under jit.
 
     Attributes:
-        method: a word of `METHODS`.
+        method: a word of `METHODS` or `NONLINEAR`.
         slack: w of "soft", the weight of the sum.
         sparsity: l of "sunsal" and "sunsal-tv", relative to n m.
         variation: v of "sunsal-tv", relative to n m.
@@ -41,8 +47,8 @@ class Known:
 
     def __post_init__(self) -> None:
         """Raise InputError for an unknown method or a number out of range."""
-        if self.method not in METHODS and not isinstance(self, Mesma):
-            raise InputError(f"method is {self.method!r}; expected {', '.join(METHODS)}.")
+        if self.method not in (*METHODS, *NONLINEAR) and not isinstance(self, Mesma):
+            raise InputError(f"method is {self.method!r}; expected {', '.join((*METHODS, *NONLINEAR))}.")
         check_range(self, "slack", 1e-3, 1e3)
         check_range(self, "sparsity", 0.0, 1e3)
         check_range(self, "variation", 0.0, 1e3)
@@ -59,7 +65,12 @@ class Known:
     @property
     def sums_to_one(self) -> bool:
         """Whether the coefficients sum to one, and not to a brightness."""
-        return self.method == "fcls"
+        return self.method == "fcls" or self.nonlinear
+
+    @property
+    def nonlinear(self) -> bool:
+        """Whether mixing is not linear, so that s a E is not what the method fits."""
+        return self.method in NONLINEAR
 
     @property
     def by_pixel(self) -> bool:
@@ -68,11 +79,20 @@ class Known:
 
     def check_count(self, count: int, bands: int) -> None:
         """Raise InputError where a method without a prior has more unknowns than a pixel has equations."""
-        unknowns, prior = count - (self.method == "fcls"), self.method.startswith("sunsal")
+        unknowns, prior = count - (self.method == "fcls" or self.nonlinear), self.method.startswith("sunsal")
         if unknowns > bands and not prior:
             raise InputError(
                 f"There are {count} spectra and {bands} bands; expected no more spectra than bands for {self.method}, "
                 "which cannot determine more fractions. Choose fewer spectra, or method sunsal, which prefers few."
+            )
+
+    def check_values(self, highest: float) -> None:
+        """Raise InputError where a nonlinear method is to unmix by spectra that are no reflectance."""
+        if self.nonlinear and highest > BRIGHTEST:
+            raise InputError(
+                f"The spectra reach {highest:.4g}; expected reflectance, at most about 1, for {self.method}: products "
+                "of spectra in other units mean nothing. Divide the library (library_scale, --library-scale), and the "
+                "scene (scale, --scale)."
             )
 
     def not_optimal(self, change: float) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from dequnmix_jax.baselines import ae_red, closed_forms, deeptrans, denoisers, plug_and_play, snmf_net
+from dequnmix_jax.baselines import ae_red, closed_forms, deeptrans, denoisers, plug_and_play, polyhedral, snmf_net
 from dequnmix_jax.baselines.method import Method
 from dequnmix_jax.checks import InputError
 
@@ -27,6 +27,7 @@ METHODS: dict[str, Callable[[], Method]] = {
     "deeptrans": deeptrans.deeptrans,
     "ae-red": ae_red.ae_red,
     "snmf-net": snmf_net.snmf_net,
+    "polyhedral": polyhedral.polyhedral,
 }
 """A word for each competitor, and a function without arguments that returns it."""
 

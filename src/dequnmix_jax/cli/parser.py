@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dequnmix_jax.abundances.methods import MESMA, SHADES, Known, Mesma
+from dequnmix_jax.abundances.methods import MESMA, NONLINEAR, SHADES, Known, Mesma
 from dequnmix_jax.abundances.methods import METHODS as KNOWN
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.conventions import AS_IS, MEANINGS
@@ -656,10 +656,10 @@ def _known(command: _Group, seeded: bool = True) -> None:
     text = (
         "fcls (fractions sum to one), nnls (a free brightness), scaled (nnls, fractions of spectra at one level), soft "
         "(a brightness near one), sunsal (few spectra a pixel), sunsal-tv (and smooth maps), mesma (in each pixel one "
-        "spectrum of each of few classes), or deq (trains an "
+        f"spectrum of each of few classes), {', '.join(NONLINEAR)} (mixing that is not linear), or deq (trains an "
         f"equilibrium model, spectra held) (default: {KNOWN[0]})"
     )
-    group.add_argument("--method", choices=(*KNOWN, MESMA, "deq"), metavar="WORD", help=text)
+    group.add_argument("--method", choices=(*KNOWN, *NONLINEAR, MESMA, "deq"), metavar="WORD", help=text)
     text = "also map the sums over each class, which this column of the library holds; name: spectra of one name"
     group.add_argument("--class", dest="classes", metavar="COLUMN", help=f"{text} (default: no classes)")
     text = "use the spectra with these names, separated by commas; repeatable (default: all)"

@@ -104,7 +104,7 @@ def spectra_need_tiles(options: UnmixOptions, request: Request, source: Source) 
         raise InputError(
             f"--method {method} looks at the whole scene, which "
             f"{'takes about ' + in_words(size) + ' of memory' if not asked else 'tiles divide'}; expected a method of "
-            "single pixels for tiles: fcls, nnls, scaled, soft, sunsal or mesma."
+            "single pixels for tiles: fcls, nnls, scaled, soft, sunsal, mesma, or one that is not linear."
         )
     if wanted and request.asked.by != OFF:
         raise InputError(

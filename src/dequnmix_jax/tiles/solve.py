@@ -92,6 +92,7 @@ def known_tile(params: Params, cube: jax.Array, mask: jax.Array, whole: Scenewid
     spectra = mixing.scale_to_unit_maximum(E) if known.method == "scaled" else E
     difference = cube - mixing.scaled_mix(found.abundances, spectra, found.brightness)
     residual = jnp.sqrt(jnp.mean(jnp.square(difference), axis=-1)) * mask.astype(cube.dtype)
+    residual = residual if found.error is None else found.error
     return Solved(found.abundances, found.brightness, residual, found.change, found.size, found.trace)
 
 
