@@ -8,13 +8,15 @@ residual network:
     DE-ADMM   v = (b + alpha (z - u)) (H + alpha I)^-1,   z <- (v + u) + N(v + u),   u <- u + eta (v - z)
 
 The last is an iteration of z and u together, and is accelerated as one: u has the unit of z. At its equilibrium v = z,
-z = D(z + u) and alpha u = b - z H, whatever eta is; that of DE-GRAD has z H - b = N(z). The abundances are the projection of z on
-the simplex. N, E and eta (a logarithm) are learned on the scene itself, by the loss mean spectral angle + alpha' MSE of
-its reconstruction, with the implicit gradient of the equilibrium; each solve starts from the last equilibrium.
+z = D(z + u) and alpha u = b - z H, whatever eta is; that of DE-GRAD has z H - b = N(z). The abundances are the
+projection of z on the simplex. N, E and eta (a logarithm) are learned on the scene itself, by the loss mean spectral
+angle + alpha' MSE of its reconstruction, with the implicit gradient of the equilibrium; each solve starts from the last
+equilibrium.
 
 Gilton, Ongie and Willett, Deep equilibrium architectures for inverse problems in imaging, IEEE TCI 7, 2021. From their
-public code: N with spectral normalisation, trained beforehand as a denoiser at a noise of 0.01; alpha 0.4; eta 0.2 at the
-start (DE-ADMM: 0.1); Anderson acceleration with 5 differences and a ridge of 1e-4; Adam, x0.1 every 10 epochs, 80 epochs.
+public code: N with spectral normalisation, trained beforehand as a denoiser at a noise of 0.01; alpha 0.4; eta 0.2 at
+first (DE-ADMM: 0.1); Anderson acceleration with 5 differences and a ridge of 1e-4; Adam, x0.1 every 10 epochs, 80
+epochs.
 
 `Inertia` solves without Anderson, by momentum: f is applied to x + (1 - theta) (x - x'), x' the iterate before x, and
 x' = x again every 100 steps of 200, or where k sum |x - x'|^2 > r^2 over the k steps since (Li and Lin, JMLR 24, 2023).
@@ -22,9 +24,9 @@ That is the inertial iteration of i-DEQ (Clerc, Renaud, Denis de Senneville and 
 0.2), whose regulariser is an explicit potential with a line search, for which there is none here: the equilibrium is
 that of the map.
 
-Guessed: all that belongs to unmixing instead of images: L, the projection, the loss (alpha' 0.2) and the rate of E, 0.007,
-those of `unrolled_pnp`; the denoiser, a bounded `dncnn`. z is not clamped: there the fixed point would not obey the
-equations above. Adam's rate for N and eta is 1e-3 (there 0.1, with images for training whose truth is known). The
+Guessed: all that belongs to unmixing instead of images: L, the projection, the loss (alpha' 0.2) and the rate of E,
+0.007, those of `unrolled_pnp`; the denoiser, a bounded `dncnn`. z is not clamped: there the fixed point would not obey
+the equations above. Adam's rate for N and eta is 1e-3 (there 0.1, with images for training whose truth is known). The
 tolerance is 1e-3: theirs, 1e-2, is too loose for an implicit gradient.
 """
 
@@ -41,7 +43,6 @@ from dequnmix_jax import metrics
 from dequnmix_jax.abundances.least_squares import fcls
 from dequnmix_jax.baselines import dncnn
 from dequnmix_jax.baselines.method import Method, MethodResult
-from dequnmix_jax.equilibrium import network
 from dequnmix_jax.equilibrium.curvature import spectral_bound
 from dequnmix_jax.mixing import project_simplex
 from dequnmix_jax.ops import lapack
@@ -61,6 +62,10 @@ class Inertia:
     tolerance: float = 1e-3
 
 
+_SOLVER = Solver(Anderson(memory=5, ridge=1e-4), tolerance=1e-3, max_steps=100)
+_ADJOINT = Adjoint(tolerance=1e-2, max_steps=100)
+
+
 @dataclass(frozen=True)
 class Settings:
     """Constants of the iterations, of their solution and of the training.
@@ -75,8 +80,8 @@ class Settings:
     """
 
     kind: str = "prox"
-    solver: Solver | Inertia = Solver(Anderson(memory=5, ridge=1e-4), tolerance=1e-3, max_steps=100)
-    adjoint: Adjoint = Adjoint(tolerance=1e-2, max_steps=100)
+    solver: Solver | Inertia = _SOLVER
+    adjoint: Adjoint = _ADJOINT
     sigma: float = 0.01
     penalty: float = 0.4
     step: float | None = None
@@ -108,7 +113,7 @@ def factor(params: dict[str, Any], cube: jax.Array, settings: Settings) -> dict[
         "H": H,
         "b": jnp.matmul(cube, E.T, precision="highest") / L,
         "inverse": lapack.inverse(H + settings.penalty * jnp.eye(E.shape[0], dtype=H.dtype)),
-        "denoiser": network.bounded(params["denoiser"]),
+        "denoiser": dncnn.bounded(params["denoiser"]),
         "eta": jnp.exp(params["eta"]),
         "sigma": jnp.asarray(settings.sigma, H.dtype),
         "penalty": jnp.asarray(settings.penalty, H.dtype),

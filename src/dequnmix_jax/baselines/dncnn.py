@@ -62,6 +62,11 @@ def init(key: jax.Array, settings: Settings) -> list[dict[str, jax.Array]]:
     return weights
 
 
+def bounded(weights: list[dict[str, jax.Array]]) -> Any:
+    """Return the weights with kernels of a spectral norm of at most one."""
+    return network.bounded({"layers": weights})["layers"]
+
+
 def noise_of(weights: Any, image: jax.Array, sigma: jax.Array) -> jax.Array:
     """Return sigma N(x, sigma) of one map (H, W)."""
     level = jnp.log10(jnp.maximum(sigma, 1e-6)) + 1.5  # about 0 for a medium level
@@ -98,7 +103,7 @@ def train(key: jax.Array, settings: Settings) -> tuple[Any, jax.Array]:
 
     def loss(weights: Any, k: jax.Array) -> jax.Array:
         clean, noise, sigma = sample(k, settings)
-        weights = network.bounded(weights) if settings.bounded else weights
+        weights = bounded(weights) if settings.bounded else weights
         predicted = jax.vmap(partial(noise_of, weights))(clean + sigma[:, None, None] * noise, sigma)
         return jnp.mean(jnp.square(predicted / sigma[:, None, None] - noise))
 
@@ -111,7 +116,7 @@ def train(key: jax.Array, settings: Settings) -> tuple[Any, jax.Array]:
 
     weights = init(start, settings)
     (weights, _), losses = lax.scan(step, (weights, optimiser.init(weights)), jax.random.split(rest, settings.steps))
-    return network.bounded(weights) if settings.bounded else weights, losses
+    return bounded(weights) if settings.bounded else weights, losses
 
 
 def denoiser(weights: Any) -> Denoiser:

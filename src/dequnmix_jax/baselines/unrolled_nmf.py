@@ -1,7 +1,7 @@
 """Unrolled factorisation with spatial group sparsity: projected gradient steps of SGSNMF, with learned steps.
 
-    A <- normalise(relu(G(A - l (A E - Y) W)))     W (B, R), at first E^T
-    E <- relu(E - m A^T (A E - Y) / N)             N the number of pixels
+    A <- normalise(relu(G(A - l (A E - Y) (E^T + V))))     V (B, R), at first 0
+    E <- relu(E - m A^T (A E - Y) / N)                     N the number of pixels
 
 in each of K = 10 layers. G shrinks the map of each material r in each superpixel p as a whole,
 
@@ -10,22 +10,23 @@ in each of K = 10 layers. G shrinks the map of each material r in each superpixe
 so that a material whose map is below the threshold there vanishes from all its pixels. c_j is the confidence of the
 pixel (`superpixels`) and w_p,r = 1 / (R^2 s_p,r + 1), s_p the FCLS abundances of the mean spectrum of the superpixel:
 both are those of SGSNMF (`dequnmix_jax.endmembers.sgs_nmf`), and s_p is recomputed in each layer with its E. Each layer
-has its own l, m, theta (R) and W. Trained on the mean over layers of |Y - A E|^2 of the scene itself. Before training l
-and m are 1 / Lipschitz constant, theta = lambda l, and the network is K steps of proximal gradient on
+has its own l, m, theta (R) and V. Trained on the mean over layers of |Y - A E|^2 of the scene itself. Before training l
+and m are 1 / Lipschitz constant (of the start), theta = lambda l, and the network is K steps of proximal gradient on
 
     |Y - A E|^2 / 2 + lambda sum over p and r of w_p,r |a_r,p|
 
 with abundances projected by relu and division.
 
 A reconstruction after the title of Cui, Wang, Wang, Zhang and Zhong, Unrolling nonnegative matrix factorization with
-group sparsity for blind hyperspectral unmixing, IEEE TGRS 61, 2023, of which neither code nor abstract was available, and
-after its parent: Wang, Zhong, Zhang and Xu, Spatial group sparsity regularized nonnegative matrix factorization for
+group sparsity for blind hyperspectral unmixing, IEEE TGRS 61, 2023 (neither code nor abstract was available), and after
+its parent: Wang, Zhong, Zhang and Xu, Spatial group sparsity regularized nonnegative matrix factorization for
 hyperspectral unmixing, IEEE TGRS 55(11), 2017 (lambda 0.3).
 
 Guessed: all of the network. The parent, as its authors' program and `sgs_nmf` have it, takes the norm over the
-materials of a pixel; here it is over the pixels of a material, as the title's group says, and relative to the size of the
-group. The optimiser is that of `snmf_net`: the positive numbers are learned as logarithms, at 0.01, W at 0.001 of its
-RMS, by 300 steps of Adam on the whole scene; cubes have maximum one. A pixel of which nothing is left gets 1/R.
+materials of a pixel; here it is over the pixels of a material, as the title's group says, and relative to the size of
+the group. The optimiser is that of `snmf_net`: the positive numbers are learned as logarithms, at 0.01, V at 0.001 of
+the RMS of E, by 300 steps of Adam on the whole scene; cubes have maximum one. A pixel of which nothing is left gets
+1/R.
 """
 
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def init(endmembers: jax.Array, abundances: jax.Array, settings: Settings) -> di
         "inner": jnp.log(inner),
         "outer": jnp.log(outer),
         "theta": jnp.full(endmembers.shape[0], jnp.log(settings.weight * inner)),
-        "filters": endmembers.T,
+        "filters": jnp.zeros_like(endmembers.T),
     }
     return jax.tree.map(lambda x: jnp.stack([x] * settings.layers), one)
 
@@ -108,7 +109,8 @@ def forward(
     def layer(state: tuple[jax.Array, jax.Array], w: dict[str, jax.Array]) -> tuple[Any, jax.Array]:
         A, E = state
         # (A E - Y) W without the residual, which is as large as the scene.
-        slope = jnp.matmul(A, jnp.matmul(E, w["filters"])) - jnp.matmul(pixels, w["filters"])
+        W = E.T + w["filters"]
+        slope = jnp.matmul(A, jnp.matmul(E, W)) - jnp.matmul(pixels, W)
         theta = jnp.exp(w["theta"])[None] * rarity(cut, E)
         kept = jax.nn.relu(shrink(A - jnp.exp(w["inner"]) * slope, cut, theta))
         A = normalise_abundances(kept[None])[0][0]
@@ -131,7 +133,7 @@ def unrolled_nmf(settings: Settings | None = None) -> Method:
         cut = groups(superpixels(Y, width=settings.width))
         pixels, A = Y.reshape(-1, Y.shape[-1]), fcls(Y, E).reshape(-1, E.shape[0])
         weights = init(E, A, settings)
-        size = jnp.sqrt(jnp.mean(jnp.square(weights["filters"])))
+        size = jnp.sqrt(jnp.mean(jnp.square(E)))
         adam = optax.scale_by_adam()
 
         def step(state: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:

@@ -19,10 +19,10 @@ IEEE TGRS 63, 2025 (arXiv 2409.04719): ADMM of plug-and-play unmixing, unrolled;
 outer priors from pretrained denoisers; a dynamic convolution at several scales, fused by attention. Dynamic
 convolution: Chen et al., CVPR 2020.
 
-Guessed: all sizes and the way in which the two priors meet; the a-step of the iteration that is unrolled, which is that
-of `plug_and_play`; the denoiser, `dncnn`; alpha, the rates, the decay and its steps, which are those of the public script of
-the same group for its equilibrium model (AdamW, 0.01 for the network, 0.007 for E, x0.8 every 15 epochs, alpha 0.2), with
-100 epochs as for the equilibrium in our tables.
+Guessed: all sizes and the way in which the two priors meet; the a-step, that of the iteration which is unrolled; the
+denoiser, `dncnn`; alpha, the rates, the decay and its steps, which are those of the public script of the same group for
+its equilibrium model (AdamW, 0.01 for the network, 0.007 for E, x0.8 every 15 epochs, alpha 0.2), with 100 epochs as
+for the equilibrium in our tables.
 """
 
 from dataclasses import dataclass, field
@@ -42,6 +42,9 @@ from dequnmix_jax.baselines.plug_and_play import ESTIMATED, Denoiser, constants,
 from dequnmix_jax.ops.convolution import convolve
 
 _DILATIONS = (1, 2, 3)
+
+_Carry = tuple[jax.Array, jax.Array, jax.Array]
+"""a, z and u."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def forward(
     """Return the last a, (H, W, R); `first`: FCLS abundances, `noise`: lambda."""
     E = weights["endmembers"]
 
-    def step(state: tuple[jax.Array, ...], layer: dict[str, jax.Array]) -> tuple[tuple[jax.Array, ...], None]:
+    def step(state: _Carry, layer: dict[str, jax.Array]) -> tuple[_Carry, None]:
         _, z, u = state
         rho = jnp.exp(layer["rho"])
         a = constrained_step(cube, E, z - u, rho)
