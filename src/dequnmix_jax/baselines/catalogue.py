@@ -2,7 +2,19 @@
 
 from collections.abc import Callable
 
-from dequnmix_jax.baselines import ae_red, closed_forms, deeptrans, denoisers, plug_and_play, polyhedral, snmf_net
+from dequnmix_jax.baselines import (
+    admm_net,
+    ae_red,
+    closed_forms,
+    deep_equilibria,
+    deeptrans,
+    denoisers,
+    plug_and_play,
+    polyhedral,
+    snmf_net,
+    unrolled_nmf,
+    unrolled_pnp,
+)
 from dequnmix_jax.baselines.method import Method
 from dequnmix_jax.checks import InputError
 
@@ -28,6 +40,16 @@ METHODS: dict[str, Callable[[], Method]] = {
     "ae-red": ae_red.ae_red,
     "snmf-net": snmf_net.snmf_net,
     "polyhedral": polyhedral.polyhedral,
+    "admm-net": admm_net.admm_net,
+    "unrolled-pnp": unrolled_pnp.unrolled_pnp,
+    "unrolled-pnp-tied": lambda: unrolled_pnp.unrolled_pnp(unrolled_pnp.Settings(tied=True)),
+    "unrolled-nmf": unrolled_nmf.unrolled_nmf,
+    "de-grad": lambda: deep_equilibria.deep_equilibrium(deep_equilibria.Settings("grad")),
+    "de-grad-inertial": lambda: deep_equilibria.deep_equilibrium(
+        deep_equilibria.Settings("grad", solver=deep_equilibria.Inertia())
+    ),
+    "de-prox": lambda: deep_equilibria.deep_equilibrium(deep_equilibria.Settings("prox")),
+    "de-admm": lambda: deep_equilibria.deep_equilibrium(deep_equilibria.Settings("admm")),
 }
 """A word for each competitor, and a function without arguments that returns it."""
 
