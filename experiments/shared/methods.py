@@ -22,7 +22,7 @@ from dequnmix_jax.baselines import (
     unrolled,
 )
 from experiments.plans import EVERY_STAGE
-from experiments.shared import bm3d_bm4d
+from experiments.shared import autoencoders, bm3d_bm4d
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Settings:
         angles: number of columns for the angles of endmembers, the same in the parts of a divided table.
         only: run methods whose names start with one of these.
         update: keep the other rows of the existing table.
-        transformer, autoencoder, factorisation, denoiser: constants of the competitors.
+        transformer, autoencoder, factorisation, denoiser, networks: constants of the competitors.
     """
 
     scenes: tuple[str, ...]
@@ -57,6 +57,7 @@ class Settings:
     autoencoder: ae_red.Settings = field(default_factory=ae_red.Settings)
     factorisation: snmf_net.Settings = field(default_factory=snmf_net.Settings)
     denoiser: dncnn.Settings = field(default_factory=dncnn.Settings)
+    networks: autoencoders.Constants = field(default_factory=autoencoders.Constants)
 
 
 PACKAGES = ("bm3d", "bm4d")
@@ -79,6 +80,7 @@ def quick(*scenes: str, **changes: Any) -> Settings:
         autoencoder=ae_red.Settings(widths=(6, 4), rounds=2, steps=2),
         factorisation=snmf_net.Settings(layers=2, steps=2, pixels=50),
         denoiser=dncnn.Settings(layers=3, width=4, steps=5, patches=2, side=12),
+        networks=autoencoders.QUICK,
         only=("VCA", "purified", "DEQ-Unmix, cone"),
     )  # fmt: skip
     return replace(small, **changes)
@@ -165,4 +167,5 @@ def _rivals(settings: Settings) -> list[Method]:
         plug("PnP-DnCNN, estimated level", learned, level),
         ae_red.ae_red(settings.autoencoder),
         snmf_net.snmf_net(settings.factorisation),
+        *autoencoders.methods(settings.networks),
     ]

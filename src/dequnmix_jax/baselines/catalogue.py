@@ -2,7 +2,20 @@
 
 from collections.abc import Callable
 
-from dequnmix_jax.baselines import ae_red, closed_forms, deeptrans, denoisers, plug_and_play, snmf_net
+from dequnmix_jax.baselines import (
+    ae_red,
+    closed_forms,
+    cnnaeu,
+    cycunet,
+    deeptrans,
+    denoisers,
+    dtu_net,
+    endnet,
+    mlm_autoencoder,
+    plug_and_play,
+    snmf_net,
+    ust_net,
+)
 from dequnmix_jax.baselines.method import Method
 from dequnmix_jax.checks import InputError
 
@@ -20,6 +33,13 @@ METHODS: dict[str, Callable[[], Method]] = {
     "deeptrans": deeptrans.deeptrans,
     "ae-red": ae_red.ae_red,
     "snmf-net": snmf_net.snmf_net,
+    "cnnaeu": cnnaeu.cnnaeu,
+    "endnet": endnet.endnet,
+    "cycu-net": cycunet.cycunet,
+    "mlm-3d": mlm_autoencoder.mlm_autoencoder,
+    "mlm-1d": lambda: mlm_autoencoder.mlm_autoencoder(mlm_autoencoder.Settings(patch=1)),
+    "ust-net": ust_net.ust_net,
+    "dtu-net": dtu_net.dtu_net,
 }
 """A word for each competitor, and a function without arguments that returns it."""
 
