@@ -52,8 +52,18 @@ def test_batches_take_each_member_once_a_round_and_running_statistics_their_shar
     np.testing.assert_allclose(variance, 0.1 + 0.9 * np.var(x, axis=(0, 1), ddof=1), rtol=1e-4)
     np.testing.assert_allclose(np.var(y, axis=(0, 1)), 1, rtol=1e-3)
     evaluated, kept = layers.batch_norm(layers.norm(2), x, (mean, variance), None)
-    np.testing.assert_allclose(evaluated, (x - mean) / np.sqrt(variance + 1e-5), rtol=1e-4, atol=1e-5)
+    expected = (np.asarray(x) - np.asarray(mean)) / np.sqrt(np.asarray(variance) + 1e-5)
+    np.testing.assert_allclose(evaluated, expected, rtol=1e-4, atol=1e-5)
     assert kept[0] is mean
+
+
+def test_maxima_pass_the_gradient_to_the_largest():
+    x = jnp.array([[3.0, 1.0, 2.0, 5.0, 5.0, 4.0, 9.0]])
+    np.testing.assert_array_equal(layers.pooled(x, 3), [[3.0, 5.0]])
+    gradient = jax.grad(lambda x: jnp.sum(layers.pooled(x, 3)))(x)
+    np.testing.assert_array_equal(gradient, [[1.0, 0, 0, 1, 0, 0, 0]])
+    gradient = jax.grad(lambda x: jnp.sum(layers.limited(x, 2.0, 4.0)))(x)
+    np.testing.assert_array_equal(gradient, [[0.0, 0, 1, 0, 0, 1, 0]])
 
 
 def test_the_kernel_of_stride_two_sees_every_second_pixel():
@@ -171,7 +181,8 @@ def test_the_bounces_of_the_multilinear_model():
     x = jax.random.uniform(jax.random.key(0), (6, BANDS))
     np.testing.assert_array_equal(mlm_autoencoder.bounced(x, jnp.zeros((6, 1))), x)
     P = jnp.linspace(0.05, 0.9, 6)[:, None]
-    series = sum((1 - P) * P**k * x ** (k + 1) for k in range(400))
+    p, t = np.asarray(P, np.float64), np.asarray(x, np.float64)
+    series = sum((1 - p) * p**k * t ** (k + 1) for k in range(400))
     np.testing.assert_allclose(mlm_autoencoder.bounced(x, P), series, rtol=1e-3)
 
 

@@ -72,7 +72,7 @@ def encode(
         kept.append(new)
         if i == 0 and key is not None:
             x = layers.dropout(jax.random.uniform(key, x.shape), x, settings.dropout)
-        x = jax.nn.relu(x) if i < 2 else jnp.clip(x, 0, 1)
+        x = jax.nn.relu(x) if i < 2 else layers.limited(x, 0, 1)
     return x, kept
 
 

@@ -273,7 +273,7 @@ def bend(
     z = _along(second, _along(first, jnp.concatenate([cube, x, x * x], axis=-1)))
     for i, layer in enumerate((None, third)):
         z = z if layer is None else _along(layer, z)
-        z = layers.pooled(jnp.clip(z, -1, 1), 2)
+        z = layers.pooled(layers.limited(z, -1, 1), 2)
         if key is not None:
             z = layers.dropout(jax.random.uniform(jax.random.fold_in(key, i), z.shape), z, settings.dropout)
     return layers.dense(weights["bend_maps"], jnp.mean(z, axis=(0, 1))).reshape(cube.shape[:2])

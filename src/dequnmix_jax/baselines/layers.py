@@ -8,6 +8,7 @@ and starts biases at zero.
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import jax
@@ -132,10 +133,20 @@ def shares(z: jax.Array) -> jax.Array:
     return jnp.where(some, z / jnp.where(some, total, 1), 1 / z.shape[-1])
 
 
-def pooled(x: jax.Array, size: int) -> jax.Array:
-    """Return the maxima of `size` neighbours along the last axis; what is left over at the end counts for nothing."""
-    n = x.shape[-1] // size
-    return jnp.max(x[..., : n * size].reshape(*x.shape[:-1], n, size), axis=-1)
+def pooled(x: jax.Array, size: int, axis: int = -1) -> jax.Array:
+    """Return the maxima of `size` neighbours along an axis; what is left over at the end counts for nothing.
+
+    By comparisons: the derivative of `jnp.max` divides by the number of entries that equal the maximum, and where a
+    compiler rounds an entry and the maximum of a fused program differently there is none.
+    """
+    n = x.shape[axis] // size
+    parts = [lax.slice_in_dim(x, i, n * size, size, axis) for i in range(size)]
+    return reduce(lambda a, b: jnp.where(a >= b, a, b), parts)
+
+
+def limited(x: jax.Array, lower: float, upper: float) -> jax.Array:
+    """Return x kept in [lower, upper], by comparisons, as in `pooled`; the derivative outside is 0."""
+    return jnp.where(x < lower, lower, jnp.where(x > upper, upper, x))
 
 
 def brightness(cube: jax.Array, reconstruction: jax.Array) -> jax.Array:

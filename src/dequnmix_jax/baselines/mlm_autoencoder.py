@@ -86,9 +86,7 @@ def _along_bands(layer: Weights, x: jax.Array, window: int, slope: float) -> jax
     """Convolve (rows, B, I) along bands, without padding; leaky ReLU, maxima of `window` bands: (rows, B', O)."""
     edge = layer["w"].shape[1] // 2
     x = layers.add(convolve(x, layer["w"])[:, edge : x.shape[1] - edge], layer["b"])
-    n = x.shape[1] // window
-    x = jax.nn.leaky_relu(x, slope)[:, : n * window]
-    return jnp.max(x.reshape(x.shape[0], n, window, x.shape[2]), axis=2)
+    return layers.pooled(jax.nn.leaky_relu(x, slope), window, 1)
 
 
 def _spread(layer: Weights, patch: int) -> Weights:

@@ -161,9 +161,7 @@ def abundances(weights: Weights, cube: jax.Array, settings: Settings, key: jax.A
     keys = [None] * (2 * n) if key is None else list(jax.random.split(key, 2 * n))
     kept = [layers.dense(weights["first"], cube)]
     for stage, k in zip(weights["stages"][:n], keys[:n], strict=True):
-        x = kept[-1]
-        x = jnp.max(x.reshape(x.shape[0] // 2, 2, x.shape[1] // 2, 2, x.shape[2]), axis=(1, 3))
-        kept.append(_stage(stage, x, settings, k))
+        kept.append(_stage(stage, layers.pooled(layers.pooled(kept[-1], 2, 0), 2, 1), settings, k))
     x = kept.pop()
     for stage, k in zip(weights["stages"][n:], keys[n:], strict=True):
         other = kept.pop()
