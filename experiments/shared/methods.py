@@ -26,7 +26,7 @@ from dequnmix_jax.baselines import (
     unrolled_pnp,
 )
 from experiments.plans import EVERY_STAGE
-from experiments.shared import bm3d_bm4d
+from experiments.shared import autoencoders, bm3d_bm4d
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Settings:
         angles: number of columns for the angles of endmembers, the same in the parts of a divided table.
         only: run methods whose names start with one of these.
         update: keep the other rows of the existing table.
-        transformer, autoencoder, factorisation, denoiser, sparse, plugged, groups, implicit: constants of the
-            competitors; those with a denoiser get the weights that `denoiser` says.
+        transformer, autoencoder, factorisation, denoiser, sparse, plugged, groups, implicit, networks: constants of
+            the competitors; those with a denoiser get the weights that `denoiser` says.
     """
 
     scenes: tuple[str, ...]
@@ -66,6 +66,7 @@ class Settings:
     plugged: unrolled_pnp.Settings = field(default_factory=unrolled_pnp.Settings)
     groups: unrolled_nmf.Settings = field(default_factory=unrolled_nmf.Settings)
     implicit: deep_equilibria.Settings = field(default_factory=deep_equilibria.Settings)
+    networks: autoencoders.Constants = field(default_factory=autoencoders.Constants)
 
 
 PACKAGES = ("bm3d", "bm4d")
@@ -92,6 +93,7 @@ def quick(*scenes: str, **changes: Any) -> Settings:
         plugged=unrolled_pnp.Settings(layers=2, width=4, epochs=2),
         groups=unrolled_nmf.Settings(layers=2, steps=2),
         implicit=deep_equilibria.Settings(epochs=2),
+        networks=autoencoders.QUICK,
         only=("VCA", "purified", "DEQ-Unmix, cone"),
     )  # fmt: skip
     return replace(small, **changes)
@@ -182,6 +184,7 @@ def _rivals(settings: Settings) -> list[Method]:
         unrolled_nmf.unrolled_nmf(settings.groups),
         *(unrolled_pnp.unrolled_pnp(replace(settings.plugged, tied=tied), learned) for tied in (False, True)),
         *_equilibria(settings),
+        *autoencoders.methods(settings.networks),
     ]
 
 

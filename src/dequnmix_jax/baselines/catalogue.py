@@ -6,14 +6,20 @@ from dequnmix_jax.baselines import (
     admm_net,
     ae_red,
     closed_forms,
+    cnnaeu,
+    cycunet,
     deep_equilibria,
     deeptrans,
     denoisers,
+    dtu_net,
+    endnet,
+    mlm_autoencoder,
     plug_and_play,
     polyhedral,
     snmf_net,
     unrolled_nmf,
     unrolled_pnp,
+    ust_net,
 )
 from dequnmix_jax.baselines.method import Method
 from dequnmix_jax.checks import InputError
@@ -50,6 +56,13 @@ METHODS: dict[str, Callable[[], Method]] = {
     ),
     "de-prox": lambda: deep_equilibria.deep_equilibrium(deep_equilibria.Settings("prox")),
     "de-admm": lambda: deep_equilibria.deep_equilibrium(deep_equilibria.Settings("admm")),
+    "cnnaeu": cnnaeu.cnnaeu,
+    "endnet": endnet.endnet,
+    "cycu-net": cycunet.cycunet,
+    "mlm-3d": mlm_autoencoder.mlm_autoencoder,
+    "mlm-1d": lambda: mlm_autoencoder.mlm_autoencoder(mlm_autoencoder.Settings(patch=1)),
+    "ust-net": ust_net.ust_net,
+    "dtu-net": dtu_net.dtu_net,
 }
 """A word for each competitor, and a function without arguments that returns it."""
 
