@@ -44,6 +44,7 @@ def unmix_with(
     slack: float | None = None,
     sparsity: float | None = None,
     variation: float | None = None,
+    normalised: bool = False,
     uncertainty: str | float | Any = None,
     uncertainty_by: str | None = None,
     draws: int = 20,
@@ -83,6 +84,8 @@ def unmix_with(
             (`libraries.prune`). None: all.
         library_scale: divisor of the library's values, for a path.
         slack, sparsity, variation: numbers of the methods above; None: those of `abundances.Known`.
+        normalised: of fcls and mesma: divide each pixel and spectrum by its mean over the bands first, as a brightness;
+            fractions are converted back.
         uncertainty: noise that the standard deviations `Result.abundances_sd` are computed from: "bands", estimated in
             each band (`noise.band_noise`, with more valid pixels than bands); "residual", in each pixel what the
             spectra do not explain; "scene", what they do not explain in the whole scene, with its correlation between
@@ -113,9 +116,11 @@ def unmix_with(
     if isinstance(method, Known):
         if (slack, sparsity, variation) != (None, None, None):
             raise InputError("The method is a value with its own numbers; expected no slack, sparsity or variation.")
+        if normalised:
+            raise InputError("The method is a value with its own numbers; expected no normalised beside it.")
         known: Known | None = method
     else:
-        known = method_of(method, slack=slack, sparsity=sparsity, variation=variation)
+        known = with_normalised(method_of(method, slack=slack, sparsity=sparsity, variation=variation), normalised)
     asked = asked_for(uncertainty, uncertainty_by, draws=draws, bounds=bounds, key=key, known=known)
     random = known is None or asked.by == DRAWS
     if random != (key is not None):
@@ -167,7 +172,24 @@ def method_of(
         )
     if method == MESMA:
         return Mesma()
-    return None if method == DEQ else Known(method, **given)
+    words: dict[str, Any] = dict(given)
+    return None if method == DEQ else Known(method, **words)
+
+
+def with_normalised(known: Known | None, normalised: bool) -> Known | None:
+    """Return a method that divides the brightness out first, if it is to.
+
+    Raises:
+        InputError: it does not apply to the method.
+    """
+    if not normalised:
+        return known
+    if known is None:
+        raise InputError(
+            "A brightness that is divided out (normalised, --normalise) does not apply to deq; expected fcls or mesma. "
+            "Leave it out."
+        )
+    return replace(known, normalised=True)
 
 
 def settled(chosen: Chosen, known: Known | None, prune_by: str | None) -> tuple[Chosen, Known | None]:
@@ -215,7 +237,9 @@ def threshold_warning(known: Known | None, highest: float) -> list[str]:
         known: the method.
         highest: largest value of the valid pixels.
     """
-    if not isinstance(known, Mesma) or highest <= REFLECTANCE or known.threshold != Mesma().threshold:
+    if not isinstance(known, Mesma) or known.normalised or known.threshold != Mesma().threshold:
+        return []
+    if highest <= REFLECTANCE:
         return []
     return [
         f"The threshold {known.threshold:g} of mesma is for reflectance, and the scene reaches {highest:.4g}: nearly "

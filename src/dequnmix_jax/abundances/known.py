@@ -12,6 +12,7 @@
 l and v are given relative to n m, m the mean norm of the spectra: they have no unit.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -73,6 +74,8 @@ def unmix_known(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, norm: j
         norm: n, the RMS over the valid pixels of the whole scene of |y|.
         known: the method.
     """
+    if known.normalised:
+        return _normalised(cube, endmembers, mask, known)
     if isinstance(known, Mesma):
         return _by_models(cube, endmembers, mask, known)
     if known.nonlinear:
@@ -109,6 +112,24 @@ def unmix_known(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, norm: j
         residual = jnp.sqrt(jnp.sum(jnp.square(change)) / positive(jnp.sum(size)))
         reached = reached & (residual <= OPTIMAL)
     return Unmixed(abundances, brightness, x, change, size, Trace(steps, residual, jnp.asarray(reached)))
+
+
+def _normalised(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, known: Known) -> Unmixed:
+    """Return the maps by pixels and spectra that are divided by their brightness, the mean over the bands.
+
+    y / m(y) = sum_r b_r e_r / m(e_r) with sum_r b_r = 1 wherever y = s a E, because the mean m is linear;
+    x_r = m(y) b_r / m(e_r) are the coefficients of the spectra at their level. Wu, Normalized spectral mixture analysis
+    for monitoring urban composition using ETM+ imagery, Remote Sensing of Environment 93(4), 2004.
+    """
+    root = endmembers.shape[1] ** 0.5
+    levels = jnp.maximum(jnp.mean(endmembers, axis=-1, keepdims=True), 0)  # (R, 1)
+    lights = jnp.maximum(jnp.mean(cube, axis=-1, keepdims=True), 0)  # (H, W, 1)
+    Y, E = cube / positive(lights), endmembers / positive(levels)
+    found = unmix_known(Y, E, mask, jnp.asarray(root, Y.dtype), replace(known, normalised=False))
+    x = found.coefficients * lights / positive(levels)[None, None, :, 0]
+    abundances, brightness = normalise_abundances(x, mask)
+    none = jnp.sum(found.abundances, axis=-1, keepdims=True) == 0  # discarded by mesma: no fractions, and not 1 / R
+    return found._replace(abundances=jnp.where(none, 0, abundances), brightness=brightness, coefficients=x)
 
 
 def _not_linear(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, known: Known) -> Unmixed:

@@ -25,6 +25,9 @@ NO_SHADE, NORMALISED, KEPT = "none", "normalised", "kept"
 SHADES = (NO_SHADE, NORMALISED, KEPT)
 """What is done about shade; the first is the default."""
 
+COMBINED = ("classes", "spectra")
+"""What a model of mesma combines; the first is the default."""
+
 MOST_MODELS = 2_000_000
 """Models that `Mesma` tries at most."""
 
@@ -38,12 +41,16 @@ class Known:
         slack: w of "soft", the weight of the sum.
         sparsity: l of "sunsal" and "sunsal-tv", relative to n m.
         variation: v of "sunsal-tv", relative to n m.
+        normalised: divide each pixel and each spectrum by its brightness, the mean over the bands, first (Wu 2004); the
+            fractions are converted back, so that they refer to the spectra at their level. For methods that hold the
+            sum.
     """
 
     method: str = METHODS[0]
     slack: float = 0.3
     sparsity: float = 1e-4
     variation: float = 1e-4
+    normalised: bool = False
 
     def __post_init__(self) -> None:
         """Raise InputError for an unknown method or a number out of range."""
@@ -52,6 +59,12 @@ class Known:
         check_range(self, "slack", 1e-3, 1e3)
         check_range(self, "sparsity", 0.0, 1e3)
         check_range(self, "variation", 0.0, 1e3)
+        if self.normalised and (self.method not in ("fcls", MESMA) or getattr(self, "shade", NO_SHADE) != NO_SHADE):
+            raise InputError(
+                f"A brightness that is divided out (normalised, --normalise) does not apply to {self.method}"
+                f"{' with shade' if self.method == MESMA else ''}; expected fcls, or mesma without shade: the others "
+                "leave the brightness of a pixel free. Leave it out."
+            )
 
     def record(self) -> dict[str, Any]:
         """Return what summary.json says about the method."""
@@ -65,7 +78,7 @@ class Known:
     @property
     def sums_to_one(self) -> bool:
         """Whether the coefficients sum to one, and not to a brightness."""
-        return self.method == "fcls" or self.nonlinear
+        return (self.method == "fcls" and not self.normalised) or self.nonlinear
 
     @property
     def nonlinear(self) -> bool:
@@ -119,6 +132,8 @@ class Mesma(Known):
         largest_rmse: models with a larger error are discarded; a pixel without any model has no fractions.
         draws: models of each number of classes that are tried, drawn without replacement; None: all.
         seed: of the draws.
+        combine: "classes", at most one spectrum of each class in a model; or "spectra", any spectra, and the fractions
+            of a class are summed: with `draws` the way that SpectralUnmixing of EMIT calls sma-best.
         members: the number of the class of each spectrum (`of`).
     """
 
@@ -132,6 +147,7 @@ class Mesma(Known):
     largest_rmse: float = inf
     draws: int | None = None
     seed: int = 0
+    combine: str = "classes"
     members: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -139,6 +155,8 @@ class Mesma(Known):
         super().__post_init__()
         if self.shade not in SHADES:
             raise InputError(f"shade is {self.shade!r}; expected {', '.join(SHADES)}.")
+        if self.combine not in COMBINED:
+            raise InputError(f"combine is {self.combine!r}; expected {', '.join(COMBINED)}.")
         if type(self.max_classes) is not int or self.max_classes < 1:
             raise InputError(f"max_classes is {self.max_classes!r}; expected a whole number above 0.")
         if self.draws is not None and (type(self.draws) is not int or self.draws < 1):
@@ -159,6 +177,8 @@ class Mesma(Known):
 
     def of(self, classes: Sequence[str]) -> "Mesma":
         """Return the rules for spectra of these classes."""
+        if self.combine == "spectra":
+            return replace(self, members=tuple(range(len(classes))))
         order = {name: number for number, name in enumerate(dict.fromkeys(classes))}
         return replace(self, members=tuple(order[name] for name in classes))
 
@@ -180,7 +200,7 @@ class Mesma(Known):
     @property
     def sums_to_one(self) -> bool:
         """Whether the coefficients sum to one, and not to a brightness."""
-        return self.shade != NORMALISED
+        return self.shade != NORMALISED and not self.normalised
 
     @property
     def models(self) -> int:

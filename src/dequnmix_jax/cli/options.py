@@ -95,7 +95,7 @@ class FitOptions:
     json: bool
 
 
-OF_MESMA = ("max_classes", "threshold", "shade", "max_rmse", "fractions", "models")
+OF_MESMA = ("max_classes", "combine", "threshold", "shade", "max_rmse", "fractions", "models")
 """Options of the method mesma alone."""
 
 
@@ -108,11 +108,13 @@ class KnownOptions:
     spectra: tuple[str, ...] | None
     sparsity: float | None
     variation: float | None
+    normalise: bool
     uncertainty: float | str | None
     uncertainty_by: str | None
     draws: int | None
     bounds: bool
     max_classes: int | None
+    combine: str | None
     threshold: float | None
     shade: str | None
     max_rmse: float | None
@@ -128,6 +130,7 @@ class KnownOptions:
         words |= {"--sparsity": self.sparsity, "--variation": self.variation, "--uncertainty": self.uncertainty}
         words |= {f"--{name.replace('_', '-')}": getattr(self, name) for name in (*OF_MESMA, "prune")}
         words |= {"--uncertainty-by": self.uncertainty_by, "--draws": self.draws, "--bounds": self.bounds or None}
+        words |= {"--normalise": self.normalise or None}
         return [name for name, value in words.items() if value is not None]
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dequnmix_jax.abundances.methods import MESMA, NONLINEAR, SHADES, Known, Mesma
+from dequnmix_jax.abundances.methods import COMBINED, MESMA, NONLINEAR, SHADES, Known, Mesma
 from dequnmix_jax.abundances.methods import METHODS as KNOWN
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.conventions import AS_IS, MEANINGS
@@ -669,6 +669,11 @@ def _known(command: _Group, seeded: bool = True) -> None:
     text = f"weight of smooth maps, of sunsal-tv (default: {Known().variation:g})"
     group.add_argument("--variation", type=float, metavar="NUMBER", help=text)
     text = (
+        "divide each pixel and spectrum by its brightness first, of fcls and mesma; fractions are converted back "
+        "(default: brightness as it is)"
+    )
+    group.add_argument("--normalise", action="store_true", help=text)
+    text = (
         "also map the standard deviations of the fractions by this noise: bands (estimated in each band), residual "
         "(what the spectra of a pixel do not explain), scene (what they do not explain in the scene, with its "
         "correlation between bands), a standard deviation in the units of the scene, or a file of these, such as "
@@ -702,6 +707,8 @@ def _mesma(group: _Group) -> None:
     group.add_argument("--prune", metavar="MEASURE:N", help=f"{text} (default: all)")
     text = f"classes of a model of mesma at most (default: {usual.max_classes})"
     group.add_argument("--max-classes", type=positive, metavar="N", help=text)
+    text = "models of mesma combine classes, one spectrum of each, or any spectra"
+    group.add_argument("--combine", choices=COMBINED, metavar="WORD", help=f"{text} (default: {COMBINED[0]})")
     text = f"mesma takes a larger model where it lowers the RMSE by more (default: {usual.threshold:g})"
     group.add_argument("--threshold", type=float, metavar="NUMBER", help=text)
     text = (
