@@ -50,6 +50,7 @@ ADAPTERS = {
     "h5netcdf": {"io/xarrays"},
     "fsspec": {"io/remote"},
     "shtab": {"cli/completion"},
+    "ipympl": {"report/explorer"},
 }
 EXTRAS = (
     "matplotlib",
@@ -64,6 +65,7 @@ EXTRAS = (
     "h5netcdf",
     "fsspec",
     "shtab",
+    "ipympl",
 )
 MODULES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in ROOT.rglob("*.py")}
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from dequnmix_jax.libraries.reading import read_library
     from dequnmix_jax.libraries.resampling import resample
     from dequnmix_jax.pipeline import run
+    from dequnmix_jax.report.explorer import explore
     from dequnmix_jax.results.labelled import to_xarray
     from dequnmix_jax.results.result import Result, read_result
     from dequnmix_jax.results.writer import write
@@ -66,7 +67,7 @@ __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "read", "write", "Scene", "run", "unmix_with", "compare", "Comparison", "Result", "read_result", "read_library",
-    "resample", "fcls", "open_xarray", "to_xarray",
+    "resample", "fcls", "open_xarray", "to_xarray", "explore",
     "Model", "Solver", "Adjoint", "Training", "Rates",
     "RECOMMENDED", "PAPER",
     "init", "fit", "unmix", "unmix_tiled", "equilibrium_map", "reconstruct", "fixed_point",
@@ -80,6 +81,7 @@ __getattr__, __dir__ = attach(
     {
         "io.formats": ["read", "open_xarray"],
         "results.labelled": ["to_xarray"],
+        "report.explorer": ["explore"],
         "results.writer": ["write"],
         "scenes.scene": ["Scene"],
         "pipeline": ["run"],
