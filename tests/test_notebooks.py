@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NAMES = (
     "first_unmixing", "inside_the_equilibrium", "your_own_scene", "in_a_larger_pipeline", "many_scenes",
-    "spectra_and_uncertainty",
+    "spectra_and_uncertainty", "unseen_scene",
 )  # fmt: skip
 
 SHORTER = {"epochs": 6, "steps": 40}
@@ -99,6 +99,12 @@ def check_spectra_and_uncertainty(space):
     result = space["result"]
     assert (result.abundances_sd > 0).mean() > 0.3 and np.isfinite(result.abundances_sd).all()
     assert 7.5 < space["area"] < 10  # of a target of 9 square metres
+
+
+def check_unseen_scene(space):
+    for family, (vca, operator) in space["errors"].items():
+        assert operator < 1.1 * vca, family
+    assert (space["results"]["shade"].abundances_sd > 0).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
