@@ -2,7 +2,18 @@
 
 from collections.abc import Callable
 
-from dequnmix_jax.baselines import ae_red, closed_forms, deeptrans, denoisers, plug_and_play, polyhedral, snmf_net
+from dequnmix_jax.baselines import (
+    ae_red,
+    bundles,
+    closed_forms,
+    deeptrans,
+    denoisers,
+    elmm,
+    plmm,
+    plug_and_play,
+    polyhedral,
+    snmf_net,
+)
 from dequnmix_jax.baselines.method import Method
 from dequnmix_jax.checks import InputError
 
@@ -21,6 +32,10 @@ METHODS: dict[str, Callable[[], Method]] = {
     "ae-red": ae_red.ae_red,
     "snmf-net": snmf_net.snmf_net,
     "polyhedral": polyhedral.polyhedral,
+    "elmm": elmm.elmm,
+    "plmm": plmm.plmm,
+    "bundles": bundles.bundles,
+    "bundles-elitist": lambda: bundles.bundles(bundles.Settings(bundles.ELITIST, 0.5)),
 }
 """A word for each competitor, and a function without arguments that returns it."""
 
