@@ -33,7 +33,7 @@ RELAB = "hapke_relab"
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the experiment."""
+    """Settings of the experiment; `only`: methods whose names start with one of these, K-Hype among them."""
 
     mixing: tuple[str, ...] = ("linear", "Fan", "GBM", "PPNM", "MLM")
     measured: tuple[str, ...] = (RELAB,)
@@ -42,9 +42,12 @@ class Settings:
     snr: float = 30.0
     seeds: int = 5
     dual_pixels: int = 100
+    only: tuple[str, ...] = ("",)
 
 
-QUICK = Settings(mixing=("PPNM",), measured=(), side=8, bands=20, seeds=2, dual_pixels=10)
+QUICK = Settings(
+    mixing=("PPNM",), measured=(), side=8, bands=20, seeds=2, dual_pixels=10, only=("FCLS", "PPNM", "K-Hype")
+)
 
 
 class Row(NamedTuple):
@@ -154,6 +157,8 @@ def measure(settings: Settings) -> tuple[list[dict[str, Any]], list[str]]:
         drawn = [draw(name, seed, settings) for seed in range(settings.seeds)]
         known: dict[str, float] = {}
         for label, unmix in methods().items():
+            if not label.startswith(settings.only):
+                continue
             jax.block_until_ready(unmix(drawn[0].cube, drawn[0].endmembers))  # compilation is not counted
             runs = []
             for each in drawn:
@@ -194,8 +199,8 @@ def main(settings: Settings, folder: Path) -> Path:
     rows, said = measure(settings)
     note = (
         "armse: mean over endmembers of the RMSE of each map; true: with the spectra that were mixed, blind: with "
-        "those of VCA. seconds: CPU, of a scene with the true spectra, without compilation, on a shared machine. RELAB's "
-        "truth is weighed mass: no model here is exact for it. K-Hype by its dual: "
+        "those of VCA. seconds: CPU, of a scene with the true spectra, without compilation, on a shared machine. "
+        "RELAB's truth is weighed mass: no model here is exact for it. K-Hype by its dual: "
         f"{' '.join(said)} {settings}"
     )
     return results_table.write(

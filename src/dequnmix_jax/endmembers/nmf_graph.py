@@ -54,8 +54,8 @@ def gl_nmf(
     r"""Factor a scene into endmembers and sparse abundances that are alike where spectra are: GLNMF.
 
     min |Y - A E|^2 / 2 + delta^2 |1 - A 1|^2 / 2 + lambda sum sqrt(a) + mu / 2 sum over n < m of W_nm |a_n - a_m|^2
-    over A, E >= 0, for spectra of maximum one; lambda is that of `l_half_nmf`. W joins each pixel to its nearest ones in
-    spectrum, wherever they are, with the weight exp(-|y_n - y_m|^2 / s), s the mean squared distance of neighbours,
+    over A, E >= 0, for spectra of maximum one; lambda is that of `l_half_nmf`. W joins each pixel to its nearest ones
+    in spectrum, wherever they are, with the weight exp(-|y_n - y_m|^2 / s), s the mean squared distance of neighbours,
     halved where only one of the two has the other as its neighbour.
 
     Args:
