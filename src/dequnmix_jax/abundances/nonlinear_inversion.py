@@ -346,13 +346,13 @@ def _search_block(model: _Model, Y: jax.Array, a: jax.Array, E: jax.Array) -> tu
             held = ((t <= low) & (pull <= 0)) | ((t >= high) & (pull >= 0))
             free = jnp.where(held[:, :, None], 0, C)
             within, factors = _without(jnp.concatenate([J, rest[:, None]], axis=1), free)
-            d = _simplex_step(within[:, :-1], a, rest) - a
+            d = simplex_step(within[:, :-1], a, rest) - a
             both = jnp.concatenate([-d, jnp.ones_like(d[:, :1])], axis=1)
             dt = jnp.einsum("nr,nrp->np", both, factors, precision="highest")
             moves += [(length * d, length * dt) for length in _LENGTHS]
         if t.shape[1] != 1:
             # With parameters that stay: shorter, and safe where parameters would leave their bounds.
-            d = _simplex_step(J, a, rest) - a
+            d = simplex_step(J, a, rest) - a
             moves += [(length * d, jnp.zeros_like(t)) for length in _LENGTHS[:3]]
 
         def attempt(best: tuple, move: tuple[jax.Array, jax.Array]) -> tuple[tuple, None]:
@@ -393,7 +393,7 @@ def _without(J: jax.Array, C: jax.Array) -> tuple[jax.Array, jax.Array]:
     return J - jnp.einsum("nrp,npb->nrb", factors, C, precision="highest"), factors
 
 
-def _simplex_step(J: jax.Array, a: jax.Array, rest: jax.Array) -> jax.Array:
+def simplex_step(J: jax.Array, a: jax.Array, rest: jax.Array) -> jax.Array:
     """Return argmin over x on the simplex of |rest - (x - a) J|^2, each pixel with its own J (n, R, B).
 
     In coordinates of the Cholesky factor of its Gram matrix: rounding of the factor slows the steps and does not move

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dequnmix_jax.baselines import (
     admm_net,
     ae_red,
+    bundles,
     closed_forms,
     cnnaeu,
     cycunet,
@@ -12,8 +13,10 @@ from dequnmix_jax.baselines import (
     deeptrans,
     denoisers,
     dtu_net,
+    elmm,
     endnet,
     mlm_autoencoder,
+    plmm,
     plug_and_play,
     polyhedral,
     snmf_net,
@@ -63,6 +66,10 @@ METHODS: dict[str, Callable[[], Method]] = {
     "mlm-1d": lambda: mlm_autoencoder.mlm_autoencoder(mlm_autoencoder.Settings(patch=1)),
     "ust-net": ust_net.ust_net,
     "dtu-net": dtu_net.dtu_net,
+    "elmm": elmm.elmm,
+    "plmm": plmm.plmm,
+    "bundles": bundles.bundles,
+    "bundles-elitist": lambda: bundles.bundles(bundles.Settings(bundles.ELITIST, 0.5)),
 }
 """A word for each competitor, and a function without arguments that returns it."""
 
