@@ -186,12 +186,12 @@ def _apply_block(weights: Weights, x: jax.Array, heads: int, chance: jax.Array |
         x = x + layers.add(jnp.sum(_neighbours(x, 1) * w, axis=2), weights["place"]["b"])
     qkv = jnp.split(layers.dense(weights["qkv"], layers.layer_norm(weights["before"], x)), 3, axis=-1)
     if local:
-        groups = zip(*(jnp.split(part, len(DILATIONS), axis=-1) for part in qkv), strict=True)
+        q, k, v = (jnp.split(part, len(DILATIONS), axis=-1) for part in qkv)
         some = heads // len(DILATIONS)
-        drawn = [dilated_attention(*group, some, d) for group, d in zip(groups, DILATIONS, strict=True)]
+        drawn = [dilated_attention(q[i], k[i], v[i], some, d) for i, d in enumerate(DILATIONS)]
         mixed = jnp.concatenate(drawn, axis=-1)
     else:
-        mixed = full_attention(*qkv, heads)
+        mixed = full_attention(qkv[0], qkv[1], qkv[2], heads)
     branches = (None, None) if chance is None else chance.reshape(2, 1, 1, 1)
     x = x + layers.dropout(branches[0], layers.dense(weights["out"], mixed), rate)
     inner = jax.nn.gelu(layers.dense(weights["up"], layers.layer_norm(weights["mlp_norm"], x)), approximate=False)
@@ -203,7 +203,7 @@ def spatial(
 ) -> tuple[jax.Array, Any]:
     """Return R maps (H, W, R) and the running statistics; `chance` (blocks, 2): as in training."""
     share = None if chance is None else _SHARE
-    x, kept = cube, {"stem": [], "joins": []}
+    x, kept = cube, dict[str, Any](stem=[], joins=[])
     for i, layer in enumerate(weights["stem"]):
         x = layers.conv_by_two(layer, x) if i % 2 else layers.conv(layer, x)
         if i < len(weights["stem_norms"]):
@@ -313,7 +313,8 @@ def dtu_net(settings: Settings | None = None) -> Method:
         draw, chance = jax.random.split(key)
         peak = jnp.max(jnp.abs(cube))
         Y = cube / peak
-        weights, running = init(draw, cube.shape, start / peak, settings)
+        rows, columns, bands = cube.shape
+        weights, running = init(draw, (rows, columns, bands), start / peak, settings)
 
         def objective(weights: Weights, running: Any, k: jax.Array) -> tuple[jax.Array, Any]:
             return loss(weights, Y, settings, running, k)
