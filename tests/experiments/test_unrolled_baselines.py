@@ -10,6 +10,7 @@ import pytest
 import dequnmix_jax as dq
 from dequnmix_jax.baselines import (
     admm_net,
+    catalogue,
     deep_equilibria,
     denoisers,
     dncnn,
@@ -265,3 +266,36 @@ def test_the_implicit_gradient_of_both_variables_is_the_unrolled_one(scene, star
         for x, y in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
             np.testing.assert_allclose(y, x, atol=1e-6 * max(1.0, float(jnp.max(jnp.abs(x)))))
         assert abs(float(found["eta"])) < 1e-6  # the equilibrium does not depend on it
+
+
+def test_momentum_ends_at_the_same_equilibrium_in_fewer_steps(scene, start, denoiser):
+    settings, params, Y, state = problem(scene, start, denoiser, "grad")
+    run = quick(deep_equilibria.equilibrium, 4)
+    best, plain, heavy, restarted = (
+        run(params, Y, state, NOISE, replace(settings, solver=solver))[1]
+        for solver in (
+            Solver(Anderson(), tolerance=1e-6, max_steps=3000),
+            Solver(Picard(), tolerance=1e-5, max_steps=3000),
+            deep_equilibria.Inertia(radius=1e6, restart=3000, max_steps=3000, tolerance=1e-5),
+            deep_equilibria.Inertia(radius=1e-3, restart=10, max_steps=3000, tolerance=1e-5),
+        )
+    )
+    for z, trace in (heavy, restarted):
+        assert bool(trace.converged) and int(trace.steps) < int(plain[1].steps)
+        np.testing.assert_allclose(z, best[0], atol=2e-3)
+    assert int(heavy[1].steps) != int(restarted[1].steps)
+
+
+def test_the_catalogue_names_them():
+    words = {"admm-net": "ADMM-Net", "unrolled-nmf": "unrolled SGSNMF", "unrolled-pnp": "unrolled PnP-DnCNN, untied"}
+    words |= {"unrolled-pnp-tied": "unrolled PnP-DnCNN, tied", "de-grad-inertial": "DE-GRAD, inertial"}
+    words |= {f"de-{kind}": f"DE-{kind.upper()}" for kind in KINDS}
+    assert {word: catalogue.method(word).name for word in words} == words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["unrolled-pnp", "de-grad", "de-grad-inertial", "de-prox"])
+def test_those_with_a_denoiser_train_it_where_none_is_given(word, scene, start):
+    found = jax.jit(catalogue.method(word).estimate)(jax.random.key(0), scene.cube, start)
+    np.testing.assert_allclose(jnp.sum(found.abundances, axis=-1), 1, atol=1e-5)
+    assert float(dq.metrics.armse(found.abundances, scene.abundances)) < 0.15
