@@ -4,17 +4,17 @@
     z <- relu(x - d - t)            at first t = lambda / mu
     d <- d - eta (x - z)            at first eta = 1
 
-in each of K = 2 layers, with z = d = 0 before the first; W (B, R), Q (R, R), t and eta of each layer are learned. The
-abundances are the last z divided by its sum, and the decoder is a E, whose weights E start from VCA's spectra and are
-kept in [0, 1]. Trained on the squared error of the reconstruction of the scene itself. Before training it is K
+in each of K = 2 layers, with z = d = 0 before the first; W (B, R), Q (R, R), t (R) and eta of each layer are learned.
+The abundances are the last z divided by its sum, and the decoder is a E, whose weights E start from VCA's spectra and
+are kept in [0, 1]. Trained on the squared error of the reconstruction of the scene itself. Before training it is K
 iterations of SUnSAL, which minimises |y - a E|^2 / 2 + lambda |a|_1 over a >= 0.
 
 Zhou and Rodrigues, ADMM-based hyperspectral unmixing networks for abundance and endmember estimation, IEEE TGRS 60,
-2022. SUnSAL: Bioucas-Dias and Figueiredo, WHISPERS 2010. From public code: K = 2, lambda 1e-3, mu 1e-2, Adam at 1e-4,
-batches of 64 pixels, 300 epochs.
+2022. SUnSAL: Bioucas-Dias and Figueiredo, WHISPERS 2010. From a public port (HySUPP): the shapes, K = 2, lambda 1e-3,
+mu 1e-2, Adam at 1e-4, batches of 64 pixels, 300 epochs.
 
-Guessed: t and eta are one number per layer; the pixels that do not fill a batch sit out an epoch, others in each; cubes
-have maximum one; a pixel whose abundances are all at the threshold gets 1/R.
+Guessed: the pixels that do not fill a batch sit out an epoch, others in each; cubes have maximum one; a pixel whose
+abundances are all at the threshold gets 1/R.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def init(endmembers: jax.Array, settings: Settings) -> dict[str, Any]:
     one = {
         "data": jnp.matmul(endmembers.T, inverse, precision="highest"),
         "prior": settings.penalty * inverse,
-        "threshold": jnp.asarray(settings.sparsity / settings.penalty, gram.dtype),
+        "threshold": jnp.full(R, settings.sparsity / settings.penalty, gram.dtype),
         "step": jnp.ones((), gram.dtype),
     }
     return {"layers": jax.tree.map(lambda x: jnp.stack([x] * settings.layers), one), "endmembers": endmembers}
@@ -61,8 +61,9 @@ def encode(layers: dict[str, jax.Array], pixels: jax.Array) -> jax.Array:
 
     def layer(state: tuple[jax.Array, jax.Array], w: dict[str, jax.Array]) -> tuple[Any, None]:
         z, d = state
+        threshold = w["threshold"].reshape((1,) * (z.ndim - 1) + (-1,))
         x = jnp.matmul(pixels, w["data"]) + jnp.matmul(z + d, w["prior"])
-        z = jax.nn.relu(x - d - w["threshold"])
+        z = jax.nn.relu(x - d - threshold)
         return (z, d - w["step"] * (x - z)), None
 
     none = jnp.zeros((*pixels.shape[:-1], layers["data"].shape[-1]), pixels.dtype)

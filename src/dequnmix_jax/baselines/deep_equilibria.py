@@ -1,17 +1,16 @@
 """DE-GRAD, DE-PROX and DE-ADMM: equilibria of three classical iterations with a pretrained denoiser in them.
 
-With a E the mixing, H = E E^T / L and b = y E^T / L (L at least the norm of E E^T), D the denoiser and N = D - 1 its
-residual network:
+With a E the mixing, H = E E^T / L and b = y E^T / L (L at least the norm of E E^T), D the denoiser at the level sigma,
+N = D - 1 its residual network, and w = rho / L the weight of the prior:
 
-    DE-GRAD   z <- z - eta (z H - b - N(z))
+    DE-GRAD   z <- z - eta (z H - b - w N(z))
     DE-PROX   g = z - eta (z H - b),   z <- g + N(g)
-    DE-ADMM   v = (b + alpha (z - u)) (H + alpha I)^-1,   z <- (v + u) + N(v + u),   u <- u + eta (v - z)
+    DE-ADMM   v = (b + alpha w (z - u)) (H + alpha w I)^-1,   z <- (v + u) + N(v + u),   u <- u + eta (v - z)
 
 The last is an iteration of z and u together, and is accelerated as one: u has the unit of z. At its equilibrium v = z,
-z = D(z + u) and alpha u = b - z H, whatever eta is; that of DE-GRAD has z H - b = N(z). The abundances are the
-projection of z on the simplex. N, E and eta (a logarithm) are learned on the scene itself, by the loss mean spectral
-angle + alpha' MSE of its reconstruction, with the implicit gradient of the equilibrium; each solve starts from the last
-equilibrium.
+z = D(z + u) and alpha w u = b - z H, whatever eta is; that of DE-GRAD has z H - b = w N(z). The abundances are the
+projection of z on the simplex. N, E and eta (a logarithm) are learned on the scene itself, by the mean squared error of
+its reconstruction, with the implicit gradient of the equilibrium; each solve starts from the last equilibrium.
 
 Gilton, Ongie and Willett, Deep equilibrium architectures for inverse problems in imaging, IEEE TCI 7, 2021. From their
 public code: N with spectral normalisation, trained beforehand as a denoiser at a noise of 0.01; alpha 0.4; eta 0.2 at
@@ -24,25 +23,29 @@ That is the inertial iteration of i-DEQ (Clerc, Renaud, Denis de Senneville and 
 0.2), whose regulariser is an explicit potential with a line search, for which there is none here: the equilibrium is
 that of the map.
 
-Guessed: all that belongs to unmixing instead of images: L, the projection, the loss (alpha' 0.2) and the rate of E,
-0.007, those of `unrolled_pnp`; the denoiser, a bounded `dncnn`. z is not clamped: there the fixed point would not obey
-the equations above. Adam's rate for N and eta is 1e-3 (there 0.1, with images for training whose truth is known). The
+Guessed: all that belongs to unmixing instead of images. sigma and rho follow from the noise of the cube, as in
+`plug_and_play.ESTIMATED`: rho = v / s^2, sigma = s, v the noise of the cube and s the one it causes in the abundances.
+In their experiments the data have the denoiser's noise, so that rho is 1 and does not show; here with a weight of one
+the prior outweighs the data along all directions in which spectra differ little. In DE-PROX the denoiser acts in each
+step, which moves by eta / L, and its level is sqrt(eta v / L), which may be below those it was trained at. The scene
+stands in the place of a truth in their loss; the denoiser is a bounded `dncnn`; z is not clamped: there the fixed point
+would not obey the equations above. Adam's rate is 1e-3 for all (there 0.1, with many images for training). The
 tolerance is 1e-3: theirs, 1e-2, is too loose for an implicit gradient.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
-from dequnmix_jax import metrics
 from dequnmix_jax.abundances.least_squares import fcls
 from dequnmix_jax.baselines import dncnn
 from dequnmix_jax.baselines.method import Method, MethodResult
+from dequnmix_jax.baselines.plug_and_play import abundance_noise
 from dequnmix_jax.equilibrium.curvature import spectral_bound
 from dequnmix_jax.mixing import project_simplex
 from dequnmix_jax.ops import lapack
@@ -73,7 +76,6 @@ class Settings:
     Attributes:
         kind: "grad", "prox" or "admm".
         solver: of the equilibrium; an `Inertia` for momentum instead.
-        sigma: noise level of the denoiser.
         penalty: alpha.
         step: eta at the start; None: 0.2, in DE-ADMM 0.1.
         denoiser: trained first where no weights are given.
@@ -82,19 +84,21 @@ class Settings:
     kind: str = "prox"
     solver: Solver | Inertia = _SOLVER
     adjoint: Adjoint = _ADJOINT
-    sigma: float = 0.01
     penalty: float = 0.4
     step: float | None = None
     epochs: int = 80
     rate: float = 1e-3
-    endmembers: float = 7e-3
-    error: float = 0.2
     denoiser: dncnn.Settings = field(default_factory=lambda: dncnn.Settings(bounded=True))
 
     def __post_init__(self) -> None:
         """Check the kind."""
         if self.kind not in MAPS:
             raise ValueError(f"kind is {self.kind!r}; expected {', '.join(MAPS)}.")
+
+    @property
+    def first_step(self) -> float:
+        """Eta at the start."""
+        return (0.1 if self.kind == "admm" else 0.2) if self.step is None else self.step
 
 
 def residual(weights: Any, maps: jax.Array, sigma: jax.Array) -> jax.Array:
@@ -103,20 +107,39 @@ def residual(weights: Any, maps: jax.Array, sigma: jax.Array) -> jax.Array:
     return -noise(weights, maps, sigma)
 
 
-def factor(params: dict[str, Any], cube: jax.Array, settings: Settings) -> dict[str, Any]:
+class Level(NamedTuple):
+    """Noise: `rho` (), weight of the prior, and `sigma` (), level of the denoiser."""
+
+    rho: jax.Array
+    sigma: jax.Array
+
+
+def level(cube: jax.Array, endmembers: jax.Array, settings: Settings) -> Level:
+    """Return the level that follows from the noise of a cube."""
+    v, s = abundance_noise(cube, endmembers)
+    rho = v / jnp.maximum(jnp.square(s), jnp.finfo(v.dtype).tiny)
+    if settings.kind == "prox":
+        s = jnp.sqrt(settings.first_step * v / spectral_bound(jnp.matmul(endmembers, endmembers.T)))
+    return Level(rho, s)
+
+
+def factor(params: dict[str, Any], cube: jax.Array, noise: Level, settings: Settings) -> dict[str, Any]:
     """Return what the maps need of the parameters and the cube, computed once for a solve."""
     E = params["endmembers"]
     gram = jnp.matmul(E, E.T, precision="highest")
     L = spectral_bound(gram)
     H = gram / L
+    weight = noise.rho / L
+    penalty = settings.penalty * weight
     return {
         "H": H,
         "b": jnp.matmul(cube, E.T, precision="highest") / L,
-        "inverse": lapack.inverse(H + settings.penalty * jnp.eye(E.shape[0], dtype=H.dtype)),
+        "inverse": lapack.inverse(H + penalty * jnp.eye(E.shape[0], dtype=H.dtype)),
         "denoiser": dncnn.bounded(params["denoiser"]),
         "eta": jnp.exp(params["eta"]),
-        "sigma": jnp.asarray(settings.sigma, H.dtype),
-        "penalty": jnp.asarray(settings.penalty, H.dtype),
+        "sigma": noise.sigma,
+        "weight": weight,
+        "penalty": penalty,
     }
 
 
@@ -126,7 +149,8 @@ def _slope(theta: dict[str, Any], z: jax.Array) -> jax.Array:
 
 def grad_map(theta: dict[str, Any], z: jax.Array) -> jax.Array:
     """Return the next z of DE-GRAD."""
-    return z - theta["eta"] * (_slope(theta, z) - residual(theta["denoiser"], z, theta["sigma"]))
+    prior = theta["weight"] * residual(theta["denoiser"], z, theta["sigma"])
+    return z - theta["eta"] * (_slope(theta, z) - prior)
 
 
 def prox_map(theta: dict[str, Any], z: jax.Array) -> jax.Array:
@@ -176,10 +200,10 @@ def inertial(f: Callable[..., Any], theta: Any, z0: Any, settings: Inertia) -> t
 
 
 def equilibrium(
-    params: dict[str, Any], cube: jax.Array, state: Any, settings: Settings
+    params: dict[str, Any], cube: jax.Array, state: Any, noise: Level, settings: Settings
 ) -> tuple[jax.Array, tuple[Any, Trace]]:
     """Return the abundances (H, W, R) at the equilibrium, and the state there with a trace of the solve."""
-    f, theta = MAPS[settings.kind], factor(params, cube, settings)
+    f, theta = MAPS[settings.kind], factor(params, cube, noise, settings)
     solver = settings.solver
     if isinstance(solver, Inertia):
         state, trace = inertial(f, *lax.stop_gradient((theta, state)), solver)
@@ -191,12 +215,12 @@ def equilibrium(
     return project_simplex(z), (lax.stop_gradient(state), trace)
 
 
-def loss(params: dict[str, Any], cube: jax.Array, state: Any, settings: Settings) -> tuple[jax.Array, Any]:
-    """Return the mean spectral angle + alpha' MSE of the reconstruction, and the state at the equilibrium."""
-    maps, (state, trace) = equilibrium(params, cube, state, settings)
-    rebuilt = jnp.matmul(maps, params["endmembers"])
-    value = metrics.mean_spectral_angle(cube, rebuilt) + settings.error * jnp.mean(jnp.square(rebuilt - cube))
-    return value, (state, trace)
+def loss(
+    params: dict[str, Any], cube: jax.Array, state: Any, noise: Level, settings: Settings
+) -> tuple[jax.Array, Any]:
+    """Return the mean squared error of the reconstruction, and the state at the equilibrium."""
+    maps, kept = equilibrium(params, cube, state, noise, settings)
+    return jnp.mean(jnp.square(jnp.matmul(maps, params["endmembers"]) - cube)), kept
 
 
 def first_state(maps: jax.Array, settings: Settings) -> Any:
@@ -206,35 +230,32 @@ def first_state(maps: jax.Array, settings: Settings) -> Any:
 
 def init(endmembers: jax.Array, weights: Any, settings: Settings) -> dict[str, Any]:
     """Return the parameters: `weights` of the denoiser, E (R, B) and log eta."""
-    step = (0.1 if settings.kind == "admm" else 0.2) if settings.step is None else settings.step
-    return {"denoiser": weights, "endmembers": endmembers, "eta": jnp.log(jnp.asarray(step, endmembers.dtype))}
+    eta = jnp.log(jnp.asarray(settings.first_step, endmembers.dtype))
+    return {"denoiser": weights, "endmembers": endmembers, "eta": eta}
 
 
 def deep_equilibrium(settings: Settings | None = None, weights: Any = None) -> Method:
     """Return the method; without weights the denoiser is trained first, on generated maps drawn from the key."""
     settings = Settings() if settings is None else settings
-    rates = optax.exponential_decay(1.0, 10, 0.1, staircase=True)
-    optimiser = optax.chain(optax.scale_by_adam(), optax.scale_by_schedule(rates))
+    optimiser = optax.adam(optax.exponential_decay(settings.rate, 10, 0.1, staircase=True))
 
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         peak = jnp.max(jnp.abs(cube))
         Y, E = cube / peak, start / peak
         denoiser = dncnn.train(key, replace(settings.denoiser, bounded=True))[0] if weights is None else weights
-        params = init(E, denoiser, settings)
+        params, noise = init(E, denoiser, settings), level(Y, E, settings)
 
         def step(carry: tuple[Any, Any, Any], _: None) -> tuple[tuple[Any, Any, Any], None]:
             params, moments, state = carry
-            gradient, (state, _) = jax.grad(loss, has_aux=True)(params, Y, state, settings)
+            gradient, (state, _) = jax.grad(loss, has_aux=True)(params, Y, state, noise, settings)
             with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
                 change, moments = optimiser.update(gradient, moments)
-            E = jnp.maximum(params["endmembers"] - settings.endmembers * change.pop("endmembers"), 1e-5)
-            others = {name: params[name] for name in change}
-            params = jax.tree.map(lambda w, c: w - settings.rate * c, others, change) | {"endmembers": E}
-            return (params, moments, state), None
+            params = optax.apply_updates(params, change)
+            return (params | {"endmembers": jnp.maximum(params["endmembers"], 1e-5)}, moments, state), None
 
         carry = (params, optimiser.init(params), first_state(fcls(Y, E), settings))
         (params, _, state), _ = lax.scan(step, carry, None, length=settings.epochs)
-        maps, _ = equilibrium(params, Y, state, settings)
+        maps, _ = equilibrium(params, Y, state, noise, settings)
         return MethodResult(maps, params["endmembers"] * peak)
 
     name = f"DE-{settings.kind.upper()}"

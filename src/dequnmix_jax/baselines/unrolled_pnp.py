@@ -56,7 +56,7 @@ class Settings:
     width: int = 16
     epochs: int = 100
     rate: float = 1e-2
-    endmembers: float = 7e-3
+    endmembers: float = 1e-3
     decay: float = 1e-5
     error: float = 0.2
     denoiser: dncnn.Settings = field(default_factory=dncnn.Settings)
