@@ -24,8 +24,8 @@ training
 parallel results baselines
 tiles report
 pipeline
-known_uncertainty
-known_spectra
+known_uncertainty trained
+known_spectra many_scenes
 __init__
 cli
 __main__
@@ -48,6 +48,8 @@ ADAPTERS = {
     "h5netcdf": {"io/xarrays"},
     "fsspec": {"io/remote"},
     "shtab": {"cli/completion"},
+    "dask": {"parallel/cluster"},
+    "distributed": {"parallel/cluster"},
 }
 EXTRAS = (
     "matplotlib",
@@ -62,6 +64,8 @@ EXTRAS = (
     "h5netcdf",
     "fsspec",
     "shtab",
+    "dask",
+    "distributed",
 )
 MODULES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in ROOT.rglob("*.py")}
 

@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli.batch import is_batch, run_batch
 from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.known import needless_seed, no_known_options, request_of, source_for, unmix_by_spectra
 from dequnmix_jax.cli.options import UnmixOptions
 from dequnmix_jax.cli.scene_options import open_scene, read_for_unmixing
 from dequnmix_jax.cli.unmix_tiles import needs_tiles, spectra_need_tiles, unmix_in_tiles, unmix_spectra_in_tiles
 from dequnmix_jax.cli.verdicts import print_verdicts
-from dequnmix_jax.cli.workflow import describe_trace, load_model, open_for, read_library_of, unmix_by, with_bands_of
-from dequnmix_jax.io.remote import Remote
+from dequnmix_jax.cli.workflow import describe_trace, open_for, read_library_of, unmix_by
+from dequnmix_jax.io.remote import Remote, as_local
 from dequnmix_jax.parallel.processes import Team, join
 from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
@@ -24,6 +26,7 @@ from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.verdicts import with_verdicts
 from dequnmix_jax.results.writer import check_ours, placed_together, put_result, write_page
 from dequnmix_jax.scenes.scene import Scene
+from dequnmix_jax.trained import load_model, with_bands_of
 from dequnmix_jax.training.words import plain
 
 if TYPE_CHECKING:
@@ -38,6 +41,13 @@ def unmix(options: UnmixOptions) -> None:
         style.require()
     format, single = files.format_of(options.output, options.format)
     files.require(format)  # reported before the work
+    options, words = _words(options)
+    if is_batch(words):
+        by_model = options.model
+        if by_model is not None:
+            load_model(by_model, options.endmembers if isinstance(options.endmembers, int) else None)
+        run_batch(unmix, options, words, options.output, _of_scene, model=by_model)
+        return
     if not single:
         check_ours(options.output, options.force)
     team = join() if options.distributed else Team()
@@ -65,6 +75,33 @@ def unmix(options: UnmixOptions) -> None:
             with stage("report"):
                 write_page(page, report(result, library))
     _print_result(options, result, trace, written)
+
+
+def _words(options: UnmixOptions) -> tuple[UnmixOptions, tuple[Path, ...]]:
+    """Return the options with the model, and the scenes that the words name.
+
+    Raises:
+        InputError: it is not clear which word is the model.
+    """
+    first, second, more, by_model = options.scene.file, options.model, options.batch.more, options.batch.by_model
+    scenes = tuple(word for word in (first, second, *more) if word is not None)
+    if by_model is not None:
+        return replace(options, model=by_model), scenes
+    by_library = isinstance(options.endmembers, Path | Remote)
+    if by_library and second is not None and (more or second.suffix.lower() != ".npz"):
+        return replace(options, model=None), scenes
+    if more:
+        raise InputError(
+            f"{len(scenes)} scenes and no model are given; expected -m MODEL, or --endmembers LIBRARY, with more than "
+            "one scene. Add it."
+        )
+    return (options if second is None else replace(options, model=as_local(second))), (first,)
+
+
+def _of_scene(options: UnmixOptions, place: Path, output: Path) -> UnmixOptions:
+    """Return the options of one of many scenes."""
+    page = None if options.report is None else output / options.report.name
+    return replace(options, scene=replace(options.scene, file=place), output=output, report=page, json=False)
 
 
 def _check_tiled(options: UnmixOptions) -> None:

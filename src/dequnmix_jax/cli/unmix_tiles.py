@@ -15,12 +15,13 @@ from dequnmix_jax.cli.options import SceneOptions, UnmixOptions
 from dequnmix_jax.cli.progress import Line
 from dequnmix_jax.cli.scene_options import warn
 from dequnmix_jax.cli.verdicts import print_verdicts
-from dequnmix_jax.cli.workflow import TrainedModel, check_fits, describe_trace, model_record, names_of, read_library_of
+from dequnmix_jax.cli.workflow import describe_trace, read_library_of, say
 from dequnmix_jax.equilibrium.config import Analytic, Model
 from dequnmix_jax.io.atomic import reserved
 from dequnmix_jax.io.disk_space import in_words
 from dequnmix_jax.known_spectra import model_of_known, record_of, threshold_warning
 from dequnmix_jax.known_uncertainty import OFF
+from dequnmix_jax.parallel.cluster import JOBS
 from dequnmix_jax.parallel.processes import Team
 from dequnmix_jax.report.page import report
 from dequnmix_jax.report.plots import save_pictures
@@ -30,6 +31,7 @@ from dequnmix_jax.results.writer import check_ours, write_page
 from dequnmix_jax.scenes.source import Source
 from dequnmix_jax.tiles.journal import folder_of
 from dequnmix_jax.tiles.survey import view
+from dequnmix_jax.trained import TrainedModel, check_fits, model_record, names_of
 from dequnmix_jax.training.words import plain
 
 # Copies of the cube in memory while it is unmixed whole: the cube itself, its valid pixels and two reconstructions; and
@@ -41,7 +43,10 @@ _SHARE = 0.7
 
 
 def _free_memory() -> int | None:
-    """Return the bytes of memory that are free on the host and on the device, or None if unknown."""
+    """Return the bytes of memory that are free on the host and on the device, or None if unknown.
+
+    Of a worker its share.
+    """
     sizes = []
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
@@ -53,7 +58,8 @@ def _free_memory() -> int | None:
     import jax
 
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
-    return min([*sizes, *([limit] if limit else [])], default=None)
+    free = min([*sizes, *([limit] if limit else [])], default=None)
+    return None if free is None else free // int(os.environ.get(JOBS, "1"))
 
 
 def needed(shape: tuple[int, int, int], count: int, config: Model) -> int:
@@ -180,7 +186,7 @@ def unmix_in_tiles(
 
     first = team.rank == 0  # the process that writes and prints
     used = view(source).source
-    check_fits(model, used)
+    check_fits(model, used, say)
     for note in used.notes if first else ():
         warn(f"note: {note}")
     library = read_library_of(options.library, options.library_scale)
