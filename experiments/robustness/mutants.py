@@ -1156,8 +1156,8 @@ report/spectra_section: report/report::library_spectra_are_drawn_at_the_height_o
 + products[1] / np.where(products[0] > 0, products[0], 1)
 # the command line
 cli/main: cli/cli::bad_input_is_one_sentence cli/cli::other_failures
-- print(f"dequnmix: {_sentence(error)}", file=sys.stderr)
-+ print(f"dequnmix: {_sentence(error)}")
+- print(f"dequnmix: {sentence_of(error)}", file=sys.stderr)
++ print(f"dequnmix: {sentence_of(error)}")
 cli/main: io/leftovers::signals_that_ask_to_end_are_one cli/cli::other_failures
 - return 128 + end.number
 + return end.number

@@ -282,7 +282,7 @@ class Table:
         jobs: int | None,
         retries: int,
         on_row: OnRow = ignore_row,
-        finished: Callable[[Path], bool] | None = None,
+        suffix: str = "",
     ) -> list[Row]:
         """Do what is not done, and write a row for each scene as soon as it is known.
 
@@ -293,7 +293,7 @@ class Table:
             jobs: processes on this machine without a client; None: one for each core.
             retries: see `unmix_many`.
             on_row: see `unmix_many`.
-            finished: whether an output is there; None: it has a summary.json.
+            suffix: of outputs that are files; none: they are folders with a summary.json.
         """
         rows: dict[int, Row] = {}
         path = self.folder / TABLE
@@ -308,13 +308,18 @@ class Table:
 
         left = []
         for number, (place, name) in enumerate(zip(self.places, self.names, strict=True)):
-            row = self._kept(place, name, finished)
+            row = self._kept(place, name, suffix)
             if row is None:
                 left.append(number)
             else:
                 add(number, row)
         if left:
-            items = [item(self.places[number], self.folder / self.names[number]) for number in left]
+            outputs = [self.folder / self.names[number] for number in left]
+            marks = [output.with_name(output.name + suffix) if suffix else output / SUMMARY for output in outputs]
+            items = [
+                _Task(item(self.places[number], output), None if self.overwrite else mark)
+                for number, output, mark in zip(left, outputs, marks, strict=True)
+            ]
             jobs = min(cluster.cores() if jobs is None else jobs, len(left))
             alone = client is not None or jobs == 1
             with nullcontext(client) if alone else cluster.local(jobs, retries) as workers:
@@ -331,14 +336,14 @@ class Table:
         seconds, error = outcome.value
         return Row(scene, name, seconds, DONE) if error is None else Row(scene, name, seconds, FAILED, error)
 
-    def _kept(self, place: Path, name: str, finished: Callable[[Path], bool] | None) -> Row | None:
+    def _kept(self, place: Path, name: str, suffix: str) -> Row | None:
         """Return the row of a scene whose output is there, or None."""
         output = self.folder / name
-        there = (output / SUMMARY).is_file() if finished is None else finished(output)
-        if self.overwrite or not there:
+        mark = output.with_name(output.name + suffix) if suffix else output / SUMMARY
+        if self.overwrite or not mark.is_file():
             return None
         scene = str(place)
-        if finished is None and self.made_by is not None and _made_by(output) != self.made_by:
+        if not suffix and self.made_by is not None and _made_by(output) != self.made_by:
             text = (
                 f"{output} is of another model; expected a new folder for another model, or its replacement. Name "
                 "another folder, or pass overwrite=True (--force on the command line)."
@@ -370,17 +375,29 @@ def table_of(folder: Path, places: Sequence[Path], overwrite: bool, made_by: str
         yield Table(folder, tuple(places), tuple(names), before, overwrite, made_by)
 
 
+class _Task(NamedTuple):
+    """A scene: the argument of the function that does it, and the file that is there when it is done, or None."""
+
+    item: Any
+    mark: Path | None
+
+
 class _Timed:
-    """A function that returns the seconds it took, and the sentence of an InputError."""
+    """A function that returns the seconds it took, and the sentence of an InputError.
+
+    Where a process dies before its answer is fetched, Dask runs the task again, and the output is there.
+    """
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self.function = function
         self.__name__ = function.__name__
 
-    def __call__(self, item: Any) -> tuple[float, str | None]:
+    def __call__(self, task: _Task) -> tuple[float, str | None]:
+        if task.mark is not None and task.mark.is_file():
+            return float("nan"), None
         began = time.perf_counter()
         try:
-            self.function(item)
+            self.function(task.item)
         except InputError as error:
             return time.perf_counter() - began, sentence_of(error)
         return time.perf_counter() - began, None

@@ -97,15 +97,10 @@ def run_batch(
     def item(place: Path, output: Path) -> Options:
         return of_scene(replace(options, batch=_ALONE), place, output.with_name(output.name + suffix))
 
-    def finished(output: Path) -> bool:
-        return output.with_name(output.name + suffix).exists()
-
     scheduler = nullcontext(None) if batch.scheduler is None else cluster.connected(batch.scheduler)
     with table_of(folder, places, options.force, made_by) as table, scheduler as client:
         try:
-            rows = table.run(
-                _Quietly(command), item, client, batch.jobs, batch.retries, progress, finished if suffix else None
-            )
+            rows = table.run(_Quietly(command), item, client, batch.jobs, batch.retries, progress, suffix)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; finished scenes are kept, and the same command goes on.") from None
         finally:

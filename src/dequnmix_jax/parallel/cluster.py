@@ -22,6 +22,10 @@ _SHARE_OF_MEMORY = 0.95
 """Part of its share of the machine's memory beyond which a worker is ended, before the system ends any other."""
 
 
+_PATIENCE = 20
+"""Seconds in which a scheduler must answer."""
+
+
 class Outcome(NamedTuple):
     """What became of a task.
 
@@ -153,7 +157,7 @@ def connected(address: str) -> Iterator[Any]:
     """
     distributed = require(f"The scheduler {address}")
     try:
-        client = distributed.Client(address, timeout=20)
+        client = distributed.Client(address, timeout=_PATIENCE)
     except (OSError, ValueError, ImportError) as error:
         raise InputError(
             f"No Dask scheduler answers at {address} ({str(error).splitlines()[0] if str(error) else 'no answer'}); "
@@ -172,6 +176,9 @@ def run(
     keys: Sequence[str] | None = None,
 ) -> Iterator[Outcome]:
     """Yield the outcomes of `function(item)` for all items, in the order in which they are done.
+
+    A task may run again although it was done: where its process dies before the answer is fetched. So a function whose
+    work is a file returns early where that is there.
 
     Args:
         function: of one item; it is imported by the workers, so that it stands in a module that they have.
