@@ -138,7 +138,7 @@ def _script_not_imported() -> Iterator[None]:
     Tasks are functions of modules. multiprocessing finds the script by these two attributes.
     """
     script = sys.modules["__main__"].__dict__
-    kept = {name: script[name] for name in ("__file__", "__spec__") if name in script}
+    kept: dict[str, Any] = {name: script[name] for name in ("__file__", "__spec__") if name in script}
     script.pop("__file__", None)
     script["__spec__"] = None
     try:
