@@ -5,7 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,16 +89,14 @@ def run_batch(
     batch = options.batch
     if files.format_of(folder, None)[1] or folder.suffix.lower() == ".html":
         raise InputError(f"{folder} is one file, and there are many scenes; expected a folder. Pass -o FOLDER.")
-    if batch.jobs is not None and batch.scheduler is not None:
-        raise InputError("--jobs and --scheduler are both given; expected one of the two. Leave one out.")
     places, progress = places_of(words), _Progress()
     made_by = None if model is None else file_record(model)["sha256"]
 
     def item(place: Path, output: Path) -> Options:
         return of_scene(replace(options, batch=_ALONE), place, output.with_name(output.name + suffix))
 
-    scheduler = nullcontext(None) if batch.scheduler is None else cluster.connected(batch.scheduler)
-    with table_of(folder, places, options.force, made_by) as table, scheduler as client:
+    scheduler = cluster.workers(batch.jobs if batch.scheduler else None, batch.scheduler)
+    with scheduler as client, table_of(folder, places, options.force, made_by) as table:
         try:
             rows = table.run(_Quietly(command), item, client, batch.jobs, batch.retries, progress, suffix)
         except KeyboardInterrupt:

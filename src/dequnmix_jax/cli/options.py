@@ -157,7 +157,6 @@ class UnmixOptions:
     no_plots: bool
     tile: int | None
     halo: int | None
-    distributed: bool
     report: Path | None
     library: Path | None
     library_scale: float | None

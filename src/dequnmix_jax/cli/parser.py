@@ -325,14 +325,14 @@ def _unmix(commands: Any) -> None:
         "scene.tif model.npz --format geotiff -o out --report report.html",
         "scene.tif model.npz -o result.nc                 all maps in one file, also .tif and .mat",
         "large.img model.npz --tile 256 -o out",
-        "large.img model.npz --distributed -o out         in each process of a job of Slurm, Open MPI, ...",
+        "large.img model.npz --jobs 8 -o out              the tiles of one scene, by 8 processes",
         "a.nc b.nc '2024/*.nc' -m model.npz -o out        many scenes; a failure is a row of out/batch.csv",
         "scenes.txt -m model.npz --scheduler tcp://host:8786 -o out",
     )
     _reading(unmix, of_a_model=True)
     text = "file that `dequnmix fit` made; left out with --endmembers LIBRARY and with -m"
     unmix.add_argument("model", type=place, nargs="?", metavar="MODEL", help=text)
-    _batch(unmix)
+    _batch(unmix, tiles=True)
     text = "the model, where many scenes are named (default: the word after the scene)"
     unmix.add_argument("-m", "--model", dest="by_model", type=local_file, metavar="MODEL", help=text)
     _output(unmix, "FOLDER|FILE", "folder to make, or one file of all maps, .tif, .nc or .mat")
@@ -352,8 +352,6 @@ def _unmix(commands: Any) -> None:
     tiles.add_argument("--tile", type=positive, metavar="N", help=text)
     text = "pixels around a tile that are read and not kept (default: measured)"
     tiles.add_argument("--halo", type=not_negative, metavar="N", help=text)
-    text = "divide the tiles among the processes of this job (default: one process)"
-    tiles.add_argument("--distributed", action="store_true", help=text)
     text = "also make a page about the result, .html (default: no page)"
     unmix.add_argument("--report", type=local_file, metavar="FILE", help=text)
     _library(unmix)
@@ -615,19 +613,22 @@ def _training(command: argparse.ArgumentParser) -> None:
     command.epilog = f"{command.epilog}\n\n{_words_of_a_file()}"
 
 
-def _batch(command: argparse.ArgumentParser) -> None:
+def _batch(command: argparse.ArgumentParser, tiles: bool = False) -> None:
     """Add further scenes, and the processes that work on them."""
+    of_tiles = (
+        "processes on this machine, for many scenes or for the tiles of one " if tiles else "processes on this machine "
+    )
     group = command.add_argument_group(
-        "many scenes",
+        "many scenes, many processes",
         "Paths, URLs, quoted patterns, or text files (.txt) with one of these a line; each scene has an output of its "
         "own in the folder of -o. What is finished is skipped. Needs the extra dask, except with --jobs 1.",
     )
     group.add_argument("more", type=place, nargs="*", metavar="SCENE", help="further scenes (default: none)")
-    text = "processes on this machine (default: for many scenes one for each core)"
+    text = of_tiles + "(default: for many scenes one for each core)"
     group.add_argument("--jobs", type=positive, metavar="N", help=text)
     text = "work on the cluster of this Dask scheduler, tcp://HOST:PORT (default: on this machine)"
     group.add_argument("--scheduler", metavar="ADDRESS", help=text)
-    text = "try a scene again so many times whose process died (default: 2)"
+    text = "try again so many times what a process left unfinished that died (default: 2)"
     group.add_argument("--retries", type=not_negative, default=2, metavar="N", help=text)
 
 

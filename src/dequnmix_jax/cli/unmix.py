@@ -16,7 +16,6 @@ from dequnmix_jax.cli.unmix_tiles import needs_tiles, spectra_need_tiles, unmix_
 from dequnmix_jax.cli.verdicts import print_verdicts
 from dequnmix_jax.cli.workflow import describe_trace, open_for, read_library_of, unmix_by
 from dequnmix_jax.io.remote import Remote, as_local
-from dequnmix_jax.parallel.processes import Team, join
 from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
 from dequnmix_jax.report.plots import save_pictures
@@ -50,17 +49,16 @@ def unmix(options: UnmixOptions) -> None:
         return
     if not single:
         check_ours(options.output, options.force)
-    team = join() if options.distributed else Team()
     if _by_spectra(options):
-        _unmix_by_spectra(options, team)
+        _unmix_by_spectra(options)
         return
     assert options.model is not None and not isinstance(options.endmembers, Path | Remote)
     model = load_model(options.model, options.endmembers)
     reading = with_bands_of(model, options.scene)
     source = open_for(model, reading)
-    if options.distributed or needs_tiles(options, model, source):
+    if needs_tiles(options, model, source):
         _check_tiled(options)
-        unmix_in_tiles(options, model, reading, source, team)
+        unmix_in_tiles(options, model, reading, source)
         return
     with placed_together(options.output, options.report, options.force) as (folder, page):
         assert folder is not None
@@ -135,14 +133,14 @@ def _by_spectra(options: UnmixOptions) -> bool:
     return library
 
 
-def _unmix_by_spectra(options: UnmixOptions, team: Team) -> None:
+def _unmix_by_spectra(options: UnmixOptions) -> None:
     """Unmix a scene by the spectra of a library, whole or in tiles."""
     assert isinstance(options.endmembers, Path | Remote)
     source = open_scene(options.scene)
     request = request_of(options.known, options.endmembers, options.library_scale, source)
-    if options.distributed or spectra_need_tiles(options, request, source):
+    if spectra_need_tiles(options, request, source):
         _check_tiled(options)
-        unmix_spectra_in_tiles(options, request, source_for(request, source), team)
+        unmix_spectra_in_tiles(options, request, source_for(request, source))
         return
     format, _ = files.format_of(options.output, options.format)
     with placed_together(options.output, options.report, options.force) as (folder, page):

@@ -169,13 +169,14 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def run(
-    function: Callable[[Any], Any],
+    function: Callable[..., Any],
     items: Sequence[Any],
     client: Any = None,
     retries: int = 2,
     keys: Sequence[str] | None = None,
+    shared: Any = None,
 ) -> Iterator[Outcome]:
-    """Yield the outcomes of `function(item)` for all items, in the order in which they are done.
+    """Yield the outcomes of `function(item)`, or `function(item, shared)`, for all items, as they are done.
 
     A task may run again although it was done: where its process dies before the answer is fetched. So a function whose
     work is a file returns early where that is there.
@@ -186,17 +187,21 @@ def run(
         client: of Dask; None: one after the other in this process.
         retries: how often a task is tried again after an error that is not an `InputError`.
         keys: a name for each task, as Dask's dashboard shows it; None: numbers.
+        shared: what all tasks need, which travels to each worker once; None: nothing.
 
     Raises:
         InputError: the connection to the scheduler was lost.
     """
     if client is None:
         for number, item in enumerate(items):
-            yield _here(function, number, item, retries)
+            yield _here(function, number, (item,) if shared is None else (item, shared), retries)
         return
     distributed = require("Work on a cluster")
-    names = [f"{function.__name__}-{number}" for number in range(len(items))] if keys is None else list(keys)
-    futures = client.map(_Settled(function), items, key=names, retries=retries, pure=False)
+    token = os.urandom(4).hex()
+    names = [f"{function.__name__}-{token}-{number}" for number in range(len(items))] if keys is None else list(keys)
+    # A task of its own, so that it is made again where all workers that have it die.
+    more = {} if shared is None else {"shared": client.submit(_same, shared, pure=False, retries=retries)}
+    futures = client.map(_Settled(function), items, key=names, retries=retries, pure=False, **more)
     numbers = {future.key: number for number, future in enumerate(futures)}
     try:
         for future in distributed.as_completed(futures):
@@ -222,14 +227,14 @@ def run(
 class _Settled:
     """A function whose InputError is a value, so that Dask does not try it again; it runs in a worker."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
+    def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.__name__ = function.__name__
 
-    def __call__(self, item: Any) -> Any:
+    def __call__(self, item: Any, shared: Any = None) -> Any:
         _keep_programs()
         try:
-            return self.function(item)
+            return self.function(item) if shared is None else self.function(item, shared)
         except InputError as error:
             return error
 
@@ -245,11 +250,34 @@ def _outcome(number: int, value: Any) -> Outcome:
     return Outcome(number, error=value) if isinstance(value, InputError) else Outcome(number, value)
 
 
-def _here(function: Callable[[Any], Any], number: int, item: Any, retries: int) -> Outcome:
+@contextmanager
+def workers(jobs: int | None, address: str | None, retries: int = 2) -> Iterator[Any]:
+    """Yield a client of that many processes here, or of a scheduler; None with one process or neither.
+
+    Raises:
+        InputError: both are given, or as from `local` and `connected`.
+    """
+    if jobs is not None and address is not None:
+        raise InputError("--jobs and --scheduler are both given; expected one of the two. Leave one out.")
+    if address is not None:
+        with connected(address) as client:
+            yield client
+    elif jobs is None or jobs == 1:
+        yield None
+    else:
+        with local(jobs, retries) as client:
+            yield client
+
+
+def _same(shared: Any) -> Any:
+    return shared
+
+
+def _here(function: Callable[..., Any], number: int, arguments: tuple[Any, ...], retries: int) -> Outcome:
     """Return the outcome of a task in this process."""
     for left in range(retries, -1, -1):
         try:
-            return Outcome(number, function(item))
+            return Outcome(number, function(*arguments))
         except Exception as error:
             if not left or isinstance(error, InputError):
                 return Outcome(number, error=error)
