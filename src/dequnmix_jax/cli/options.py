@@ -135,11 +135,23 @@ class KnownOptions:
 
 
 @dataclass(frozen=True)
+class BatchOptions:
+    """Further scenes of a command, and which processes work on them."""
+
+    more: tuple[Path, ...]
+    by_model: Path | None
+    jobs: int | None
+    scheduler: str | None
+    retries: int
+
+
+@dataclass(frozen=True)
 class UnmixOptions:
     """Of `dequnmix unmix`; `endmembers` is a number beside a model, and a library without one."""
 
     scene: SceneOptions
     known: KnownOptions
+    batch: BatchOptions
     model: Path | None
     endmembers: int | Path | None
     output: Path
@@ -148,7 +160,6 @@ class UnmixOptions:
     no_plots: bool
     tile: int | None
     halo: int | None
-    distributed: bool
     report: Path | None
     library: Path | None
     library_scale: float | None
@@ -163,6 +174,7 @@ class ReportOptions:
     training: TrainingOptions
     known: KnownOptions
     fixed: FixedOptions
+    batch: BatchOptions
     scene_of_result: Path | None
     endmembers: int | str | Path | None
     max_endmembers: int | None
