@@ -235,7 +235,7 @@ def init(endmembers: jax.Array, weights: Any, settings: Settings) -> dict[str, A
 
 
 def deep_equilibrium(settings: Settings | None = None, weights: Callable[[], Any] | None = None) -> Method:
-    """Return the method; `weights` returns those of a bounded denoiser, which is otherwise trained on generated maps."""
+    """Return the method; `weights` returns those of a bounded denoiser, otherwise trained on generated maps."""
     settings = Settings() if settings is None else settings
     optimiser = optax.adam(optax.exponential_decay(settings.rate, 10, 0.1, staircase=True))
 
