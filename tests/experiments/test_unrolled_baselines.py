@@ -299,3 +299,18 @@ def test_those_with_a_denoiser_train_it_where_none_is_given(word, scene, start):
     found = jax.jit(catalogue.method(word).estimate)(jax.random.key(0), scene.cube, start)
     np.testing.assert_allclose(jnp.sum(found.abundances, axis=-1), 1, atol=1e-5)
     assert float(dq.metrics.armse(found.abundances, scene.abundances)) < 0.15
+
+
+@pytest.mark.slow
+def test_a_bounded_denoiser_has_the_slope_that_its_docstring_says():
+    weights, _ = dncnn.train(jax.random.key(5), replace(BOUNDED, layers=3, steps=200))
+    free, _ = dncnn.train(jax.random.key(5), replace(TINY, layers=3, steps=200))
+    maps = synthetic.abundance_field(jax.random.key(1), (9, 9), 3, length=3.0, contrast=2.0)[..., 0]
+
+    def slope(weights, sigma):
+        flat = jax.jacrev(lambda x: dncnn.noise_of(weights, x.reshape(9, 9), jnp.float32(sigma)).reshape(-1))
+        return float(np.linalg.norm(flat(maps.reshape(-1)), 2))
+
+    for sigma in (0.01, 0.1):
+        assert 0.1 < slope(weights, sigma) <= np.hypot(4 / 3, 2 * sigma)
+        assert slope(weights, sigma) < slope(free, sigma)
