@@ -293,13 +293,13 @@ def test_the_catalogue_names_them():
     words = {"admm-net": "ADMM-Net", "unrolled-nmf": "unrolled SGSNMF", "unrolled-pnp": "unrolled PnP-DnCNN, untied"}
     words |= {"unrolled-pnp-tied": "unrolled PnP-DnCNN, tied", "de-grad-inertial": "DE-GRAD, inertial"}
     words |= {f"de-{kind}": f"DE-{kind.upper()}" for kind in KINDS}
-    assert {word: catalogue.method(word).name for word in words} == words
+    assert {word: catalogue.competitor(word).name for word in words} == words
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("word", ["unrolled-pnp", "de-grad", "de-grad-inertial", "de-prox"])
 def test_those_with_a_denoiser_train_it_where_none_is_given(word, scene, start):
-    found = jax.jit(catalogue.method(word).estimate)(jax.random.key(0), scene.cube, start)
+    found = jax.jit(catalogue.competitor(word).estimate)(jax.random.key(0), scene.cube, start)
     np.testing.assert_allclose(jnp.sum(found.abundances, axis=-1), 1, atol=1e-5)
     assert float(dq.metrics.armse(found.abundances, scene.abundances)) < 0.15
 
