@@ -92,7 +92,7 @@ def test_models_and_their_inverses(x64, word):
     np.testing.assert_allclose(np.asarray(found.parameters)[real], np.asarray(own)[real], atol=1e-3)
 
 
-@pytest.mark.parametrize("word", ["gbm", *(pytest.param(w, marks=SLOW) for w in MODELS if w != "gbm")])
+@pytest.mark.parametrize("word", ["ppnm", *(pytest.param(w, marks=SLOW) for w in MODELS if w != "ppnm")])
 def test_derivatives_are_those_of_differences(x64, word):
     A, E, numbers = draw()
     Y, _ = mixed(word.split()[0], A, E, numbers)
@@ -207,6 +207,7 @@ def test_derivatives_of_khype(x64):
     np.testing.assert_allclose(slope, (value(E + step * dE) - value(E - step * dE)) / (2 * step), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_sk_hype_weighs_the_linear_part(x64):
     """Nearly all of a linear pixel, less of a bent one; the objective is no larger than at any other weight tried."""
     A, E, _ = draw()
@@ -227,7 +228,7 @@ def test_sk_hype_weighs_the_linear_part(x64):
     assert np.all(best <= cost(0.5, equal.abundances, equal.fluctuation) + 1e-6)
 
 
-@pytest.mark.parametrize("kind", ["interactions", pytest.param("smooth", marks=SLOW)])
+@pytest.mark.parametrize("kind", [pytest.param(w, marks=SLOW) for w in residual_part.KINDS])
 def test_residual_components_are_at_their_minimum(x64, kind):
     """The optimality conditions of |.|^2 / 2 + weight |c|, and pixels without a component."""
     A, E, _ = draw()
@@ -251,10 +252,10 @@ def test_residual_components_are_at_their_minimum(x64, kind):
     assert np.all(np.linalg.norm(outside[~there], axis=-1) <= weight * (1 + 1e-6))
 
 
-OTHERS = ("nascimento", "gbm", "khype", "skhype")
+WORDS = ("ppnm", "nascimento", "gbm", "khype", "skhype")
 
 
-@pytest.mark.parametrize("word", ["ppnm", *(pytest.param(w, marks=SLOW) for w in OTHERS)])
+@pytest.mark.parametrize("word", [pytest.param(w, marks=SLOW) for w in WORDS])
 def test_words_are_their_functions(x64, word):
     """The change by a further step is small at the answer, and not beside it."""
     A, E, numbers = draw()

@@ -40,6 +40,7 @@ def test_quadratic_priors_are_stationary(x64, prior):
     assert np.all(np.diff(history) <= 1e-9 * history[0])
 
 
+@pytest.mark.slow
 def test_the_rule_takes_the_largest_weight_that_the_noise_allows():
     """Nothing is pulled where there is no noise, and more where there is more; the weight given is the weight used."""
     found = {}

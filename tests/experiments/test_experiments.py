@@ -91,9 +91,10 @@ COLUMNS = {
     coverage: "scene: width",
 }
 """Experiments, and a column of each that must be positive."""
-SLOW = {coverage, large_scene, report_rules, stages, spatial}
+SLOW = {coverage, large_scene, nonlinear_methods, report_rules, stages, spatial}
 """Six processes that compile take a minute, and two compiled trainings with every stage another; so does the training
-of the spatial operator, with the generator of its scenes, which takes most of the time of the rules of the report."""
+of the spatial operator, with the generator of its scenes, which takes most of the time of the rules of the report. The
+nonlinear methods have tests of their own."""
 FIGURES = (gradient_error, memory, residual_curves)
 
 
