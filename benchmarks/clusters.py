@@ -209,9 +209,7 @@ def many(place: Path, settings: Settings, trained: Path) -> list[dict[str, Any]]
         if (place / "out").mkdir(exist_ok=True) is None
     ]
     shutil.rmtree(place / "out")
-    total = Spent(
-        sum(one.wall for one in alone), (sum(one.all for one in alone),), 0.0, max(one.resident for one in alone)
-    )
+    total = Spent(sum(one.wall for one in alone), (sum(one.all for one in alone),), 0.0, None)
     add("a process for each", 1, len(alone), total)
     for workers in settings.workers:
         with cluster.local(workers) as client:
