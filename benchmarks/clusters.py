@@ -11,7 +11,6 @@ all" counts that too. `--before` measures the processes of `--distributed` of an
 
 import argparse
 import os
-import resource
 import shutil
 import socket
 import subprocess
@@ -64,13 +63,13 @@ class Spent(NamedTuple):
         wall: of the clock.
         each: CPU, of each worker; of the process itself where it has none.
         own: CPU, of the process that has workers.
-        resident: bytes, the largest memory of a worker so far.
+        resident: bytes, the largest memory of a worker so far; None where it is not measured.
     """
 
     wall: float
     each: tuple[float, ...]
     own: float
-    resident: int
+    resident: int | None
 
     @property
     def busier(self) -> float:
@@ -85,8 +84,9 @@ class Spent(NamedTuple):
 
 def own_cpu(_: Any = None) -> tuple[float, int]:
     """Return CPU seconds and the largest memory in bytes of this process."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    # What getrusage says begins with the memory of the process that started this one.
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return time.process_time(), 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def spend(work: Callable[[], Any], client: Any) -> Spent:
@@ -118,9 +118,8 @@ def by_job(command: list[str], size: int, folder: Path, root: Path) -> Spent:
         _, status, used = os.wait4(process.pid, 0)
         if status:
             raise SystemExit("A process failed; see its message above.")
-        each.append((used.ru_utime + used.ru_stime, used.ru_maxrss * 1024))
-    cpu = tuple(seconds for seconds, _ in each)
-    return Spent(time.perf_counter() - began, cpu, 0.0, max(size for _, size in each))
+        each.append(used.ru_utime + used.ru_stime)
+    return Spent(time.perf_counter() - began, tuple(each), 0.0, None)
 
 
 def less(large: Spent, small: Spent) -> Spent:
@@ -147,7 +146,7 @@ def one_scene(place: Path, settings: Settings, before: Path | None) -> list[dict
             "what": f"{-(-settings.rows[1] // settings.tile) * -(-settings.columns // settings.tile)} tiles",
             "way": way, "processes": workers, "wall s": spent.wall, "CPU s, busier worker": spent.busier,
             "CPU s, all": spent.all, "CPU s a scene": "", "microseconds a pixel": 1e6 * spent.all / pixels,
-            "MB, largest worker": spent.resident / 1e6,
+            "MB, largest worker": "" if spent.resident is None else spent.resident / 1e6,
         })  # fmt: skip
         print(results_table.line(rows[-1]), flush=True)
 
@@ -193,7 +192,7 @@ def many(place: Path, settings: Settings, trained: Path) -> list[dict[str, Any]]
             "what": f"{count} scenes", "way": way, "processes": workers, "wall s": spent.wall,
             "CPU s, busier worker": spent.busier, "CPU s, all": spent.all, "CPU s a scene": spent.all / count,
             "microseconds a pixel": 1e6 * spent.all / (count * settings.side**2),
-            "MB, largest worker": spent.resident / 1e6,
+            "MB, largest worker": "" if spent.resident is None else spent.resident / 1e6,
         })  # fmt: skip
         print(results_table.line(rows[-1]), flush=True)
 
@@ -210,9 +209,7 @@ def many(place: Path, settings: Settings, trained: Path) -> list[dict[str, Any]]
         if (place / "out").mkdir(exist_ok=True) is None
     ]
     shutil.rmtree(place / "out")
-    total = Spent(
-        sum(one.wall for one in alone), (sum(one.all for one in alone),), 0.0, max(one.resident for one in alone)
-    )
+    total = Spent(sum(one.wall for one in alone), (sum(one.all for one in alone),), 0.0, None)
     add("a process for each", 1, len(alone), total)
     for workers in settings.workers:
         with cluster.local(workers) as client:

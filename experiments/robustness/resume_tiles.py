@@ -39,7 +39,7 @@ class Settings:
     side: int = 256
     tile: int = 16
     seed: int = 0
-    jobs: int = 1
+    jobs: int = 2
 
 
 QUICK = Settings(kills=2, side=32)

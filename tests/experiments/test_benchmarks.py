@@ -11,6 +11,7 @@ from benchmarks import (
     abundances,
     against_banax,
     against_torchdeq,
+    clusters,
     device,
     first_map,
     large_images,
@@ -103,3 +104,13 @@ def test_the_maps_of_the_rivals_can_be_applied():
     for f, theta, start in maps.problems(8, 4).values():
         image = f(theta, start)
         assert image.shape == start.shape and bool(jnp.isfinite(image).all()) and float(jnp.max(jnp.abs(image))) > 0
+
+
+@pytest.mark.slow  # a scene, a training and two clusters
+def test_workers_of_a_cluster_are_compared_with_one_process(tmp_path):
+    with clusters.main(clusters.QUICK, tmp_path, tmp_path).with_suffix(".csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["way"], row["processes"]) for row in rows] == [
+        ("one process", "1"), ("workers", "1"), ("workers", "2"),
+        ("a process for each", "1"), ("workers", "1"), ("workers", "2"),
+    ]  # fmt: skip

@@ -13,13 +13,13 @@ from dequnmix_jax.compilation_cache import user_cache
 
 PACKAGES = (
     "dequnmix-jax", "jax", "jaxlib", "flax", "optax", "jaxopt", "numpy", "scipy", "matplotlib", "rasterio", "h5py",
-    "zarr", "pooch", "flatbuffers",
+    "zarr", "pooch", "flatbuffers", "dask", "distributed",
 )  # fmt: skip
 """What is needed, then the extras."""
 
 VARIABLES = (
     "DEQUNMIX_DATA", "DEQUNMIX_NO_CACHE", "DEQUNMIX_TRACEBACK", "JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_X64",
-    "JAX_PLATFORMS", "OPENBLAS_NUM_THREADS", "XDG_CACHE_HOME", "XLA_FLAGS",
+    "JAX_PLATFORMS", "NPROC", "OPENBLAS_NUM_THREADS", "XDG_CACHE_HOME", "XLA_FLAGS",
 )  # fmt: skip
 """Variables that change what the program does."""
 
