@@ -57,7 +57,7 @@ def methods():
     ]
 
 
-def tested_apart():
+def checked_elsewhere():
     return [  # `test_spectral_variability` has their equations
         elmm.elmm(elmm.Settings(turns=2, steps=3)),
         plmm.plmm(plmm.Settings(steps=2)),
@@ -65,7 +65,7 @@ def tested_apart():
     ]
 
 
-SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in tested_apart()]
+SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in checked_elsewhere()]
 
 
 @pytest.mark.parametrize("method", [*methods(), *SLOW], ids=lambda method: method.name)
