@@ -16,6 +16,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError, sentence_of
 from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.io import stac
 from dequnmix_jax.io.lock import only_writer
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.io.raw import stamp
@@ -85,7 +86,8 @@ def unmix_many(
     and takes those that are too large in tiles.
 
     Args:
-        scenes: paths, URLs, patterns such as "2024/*.nc", or text files (.txt) with one of these in each line.
+        scenes: paths, URLs, patterns such as "2024/*.nc", text files (.txt) with one of these in each line, or
+            STAC items and collections of items (.json), of which the data asset of each is taken.
         model: the file that `dequnmix fit` made, or (params, config) as `fit` takes and returns them.
         folder: where the outputs go, one for each scene under the name of its file; made if it does not exist.
         client: of Dask (`distributed.Client`), whose workers see the same files and have this package; None: processes
@@ -170,10 +172,16 @@ def _unmix_one(task: _Scene) -> None:
 
 
 def is_list(word: Path) -> bool:
-    """Return whether a word means several scenes: a pattern, or a text file."""
+    """Return whether a word means several scenes: a pattern, a text file, or a STAC item or collection of items."""
+    if word.suffix.lower() == stac.SUFFIX:
+        return True
     if isinstance(word, Remote):
         return False
-    return word.suffix.lower() == ".txt" or (any(c in str(word) for c in _PATTERN) and not word.exists())
+    return word.suffix.lower() == ".txt" or _is_pattern(word)
+
+
+def _is_pattern(word: Path) -> bool:
+    return not isinstance(word, Remote) and any(c in str(word) for c in _PATTERN) and not word.exists()
 
 
 def places_of(scenes: Any) -> list[Path]:
@@ -192,13 +200,24 @@ def places_of(scenes: Any) -> list[Path]:
 def _expanded(word: Any) -> list[Path]:
     if not is_list(word):
         return [word]
+    if word.suffix.lower() == stac.SUFFIX and not _is_pattern(word):
+        return _of_items(word)
     if word.suffix.lower() == ".txt" and word.exists():
-        found = [place for line in _lines(word) for place in (_matches(line) if is_list(line) else [line])]
+        found = [
+            place
+            for line in _lines(word)
+            for match in (_matches(line) if _is_pattern(line) else [line])
+            for place in _of_items(match)
+        ]
     else:
-        found = _matches(word)
+        found = [place for match in _matches(word) for place in _of_items(match)]
     if not found:
         raise InputError(f"{word} names no scene; expected at least one. Check the spelling and the folder.")
     return found
+
+
+def _of_items(place: Path) -> list[Path]:
+    return stac.scenes_of(place) if place.suffix.lower() == stac.SUFFIX else [place]
 
 
 def _matches(pattern: Path) -> list[Path]:

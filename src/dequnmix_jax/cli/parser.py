@@ -651,8 +651,9 @@ def _batch(command: argparse.ArgumentParser, tiles: bool = False) -> None:
     )
     group = command.add_argument_group(
         "many scenes, many processes",
-        "Paths, URLs, quoted patterns, or text files (.txt) with one of these a line; each scene has an output of its "
-        "own in the folder of -o. What is finished is skipped. Needs the extra dask, except with --jobs 1.",
+        "Paths, URLs, quoted patterns, text files (.txt) with one of these a line, or STAC items (.json); each scene "
+        "has an output of its own in the folder of -o. What is finished is skipped. Needs the extra dask, except with "
+        "--jobs 1.",
     )
     group.add_argument("more", type=place, nargs="*", metavar="SCENE", help="further scenes (default: none)")
     text = of_tiles + "(default: for many scenes one for each core)"
