@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io import formats
 from dequnmix_jax.io.provenance import file_record
@@ -21,6 +22,7 @@ from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training.checkpoint import check_params, model_from
 
 if TYPE_CHECKING:
+    from dequnmix_jax.equilibrium.scene_statistics import Scenewide
     from dequnmix_jax.types import Trace
 
 Reading = TypeVar("Reading", bound=ReadOptions)
@@ -44,6 +46,35 @@ class TrainedModel(NamedTuple):
     params: Any
     config: Model
     metadata: dict[str, Any]
+
+
+def statistics_record(params: Any, scene: Scene, config: Model) -> dict[str, Any]:
+    """Return unit and pools of the scene of a training, for the metadata of the model."""
+    from dequnmix_jax.tiles.solve import statistics_of
+
+    whole = statistics_of(params, scene, config)
+    pools = None if whole.pools is None else [np.asarray(values).tolist() for values in whole.pools]
+    return {"scale": float(whole.scale), "pools": pools}
+
+
+def statistics_in(model: TrainedModel) -> "Scenewide":
+    """Return unit and pools of the scene that a model was trained on.
+
+    Raises:
+        InputError: the model does not hold them.
+    """
+    from dequnmix_jax.equilibrium.scene_statistics import Scenewide
+
+    held = model.metadata.get("whole")
+    try:
+        scale = np.float32(held["scale"])  # type: ignore[index]
+        pools = None if held["pools"] is None else tuple(np.asarray(part, np.float32) for part in held["pools"])  # type: ignore[index]
+        return Scenewide(scale, pools)  # type: ignore[arg-type]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            "The model does not hold the unit of the scene that it was trained on; expected one that `dequnmix fit` of "
+            "this version made on a whole scene. Fit it again, or leave out --unit model."
+        ) from error
 
 
 def load_model(path: Path, count: int | None) -> TrainedModel:

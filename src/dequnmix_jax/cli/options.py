@@ -160,6 +160,7 @@ class UnmixOptions:
     no_plots: bool
     tile: int | None
     halo: int | None
+    unit: str | None
     report: Path | None
     library: Path | None
     library_scale: float | None

@@ -354,6 +354,11 @@ def _unmix(commands: Any) -> None:
         "large as fit)"
     )
     tiles.add_argument("--tile", type=positive, metavar="N", help=text)
+    text = (
+        "unit and pools of scene or model; model takes those of the scene of the training, so that maps of "
+        "neighbouring scenes are comparable and each scene is read once, in tiles"
+    )
+    tiles.add_argument("--unit", choices=("scene", "model"), metavar="WORD", help=f"{text} (default: scene)")
     text = "pixels around a tile that are read and not kept (default: measured)"
     tiles.add_argument("--halo", type=not_negative, metavar="N", help=text)
     text = "also make a page about the result, .html (default: no page)"

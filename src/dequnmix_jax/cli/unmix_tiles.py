@@ -30,7 +30,7 @@ from dequnmix_jax.results.writer import check_ours, write_page
 from dequnmix_jax.scenes.source import Source
 from dequnmix_jax.tiles.journal import folder_of
 from dequnmix_jax.tiles.survey import view
-from dequnmix_jax.trained import TrainedModel, check_fits, model_record, names_of
+from dequnmix_jax.trained import TrainedModel, check_fits, model_record, names_of, statistics_in
 from dequnmix_jax.training.words import plain
 
 # Copies of the cube in memory while it is unmixed whole: the cube itself, its valid pixels and two reconstructions; and
@@ -96,7 +96,9 @@ def needs_tiles(options: UnmixOptions, model: TrainedModel, source: Source) -> b
 def _asks(options: UnmixOptions) -> bool:
     """Return whether an option says that a scene is divided."""
     batch = options.batch
-    return any(value is not None for value in (options.tile, options.halo, batch.jobs, batch.scheduler))
+    return options.unit == "model" or any(
+        value is not None for value in (options.tile, options.halo, batch.jobs, batch.scheduler)
+    )
 
 
 def spectra_need_tiles(options: UnmixOptions, request: Request, source: Source) -> bool:
@@ -121,6 +123,10 @@ def spectra_need_tiles(options: UnmixOptions, request: Request, source: Source) 
         raise InputError(
             "--uncertainty is computed for a whole scene, and this one is unmixed in tiles; expected a part of it that "
             "fits into memory. Leave one of them out."
+        )
+    if options.unit == "model":
+        raise InputError(
+            "--unit model takes the unit of the training of a MODEL; expected none with known spectra. Leave it out."
         )
     if options.halo:
         raise InputError("--halo is for a model whose pixels depend on each other; expected none with known spectra.")
@@ -222,7 +228,12 @@ def unmix_in_tiles(
                 model.params,
                 source,
                 model.config,
-                Tiling(options.tile, options.halo, reading.nodata is not None),
+                Tiling(
+                    options.tile,
+                    options.halo,
+                    reading.nodata is not None,
+                    statistics_in(model) if options.unit == "model" else None,
+                ),
                 Output(
                     target,
                     labels,

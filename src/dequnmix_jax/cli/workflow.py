@@ -28,7 +28,7 @@ from dequnmix_jax.pipeline import (
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source
-from dequnmix_jax.trained import TrainedModel
+from dequnmix_jax.trained import TrainedModel, statistics_record
 from dequnmix_jax.training.checkpoint import model_metadata
 
 if TYPE_CHECKING:
@@ -139,7 +139,9 @@ def train(
         fitted = Fitted(params, history, 0.0)
     metadata = model_metadata(scene, config, training, rates, options.seed, fitted.history, fixed.names)
     metadata |= dict(counted or {})
-    if patches is not None:
+    if patches is None:
+        metadata["whole"] = statistics_record(fitted.params, scene, config)
+    else:
         metadata["scene"] = patches.record()
     if reason is not None:
         metadata["start"] = reason

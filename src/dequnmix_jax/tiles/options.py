@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dequnmix_jax.equilibrium.scene_statistics import Scenewide
 from dequnmix_jax.results.result import Result
 
 Progress = Callable[[str, float, int, int], None]
@@ -27,11 +28,13 @@ class Tiling:
         size: N, for tiles of N x N pixels; None: as large as some 100 MB hold.
         halo: pixels around a tile that are read and not kept; None: measured.
         drop_invalid: mask pixels that are zero in every band, NaN or infinite, as `mask_invalid` does.
+        whole: unit and pools to use in place of those of the scene, which is then read once; None: those of the scene.
     """
 
     size: int | None = None
     halo: int | None = None
     drop_invalid: bool = False
+    whole: Scenewide | None = None
 
 
 @dataclass(frozen=True)

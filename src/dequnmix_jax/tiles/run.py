@@ -27,7 +27,7 @@ from dequnmix_jax.tiles.journal import Store, Work
 from dequnmix_jax.tiles.options import Progress
 from dequnmix_jax.tiles.output import Export
 from dequnmix_jax.tiles.records import sound_record, sound_state
-from dequnmix_jax.tiles.survey import Survey, View, strips, survey_of
+from dequnmix_jax.tiles.survey import Survey, View, glance, strips, survey_of
 from dequnmix_jax.types import Params
 
 _TRIES = 3
@@ -65,6 +65,7 @@ class Run:
         client: of Dask, whose workers do the parts; None: this process.
         retries: how often a part is tried again whose worker died.
         known: the method, where each pixel is unmixed by known spectra; None: by the map of `config`.
+        given: statistics of another scene, that of the training, to use in place of those of this one; or None.
     """
 
     params: Params
@@ -77,6 +78,7 @@ class Run:
     client: Any = None
     retries: int = 2
     known: Known | None = None
+    given: Scenewide | None = None
 
     def fingerprint(self) -> str:
         """Return a hash of everything that determines the result; for an input in memory, of its values and mask."""
@@ -90,7 +92,8 @@ class Run:
         if path is None:  # in memory, where mask and values may differ from any file
             for part in stored.stored(None)[:2]:
                 _add(digest, part)
-        for place, leaf in jax.tree_util.tree_leaves_with_path(self.params):
+        more = {} if self.given is None else {"whole": self.given}
+        for place, leaf in jax.tree_util.tree_leaves_with_path(self.params | more):
             digest.update(f"{jax.tree_util.keystr(place)} {np.shape(leaf)} {np.asarray(leaf).dtype}".encode())
             _add(digest, leaf)
         return digest.hexdigest()
@@ -121,8 +124,14 @@ class Run:
         """Read through the scene, or return what an earlier run has kept of that."""
         kept = work.state.get("survey")
         if kept is None:
-            found = self.each("looking through", tasks.strip, strips(self.seen.source.shape))
+            shape = self.seen.source.shape
+            windows = strips(shape) if self.given is None else glance(shape)
+            found = self.each("looking through", tasks.strip, windows)
+            if self.given is not None and not any(strip.valid or strip.bad for strip in found):
+                found = self.each("looking through", tasks.strip, strips(shape))  # masked wherever it was looked at
             survey = survey_of(found, self.seen)
+            if self.given is not None:
+                survey = survey._replace(scale=float(self.given.scale))
             kept = survey._asdict() | {"colour_limits": survey.colour_limits.tolist()}
             work.remember(survey=kept)
         colours = {"colour_limits": np.asarray(kept["colour_limits"]), "colour_bands": tuple(kept["colour_bands"])}
@@ -132,6 +141,9 @@ class Run:
         """Compute the statistics of the whole scene, measure the halo and cut the scene into tiles."""
         height, width, bands = shape = self.seen.source.shape
         pools = work.state.get("pools")
+        if pools is None and self.given is not None:
+            pools = [np.asarray(values).tolist() for values in self.given.pools or ()]
+            work.remember(pools=pools)
         if pools is None:
             size = choose_size(height, width, bands, pooling_reach(self.config), self.tile)
             tiles = tiles_solve.pool_plan(shape, self.config, size)

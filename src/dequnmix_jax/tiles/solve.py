@@ -22,10 +22,46 @@ from dequnmix_jax.equilibrium import fixed_point_map, model
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.convergence import change_of
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, pool_tile, pooling_reach, pools_channels
-from dequnmix_jax.scenes.scene import Array
-from dequnmix_jax.tiles.grid import Plan, Tile, plan
-from dequnmix_jax.tiles.survey import Survey, View
+from dequnmix_jax.io.formats import read
+from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.scenes.source import source_of
+from dequnmix_jax.tiles.grid import Plan, Tile, choose_size, plan
+from dequnmix_jax.tiles.survey import Survey, View, scan, view
 from dequnmix_jax.types import Params, Trace
+
+
+def check_statistics(config: Model, whole: Scenewide | None) -> None:
+    """Raise InputError where given statistics are no unit, or lack the pools that a model needs."""
+    if whole is None:
+        return
+    scale = float(np.asarray(whole.scale))
+    if not (np.isfinite(scale) and scale > 0):
+        raise InputError(f"The unit in whole is {scale}; expected the RMS of a scene, above 0.")
+    if pools_channels(config):
+        assert config.network is not None
+        expected = [(config.network.width,)] * 2
+        found = [np.shape(values) for values in whole.pools or ()]
+        if found != expected:
+            raise InputError(
+                f"The pools in whole have the shapes {found}; expected {expected}, because the network of this model "
+                "pools over the scene of its training. Take them from that scene by tiles.statistics_of."
+            )
+
+
+def statistics_of(params: Params, scene: Any, config: Model) -> Scenewide:
+    """Return unit and pools of a scene, as the tiles of another scene may use them (`unmix_tiled`, `whole`).
+
+    Args:
+        params: from `init` or `fit`.
+        scene: a Scene, or anything that `io.read` takes, that of the training for instance; its good bands are used.
+        config: the parts of the map.
+    """
+    loaded = scene if isinstance(scene, Scene) else read(scene)
+    seen = view(source_of(loaded))
+    height, width, bands = seen.source.shape
+    survey = scan(seen)
+    found = statistics(params, seen, survey, config, choose_size(height, width, bands, pooling_reach(config)))
+    return jax.tree.map(np.asarray, found)
 
 
 def check_tileable(config: Model) -> None:

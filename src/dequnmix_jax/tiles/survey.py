@@ -102,6 +102,27 @@ def strips(shape: tuple[int, int, int]) -> Iterator[Window]:
         yield Window(slice(first, min(first + rows, height)), slice(0, width))
 
 
+_GLANCED = 32
+"""Rows that a glance reads."""
+
+
+def glance(shape: tuple[int, int, int]) -> Iterator[Window]:
+    """Yield windows of single rows, evenly spread, from which the colours of the picture and warnings are judged.
+
+    They are rows of which `scan_strip` takes samples.
+    """
+    height, width, _ = shape
+    stride = _stride(height, width)
+    rows = np.arange(0, height, stride)
+    for row in rows[np.unique(np.linspace(0, rows.size - 1, _GLANCED).astype(int))].tolist():
+        yield Window(slice(row, row + 1), slice(0, width))
+
+
+def _stride(height: int, width: int) -> int:
+    """Return k, where every k-th row and column is sampled for the colours."""
+    return max(1, int(np.ceil((height * width / _SAMPLES) ** 0.5)))
+
+
 class Strip(NamedTuple):
     """What a strip of rows says about its scene; sums and extremes over its valid pixels.
 
@@ -138,7 +159,7 @@ def scan_strip(window: Window, seen: View) -> Strip:
     lowest, highest = np.full(bands, np.inf), np.full(bands, -np.inf)
     below = np.zeros(bands, np.bool_)
     three = _nearest(seen.source)
-    stride = max(1, int(np.ceil((height * width / _SAMPLES) ** 0.5)))
+    stride = _stride(height, width)
     samples = [np.empty((0, 3), np.float32)]
     cube, mask = seen.read(window)
     first = window.rows.start

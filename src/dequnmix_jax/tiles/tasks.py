@@ -115,6 +115,12 @@ def unmix(number: int, part: Part, read: tuple[Array, Array] | None = None) -> d
             return done
     tile, survey = part.tiles.tiles[number], part.survey
     cube, mask = tiles_solve.read_padded(part.seen, tile, part.tiles.shape) if read is None else read
+    if not np.isfinite(cube).all():  # where the scene was not read through before
+        raise InputError(
+            f"{part.seen.source.name or 'The scene'} holds NaN or infinite values in valid pixels of rows "
+            f"{tile.core.rows.start} to {tile.core.rows.stop - 1}; expected finite values in every valid pixel. Leave "
+            "them out by nodata=nan when reading (--nodata nan)."
+        )
     answer = tiles_solve.solved_core(part.params, tile, cube, mask, part.whole, part.config, part.known)
     part.guard.check()
     cube, mask = cube[tile.inside], mask[tile.inside]

@@ -13,6 +13,7 @@ from dequnmix_jax.abundances.methods import Known, Mesma
 from dequnmix_jax.checks import InputError, check_endmembers, check_kind, check_params
 from dequnmix_jax.conventions import SCALED
 from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.equilibrium.scene_statistics import Scenewide
 from dequnmix_jax.io import formats, georaster
 from dequnmix_jax.io.atomic import Reserved, check_folder, check_target_now, reserved
 from dequnmix_jax.io.raw import Guard
@@ -68,6 +69,7 @@ def unmix_tiled(
     tile: int | None = None,
     halo: int | None = None,
     drop_invalid: bool = False,
+    whole: Scenewide | None = None,
     names: Sequence[str] | None = None,
     configuration: Any = None,
     record: Mapping[str, Any] | None = None,
@@ -96,6 +98,9 @@ def unmix_tiled(
         tile: N, for tiles of N x N pixels; None: as large as some 100 MB hold.
         halo: pixels around a tile that are read and not kept; None: measured.
         drop_invalid: mask pixels that are zero in every band, NaN or infinite, as `mask_invalid` does.
+        whole: unit and pools of the scene that the model was trained on (`tiles.statistics_of`), to use in place of
+            those of this scene: maps of neighbouring scenes are then comparable, and the scene is read once, without a
+            pass before. None: those of this scene.
         names: R names; None: "endmember 1" and so on.
         configuration, record: further entries of summary.json, as for `write`.
         overwrite: replace a folder that an earlier run made.
@@ -115,7 +120,7 @@ def unmix_tiled(
             it, or the input changed while it was read.
         OSError: the disk is full, or the folder cannot be written; finished tiles are kept.
     """
-    tiling, target = Tiling(tile, halo, drop_invalid), as_local(path)
+    tiling, target = Tiling(tile, halo, drop_invalid, whole), as_local(path)
     out = Output(target, names, configuration, record, overwrite, format)
     return unmix_to_folder(params, scene, config, tiling, out, Hooks(on_progress, on_warning), client, retries)
 
@@ -148,7 +153,10 @@ def unmix_to_folder(
     check_class_of(out.class_of, len(params["endmembers"]))
     names = endmember_names(out.names, len(params["endmembers"]))
     guard = Guard(source)
-    run = Run(params, seen, config, tiling.size, tiling.halo, guard, hooks.on_progress, client, retries, known)
+    solve.check_statistics(config, tiling.whole)
+    run = Run(
+        params, seen, config, tiling.size, tiling.halo, guard, hooks.on_progress, client, retries, known, tiling.whole
+    )
     channels = Channels(len(names))
     with ExitStack() as stack:
         if places is None:
@@ -162,7 +170,7 @@ def unmix_to_folder(
         store = work.store([tile.core for tile in prepared.plan.tiles], channels.total)
         resumed = run.solve(store, prepared, channels)
         entries = run.complete(store, prepared, channels)
-        trace, state_rms = combined_trace(entries, survey.valid)
+        trace, state_rms = combined_trace(entries, sum(entry["valid"] for entry in entries))
         maps = output.TileMaps(store, channels, state_rms)
         contents = _contents(run, out, names, prepared, entries, maps, trace)
         for text in not_converged(entries, config, known):
@@ -205,7 +213,7 @@ def _contents(
     trace: Trace,
 ) -> output.Contents:
     """Return what is written beside the maps: spectra, names and the content of summary.json."""
-    source, valid = run.seen.source, prepared.survey.valid
+    source, valid = run.seen.source, sum(int(entry["valid"]) for entry in entries)
     spectra = np.asarray(run.params["endmembers"], np.float32)
     convention = run.config.convention
     if convention == SCALED and run.known is None:  # known spectra have their level
@@ -214,6 +222,7 @@ def _contents(
         **convention_record(convention),
         "endmember_levels": np.max(spectra, axis=1).astype(np.float64).tolist(),
         "tiles": tiles_summary(entries, prepared.plan, prepared.halo),
+        "statistics": "scene" if run.given is None else "model",
         "warnings": [*prepared.survey.warnings, *not_converged(entries, run.config, run.known)],
         **(output.map_models(maps, tuple(out.class_of)) if isinstance(run.known, Mesma) else {}),
         **(out.record or {}),
