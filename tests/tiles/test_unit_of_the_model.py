@@ -114,8 +114,10 @@ def test_refusals(tmp_path, config, whole, sentence):
 def test_the_command_takes_the_unit_from_the_model(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEQUNMIX_NO_CACHE", "1")
-    write_image(tmp_path / "a.img", FIRST)
-    write_image(tmp_path / "b.img", SECOND)
+    bands = f"{{{', '.join(str(500 + 10 * band) for band in range(B))}}}"
+    spectral = {"wavelength": bands, "wavelength units": "Nanometers"}
+    write_image(tmp_path / "a.img", FIRST, spectral=spectral)
+    write_image(tmp_path / "b.img", SECOND, spectral=spectral)
     words = "fit a.img --endmembers 3 --epochs 1 --gradient analytic --start vca --constraint cone -o model.npz"
     assert main.main(words.split()) == 0
     params, metadata = checkpoint.load(tmp_path / "model.npz")
@@ -128,3 +130,8 @@ def test_the_command_takes_the_unit_from_the_model(tmp_path, monkeypatch, capsys
     capsys.readouterr()
     assert main.main(["unmix", "b.img", "old.npz", "--unit", "model", "-o", "other"]) == 1
     assert "does not hold the unit of the scene that it was trained on" in capsys.readouterr().err
+    rows = "".join(f"{500 + 10 * i},0.{i % 8 + 1},0.{9 - i % 8}\n" for i in range(B))
+    (tmp_path / "l.csv").write_text(f"wavelength_nm,clay,oak\n{rows}")
+    assert main.main(["unmix", "b.img", "--endmembers", "l.csv", "--unit", "model", "-o", "other"]) == 1
+    assert "expected none with known spectra. Leave it out." in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
