@@ -5,9 +5,9 @@
 * `defaults`: how the defaults were chosen, on generated scenes.
 * `robustness`: damaged files, killed processes, mutants, large scenes.
 * `operator`: the learned operator, its spectra and its scenes.
-* `shared`: scenes, methods and tables that the others use; `baselines`: published methods; `plans`: training plans.
+* `shared`: scenes, methods and tables that the others use; `plans`: training plans.
 
-These five wings import `shared`, `shared` imports `baselines`, and no experiment imports another.
+The competitors are in `dequnmix_jax.baselines`. These five wings import `shared`, and no experiment imports another.
 """
 
 import os

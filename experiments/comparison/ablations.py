@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 import dequnmix_jax as dq
-from experiments.baselines import MethodResult, unrolled
+from dequnmix_jax.baselines import MethodResult, unrolled
 from experiments.plans import EVERY_STAGE
 from experiments.shared import methods, results_table, scenes, side_by_side
 from experiments.shared.trained_maps import LITERAL

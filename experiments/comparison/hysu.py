@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import dequnmix_jax as dq
+from dequnmix_jax.baselines import MethodResult
 from dequnmix_jax.datasets import hysu
 from dequnmix_jax.scenes.truth import Truth
-from experiments.baselines import MethodResult
 from experiments.shared import methods, results_table, side_by_side
 
 SETTINGS = methods.Settings(scenes=("hysu",), short=("hysu",), angles=6)

@@ -19,11 +19,11 @@ import numpy as np
 
 import dequnmix_jax as dq
 from dequnmix_jax import mixing
+from dequnmix_jax.baselines import Method, MethodResult, closed_forms, deeptrans
 from dequnmix_jax.datasets import hysu, registry
 from dequnmix_jax.endmembers.selection import CONSTRAINTS
 from dequnmix_jax.report import plots, style
 from dequnmix_jax.scenes.truth import Truth
-from experiments.baselines import Method, MethodResult, closed_forms, deeptrans
 from experiments.shared import methods as shared_methods
 from experiments.shared import results_table, scenes, side_by_side, variability
 

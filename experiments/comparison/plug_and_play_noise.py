@@ -7,7 +7,7 @@ are the standard deviations given to the denoiser in its first and last iteratio
 denoised (with VCA's spectra), and `moved` the distance of the abundances from VCA + FCLS, both RMS. At a level far
 below the noise, a denoiser that compares patches in units of the level finds no similar ones and returns its input;
 total variation and a network remove a little in each iteration, which adds up. The estimated level follows from the
-cube alone (`experiments.baselines.plug_and_play`).
+cube alone (`dequnmix_jax.baselines.plug_and_play`).
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 
 import dequnmix_jax as dq
-from experiments.baselines import denoisers, dncnn
-from experiments.baselines.plug_and_play import ESTIMATED, PAPER, Denoiser, Penalty, constants, plug_and_play
+from dequnmix_jax.baselines import denoisers, dncnn
+from dequnmix_jax.baselines.plug_and_play import ESTIMATED, PAPER, Denoiser, Penalty, constants, plug_and_play
 from experiments.shared import results_table
 from experiments.shared.scenes import scene
 

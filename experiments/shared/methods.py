@@ -1,4 +1,4 @@
-"""The methods of the tables and their settings: the competitors (`experiments.baselines`) and DEQ-Unmix."""
+"""The methods of the tables and their settings: the competitors (`dequnmix_jax.baselines`) and DEQ-Unmix."""
 
 import functools
 import importlib.util
@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 
 import dequnmix_jax as dq
-from experiments.baselines import (
+from dequnmix_jax.baselines import (
     Method,
     MethodResult,
     ae_red,
-    bm3d_bm4d,
     closed_forms,
     deeptrans,
     denoisers,
@@ -23,6 +22,7 @@ from experiments.baselines import (
     unrolled,
 )
 from experiments.plans import EVERY_STAGE
+from experiments.shared import bm3d_bm4d
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,10 @@ import numpy as np
 
 import dequnmix_jax as dq
 from dequnmix_jax import InputError, metrics, mixing
+from dequnmix_jax.baselines import Method, MethodResult, closed_forms
 from dequnmix_jax.datasets import registry
 from dequnmix_jax.endmembers.selection import CONE, SIMPLEX, constraint_index
 from dequnmix_jax.scenes.truth import Truth
-from experiments.baselines import Method, MethodResult, closed_forms
 from experiments.shared import methods, results_table, scenes
 
 NOTE = (

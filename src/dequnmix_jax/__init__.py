@@ -22,6 +22,7 @@ from dequnmix_jax.lazy import attach
 if TYPE_CHECKING:
     from dequnmix_jax import (
         abundances,
+        baselines,
         datasets,
         endmembers,
         equilibrium,
@@ -40,9 +41,10 @@ if TYPE_CHECKING:
     )
     from dequnmix_jax.abundances.least_squares import fcls
     from dequnmix_jax.checks import InputError
+    from dequnmix_jax.comparison import Comparison, compare
     from dequnmix_jax.compilation_cache import enable_compilation_cache
     from dequnmix_jax.equilibrium.config import Model
-    from dequnmix_jax.equilibrium.model import equilibrium_map, init, reconstruct, unmix
+    from dequnmix_jax.equilibrium.model import equilibrium_map, init, reconstruct
     from dequnmix_jax.io.formats import open_xarray, read
     from dequnmix_jax.known_spectra import unmix_with
     from dequnmix_jax.libraries.reading import read_library
@@ -58,18 +60,19 @@ if TYPE_CHECKING:
     from dequnmix_jax.training.config import PAPER, RECOMMENDED, Rates, Training
     from dequnmix_jax.training.fitting import fit
     from dequnmix_jax.types import Estimate, History, Trace
+    from dequnmix_jax.unmixing import unmix
 
 __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
-    "read", "write", "Scene", "run", "unmix_with", "Result", "read_result", "read_library", "resample", "fcls",
-    "open_xarray", "to_xarray",
+    "read", "write", "Scene", "run", "unmix_with", "compare", "Comparison", "Result", "read_result", "read_library",
+    "resample", "fcls", "open_xarray", "to_xarray",
     "Model", "Solver", "Adjoint", "Training", "Rates",
     "RECOMMENDED", "PAPER",
     "init", "fit", "unmix", "unmix_tiled", "equilibrium_map", "reconstruct", "fixed_point",
     "Estimate", "Trace", "History", "InputError", "enable_compilation_cache",
     "solvers", "abundances", "endmembers", "equilibrium", "learned", "training", "parallel", "scenes", "io",
-    "libraries", "datasets", "results", "report", "tiles", "metrics", "mixing",
+    "libraries", "datasets", "results", "report", "tiles", "baselines", "metrics", "mixing",
 ]  # fmt: skip
 
 __getattr__, __dir__ = attach(
@@ -81,6 +84,7 @@ __getattr__, __dir__ = attach(
         "scenes.scene": ["Scene"],
         "pipeline": ["run"],
         "known_spectra": ["unmix_with"],
+        "comparison": ["compare", "Comparison"],
         "results.result": ["Result", "read_result"],
         "libraries.reading": ["read_library"],
         "libraries.resampling": ["resample"],
@@ -88,7 +92,8 @@ __getattr__, __dir__ = attach(
         "equilibrium.config": ["Model"],
         "solvers.config": ["Solver", "Adjoint"],
         "training.config": ["Training", "Rates", "RECOMMENDED", "PAPER"],
-        "equilibrium.model": ["init", "unmix", "equilibrium_map", "reconstruct"],
+        "equilibrium.model": ["init", "equilibrium_map", "reconstruct"],
+        "unmixing": ["unmix"],
         "training.fitting": ["fit"],
         "tiles.unmix": ["unmix_tiled"],
         "solvers.implicit": ["fixed_point"],
@@ -111,6 +116,7 @@ __getattr__, __dir__ = attach(
         "results",
         "report",
         "tiles",
+        "baselines",
         "metrics",
         "mixing",
     ],

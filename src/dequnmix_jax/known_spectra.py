@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from dequnmix_jax.libraries.pruning import prune as pruned
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.libraries.units import REFLECTANCE, check_units, rms_and_highest
 from dequnmix_jax.pipeline import UNIT, not_reached, scene_of, unmix_scene
+from dequnmix_jax.results.labelled import is_labelled, to_xarray
 from dequnmix_jax.results.maps import model_map, model_record
 from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.scenes.read_options import ReadOptions
@@ -69,7 +70,7 @@ def unmix_with(
     further step of projected gradients, 0 at the optimum.
 
     Args:
-        scene: a path, a `Scene`, an array (H, W, B), or an xarray DataArray.
+        scene: a path, a `Scene`, an array (H, W, B), or an xarray DataArray or Dataset.
         library: a `Library`, the path of one, or an array (R, B) of spectra on the bands of the scene.
         method: a word above, or an `abundances.Known` or `abundances.Mesma` with its numbers.
         classes: the column of the library that holds the class of each spectrum ("name": the names); then
@@ -96,7 +97,7 @@ def unmix_with(
 
     Returns:
         A Result, its endmembers the resampled spectra. Bands that some spectrum does not cover are left out, which
-        `summary["notes"]` says.
+        `summary["notes"]` says. For a DataArray or Dataset: the same as a Dataset, that of `to_xarray`.
 
     Raises:
         InputError: library, scene or options do not fit: no wavelengths, no common bands, an unknown name or column,
@@ -135,9 +136,11 @@ def unmix_with(
     restricted = on_common_bands(read_scene, chosen)
     record = {"reading": ReadOptions.of(reading).given(), "warnings": check_scene(restricted)}
     if known is None:
-        return train_with(key, restricted, chosen, record, config=config, training=training)[0]
-    asked = asked._replace(noise=noise_on_bands(asked.noise, read_scene, chosen.covered))
-    return solve_with(restricted, chosen, known, record, asked)[0]
+        result = train_with(key, restricted, chosen, record, config=config, training=training)[0]
+    else:
+        asked = asked._replace(noise=noise_on_bands(asked.noise, read_scene, chosen.covered))
+        result = solve_with(restricted, chosen, known, record, asked)[0]
+    return cast("Result", to_xarray(result)) if is_labelled(scene) else result
 
 
 def method_of(

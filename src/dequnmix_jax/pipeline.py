@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -15,11 +15,13 @@ from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.libraries.units import check_units, rms_and_highest
 from dequnmix_jax.report.page import write_report
+from dequnmix_jax.results.labelled import is_labelled, to_xarray
 from dequnmix_jax.results.maps import names_after
 from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.results.writer import write_result
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
+from dequnmix_jax.start_uncertainty import SEEDS, check_starts, with_start_uncertainty
 from dequnmix_jax.training.checkpoint import model_metadata
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.words import constraint_for, model_of, shortest
@@ -87,6 +89,9 @@ def run(
     mixing: str | None = None,
     training: Training | None = None,
     rates: Rates | None = None,
+    uncertainty: str | None = None,
+    seeds: int = SEEDS,
+    bounds: bool = False,
     on_progress: Progress | None = None,
     **reading: Any,
 ) -> Unmixing:
@@ -115,13 +120,18 @@ def run(
             that of `config`.
         training, rates: if one is given, the model is trained on the scene, the other by default as in `RECOMMENDED`,
             with the endmembers' rate chosen for the scene. None both: it is not.
+        uncertainty: "starts": also the standard deviations of the fractions, `abundances_sd`, by the spread over other
+            starts (`start_uncertainty.with_start_uncertainty`); None: none.
+        seeds: of these starts.
+        bounds: with it, also their bounds of 5 and 95 %, `abundances_p05` and `abundances_p95`.
         on_progress: called with (steps done, number of steps, loss) a few times during training, or None.
         **reading: options of `read`, such as `nodata`, `scale`, `bands`.
 
     Returns:
         An `Unmixing`: `.abundances` (H, W, R), `.endmembers` (R, B), `.brightness` (H, W), `.trace`, `.history`,
         `.write(folder)`, `.report(page)`. `.convention` says what the fractions refer to, and `.in_convention(word)`
-        converts them.
+        converts them. For a DataArray or Dataset: its maps and spectra as a Dataset, those of `to_xarray`, which
+        `read_result` turns into a `Result` with what xarray has no place for.
 
     Raises:
         InputError: the scene, the count or an option does not fit.
@@ -138,6 +148,7 @@ def run(
     for value, kind, name in ((config, Model, "config"), (training, Training, "training"), (rates, Rates, "rates")):
         if value is not None:
             check_kind(value, kind, name)
+    check_starts(uncertainty, seeds, bounds)
     read_scene = scene_of(scene, reading)
     known = fixed_spectra(fixed, fixed_names, read_scene)
     counted = None
@@ -210,11 +221,15 @@ def run(
         record=record,
         convention=model.convention,
     )
+    if uncertainty is not None:
+        starts = jax.random.split(jax.random.fold_in(key, 1), seeds)
+        result = with_start_uncertainty(result, read_scene, starts, fixed=known.spectra, bounds=bounds)
     maps = {item.name: getattr(result, item.name) for item in fields(Result)}
-    return Unmixing(
+    unmixing = Unmixing(
         **maps, scene=read_scene, params=params, config=model, history=jax.tree.map(np.asarray, history), trace=trace,
         warnings=tuple(warnings), reason=explanation,
     )  # fmt: skip
+    return cast("Unmixing", to_xarray(unmixing)) if is_labelled(scene) else unmixing
 
 
 def _model(config: Model | None, mixing: str | None) -> Model:

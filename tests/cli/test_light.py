@@ -20,7 +20,8 @@ print(json.dumps([status, sorted(heavy & set(sys.modules))]), file=sys.stderr)
 """
 
 COMMANDS = (
-    "demo", "info", "fit", "unmix", "report", "endmembers", "convert", "score", "match", "zones", "env", "completion",
+    "demo", "info", "fit", "unmix", "report", "compare", "endmembers", "convert", "score", "match", "zones", "env",
+    "completion",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import dequnmix_jax as dq
-from experiments.baselines import MethodResult
+from dequnmix_jax.baselines import MethodResult
 from experiments.comparison import ablations
 from experiments.plans import EVERY_STAGE_AND_RATES
 from experiments.shared import methods, scenes, side_by_side

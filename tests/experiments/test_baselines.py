@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 import dequnmix_jax as dq
-from dequnmix_jax.datasets import synthetic
-from dequnmix_jax.equilibrium import fixed_point_map
-from experiments.baselines import (
+from dequnmix_jax.baselines import (
     ae_red,
     closed_forms,
     deeptrans,
@@ -19,6 +17,8 @@ from experiments.baselines import (
     snmf_net,
     unrolled,
 )
+from dequnmix_jax.datasets import synthetic
+from dequnmix_jax.equilibrium import fixed_point_map
 
 SHAPE, COUNT, BANDS = (10, 15), 3, 12
 SHORT = replace(dq.RECOMMENDED[0], epochs=4)

@@ -4,7 +4,7 @@ import ast
 
 from experiments.robustness.mutants import ROOT, TABLE, read_table
 
-FLOOR = {"plans": 0, "baselines": 1, "shared": 2, "comparison": 3, "equilibrium": 3, "defaults": 3, "robustness": 3,
+FLOOR = {"plans": 0, "shared": 2, "comparison": 3, "equilibrium": 3, "defaults": 3, "robustness": 3,
          "operator": 3}  # fmt: skip
 FILES = {path.relative_to(ROOT): path.read_text(encoding="utf-8")
          for folder in ("experiments", "benchmarks") for path in (ROOT / folder).rglob("*.py")}  # fmt: skip

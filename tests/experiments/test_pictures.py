@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dequnmix_jax.baselines import Method, MethodResult
 from dequnmix_jax.datasets.hysu import MATERIALS
 from dequnmix_jax.scenes.truth import Truth
-from experiments.baselines import Method, MethodResult
 from experiments.comparison import pictures
 from experiments.shared import scenes
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import dequnmix_jax as dq
+from dequnmix_jax.baselines import denoisers, dncnn, plug_and_play
 from dequnmix_jax.datasets import synthetic
-from experiments.baselines import bm3d_bm4d, denoisers, dncnn, plug_and_play
+from experiments.shared import bm3d_bm4d
 
 SHAPE, COUNT, BANDS = (10, 15), 3, 12
 IDENTITY = plug_and_play.plug_and_play("identity", lambda maps, sigma: maps)

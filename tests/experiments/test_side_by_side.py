@@ -11,9 +11,9 @@ import pytest
 
 import dequnmix_jax as dq
 from dequnmix_jax import mixing
+from dequnmix_jax.baselines import Method, MethodResult, closed_forms
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.scenes.truth import Truth
-from experiments.baselines import Method, MethodResult, closed_forms
 from experiments.shared import methods, results_table, side_by_side
 
 

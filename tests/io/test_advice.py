@@ -22,6 +22,7 @@ NAMES_ADVICE = re.compile(r"--[a-z]|\b[a-z]+=[A-Z('{]|\b[Pp]ass\b|\bRemove\b|\bC
 
 # What is not done here: who does it, or why not.
 ELSEWHERE = {
+    "compares other ways to find the endmembers": "tests/test_start_uncertainty.py passes --endmembers",
     "exists already and is not overwritten": "tests/results/test_writer.py",
     "too many for an ENVI header": "a header of 64 MB",
     "too many for a virtual raster": "a text of 64 MB",

@@ -102,17 +102,51 @@ def test_a_swath_is_rectified(tmp_path):
     assert np.isnan(data.abundances.values[~seen]).all() and data.rio.crs.to_epsg() == 4326
 
 
-def test_a_whole_run_on_a_data_set(tmp_path):
+def test_a_data_set_in_is_a_data_set_out():
     import jax
 
     data = dq.to_xarray(scene(georeference=Georeference(UTM, PLACE)))
     training = dq.Training(epochs=1)
-    found = dq.run(data, 3, jax.random.key(0), training=training, config=dq.Model(gradient=Analytic()))
-    maps = dq.to_xarray(found)
-    assert maps.rio.crs.to_epsg() == 32632 and maps.abundances.shape == (H, W, 3)
+    maps = dq.run(data, 3, jax.random.key(0), training=training, config=dq.Model(gradient=Analytic()))
+    assert isinstance(maps, xarray.Dataset) and maps.abundances.dims == ("y", "x", "endmember")
+    assert maps.rio.crs.to_epsg() == 32632 and tuple(maps.rio.transform())[:6] == PLACE
+    assert maps.wavelength.attrs["units"] == "nm" and maps.abundances.shape == (H, W, 3)
+    np.testing.assert_array_equal(maps.x.values, data.x.values)
     assert np.isnan(maps.brightness.values[1, 2])
-    found.write(tmp_path / "run.nc")
-    np.testing.assert_array_equal(dq.read_result(tmp_path / "run.nc").abundances, found.abundances)
+    assert dq.to_xarray(maps) is maps
+    found = dq.read_result(maps)
+    np.testing.assert_array_equal(found.abundances, np.nan_to_num(maps.abundances.values))
+    assert found.summary["history"] is not None and found.georeference.transform == PLACE
+    with pytest.raises(InputError, match="The data set holds brightness; expected the result of an unmixing"):
+        dq.read_result(maps[["brightness"]])
+
+
+def test_an_equilibrium_of_a_data_array_has_its_coordinates():
+    import jax
+
+    given = scene(georeference=Georeference(UTM, PLACE))
+    array = dq.to_xarray(given).reflectance
+    used = given.with_good_bands()
+    config = dq.Model(gradient=Analytic())
+    params = dq.init(jax.random.key(0), used.cube, config, endmembers=used.cube[0, :3] + 0.1)
+    maps, trace = dq.unmix(params, array, config)
+    other, _ = dq.unmix(params, used.cube, config, mask=used.valid)
+    assert maps.rio.crs.to_epsg() == 32632 and trace.converged
+    np.testing.assert_array_equal(maps.y.values, array.y.values)
+    np.testing.assert_array_equal(np.nan_to_num(maps.abundances.values), other.abundances)
+    mask = used.valid.copy()
+    mask[3] = False
+    assert np.isnan(dq.unmix(params, array, config, mask=mask)[0].abundances.values[3]).all()
+    with pytest.raises(InputError, match=r"mask has shape \(2,\) and type bool; expected"):
+        dq.unmix(params, array, config, mask=mask[0, :2])
+
+
+def test_known_spectra_of_a_data_array_give_a_data_set():
+    array = dq.to_xarray(scene(georeference=Georeference(UTM, PLACE))).reflectance
+    used = scene().with_good_bands()
+    maps = dq.unmix_with(array, used.cube[0, :3] + 0.1)
+    assert isinstance(maps, xarray.Dataset) and maps.abundances.sizes["endmember"] == 3
+    assert maps.rio.crs.to_epsg() == 32632
 
 
 @pytest.mark.parametrize("damage", ["abundances", "summary", "no json"])

@@ -31,6 +31,7 @@ _COMMANDS = {
     "unmix": ("unmix", "unmix", options.UnmixOptions),
     "report": ("report", "make_report", options.ReportOptions),
     "endmembers": ("endmembers", "endmembers", options.EndmembersOptions),
+    "compare": ("compare", "compare_methods", options.CompareOptions),
     "convert": ("convert", "convert", options.ConvertOptions),
     "score": ("score", "score", options.ScoreOptions),
     "match": ("match", "print_matches", options.MatchOptions),

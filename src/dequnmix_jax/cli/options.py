@@ -190,6 +190,23 @@ class EndmembersOptions:
 
 
 @dataclass(frozen=True)
+class CompareOptions:
+    """Of `dequnmix compare`."""
+
+    scene: SceneOptions
+    endmembers: int | str
+    max_endmembers: int | None
+    methods: tuple[str, ...] | None
+    seeds: int
+    seed: int
+    reference: Path | None
+    convention: str | None
+    output: Path
+    force: bool
+    json: bool
+
+
+@dataclass(frozen=True)
 class ConvertOptions:
     """Of `dequnmix convert`."""
 

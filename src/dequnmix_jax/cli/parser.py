@@ -132,6 +132,7 @@ _EXAMPLES = f"""examples:
   dequnmix unmix scene.hdr --endmembers library.csv --class Class -o out
   dequnmix report out -o report.html                      a page about the result, for any browser
   dequnmix report scene.hdr --endmembers 5 -o r.html      all of this in one command
+  dequnmix compare scene.mat --endmembers 3 -o out        several methods side by side, a table for a paper
   dequnmix endmembers scene.hdr --count 5 -o spectra.sli  spectra without a network
   dequnmix convert scene.hdr -o copy.tif                  the scene in another format
   dequnmix score out reference.mat                        errors against a reference
@@ -146,6 +147,9 @@ JAX_COMPILATION_CACHE_DIR name another); {NO_CACHE}=1 keeps none."""
 
 DEMO_SCENES = {"minerals": 4, "hysu": 7}
 """Scenes of `demo`, the first by default, and how many endmembers are looked for."""
+
+COMPARED = ("fcls", "sunsal", "minimum-volume", "deq")
+"""Methods of `compare` by default: those that take seconds."""
 
 SHELLS = ("bash", "zsh", "tcsh")
 """Shells of `completion`."""
@@ -212,7 +216,7 @@ def parser(version: str) -> argparse.ArgumentParser:
     whole.add_argument("--version", action="version", version=f"dequnmix {version}")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_CommandParser)
     for add in (
-        _demo, _info, _fit, _unmix, _report, _endmembers, _convert, _score, _match, _zones, _env, _completion,
+        _demo, _info, _fit, _unmix, _report, _compare, _endmembers, _convert, _score, _match, _zones, _env, _completion,
     ):  # fmt: skip
         add(commands)
     return whole
@@ -395,6 +399,33 @@ def _report(commands: Any) -> None:
     )
     report.add_argument("--train", action="store_true", help=f"{text} (default: it is not trained)")
     _json(report)
+
+
+def _compare(commands: Any) -> None:
+    compare = _command(
+        commands,
+        "compare",
+        "unmix a scene by several methods and seeds, and write a table (CSV, Markdown, LaTeX) and a picture of maps",
+        "scene.mat --endmembers 3 -o out",
+        "scene.mat --endmembers 3 --methods fcls,sunsal,deeptrans,deq --seeds 5 --reference truth.mat -o out",
+    )
+    _reading(compare)
+    compare.add_argument("--endmembers", type=number_or_auto, required=True, metavar="N", help=f"{_COUNT} (required)")
+    _most(compare)
+    text = (
+        "methods, separated by commas; repeatable; deq is the learned operator, deq-trained the equilibrium trained on "
+        f"the scene; a wrong word lists them all (default: {','.join(COMPARED)})"
+    )
+    compare.add_argument("--methods", action="append", metavar="WORD,WORD", help=text)
+    text = "runs of each method, with seeds from --seed on (default: 5)"
+    compare.add_argument("--seeds", type=positive, default=5, metavar="N", help=text)
+    _seed(compare)
+    text = "maps, spectra or both that are true: .npz, .mat, a library, a folder of `unmix` (default: none, no errors)"
+    compare.add_argument("--reference", type=place, metavar="FILE", help=text)
+    text = "convention of its fractions: reflectance, scaled or as-is (default: the one that explains the scene)"
+    compare.add_argument("--convention", choices=(*MEANINGS, AS_IS), metavar="WORD", help=text)
+    _output(compare, "FOLDER", "folder to make")
+    _json(compare)
 
 
 def _endmembers(commands: Any) -> None:
@@ -641,7 +672,8 @@ def _known(command: _Group, seeded: bool = True) -> None:
         "also map the standard deviations of the fractions by this noise: bands (estimated in each band), residual "
         "(what the spectra of a pixel do not explain), scene (what they do not explain in the scene, with its "
         "correlation between bands), a standard deviation in the units of the scene, or a file of these, such as "
-        "EMIT's uncertainty"
+        "EMIT's uncertainty; `report --endmembers N` takes starts, the spread over other ways to find the endmembers "
+        "and --draws seeds"
     )
     help_text = f"{text} (default: no deviations)"
     group.add_argument("--uncertainty", type=number_or_noise, metavar="NOISE", help=help_text)

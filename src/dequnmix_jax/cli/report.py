@@ -40,6 +40,7 @@ from dequnmix_jax.results.writer import placed_together, write_page
 from dequnmix_jax.scenes.band_order import scene_in_order
 from dequnmix_jax.scenes.read_options import IN_MEMORY
 from dequnmix_jax.scenes.scene import Scene, mask_invalid
+from dequnmix_jax.start_uncertainty import SEEDS, STARTS, with_start_uncertainty
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training.words import plain
 
@@ -156,6 +157,19 @@ def _unmix_by_spectra(options: ReportOptions, library: Path, folder: Path | None
     return result
 
 
+def _only_of_starts(options: ReportOptions, starts: bool) -> None:
+    """Raise InputError for options of known spectra, but for those of the uncertainty "starts" of a new model."""
+    if not starts:
+        no_known_options(options.known)
+        return
+    if options.endmembers is None:
+        raise InputError(
+            "--uncertainty starts compares other ways to find the endmembers of a scene; expected --endmembers N with "
+            "it. Add it, or leave it out."
+        )
+    no_known_options(replace(options.known, uncertainty=None, draws=None, bounds=False))
+
+
 def _unmix_scene(options: ReportOptions, folder: Path | None, library: Library | None) -> Result:
     """Train on a scene, or read a model, unmix the scene, and keep the result in a folder if there is one."""
     file, reading = options.scene.file, options.scene
@@ -164,13 +178,14 @@ def _unmix_scene(options: ReportOptions, folder: Path | None, library: Library |
             f"{file} is not the output of an unmixing, so that a second scene does not apply; expected RESULT SCENE, "
             "or one SCENE with --endmembers N."
         )
+    starts = options.known.uncertainty == STARTS and not isinstance(options.endmembers, Path | Remote)
     if not isinstance(options.endmembers, Path | Remote):
-        no_known_options(options.known)
+        _only_of_starts(options, starts)
     if (options.endmembers is None) == (options.model is None):
         open_scene(reading)  # if the file is not a scene, this error says what it is
         raise InputError(
             f"{file} is a scene; expected either --endmembers N (or auto), to train on it, --endmembers LIBRARY, to "
-            "unmix by its spectra, or --model FILE."
+            "unmix by its spectra, or --model FILE. If it is a map of a result, pass its folder or .nc file."
         )
     if isinstance(options.endmembers, Path | Remote):
         return _unmix_by_spectra(options, options.endmembers, folder)
@@ -193,6 +208,13 @@ def _unmix_scene(options: ReportOptions, folder: Path | None, library: Library |
         )
         model, _ = train(options.training, configuration, reading, scene, count, fixed=fixed, counted=counted)
     result, _ = unmix_by(model, scene, record)
+    if starts:
+        import jax
+
+        first = jax.random.fold_in(jax.random.key(options.training.seed), 1)
+        keys = jax.random.split(first, options.known.draws or SEEDS)
+        with stage("comparing starts"):
+            result = with_start_uncertainty(result, scene, keys, fixed=fixed.spectra, bounds=options.known.bounds)
     if library is not None:
         result = with_library_names(result, library)
     if folder is not None:

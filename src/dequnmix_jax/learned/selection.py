@@ -50,6 +50,7 @@ class OperatorSelection(NamedTuple):
         radius: (2,), spectral radius of its map at the answers; below 1 plain iteration converges too.
         rule: what the rule without learning chose, with the scores of the candidates (`select_endmembers`).
         scores: of the refined spectra, (2,) each.
+        spectra: (18, R, B), those of the candidates and the refined ones, in which a `Way` counts.
     """
 
     endmembers: jax.Array
@@ -60,6 +61,7 @@ class OperatorSelection(NamedTuple):
     radius: jax.Array
     rule: Selection
     scores: Scores
+    spectra: jax.Array
 
     @property
     def constraint(self) -> str:
@@ -234,6 +236,7 @@ def conclude(
     return OperatorSelection(
         every[jnp.asarray(_WAY_SPECTRA)[way]], jnp.asarray(_WAY_CONSTRAINT)[way], way, prediction, refined.trace,
         refined.radius, refined.rule._replace(endmembers=measured.spectra[0][refined.rule.chosen]), last,
+        every,
     )  # fmt: skip
 
 

@@ -116,29 +116,34 @@ def arrays_in(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         InputError: the file is damaged, holds no result, or xarray is not installed.
     """
     with xarrays.opened(path) as data:
-        if not set(data.variables) >= netcdf.RESULT or "endmember" not in data.variables or "summary" not in data.attrs:
-            listed = ", ".join(map(str, data.data_vars)) or "nothing"
-            raise InputError(
-                f"{path} holds {listed}; expected the result of an unmixing, which `-o result.nc` writes. Unmix the "
-                "scene again."
-            )
-        # Sums of classes and models follow from the fractions.
-        names = [name for name in _AXES if name in data.variables and name not in ("classes", "models")]
-        arrays = {name: np.array(data[name].values) for name in names}
-        for name, own in (("endmember", "names"), ("class_of", "class_of")):
-            if name in data.variables:
-                arrays[own] = np.asarray(data[name].values).astype(np.str_)
-        for name, own in (("wavelength", "wavelengths_nm"), ("fwhm", "fwhm_nm")):
-            if name in data.variables:
-                arrays[own] = np.asarray(data[name].values)
-        if "valid" in data.variables:
-            arrays["mask"] = np.asarray(data["valid"].values) == 1
-        for name in ("convention", "composite_bands"):
-            if name in data.attrs:
-                arrays[name] = np.array(str(data.attrs[name]))
-        if {"y", "x"} <= set(data["brightness"].dims):
-            arrays |= npz.place_of(labelled_arrays.place_of(data["brightness"]))
-        text = str(data.attrs["summary"])
+        return arrays_of_dataset(data, str(path))
+
+
+def arrays_of_dataset(data: Any, place: str) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return the arrays of a result as a data set, as `arrays_in`; `place` begins the sentence of an error."""
+    if not set(data.variables) >= netcdf.RESULT or "endmember" not in data.variables or "summary" not in data.attrs:
+        listed = ", ".join(map(str, data.data_vars)) or "nothing"
+        raise InputError(
+            f"{place} holds {listed}; expected the result of an unmixing, which `-o result.nc` writes. Unmix the "
+            "scene again."
+        )
+    # Sums of classes and models follow from the fractions.
+    names = [name for name in _AXES if name in data.variables and name not in ("classes", "models")]
+    arrays = {name: np.array(data[name].values) for name in names}
+    for name, own in (("endmember", "names"), ("class_of", "class_of")):
+        if name in data.variables:
+            arrays[own] = np.asarray(data[name].values).astype(np.str_)
+    for name, own in (("wavelength", "wavelengths_nm"), ("fwhm", "fwhm_nm")):
+        if name in data.variables:
+            arrays[own] = np.asarray(data[name].values)
+    if "valid" in data.variables:
+        arrays["mask"] = np.asarray(data["valid"].values) == 1
+    for name in ("convention", "composite_bands"):
+        if name in data.attrs:
+            arrays[name] = np.array(str(data.attrs[name]))
+    if {"y", "x"} <= set(data["brightness"].dims):
+        arrays |= npz.place_of(labelled_arrays.place_of(data["brightness"]))
+    text = str(data.attrs["summary"])
     mask = arrays.get("mask")
     if mask is not None and mask.shape == arrays["abundances"].shape[:2]:
         for name, axes in _AXES.items():
@@ -149,5 +154,5 @@ def arrays_in(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
         return arrays, json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"The attribute summary of {path} is not JSON ({str(error)[:80]}); unmix the scene again."
+            f"The attribute summary of {place} is not JSON ({str(error)[:80]}); unmix the scene again."
         ) from error

@@ -11,6 +11,11 @@ from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source
 
 
+def is_labelled(item: Any) -> bool:
+    """Return whether an item is a DataArray or Dataset of xarray."""
+    return type(item).__module__.split(".")[0] == "xarray"
+
+
 def to_xarray(item: Any, scene: Any = None) -> Any:
     """Return a scene, a result or an estimate as an xarray Dataset.
 
@@ -21,14 +26,16 @@ def to_xarray(item: Any, scene: Any = None) -> Any:
 
     Args:
         item: a `Scene` or `Source`; a `Result`, as `run` and `read_result` return it; or an `Estimate`, as `unmix`
-            returns it.
+            returns it; or a Dataset, which is returned as it is.
         scene: of an estimate: what was unmixed, a `Scene`, or anything that `read` takes, such as a DataArray.
 
     Raises:
         InputError: the item is of another kind, an estimate comes without its scene, or the extra `xarray` is not
             installed.
     """
-    xarrays.require("to_xarray")
+    xarray = xarrays.require("to_xarray")
+    if isinstance(item, xarray.Dataset):
+        return item
     if isinstance(item, Scene | Source):
         return xarrays.scene_dataset(item if isinstance(item, Scene) else item.scene())
     if hasattr(item, "state") and not isinstance(item, Result):

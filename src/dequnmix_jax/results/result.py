@@ -1,6 +1,5 @@
 """The result of an unmixing: maps, spectra and the record of how they were computed."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from dequnmix_jax.io import georaster, npz
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.io.remote import as_place
 from dequnmix_jax.results.areas import above_error, areas_record
-from dequnmix_jax.results.dataset import SUFFIXES, arrays_in
+from dequnmix_jax.results.dataset import SUFFIXES, arrays_in, arrays_of_dataset
 from dequnmix_jax.results.maps import (
     UNCERTAIN,
     at_level,
@@ -322,11 +321,11 @@ _STORED = (
 )  # fmt: skip
 
 
-def read_result(path: str | os.PathLike[str]) -> Result:
+def read_result(path: Any) -> Result:
     """Read a folder written by `write`, or a NetCDF file written by `write` or `to_xarray(result).to_netcdf`.
 
     Args:
-        path: the folder, or the file.
+        path: the folder, or the file; or the xarray Dataset of a result, as `to_xarray` and `run` return it.
 
     Returns:
         A Result; maps that earlier versions did not write are None.
@@ -334,6 +333,9 @@ def read_result(path: str | os.PathLike[str]) -> Result:
     Raises:
         InputError: the folder or a file is missing, a file is damaged, or arrays do not fit together.
     """
+    if hasattr(path, "data_vars"):
+        arrays, record = arrays_of_dataset(path, "The data set")
+        return _result_in(arrays, checked_record(record, Path("The data set")), Path("The data set"))
     path = as_place(path)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         arrays, record = arrays_in(path)

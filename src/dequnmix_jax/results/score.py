@@ -151,7 +151,7 @@ def compare(
         matched_by = "spectral angle (the least sum over all matchings)"
     else:
         assert A is not None and A_true is not None  # _check ensures a common quantity
-        order = _align_maps(A, A_true, mask)
+        order = align_maps(A, A_true, mask)
         matched_by = "abundances, because spectra are missing: the least squared difference, which favours the estimate"
     count = order.size
     names = endmember_names(estimate.names, count)
@@ -278,7 +278,7 @@ def _check(estimate: Truth, truth: Truth) -> None:
         )
 
 
-def _align_maps(maps: Array, reference: Array, mask: Array | None) -> Array:
+def align_maps(maps: Array, reference: Array, mask: Array | None) -> Array:
     """Return the order of the abundance maps that matches the reference best."""
     valid = np.ones(maps.shape[:2], np.bool_) if mask is None else mask
     a, b = maps[valid].astype(np.float64), reference[valid].astype(np.float64)

@@ -3,6 +3,7 @@
 * `Scene`: cube (H, W, B), wavelengths in nanometres, mask (True where valid), name, georeference.
 * `Source`: a scene on disk, read window by window.
 * `Georeference`: coordinate reference system and transform.
+* `Truth`: a reference: maps, spectra or both, and the convention of its fractions.
 * `ReadOptions`: the options of `read`, documented once.
 """
 
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
     from dequnmix_jax.scenes.read_options import ReadOptions
     from dequnmix_jax.scenes.scene import Scene
     from dequnmix_jax.scenes.source import Source
+    from dequnmix_jax.scenes.truth import Truth
 
-__all__ = ["Georeference", "ReadOptions", "Scene", "Source"]
+__all__ = ["Georeference", "ReadOptions", "Scene", "Source", "Truth"]
 
 __getattr__, __dir__ = attach(
     __name__,
@@ -25,5 +27,6 @@ __getattr__, __dir__ = attach(
         "scenes.read_options": ["ReadOptions"],
         "scenes.scene": ["Scene"],
         "scenes.source": ["Source"],
+        "scenes.truth": ["Truth"],
     },
 )

@@ -26,8 +26,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-import dequnmix_jax as dq
-from experiments.baselines import Method, MethodResult
+from dequnmix_jax.abundances.least_squares import fcls
+from dequnmix_jax.baselines.method import Method, MethodResult
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def snmf_net(settings: Settings | None = None) -> Method:
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         peak = jnp.max(jnp.abs(cube))
         Y, E = cube / peak, start / peak
-        A = dq.abundances.fcls(Y, E)
+        A = fcls(Y, E)
         weights = init(E, A, settings)
         total = Y.shape[0] * Y.shape[1]
         drawn = jax.random.choice(key, total, (min(settings.pixels, total),), replace=False)

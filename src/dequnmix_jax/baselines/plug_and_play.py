@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-import dequnmix_jax as dq
+from dequnmix_jax.abundances.least_squares import fcls
+from dequnmix_jax.baselines.method import Method, MethodResult
 from dequnmix_jax.endmembers import noise
-from experiments.baselines import Method, MethodResult
 
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 """(maps (H, W, R), sigma ()) -> maps (H, W, R)."""
@@ -57,6 +57,10 @@ def abundance_noise(cube: jax.Array, endmembers: jax.Array) -> tuple[jax.Array, 
     return jnp.mean(variance), jnp.sqrt(jnp.mean(jnp.sum(jnp.square(P) * variance[:, None], axis=0)))
 
 
+_Carry = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+"""a, z, u and rho."""
+
+
 def constants(cube: jax.Array, endmembers: jax.Array, penalty: Penalty) -> tuple[jax.Array, jax.Array]:
     """Return lambda and the first rho."""
     if penalty.weight is not None:
@@ -69,7 +73,7 @@ def constrained_step(cube: jax.Array, endmembers: jax.Array, target: jax.Array, 
     """Return argmin over the simplex of |y - a E|^2 + rho |a - target|^2: FCLS with R additional bands."""
     root = jnp.sqrt(rho)
     wider = jnp.concatenate([endmembers, root * jnp.eye(endmembers.shape[0], dtype=cube.dtype)], axis=1)
-    return dq.abundances.fcls(jnp.concatenate([cube, root * target], axis=-1), wider)
+    return fcls(jnp.concatenate([cube, root * target], axis=-1), wider)
 
 
 def plug_and_play(name: str, denoise: Denoiser, penalty: Penalty = PAPER, *, pure: bool = True) -> Method:
@@ -83,19 +87,19 @@ def plug_and_play(name: str, denoise: Denoiser, penalty: Penalty = PAPER, *, pur
         Y, E = cube / peak, start / peak
         weight, rho = constants(Y, E, penalty)
 
-        def step(carry: tuple[jax.Array, ...], _: None) -> tuple[tuple[jax.Array, ...], None]:
+        def step(carry: _Carry, _nothing: None) -> tuple[_Carry, None]:
             _, z, u, rho = carry
             a = first(Y, E, z - u, rho)
             z = denoise(a + u, jnp.sqrt(weight / rho))
             return (a, z, u + a - z, rho * penalty.growth), None
 
         first = constrained_step if pure else jax.jit(constrained_step)
-        z = dq.abundances.fcls(Y, E)
+        z = fcls(Y, E)
         carry = (z, z, jnp.zeros_like(z), rho)
         if pure:
             carry, _ = lax.scan(step, carry, None, length=penalty.iterations)
         else:
-            for _ in range(penalty.iterations):
+            for _i in range(penalty.iterations):
                 carry, _ = step(carry, None)
         return MethodResult(carry[0], start)
 

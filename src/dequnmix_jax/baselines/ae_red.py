@@ -25,10 +25,11 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-import dequnmix_jax as dq
+from dequnmix_jax.abundances.least_squares import fcls
+from dequnmix_jax.baselines import denoisers
+from dequnmix_jax.baselines.method import Method, MethodResult
+from dequnmix_jax.baselines.plug_and_play import Denoiser, abundance_noise
 from dequnmix_jax.ops.convolution import convolve
-from experiments.baselines import Method, MethodResult, denoisers
-from experiments.baselines.plug_and_play import Denoiser, abundance_noise
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def ae_red(settings: Settings | None = None, denoise: Denoiser = denoisers.non_l
             Z = (settings.strength * denoise(Z, sigma) + a + U) / (settings.strength + 1)
             return (state, Z, U + a - Z), None
 
-        Z = dq.abundances.fcls(Y, E)
+        Z = fcls(Y, E)
         carry = ((weights, optimiser.init(weights)), Z, jnp.zeros_like(Z))
         (state, _, _), _ = lax.scan(turn, carry, None, length=settings.rounds)
         return MethodResult(encode(state[0], Y), state[0]["endmembers"] * peak)

@@ -19,16 +19,20 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-import dequnmix_jax as dq
+from dequnmix_jax.baselines.method import Method, MethodResult
 from dequnmix_jax.equilibrium import fixed_point_map, model
+from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.training import fitting, objective
-from experiments.baselines import Method, MethodResult
-from experiments.plans import EVERY_STAGE
+from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
+from dequnmix_jax.types import Trace
+
+EVERY_STAGE = replace(RECOMMENDED[0], judged=False)
+"""Keeps every stage, to show what training does."""
 
 
 def forward(
-    params: Any, cube: jax.Array, config: dq.Model, layers: int, tied: bool, seen: jax.Array | None = None
-) -> tuple[jax.Array, dq.Trace]:
+    params: Any, cube: jax.Array, config: Model, layers: int, tied: bool, seen: jax.Array | None = None
+) -> tuple[jax.Array, Trace]:
     """Return the state A_K and the relative change by the last layer."""
     f = fixed_point_map.state_map(config)
     start = fixed_point_map.initial_state(params, cube, config)
@@ -44,14 +48,14 @@ def forward(
     state, last = before, lax.stop_gradient(after[-1])
     size = jnp.sqrt(jnp.mean(jnp.square(lax.stop_gradient(state))))
     moved = jnp.sqrt(jnp.mean(jnp.square(lax.stop_gradient(state) - last))) / jnp.where(size > 0, size, 1)
-    return state, dq.Trace(jnp.asarray(layers, jnp.int32), moved, moved <= config.forward.tolerance)
+    return state, Trace(jnp.asarray(layers, jnp.int32), moved, moved <= config.forward.tolerance)
 
 
 def loss(
     params: Any,
     cube: jax.Array,
-    config: dq.Model,
-    rates: dq.Rates,
+    config: Model,
+    rates: Rates,
     layers: int,
     tied: bool,
     held_out: jax.Array | None = None,
@@ -66,17 +70,17 @@ def loss(
 def unrolled(
     layers: int,
     tied: bool,
-    config: dq.Model | None = None,
-    schedule: dq.Training = EVERY_STAGE,
-    rates: dq.Rates = dq.RECOMMENDED[1],
+    config: Model | None = None,
+    schedule: Training = EVERY_STAGE,
+    rates: Rates = RECOMMENDED[1],
 ) -> Method:
     """Return the twin with `layers` layers."""
-    config = dq.Model() if config is None else config
+    config = Model() if config is None else config
     schedule = replace(schedule, warm_start=False)
 
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         def value(
-            params: Any, cube: jax.Array, config: dq.Model, rates: dq.Rates, *, initial: Any, mask: Any, held_out: Any,
+            params: Any, cube: jax.Array, config: Model, rates: Rates, *, initial: Any, mask: Any, held_out: Any,
             probes: Any, tolerance: Any,
         ) -> tuple[jax.Array, dict[str, Any]]:  # fmt: skip
             return loss(params, cube, config, rates, layers, tied, held_out)  # the others belong to an equilibrium

@@ -1,9 +1,4 @@
-"""The competitors, one file each, reimplemented from their papers for the experiments; not part of the package.
-
-Each file defines values `Method(name, estimate)`. All get the same cube and the same initial endmembers (from VCA). No
-reference is used in training, stopping or constants. If a paper leaves something open, or its constants cannot be used,
-the docstring of the file says what replaces them ("Guessed").
-"""
+"""A competitor as a value: a name, a function from a cube and initial spectra to a result, and its convention."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from dequnmix_jax.baselines import denoisers
+from dequnmix_jax.baselines.plug_and_play import Denoiser
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.ops.convolution import convolve
-from experiments.baselines import denoisers
-from experiments.baselines.plug_and_play import Denoiser
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ import optax
 from jax import lax
 
 from dequnmix_jax import metrics
+from dequnmix_jax.baselines.method import Method, MethodResult
 from dequnmix_jax.ops.convolution import convolve
-from experiments.baselines import Method, MethodResult
 
 
 @dataclass(frozen=True)
@@ -187,10 +187,10 @@ def deeptrans(settings: Settings | None = None) -> Method:
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         draw, rest = jax.random.split(key)
         peak = jnp.max(jnp.abs(cube))
-        rows, columns, _ = cube.shape
+        rows, columns, bands = cube.shape
         missing = [(0, -n % settings.patch) for n in (rows, columns)]
         Y = jnp.pad(cube / peak, [*missing, (0, 0)], mode="symmetric")
-        weights = init(draw, Y.shape, start / peak, settings)
+        weights = init(draw, (Y.shape[0], Y.shape[1], bands), start / peak, settings)
         running = [(jnp.zeros_like(x["b"]), jnp.ones_like(x["b"])) for x in weights["encoder"]]
 
         def step(state: tuple[Any, Any, Any], k: jax.Array) -> tuple[tuple[Any, Any, Any], None]:
