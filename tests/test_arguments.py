@@ -61,6 +61,13 @@ OF_A_CUBE = {
     "mvc_nmf": lambda cube: dq.endmembers.mvc_nmf(KEY, cube, count=3),
     "l_half_nmf": lambda cube: dq.endmembers.l_half_nmf(KEY, cube, count=3),
     "sgs_nmf": lambda cube: dq.endmembers.sgs_nmf(KEY, cube, count=3),
+    "qmv_nmf": lambda cube: dq.endmembers.qmv_nmf(KEY, cube, count=3),
+    "gl_nmf": lambda cube: dq.endmembers.gl_nmf(KEY, cube, count=3),
+    "ppnm": lambda cube: dq.abundances.ppnm(cube, E),
+    "nascimento": lambda cube: dq.abundances.nascimento(cube, E),
+    "khype": lambda cube: dq.abundances.khype(cube, E),
+    "skhype": lambda cube: dq.abundances.skhype(cube, E),
+    "residual_component": lambda cube: dq.abundances.residual_component(cube, E),
     "psnr": lambda cube: dq.metrics.psnr(cube, Y),
     "stack": lambda cube: dq.parallel.stack([cube]),
 }
@@ -140,7 +147,7 @@ def test_choices_of_another_kind_are_named(tmp_path):
     assert "keep is a str; expected a Keep. Write Keep(path)." in kept
     assert said(dq.unmix, PARAMS, Y, dq.Model).endswith("Write Model().")
     assert "solver is a Solver; expected an Admm" in said(dq.abundances.sunsal, Y, E, 1e-3, solver=dq.Solver())
-    for factor in (dq.endmembers.mvc_nmf, dq.endmembers.l_half_nmf, dq.endmembers.sgs_nmf):
+    for factor in (dq.endmembers.mvc_nmf, dq.endmembers.sgs_nmf, dq.endmembers.qmv_nmf, dq.endmembers.gl_nmf):
         assert "expected a Factoring" in said(factor, KEY, Y, count=3, solver=dq.Solver())
     assert "Model.forward is Adjoint(" in said(dq.Model, forward=dq.Adjoint())
     assert "Model.backward is 'neumann'; write" in said(dq.Model, backward="neumann")
@@ -171,6 +178,8 @@ OF_A_KEY = {
     "mvc_nmf": lambda key: dq.endmembers.mvc_nmf(key, Y, count=3),
     "l_half_nmf": lambda key: dq.endmembers.l_half_nmf(key, Y, count=3),
     "sgs_nmf": lambda key: dq.endmembers.sgs_nmf(key, Y, count=3),
+    "qmv_nmf": lambda key: dq.endmembers.qmv_nmf(key, Y, count=3),
+    "gl_nmf": lambda key: dq.endmembers.gl_nmf(key, Y, count=3),
     "abundance_field": lambda key: synthetic.abundance_field(key, (8, 8), 3),
     "spectra": lambda key: synthetic.spectra(key, 3, 12),
     "add_noise": lambda key: synthetic.add_noise(key, Y, 30.0),

@@ -25,8 +25,8 @@ parallel results baselines
 tiles report
 start_uncertainty
 pipeline
-known_uncertainty
-known_spectra
+known_uncertainty trained
+known_spectra many_scenes
 unmixing comparison
 __init__
 cli
@@ -50,6 +50,9 @@ ADAPTERS = {
     "h5netcdf": {"io/xarrays"},
     "fsspec": {"io/remote"},
     "shtab": {"cli/completion"},
+    "ipympl": {"report/explorer"},
+    "dask": {"parallel/cluster"},
+    "distributed": {"parallel/cluster"},
 }
 EXTRAS = (
     "matplotlib",
@@ -64,6 +67,9 @@ EXTRAS = (
     "h5netcdf",
     "fsspec",
     "shtab",
+    "ipympl",
+    "dask",
+    "distributed",
 )
 MODULES = {path.relative_to(ROOT).with_suffix("").as_posix(): path for path in ROOT.rglob("*.py")}
 

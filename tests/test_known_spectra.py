@@ -150,6 +150,21 @@ def test_numbers_of_a_method_reach_it():
     assert method_of("deq") is None
 
 
+def test_mixing_that_is_not_linear():
+    """The residual is that of the model, and values that are no reflectance are refused."""
+    cube, truth = scene()
+    bent = cube.cube * (1 + 0.2 * cube.cube)
+    curved = Scene(bent, cube.mask, wavelengths=BANDS, fwhm=cube.fwhm)
+    found, plain = (dq.unmix_with(curved, library(), method=word) for word in ("ppnm", "fcls"))
+    valid = cube.valid
+    np.testing.assert_allclose(found.abundances[valid], truth[valid], atol=2e-3)
+    assert found.residual.max() < 1e-3 * plain.residual.max() and not found.residual[~valid].any()
+    assert found.summary["residual_structure"] is None and found.convention == "reflectance"
+    percent = Library(NAMES, CENTRES, 100 * library().spectra, columns={"Class": NAMES})
+    with pytest.raises(InputError, match=r"The spectra reach .* expected reflectance, at most about 1, for ppnm"):
+        dq.unmix_with(curved, percent, method="ppnm")
+
+
 def test_deviations_of_fractions(tmp_path):
     cube, _ = scene()
     noise = np.full(B, 0.01)
@@ -173,6 +188,7 @@ def test_deviations_of_fractions(tmp_path):
     ("more", "sentence"),
     [
         ({"uncertainty": "bands", "method": "sunsal-tv"}, "sunsal-tv has no closed form"),
+        ({"uncertainty": "bands", "method": "ppnm"}, "ppnm has no closed form"),
         ({"uncertainty": "best"}, "uncertainty is 'best'; expected bands, residual"),
         ({"uncertainty": -1.0}, "standard deviations above 0"),
         ({"uncertainty": np.ones(3)}, "has 3 values; expected one for each of the 12 bands"),

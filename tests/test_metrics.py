@@ -121,3 +121,20 @@ def test_convention_errors_vanish_for_the_fractions_that_made_the_cube():
     assert jnp.isfinite(slope(A)).all()
     with pytest.raises(InputError, match="mixture of the abundances"):
         metrics.convention_errors(A, E, Y[0][..., :5])
+
+
+def test_matching_is_compiled_once_for_a_shape():
+    rng = np.random.default_rng(0)
+    E = rng.uniform(0.1, 0.9, (3, 7)).astype(np.float32)
+    metrics.align(E, E)
+    metrics.match(rng.uniform(size=(3, 3)))
+    seen: list[str] | None = []
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: seen is None or seen.append(name))
+    jax.jit(lambda x: x + 1)(E)
+    assert any("backend_compile" in name for name in seen)  # the name of the event is still this
+    seen.clear()
+    for _ in range(3):
+        metrics.align(rng.permutation(E), E)
+        metrics.match(rng.uniform(size=(3, 3)))
+    compiled, seen = [name for name in seen if "backend_compile" in name], None
+    assert not compiled

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NAMES = (
     "first_unmixing", "inside_the_equilibrium", "your_own_scene", "in_a_larger_pipeline", "many_scenes",
-    "spectra_and_uncertainty",
+    "spectra_and_uncertainty", "unseen_scene", "dask_cluster",
 )  # fmt: skip
 
 SHORTER = {"epochs": 6, "steps": 40}
@@ -101,10 +101,24 @@ def check_spectra_and_uncertainty(space):
     assert 7.5 < space["area"] < 10  # of a target of 9 square metres
 
 
+def check_unseen_scene(space):
+    for family, (vca, operator) in space["errors"].items():
+        assert operator < 1.1 * vca, family
+    assert (space["results"]["shade"].abundances_sd > 0).all()
+
+
+def check_dask_cluster(space):
+    assert [row.state for row in space["rows"]] == ["done"] * 6 + ["failed"]
+    assert [row.state for row in space["again"]] == ["kept"] * 6 + ["done"]
+    assert max(space["errors"]) < 0.05
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs_and_ends_with_a_picture(name, tmp_path, monkeypatch):
     if name == "in_a_larger_pipeline":
         pytest.importorskip("flatbuffers", reason="pip install 'dequnmix-jax[export]'")
+    if name == "dask_cluster":
+        pytest.importorskip("distributed", reason="pip install 'dequnmix-jax[dask]'")
     if find_spec("rasterio") is None:  # the official files are TIFF: without it the shipped scene is read
         monkeypatch.delenv("DEQUNMIX_DATA", raising=False)
     monkeypatch.chdir(tmp_path)

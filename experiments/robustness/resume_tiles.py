@@ -39,6 +39,7 @@ class Settings:
     side: int = 256
     tile: int = 16
     seed: int = 0
+    jobs: int = 1
 
 
 QUICK = Settings(kills=2, side=32)
@@ -59,6 +60,7 @@ def prepare(folder: Path, settings: Settings) -> None:
 def start(folder: Path, out: str, settings: Settings) -> subprocess.Popen[bytes]:
     """Start an unmixing."""
     words = ["unmix", "scene.img", "model.npz", "--no-plots", "--tile", str(settings.tile), "--halo", "12", "-o", out]
+    words += ["--jobs", str(settings.jobs)]
     command = [sys.executable, "-W", "ignore", "-m", "dequnmix_jax", *words]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -73,8 +75,8 @@ def content(folder: Path) -> dict[str, Any]:
 
 def finished(folder: Path) -> int:
     """Return how many tiles are finished in the work of `out`."""
-    path = folder / ".out.tiles" / "done.jsonl"
-    return len(path.read_bytes().splitlines()) if path.is_file() else 0
+    path = folder / ".out.tiles" / "tiles.raw"
+    return path.read_bytes().count(b'{"tile": ') if path.is_file() else 0
 
 
 def main(settings: Settings, target: Path) -> Path:

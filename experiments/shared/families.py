@@ -41,9 +41,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax import InputError
+from dequnmix_jax.abundances import nonlinear
 from dequnmix_jax.datasets import registry
 from dequnmix_jax.io import npz
-from experiments.shared import nonlinear
 
 Random = np.random.Generator
 

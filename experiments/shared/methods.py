@@ -12,17 +12,21 @@ import dequnmix_jax as dq
 from dequnmix_jax.baselines import (
     Method,
     MethodResult,
+    admm_net,
     ae_red,
     closed_forms,
+    deep_equilibria,
     deeptrans,
     denoisers,
     dncnn,
     plug_and_play,
     snmf_net,
     unrolled,
+    unrolled_nmf,
+    unrolled_pnp,
 )
 from experiments.plans import EVERY_STAGE
-from experiments.shared import bm3d_bm4d
+from experiments.shared import autoencoders, bm3d_bm4d
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Settings:
         angles: number of columns for the angles of endmembers, the same in the parts of a divided table.
         only: run methods whose names start with one of these.
         update: keep the other rows of the existing table.
-        transformer, autoencoder, factorisation, denoiser: constants of the competitors.
+        transformer, autoencoder, factorisation, denoiser, sparse, plugged, groups, implicit, networks: constants of
+            the competitors; those with a denoiser get the weights that `denoiser` says.
     """
 
     scenes: tuple[str, ...]
@@ -57,6 +62,11 @@ class Settings:
     autoencoder: ae_red.Settings = field(default_factory=ae_red.Settings)
     factorisation: snmf_net.Settings = field(default_factory=snmf_net.Settings)
     denoiser: dncnn.Settings = field(default_factory=dncnn.Settings)
+    sparse: admm_net.Settings = field(default_factory=admm_net.Settings)
+    plugged: unrolled_pnp.Settings = field(default_factory=unrolled_pnp.Settings)
+    groups: unrolled_nmf.Settings = field(default_factory=unrolled_nmf.Settings)
+    implicit: deep_equilibria.Settings = field(default_factory=deep_equilibria.Settings)
+    networks: autoencoders.Constants = field(default_factory=autoencoders.Constants)
 
 
 PACKAGES = ("bm3d", "bm4d")
@@ -79,6 +89,11 @@ def quick(*scenes: str, **changes: Any) -> Settings:
         autoencoder=ae_red.Settings(widths=(6, 4), rounds=2, steps=2),
         factorisation=snmf_net.Settings(layers=2, steps=2, pixels=50),
         denoiser=dncnn.Settings(layers=3, width=4, steps=5, patches=2, side=12),
+        sparse=admm_net.Settings(epochs=2),
+        plugged=unrolled_pnp.Settings(layers=2, width=4, epochs=2),
+        groups=unrolled_nmf.Settings(layers=2, steps=2),
+        implicit=deep_equilibria.Settings(epochs=2),
+        networks=autoencoders.QUICK,
         only=("VCA", "purified", "DEQ-Unmix, cone"),
     )  # fmt: skip
     return replace(small, **changes)
@@ -165,4 +180,17 @@ def _rivals(settings: Settings) -> list[Method]:
         plug("PnP-DnCNN, estimated level", learned, level),
         ae_red.ae_red(settings.autoencoder),
         snmf_net.snmf_net(settings.factorisation),
+        admm_net.admm_net(settings.sparse),
+        unrolled_nmf.unrolled_nmf(settings.groups),
+        *(unrolled_pnp.unrolled_pnp(replace(settings.plugged, tied=tied), learned) for tied in (False, True)),
+        *_equilibria(settings),
+        *autoencoders.methods(settings.networks),
     ]
+
+
+def _equilibria(settings: Settings) -> list[Method]:
+    """Return the equilibria of Gilton et al., and the first with momentum instead of Anderson acceleration."""
+    weights = _weights(replace(settings.denoiser, bounded=True))
+    kinds = [replace(settings.implicit, kind=kind) for kind in deep_equilibria.MAPS]
+    inertial = replace(kinds[0], solver=deep_equilibria.Inertia())
+    return [deep_equilibria.deep_equilibrium(each, weights) for each in (*kinds, inertial)]

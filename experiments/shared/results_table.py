@@ -17,8 +17,8 @@ import jax
 import numpy as np
 
 import dequnmix_jax
-from dequnmix_jax.parallel.processes import leave, together
 from dequnmix_jax.report import style
+from experiments.shared.together import leave, together
 
 
 def summary(labels: dict[str, Any], runs: Sequence[Any]) -> dict[str, Any]:

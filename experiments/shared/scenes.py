@@ -25,11 +25,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax import InputError, metrics
+from dequnmix_jax.abundances import nonlinear
 from dequnmix_jax.datasets import registry, synthetic
 from dequnmix_jax.io import npz
 from dequnmix_jax.mixing import linear_mix
 from dequnmix_jax.scenes.truth import Truth
-from experiments.shared import nonlinear, variability
+from experiments.shared import variability
 
 
 def scene(name: str, snr: float | None, crop: int | None) -> tuple[jax.Array, registry.Truth]:

@@ -49,7 +49,9 @@ if TYPE_CHECKING:
     from dequnmix_jax.known_spectra import unmix_with
     from dequnmix_jax.libraries.reading import read_library
     from dequnmix_jax.libraries.resampling import resample
+    from dequnmix_jax.many_scenes import unmix_many
     from dequnmix_jax.pipeline import run
+    from dequnmix_jax.report.explorer import explore
     from dequnmix_jax.results.labelled import to_xarray
     from dequnmix_jax.results.result import Result, read_result
     from dequnmix_jax.results.writer import write
@@ -66,10 +68,10 @@ __version__ = "0.1.0"
 
 __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "read", "write", "Scene", "run", "unmix_with", "compare", "Comparison", "Result", "read_result", "read_library",
-    "resample", "fcls", "open_xarray", "to_xarray",
+    "resample", "fcls", "open_xarray", "to_xarray", "explore",
     "Model", "Solver", "Adjoint", "Training", "Rates",
     "RECOMMENDED", "PAPER",
-    "init", "fit", "unmix", "unmix_tiled", "equilibrium_map", "reconstruct", "fixed_point",
+    "init", "fit", "unmix", "unmix_tiled", "unmix_many", "equilibrium_map", "reconstruct", "fixed_point",
     "Estimate", "Trace", "History", "InputError", "enable_compilation_cache",
     "solvers", "abundances", "endmembers", "equilibrium", "learned", "training", "parallel", "scenes", "io",
     "libraries", "datasets", "results", "report", "tiles", "baselines", "metrics", "mixing",
@@ -80,6 +82,7 @@ __getattr__, __dir__ = attach(
     {
         "io.formats": ["read", "open_xarray"],
         "results.labelled": ["to_xarray"],
+        "report.explorer": ["explore"],
         "results.writer": ["write"],
         "scenes.scene": ["Scene"],
         "pipeline": ["run"],
@@ -96,6 +99,7 @@ __getattr__, __dir__ = attach(
         "unmixing": ["unmix"],
         "training.fitting": ["fit"],
         "tiles.unmix": ["unmix_tiled"],
+        "many_scenes": ["unmix_many"],
         "solvers.implicit": ["fixed_point"],
         "types": ["Estimate", "Trace", "History"],
         "checks": ["InputError"],

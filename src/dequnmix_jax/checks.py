@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_ty
 
 import numpy as np
 
+from dequnmix_jax.escaping import shown
+
 
 class Choice:
     """Base of the values of a field that is a choice, frozen dataclasses.
@@ -105,6 +107,24 @@ def concrete(*arrays: Array) -> bool:
 
 _INSIDE = {"endmembers": ("endmembers", "spectra"), "values": ("abundances",)}
 """The attributes of our records for an argument of this name; by default the name itself."""
+
+
+def sentence_of(error: BaseException) -> str:
+    """Return a failure in the user's terms, one or two sentences on one line."""
+    if isinstance(error, InputError):
+        text = str(error)
+    elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        text = "The machine has too little memory for this scene; unmix a part of it, or fewer bands."
+    elif isinstance(error, OSError):
+        problem = error.strerror or str(error) or type(error).__name__
+        text = f"{problem}: {error.filename or 'an output'}. Check the space and the permissions there."
+    else:
+        reason = (str(error).splitlines() or ["no message"])[0][:200]
+        text = (
+            f"{type(error).__name__}: {reason}. This is a fault of the program and not of the input; please report it "
+            "with what `dequnmix env` and -v print."
+        )
+    return shown(" ".join(text.split()))
 
 
 def pip_hint(extra: str) -> str:

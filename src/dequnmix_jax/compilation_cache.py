@@ -5,6 +5,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+NO_CACHE = "DEQUNMIX_NO_CACHE"
+"""Environment variable: 1 keeps no compiled program in the user's cache folder."""
+
 _PROGRAMS = "programs"
 
 

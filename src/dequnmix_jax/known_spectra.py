@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from dequnmix_jax.abundances.methods import KEPT, MESMA, METHODS, Known, Mesma
+from dequnmix_jax.abundances.methods import KEPT, MESMA, METHODS, NONLINEAR, Known, Mesma
 from dequnmix_jax.checks import InputError, check_key, check_kind
 from dequnmix_jax.equilibrium.config import Analytic, Cone, Model, Simplex, Soft
 from dequnmix_jax.known_uncertainty import DRAWS, OFF, Asked, asked_for, noise_on_bands, with_uncertainty
@@ -44,6 +44,7 @@ def unmix_with(
     slack: float | None = None,
     sparsity: float | None = None,
     variation: float | None = None,
+    normalised: bool = False,
     uncertainty: str | float | Any = None,
     uncertainty_by: str | None = None,
     draws: int = 20,
@@ -63,6 +64,9 @@ def unmix_with(
         "soft"       nnls with (slack n)^2 (sum x - 1)^2 added, n the RMS norm of the pixels
         "sunsal"     min |y - x E|^2 / 2 + sparsity n m sum x, m the mean norm of the spectra
         "sunsal-tv"  as sunsal, with variation n m TV(x) added
+        "nascimento", "fan", "gbm", "ppnm", "mlm", "khype", "skhype"
+                     mixing that is not linear, of reflectance (`abundances.nonlinear`, `abundances.khype`); s = 1, and
+                     the residual is that of the model
         "mesma"      as fcls, by the best model of few classes with one spectrum of each (`abundances.mesma`)
         "deq"        the equilibrium of an operator that is trained on the scene, E held
 
@@ -80,6 +84,8 @@ def unmix_with(
             (`libraries.prune`). None: all.
         library_scale: divisor of the library's values, for a path.
         slack, sparsity, variation: numbers of the methods above; None: those of `abundances.Known`.
+        normalised: of fcls and mesma: divide each pixel and spectrum by its mean over the bands first, as a brightness;
+            fractions are converted back.
         uncertainty: noise that the standard deviations `Result.abundances_sd` are computed from: "bands", estimated in
             each band (`noise.band_noise`, with more valid pixels than bands); "residual", in each pixel what the
             spectra do not explain; "scene", what they do not explain in the whole scene, with its correlation between
@@ -110,9 +116,11 @@ def unmix_with(
     if isinstance(method, Known):
         if (slack, sparsity, variation) != (None, None, None):
             raise InputError("The method is a value with its own numbers; expected no slack, sparsity or variation.")
+        if normalised:
+            raise InputError("The method is a value with its own numbers; expected no normalised beside it.")
         known: Known | None = method
     else:
-        known = method_of(method, slack=slack, sparsity=sparsity, variation=variation)
+        known = with_normalised(method_of(method, slack=slack, sparsity=sparsity, variation=variation), normalised)
     asked = asked_for(uncertainty, uncertainty_by, draws=draws, bounds=bounds, key=key, known=known)
     random = known is None or asked.by == DRAWS
     if random != (key is not None):
@@ -153,8 +161,8 @@ def method_of(
     """
     numbers = {"slack": slack, "sparsity": sparsity, "variation": variation}
     given = {name: float(value) for name, value in numbers.items() if value is not None}
-    if method not in (*METHODS, MESMA, DEQ):
-        raise InputError(f"method is {method!r}; expected {', '.join((*METHODS, MESMA, DEQ))}.")
+    if method not in (*METHODS, *NONLINEAR, MESMA, DEQ):
+        raise InputError(f"method is {method!r}; expected {', '.join((*METHODS, *NONLINEAR, MESMA, DEQ))}.")
     uses = {"soft": ("slack",), "sunsal": ("sparsity",), "sunsal-tv": ("sparsity", "variation")}.get(method, ())
     foreign = [name for name in given if name not in uses]
     if foreign:
@@ -164,7 +172,24 @@ def method_of(
         )
     if method == MESMA:
         return Mesma()
-    return None if method == DEQ else Known(method, **given)
+    words: dict[str, Any] = dict(given)
+    return None if method == DEQ else Known(method, **words)
+
+
+def with_normalised(known: Known | None, normalised: bool) -> Known | None:
+    """Return a method that divides the brightness out first, if it is to.
+
+    Raises:
+        InputError: it does not apply to the method.
+    """
+    if not normalised:
+        return known
+    if known is None:
+        raise InputError(
+            "A brightness that is divided out (normalised, --normalise) does not apply to deq; expected fcls or mesma. "
+            "Leave it out."
+        )
+    return replace(known, normalised=True)
 
 
 def settled(chosen: Chosen, known: Known | None, prune_by: str | None) -> tuple[Chosen, Known | None]:
@@ -184,6 +209,8 @@ def settled(chosen: Chosen, known: Known | None, prune_by: str | None) -> tuple[
             raise InputError(
                 f"prune {prune_by} keeps {len(chosen.names)} spectrum; expected at least two. Keep more of each class."
             )
+    if known is not None:
+        known.check_values(float(np.max(chosen.spectra)))
     if not isinstance(known, Mesma):
         return chosen, known
     if not chosen.classes:
@@ -210,7 +237,9 @@ def threshold_warning(known: Known | None, highest: float) -> list[str]:
         known: the method.
         highest: largest value of the valid pixels.
     """
-    if not isinstance(known, Mesma) or highest <= REFLECTANCE or known.threshold != Mesma().threshold:
+    if not isinstance(known, Mesma) or known.normalised or known.threshold != Mesma().threshold:
+        return []
+    if highest <= REFLECTANCE:
         return []
     return [
         f"The threshold {known.threshold:g} of mesma is for reflectance, and the scene reaches {highest:.4g}: nearly "
@@ -221,7 +250,7 @@ def threshold_warning(known: Known | None, highest: float) -> list[str]:
 def model_of_known(known: Known) -> Model:
     """Return an analytic model with the constraint, and so the convention, of a method."""
     constraints: dict[str, Simplex | Cone] = {"fcls": Simplex(), "scaled": Cone()}
-    constraint = constraints.get(known.method, Soft())
+    constraint = Simplex() if known.nonlinear else constraints.get(known.method, Soft())
     return Model(gradient=Analytic(), constraint=constraint)
 
 
@@ -278,6 +307,7 @@ def solve_with(
         convention=known.convention,
         class_of=chosen.classes,
         levels_known=True,
+        residual=found.error,
         configuration={"method": known.record()},
     )
     if asked is not None and asked.by != OFF:

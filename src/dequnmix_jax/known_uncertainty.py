@@ -76,7 +76,12 @@ def asked_for(
         )
     if type(draws) is not int or draws < 2:
         raise InputError(f"draws is {draws!r}; expected a whole number of at least 2.")
-    if known is None or (not known.by_pixel and way == CLOSED):
+    if known is not None and known.normalised:
+        raise InputError(
+            f"The uncertainty of {known.method} with a brightness that is divided out is not computed; expected no "
+            "normalised (--normalise) with it. Leave out one of them."
+        )
+    if known is None or ((known.nonlinear or not known.by_pixel) and way == CLOSED):
         raise InputError(
             f"The uncertainty of {'deq' if known is None else known.method} has no closed form; expected fcls, nnls, "
             "scaled, soft, sunsal or mesma. Choose one of these, or leave uncertainty out."

@@ -16,6 +16,8 @@ from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.xla import largest
 
+_assigned = jax.jit(hungarian_algorithm)  # outside of jit, each call would be compiled anew
+
 
 def match(cost: Array) -> tuple[Array, Array]:
     """Return the matching with the smallest sum of costs, using each row and each column at most once.
@@ -29,7 +31,7 @@ def match(cost: Array) -> tuple[Array, Array]:
     Reference:
         Kuhn, The Hungarian method for the assignment problem, Naval Research Logistics 2, 1955.
     """
-    rows, columns = hungarian_algorithm(jnp.asarray(cost, jnp.float32))
+    rows, columns = _assigned(jnp.asarray(cost, jnp.float32))
     return np.asarray(rows), np.asarray(columns)
 
 
@@ -297,11 +299,15 @@ def align(estimate_endmembers: Array, reference_endmembers: Array) -> jax.Array:
         Kuhn, The Hungarian method for the assignment problem, Naval Research Logistics 2, 1955.
     """
     _check_spectra(estimate_endmembers, reference_endmembers)
-    estimate, reference = jnp.asarray(estimate_endmembers), jnp.asarray(reference_endmembers)
+    return _align(jnp.asarray(estimate_endmembers), jnp.asarray(reference_endmembers))
+
+
+@jax.jit
+def _align(estimate: jax.Array, reference: jax.Array) -> jax.Array:
     angles = spectral_angle(estimate[None, :, :], reference[:, None, :])
     # A NaN would make the loop of the assignment run forever.
     cost = jax.lax.stop_gradient(jnp.where(jnp.isnan(angles), 2.0 * jnp.pi, angles))
-    rows, columns = hungarian_algorithm(cost)
+    rows, columns = _assigned(cost)
     return jnp.zeros(cost.shape[0], jnp.int32).at[rows].set(columns.astype(jnp.int32))
 
 

@@ -1,12 +1,14 @@
 """Unmixing by known spectra: every method against its own function, optimality, and the numbers of the methods."""
 
+from dataclasses import replace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dequnmix_jax.abundances.known import OPTIMAL, unmix_known
 from dequnmix_jax.abundances.least_squares import SLACK, fcls, nnls, scaled_nnls, soft_nnls
-from dequnmix_jax.abundances.methods import METHODS, Known
+from dequnmix_jax.abundances.methods import METHODS, Known, Mesma
 from dequnmix_jax.abundances.sparse import sunsal, sunsal_tv
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.mixing import normalise_abundances, scale_to_unit_maximum
@@ -105,3 +107,32 @@ def test_methods_and_numbers_that_do_not_fit():
     for method, count in (("fcls", 12), ("nnls", 11)):
         with pytest.raises(InputError, match=f"There are {count} spectra and 10 bands"):
             Known(method).check_count(count, 10)
+
+
+@pytest.mark.parametrize("method", [Known("fcls"), Mesma(max_classes=3)])
+def test_a_brightness_that_is_divided_out_changes_nothing_but_itself(method):
+    rng = np.random.default_rng(5)
+    E = (rng.uniform(0.1, 0.5, (3, 12)) * [[1], [2], [0.4]]).astype(np.float32)
+    x = rng.dirichlet(np.ones(3), (4, 5)).astype(np.float32)
+    light = rng.uniform(0.3, 2, (4, 5)).astype(np.float32)
+    known = method.of(("a", "b", "c")) if isinstance(method, Mesma) else method
+    mask = np.ones((4, 5), np.bool_)
+    mask[0, 0] = False
+    cube = np.where(mask[..., None], light[..., None] * (x @ E), 0)
+    threshold = {"threshold": 0.0} if isinstance(known, Mesma) else {}
+    known = replace(known, normalised=True, **threshold)
+    found = unmix_known(jnp.asarray(cube), jnp.asarray(E), jnp.asarray(mask), jnp.float32(1), known)
+    np.testing.assert_allclose(found.abundances[mask], x[mask], atol=2e-3)
+    np.testing.assert_allclose(found.brightness[mask], light[mask], rtol=2e-3)
+    assert not found.abundances[0, 0].any() and not found.brightness[0, 0]
+    assert not known.sums_to_one and known.convention == "reflectance"
+
+
+@pytest.mark.parametrize("words", [{"method": "scaled"}, {"method": "sunsal"}])
+def test_a_brightness_is_divided_out_where_the_sum_is_held(words):
+    with pytest.raises(InputError, match="does not apply to"):
+        Known(**words, normalised=True)
+    with pytest.raises(InputError, match="does not apply to mesma with shade"):
+        Mesma(shade="kept", normalised=True)
+    with pytest.raises(InputError, match="combine is 'pairs'; expected classes, spectra"):
+        Mesma(combine="pairs")

@@ -215,3 +215,16 @@ def test_unmix_with_maps_models_spectra_and_shade(tmp_path):
     percent = dq.libraries.Library(names, fine, spectra * 100, columns={"Class": WORDS})
     warned = dq.unmix_with(bright, percent, classes="Class", method="mesma", prune="ear:1").summary["warnings"]
     assert any("threshold 0.007 of mesma is for reflectance" in text for text in warned)
+
+
+def test_models_of_any_spectra_sum_classes_afterwards():
+    cube, _ = drawn(False)
+    E = np.concatenate([library(), library()[:1] * 0.6])  # two spectra of the first class, far apart
+    words = (*WORDS, WORDS[0])
+    mixed = 0.5 * E[0] + 0.5 * E[-1]
+    cube[0, 0] = mixed
+    free = mesma(cube, E, words, options=Mesma(combine="spectra"))
+    np.testing.assert_allclose(np.asarray(free.coefficients[0, 0])[[0, -1]], 0.5, atol=1e-4)
+    classes = mesma(cube, E, words)
+    assert (np.asarray(classes.coefficients[0, 0])[[0, -1]] > 0).sum() < 2  # one spectrum of a class
+    np.testing.assert_array_equal(free.error <= classes.error + 0.007 + 1e-6, True)

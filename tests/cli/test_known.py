@@ -206,17 +206,17 @@ def test_an_ended_run_goes_on_with_its_tiles_and_not_with_those_of_another_metho
             raise KeyboardInterrupt
         return plain(self, tile, *args)
 
-    plain = journal.Work.put
+    plain = journal.Store.put
     words = ("unmix", "scene.npz", *KNOWN, "--no-plots", "--tile", "3", "-o", tmp_path / "out", "--method")
-    monkeypatch.setattr(journal.Work, "put", interrupted)
+    monkeypatch.setattr(journal.Store, "put", interrupted)
     assert run(*words, "nnls") == 130
-    monkeypatch.setattr(journal.Work, "put", plain)
+    monkeypatch.setattr(journal.Store, "put", plain)
     capsys.readouterr()
     assert run(*words, "nnls") == 0
     assert "2 of 4 tiles were finished by an earlier run" in capsys.readouterr().err
-    monkeypatch.setattr(journal.Work, "put", interrupted)
+    monkeypatch.setattr(journal.Store, "put", interrupted)
     assert run(*words, "nnls", "--force") == 130
-    monkeypatch.setattr(journal.Work, "put", plain)
+    monkeypatch.setattr(journal.Store, "put", plain)
     capsys.readouterr()
     assert run(*words, "soft", "--force") == 0  # the model of both has the same constraint
     assert "finished by an earlier run" not in capsys.readouterr().err

@@ -10,10 +10,14 @@ import pytest
 import dequnmix_jax as dq
 from dequnmix_jax.baselines import (
     ae_red,
+    bundles,
     closed_forms,
     deeptrans,
     denoisers,
+    elmm,
+    plmm,
     plug_and_play,
+    polyhedral,
     snmf_net,
     unrolled,
 )
@@ -49,10 +53,22 @@ def methods():
         deeptrans.deeptrans(SMALL_TRANSFORMER),
         ae_red.ae_red(ae_red.Settings(widths=(6, 4), rounds=3, steps=3)),
         snmf_net.snmf_net(snmf_net.Settings(layers=3, steps=5, pixels=60)),
+        polyhedral.polyhedral(polyhedral.Settings(components=4, starts=2, steps=5, sweeps=5)),
     ]
 
 
-@pytest.mark.parametrize("method", methods(), ids=lambda method: method.name)
+def tested_apart():
+    return [  # `test_spectral_variability` has their equations
+        elmm.elmm(elmm.Settings(turns=2, steps=3)),
+        plmm.plmm(plmm.Settings(steps=2)),
+        bundles.bundles(bundles.Settings(subsets=2, steps=5)),
+    ]
+
+
+SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in tested_apart()]
+
+
+@pytest.mark.parametrize("method", [*methods(), *SLOW], ids=lambda method: method.name)
 def test_every_competitor_obeys_the_constraints(method, scene, start):
     """Two scenes at once, as the tables run them."""
     found = jax.jit(jax.vmap(method.estimate, in_axes=(0, None, 0)))(

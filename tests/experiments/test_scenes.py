@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import dequnmix_jax as dq
+from dequnmix_jax.abundances import nonlinear
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.mixing import linear_mix
-from experiments.shared import nonlinear, scenes
+from experiments.shared import scenes
 
 NO_DATA = ("varied, 15 dB", "purity 0.7, 30 dB", "PPNM, 30 dB", "bilinear, no noise", "misicnet_sim1, 30 dB")
 DATA = ("recipe, 20 dB", "recipe without variability, 30 dB", "Matern, 20 dB", "apex stand-in, 25 dB")

@@ -53,6 +53,8 @@ ELSEWHERE = {
     "to --method {}; expected that method. Write it": "tests/cli/test_known.py",
     "The spectra have no classes, of which the best are kept": "tests/cli/test_known.py",
     "is a MODEL and {} a LIBRARY": "tests/cli/test_known.py",
+    "is one file, and there are many scenes": "tests/test_many_scenes.py",
+    "scenes and no model are given; expected -m MODEL": "tests/test_many_scenes.py",
     "No model and no spectra are given": "tests/cli/test_known.py",
     "does not exist; expected a spectral library (ENVI, CSV, USGS text) for --endmembers": "tests/cli/test_known.py",
     "looks at the whole scene, which": "tests/cli/test_known.py",

@@ -333,11 +333,11 @@ import time
 from tests import conftest
 from tests.tiles import test_unmix_tiled
 from dequnmix_jax.tiles import journal
-plain = journal.Work.put
+plain = journal.Store.put
 def put(self, *args):
     time.sleep({pause})
     return plain(self, *args)
-journal.Work.put = put
+journal.Store.put = put
 test_unmix_tiled.unmixed(pathlib.Path({disk!r}), pathlib.Path({out!r}), format={format!r}, overwrite={overwrite})
 """
 
@@ -362,8 +362,9 @@ def start(disk, out, pause=0.0, format="envi", overwrite=False, limit=0, **popen
 
 
 def finished(work):
-    path = work / "done.jsonl"
-    return len(path.read_bytes().splitlines()) if path.is_file() else 0
+    """Return how many slots of the tiles hold a record."""
+    path = work / "tiles.raw"
+    return path.read_bytes().count(b'{"tile": ') if path.is_file() else 0
 
 
 def content(folder):
@@ -391,9 +392,7 @@ def test_killed_and_resumed_the_result_has_the_same_bits(disk, tmp_path):
         assert process.returncode == -signal.SIGKILL and not out.exists()
         seen.append(finished(work))
     assert seen == sorted(seen) and 0 < seen[0] < seen[-1] < 9
-    with (work / "done.jsonl").open("ab") as file:  # a line torn by the end of the process
-        file.write(b'{"tile": 8, "rows": [32')
-    with (work / "maps.raw").open("r+b") as file:  # and a tile that a power cut took
+    with (work / "tiles.raw").open("r+b") as file:  # a tile that a power cut took
         file.write(bytes(64))
     last = unmixed(disk, out)
     assert 0 < last.resumed < seen[-1] + 1
@@ -407,12 +406,12 @@ def test_other_choices_begin_again(disk, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return plain(self, tile, *args)
 
-    plain = journal.Work.put
-    monkeypatch.setattr(journal.Work, "put", interrupted)
+    plain = journal.Store.put
+    monkeypatch.setattr(journal.Store, "put", interrupted)
     with pytest.raises(KeyboardInterrupt):
         unmixed(disk, tmp_path / "out")
     assert finished(tmp_path / ".out.tiles") == 2
-    monkeypatch.setattr(journal.Work, "put", plain)
+    monkeypatch.setattr(journal.Store, "put", plain)
     assert unmixed(disk, tmp_path / "out", tile=20).resumed == 0
     with pytest.raises(dq.InputError, match="exists already"):
         unmixed(disk, tmp_path / "out")
@@ -423,14 +422,14 @@ def test_an_input_that_changes_while_it_is_read(disk, tmp_path, monkeypatch):
         (tmp_path / name).write_bytes((disk / name).read_bytes())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "summary.json").write_text("{}")
-    plain = journal.Work.put
+    plain = journal.Store.put
 
     def put(self, tile, *args):
         if tile == 1:
             os.utime(tmp_path / "scene.img")
         return plain(self, tile, *args)
 
-    monkeypatch.setattr(journal.Work, "put", put)
+    monkeypatch.setattr(journal.Store, "put", put)
     with pytest.raises(dq.InputError, match="changed while it was read"):
         unmixed(tmp_path, tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "summary.json").read_text() == "{}"
@@ -463,7 +462,7 @@ def test_a_full_disk_leaves_the_old_output(disk, tmp_path, monkeypatch):
     environment = os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "false"}
     process = start(disk, out, overwrite=True, limit=40_000, env=environment)
     _, error = process.communicate(timeout=120)
-    assert process.returncode == 1 and "File too large" in error and "maps.raw" in error
+    assert process.returncode == 1 and "File too large" in error and "tiles.raw" in error
     assert content(out) == before
 
 
@@ -483,7 +482,8 @@ def test_a_geotiff_that_was_cut_is_noticed(tmp_path, monkeypatch):
 
 def test_solvers_are_told_apart(disk, tmp_path):
     """The fingerprint contains everything that determines the result."""
-    from dequnmix_jax.tiles.run import Guard, Run
+    from dequnmix_jax.io.raw import Guard
+    from dequnmix_jax.tiles.run import Run
 
     source = formats.open_source(disk / "scene.img")
     params, _ = checkpoint.load(disk / "model.npz")
@@ -541,6 +541,7 @@ def test_memory_does_not_depend_on_the_rows(tmp_path):
 
 # --- what is kept is damaged -----------------------------------------------------------------------------------------
 
+SLOT = 8192
 SMALL = dq.Model(gradient=dq.equilibrium.Analytic())
 
 
@@ -592,32 +593,35 @@ def test_one_byte_changed_in_what_is_kept(small, tmp_path):
     rng = np.random.default_rng(0)
     assert again(small, tmp_path, lambda kept: {}) == (9, [])
 
-    def changed(name):
+    def anywhere(text):
+        return rng.integers(len(text))
+
+    def written(text):
+        tile = rng.integers(9)
+        slot, line = text[tile * SLOT :], text[tile * SLOT :].index(b"\n")
+        record = journal._entry(slot[:4096])
+        values = 4096 + 4 * 10 * np.prod([np.ptp(record[side]) for side in ("rows", "columns")])
+        return tile * SLOT + rng.choice([rng.integers(line), rng.integers(4096, values)])
+
+    def changed(name, where=anywhere):
         def change(kept):
-            text, place = kept[name], rng.integers(len(kept[name]))
+            text, place = kept[name], where(kept[name])
             return {name: text[:place] + bytes([text[place] ^ 1 << rng.integers(8)]) + text[place + 1 :]}
 
         return change
 
-    for name, least in (("done.jsonl", 7), ("maps.raw", 8)):
-        for _ in range(12):
-            resumed, said = again(small, tmp_path, changed(name))
-            assert least <= resumed < 9 and not said  # a newline that is lost takes two tiles with it
+    for _ in range(12):  # anywhere in what is written of a tile; the rest of a slot is empty
+        resumed, said = again(small, tmp_path, changed("tiles.raw", written))
+        assert resumed == 8 and not said
     for _ in range(8):
         resumed, said = again(small, tmp_path, changed("state.json"))
         assert resumed == 0 and len(said) == 1 and "was changed or damaged" in said[0]
 
 
 def test_finished_tiles_are_not_done_again(small, tmp_path, monkeypatch):
-    asked, solve = [], tiles_solve.solve
-
-    def counted(*arguments):
-        asked.append(len(arguments[5]))
-        return solve(*arguments)
-
-    monkeypatch.setattr(tiles_solve, "solve", counted)
+    monkeypatch.setattr(tiles_solve, "solved_core", interrupted)
+    monkeypatch.setattr(survey, "scan_strip", interrupted)
     assert again(small, tmp_path, lambda kept: {}) == (9, [])
-    assert sum(asked) == 0
 
 
 WRONG = [
@@ -625,20 +629,20 @@ WRONG = [
     *({"rows": value} for value in ([0, 3], [0, 5], [4, 8], [0], "04", None, [0, float("nan")], [0, 10**12])),
     {"crc32": 0}, {"crc32": "1"}, {"valid": -1}, {"valid": 17}, {"valid": "9"}, {"valid": 9.0}, {"valid": float("nan")},
     {"steps": -1}, {"steps": 1.5}, {"steps": None}, {"residual": "1"}, {"residual": None}, {"converged": 1},
-    {"size": None}, *({"without": name} for name in ("tile", "rows", "columns", "crc32", "valid", "steps", "residual",
-                                                     "converged", "size")),
+    {"size": None}, {"run": "of another input"}, {"run": None}, {"without": "run"},
+    *({"without": name} for name in ("tile", "rows", "columns", "crc32", "valid", "steps", "residual", "converged",
+                                     "size")),
 ]  # fmt: skip
 
 
 def test_a_wrong_field_of_a_tile_is_done_again(small, tmp_path):
-    """As written by another version: the line has a valid checksum."""
+    """As written by another version or another run: the record has a valid checksum."""
     for wrong in WRONG:
 
         def changed(kept, wrong=wrong):
-            lines = kept["done.jsonl"].splitlines(keepends=True)
-            entry = journal._entry(lines[0].rstrip()) | wrong
+            entry = journal._entry(kept["tiles.raw"][:4096]) | wrong
             entry.pop(entry.pop("without", ""), None)
-            return {"done.jsonl": b"".join([journal._line(entry), *lines[1:]])}
+            return {"tiles.raw": journal._page(entry) + kept["tiles.raw"][4096:]}
 
         assert again(small, tmp_path, changed) == (8, []), wrong
 
@@ -678,27 +682,27 @@ def test_a_wrong_state_begins_again_with_a_sentence(small, tmp_path, sealed):
 
 
 def test_a_tile_that_is_lost_while_the_run_goes_on_is_done_again(small, tmp_path, monkeypatch):
-    plain = journal.Work.put
+    plain = journal.Store.put
     put = []
 
-    def spoiling(self, tile, core, *rest, times=1):
-        entry = plain(self, tile, core, *rest)
+    def spoiling(self, tile, *rest, times=1):
+        entry = plain(self, tile, *rest)
         put.append(tile)
         if tile == 4 and put.count(4) <= times:
-            with (self.folder / "maps.raw").open("r+b") as file:
-                file.seek(4 * 10 * core.rows.start * self.shape[2] + 4 * core.columns.start * self.shape[2])
+            with self.path.open("r+b") as file:
+                file.seek(tile * self.slot + 4096)
                 file.write(b"\x07")
         return entry
 
-    monkeypatch.setattr(journal.Work, "put", spoiling)
+    monkeypatch.setattr(journal.Store, "put", spoiling)
     small_tiles(small, tmp_path / "out")
     assert put == [*range(9), 4]
     assert content(tmp_path / "out") == content(small / "whole")
     put.clear()
-    monkeypatch.setattr(journal.Work, "put", lambda *args: spoiling(*args, times=99))
+    monkeypatch.setattr(journal.Store, "put", lambda *args: spoiling(*args, times=99))
     with pytest.raises(OSError, match="1 of 9 tiles are read back otherwise than they were written") as error:
         small_tiles(small, tmp_path / "other")
-    assert error.value.filename.endswith("maps.raw") and put == [*range(9), 4, 4, 4]
+    assert error.value.filename.endswith("tiles.raw") and put == [*range(9), 4, 4, 4]
 
 
 def test_files_of_others_in_the_folder_of_the_work_stay(small, tmp_path):
@@ -847,7 +851,8 @@ def test_the_command_line(disk, tmp_path, capsys, monkeypatch):
 def test_a_scene_that_does_not_fit_is_unmixed_in_tiles(disk, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("DEQUNMIX_NO_CACHE", "1")
     monkeypatch.setattr("dequnmix_jax.cli.unmix_tiles._free_memory", lambda: 10**6)
-    monkeypatch.setattr("dequnmix_jax.tiles.halo.measure", lambda *_: tiles_halo.HaloWidth(16, 1e-7, 0.3))
+    monkeypatch.setattr("dequnmix_jax.tiles.halo.windows", lambda *_: [])
+    monkeypatch.setattr("dequnmix_jax.tiles.halo.width_of", lambda *_: tiles_halo.HaloWidth(16, 1e-7, 0.3))
     words = ("unmix", disk / "scene.img", disk / "model.npz", "-o", tmp_path / "out", "--report", tmp_path / "r.html")
     assert command(*words) == 0
     out, err = capsys.readouterr()
@@ -903,10 +908,10 @@ def test_failures_are_one_sentence(disk, tmp_path, capsys, monkeypatch):
         assert "Permission denied" in fails(tmp_path / "out")
 
     def full(self, *_):
-        raise OSError(28, "No space left on device", str(self.folder / "maps.raw"))
+        raise OSError(28, "No space left on device", str(self.path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal.Work, "put", full)
+        patch.setattr(journal.Store, "put", full)
         assert command(*words, tmp_path / "out") == 1
     err = capsys.readouterr().err
     assert "No space left on device" in err and "Finished tiles are kept" in err
@@ -915,7 +920,7 @@ def test_failures_are_one_sentence(disk, tmp_path, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal.Work, "put", interrupted)
+        patch.setattr(journal.Store, "put", interrupted)
         assert command(*words, tmp_path / "out") == 130
     assert "finished tiles are kept" in capsys.readouterr().err
 

@@ -30,12 +30,16 @@ exchange of columns that differ by rounding."""
 def active_set(points: jax.Array, targets: jax.Array, sum_to_one: bool) -> jax.Array:
     """Return argmin over x >= 0 (and sum x = 1) of |x P - t|: points P (R, D), targets t (N, D), x (N, R).
 
+    Points may be (R, D, N), those of each pixel.
+
     Lawson and Hanson's iteration, all pixels side by side, one point a step in or out, from the positive part of the
     unconstrained solution. On the simplex every least-squares problem takes one of the points inside as its origin, so
     that the sum is exact and no penalty is needed. Pixels are the last axis: operations run over contiguous memory.
     """
-    P, t = points.T, targets.T
-    R, N = P.shape[1], t.shape[1]
+    P, t = jnp.swapaxes(points, 0, 1), targets.T
+    if P.ndim == 2:
+        P = P[:, :, None]
+    R, N, own = P.shape[1], t.shape[1], points.ndim == 3
     eps = jnp.finfo(P.dtype).eps
     rows = jnp.arange(R)[:, None]
 
@@ -43,13 +47,13 @@ def active_set(points: jax.Array, targets: jax.Array, sum_to_one: bool) -> jax.A
         """Return the least squares solution on the points inside, and the descent (cosine) along each other point."""
         if sum_to_one:
             pivot = jnp.argmax(jnp.where(inside, x, -1.0), axis=0)
-            origin = P[:, pivot]
-            M, y = P[:, :, None] - origin[:, None, :], t - origin
+            origin = jnp.take_along_axis(P, pivot[None, None], axis=1)[:, 0] if own else P[:, pivot, 0]
+            M, y = P - origin[:, None, :], t - origin
             others = inside & (rows != pivot[None])
             z, r = least_squares(M, y, others)
             z = jnp.where(rows == pivot[None], 1.0 - jnp.sum(z, axis=0)[None], z)
         else:
-            M, y = jnp.broadcast_to(P[:, :, None], (*P.shape, N)), t
+            M, y = jnp.broadcast_to(P, (*P.shape[:2], N)), t
             z, r = least_squares(M, y, inside)
         scale = jnp.sqrt(jnp.sum(M * M, axis=0)) * jnp.sqrt(jnp.sum(y * y, axis=0))[None]
         return z, jnp.sum(M * r[:, None, :], axis=0) / nonzero(scale)

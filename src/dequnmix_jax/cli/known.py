@@ -17,6 +17,7 @@ from dequnmix_jax.known_spectra import (
     settled,
     solve_with,
     train_with,
+    with_normalised,
 )
 from dequnmix_jax.known_uncertainty import CLOSED, DRAWS, Asked, asked_for, noise_on_bands
 from dequnmix_jax.libraries.chosen import Chosen, choose_spectra
@@ -104,6 +105,7 @@ def request_of(options: KnownOptions, library: Path, scale: float | None, source
 def _method_of(options: KnownOptions) -> Known | None:
     """Return the method of the options; None: "deq"."""
     known = method_of(options.method or METHODS[0], sparsity=options.sparsity, variation=options.variation)
+    known = with_normalised(known, options.normalise)
     given = {name: getattr(options, name) for name in OF_MESMA if getattr(options, name) is not None}
     if not isinstance(known, Mesma):
         if given:

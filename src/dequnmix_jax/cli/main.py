@@ -13,12 +13,12 @@ from contextlib import suppress
 from importlib import import_module
 
 from dequnmix_jax import __version__
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, sentence_of
 from dequnmix_jax.cli import clock, options
 from dequnmix_jax.cli.log import LOGGER, logged
-from dequnmix_jax.cli.parser import NO_CACHE, parser
+from dequnmix_jax.cli.parser import parser
 from dequnmix_jax.cli.signals import EndSignal, ended_cleanly
-from dequnmix_jax.compilation_cache import enable_compilation_cache
+from dequnmix_jax.compilation_cache import NO_CACHE, enable_compilation_cache
 from dequnmix_jax.escaping import guarded, shown
 
 _TRACEBACK = "DEQUNMIX_TRACEBACK"
@@ -51,24 +51,6 @@ def _run(args: Namespace) -> None:
     given: object = options.options_of(record, args)
     options.check_outputs(given)
     command(given)
-
-
-def _sentence(error: BaseException) -> str:
-    """Return a failure in the user's terms, one or two sentences on one line."""
-    if isinstance(error, InputError):
-        text = str(error)
-    elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-        text = "The machine has too little memory for this scene; unmix a part of it, or fewer bands."
-    elif isinstance(error, OSError):
-        problem = error.strerror or str(error) or type(error).__name__
-        text = f"{problem}: {error.filename or 'an output'}. Check the space and the permissions there."
-    else:
-        reason = (str(error).splitlines() or ["no message"])[0][:200]
-        text = (
-            f"{type(error).__name__}: {reason}. This is a fault of the program and not of the input; please report it "
-            "with what `dequnmix env` and -v print."
-        )
-    return shown(" ".join(text.split()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,5 +117,5 @@ def _status_of(args: Namespace, end: EndSignal) -> int:
 
 def _failed(error: BaseException) -> int:
     """Print the sentence of a failure and return its exit status."""
-    print(f"dequnmix: {_sentence(error)}", file=sys.stderr)
+    print(f"dequnmix: {sentence_of(error)}", file=sys.stderr)
     return 1

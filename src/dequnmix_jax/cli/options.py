@@ -95,7 +95,7 @@ class FitOptions:
     json: bool
 
 
-OF_MESMA = ("max_classes", "threshold", "shade", "max_rmse", "fractions", "models")
+OF_MESMA = ("max_classes", "combine", "threshold", "shade", "max_rmse", "fractions", "models")
 """Options of the method mesma alone."""
 
 
@@ -108,11 +108,13 @@ class KnownOptions:
     spectra: tuple[str, ...] | None
     sparsity: float | None
     variation: float | None
+    normalise: bool
     uncertainty: float | str | None
     uncertainty_by: str | None
     draws: int | None
     bounds: bool
     max_classes: int | None
+    combine: str | None
     threshold: float | None
     shade: str | None
     max_rmse: float | None
@@ -128,7 +130,19 @@ class KnownOptions:
         words |= {"--sparsity": self.sparsity, "--variation": self.variation, "--uncertainty": self.uncertainty}
         words |= {f"--{name.replace('_', '-')}": getattr(self, name) for name in (*OF_MESMA, "prune")}
         words |= {"--uncertainty-by": self.uncertainty_by, "--draws": self.draws, "--bounds": self.bounds or None}
+        words |= {"--normalise": self.normalise or None}
         return [name for name, value in words.items() if value is not None]
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """Further scenes of a command, and which processes work on them."""
+
+    more: tuple[Path, ...]
+    by_model: Path | None
+    jobs: int | None
+    scheduler: str | None
+    retries: int
 
 
 @dataclass(frozen=True)
@@ -137,6 +151,7 @@ class UnmixOptions:
 
     scene: SceneOptions
     known: KnownOptions
+    batch: BatchOptions
     model: Path | None
     endmembers: int | Path | None
     output: Path
@@ -145,7 +160,6 @@ class UnmixOptions:
     no_plots: bool
     tile: int | None
     halo: int | None
-    distributed: bool
     report: Path | None
     library: Path | None
     library_scale: float | None
@@ -160,6 +174,7 @@ class ReportOptions:
     training: TrainingOptions
     known: KnownOptions
     fixed: FixedOptions
+    batch: BatchOptions
     scene_of_result: Path | None
     endmembers: int | str | Path | None
     max_endmembers: int | None

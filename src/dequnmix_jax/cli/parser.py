@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dequnmix_jax.abundances.methods import MESMA, SHADES, Known, Mesma
+from dequnmix_jax.abundances.methods import COMBINED, MESMA, NONLINEAR, SHADES, Known, Mesma
 from dequnmix_jax.abundances.methods import METHODS as KNOWN
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.compilation_cache import NO_CACHE
 from dequnmix_jax.conventions import AS_IS, MEANINGS
 from dequnmix_jax.endmembers.counting import MOST
 from dequnmix_jax.equilibrium.config import Model
@@ -119,9 +120,6 @@ def number_or_noise(text: str) -> float | str:
 
 
 positive, not_negative = partial(_at_least, 1), partial(_at_least, 0)
-
-NO_CACHE = "DEQUNMIX_NO_CACHE"
-"""Environment variable: 1 keeps no compiled program in the user's cache folder."""
 
 _EXAMPLES = f"""examples:
   dequnmix demo                                           a scene whose truth is known, and the errors
@@ -331,11 +329,16 @@ def _unmix(commands: Any) -> None:
         "scene.tif model.npz --format geotiff -o out --report report.html",
         "scene.tif model.npz -o result.nc                 all maps in one file, also .tif and .mat",
         "large.img model.npz --tile 256 -o out",
-        "large.img model.npz --distributed -o out         in each process of a job of Slurm, Open MPI, ...",
+        "large.img model.npz --jobs 8 -o out              the tiles of one scene, by 8 processes",
+        "a.nc b.nc '2024/*.nc' -m model.npz -o out        many scenes; a failure is a row of out/batch.csv",
+        "scenes.txt -m model.npz --scheduler tcp://host:8786 -o out",
     )
     _reading(unmix, of_a_model=True)
-    text = "file that `dequnmix fit` made; left out with --endmembers LIBRARY"
-    unmix.add_argument("model", type=local_file, nargs="?", metavar="MODEL", help=text)
+    text = "file that `dequnmix fit` made; left out with --endmembers LIBRARY and with -m"
+    unmix.add_argument("model", type=place, nargs="?", metavar="MODEL", help=text)
+    _batch(unmix, tiles=True)
+    text = "the model, where many scenes are named (default: the word after the scene)"
+    unmix.add_argument("-m", "--model", dest="by_model", type=local_file, metavar="MODEL", help=text)
     _output(unmix, "FOLDER|FILE", "folder to make, or one file of all maps, .tif, .nc or .mat")
     _format(unmix)
     text = (
@@ -353,8 +356,6 @@ def _unmix(commands: Any) -> None:
     tiles.add_argument("--tile", type=positive, metavar="N", help=text)
     text = "pixels around a tile that are read and not kept (default: measured)"
     tiles.add_argument("--halo", type=not_negative, metavar="N", help=text)
-    text = "divide the tiles among the processes of this job (default: one process)"
-    tiles.add_argument("--distributed", action="store_true", help=text)
     text = "also make a page about the result, .html (default: no page)"
     unmix.add_argument("--report", type=local_file, metavar="FILE", help=text)
     _library(unmix)
@@ -373,13 +374,16 @@ def _report(commands: Any) -> None:
         "scene.tif --endmembers auto --result out --format geotiff -o report.html",
         "scene.hdr --endmembers 6 --fixed library.csv --fixed-names shade,tarmac -o report.html",
         "scene.tif --model model.npz -o report.html",
+        "a.hdr b.hdr c.hdr --endmembers 5 -o pages        many scenes; a failure is a row of pages/batch.csv",
     )
     report.add_argument(
         "file", type=place, metavar="RESULT|SCENE", help="folder or .nc that `dequnmix unmix` made, or a scene"
     )
     text = "the scene of a RESULT that an old version made (default: none)"
     report.add_argument("scene_of_result", type=place, nargs="?", metavar="SCENE", help=text)
-    _output(report, "FILE", "page to make, .html")
+    _batch(report)
+    report.set_defaults(by_model=None)
+    _output(report, "FILE|FOLDER", "page to make, .html; of many scenes the folder of the pages")
     _library(report)
     text = f"{_COUNT}; or a library, to unmix by its spectra (default: none; required for a SCENE without --model)"
     report.add_argument("--endmembers", type=number_auto_or_library, metavar="N|LIBRARY", help=text)
@@ -387,7 +391,7 @@ def _report(commands: Any) -> None:
     _fixed(report)
     _known(report, seeded=False)
     text = "unmix by this model (default: train one)"
-    report.add_argument("--model", type=local_file, metavar="FILE", help=text)
+    report.add_argument("-m", "--model", type=local_file, metavar="FILE", help=text)
     text = "keep maps, spectra and model in this folder (default: they are not kept)"
     report.add_argument("--result", type=local_file, metavar="FOLDER", help=text)
     _format(report)
@@ -640,6 +644,25 @@ def _training(command: argparse.ArgumentParser) -> None:
     command.epilog = f"{command.epilog}\n\n{_words_of_a_file()}"
 
 
+def _batch(command: argparse.ArgumentParser, tiles: bool = False) -> None:
+    """Add further scenes, and the processes that work on them."""
+    of_tiles = (
+        "processes on this machine, for many scenes or for the tiles of one " if tiles else "processes on this machine "
+    )
+    group = command.add_argument_group(
+        "many scenes, many processes",
+        "Paths, URLs, quoted patterns, or text files (.txt) with one of these a line; each scene has an output of its "
+        "own in the folder of -o. What is finished is skipped. Needs the extra dask, except with --jobs 1.",
+    )
+    group.add_argument("more", type=place, nargs="*", metavar="SCENE", help="further scenes (default: none)")
+    text = of_tiles + "(default: for many scenes one for each core)"
+    group.add_argument("--jobs", type=positive, metavar="N", help=text)
+    text = "work on the cluster of this Dask scheduler, tcp://HOST:PORT (default: on this machine)"
+    group.add_argument("--scheduler", metavar="ADDRESS", help=text)
+    text = "try again so many times what a process left unfinished that died (default: 2)"
+    group.add_argument("--retries", type=not_negative, default=2, metavar="N", help=text)
+
+
 def _library(command: _Group) -> None:
     text = (
         "name the endmembers by the nearest spectra of this library (ENVI, CSV, USGS text), in maps, tables and page "
@@ -656,10 +679,10 @@ def _known(command: _Group, seeded: bool = True) -> None:
     text = (
         "fcls (fractions sum to one), nnls (a free brightness), scaled (nnls, fractions of spectra at one level), soft "
         "(a brightness near one), sunsal (few spectra a pixel), sunsal-tv (and smooth maps), mesma (in each pixel one "
-        "spectrum of each of few classes), or deq (trains an "
+        f"spectrum of each of few classes), {', '.join(NONLINEAR)} (mixing that is not linear), or deq (trains an "
         f"equilibrium model, spectra held) (default: {KNOWN[0]})"
     )
-    group.add_argument("--method", choices=(*KNOWN, MESMA, "deq"), metavar="WORD", help=text)
+    group.add_argument("--method", choices=(*KNOWN, *NONLINEAR, MESMA, "deq"), metavar="WORD", help=text)
     text = "also map the sums over each class, which this column of the library holds; name: spectra of one name"
     group.add_argument("--class", dest="classes", metavar="COLUMN", help=f"{text} (default: no classes)")
     text = "use the spectra with these names, separated by commas; repeatable (default: all)"
@@ -668,6 +691,11 @@ def _known(command: _Group, seeded: bool = True) -> None:
     group.add_argument("--sparsity", type=float, metavar="NUMBER", help=text)
     text = f"weight of smooth maps, of sunsal-tv (default: {Known().variation:g})"
     group.add_argument("--variation", type=float, metavar="NUMBER", help=text)
+    text = (
+        "divide each pixel and spectrum by its brightness first, of fcls and mesma; fractions are converted back "
+        "(default: brightness as it is)"
+    )
+    group.add_argument("--normalise", action="store_true", help=text)
     text = (
         "also map the standard deviations of the fractions by this noise: bands (estimated in each band), residual "
         "(what the spectra of a pixel do not explain), scene (what they do not explain in the scene, with its "
@@ -702,6 +730,8 @@ def _mesma(group: _Group) -> None:
     group.add_argument("--prune", metavar="MEASURE:N", help=f"{text} (default: all)")
     text = f"classes of a model of mesma at most (default: {usual.max_classes})"
     group.add_argument("--max-classes", type=positive, metavar="N", help=text)
+    text = "models of mesma combine classes, one spectrum of each, or any spectra"
+    group.add_argument("--combine", choices=COMBINED, metavar="WORD", help=f"{text} (default: {COMBINED[0]})")
     text = f"mesma takes a larger model where it lowers the RMSE by more (default: {usual.threshold:g})"
     group.add_argument("--threshold", type=float, metavar="NUMBER", help=text)
     text = (

@@ -58,14 +58,15 @@ class Fitted:
     seconds: float
 
 
-def _clock(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
+    """Return a duration as minutes and seconds, 1:05."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}"
 
 
 def _bar(done: int, total: int, rate: float, loss: float) -> str:
     filled = round(24 * done / total)
-    left = _clock((total - done) / rate)
+    left = clock_text((total - done) / rate)
     return f"training [{'#' * filled}{'.' * (24 - filled)}] {done}/{total}  {rate:.1f}/s  {left} left  loss {loss:.5f}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli.batch import is_batch, run_batch
 from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.known import no_known_options, request_of, unmix_by_spectra
 from dequnmix_jax.cli.options import ReportOptions
@@ -18,12 +19,10 @@ from dequnmix_jax.cli.verdicts import print_verdicts
 from dequnmix_jax.cli.workflow import (
     configure,
     fixed_of,
-    load_model,
     open_for,
     read_library_of,
     train,
     unmix_by,
-    with_bands_of,
 )
 from dequnmix_jax.io import formats
 from dequnmix_jax.io.provenance import SUMMARY
@@ -41,16 +40,24 @@ from dequnmix_jax.scenes.band_order import scene_in_order
 from dequnmix_jax.scenes.read_options import IN_MEMORY
 from dequnmix_jax.scenes.scene import Scene, mask_invalid
 from dequnmix_jax.start_uncertainty import SEEDS, STARTS, with_start_uncertainty
+from dequnmix_jax.trained import load_model, with_bands_of
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training.words import plain
 
 
 def make_report(options: ReportOptions) -> None:
     """Report on a result; for a scene, train or read a model and unmix the scene first."""
-    check_page(options.output)
     style.require()
     file = options.scene.file
-    is_result = (file.is_dir() and (file / SUMMARY).is_file()) or dataset.is_result(file)
+    scenes = (file, *options.batch.more) if options.scene_of_result is None else (
+        file, options.scene_of_result, *options.batch.more
+    )  # fmt: skip
+    is_list = is_batch((file,)) or bool(options.batch.more)
+    is_result = not is_list and ((file.is_dir() and (file / SUMMARY).is_file()) or dataset.is_result(file))
+    if is_list or (is_batch(scenes) and not is_result and options.output.suffix.lower() != ".html"):
+        run_batch(make_report, options, scenes, options.output, _of_scene, ".html")
+        return
+    check_page(options.output)
     folder = None if is_result else options.result
     if folder is not None:
         files.require(files.format_of(folder, options.format)[0])  # reported before the work
@@ -69,6 +76,15 @@ def make_report(options: ReportOptions) -> None:
         print(f"result: {options.result}")
     print_verdicts(result.summary)
     print(f"report: {options.output}")
+
+
+def _of_scene(options: ReportOptions, place: Path, output: Path) -> ReportOptions:
+    """Return the options of one of many scenes, or results."""
+    kept = None if options.result is None else options.result / output.stem
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+    scene = replace(options.scene, file=place)
+    return replace(options, scene=scene, scene_of_result=None, output=output, result=kept, json=False)
 
 
 def _read_result(options: ReportOptions) -> Result:

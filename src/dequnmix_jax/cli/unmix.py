@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli.batch import is_batch, run_batch
 from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.known import needless_seed, no_known_options, request_of, source_for, unmix_by_spectra
 from dequnmix_jax.cli.options import UnmixOptions
 from dequnmix_jax.cli.scene_options import open_scene, read_for_unmixing
 from dequnmix_jax.cli.unmix_tiles import needs_tiles, spectra_need_tiles, unmix_in_tiles, unmix_spectra_in_tiles
 from dequnmix_jax.cli.verdicts import print_verdicts
-from dequnmix_jax.cli.workflow import describe_trace, load_model, open_for, read_library_of, unmix_by, with_bands_of
-from dequnmix_jax.io.remote import Remote
-from dequnmix_jax.parallel.processes import Team, join
+from dequnmix_jax.cli.workflow import describe_trace, open_for, read_library_of, unmix_by
+from dequnmix_jax.io.remote import Remote, as_local
 from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
 from dequnmix_jax.report.plots import save_pictures
@@ -24,6 +25,7 @@ from dequnmix_jax.results.result import Result
 from dequnmix_jax.results.verdicts import with_verdicts
 from dequnmix_jax.results.writer import check_ours, placed_together, put_result, write_page
 from dequnmix_jax.scenes.scene import Scene
+from dequnmix_jax.trained import load_model, with_bands_of
 from dequnmix_jax.training.words import plain
 
 if TYPE_CHECKING:
@@ -38,19 +40,25 @@ def unmix(options: UnmixOptions) -> None:
         style.require()
     format, single = files.format_of(options.output, options.format)
     files.require(format)  # reported before the work
+    options, words = _words(options)
+    if is_batch(words):
+        by_model = options.model
+        if by_model is not None:
+            load_model(by_model, options.endmembers if isinstance(options.endmembers, int) else None)
+        run_batch(unmix, options, words, options.output, _of_scene, model=by_model)
+        return
     if not single:
         check_ours(options.output, options.force)
-    team = join() if options.distributed else Team()
     if _by_spectra(options):
-        _unmix_by_spectra(options, team)
+        _unmix_by_spectra(options)
         return
     assert options.model is not None and not isinstance(options.endmembers, Path | Remote)
     model = load_model(options.model, options.endmembers)
     reading = with_bands_of(model, options.scene)
     source = open_for(model, reading)
-    if options.distributed or needs_tiles(options, model, source):
+    if needs_tiles(options, model, source):
         _check_tiled(options)
-        unmix_in_tiles(options, model, reading, source, team)
+        unmix_in_tiles(options, model, reading, source)
         return
     with placed_together(options.output, options.report, options.force) as (folder, page):
         assert folder is not None
@@ -65,6 +73,33 @@ def unmix(options: UnmixOptions) -> None:
             with stage("report"):
                 write_page(page, report(result, library))
     _print_result(options, result, trace, written)
+
+
+def _words(options: UnmixOptions) -> tuple[UnmixOptions, tuple[Path, ...]]:
+    """Return the options with the model, and the scenes that the words name.
+
+    Raises:
+        InputError: it is not clear which word is the model.
+    """
+    first, second, more, by_model = options.scene.file, options.model, options.batch.more, options.batch.by_model
+    scenes = tuple(word for word in (first, second, *more) if word is not None)
+    if by_model is not None:
+        return replace(options, model=by_model), scenes
+    by_library = isinstance(options.endmembers, Path | Remote)
+    if by_library and second is not None and (more or second.suffix.lower() != ".npz"):
+        return replace(options, model=None), scenes
+    if more:
+        raise InputError(
+            f"{len(scenes)} scenes and no model are given; expected -m MODEL, or --endmembers LIBRARY, with more than "
+            "one scene. Add it."
+        )
+    return (options if second is None else replace(options, model=as_local(second))), (first,)
+
+
+def _of_scene(options: UnmixOptions, place: Path, output: Path) -> UnmixOptions:
+    """Return the options of one of many scenes."""
+    page = None if options.report is None else output / options.report.name
+    return replace(options, scene=replace(options.scene, file=place), output=output, report=page, json=False)
 
 
 def _check_tiled(options: UnmixOptions) -> None:
@@ -98,14 +133,14 @@ def _by_spectra(options: UnmixOptions) -> bool:
     return library
 
 
-def _unmix_by_spectra(options: UnmixOptions, team: Team) -> None:
+def _unmix_by_spectra(options: UnmixOptions) -> None:
     """Unmix a scene by the spectra of a library, whole or in tiles."""
     assert isinstance(options.endmembers, Path | Remote)
     source = open_scene(options.scene)
     request = request_of(options.known, options.endmembers, options.library_scale, source)
-    if options.distributed or spectra_need_tiles(options, request, source):
+    if spectra_need_tiles(options, request, source):
         _check_tiled(options)
-        unmix_spectra_in_tiles(options, request, source_for(request, source), team)
+        unmix_spectra_in_tiles(options, request, source_for(request, source))
         return
     format, _ = files.format_of(options.output, options.format)
     with placed_together(options.output, options.report, options.force) as (folder, page):

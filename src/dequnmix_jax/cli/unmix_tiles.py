@@ -15,13 +15,13 @@ from dequnmix_jax.cli.options import SceneOptions, UnmixOptions
 from dequnmix_jax.cli.progress import Line
 from dequnmix_jax.cli.scene_options import warn
 from dequnmix_jax.cli.verdicts import print_verdicts
-from dequnmix_jax.cli.workflow import TrainedModel, check_fits, describe_trace, model_record, names_of, read_library_of
+from dequnmix_jax.cli.workflow import describe_trace, read_library_of, say
 from dequnmix_jax.equilibrium.config import Analytic, Model
 from dequnmix_jax.io.atomic import reserved
 from dequnmix_jax.io.disk_space import in_words
 from dequnmix_jax.known_spectra import model_of_known, record_of, threshold_warning
 from dequnmix_jax.known_uncertainty import OFF
-from dequnmix_jax.parallel.processes import Team
+from dequnmix_jax.parallel.cluster import JOBS, workers
 from dequnmix_jax.report.page import report
 from dequnmix_jax.report.plots import save_pictures
 from dequnmix_jax.results.library_names import library_names
@@ -30,6 +30,7 @@ from dequnmix_jax.results.writer import check_ours, write_page
 from dequnmix_jax.scenes.source import Source
 from dequnmix_jax.tiles.journal import folder_of
 from dequnmix_jax.tiles.survey import view
+from dequnmix_jax.trained import TrainedModel, check_fits, model_record, names_of
 from dequnmix_jax.training.words import plain
 
 # Copies of the cube in memory while it is unmixed whole: the cube itself, its valid pixels and two reconstructions; and
@@ -41,7 +42,10 @@ _SHARE = 0.7
 
 
 def _free_memory() -> int | None:
-    """Return the bytes of memory that are free on the host and on the device, or None if unknown."""
+    """Return the bytes of memory that are free on the host and on the device, or None if unknown.
+
+    Of a worker its share.
+    """
     sizes = []
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
@@ -53,7 +57,8 @@ def _free_memory() -> int | None:
     import jax
 
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
-    return min([*sizes, *([limit] if limit else [])], default=None)
+    free = min([*sizes, *([limit] if limit else [])], default=None)
+    return None if free is None else free // int(os.environ.get(JOBS, "1"))
 
 
 def needed(shape: tuple[int, int, int], count: int, config: Model) -> int:
@@ -71,7 +76,7 @@ def needed(shape: tuple[int, int, int], count: int, config: Model) -> int:
 
 def needs_tiles(options: UnmixOptions, model: TrainedModel, source: Source) -> bool:
     """Return whether a scene is unmixed in tiles: because an option says so, or because it does not fit into memory."""
-    if options.tile is not None or options.halo is not None:
+    if _asks(options):
         return True
     if model.config.pools_in_loop:
         return False
@@ -88,6 +93,12 @@ def needs_tiles(options: UnmixOptions, model: TrainedModel, source: Source) -> b
     return True
 
 
+def _asks(options: UnmixOptions) -> bool:
+    """Return whether an option says that a scene is divided."""
+    batch = options.batch
+    return any(value is not None for value in (options.tile, options.halo, batch.jobs, batch.scheduler))
+
+
 def spectra_need_tiles(options: UnmixOptions, request: Request, source: Source) -> bool:
     """Return whether a scene is unmixed by known spectra in tiles, as `needs_tiles` for a model.
 
@@ -96,15 +107,15 @@ def spectra_need_tiles(options: UnmixOptions, request: Request, source: Source) 
     """
     size = needed(source.shape, len(request.chosen.names), Model(gradient=Analytic()))
     free = _free_memory() if source.lazy else None
-    asked = options.tile is not None or options.halo is not None
-    wanted = asked or options.distributed or (free is not None and size > _SHARE * free)
+    asked = _asks(options)
+    wanted = asked or (free is not None and size > _SHARE * free)
     known = request.known
     if wanted and (known is None or not known.by_pixel):
         method = "deq" if known is None else known.method
         raise InputError(
             f"--method {method} looks at the whole scene, which "
             f"{'takes about ' + in_words(size) + ' of memory' if not asked else 'tiles divide'}; expected a method of "
-            "single pixels for tiles: fcls, nnls, scaled, soft, sunsal or mesma."
+            "single pixels for tiles: fcls, nnls, scaled, soft, sunsal, mesma, or one that is not linear."
         )
     if wanted and request.asked.by != OFF:
         raise InputError(
@@ -113,12 +124,12 @@ def spectra_need_tiles(options: UnmixOptions, request: Request, source: Source) 
         )
     if options.halo:
         raise InputError("--halo is for a model whose pixels depend on each other; expected none with known spectra.")
-    if wanted and not asked and not options.distributed:
+    if wanted and not asked:
         warn(f"note: The scene is unmixed in tiles: whole, it would take about {in_words(size)} of memory.")
     return wanted
 
 
-def unmix_spectra_in_tiles(options: UnmixOptions, request: Request, source: Source, team: Team) -> None:
+def unmix_spectra_in_tiles(options: UnmixOptions, request: Request, source: Source) -> None:
     """Unmix a scene by known spectra tile by tile; arguments as for `unmix_in_tiles`, `request` the spectra."""
     known = request.known
     assert known is not None
@@ -126,7 +137,7 @@ def unmix_spectra_in_tiles(options: UnmixOptions, request: Request, source: Sour
     source = replace(source, notes=(*source.notes, *threshold_warning(known, highest)))
     metadata = {"model": {"method": plain(known.record())}, "start": record_of(known)["start"]}
     model = TrainedModel({"endmembers": request.chosen.spectra}, model_of_known(known), metadata)
-    unmix_in_tiles(options, model, options.scene, source, team, request)
+    unmix_in_tiles(options, model, options.scene, source, request)
 
 
 class _Progress:
@@ -162,7 +173,6 @@ def unmix_in_tiles(
     model: TrainedModel,
     reading: SceneOptions,
     source: Source,
-    team: Team,
     request: Request | None = None,
 ) -> None:
     """Unmix a scene tile by tile, and write maps, spectra, pictures and a report.
@@ -172,16 +182,14 @@ def unmix_in_tiles(
         model: of as many bands as the good ones of the scene.
         reading: how the scene is read, with the bands of the model.
         source: the scene.
-        team: the processes that divide the tiles.
         request: the spectra that the endmembers of `model` are, and the method; None: the map of the model.
     """
-    from dequnmix_jax.tiles.options import Hooks, Output, Tiling, ignore_progress
+    from dequnmix_jax.tiles.options import Hooks, Output, Tiling
     from dequnmix_jax.tiles.unmix import unmix_to_folder
 
-    first = team.rank == 0  # the process that writes and prints
     used = view(source).source
-    check_fits(model, used)
-    for note in used.notes if first else ():
+    check_fits(model, used, say)
+    for note in used.notes:
         warn(f"note: {note}")
     library = read_library_of(options.library, options.library_scale)
     configuration, entries = model_record(model)
@@ -193,19 +201,19 @@ def unmix_in_tiles(
         labels, of_names = library_names(spectra, used.wavelengths, used.fwhm, library, labels)
         entries = {**entries, **of_names}
     page, target = options.report, options.output
-    page_outside = first and page is not None and page.absolute().parent != target.absolute()
+    page_outside = page is not None and page.absolute().parent != target.absolute()
     progress = _Progress()
     with ExitStack() as stack:
-        places = None
-        if first:
-            check_ours(target, options.force)
-            targets = [target, page] if page_outside and page is not None else [target]
-            places = stack.enter_context(reserved(*targets, overwrite=options.force))
+        check_ours(target, options.force)
+        targets = [target, page] if page_outside and page is not None else [target]
+        places = stack.enter_context(reserved(*targets, overwrite=options.force))
+        batch = options.batch
+        client = stack.enter_context(workers(batch.jobs, batch.scheduler, batch.retries))
 
         def extra_files(folder: Path, result: Result) -> list[Path]:
             written = [] if options.no_plots else save_pictures(folder, result)
             if page is not None:
-                place = places.part(page) if page_outside and places else folder / page.name
+                place = places.part(page) if page_outside else folder / page.name
                 write_page(place, report(result, library))
             return written
 
@@ -224,8 +232,9 @@ def unmix_in_tiles(
                     overwrite=options.force,
                     format=options.format or "envi",
                 ),
-                Hooks(progress if first else ignore_progress, progress.warn, extra_files),
-                team,
+                Hooks(progress, progress.warn, extra_files),
+                client,
+                batch.retries,
                 places,
                 None if request is None else request.known,
             )
@@ -238,8 +247,6 @@ def unmix_in_tiles(
             raise
         finally:
             progress.line.clear()
-    if not first:
-        return
     if tiled.resumed:
         warn(f"note: {tiled.resumed} of {tiled.tiles} tiles were finished by an earlier run.")
     names = [str(path) for path in tiled.files] + ([str(page)] if page else [])

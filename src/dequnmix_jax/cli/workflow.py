@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dequnmix_jax import trained
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.config_file import Configuration, read_configuration
@@ -14,49 +15,26 @@ from dequnmix_jax.cli.options import FixedOptions, SceneOptions, TrainingOptions
 from dequnmix_jax.cli.progress import Fitted, fit_scene
 from dequnmix_jax.cli.scene_options import open_scene, warn
 from dequnmix_jax.equilibrium.config import Analytic, Model
-from dequnmix_jax.io.provenance import file_record
 from dequnmix_jax.io.remote import Remote
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.pipeline import (
-    UNIT,
     Fixed,
     choose,
     fixed_spectra,
-    not_reached,
     operator_record,
-    unmix_scene,
     untrained,
 )
-from dequnmix_jax.results.maps import names_after
-from dequnmix_jax.results.result import Result, result_of
-from dequnmix_jax.scenes.band_order import source_in_order
+from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source
-from dequnmix_jax.training import checkpoint
-from dequnmix_jax.training.checkpoint import check_params, model_from, model_metadata
+from dequnmix_jax.trained import TrainedModel
+from dequnmix_jax.training.checkpoint import model_metadata
 
 if TYPE_CHECKING:
     from dequnmix_jax.tiles.patches import Patches
     from dequnmix_jax.training.resume import Keep
     from dequnmix_jax.types import Trace
-
-_SHOWN = ("loss", "residual", "steps", "converged")
-"""Entries of the training's history that summary.json repeats; the model's file has all of them."""
-
-
-class TrainedModel(NamedTuple):
-    """A model, trained here or read from its file.
-
-    Attributes:
-        params: for `unmix`.
-        config: the parts of the map.
-        metadata: as a checkpoint holds it; "model_file" too where it was read from one.
-    """
-
-    params: Any
-    config: Model
-    metadata: dict[str, Any]
 
 
 def read_library_of(path: Path | None, scale: float | None) -> Library | None:
@@ -217,101 +195,20 @@ def not_its_own_input(output: Path, *inputs: Path) -> None:
             raise InputError(f"{output} is also the input; expected another name for the output. Choose one.")
 
 
-def load_model(path: Path, count: int | None) -> TrainedModel:
-    """Read a model from its file.
-
-    Args:
-        path: of the model.
-        count: number of endmembers that it must have, or None.
-    """
-    params, metadata = checkpoint.load(path)
-    checkpoint.check_matches(params, count=count)
-    config = model_from(metadata, path)
-    check_params(params, config, path)
-    return TrainedModel(params, config, metadata | {"model_file": file_record(path)})
-
-
-def with_bands_of(model: TrainedModel, reading: SceneOptions) -> SceneOptions:
-    """Return the options of a scene with the bands that the model was trained on, unless the options say otherwise."""
-    ignore, bands, dropped = reading.ignore, reading.bands, reading.drop_bands
-    if not ignore:
-        ignore = tuple((float(low), float(high)) for low, high in model.metadata.get("ignore") or ())
-    if bands is None:
-        bands = model.metadata.get("bands") or None
-    if not dropped:
-        dropped = model.metadata.get("drop_bands") or ()
-    return replace(reading, ignore=ignore, bands=bands, drop_bands=dropped)
-
-
 def open_for(model: TrainedModel, reading: SceneOptions) -> Source:
-    """Open a scene with its bands in the order of those that a model was trained on, matched by wavelength.
-
-    Raises:
-        InputError: the scene cannot be opened, or has as many bands of other wavelengths.
-    """
-    source = open_scene(reading)
-    trained = model.metadata.get("wavelengths_nm")
-    return source if trained is None else source_in_order(source, np.asarray(trained, np.float64))
+    """Open a scene with its bands in the order of those that a model was trained on, matched by wavelength."""
+    return trained.open_for(model, reading.file, reading)
 
 
 def unmix_by(model: TrainedModel, scene: Scene, record: dict[str, Any]) -> tuple[Result, "Trace"]:
     """Unmix a scene by a model, print a warning if the solver did not converge, and return result and trace."""
-    check_fits(model, scene)
     with stage("unmixing"):
-        estimate, trace, change = unmix_scene(model.params, scene, model.config)
-    configuration, entries = model_record(model)
-    if not trace.converged:
-        text = not_reached(trace, model.config)
-        warn(f"warning: {text}")
-        record = record | {"warnings": [*record["warnings"], text]}
-    result = result_of(
-        estimate,
-        scene,
-        names=names_of(model),
-        configuration=configuration,
-        trace=trace,
-        convergence=change,
-        record=record | entries,
-        convention=model.config.convention,
-    )
-    return result, trace
+        return trained.unmix_by(model, scene, record, say)
 
 
-def check_fits(model: TrainedModel, scene: Scene | Source) -> None:
-    """Raise InputError where scene and model differ in the number of bands; print a warning where bands are shifted.
-
-    Args:
-        model: of B bands.
-        scene: its good bands.
-    """
-    checkpoint.check_matches(model.params, bands=scene.cube.shape[2] if isinstance(scene, Scene) else scene.shape[2])
-    trained = model.metadata.get("wavelengths_nm")
-    if trained is None or scene.wavelengths is None:
-        return
-    shift = float(np.max(np.abs(np.asarray(trained, np.float64) - scene.wavelengths)))
-    if shift > 1.0:  # nm; a tenth of the band width of an imaging spectrometer
-        warn(f"warning: The bands of the scene lie up to {shift:.1f} nm from those that the model was trained on.")
-
-
-def model_record(model: TrainedModel) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what summary.json says about a model: its configuration, and further entries."""
-    configuration = {name: model.metadata.get(name) for name in ("model", "training", "rates", "seed")}
-    whole = model.metadata.get("history")
-    history = {name: whole[name] for name in _SHOWN if name in whole} if isinstance(whole, dict) else None
-    return configuration, {
-        "model_file": model.metadata.get("model_file"),
-        "history": history,
-        "start": model.metadata.get("start"),
-        "operator": model.metadata.get("operator"),
-        "stages": model.metadata.get("stages"),
-        "unit": UNIT,
-        **{name: model.metadata[name] for name in ("count", "fixed") if name in model.metadata},
-    }
-
-
-def names_of(model: TrainedModel) -> tuple[str, ...] | None:
-    """Return the names of the endmembers of a model some of whose spectra were fixed; None for others."""
-    return names_after(model.metadata.get("fixed") or (), np.shape(model.params["endmembers"])[0])
+def say(text: str) -> None:
+    """Print a warning on stderr."""
+    warn(f"warning: {text}")
 
 
 def describe_trace(trace: "Trace", known: bool = False) -> str:

@@ -4,7 +4,7 @@
 * Pure pixels: `vca` (Nascimento and Dias 2005), `sivm` (simplex volume maximisation), `nfindr`, `atgp`; `purify`
   averages the purest pixels.
 * No pure pixels: `minimum_volume`.
-* With abundances at once: `mvc_nmf`, `l_half_nmf`, `sgs_nmf` (on `superpixels`).
+* With abundances at once: `mvc_nmf`, `qmv_nmf`, `l_half_nmf`, `sgs_nmf` (on `superpixels`), `gl_nmf`.
 * How many: `hysime` (Bioucas-Dias and Nascimento 2008), `virtual_dimension` (Chang and Du 2004).
 """
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dequnmix_jax.endmembers.minimum_volume_simplex import minimum_volume
     from dequnmix_jax.endmembers.nmf import l_half_nmf, mvc_nmf, sgs_nmf
     from dequnmix_jax.endmembers.nmf_descent import Factoring
+    from dequnmix_jax.endmembers.nmf_graph import gl_nmf
+    from dequnmix_jax.endmembers.nmf_quadratic import qmv_nmf
     from dequnmix_jax.endmembers.pure_pixel import atgp, nfindr, purify, sivm, vca
     from dequnmix_jax.endmembers.selection import Selection, Weights, reason, select_endmembers
     from dequnmix_jax.endmembers.slic import Superpixels, superpixels
@@ -32,12 +34,14 @@ __all__ = [
     "Superpixels",
     "Weights",
     "atgp",
+    "gl_nmf",
     "hysime",
     "l_half_nmf",
     "minimum_volume",
     "mvc_nmf",
     "nfindr",
     "purify",
+    "qmv_nmf",
     "reason",
     "select_endmembers",
     "sgs_nmf",
@@ -55,6 +59,8 @@ __getattr__, __dir__ = attach(
         "endmembers.minimum_volume_simplex": ["minimum_volume"],
         "endmembers.nmf": ["l_half_nmf", "mvc_nmf", "sgs_nmf"],
         "endmembers.nmf_descent": ["Factoring"],
+        "endmembers.nmf_graph": ["gl_nmf"],
+        "endmembers.nmf_quadratic": ["qmv_nmf"],
         "endmembers.pure_pixel": ["atgp", "nfindr", "purify", "sivm", "vca"],
         "endmembers.selection": ["Selection", "Weights", "reason", "select_endmembers"],
         "endmembers.slic": ["Superpixels", "superpixels"],

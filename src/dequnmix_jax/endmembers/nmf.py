@@ -216,7 +216,7 @@ def _volume(problem: Problem, E: jax.Array, weight: jax.Array) -> nmf_descent.Vo
 @partial(jax.jit, static_argnames="solver")
 def _l_half_nmf(cube: jax.Array, mask: jax.Array, E: jax.Array, weight: jax.Array, solver: Factoring) -> Factors:
     problem, E = prepare(cube, mask, E, solver)
-    level = weight * _sparseness(problem)
+    level = weight * sparseness(problem)
     least = jnp.finfo(cube.dtype).tiny ** 0.5
 
     def slope(A: jax.Array) -> jax.Array:
@@ -234,7 +234,7 @@ def _l_half_nmf(cube: jax.Array, mask: jax.Array, E: jax.Array, weight: jax.Arra
     return descend(step, E, A, objective(E, A), problem, mask.shape, solver)
 
 
-def _sparseness(problem: Problem) -> jax.Array:
+def sparseness(problem: Problem) -> jax.Array:
     """Return the lambda of Qian et al. for spectra of maximum one; an empty band counts as not sparse."""
     Y = problem.Y
     root = jnp.sqrt(jnp.sum(problem.valid).astype(Y.dtype))

@@ -1,9 +1,11 @@
 """Many scenes, several devices, several processes.
 
+Many scenes by one model: `dequnmix_jax.unmix_many`; the tiles of one: `unmix_tiled`; both take a client of Dask.
+
 * `stack`: scenes of different size as one padded array for `jax.vmap`; `alike`: groups of scenes that can be stacked.
 * `over_scenes`: a batch of scenes divided among devices; `shared`: one network for all of them;
   `unmix_in_strips`: one scene divided into strips of rows, one per device.
-* `Team`, `join_team`: processes that share the tiles of one scene.
+* `join_team`: the processes of a job, a `Team`, as one JAX, for a mesh over the devices of all.
 """
 
 from typing import TYPE_CHECKING

@@ -1,27 +1,19 @@
-"""Several processes in one job, on one machine or on many: their shares, and how they wait for each other.
+"""Several processes of JAX in one job, on one machine or on many, for one network that is trained on all devices.
 
 jax.distributed connects the processes; it detects Slurm, Open MPI, Kubernetes and TPU pods, and ends all processes when
-one dies. They wait for each other through files beside the output, on a shared file system: a collective on a CPU times
-out after half a minute, and a tile may take longer.
+one dies. Many scenes and the tiles of one do not need it: they are tasks of Dask (`parallel.cluster`).
 """
 
 import os
-import shutil
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from dequnmix_jax.checks import InputError
 
-T = TypeVar("T")
-
 _HEARTBEAT = 30
 """Seconds without a heartbeat after which a process counts as dead, and all end."""
-
-_POLL = 0.1
 
 
 class Team(NamedTuple):
@@ -36,13 +28,6 @@ class Team(NamedTuple):
     rank: int = 0
     size: int = 1
     token: str = ""
-
-    def mine(self, items: Sequence[T]) -> list[T]:
-        """Return every size-th item from the rank-th on."""
-        return list(items[self.rank :: self.size])
-
-
-ALONE = Team()
 
 
 def join() -> Team:
@@ -91,56 +76,3 @@ def _stdout_to_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
-
-
-def _place(target: Path, team: Team) -> Path:
-    return target.parent / f".{target.name}.team-{team.token}"
-
-
-@contextmanager
-def together(team: Team, target: Path, stage: str) -> Iterator[None]:
-    """Run the body, then wait for all processes.
-
-    Args:
-        team: the processes.
-        target: the output, beside which the processes report their stage.
-        stage: name of the stage.
-
-    Raises:
-        InputError: another process failed.
-    """
-    if team.size == 1:
-        yield
-        return
-    folder = _place(target, team)
-    folder.mkdir(exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        (folder / f"{stage}-{team.rank}-failed").touch()
-        raise
-    (folder / f"{stage}-{team.rank}-done").touch()
-    missing = set(range(team.size))
-    while missing:
-        for rank in sorted(missing):
-            if (folder / f"{stage}-{rank}-failed").exists():
-                raise InputError(
-                    f"Process {rank} of {team.size} failed; expected all to be {stage}. Its own message says why; "
-                    "finished tiles are kept, and the same command continues with them."
-                )
-            if (folder / f"{stage}-{rank}-done").exists():
-                missing.discard(rank)
-        if missing:
-            time.sleep(_POLL)
-
-
-def leave(team: Team, target: Path) -> None:
-    """Finish: the last call of each process; process 0 removes the files of the stages."""
-    if team.size == 1:
-        return
-    with together(team, target, "parted"):
-        pass
-    if team.rank == 0:
-        time.sleep(2 * _POLL)  # the others poll once more
-        with suppress(OSError):
-            shutil.rmtree(_place(target, team))

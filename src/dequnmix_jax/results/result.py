@@ -219,6 +219,7 @@ def result_of(
     convention: str | None = None,
     class_of: Sequence[str] = (),
     levels_known: bool = False,
+    residual: Any = None,
 ) -> Result:
     """Return the result of an estimate: its arrays, the residual map, a colour composite, and the record.
 
@@ -236,6 +237,7 @@ def result_of(
             not 1 in all pixels, as in the estimate of a scaled model.
         class_of: the class of each endmember, R words, or none.
         levels_known: the spectra have their level, as those of a library have, and keep it.
+        residual: (H, W), RMS of what the model leaves of each pixel, where it is not s a E; None: that of s a E.
 
     Raises:
         InputError: the arrays do not fit the scene.
@@ -263,7 +265,8 @@ def result_of(
     word = convention_of(spectra, brightness, scene.valid) if convention is None else convention
     check_convention(word)
     units = referred(spectra, word)
-    residual = residual_map(scene.cube, abundances, units, brightness, scene.valid)
+    linear = residual is None
+    residual = residual_map(scene.cube, abundances, units, brightness, scene.valid) if linear else np.asarray(residual)
     maps = {"abundances": abundances, "brightness": brightness, "residual": residual, "convergence": change}
     means = {
         name: np.mean(values[scene.valid], axis=0, dtype=np.float64)
@@ -276,7 +279,7 @@ def result_of(
     by_model = "models" in (record or {})
     above = above_error(abundances, brightness, residual, scene.valid, arrays["endmembers"], word, by_model)
     record = {**convention_record(word), "endmember_levels": endmember_levels, **(record or {})}
-    record["residual_structure"] = structure(scene.cube, abundances, units, brightness, scene.valid)
+    record["residual_structure"] = structure(scene.cube, abundances, units, brightness, scene.valid) if linear else None
     colours, composite_bands = colour_composite(scene)
     return Result(
         names=labels,

@@ -8,6 +8,7 @@ second time without its first rows and columns, and the difference is a function
 solve from another initial state measures the error of the solver itself, below which a difference means nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -72,6 +73,21 @@ def _solved(
     return estimate.state, estimate.abundances
 
 
+Change = tuple[Array, float]
+"""Largest change of an abundance at each distance from the omitted pixels, and that of the solver itself."""
+
+
+def windows(shape: tuple[int, int, int], config: Model) -> list[Window]:
+    """Return the windows in which the halo of a scene is measured; none where pixels are independent."""
+    if not couples_pixels(config):
+        return []
+    height, width, _ = shape
+    rows, columns = min(height, _SIDE), min(width, _SIDE)
+    left = (width - columns) // 2
+    places = np.unique(np.linspace(0, height - rows, _WINDOWS).astype(int))
+    return [Window(slice(int(top), int(top) + rows), slice(left, left + columns)) for top in places]
+
+
 def measure(params: Params, seen: View, config: Model, whole: Scenewide) -> HaloWidth:
     """Measure the width of the halo that a scene needs.
 
@@ -81,10 +97,18 @@ def measure(params: Params, seen: View, config: Model, whole: Scenewide) -> Halo
         config: the parts of the map.
         whole: statistics of the scene.
     """
+    found = [change_at(window, params, seen, config, whole) for window in windows(seen.source.shape, config)]
+    return width_of(found, config)
+
+
+def width_of(found: Sequence[Change | None], config: Model) -> HaloWidth:
+    """Return the width of the halo from what each of `windows` shows."""
     if not couples_pixels(config):
         return HaloWidth(0, 0.0, 0.0)
     least = network_reach(config)
-    profile, noise = _profile(params, seen, config, whole)
+    seen = [each for each in found if each is not None]
+    profile = np.max([each for each, _ in seen], axis=0) if seen else np.zeros(1)
+    noise = max((own for _, own in seen), default=0.0)
     # Beyond a distance, the largest change from there on.
     beyond = np.maximum.accumulate(profile[::-1])[::-1]
     noise = min(noise, float(beyond[beyond.size // 2]))  # at a large distance only the error of the solver is left
@@ -103,11 +127,11 @@ def measure(params: Params, seen: View, config: Model, whole: Scenewide) -> Halo
     return HaloWidth(halo, last * decay ** max(halo - beyond.size + 1, 0), decay)
 
 
-def _profile(params: Params, seen: View, config: Model, whole: Scenewide) -> tuple[Array, float]:
-    """Return the largest change of an abundance at each distance from the omitted pixels, and the solver's own."""
+def change_at(window: Window, params: Params, seen: View, config: Model, whole: Scenewide) -> Change | None:
+    """Solve a window with and without its first rows and columns; None where it has no valid pixel left."""
     tight = replace(config, forward=replace(config.forward, tolerance=1e-6, max_steps=1000))
     height, width, _ = seen.source.shape
-    rows, columns = min(height, _SIDE), min(width, _SIDE)
+    rows, columns = window.shape
     cut_rows, cut_columns = (
         min(_CUT, side // 2) if side < full else 0 for side, full in ((rows, height), (columns, width))
     )
@@ -116,23 +140,19 @@ def _profile(params: Params, seen: View, config: Model, whole: Scenewide) -> tup
     down = np.arange(rows)[:, None] - cut_rows + np.zeros((1, columns), int)
     across = np.arange(columns)[None, :] - cut_columns + np.zeros((rows, 1), int)
     distance = np.minimum(down if cut_rows else across, across if cut_columns else down)
-    profile, noise = np.zeros(int(distance.max()) + 1), 0.0
-    for place in np.unique(np.linspace(0, height - rows, _WINDOWS).astype(int)):
-        left = (width - columns) // 2
-        window = Window(slice(int(place), int(place) + rows), slice(left, left + columns))
-        values, mask = seen.read(window)
-        outside = mask & (distance >= 0)
-        if not outside.any():
-            continue
-        cube = jnp.asarray(values)
-        initial = fixed_point_map.initial_state(params, cube, config)
-        _, full = _solved(params, cube, mask, whole, initial, tight)
-        state, cut = _solved(params, jnp.where(outside[..., None], cube, 0), outside, whole, initial, tight)
-        _, again = _solved(params, cube, mask, whole, state, tight)
-        change = np.abs(np.asarray(full) - np.asarray(cut)).max(axis=2)
-        np.maximum.at(profile, distance[outside], change[outside])
-        noise = max(noise, float(np.abs(np.asarray(full) - np.asarray(again)).max()))
-    return profile, noise
+    profile = np.zeros(int(distance.max()) + 1)
+    values, mask = seen.read(window)
+    outside = mask & (distance >= 0)
+    if not outside.any():
+        return None
+    cube = jnp.asarray(values)
+    initial = fixed_point_map.initial_state(params, cube, config)
+    _, full = _solved(params, cube, mask, whole, initial, tight)
+    state, cut = _solved(params, jnp.where(outside[..., None], cube, 0), outside, whole, initial, tight)
+    _, again = _solved(params, cube, mask, whole, state, tight)
+    change = np.abs(np.asarray(full) - np.asarray(cut)).max(axis=2)
+    np.maximum.at(profile, distance[outside], change[outside])
+    return profile, float(np.abs(np.asarray(full) - np.asarray(again)).max())
 
 
 def _decay(beyond: Array, noise: float) -> float:

@@ -1,29 +1,36 @@
 """Work of a long run, kept beside its output so that a killed run can be resumed.
 
-The folder `.NAME.tiles` beside the output NAME, which one process at a time writes, holds `state.json` (fingerprint of
-the run and its numbers so far), `maps.raw` (float32, rows, columns, channels) and `done.jsonl`: one line per finished
-tile with the checksum of its values. A line is written after the values, so that the checksum shows what a power cut
-has lost, and the tile is done again. The state and each line have their own checksum; a changed one counts as lost.
+The folder `.NAME.tiles` beside the output NAME, which one run at a time writes, holds `state.json` (fingerprint of the
+run and its numbers so far, with a checksum) and `tiles.raw`: a slot for each tile, with its record, a line of JSON, and
+its values, float32 (rows, columns, channels). The record holds the fingerprint of the run and the checksum of the
+values, and is written after them. So a tile is done if its slot says so and its values agree; what a power cut or
+another run has left there does not count.
+
+Slots begin at multiples of a page and belong to one tile each: processes of any number of machines write them without
+knowing of each other, and one file can be allocated before the first tile. (A Zarr store with a file for each chunk
+would need a second place for the records, and gives no room in advance.)
 """
 
 import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
 from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.leftovers import remove
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.source import Window
 
-_STATE, _MAPS, _DONE = "state.json", "maps.raw", "done.jsonl"
+_STATE, _TILES = "state.json", "tiles.raw"
+
+_PAGE = 4096
+"""Bytes of a record; slots are multiples of it, because some network file systems write whole pages."""
 
 Sound = Callable[[Mapping[str, Any]], bool]
 """Return whether what was read is plausible: names, types and ranges."""
@@ -64,36 +71,19 @@ def folder_of(target: Path) -> Path:
     return target.parent / f".{target.name}.tiles"
 
 
-def join_work(target: Path, rank: int, fingerprint: str, sound: Sound = lambda state: True) -> "Work":
-    """Return the work of an output, opened and prepared by process 0, for another process.
-
-    Raises:
-        InputError: the other process works with another input or another model.
-    """
-    work = Work(folder_of(target), rank)
-    if work.state.get("fingerprint") != fingerprint or not sound(work.state):
-        raise InputError(
-            f"Process {rank} sees another input, another model or other versions than process 0 does; expected the "
-            "same command, the same files and the same installation everywhere."
-        )
-    return work
-
-
 class Work:
-    """Work of one output; each process keeps its own records.
+    """Work of one output.
 
     Attributes:
         state: numbers of the run; empty if there are none, or if `damaged`.
         damaged: whether the state on disk differs from what was written.
     """
 
-    def __init__(self, folder: Path, rank: int = 0) -> None:
+    def __init__(self, folder: Path) -> None:
         """Read the state of an earlier run, if there is one."""
         self.folder = folder
-        self.done = folder / (_DONE if rank == 0 else f"{_DONE}.{rank}")
         self.state: dict[str, Any] = {}
         self.damaged = (folder / _STATE).exists()
-        self.shape = (0, 0, 0)
         with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
             kept = json.loads((folder / _STATE).read_text(encoding="utf-8"))
             if isinstance(kept["state"], dict) and kept["sha256"] == _checksum(kept["state"]):
@@ -107,8 +97,8 @@ class Work:
 
     def files(self) -> list[Path]:
         """Return the existing files of this work."""
-        known = [self.folder / name for name in (_STATE, f"{_STATE}.part", _MAPS)]
-        return [path for path in known if path.exists()] + sorted(self.folder.glob(f"{_DONE}*"))
+        known = [self.folder / name for name in (_STATE, f"{_STATE}.part", _TILES)]
+        return [path for path in known if path.exists()]
 
     def remember(self, **entries: Any) -> None:
         """Keep numbers of the run, atomically."""
@@ -119,99 +109,126 @@ class Work:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(self.folder / _STATE)
 
-    def allocate(self, shape: tuple[int, int, int]) -> None:
-        """Preallocate all maps (rows, columns, channels), so that a full disk is reported now and not at the end."""
-        self.shape = shape
-        path, size = self.folder / _MAPS, 4 * shape[0] * shape[1] * shape[2]
-        if path.is_file() and path.stat().st_size == size:
-            return
-        for file in self.folder.glob(f"{_DONE}*"):
-            remove(file)
-        with writing(path, size), path.open("wb") as maps:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(maps.fileno(), 0, size)
-            else:
-                maps.truncate(size)
-
-    def finished(self, cores: Sequence[Window], sound: Sound = lambda entry: True) -> dict[int, dict[str, Any]]:
-        """Return the records of the tiles whose values are intact, by number, and remove all others.
-
-        Only one process at a time may call this.
+    def store(self, cores: Sequence[Window], channels: int) -> "Store":
+        """Return the store of the tiles; its file is allocated, so that a full disk is reported now.
 
         Args:
-            cores: the pixels of all tiles.
-            sound: whether a record is plausible.
+            cores: the pixels of each tile; together they cover the scene once, row by row.
+            channels: values of a pixel.
         """
-        records = self.intact_records(cores, sound)
-        # Rewritten, so that a torn last line does not swallow the next one.
-        path = self.folder / _DONE
-        temporary = self.folder / f"{_DONE}-part"
-        with writing(temporary, shown=path):
-            temporary.write_bytes(b"".join(_line(entry) for entry in records.values()))
-            temporary.replace(path)
-        for file in self.folder.glob(f"{_DONE}.*"):
-            remove(file)
-        return records
+        store = Store(self.folder / _TILES, tuple(cores), channels, str(self.state.get("fingerprint")))
+        size = store.slot * len(cores)
+        if store.path.is_file() and store.path.stat().st_size == size:
+            return store
+        with writing(store.path, size), store.path.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        return store
 
-    def intact_records(self, cores: Sequence[Window], sound: Sound = lambda entry: True) -> dict[int, dict[str, Any]]:
-        """Return the same records as `finished`, without a change of the files."""
-        records: dict[int, dict[str, Any]] = {}
-        for path in [self.folder / _DONE, *sorted(self.folder.glob(f"{_DONE}.*"))]:
-            lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-            for line in lines:
-                # A torn or changed line is skipped.
-                with suppress(ValueError, KeyError, TypeError, IndexError, RecursionError):
-                    entry = _entry(line)
-                    core = cores[entry["tile"]]
-                    if _sides(core) != {name: entry[name] for name in ("rows", "columns")} or not sound(entry):
-                        continue
-                    if zlib.crc32(self.read(core).tobytes()) == entry["crc32"]:
-                        records[entry["tile"]] = entry
-        return records
 
-    def put(self, tile: int, core: Window, values: Array, record: Mapping[str, Any]) -> dict[str, Any]:
+class Store:
+    """The values of the tiles of a scene on disk, which any process that sees the file reads and writes.
+
+    Attributes:
+        path: the file.
+        cores: the pixels of each tile.
+        channels: values of a pixel.
+        fingerprint: of the run; records of other runs do not count.
+        shape: rows and columns of the scene, and channels.
+        slot: bytes of a tile.
+    """
+
+    def __init__(self, path: Path, cores: tuple[Window, ...], channels: int, fingerprint: str) -> None:
+        self.path, self.cores, self.channels, self.fingerprint = path, cores, channels, fingerprint
+        rows, columns = (max(side.stop for side in sides) for sides in zip(*cores, strict=True))
+        self.shape = (rows, columns, channels)
+        largest = max(core.shape[0] * core.shape[1] for core in cores)
+        self.slot = _PAGE * (1 + -(-4 * largest * channels // _PAGE))
+
+    def put(self, tile: int, values: Array, record: Mapping[str, Any]) -> dict[str, Any]:
         """Keep the values (h, w, channels) of a finished tile, and return its record.
 
         Args:
             tile: its number.
-            core: its pixels.
             values: of its pixels.
             record: further entries, fit for JSON.
         """
         values = np.ascontiguousarray(values, "<f4")
-        entry = {"tile": tile, **_sides(core), "crc32": zlib.crc32(values.tobytes()), **record}
-        with writing(self.folder / _MAPS), (self.folder / _MAPS).open("r+b", buffering=0) as file:
-            for place, piece in self._runs(core, values):
+        entry = {"tile": tile, **_sides(self.cores[tile]), "crc32": zlib.crc32(values.tobytes()), **record}
+        with writing(self.path), self.path.open("r+b", buffering=0) as file:
+            for place, data in (
+                (tile * self.slot + _PAGE, memoryview(values.reshape(-1).view(np.uint8))),  # type: ignore[arg-type]
+                (tile * self.slot, memoryview(_page(entry | {"run": self.fingerprint}))),
+            ):
                 file.seek(place)
-                view = memoryview(piece.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-                while len(view):
-                    view = view[file.write(view) :]
-        with writing(self.done), self.done.open("ab", buffering=0) as file:
-            file.write(_line(entry))
+                while len(data):
+                    data = data[file.write(data) :]
         return entry
 
-    def read(self, window: Window) -> Array:
-        """Return the values (h, w, channels) of a window."""
-        values = np.empty((*window.shape, self.shape[2]), "<f4")
-        with (self.folder / _MAPS).open("rb", buffering=0) as file:
-            for place, piece in self._runs(window, values):
-                file.seek(place)
-                view = memoryview(piece.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-                while len(view):
-                    count = file.readinto(view)
-                    if not count:
-                        raise ValueError("the file is too short")
-                    view = view[count:]
+    def record(self, tile: int, sound: Sound = lambda entry: True) -> dict[str, Any] | None:
+        """Return the record of a tile whose values are intact, or None.
+
+        Args:
+            tile: its number.
+            sound: whether a record is plausible.
+        """
+        # A torn or changed record, or one of another run, does not count.
+        with suppress(OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(tile * self.slot)
+                entry = _entry(file.read(_PAGE))
+            core = self.cores[tile]
+            if entry.pop("run") != self.fingerprint or entry["tile"] != tile or not sound(entry):
+                return None
+            if _sides(core) != {name: entry[name] for name in ("rows", "columns")}:
+                return None
+            if zlib.crc32(self.values(tile).tobytes()) == entry["crc32"]:
+                return entry
+        return None
+
+    def finished(self, sound: Sound = lambda entry: True) -> dict[int, dict[str, Any]]:
+        """Return the records of the tiles whose values are intact, by number."""
+        records = {tile: self.record(tile, sound) for tile in range(len(self.cores))}
+        return {tile: entry for tile, entry in records.items() if entry is not None}
+
+    def values(self, tile: int, rows: slice | None = None) -> Array:
+        """Return the values (h, w, channels) of a tile, or of some of its rows, counted from its first."""
+        height, width = self.cores[tile].shape
+        first, last = (0, height) if rows is None else (rows.start, rows.stop)
+        values = np.empty((last - first, width, self.channels), "<f4")
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(tile * self.slot + _PAGE + 4 * first * width * self.channels)
+            view = memoryview(values.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+            while len(view):
+                count = file.readinto(view)
+                if not count:
+                    raise ValueError("the file is too short")
+                view = view[count:]
         return values
 
-    def _runs(self, window: Window, values: Array) -> Iterator[tuple[int, Array]]:
-        """Yield positions in the file and the contiguous parts of the values that belong there."""
-        _, width, channels = self.shape
-        if window.columns == slice(0, width):
-            yield 4 * window.rows.start * width * channels, values
-            return
-        for row in range(window.rows.start, window.rows.stop):
-            yield 4 * (row * width + window.columns.start) * channels, values[row - window.rows.start]
+    def read(self, rows: slice) -> Array:
+        """Return the values (h, W, channels) of whole rows."""
+        block = np.empty((rows.stop - rows.start, self.shape[1], self.channels), "<f4")
+        for tile, core in enumerate(self.cores):
+            first, last = max(rows.start, core.rows.start), min(rows.stop, core.rows.stop)
+            if first < last:
+                part = self.values(tile, slice(first - core.rows.start, last - core.rows.start))
+                block[first - rows.start : last - rows.start, core.columns] = part
+        return block
+
+    def gather(self, rows: Array, columns: Array) -> Array:
+        """Return the values (n, channels) of n pixels."""
+        found = np.empty((len(rows), self.channels), "<f4")
+        for tile, core in enumerate(self.cores):
+            inside = (rows >= core.rows.start) & (rows < core.rows.stop)
+            inside &= (columns >= core.columns.start) & (columns < core.columns.stop)
+            if inside.any():
+                own, across = rows[inside] - core.rows.start, columns[inside] - core.columns.start
+                part = self.values(tile, slice(int(own.min()), int(own.max()) + 1))
+                found[inside] = part[own - own.min(), across]
+        return found
 
 
 def _checksum(state: Mapping[str, Any]) -> str:
@@ -222,16 +239,18 @@ def _sides(core: Window) -> dict[str, list[int]]:
     return {"rows": [core.rows.start, core.rows.stop], "columns": [core.columns.start, core.columns.stop]}
 
 
-def _line(entry: Mapping[str, Any]) -> bytes:
-    text = json.dumps(entry)
-    return f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
+def _page(entry: Mapping[str, Any]) -> bytes:
+    """Return a record as a page."""
+    text = json.dumps(entry).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text) + bytes(_PAGE - len(text) - 10)
 
 
-def _entry(line: bytes) -> dict[str, Any]:
-    """Return the record of a line, or raise ValueError."""
-    if line[:9] != f"{zlib.crc32(line[9:]):08x} ".encode():
+def _entry(page: bytes) -> dict[str, Any]:
+    """Return the record of a page, or raise ValueError."""
+    line, _, rest = page.partition(b"\n")
+    if line[:9] != b"%08x " % zlib.crc32(line[9:]) or len(page) != _PAGE or rest.strip(b"\0"):
         raise ValueError("another checksum")
     entry: dict[str, Any] = json.loads(line[9:])
-    if type(entry["tile"]) is not int or entry["tile"] < 0:
+    if type(entry["tile"]) is not int:
         raise ValueError("not the number of a tile")
     return entry

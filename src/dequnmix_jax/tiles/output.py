@@ -2,8 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,8 +28,9 @@ from dequnmix_jax.results.maps import (
 )
 from dequnmix_jax.results.result import ARRAYS
 from dequnmix_jax.scenes.scene import Array
-from dequnmix_jax.scenes.source import Source, Window
-from dequnmix_jax.tiles.journal import Work
+from dequnmix_jax.scenes.source import Source
+from dequnmix_jax.tiles.channels import Channels
+from dequnmix_jax.tiles.journal import Store
 
 Strips = Iterator[tuple[int, Array]]
 
@@ -41,49 +41,17 @@ _SIDE = 1000
 _STRIP = 16 * 2**20
 _ROWS = 256
 
-_MAPS = ("brightness", "residual", "convergence", "red", "green", "blue", "valid")
-
-
-@dataclass(frozen=True)
-class Channels:
-    """Order of the values of a pixel in the maps of the tiles.
-
-    Attributes:
-        count: R, endmembers.
-    """
-
-    count: int
-
-    @property
-    def total(self) -> int:
-        """Number of channels."""
-        return self.count + len(_MAPS)
-
-    def of(self, name: str) -> slice:
-        """Return the channels of a map."""
-        if name == "abundances":
-            return slice(0, self.count)
-        if name == "composite":
-            return slice(self.of("red").start, self.of("blue").stop)
-        place = self.count + _MAPS.index(name)
-        return slice(place, place + 1)
-
-    def gather(self, abundances: Array, colours: Array, **maps: Array) -> Array:
-        """Return (h, w, channels) of the maps of a tile."""
-        single = {"red": colours[..., 0], "green": colours[..., 1], "blue": colours[..., 2], **maps}
-        return np.concatenate([abundances, *(single[name][..., None] for name in _MAPS)], axis=2, dtype=np.float32)
-
 
 class TileMaps(NamedTuple):
     """Maps of all tiles.
 
     Attributes:
-        work: holds them on disk.
+        store: holds them on disk.
         channels: their order.
         state_rms: RMS of the whole state; the unit of the convergence map, which a tile does not know.
     """
 
-    work: Work
+    store: Store
     channels: Channels
     state_rms: float
 
@@ -114,7 +82,7 @@ def map_means(maps: TileMaps) -> dict[str, Array]:
     """Return the means of the maps over the valid pixels, by the names of `results.maps.KINDS`."""
     channels = maps.channels
     total, valid = np.zeros(channels.total), 0
-    for _, block in _strips(maps.work):
+    for _, block in _strips(maps.store):
         inside = block[..., channels.of("valid").start] > 0
         valid += int(inside.sum())
         total += block[inside].sum(axis=0, dtype=np.float64)
@@ -128,7 +96,7 @@ def map_models(maps: TileMaps, class_of: tuple[str, ...]) -> dict[str, Any]:
     channels = maps.channels
     codes = [
         model_map(block[block[..., channels.of("valid").start] > 0][:, channels.of("abundances")], class_of)[:, 0]
-        for _, block in _strips(maps.work)
+        for _, block in _strips(maps.store)
     ]
     return model_record(np.concatenate(codes), class_of)
 
@@ -137,7 +105,7 @@ def endmember_levels(maps: TileMaps) -> Array:
     """Return the levels (R,) of the spectra of a scaled model, as `results.maps.levels` defines them."""
     channels = maps.channels
     sums = no_levels(channels.count)
-    for _, block in _strips(maps.work):
+    for _, block in _strips(maps.store):
         inside = block[..., channels.of("valid").start] > 0
         sums += level_sums(block[..., channels.of("abundances")], block[..., channels.of("brightness").start], inside)
     return levels(sums)
@@ -147,7 +115,7 @@ def mean_above_error(maps: TileMaps, endmembers: Array, convention: str, by_mode
     """Return the mean fractions above their error, R numbers, as `results.areas.above_error` defines them."""
     channels = maps.channels
     total, valid = np.zeros(channels.count), 0
-    for _, block in _strips(maps.work):
+    for _, block in _strips(maps.store):
         inside = block[..., channels.of("valid").start] > 0
         valid += int(np.count_nonzero(inside))
         brightness, residual = (block[..., channels.of(name).start] for name in ("brightness", "residual"))
@@ -159,10 +127,9 @@ def mean_above_error(maps: TileMaps, endmembers: Array, convention: str, by_mode
 
 def thumbnails(maps: TileMaps) -> dict[str, Any]:
     """Return the maps of a `Result` at every k-th pixel, k the smallest that leaves a thousand along each side."""
-    work, channels = maps.work, maps.channels
-    step = -(-max(work.shape[:2]) // _SIDE)
-    rows = [work.read(Window(slice(row, row + 1), slice(0, work.shape[1])))[0, ::step] for row in
-            range(0, work.shape[0], step)]  # fmt: skip
+    store, channels = maps.store, maps.channels
+    step = -(-max(store.shape[:2]) // _SIDE)
+    rows = [store.read(slice(row, row + 1))[0, ::step] for row in range(0, store.shape[0], step)]
     block = np.stack(rows)
     values = {name: block[..., channels.of(name)] for name in (*KINDS, "composite", "valid")}
     single = {name: values[name][..., 0] for name in ("brightness", "residual", "convergence")}
@@ -172,112 +139,144 @@ def thumbnails(maps: TileMaps) -> dict[str, Any]:
     return {"abundances": values["abundances"], "composite": composite, "mask": mask, **single}
 
 
-def write_files(folder: Path, maps: TileMaps, contents: Contents, format: str) -> list[Path]:
-    """Write maps, spectra, arrays and summary into an empty folder.
+class Export(NamedTuple):
+    """What the files of a result are written from.
 
-    Args:
+    Attributes:
         folder: an existing folder.
         maps: of all tiles.
         contents: what is written beside them.
         format: "envi", "geotiff" or "cog", of the maps.
+    """
+
+    folder: Path
+    maps: TileMaps
+    contents: Contents
+    format: str
+
+    @property
+    def masked(self) -> bool:
+        """Return whether some pixels are not valid."""
+        return bool(self.contents.summary["valid_pixels"] < self.maps.store.shape[0] * self.maps.store.shape[1])
+
+
+Each = Callable[[Callable[[str, Export], list[Path]], Sequence[str], Export], list[list[Path]]]
+"""Returns `function(name, export)` for all names, in their order."""
+
+
+def one_by_one(function: Callable[[str, Export], list[Path]], names: Sequence[str], export: Export) -> list[list[Path]]:
+    """Write the large files one after the other."""
+    return [function(name, export) for name in names]
+
+
+def write_files(export: Export, each: Each = one_by_one) -> list[Path]:
+    """Write maps, spectra, arrays and summary into an empty folder.
+
+    Args:
+        export: what is written, and where.
+        each: writes the large files, which do not depend on each other.
 
     Returns:
         The files written.
     """
-    work, (source, endmembers, names, colour_words, summary, convention, class_of) = maps.work, contents
-    masked = summary["valid_pixels"] < work.shape[0] * work.shape[1]
-    written = _write_maps(folder, maps, contents, format, masked)
+    folder, (source, endmembers, names, _, summary, _, class_of) = export.folder, export.contents
+    of_classes = [name for name in _OF_CLASSES if class_of and (name == "classes" or name in summary)]
+    large = each(write_large, [ARRAYS, *KINDS, *of_classes], export)
+    written = [path for paths in large[1:] for path in paths]
     written += write_library(folder / "endmembers.sli", endmembers, names, source.wavelengths)
     with writing(folder / "endmembers.csv"):
         write_table(folder / "endmembers.csv", endmembers, names, source.wavelengths)
+    with writing(folder / AREAS):
+        (folder / AREAS).write_text(areas_table(summary), encoding="utf-8")
+    with writing(folder / SUMMARY):
+        (folder / SUMMARY).write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return [*written, folder / "endmembers.csv", folder / AREAS, folder / ARRAYS, folder / SUMMARY]
+
+
+def write_large(name: str, export: Export) -> list[Path]:
+    """Write estimate.npz, or the map of a name, and return the files."""
+    if name == ARRAYS:
+        with writing(export.folder / ARRAYS):
+            _write_arrays(export)
+        return [export.folder / ARRAYS]
+    return _write_map(name, export)
+
+
+_OF_CLASSES = {"classes": class_sums, "models": model_map}
+
+
+def _write_map(name: str, export: Export) -> list[Path]:
+    folder, (store, channels, state_rms), contents, format = export
+    source = contents.source
+    georeference = georaster.georeference_for(source) if format != "envi" else source.georeference
+    lookup = None if georeference is None else georeference.lookup
+    nodata = NODATA if export.masked or lookup is not None else None
+    height, width = store.shape[:2] if lookup is None else lookup.shape[:2]
+    labels = band_labels(name, contents.names, contents.class_of)
+    text = description(name, source.name, contents.convention)
+
+    def strips() -> Strips:
+        for first, block in _strips(store) if lookup is None else _placed(store, lookup):
+            inside = block[..., channels.of("valid")] > 0
+            values = block[..., channels.of("abundances" if name in _OF_CLASSES else name)]
+            if name in _OF_CLASSES:
+                values = _OF_CLASSES[name](values, contents.class_of)
+            elif name == "convergence":
+                values = values / np.float32(state_rms)
+            yield first, np.where(inside, values, np.float32(NODATA))
+
+    shape = (height, width, len(labels))
+    if format in ("geotiff", "cog"):
+        path, cloud = folder / f"{name}.tif", format == "cog"
+        georaster.write_strips(path, strips, shape, labels, georeference, nodata, text, cloud=cloud)
+        return [path]
+    return write_strips(
+        folder / f"{name}.img",
+        strips(),
+        shape,
+        band_names=labels,
+        envi_fields=georaster.fields_for(source),
+        nodata=nodata,
+        description=text,
+    )
+
+
+def _strips(store: Store) -> Strips:
+    height, width, channels = store.shape
+    rows = -(-max(1, _STRIP // (4 * width * channels)) // _ROWS) * _ROWS
+    for first in range(0, height, rows):
+        yield first, store.read(slice(first, min(first + rows, height)))
+
+
+def _placed(store: Store, lookup: Array) -> Strips:
+    """Yield strips of the rectified picture; pixels outside the swath are not valid."""
+    for first in range(0, lookup.shape[0], _ROWS):
+        rows, columns = lookup[first : first + _ROWS, :, 0], lookup[first : first + _ROWS, :, 1]
+        seen = (rows >= 0) & (columns >= 0)
+        block = np.zeros((*rows.shape, store.channels), np.float32)
+        block[seen] = store.gather(rows[seen], columns[seen])
+        yield first, block
+
+
+def _write_arrays(export: Export) -> None:
+    """Write a .npz, its large arrays in strips."""
+    store, channels, state_rms = export.maps
+    source, endmembers, names, colour_words, _, convention, class_of = export.contents
     small = {"names": np.array(names), "composite_bands": np.array(colour_words), "endmembers": endmembers}
     small["convention"] = np.array(convention)
     small |= {"class_of": np.array(class_of)} if class_of else {}
     small |= npz.place_of(georaster.georeference_for(source))
     spectral = {"wavelengths_nm": source.wavelengths, "fwhm_nm": source.fwhm}
     small |= {key: value for key, value in spectral.items() if value is not None}
-    with writing(folder / AREAS):
-        (folder / AREAS).write_text(areas_table(summary), encoding="utf-8")
-    with writing(folder / ARRAYS):
-        _write_arrays(folder / ARRAYS, maps, masked, small)
-    with writing(folder / SUMMARY):
-        (folder / SUMMARY).write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return [*written, folder / "endmembers.csv", folder / AREAS, folder / ARRAYS, folder / SUMMARY]
-
-
-def _write_maps(folder: Path, maps: TileMaps, contents: Contents, format: str, masked: bool) -> list[Path]:
-    work, channels, state_rms = maps
-    source = contents.source
-    georeference = georaster.georeference_for(source) if format != "envi" else source.georeference
-    lookup = None if georeference is None else georeference.lookup
-    nodata = NODATA if masked or lookup is not None else None
-    height, width = work.shape[:2] if lookup is None else lookup.shape[:2]
-    written: list[Path] = []
-    of_classes = {"classes": class_sums, "models": model_map}
-    further = [name for name in of_classes if contents.class_of and (name == "classes" or name in contents.summary)]
-    for name in (*KINDS, *further):
-        labels = band_labels(name, contents.names, contents.class_of)
-        text = description(name, source.name, contents.convention)
-
-        def strips(name: str = name) -> Strips:
-            for first, block in _strips(work) if lookup is None else _placed(work, lookup):
-                inside = block[..., channels.of("valid")] > 0
-                values = block[..., channels.of("abundances" if name in of_classes else name)]
-                if name in of_classes:
-                    values = of_classes[name](values, contents.class_of)
-                elif name == "convergence":
-                    values = values / np.float32(state_rms)
-                yield first, np.where(inside, values, np.float32(NODATA))
-
-        shape = (height, width, len(labels))
-        if format in ("geotiff", "cog"):
-            path, cloud = folder / f"{name}.tif", format == "cog"
-            georaster.write_strips(path, strips, shape, labels, georeference, nodata, text, cloud=cloud)
-            written.append(path)
-        else:
-            written += write_strips(
-                folder / f"{name}.img",
-                strips(),
-                shape,
-                band_names=labels,
-                envi_fields=georaster.fields_for(source),
-                nodata=nodata,
-                description=text,
-            )
-    return written
-
-
-def _strips(work: Work) -> Strips:
-    height, width, channels = work.shape
-    rows = -(-max(1, _STRIP // (4 * width * channels)) // _ROWS) * _ROWS
-    for first in range(0, height, rows):
-        yield first, work.read(Window(slice(first, min(first + rows, height)), slice(0, width)))
-
-
-def _placed(work: Work, lookup: Array) -> Strips:
-    """Yield strips of the rectified picture; pixels outside the swath are not valid."""
-    height, width, channels = work.shape
-    maps = np.memmap(work.folder / "maps.raw", "<f4", "r", shape=(height, width, channels))
-    for first in range(0, lookup.shape[0], _ROWS):
-        rows, columns = lookup[first : first + _ROWS, :, 0], lookup[first : first + _ROWS, :, 1]
-        seen = (rows >= 0) & (columns >= 0)
-        block = np.zeros((*rows.shape, channels), np.float32)
-        block[seen] = maps[rows[seen], columns[seen]]
-        yield first, block
-
-
-def _write_arrays(path: Path, maps: TileMaps, masked: bool, small: Mapping[str, Array]) -> None:
-    """Write a .npz, its large arrays in strips."""
-    work, channels, state_rms = maps
-    height, width, _ = work.shape
+    height, width, _ = store.shape
     large: list[tuple[str, tuple[int, ...], Any]] = [
         ("abundances", (height, width, channels.count), np.dtype("<f4")),
         *((name, (height, width), np.dtype("<f4")) for name in ("brightness", "residual", "convergence")),
         ("composite", (height, width, 3), np.dtype("u1")),
-        *([("mask", (height, width), np.dtype("?"))] if masked else []),
+        *([("mask", (height, width), np.dtype("?"))] if export.masked else []),
     ]
     # Fastest compression: most of the values are noise.
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(export.folder / ARRAYS, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, values in small.items():
             with _member(archive, name) as member:
                 np.lib.format.write_array(member, values, allow_pickle=False)
@@ -286,7 +285,7 @@ def _write_arrays(path: Path, maps: TileMaps, masked: bool, small: Mapping[str, 
             with _member(archive, name) as member:
                 header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(member, header)
-                for _, block in _strips(work):
+                for _, block in _strips(store):
                     values = block[..., place] / np.float32(state_rms) if name == "convergence" else block[..., place]
                     member.write(np.ascontiguousarray(values, dtype).tobytes())
 

@@ -3,13 +3,12 @@
 import errno
 import hashlib
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax.abundances.methods import Known
@@ -17,18 +16,18 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, pooling_reach
 from dequnmix_jax.io.disk_space import in_words
-from dequnmix_jax.io.provenance import package_version
 from dequnmix_jax.io.raw import Guard
-from dequnmix_jax.parallel.processes import ALONE, Team
-from dequnmix_jax.scenes.source import Window
+from dequnmix_jax.parallel import cluster
 from dequnmix_jax.tiles import halo as tiles_halo
 from dequnmix_jax.tiles import solve as tiles_solve
+from dequnmix_jax.tiles import tasks
+from dequnmix_jax.tiles.channels import Channels
 from dequnmix_jax.tiles.grid import Plan, choose_size, plan
-from dequnmix_jax.tiles.journal import Work
+from dequnmix_jax.tiles.journal import Store, Work
 from dequnmix_jax.tiles.options import Progress
-from dequnmix_jax.tiles.output import Channels
+from dequnmix_jax.tiles.output import Export
 from dequnmix_jax.tiles.records import sound_record, sound_state
-from dequnmix_jax.tiles.survey import Survey, View, scan
+from dequnmix_jax.tiles.survey import Survey, View, strips, survey_of
 from dequnmix_jax.types import Params
 
 _TRIES = 3
@@ -63,7 +62,8 @@ class Run:
         halo: pixels around a tile; None: measured.
         guard: notices changes of the input.
         on_progress: see `options.Progress`.
-        team: the processes that divide the tiles.
+        client: of Dask, whose workers do the parts; None: this process.
+        retries: how often a part is tried again whose worker died.
         known: the method, where each pixel is unmixed by known spectra; None: by the map of `config`.
     """
 
@@ -74,7 +74,8 @@ class Run:
     halo: int | None
     guard: Guard
     on_progress: Progress
-    team: Team = ALONE
+    client: Any = None
+    retries: int = 2
     known: Known | None = None
 
     def fingerprint(self) -> str:
@@ -83,8 +84,7 @@ class Run:
         stored, path = self.seen.stored, self.guard.path if self.seen.stored.lazy else None
         known = (stored.nodata, stored.scale, stored.saturation, stored.shape, self.seen.drop, self.tile, self.halo)
         who = None if path is None else (str(path.resolve()), self.guard.stamp)
-        versions = (package_version("dequnmix-jax"), jax.__version__, jax.default_backend())
-        digest.update(repr((self.config, self.known, known, who, versions)).encode())
+        digest.update(repr((self.config, self.known, known, who, tasks.versions())).encode())
         for part in (stored.gains, stored.offsets, self.seen.bands, stored.use):
             _add(digest, part)
         if path is None:  # in memory, where mask and values may differ from any file
@@ -100,12 +100,29 @@ class Run:
         width = 0 if self.config.network is None else self.config.network.width
         return sound_state(state, self.seen.source.shape, width)
 
+    def part(self, *more: Any, **named: Any) -> tasks.Part:
+        """Return what all tasks of a stage share; its last fields are given."""
+        params = jax.tree.map(np.asarray, self.params)
+        return tasks.Part(self.seen, self.guard, tasks.versions(), params, self.config, self.known, *more, **named)
+
+    def each(self, stage: str, function: Callable[..., Any], items: Any, **more: Any) -> list[Any]:
+        """Return what a function of `tasks` returns for all items; `more` are fields of `tasks.Part`."""
+        part = self.part(**more)
+        self.on_progress(stage, 0.0, 0, 0)
+
+        def on_progress(done: int, total: int) -> None:
+            self.on_progress(stage, done / total, 0, 0)
+
+        found = tasks.each(function, list(items), part, self.client, self.retries, on_progress)
+        self.guard.check()
+        return found
+
     def survey(self, work: Work) -> Survey:
         """Read through the scene, or return what an earlier run has kept of that."""
         kept = work.state.get("survey")
         if kept is None:
-            survey = scan(self.seen, lambda share: self.on_progress("looking through", share, 0, 0))
-            self.guard.check()
+            found = self.each("looking through", tasks.strip, strips(self.seen.source.shape))
+            survey = survey_of(found, self.seen)
             kept = survey._asdict() | {"colour_limits": survey.colour_limits.tolist()}
             work.remember(survey=kept)
         colours = {"colour_limits": np.asarray(kept["colour_limits"]), "colour_bands": tuple(kept["colour_bands"])}
@@ -113,30 +130,28 @@ class Run:
 
     def prepare(self, work: Work, survey: Survey) -> Prepared:
         """Compute the statistics of the whole scene, measure the halo and cut the scene into tiles."""
-        height, width, bands = self.seen.source.shape
+        height, width, bands = shape = self.seen.source.shape
         pools = work.state.get("pools")
         if pools is None:
             size = choose_size(height, width, bands, pooling_reach(self.config), self.tile)
-            whole = tiles_solve.statistics(
-                self.params,
-                self.seen,
-                survey,
-                self.config,
-                size,
-                lambda share: self.on_progress("pooling", share, 0, 0),
-            )
-            self.guard.check()
-            pools = [] if whole.pools is None else [np.asarray(pool).tolist() for pool in whole.pools]
+            tiles = tiles_solve.pool_plan(shape, self.config, size)
+            pools = []
+            if tiles is not None:
+                found = self.each("pooling", tasks.pool, range(len(tiles.tiles)), survey=survey, tiles=tiles)
+                both = tiles_solve.pooled(found, survey).pools
+                assert both is not None
+                pools = [np.asarray(values).tolist() for values in both]
             work.remember(pools=pools)
-        both = [jnp.asarray(np.asarray(pool, np.float32)) for pool in pools]
-        whole = Scenewide(jnp.asarray(survey.scale, jnp.float32), (both[0], both[1]) if both else None)
+        arrays: Any = tuple(np.asarray(values, np.float32) for values in pools) or None
+        whole = Scenewide(np.asarray(survey.scale, np.float32), arrays)  # type: ignore[arg-type]  # as it travels
         measured = work.state.get("reach")
         if measured is None:
             if self.known is not None:  # no pixel depends on another
                 measured = [0, None, None]
             elif self.halo is None:
-                self.on_progress("measuring the halo", 0.0, 0, 0)
-                measured = list(tiles_halo.measure(self.params, self.seen, self.config, whole))
+                windows = tiles_halo.windows(shape, self.config)
+                found = self.each("measuring the halo", tasks.halo_window, windows, whole=whole) if windows else []
+                measured = list(tiles_halo.width_of(found, self.config))
             else:
                 measured = [self.halo, None, None]
             work.remember(reach=measured)
@@ -144,69 +159,46 @@ class Run:
         size = choose_size(height, width, bands, halo.halo, self.tile)
         return Prepared(survey, whole, plan(height, width, *size, halo.halo), halo)
 
-    def solve(self, work: Work, prepared: Prepared, channels: Channels) -> int:
-        """Unmix this process's share of the unfinished tiles, and return how many were finished before."""
-        survey, tiles = prepared.survey, prepared.plan
-        entries = work.intact_records(_cores(tiles), sound_record)
-        resumed, total = len(entries), len(tiles.tiles)
-        numbers = {(tile.core.rows.start, tile.core.columns.start): i for i, tile in enumerate(tiles.tiles)}
-        wanted = self.team.mine([tile for i, tile in enumerate(tiles.tiles) if i not in entries])
-        low, high = np.asarray(survey.colour_limits)
-        self.on_progress("unmixing", resumed / total, 0, total)
-        answers = tiles_solve.solve(self.params, self.seen, self.config, prepared.whole, tiles, wanted, self.known)
-        for done, (tile, answer, cube, mask) in enumerate(answers, start=1):
-            self.guard.check()
-            record: dict[str, Any] = {"valid": int(mask.sum())}
-            if answer is None:
-                values = np.zeros((*mask.shape, channels.total), np.float32)
-            else:
-                colours = (cube[..., list(survey.colour_bands)] - low) / np.where(high > low, high - low, 1)
-                values = channels.gather(
-                    answer.abundances,
-                    np.round(255 * np.clip(colours, 0, 1)) * mask[..., None],
-                    brightness=answer.brightness,
-                    residual=answer.residual,
-                    convergence=answer.change,
-                    valid=mask,
-                )
-                record |= {
-                    "steps": int(answer.trace.steps),
-                    "residual": float(answer.trace.residual),
-                    "converged": bool(answer.trace.converged),
-                    "size": float(np.sum(answer.size, dtype=np.float64)),
-                }
-            number = numbers[tile.core.rows.start, tile.core.columns.start]
-            work.put(number, tile.core, values, record)
-            # The other processes are assumed to have done as much meanwhile.
-            share = min((resumed + done * self.team.size) / total, 1.0)
-            self.on_progress("unmixing", share, done * self.team.size, total)
-        return resumed
+    def write(self, function: Callable[..., list[Path]], names: Sequence[str], export: Export) -> list[list[Path]]:
+        """Write the large files of a result, `output.Each`."""
+        found: dict[int, list[Path]] = {}
+        for outcome in cluster.run(function, names, self.client, 0, shared=export):
+            if outcome.error is not None:
+                raise outcome.error
+            found[outcome.number] = outcome.value
+            self.on_progress("writing", len(found) / len(names), 0, len(names))
+        return [found[number] for number in range(len(names))]
 
-    def tidy(self, work: Work, tiles: Plan) -> None:
-        """Remove damaged records of tiles, before other processes join."""
-        work.finished(_cores(tiles), sound_record)
+    def solve(self, store: Store, prepared: Prepared, channels: Channels) -> int:
+        """Unmix the unfinished tiles, and return how many were finished before."""
+        finished, total = store.finished(sound_record), len(store.cores)
+        left = [number for number in range(total) if number not in finished]
+        self.on_progress("unmixing", len(finished) / total, 0, total)
 
-    def intact(self, work: Work, tiles: Plan) -> list[dict[str, Any]]:
-        """Return the intact records of tiles."""
-        return list(work.intact_records(_cores(tiles), sound_record).values())
+        def on_progress(done: int, _: int) -> None:
+            self.on_progress("unmixing", (len(finished) + done) / total, done, total)
 
-    def complete(self, work: Work, prepared: Prepared, channels: Channels) -> list[dict[str, Any]]:
+        part = self.part(prepared.whole, prepared.survey, prepared.plan, store, channels)
+        tasks.each(tasks.unmix, left, part, self.client, self.retries, on_progress)
+        return len(finished)
+
+    def complete(self, store: Store, prepared: Prepared, channels: Channels) -> list[dict[str, Any]]:
         """Return the records of all tiles in order; a damaged tile is unmixed again.
 
         Raises:
             OSError: tiles are damaged however often they are written.
         """
-        cores = _cores(prepared.plan)
+        total = len(store.cores)
         for _ in range(_TRIES):
-            done = work.finished(cores, sound_record)
-            if len(done) == len(cores):
-                return [done[number] for number in range(len(cores))]
-            replace(self, team=ALONE).solve(work, prepared, channels)
+            done = store.finished(sound_record)
+            if len(done) == total:
+                return [done[number] for number in range(total)]
+            self.solve(store, prepared, channels)
         raise OSError(
             errno.EIO,
-            f"{len(cores) - len(done)} of {len(cores)} tiles are read back otherwise than they were written, "
+            f"{total - len(done)} of {total} tiles are read back otherwise than they were written, "
             f"{_TRIES} times; the disk or its driver is at fault",
-            str(work.folder / "maps.raw"),
+            str(store.path),
         )
 
 
@@ -218,10 +210,6 @@ def _add(digest: Any, values: Any) -> None:
     array = np.ascontiguousarray(values)
     digest.update(f"{array.shape} {array.dtype}".encode())
     digest.update(memoryview(array.reshape(-1).view(np.uint8)))  # type: ignore[arg-type]
-
-
-def _cores(tiles: Plan) -> list[Window]:
-    return [tile.core for tile in tiles.tiles]
 
 
 def check_free_space(folder: Path, shape: tuple[int, int, int], channels: int) -> None:

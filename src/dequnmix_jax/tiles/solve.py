@@ -5,7 +5,7 @@ and its halo is wide enough (`halo`). All tiles are padded with masked pixels to
 them.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -92,19 +92,25 @@ def known_tile(params: Params, cube: jax.Array, mask: jax.Array, whole: Scenewid
     spectra = mixing.scale_to_unit_maximum(E) if known.method == "scaled" else E
     difference = cube - mixing.scaled_mix(found.abundances, spectra, found.brightness)
     residual = jnp.sqrt(jnp.mean(jnp.square(difference), axis=-1)) * mask.astype(cube.dtype)
+    residual = residual if found.error is None else found.error
     return Solved(found.abundances, found.brightness, residual, found.change, found.size, found.trace)
+
+
+def read_padded(seen: View, tile: Tile, shape: tuple[int, int]) -> tuple[Array, Array]:
+    """Return the values and the mask of a tile's window, padded to a shape."""
+    cube, mask = seen.read(tile.window)
+    height, width = tile.window.shape
+    if (height, width) == shape:
+        return cube, mask
+    padding = ((0, shape[0] - height), (0, shape[1] - width))
+    return np.pad(cube, (*padding, (0, 0))), np.pad(mask, padding)
 
 
 def read_ahead(seen: View, tiles: Iterable[Tile], shape: tuple[int, int]) -> Iterator[tuple[Tile, Array, Array]]:
     """Yield tiles with their values and masks, padded to one shape; each is read while the previous one is in use."""
 
     def read(tile: Tile) -> tuple[Tile, Array, Array]:
-        cube, mask = seen.read(tile.window)
-        height, width = tile.window.shape
-        if (height, width) == shape:
-            return tile, cube, mask
-        padding = ((0, shape[0] - height), (0, shape[1] - width))
-        return tile, np.pad(cube, (*padding, (0, 0))), np.pad(mask, padding)
+        return tile, *read_padded(seen, tile, shape)
 
     with ThreadPoolExecutor(1) as reader:
         pending = None
@@ -119,15 +125,40 @@ def read_ahead(seen: View, tiles: Iterable[Tile], shape: tuple[int, int]) -> Ite
 
 _pool = jax.jit(pool_tile)
 
+Pool = tuple[Array, Array]
+"""Sum and maximum (K,) of the channels over a tile."""
 
-def statistics(
-    params: Params,
-    seen: View,
-    survey: Survey,
-    config: Model,
-    size: tuple[int, int],
-    on_progress: Callable[[float], None] = lambda share: None,
-) -> Scenewide:
+
+def pool_of(params: Params, tile: Tile, cube: Array, mask: Array, scale: float) -> Pool:
+    """Return what the attention pools over the core of a tile that was read by `read_ahead`."""
+    core = np.zeros(mask.shape, np.bool_)
+    core[tile.inside] = True
+    added, top = _pool(params, cube, mask, core, jnp.asarray(scale, jnp.float32))
+    return np.asarray(added), np.asarray(top)
+
+
+def pool_plan(shape: tuple[int, int, int], config: Model, size: tuple[int, int]) -> Plan | None:
+    """Return the tiles over which the attention pools; None where it does not.
+
+    Args:
+        shape: (H, W, B) of the scene.
+        config: the parts of the map.
+        size: rows and columns of the tiles.
+    """
+    if config.network is None or not pools_channels(config):
+        return None
+    return plan(*shape[:2], *size, pooling_reach(config))
+
+
+def pooled(pools: Iterable[Pool], survey: Survey) -> Scenewide:
+    """Return the statistics of the whole scene from the pools of its tiles, in order."""
+    sums, tops = zip(*pools, strict=True)
+    total = np.sum(np.asarray(sums, np.float64), axis=0)
+    both = jnp.asarray(total / survey.valid, jnp.float32), jnp.asarray(np.max(tops, axis=0), jnp.float32)
+    return Scenewide(jnp.asarray(survey.scale, jnp.float32), both)
+
+
+def statistics(params: Params, seen: View, survey: Survey, config: Model, size: tuple[int, int]) -> Scenewide:
     """Return the statistics of the whole scene; where attention pools over the scene, it is read once more.
 
     Args:
@@ -136,24 +167,33 @@ def statistics(
         survey: of the scene.
         config: the parts of the map.
         size: rows and columns of the tiles.
-        on_progress: called after each tile with the share done.
     """
-    unit = jnp.asarray(survey.scale, jnp.float32)
-    network = config.network
-    if network is None or not pools_channels(config):
-        return Scenewide(unit)
-    height, width, _ = seen.source.shape
-    tiles = plan(height, width, *size, pooling_reach(config))
-    total = np.zeros(network.width, np.float64)
-    highest = np.full(network.width, np.finfo(np.float32).min)
-    for done, (tile, cube, mask) in enumerate(read_ahead(seen, tiles.tiles, tiles.shape), start=1):
-        core = np.zeros(tiles.shape, np.bool_)
-        core[tile.inside] = True
-        added, top = (np.asarray(part) for part in _pool(params, cube, mask, core, unit))
-        total += added
-        highest = np.maximum(highest, top)
-        on_progress(done / len(tiles.tiles))
-    return Scenewide(unit, (jnp.asarray(total / survey.valid, jnp.float32), jnp.asarray(highest, jnp.float32)))
+    tiles = pool_plan(seen.source.shape, config, size)
+    if tiles is None:
+        return Scenewide(jnp.asarray(survey.scale, jnp.float32))
+    read = read_ahead(seen, tiles.tiles, tiles.shape)
+    return pooled([pool_of(params, tile, cube, mask, survey.scale) for tile, cube, mask in read], survey)
+
+
+def solved_core(
+    params: Params,
+    tile: Tile,
+    cube: Array,
+    mask: Array,
+    whole: Scenewide,
+    config: Model,
+    known: Known | None = None,
+) -> Solved | None:
+    """Unmix a tile that was read by `read_ahead`; return numpy arrays of its core, None where no pixel is valid."""
+    inside = tile.inside
+    if not mask[inside].any():
+        return None
+    solved = (
+        solve_tile(params, cube, mask, whole, config) if known is None else known_tile(params, cube, mask, whole, known)
+    )
+    trace = jax.tree.map(np.asarray, solved.trace)
+    maps = {name: np.asarray(getattr(solved, name))[inside] for name in Solved._fields if name != "trace"}
+    return Solved(**maps, trace=trace)  # type: ignore[arg-type]
 
 
 def solve(
@@ -162,10 +202,9 @@ def solve(
     config: Model,
     whole: Scenewide,
     tiles: Plan,
-    wanted: Iterable[Tile] | None = None,
     known: Known | None = None,
 ) -> Iterator[tuple[Tile, Any, Array, Array]]:
-    """Yield tiles with their results, values and masks; of their cores only, as numpy arrays.
+    """Yield all tiles with their results, values and masks; of their cores only, as numpy arrays.
 
     Args:
         params: from `init` or `fit`.
@@ -173,22 +212,11 @@ def solve(
         config: the parts of the map.
         whole: statistics of the scene.
         tiles: how it is cut.
-        wanted: the tiles to unmix; None: all.
         known: the method, where pixels are unmixed by known spectra.
 
     Returns:
         Tile, `Solved` (None where the tile has no valid pixel), values (h, w, B) and mask (h, w).
     """
-    for tile, cube, mask in read_ahead(seen, tiles.tiles if wanted is None else wanted, tiles.shape):
-        inside = tile.inside
-        if not mask[inside].any():
-            yield tile, None, cube[inside], mask[inside]
-            continue
-        solved = (
-            solve_tile(params, cube, mask, whole, config)
-            if known is None
-            else known_tile(params, cube, mask, whole, known)
-        )
-        trace = jax.tree.map(np.asarray, solved.trace)
-        maps = {name: np.asarray(getattr(solved, name))[inside] for name in Solved._fields if name != "trace"}
-        yield tile, Solved(**maps, trace=trace), cube[inside], mask[inside]  # type: ignore[arg-type]
+    for tile, cube, mask in read_ahead(seen, tiles.tiles, tiles.shape):
+        answer = solved_core(params, tile, cube, mask, whole, config, known)
+        yield tile, answer, cube[tile.inside], mask[tile.inside]

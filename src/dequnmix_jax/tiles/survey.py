@@ -1,6 +1,6 @@
 """Read through a scene on disk once, before it is unmixed: its unit, and the checks of `check_scene`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -102,6 +102,74 @@ def strips(shape: tuple[int, int, int]) -> Iterator[Window]:
         yield Window(slice(first, min(first + rows, height)), slice(0, width))
 
 
+class Strip(NamedTuple):
+    """What a strip of rows says about its scene; sums and extremes over its valid pixels.
+
+    Attributes:
+        valid, zero, negative: numbers of pixels: all, zero in every band, negative in some band.
+        bad: row and column of the first one that is not finite, or None; `bad_pixels`: how many there are.
+        alive: (B,) bool, bands with a finite value.
+        squares: sum of all squares.
+        lowest, highest: (B,).
+        below: (B,) bool, bands with a negative value.
+        samples: (n, 3), pixels for the colours of the picture.
+    """
+
+    valid: int
+    zero: int
+    negative: int
+    bad: tuple[int, int] | None
+    bad_pixels: int
+    alive: Array
+    squares: float
+    lowest: Array
+    highest: Array
+    below: Array
+    samples: Array
+
+
+def scan_strip(window: Window, seen: View) -> Strip:
+    """Read through a strip of whole rows."""
+    height, width, bands = seen.source.shape
+    valid = zero = negative = bad_pixels = 0
+    bad: tuple[int, int] | None = None
+    alive = np.zeros(bands, np.bool_)
+    squares = np.float64(0)
+    lowest, highest = np.full(bands, np.inf), np.full(bands, -np.inf)
+    below = np.zeros(bands, np.bool_)
+    three = _nearest(seen.source)
+    stride = max(1, int(np.ceil((height * width / _SAMPLES) ** 0.5)))
+    samples = [np.empty((0, 3), np.float32)]
+    cube, mask = seen.read(window)
+    first = window.rows.start
+    for row in range(mask.shape[0]):
+        values = cube[row] if mask[row].all() else cube[row][mask[row]]
+        if not len(values):
+            continue
+        wide = values.astype(np.float64).ravel()
+        square = wide @ wide
+        if not np.isfinite(square):  # in float64 no square of a float32 overflows
+            alive |= np.isfinite(values).any(axis=0)
+            finite = np.isfinite(values).all(axis=1)
+            bad_pixels += int((~finite).sum())
+            bad = bad or (first + row, int(np.flatnonzero(mask[row])[~finite][0]))
+            continue
+        valid += len(values)
+        alive[:] = True
+        squares += square
+        least, most = values.min(axis=0), values.max(axis=0)
+        lowest, highest = np.minimum(lowest, least), np.maximum(highest, most)
+        if least.min() < 0:
+            negative += int((values < 0).any(axis=1).sum())
+            below |= least < 0
+        if (least <= 0).all() and (most >= 0).all():  # else no pixel is zero in every band
+            zero += int((~nonzero(values)).sum())
+        if (first + row) % stride == 0:
+            samples.append(cube[row, ::stride][mask[row, ::stride]][:, list(three)])
+    picked = np.concatenate(samples)
+    return Strip(valid, zero, negative, bad, bad_pixels, alive, float(squares), lowest, highest, below, picked)
+
+
 def scan(seen: View, on_progress: Callable[[float], None] = lambda share: None) -> Survey:
     """Read through a scene.
 
@@ -110,48 +178,26 @@ def scan(seen: View, on_progress: Callable[[float], None] = lambda share: None) 
         on_progress: called after each strip with the share of the rows done.
 
     Raises:
+        InputError: as from `survey_of`.
+    """
+    found = []
+    for window in strips(seen.source.shape):
+        found.append(scan_strip(window, seen))
+        on_progress(window.rows.stop / seen.source.shape[0])
+    return survey_of(found, seen)
+
+
+def survey_of(found: Sequence[Strip], seen: View) -> Survey:
+    """Return the statistics of a scene from those of its strips, in order.
+
+    Raises:
         InputError: no pixel is valid, or a valid one holds NaN or infinity, as from `check_scene`.
     """
     height, width, bands = seen.source.shape
     label = seen.source.name or "the scene"
-    valid = zero = negative = 0
-    bad: tuple[int, int] | None = None
-    bad_pixels = 0
-    alive = np.zeros(bands, np.bool_)
-    squares = np.float64(0)
-    lowest, highest = np.full(bands, np.inf), np.full(bands, -np.inf)
-    below = np.zeros(bands, np.bool_)
-    three = _nearest(seen.source)
-    stride = max(1, int(np.ceil((height * width / _SAMPLES) ** 0.5)))
-    samples = [np.empty((0, 3), np.float32)]
-    for window in strips(seen.source.shape):
-        cube, mask = seen.read(window)
-        first = window.rows.start
-        for row in range(mask.shape[0]):
-            values = cube[row] if mask[row].all() else cube[row][mask[row]]
-            if not len(values):
-                continue
-            wide = values.astype(np.float64).ravel()
-            square = wide @ wide
-            if not np.isfinite(square):  # in float64 no square of a float32 overflows
-                alive |= np.isfinite(values).any(axis=0)
-                finite = np.isfinite(values).all(axis=1)
-                bad_pixels += int((~finite).sum())
-                bad = bad or (first + row, int(np.flatnonzero(mask[row])[~finite][0]))
-                continue
-            valid += len(values)
-            alive[:] = True
-            squares += square
-            least, most = values.min(axis=0), values.max(axis=0)
-            lowest, highest = np.minimum(lowest, least), np.maximum(highest, most)
-            if least.min() < 0:
-                negative += int((values < 0).any(axis=1).sum())
-                below |= least < 0
-            if (least <= 0).all() and (most >= 0).all():  # else no pixel is zero in every band
-                zero += int((~nonzero(values)).sum())
-            if (first + row) % stride == 0:
-                samples.append(cube[row, ::stride][mask[row, ::stride]][:, list(three)])
-        on_progress(window.rows.stop / height)
+    valid, bad_pixels = (sum(getattr(strip, name) for strip in found) for name in ("valid", "bad_pixels"))
+    bad = next((strip.bad for strip in found if strip.bad is not None), None)
+    alive = np.any([strip.alive for strip in found], axis=0)
     if bad is not None and alive.any() and not alive.all():
         empty = np.flatnonzero(~alive)
         raise InputError(
@@ -169,15 +215,23 @@ def scan(seen: View, on_progress: Callable[[float], None] = lambda share: None) 
             f"All {height * width} pixels of {label} are masked; expected at least one valid pixel. Check the mask "
             f"(True means valid) and the nodata value. {MISSING_BAND}"
         )
-    extent = Ranges(valid, lowest, highest, zero, negative, int(below.sum()))
+    extent = Ranges(
+        valid,
+        np.min([strip.lowest for strip in found], axis=0),
+        np.max([strip.highest for strip in found], axis=0),
+        sum(strip.zero for strip in found),
+        sum(strip.negative for strip in found),
+        int(np.any([strip.below for strip in found], axis=0).sum()),
+    )
+    squares = sum(strip.squares for strip in found)
     scale = float(np.sqrt(squares / (valid * bands)))
-    picked = np.concatenate(samples)
+    picked = np.concatenate([strip.samples for strip in found])
     limits = np.percentile(picked, [2.0, 98.0], axis=0) if len(picked) else np.array([[0.0] * 3, [1.0] * 3])
     return Survey(
         scale=scale if scale > 0 else 1.0,
         valid=valid,
         warnings=warnings_of(extent, np.ones(bands, np.bool_), seen.source.wavelengths, _divisor(seen.stored)),
-        colour_bands=three,
+        colour_bands=_nearest(seen.source),
         colour_limits=limits,
     )
 

@@ -15,8 +15,8 @@ from dequnmix_jax.conventions import SCALED
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io import formats, georaster
 from dequnmix_jax.io.atomic import Reserved, check_folder, check_target_now, reserved
+from dequnmix_jax.io.raw import Guard
 from dequnmix_jax.io.remote import as_local
-from dequnmix_jax.parallel.processes import ALONE, Team, leave, together
 from dequnmix_jax.results.maps import (
     at_level,
     check_class_of,
@@ -32,9 +32,10 @@ from dequnmix_jax.results.writer import check_ours
 from dequnmix_jax.scenes.scene import Scene
 from dequnmix_jax.scenes.source import Source, source_of
 from dequnmix_jax.tiles import journal, output, solve
+from dequnmix_jax.tiles.channels import Channels
 from dequnmix_jax.tiles.options import Hooks, Output, Progress, Tiling, ignore_progress, ignore_warning
 from dequnmix_jax.tiles.records import combined_trace, not_converged, tiles_summary
-from dequnmix_jax.tiles.run import Guard, Prepared, Run, check_free_space
+from dequnmix_jax.tiles.run import Prepared, Run, check_free_space
 from dequnmix_jax.tiles.survey import view
 from dequnmix_jax.training.words import plain
 from dequnmix_jax.types import Params, Trace
@@ -74,7 +75,8 @@ def unmix_tiled(
     format: str = "envi",
     on_progress: Progress = ignore_progress,
     on_warning: Callable[[str], None] = ignore_warning,
-    team: Team = ALONE,
+    client: Any = None,
+    retries: int = 2,
 ) -> Tiled:
     """Unmix a scene of any size, tile by tile, and write the result into a folder as `write` does.
 
@@ -100,8 +102,10 @@ def unmix_tiled(
         format: "envi", "geotiff" or "cog" (extra "geo"), of the maps.
         on_progress: called with the stage, its share done, tiles done in this run and tiles of the scene.
         on_warning: called with a sentence as soon as there is a warning.
-        team: from `parallel.join_team`, where several processes divide the tiles: each calls this function with the
-            same arguments and sees the same files. Process 0 prepares and writes.
+        client: of Dask (`distributed.Client`), whose workers see the same files and have this package; they do what
+            does not depend on each other, with the same bits (extra "dask"). None: this process, which reads the next
+            tile meanwhile.
+        retries: how often a part is tried again whose worker died.
 
     Returns:
         A Tiled; abundances.img and the other maps hold (H, W, R) and so on.
@@ -113,7 +117,7 @@ def unmix_tiled(
     """
     tiling, target = Tiling(tile, halo, drop_invalid), as_local(path)
     out = Output(target, names, configuration, record, overwrite, format)
-    return unmix_to_folder(params, scene, config, tiling, out, Hooks(on_progress, on_warning), team)
+    return unmix_to_folder(params, scene, config, tiling, out, Hooks(on_progress, on_warning), client, retries)
 
 
 def unmix_to_folder(
@@ -123,63 +127,56 @@ def unmix_to_folder(
     tiling: Tiling,
     out: Output,
     hooks: Hooks,
-    team: Team = ALONE,
+    client: Any = None,
+    retries: int = 2,
     places: Reserved | None = None,
     known: Known | None = None,
 ) -> Tiled:
     """Do what `unmix_tiled` does, by records.
 
     Args:
-        params, scene, config, team: as for `unmix_tiled`.
+        params, scene, config, client, retries: as for `unmix_tiled`.
         tiling, out, hooks: its options.
         places: outputs that the caller has reserved, this folder among them, which are put in place together; None:
             this folder alone.
         known: unmix each pixel by this method and the spectra of `params`, in place of the map of `config`.
     """
-    _check(params, config, out, places is not None or team.rank > 0)
+    _check(params, config, out, places is not None)
     source = _source(scene)
     seen = view(source, tiling.drop_invalid)
     check_endmembers(params["endmembers"], seen.source.shape[2])
     check_class_of(out.class_of, len(params["endmembers"]))
     names = endmember_names(out.names, len(params["endmembers"]))
-    run = Run(params, seen, config, tiling.size, tiling.halo, Guard(source), hooks.on_progress, team, known)
-    channels = output.Channels(len(names))
-    if team.rank > 0:
-        return _assist(run, out.path, channels)
+    guard = Guard(source)
+    run = Run(params, seen, config, tiling.size, tiling.halo, guard, hooks.on_progress, client, retries, known)
+    channels = Channels(len(names))
     with ExitStack() as stack:
-        with together(team, out.path, "ready"):
-            if places is None:
-                places = stack.enter_context(reserved(out.path, overwrite=out.overwrite))
-            work = journal.open_work(out.path, run.fingerprint(), run.sound, hooks.on_warning)
-        with together(team, out.path, "prepared"):
-            check_free_space(work.folder, seen.source.shape, channels.total)
-            work.allocate((*seen.source.shape[:2], channels.total))
-            survey = run.survey(work)
-            for text in survey.warnings:
-                hooks.on_warning(text)
-            prepared = run.prepare(work, survey)
-            run.tidy(work, prepared.plan)
-        with together(team, out.path, "unmixed"):
-            resumed = run.solve(work, prepared, channels)
-        with together(team, out.path, "written"):
-            entries = run.complete(work, prepared, channels)
-            trace, state_rms = combined_trace(entries, survey.valid)
-            maps = output.TileMaps(work, channels, state_rms)
-            contents = _contents(run, out, names, prepared, entries, maps, trace)
-            failed = not_converged(entries, config, known)
-            for text in failed:
-                hooks.on_warning(text)
-            run.guard.check()
-            hooks.on_progress("writing", 0.0, 0, len(entries))
-            folder = places.part(out.path)
-            folder.mkdir()
-            small = _small_result(maps, contents)
-            contents.summary["verdicts"] = [plain(verdict._asdict()) for verdict in judge(small)]
-            written = output.write_files(folder, maps, contents, out.format)
-            if hooks.extra_files is not None:
-                written += hooks.extra_files(folder, small)
-            places.place(spent=[*work.files(), work.folder])
-    leave(team, out.path)
+        if places is None:
+            places = stack.enter_context(reserved(out.path, overwrite=out.overwrite))
+        work = journal.open_work(out.path, run.fingerprint(), run.sound, hooks.on_warning)
+        check_free_space(work.folder, seen.source.shape, channels.total)
+        survey = run.survey(work)
+        for text in survey.warnings:
+            hooks.on_warning(text)
+        prepared = run.prepare(work, survey)
+        store = work.store([tile.core for tile in prepared.plan.tiles], channels.total)
+        resumed = run.solve(store, prepared, channels)
+        entries = run.complete(store, prepared, channels)
+        trace, state_rms = combined_trace(entries, survey.valid)
+        maps = output.TileMaps(store, channels, state_rms)
+        contents = _contents(run, out, names, prepared, entries, maps, trace)
+        for text in not_converged(entries, config, known):
+            hooks.on_warning(text)
+        run.guard.check()
+        hooks.on_progress("writing", 0.0, 0, len(entries))
+        folder = places.part(out.path)
+        folder.mkdir()
+        small = _small_result(maps, contents)
+        contents.summary["verdicts"] = [plain(verdict._asdict()) for verdict in judge(small)]
+        written = output.write_files(output.Export(folder, maps, contents, out.format), run.write)
+        if hooks.extra_files is not None:
+            written += hooks.extra_files(folder, small)
+        places.place(spent=[*work.files(), work.folder])
     files = [out.path / file.name for file in written]
     return Tiled(files, trace, len(entries), resumed, contents.summary)
 
@@ -219,7 +216,6 @@ def _contents(
         "tiles": tiles_summary(entries, prepared.plan, prepared.halo),
         "warnings": [*prepared.survey.warnings, *not_converged(entries, run.config, run.known)],
         **(output.map_models(maps, tuple(out.class_of)) if isinstance(run.known, Mesma) else {}),
-        **({"processes": run.team.size} if run.team.size > 1 else {}),
         **(out.record or {}),
     }
     masked = source.shape[0] * source.shape[1] - valid
@@ -253,24 +249,6 @@ def _small_result(maps: output.TileMaps, contents: output.Contents) -> Result:
         class_of=contents.class_of,
         **output.thumbnails(maps),
     )
-
-
-def _assist(run: Run, target: Path, channels: output.Channels) -> Tiled:
-    """Unmix the share of a process other than the first, which prepares and writes."""
-    for stage in ("ready", "prepared"):
-        with together(run.team, target, stage):
-            pass
-    with together(run.team, target, "unmixed"):
-        work = journal.join_work(target, run.team.rank, run.fingerprint(), run.sound)
-        work.allocate((*run.seen.source.shape[:2], channels.total))
-        survey = run.survey(work)
-        prepared = run.prepare(work, survey)
-        resumed = run.solve(work, prepared, channels)
-        trace, _ = combined_trace(run.intact(work, prepared.plan), survey.valid)
-    with together(run.team, target, "written"):
-        pass
-    leave(run.team, target)
-    return Tiled([], trace, len(prepared.plan.tiles), resumed, {})
 
 
 def _source(scene: Any) -> Source:
