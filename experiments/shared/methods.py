@@ -14,12 +14,16 @@ from dequnmix_jax.baselines import (
     MethodResult,
     admm_net,
     ae_red,
+    bundles,
     closed_forms,
     deep_equilibria,
     deeptrans,
     denoisers,
     dncnn,
+    elmm,
+    plmm,
     plug_and_play,
+    polyhedral,
     snmf_net,
     unrolled,
     unrolled_nmf,
@@ -137,8 +141,10 @@ _trained_at_once = jax.jit(_trained, static_argnums=(3, 4))
 
 @functools.cache
 def _weights(settings: dncnn.Settings) -> Any:
-    # Wait: unfinished work would count as CPU seconds of the first method.
-    return jax.block_until_ready(dncnn.train(jax.random.key(2017), settings)[0])
+    # Called while a method is traced: trained then, once, and only if a method needs it. Wait: unfinished work would
+    # count as CPU seconds of the first method.
+    with jax.ensure_compile_time_eval():
+        return jax.block_until_ready(dncnn.train(jax.random.key(2017), settings)[0])
 
 
 def methods(settings: Settings, scene: str) -> list[Method]:
@@ -171,7 +177,10 @@ def methods(settings: Settings, scene: str) -> list[Method]:
 def _rivals(settings: Settings) -> list[Method]:
     """Return the competitors that only the long list has, the unrolled twins and the packages aside."""
     plug, level = plug_and_play.plug_and_play, plug_and_play.ESTIMATED
-    learned = dncnn.denoiser(_weights(settings.denoiser))
+
+    def learned(maps: jax.Array, sigma: jax.Array) -> jax.Array:
+        return dncnn.denoiser(_weights(settings.denoiser))(maps, sigma)
+
     return [
         plug("PnP-NLM, paper's noise level", denoisers.non_local_means),
         plug("PnP-NLM, estimated level", denoisers.non_local_means, level),
@@ -185,12 +194,18 @@ def _rivals(settings: Settings) -> list[Method]:
         *(unrolled_pnp.unrolled_pnp(replace(settings.plugged, tied=tied), learned) for tied in (False, True)),
         *_equilibria(settings),
         *autoencoders.methods(settings.networks),
+        polyhedral.polyhedral(),
+        elmm.elmm(),
+        plmm.plmm(),
+        bundles.bundles(),
+        closed_forms.QMV_NMF,
+        closed_forms.GL_NMF,
     ]
 
 
 def _equilibria(settings: Settings) -> list[Method]:
     """Return the equilibria of Gilton et al., and the first with momentum instead of Anderson acceleration."""
-    weights = _weights(replace(settings.denoiser, bounded=True))
+    weights = functools.partial(_weights, replace(settings.denoiser, bounded=True))
     kinds = [replace(settings.implicit, kind=kind) for kind in deep_equilibria.MAPS]
     inertial = replace(kinds[0], solver=deep_equilibria.Inertia())
     return [deep_equilibria.deep_equilibrium(each, weights) for each in (*kinds, inertial)]

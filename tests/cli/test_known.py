@@ -103,6 +103,18 @@ def test_one_command_maps_the_classes(place):
     )
 
 
+@pytest.mark.slow
+def test_tiles_of_mixing_that_is_not_linear(here, tmp_path):
+    """The residual is that of the model in both ways, with a page."""
+    more = (*KNOWN, "--method", "ppnm")
+    assert run("unmix", "scene.npz", *more, "--report", tmp_path / "page.html", "-o", tmp_path / "whole") == 0
+    assert run("unmix", "scene.npz", *more, "--tile", "3", "-o", tmp_path / "tiles") == 0
+    whole, tiles = (read_result(tmp_path / name) for name in ("whole", "tiles"))
+    for name in ("abundances", "brightness", "residual"):
+        np.testing.assert_allclose(getattr(tiles, name), getattr(whole, name), atol=2e-5)
+    assert whole.summary["configuration"]["method"]["method"] == "ppnm"
+
+
 @pytest.mark.parametrize("words", [("--method", "nnls"), ("--method", "soft", "--format", "geotiff")])
 def test_tiles_are_the_whole_scene(here, tmp_path, words):
     if "geotiff" in words:

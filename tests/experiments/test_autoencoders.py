@@ -34,6 +34,17 @@ def test_the_small_form_obeys_the_constraints(method):
     assert bool(jnp.all(jnp.isfinite(found.endmembers)))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", autoencoders.methods(SMALL), ids=lambda method: method.name)
+def test_two_starts_at_once_are_one_after_the_other(method):
+    """As the tables run them; to rounding, which training amplifies."""
+    keys, starts = jax.random.split(jax.random.key(0)), jnp.stack([START, 0.9 * START])
+    both = quick(jax.vmap(method.estimate, in_axes=(0, None, 0)))(keys, CUBE, starts)
+    alone = quick(method.estimate)(keys[1], CUBE, starts[1])
+    np.testing.assert_allclose(both.abundances[1], alone.abundances, atol=0.02)
+    np.testing.assert_allclose(both.endmembers[1], alone.endmembers, atol=0.02 * float(jnp.max(alone.endmembers)))
+
+
 def test_the_tables_and_the_catalogue_name_them_alike():
     names = [
         METHODS[word]().name for word in ("cnnaeu", "endnet", "cycu-net", "mlm-3d", "mlm-1d", "ust-net", "dtu-net")

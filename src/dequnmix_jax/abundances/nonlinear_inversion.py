@@ -1,13 +1,14 @@
 r"""Unmix pixels that are not linear mixtures, with known spectra (the models of `nonlinear`).
 
 For each pixel min |y - f(a, t)|^2 over a on the simplex and the pixel's own parameters t: g of GBM in [0, 1], b of
-PPNM, P < 1 of MLM. Nascimento's model is FCLS on the spectra {e_i, e_i o e_j}. The others alternate, from FCLS:
+PPNM, P < 1 of MLM. Nascimento's model is FCLS on the spectra {e_i, e_i o e_j}. The others alternate, from FCLS or from
+NNLS over its sum, whichever fits better:
 
     t <- its least squares at a, in closed form (MLM fitted directly: by scalar Newton steps)
     a <- FCLS whose endmembers are the rows of the Jacobian of f in a, less what a change of t explains as well
          (Kaufman's form of variable projection), with backtracking: the best of five lengths of the step
 
-The objective never rises. It is not convex: what is found is a stationary point near the answer of FCLS.
+The objective never rises. It is not convex: what is found is a stationary point near the start.
 
 The derivative is that of the stationary point, by the implicit function theorem with the exact Hessian, where neither
 the support of a nor the parameters at their bounds change; the search is not differentiated.
@@ -27,10 +28,11 @@ import numpy as np
 from jax import lax
 
 from dequnmix_jax.abundances.active_set import active_set
-from dequnmix_jax.abundances.least_squares import check_problem, fcls, finish, prepare
+from dequnmix_jax.abundances.least_squares import check_problem, fcls, finish, nnls, prepare
 from dequnmix_jax.abundances.methods import BRIGHTEST
 from dequnmix_jax.abundances.nonlinear import interactions, pairs
 from dequnmix_jax.checks import Array, InputError, concrete
+from dequnmix_jax.mixing import normalise_abundances
 from dequnmix_jax.ops import small_systems
 from dequnmix_jax.ops.guards import divide, nonzero, positive
 from dequnmix_jax.ops.xla import alongside
@@ -255,7 +257,8 @@ def _solve(model: _Model, Y: jax.Array, E: jax.Array) -> tuple[jax.Array, jax.Ar
     start = fcls(Y[None], E)[0]
     if E.shape[0] == 1 and model.word in ("fan", "gbm"):
         return start, jnp.zeros((Y.shape[0], 0), Y.dtype)
-    return _search(model, Y, E, start)
+    free = normalise_abundances(nnls(Y[None], E))[0][0]
+    return _search(model, Y, E, start, free)
 
 
 @_solve.defjvp
@@ -305,17 +308,21 @@ def _on_face(H: jax.Array, free: jax.Array, g: jax.Array, R: int) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=0)  # run eagerly, the loops would be compiled at every call
-def _search(model: _Model, Y: jax.Array, E: jax.Array, start: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return a (N, R) and t (N, p) from the first a, block by block."""
+def _search(
+    model: _Model, Y: jax.Array, E: jax.Array, start: jax.Array, other: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return a (N, R) and t (N, p) from the better of two first a, block by block."""
     N, B = Y.shape
     size = min(N, max(64, _BLOCK // (E.shape[0] * B)))
     count = -(-N // size)
-    blocks = [jnp.pad(x, ((0, count * size - N), (0, 0))).reshape(count, size, -1) for x in (Y, start)]
-    a, t = lax.map(lambda block: _search_block(model, block[0], block[1], E), tuple(blocks))
+    blocks = [jnp.pad(x, ((0, count * size - N), (0, 0))).reshape(count, size, -1) for x in (Y, start, other)]
+    a, t = lax.map(lambda b: _search_block(model, b[0], b[1], b[2], E), tuple(blocks))
     return a.reshape(count * size, -1)[:N], t.reshape(count * size, -1)[:N]
 
 
-def _search_block(model: _Model, Y: jax.Array, a: jax.Array, E: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _search_block(
+    model: _Model, Y: jax.Array, a: jax.Array, other: jax.Array, E: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     low, high = model.bounds
     eps = jnp.finfo(Y.dtype).eps
 
@@ -374,8 +381,11 @@ def _search_block(model: _Model, Y: jax.Array, a: jax.Array, E: jax.Array) -> tu
         a, t = (jnp.where(busy[:, None], x, old) for x, old in ((new, a), (own, t)))
         return a, t, jnp.where(busy, jnp.minimum(goal, least), least), busy & (change > _TOLERANCE), number + 1
 
-    t = jnp.zeros((Y.shape[0], model.size(E.shape[0])), Y.dtype)
-    t, least = better(a, t)
+    none = jnp.zeros((Y.shape[0], model.size(E.shape[0])), Y.dtype)
+    (t, least), (t_other, least_other) = better(a, none), better(other, none)
+    lower = least_other < least
+    a, t = (jnp.where(lower[:, None], x, y) for x, y in ((other, a), (t_other, t)))
+    least = jnp.minimum(least, least_other)
     start = alongside((a, t, least, jnp.ones(Y.shape[0], bool), jnp.int32(0)), Y, E)
     a, t, *_ = lax.while_loop(unfinished, advance, start)
     undefined = ~jnp.isfinite(jnp.sum(Y, axis=1, keepdims=True))

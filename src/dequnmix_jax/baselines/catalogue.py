@@ -39,6 +39,8 @@ METHODS: dict[str, Callable[[], Method]] = {
     "mvc-nmf": lambda: closed_forms.MVC_NMF,
     "l-half-nmf": lambda: closed_forms.L_HALF_NMF,
     "sgs-nmf": lambda: closed_forms.SGS_NMF,
+    "qmv-nmf": lambda: closed_forms.QMV_NMF,
+    "gl-nmf": lambda: closed_forms.GL_NMF,
     "pnp-tv": lambda: plug_and_play.plug_and_play(
         "PnP-TV, estimated level", denoisers.total_variation, plug_and_play.ESTIMATED
     ),

@@ -25,6 +25,8 @@ from dequnmix_jax.abundances.smoothing import smooth
 from dequnmix_jax.baselines.method import Method, MethodResult
 from dequnmix_jax.endmembers.minimum_volume_simplex import minimum_volume
 from dequnmix_jax.endmembers.nmf import l_half_nmf, mvc_nmf, sgs_nmf
+from dequnmix_jax.endmembers.nmf_graph import gl_nmf
+from dequnmix_jax.endmembers.nmf_quadratic import qmv_nmf
 from dequnmix_jax.endmembers.pure_pixel import purify
 from dequnmix_jax.endmembers.selection import select_endmembers
 from dequnmix_jax.types import Descent
@@ -91,6 +93,7 @@ SUNSAL = known("VCA + SUnSAL", Known("sunsal"))
 SUNSAL_TV = known("VCA + SUnSAL-TV", Known("sunsal-tv"))
 SOFT = known("VCA + soft NNLS", Known("soft"))
 MINIMUM_VOLUME = Method("minimum volume + FCLS", _enclosed)
+QMV_NMF, GL_NMF = factored("NMF-QMV", qmv_nmf), factored("GLNMF", gl_nmf)
 MVC_NMF, L_HALF_NMF, SGS_NMF = (
     factored("MVC-NMF", mvc_nmf),
     factored("L1/2-NMF", l_half_nmf),

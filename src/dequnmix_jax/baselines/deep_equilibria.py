@@ -234,15 +234,15 @@ def init(endmembers: jax.Array, weights: Any, settings: Settings) -> dict[str, A
     return {"denoiser": weights, "endmembers": endmembers, "eta": eta}
 
 
-def deep_equilibrium(settings: Settings | None = None, weights: Any = None) -> Method:
-    """Return the method; without weights the denoiser is trained first, on generated maps drawn from the key."""
+def deep_equilibrium(settings: Settings | None = None, weights: Callable[[], Any] | None = None) -> Method:
+    """Return the method; `weights` returns those of a bounded denoiser, otherwise trained on generated maps."""
     settings = Settings() if settings is None else settings
     optimiser = optax.adam(optax.exponential_decay(settings.rate, 10, 0.1, staircase=True))
 
     def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
         peak = jnp.max(jnp.abs(cube))
         Y, E = cube / peak, start / peak
-        denoiser = dncnn.train(key, replace(settings.denoiser, bounded=True))[0] if weights is None else weights
+        denoiser = weights() if weights else dncnn.train(key, replace(settings.denoiser, bounded=True))[0]
         params, noise = init(E, denoiser, settings), level(Y, E, settings)
 
         def step(carry: tuple[Any, Any, Any], _: None) -> tuple[tuple[Any, Any, Any], None]:

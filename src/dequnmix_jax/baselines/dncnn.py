@@ -35,7 +35,7 @@ class Settings:
 
     `bounded`: each kernel has a spectral norm of at most one, by division where it would be larger (Gouk et al. 2021).
     sigma N then has a Lipschitz constant of at most sqrt((4/3)^2 + (2 sigma)^2), that of its input: 0.76 measured, 1.4
-    without the bound. It removes less noise, 0.71 to 0.84 of it stay where 0.5 to 0.6 did.
+    without the bound. It removes less noise: at a level of 0.01, 0.82 of it stays, and 0.59 without the bound.
     """
 
     layers: int = 6

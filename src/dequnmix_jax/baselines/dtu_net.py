@@ -17,11 +17,11 @@
     loss      mean spectral angle of y^ and y + alpha MSE
 
 Wang, Gao, Zhu, Halimi and Richard, DTU-Net: a multi-scale dilated transformer network for nonlinear hyperspectral
-unmixing, 2026; the model: Altmann, Halimi, Dobigeon and Tourneret, IEEE TIP 21(6), 2012. Constants of the authors'
-public script for Samson (`Settings`): C 72, heads 3, 6, 12, 24, gamma 1, dropout 0.3, stochastic depth 0 to 0.1, alpha
-0.5; Adam at 0.03 with decay 1e-3 (in the gradient), endmembers at 0.02 with decay 1e-3 and kept in [1e-6, 1], x0.6
-every 30 epochs, the schedule one epoch ahead; 600 epochs of one step on the whole scene, gradients clipped to an L1
-norm of 10. Its RMSE and SAD take the nearest reference for each estimate; ours match one to one.
+unmixing, IEEE TGRS 64, 2026; the model: Altmann, Halimi, Dobigeon and Tourneret, IEEE TIP 21(6), 2012. Constants of
+the authors' public script for Samson (`Settings`): C 72, heads 3, 6, 12, 24, gamma 1, dropout 0.3, stochastic depth
+0 to 0.1, alpha 0.5; Adam at 0.03 with decay 1e-3 (in the gradient), endmembers at 0.02 with decay 1e-3 and kept in
+[1e-6, 1], x0.6 every 30 epochs, the schedule one epoch ahead; 600 epochs of one step on the whole scene, gradients
+clipped to an L1 norm of 10. Its RMSE and SAD take the nearest reference for each estimate; ours match one to one.
 
 Guessed: the same constants for all scenes (the scripts for Apex and synthetic scenes have others); cubes are divided by
 their maximum; convolutions along bands have one channel and zeros at both ends, so that they keep the length; no

@@ -7,11 +7,11 @@
     head      [x, x o y] (2B) -> B -> 112 -> 56, tanh each, -> 2, softmax: 1 - P and P
     model     y^ = (1 - P) x / (1 - P x), band by band; loss: MSE
 
-Fang, Zhu and Chen, Hyperspectral unmixing with convolutional autoencoders for the multilinear mixing model, 2024; the
-model: Heylen and Scheunders, IEEE TGRS 54(1), 2016. Constants of the authors' public code for the 3-D network
-(`Settings`): Adam at 1e-4, endmembers at 5e-7, so that they hardly leave VCA's, batches of 256 pixels, 300 epochs. Data
-are reflectances, as they come: 1 - P x means nothing in other units. The pixel itself enters the head, an easy path to
-fit its noise.
+Fang, Zhu and Chen, Hyperspectral unmixing based on multilinear mixing model using convolutional autoencoders, IEEE TGRS
+62, 2024; the model: Heylen and Scheunders, IEEE TGRS 54(1), 2016. Constants of the authors' public code for the 3-D
+network (`Settings`): Adam at 1e-4, endmembers at 5e-7, so that they hardly leave VCA's, batches of 256 pixels, 300
+epochs. Data are reflectances, as they come: 1 - P x means nothing in other units. The pixel itself enters the head, an
+easy path to fit its noise.
 
 The 1-D network is not in that code. `Settings(patch=1)` is a reconstruction by its branch for patches of one pixel: the
 same kernels along bands, one pixel in space.
