@@ -484,7 +484,7 @@ def test_other_errors_are_not_about_the_output(tmp_path):
         with pytest.raises(type(wrong)) as error, replacing_file(tmp_path / "x"):
             raise wrong
         assert error.value is wrong
-    assert main._sentence(OSError("words of its own")).startswith("words of its own: an output.")
+    assert main.sentence_of(OSError("words of its own")).startswith("words of its own: an output.")
 
 
 @posix
