@@ -108,7 +108,7 @@ def test_a_failure_is_a_row_and_what_is_finished_is_kept(scenes, tmp_path):
     rows = again()
     assert [row.state for row in rows] == ["done", "done", "failed", "done"] and "truncated" in rows[2].sentence
     assert [done for _, done, _ in seen] == [1, 2, 3, 4] and {total for *_, total in seen} == {4}
-    assert sorted(path.name for path in out.iterdir()) == ["a", "b", "batch.csv", "d"]
+    assert sorted(path.name for path in out.iterdir()) == [".batch.json", "a", "b", "batch.csv", "d"]
     assert {name: row["state"] for name, row in table(out).items()} == dict(
         zip("abcd", (r.state for r in rows), strict=True)
     )
@@ -290,5 +290,44 @@ def test_pages_of_many_results(scenes, tmp_path, capsys, monkeypatch):
     dq.unmix_many(scenes / "[ab].hdr", scenes / "model.npz", tmp_path / "out", jobs=1)
     words = ("report", tmp_path / "out" / "[ab]", "--jobs", 1, "-o", tmp_path / "pages")
     assert command(*words) == 0, capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "pages").iterdir()) == ["a.html", "b.html", "batch.csv"]
+    assert sorted(path.name for path in (tmp_path / "pages").glob("[!.]*")) == ["a.html", "b.html", "batch.csv"]
     assert command(*words) == 0 and "2 scenes: 2 kept" in capsys.readouterr().out
+
+
+def test_outputs_of_other_options_or_another_state_of_a_scene_are_not_kept(scenes, tmp_path):
+    one = tmp_path / "one.img"
+    for suffix in (".img", ".hdr"):
+        one.with_suffix(suffix).write_bytes((scenes / "a").with_suffix(suffix).read_bytes())
+    words = {"jobs": 1}
+    assert dq.unmix_many(one, scenes / "model.npz", tmp_path / "out", **words)[0].state == "done"
+    assert dq.unmix_many(one, scenes / "model.npz", tmp_path / "out", **words)[0].state == "kept"
+    row = dq.unmix_many(one, scenes / "model.npz", tmp_path / "out", scale=2.0, **words)[0]
+    assert row.state == "failed" and "was made with other options" in row.sentence
+    assert (
+        dq.unmix_many(one, scenes / "model.npz", tmp_path / "out", overwrite=True, scale=2.0, **words)[0].state
+        == "done"
+    )
+    assert dq.unmix_many(one, scenes / "model.npz", tmp_path / "out", scale=2.0, **words)[0].state == "kept"
+    one.write_bytes((scenes / "b.img").read_bytes())
+    os.utime(one, (1, 1))
+    assert dq.unmix_many(one, scenes / "model.npz", tmp_path / "out", scale=2.0, **words)[0].state == "failed"
+
+
+def test_a_table_of_another_kind_is_not_replaced(scenes, tmp_path):
+    (tmp_path / "batch.csv").write_text("my,own,table\n1,2,3\n")
+    with pytest.raises(dq.InputError, match=r"is another table \(my, own, table\)"):
+        dq.unmix_many(scenes / "a.img", scenes / "model.npz", tmp_path, jobs=1)
+    assert (tmp_path / "batch.csv").read_text().startswith("my,own")
+    with pytest.raises(dq.InputError, match="retries is -1; expected a whole number from 0"):
+        dq.unmix_many(scenes / "a.img", scenes / "model.npz", tmp_path, jobs=1, retries=-1)
+
+
+def test_names_that_would_meet_differ(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = [Path(name) for name in ("p/a/b_x.npz", "p/a_b/x.npz", "q/b_x.npz", "q/x.npz")]
+    names = many_scenes.names_for(places)
+    assert len(set(names)) == 4
+    Path("s.npz").touch()
+    assert many_scenes.places_of(["s.npz", str(tmp_path / "s.npz"), "../" + tmp_path.name + "/s.npz"]) == [
+        Path("s.npz")
+    ]

@@ -102,6 +102,8 @@ def test_a_run_and_a_report_take_the_word(tmp_path, monkeypatch, capsys):
     np.savez(tmp_path / "other.npz", cube=cube)
     assert main.main(["report", "other.npz", "--uncertainty", "starts", "-o", "b.html"]) == 1
     assert "expected --endmembers N with it" in capsys.readouterr().err
+    assert main.main([*words[:-1], "d.html", "--uncertainty", "residual"]) == 1
+    assert "expected --uncertainty starts with --endmembers N" in capsys.readouterr().err
     assert main.main([*words[:-1], "c.html", "--uncertainty", "starts", "--method", "fcls"]) == 1
     assert "--method applies to the spectra of a library" in capsys.readouterr().err
 

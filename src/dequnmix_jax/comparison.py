@@ -87,26 +87,26 @@ class Comparison:
             InputError: the folder exists, or is not of this kind.
         """
         target = Path(folder)
-        if overwrite and target.is_dir() and any(target.iterdir()) and not (target / comparison_table.CSV).is_file():
-            raise InputError(
-                f"{target} holds files and no {comparison_table.CSV}, so it is not an earlier comparison; it is not "
-                "replaced. Choose another folder."
-            )
+        check_ours(target, overwrite)
         with replacing_folder(target, overwrite=overwrite) as part:
-            comparison_table.write(part, self.rows, self.reference_name)
-            for word, runs in self.runs.items():
-                (part / word).mkdir()
-                put_result(part / word, runs[0].result, self.scene)
-            text = json.dumps(self.record | {"failed": dict(self.failed)}, indent=2, default=str)
-            (part / SUMMARY).write_text(text + "\n", encoding="utf-8")
-            if self.runs:
-                try:
-                    plots.require()
-                except InputError:
-                    self.record["notes"].append("The picture was left out: matplotlib is not installed.")
-                else:
-                    plots.save(self.picture(), part / "maps.png")
+            self.put(part)
         return sorted(path for path in target.iterdir())
+
+    def put(self, part: Path) -> None:
+        """Write what `write` does into an empty folder."""
+        comparison_table.write(part, self.rows, self.reference_name)
+        for word, runs in self.runs.items():
+            (part / word).mkdir()
+            put_result(part / word, runs[0].result, self.scene)
+        if self.runs:
+            try:
+                plots.require()
+            except InputError:
+                self.record["notes"].append("The picture was left out: matplotlib is not installed.")
+            else:
+                plots.save(self.picture(), part / "maps.png")
+        text = json.dumps(self.record | {"failed": dict(self.failed)}, indent=2, default=str)
+        (part / SUMMARY).write_text(text + "\n", encoding="utf-8")
 
     @property
     def reference_name(self) -> str:
@@ -121,6 +121,15 @@ class Comparison:
             maps["reference"] = self.truth.abundances
         maps |= {word: runs[0].result.abundances for word, runs in self.runs.items()}
         return plots.compared_maps(maps, names, mask=self.scene.mask)
+
+
+def check_ours(target: Path, overwrite: bool) -> None:
+    """Raise InputError if `overwrite` would replace a folder that is no comparison."""
+    if overwrite and target.is_dir() and any(target.iterdir()) and not (target / comparison_table.CSV).is_file():
+        raise InputError(
+            f"{target} holds files and no {comparison_table.CSV}, so it is not an earlier comparison; it is not "
+            "replaced. Choose another folder."
+        )
 
 
 def methods_of(words: Sequence[str]) -> list[str]:
@@ -178,8 +187,7 @@ def compare(
         InputError: scene, count, a word or the reference does not fit. A method that fails does not end the others:
             `failed` says why.
     """
-    for key in keys:
-        check_key(key)
+    keys = _listed(keys)
     if not keys:
         raise InputError("keys is empty; expected one key of jax.random for each seed.")
     if not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 2:
@@ -211,6 +219,11 @@ def compare(
             for answer, second in zip(answers, seconds, strict=True)
         ]
         figures = _figures(runs[word], read_scene, truth, convention)
+        wrong = [name for name, value in figures.items() if isinstance(value, float) and not np.isfinite(value)]
+        if wrong:
+            failed[word] = f"{', '.join(wrong[:4])} cannot be computed: a value of the scene is beyond all others."
+            runs.pop(word)
+            continue
         rows.append({"method": word, "name": _name_of(word)} | figures | {"cpu_seconds_first": first})
     notes = [] if read_scene.valid.all() else ["Masked pixels were given to the methods as the mean of the others."]
     record = {
@@ -219,6 +232,16 @@ def compare(
         "versions": {package: package_version(package) for package in ("dequnmix-jax", "jax", "jaxlib", "numpy")},
     }  # fmt: skip
     return Comparison(read_scene, runs, failed, rows, truth, record)
+
+
+def _listed(keys: Any) -> list[Any]:
+    """Return random keys as a list: of a list, or of an array of keys as `jax.random.split` returns it."""
+    if getattr(keys, "ndim", None) == 0:
+        raise InputError("keys is one key; expected one for each seed. Pass [key].")
+    found = list(keys)
+    for key in found:
+        check_key(key)
+    return found
 
 
 def _name_of(word: str) -> str:
@@ -272,6 +295,11 @@ def _ours(word: str, count: int) -> Estimator:
     training = RECOMMENDED[0] if word == DEQ_TRAINED else None
 
     def estimate(key: Any, scene: Scene) -> Answer:
+        if word == DEQ and scene.cube.shape[2] < 2 * count:  # `run` would train, as nothing can be compared
+            raise InputError(
+                f"{scene.cube.shape[2]} bands for {count} endmembers; expected at least two bands for each, because "
+                "the learned operator compares candidates by held-out bands. Take deq-trained."
+            )
         found = run(scene, count, key, training=training)
         return Answer(found.abundances, found.endmembers, found.brightness, found.convention)
 
@@ -342,7 +370,7 @@ def _figures(runs: Sequence[Run], scene: Scene, truth: Truth | None, convention:
     """Return the figures of a method, mean and standard deviation over its runs."""
     each: dict[str, list[float]] = {}
     valid = scene.valid
-    size = float(np.sqrt(np.mean(np.square(scene.cube[valid]))))
+    size = float(np.sqrt(np.mean(np.square(scene.cube[valid], dtype=np.float64)))) or 1.0
     for one in runs:
         figures: dict[str, float] = {}
         if truth is not None:
@@ -355,7 +383,7 @@ def _figures(runs: Sequence[Run], scene: Scene, truth: Truth | None, convention:
                 figures |= {f"{k}_{number}": one_of[k] for k in ("rmse", "sad") if one_of[k] is not None}
         residual = one.result.residual
         assert residual is not None
-        figures["residual"] = float(np.sqrt(np.mean(np.square(residual[valid])))) / size
+        figures["residual"] = float(np.sqrt(np.mean(np.square(residual[valid], dtype=np.float64)))) / size
         for name, value in figures.items():
             each.setdefault(name, []).append(value)
     maps = np.stack([one.result.abundances[valid] for one in runs])

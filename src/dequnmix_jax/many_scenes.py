@@ -2,6 +2,8 @@
 
 import csv
 import glob
+import hashlib
+import json
 import os
 import time
 from collections import Counter
@@ -35,6 +37,9 @@ TABLE = "batch.csv"
 DONE, KEPT, FAILED = "done", "kept", "failed"
 
 _PATTERN = "*?["
+
+_MADE = ".batch.json"
+"""Name of the file that says with which options each output was made."""
 
 
 class Row(NamedTuple):
@@ -105,6 +110,8 @@ def unmix_many(
     Raises:
         InputError: no scene, no model, another process works on this folder, or Dask is not installed.
     """
+    if type(retries) is not int or retries < 0:
+        raise InputError(f"retries is {retries!r}; expected a whole number from 0.")
     target, places = as_local(folder), places_of(scenes)
     format = format or files.FORMATS[0]
     files.format_of(target, format)
@@ -115,7 +122,8 @@ def unmix_many(
     def item(place: Path, output: Path) -> _Scene:
         return _Scene(place, output, chosen, options, format, overwrite)
 
-    with table_of(target, places, overwrite, made_by) as table:
+    who = made_by or _hash_of(chosen)
+    with table_of(target, places, overwrite, made_by, repr((who, options.given(), format))) as table:
         return table.run(_unmix_one, item, client, jobs, retries, on_row)
 
 
@@ -143,6 +151,17 @@ def _model(model: Any) -> tuple[Path | tuple[Any, Model], str | None]:
         return (jax.tree.map(np.asarray, model[0]), model[1]), None
     path = as_local(model).absolute()
     return path, load_model(path, None).metadata["model_file"]["sha256"]
+
+
+def _hash_of(model: Any) -> str:
+    """Return a hash of parameters and parts of the map."""
+    import jax
+
+    digest = hashlib.sha256(repr(model[1]).encode())
+    for place, leaf in jax.tree_util.tree_leaves_with_path(model[0]):
+        digest.update(f"{jax.tree_util.keystr(place)} {np.shape(leaf)}".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=2)
@@ -194,7 +213,10 @@ def places_of(scenes: Any) -> list[Path]:
     places = [place for word in words for place in _expanded(word if isinstance(word, Remote) else as_place(word))]
     if not places:
         raise InputError("No scenes are given; expected paths, patterns or text files. Name at least one.")
-    return list(dict.fromkeys(places))
+    several: dict[Any, Path] = {}  # one scene may be named in several ways
+    for place in places:
+        several.setdefault(place if isinstance(place, Remote) else place.resolve(), place)
+    return list(several.values())
 
 
 def _expanded(word: Any) -> list[Path]:
@@ -259,14 +281,23 @@ def names_for(places: Sequence[Path], taken: Mapping[str, str] | None = None) ->
         depth = [deep + more for deep, more in zip(depth, clash, strict=True)]
         names = ["_".join(part[-deep:]) for part, deep in zip(parts, depth, strict=True)]
     twice = Counter(names)
-    return [
+    found = [
         own or (name if twice[name] == 1 and name not in used else f"{name}{place.suffix}".replace(".", "_"))
         for own, name, place in zip(known, names, places, strict=True)
     ]
+    used |= {own for own in known if own}
+    for number, name in enumerate(found):
+        if known[number] is None:
+            several = 1
+            while found[number] in used:  # such as a/b_x and a_b/x
+                several += 1
+                found[number] = f"{name}_{several}"
+            used.add(found[number])
+    return found
 
 
 def _parents(place: Path) -> list[str]:
-    text = str(place.parent) if isinstance(place, Remote) else str(place.absolute().parent)
+    text = str(place.parent) if isinstance(place, Remote) else str(place.parent.resolve())
     return text.replace("://", "/").strip("/").replace("\\", "/").replace(":", "").split("/")
 
 
@@ -284,6 +315,7 @@ class Table:
         before: rows of earlier runs, by scene.
         overwrite: whether finished outputs are made again.
         made_by: sha256 of the model; None: of any.
+        made_with: a hash of all options that the outputs depend on.
     """
 
     folder: Path
@@ -292,6 +324,7 @@ class Table:
     before: Mapping[str, Row]
     overwrite: bool
     made_by: str | None
+    made_with: str = ""
 
     def run(
         self,
@@ -325,9 +358,10 @@ class Table:
                 csv.writer(file).writerow(_cells(row))
             on_row(row, len(rows), len(self.places))
 
+        made = _read_made(self.folder)
         left = []
         for number, (place, name) in enumerate(zip(self.places, self.names, strict=True)):
-            row = self._kept(place, name, suffix)
+            row = self._kept(place, name, suffix, made)
             if row is None:
                 left.append(number)
             else:
@@ -339,13 +373,23 @@ class Table:
                 _Task(item(self.places[number], output), None if self.overwrite else mark)
                 for number, output, mark in zip(left, outputs, marks, strict=True)
             ]
+            # What is known of an output has to be there before it is; of one that is replaced only after it is.
+            for number, mark in zip(left, marks, strict=True):
+                made.pop(self.names[number], None)
+                if not mark.is_file():
+                    made[self.names[number]] = self._made_with(self.places[number])
+            _write_made(self.folder, made)
             jobs = min(cluster.cores() if jobs is None else jobs, len(left))
             alone = client is not None or jobs == 1
             with nullcontext(client) if alone else cluster.local(jobs, retries) as workers:
                 keys = [f"{self.names[number]}-{os.urandom(4).hex()}" for number in left]
                 for outcome in cluster.run(_Timed(function), items, workers, retries, keys):
                     number = left[outcome.number]
-                    add(number, self._row(number, outcome))
+                    row = self._row(number, outcome)
+                    if self.overwrite and row.state == DONE:
+                        made[self.names[number]] = self._made_with(self.places[number])
+                        _write_made(self.folder, made)
+                    add(number, row)
         return [rows[number] for number in range(len(self.places))]
 
     def _row(self, number: int, outcome: cluster.Outcome) -> Row:
@@ -355,7 +399,12 @@ class Table:
         seconds, error = outcome.value
         return Row(scene, name, seconds, DONE) if error is None else Row(scene, name, seconds, FAILED, error)
 
-    def _kept(self, place: Path, name: str, suffix: str) -> Row | None:
+    def _made_with(self, place: Path) -> str:
+        """Return a hash of the options and of the state of a scene."""
+        state = None if isinstance(place, Remote) or not place.exists() else stamp(place)
+        return hashlib.sha256(repr((self.made_with, state)).encode()).hexdigest()[:20]
+
+    def _kept(self, place: Path, name: str, suffix: str, made: Mapping[str, str]) -> Row | None:
         """Return the row of a scene whose output is there, or None."""
         output = self.folder / name
         mark = output.with_name(output.name + suffix) if suffix else output / SUMMARY
@@ -368,12 +417,21 @@ class Table:
                 "another folder, or pass overwrite=True (--force on the command line)."
             )
             return Row(scene, name, float("nan"), FAILED, text)
+        if made.get(name) != self._made_with(place):
+            text = (
+                f"{mark if suffix else output} is there, and was made with other options, or before the scene was "
+                "changed, or not by this command; expected a new folder for other options, or its replacement. Name "
+                "another folder, or pass overwrite=True (--force on the command line)."
+            )
+            return Row(scene, name, float("nan"), FAILED, text)
         before = self.before.get(scene)
         return Row(scene, name, float("nan") if before is None else before.seconds, KEPT)
 
 
 @contextmanager
-def table_of(folder: Path, places: Sequence[Path], overwrite: bool, made_by: str | None = None) -> Iterator[Table]:
+def table_of(
+    folder: Path, places: Sequence[Path], overwrite: bool, made_by: str | None = None, made_with: str = ""
+) -> Iterator[Table]:
     """Yield the batch of a folder, which no other process works on meanwhile.
 
     Args:
@@ -381,9 +439,10 @@ def table_of(folder: Path, places: Sequence[Path], overwrite: bool, made_by: str
         places: the scenes.
         overwrite: whether finished outputs are made again.
         made_by: sha256 of the model, or None.
+        made_with: a hash of all options that the outputs depend on.
 
     Raises:
-        InputError: another process works on this folder, or it cannot be made.
+        InputError: another process works on this folder, it cannot be made, or holds another table of this name.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file; expected the name of a folder for many outputs. Choose another.")
@@ -391,7 +450,7 @@ def table_of(folder: Path, places: Sequence[Path], overwrite: bool, made_by: str
     with only_writer(folder / TABLE):
         before = {row.scene: row for row in _read(folder / TABLE)}
         names = names_for(places, {scene: row.output for scene, row in before.items()})
-        yield Table(folder, tuple(places), tuple(names), before, overwrite, made_by)
+        yield Table(folder, tuple(places), tuple(names), before, overwrite, made_by, made_with)
 
 
 class _Task(NamedTuple):
@@ -422,6 +481,21 @@ class _Timed:
         return time.perf_counter() - began, None
 
 
+def _read_made(folder: Path) -> dict[str, str]:
+    """Return what each output of a folder was made with, by its name."""
+    try:
+        held = json.loads((folder / _MADE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(name): str(what) for name, what in held.items()} if isinstance(held, dict) else {}
+
+
+def _write_made(folder: Path, made: Mapping[str, str]) -> None:
+    part = folder / f"{_MADE}.part"
+    part.write_text(json.dumps(made), encoding="utf-8")
+    part.replace(folder / _MADE)
+
+
 def _made_by(output: Path) -> Any:
     """Return the checksum of the model of an output, or None."""
     try:
@@ -447,6 +521,12 @@ def _read(path: Path) -> list[Row]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        head = next(csv.reader(file), [])
+        if head and head != list(Row._fields):
+            raise InputError(
+                f"{path} is another table ({', '.join(head)[:60]}); expected none, or that of an earlier run of this "
+                "command. It is not replaced; name another folder."
+            )
         cells = [line for line in csv.reader(file) if len(line) == len(Row._fields)]
     rows = []
     for scene, output, seconds, state, sentence in cells:

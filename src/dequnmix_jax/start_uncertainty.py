@@ -42,6 +42,15 @@ def check_starts(uncertainty: Any, seeds: int, bounds: bool) -> None:
         raise InputError("bounds are asked for without an uncertainty; expected uncertainty='starts' with them.")
 
 
+def check_bands(scene: Scene, count: int) -> None:
+    """Raise InputError if a scene has fewer than two bands for each endmember, so that nothing can be compared."""
+    if scene.cube.shape[2] < 2 * count:
+        raise InputError(
+            f"uncertainty is 'starts' and the scene has {scene.cube.shape[2]} bands for {count} endmembers; expected "
+            "at least two bands for each, because candidates are compared. Leave it out."
+        )
+
+
 def with_start_uncertainty(
     result: Result, scene: Scene, keys: Any, *, fixed: Array | None = None, bounds: bool = False
 ) -> Result:
@@ -67,11 +76,7 @@ def with_start_uncertainty(
     from dequnmix_jax.learned import selection
 
     count = result.endmembers.shape[0]
-    if scene.cube.shape[2] < 2 * count:
-        raise InputError(
-            f"uncertainty is 'starts' and the scene has {scene.cube.shape[2]} bands for {count} endmembers; expected "
-            "at least two bands for each, because candidates are compared. Leave it out."
-        )
+    check_bands(scene, count)
     constraint = "simplex" if fixed is not None and not np.any(fixed, axis=1).all() else None
     chosen = [
         selection.select(key, scene.cube, count, mask=scene.mask, constraint=constraint, fixed=fixed) for key in keys

@@ -26,7 +26,7 @@ def unmix(
         params: from `init` or `fit`.
         cube: (H, W, B), in the units of the cube that `params` were made for; float16 or bfloat16 are read as float32.
             Or a DataArray or Dataset of xarray, of which invalid pixels are masked and bad bands are left out, as by
-            `read`.
+            `read`; its bands in the order of the training, as parameters hold no wavelengths.
         config: the parts of the map and its solvers.
         initial: (H, W, R), the first state (`Estimate.state` of an earlier solve); it changes the number of steps, not
             the answer. None: A = 1/R, or zero on the cone.

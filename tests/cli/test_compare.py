@@ -174,3 +174,32 @@ def test_refusals(changes, sentence):
 
 def test_the_parser_names_the_default_methods():
     assert parser.COMPARED == comparison.DEFAULT
+
+
+def test_scenes_of_zeros_and_with_a_value_beyond_all_others():
+    zeros = dq.compare(np.zeros_like(CUBE), R, KEYS[:1], ("fcls",))
+    assert zeros.failed or np.isfinite(zeros.rows[0]["residual"])
+    poisoned = CUBE.copy()
+    poisoned[2, 2, 2] = 1e30
+    found = dq.compare(poisoned, R, KEYS[:1], ("fcls",))
+    assert all(np.isfinite(value) for row in found.rows for value in row.values() if isinstance(value, float))
+
+
+def test_keys_of_split_are_keys():
+    assert dq.compare(CUBE, R, jax.random.split(jax.random.key(0), 2), ("fcls",)).rows[0]["seeds"] == 2
+    with pytest.raises(InputError, match="keys is one key; expected one for each seed"):
+        dq.compare(CUBE, R, jax.random.key(0), ("fcls",))
+
+
+def test_the_operator_without_bands_to_hold_out_is_no_training():
+    found = dq.compare(CUBE[:, :, :5], R, KEYS[:1], ("deq",))
+    assert found.failed["deq"].startswith("5 bands for 3 endmembers; expected at least two bands for each")
+
+
+def test_a_folder_of_others_is_refused_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("dequnmix_jax.cli.compare.compare", lambda *_, **__: pytest.fail("worked"))
+    np.savez("scene.npz", cube=CUBE)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    assert main.main(["compare", "scene.npz", "--endmembers", "3", "-o", "mine", "--force"]) == 1

@@ -22,6 +22,7 @@ NAMES_ADVICE = re.compile(r"--[a-z]|\b[a-z]+=[A-Z('{]|\b[Pp]ass\b|\bRemove\b|\bC
 
 # What is not done here: who does it, or why not.
 ELSEWHERE = {
+    "of endmembers that are found in the scene are by the spread": "tests/test_start_uncertainty.py",
     "--unit model takes the unit of the training of a MODEL": "tests/tiles/test_unit_of_the_model.py",
     "compares other ways to find the endmembers": "tests/test_start_uncertainty.py passes --endmembers",
     "exists already and is not overwritten": "tests/results/test_writer.py",

@@ -1,5 +1,7 @@
 """Pixels of a result under the mouse: what is drawn, what a pointer and clicks do, and refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,3 +79,23 @@ def test_refusals():
         dq.explore(scene.cube)
     with pytest.raises(InputError, match="row 9, column 0, endmember None is not in the result; expected rows 0 to 3"):
         dq.explore(result).explorer.show(9, 0)
+
+
+def test_mixing_that_is_not_linear_has_no_linear_fit():
+    result, scene = result_of_two()
+    summary = {**result.summary, "configuration": {"method": {"method": "ppnm"}}}
+    explorer = dq.explore(replace(result, summary=summary), scene).explorer
+    assert [line.get_label() for line in explorer._spectrum.get_lines()] == ["measured"]
+    assert "no fit" in explorer._spectrum.get_title()
+
+
+def test_bands_in_another_order_and_more_bands_are_matched_by_wavelength():
+    result, scene = result_of_two()
+    places = np.linspace(400, 800, B)
+    turned = dq.Scene(scene.cube[:, :, ::-1].copy(), wavelengths=places[::-1].copy())
+    wide = dq.Scene(np.concatenate([scene.cube, scene.cube[:, :, :1]], axis=2), wavelengths=np.append(places, 900.0))
+    for other in (turned, wide):
+        explorer = dq.explore(result, other).explorer
+        np.testing.assert_array_equal(explorer._scene.cube, scene.cube)
+    with pytest.raises(InputError, match=r"row 2\.5, column 3"):
+        explorer.show(2.5, 3)

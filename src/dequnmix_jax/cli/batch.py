@@ -15,6 +15,7 @@ from dequnmix_jax.cli.options import BatchOptions, ReportOptions, UnmixOptions
 from dequnmix_jax.cli.progress import Line, clock_text
 from dequnmix_jax.cli.scene_options import warn
 from dequnmix_jax.io.provenance import file_record
+from dequnmix_jax.io.raw import stamp
 from dequnmix_jax.many_scenes import FAILED, TABLE, Row, is_list, places_of, table_of
 from dequnmix_jax.parallel import cluster
 from dequnmix_jax.results import files
@@ -91,12 +92,17 @@ def run_batch(
         raise InputError(f"{folder} is one file, and there are many scenes; expected a folder. Pass -o FOLDER.")
     places, progress = places_of(words), _Progress()
     made_by = None if model is None else file_record(model)["sha256"]
+    plain_options = replace(options, batch=_ALONE, output=Path(), force=False, json=False)
+    plain_options = replace(plain_options, scene=replace(plain_options.scene, file=Path()))
+    inputs = [path for path in (getattr(options, "endmembers", None), getattr(options, "library", None)) if path]
+    states = [stamp(path) for path in inputs if isinstance(path, Path) and path.is_file()]
+    made_with = repr((made_by, plain_options, states))
 
     def item(place: Path, output: Path) -> Options:
         return of_scene(replace(options, batch=_ALONE), place, output.with_name(output.name + suffix))
 
     scheduler = cluster.workers(batch.jobs if batch.scheduler else None, batch.scheduler)
-    with scheduler as client, table_of(folder, places, options.force, made_by) as table:
+    with scheduler as client, table_of(folder, places, options.force, made_by, made_with) as table:
         try:
             rows = table.run(_Quietly(command), item, client, batch.jobs, batch.retries, progress, suffix)
         except KeyboardInterrupt:

@@ -5,9 +5,9 @@ import sys
 
 from dequnmix_jax.cli.options import CompareOptions
 from dequnmix_jax.cli.scene_options import count_endmembers, read_for_unmixing, warn
-from dequnmix_jax.comparison import DEFAULT, compare, methods_of
+from dequnmix_jax.comparison import DEFAULT, Comparison, check_ours, compare, methods_of
 from dequnmix_jax.escaping import shown
-from dequnmix_jax.io.atomic import check_target_now
+from dequnmix_jax.io.atomic import replacing_folder
 from dequnmix_jax.report.comparison_table import as_markdown
 from dequnmix_jax.results.score import read_reference
 from dequnmix_jax.training.words import plain
@@ -15,11 +15,28 @@ from dequnmix_jax.training.words import plain
 
 def compare_methods(options: CompareOptions) -> None:
     """Unmix a scene by several methods, and write tables, a picture and the maps of each."""
+    given = [word.strip() for entry in options.methods or () for word in entry.split(",") if word.strip()]
+    words = methods_of(DEFAULT if options.methods is None else given)
+    check_ours(options.output, options.force)
+    with replacing_folder(options.output, overwrite=options.force) as part:  # reserved before hours of work
+        found = _compared(options, words)
+        found.put(part)
+    for word, sentence in found.failed.items():
+        warn(f"warning: {word} did not run: {sentence}")
+    for note in found.record["notes"]:
+        warn(f"note: {note}")
+    written = sorted(options.output.iterdir())
+    if options.json:
+        files = [str(path) for path in written]
+        print(json.dumps(plain({"rows": found.rows, "failed": dict(found.failed), "files": files}), indent=2))
+        return
+    print(shown(as_markdown(found.rows, found.reference_name), lines=True), end="")
+    print(options.output)
+
+
+def _compared(options: CompareOptions, words: list[str]) -> Comparison:
     import jax
 
-    given = [word.strip() for entry in options.methods or () for word in entry.split(",")]
-    words = methods_of(DEFAULT if options.methods is None else given)
-    check_target_now(options.output, options.force)
     truth = None if options.reference is None else read_reference(options.reference)
     scene, record = read_for_unmixing(options.scene, options.endmembers)
     count, counted = count_endmembers(options.endmembers, scene, "--endmembers", options.max_endmembers)
@@ -30,14 +47,4 @@ def compare_methods(options: CompareOptions) -> None:
     keys = [jax.random.key(options.seed + number) for number in range(options.seeds)]
     found = compare(scene, count, keys, words, reference=truth, convention=options.convention, on_progress=progress)
     found.record.update(record | counted | {"first_seed": options.seed})
-    for word, sentence in found.failed.items():
-        warn(f"warning: {word} did not run: {sentence}")
-    for note in found.record["notes"]:
-        warn(f"note: {note}")
-    written = found.write(options.output, overwrite=options.force)
-    if options.json:
-        files = [str(path) for path in written]
-        print(json.dumps(plain({"rows": found.rows, "failed": dict(found.failed), "files": files}), indent=2))
-        return
-    print(shown(as_markdown(found.rows, found.reference_name), lines=True), end="")
-    print(options.output)
+    return found

@@ -39,7 +39,7 @@ from dequnmix_jax.results.writer import placed_together, write_page
 from dequnmix_jax.scenes.band_order import scene_in_order
 from dequnmix_jax.scenes.read_options import IN_MEMORY
 from dequnmix_jax.scenes.scene import Scene, mask_invalid
-from dequnmix_jax.start_uncertainty import SEEDS, STARTS, with_start_uncertainty
+from dequnmix_jax.start_uncertainty import SEEDS, STARTS, check_bands, with_start_uncertainty
 from dequnmix_jax.trained import load_model, with_bands_of
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training.words import plain
@@ -176,6 +176,11 @@ def _unmix_by_spectra(options: ReportOptions, library: Path, folder: Path | None
 def _only_of_starts(options: ReportOptions, starts: bool) -> None:
     """Raise InputError for options of known spectra, but for those of the uncertainty "starts" of a new model."""
     if not starts:
+        if options.endmembers is not None and (options.known.uncertainty is not None or options.known.bounds):
+            raise InputError(
+                "--uncertainty and --bounds of endmembers that are found in the scene are by the spread over other "
+                "starts; expected --uncertainty starts with --endmembers N. Write it, or pass a LIBRARY."
+            )
         no_known_options(options.known)
         return
     if options.endmembers is None:
@@ -222,12 +227,15 @@ def _unmix_scene(options: ReportOptions, folder: Path | None, library: Library |
         count, counted = count_endmembers(
             options.endmembers, scene, "--endmembers", options.max_endmembers, len(fixed.names) + 1
         )
+        if starts:
+            check_bands(scene, count)
         model, _ = train(options.training, configuration, reading, scene, count, fixed=fixed, counted=counted)
     result, _ = unmix_by(model, scene, record)
     if starts:
         import jax
 
-        first = jax.random.fold_in(jax.random.key(options.training.seed), 1)
+        _, rest = jax.random.split(jax.random.key(options.training.seed))  # as `run` does
+        first = jax.random.fold_in(rest, 1)
         keys = jax.random.split(first, options.known.draws or SEEDS)
         with stage("comparing starts"):
             result = with_start_uncertainty(result, scene, keys, fixed=fixed.spectra, bounds=options.known.bounds)

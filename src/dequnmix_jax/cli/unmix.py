@@ -15,6 +15,7 @@ from dequnmix_jax.cli.scene_options import open_scene, read_for_unmixing
 from dequnmix_jax.cli.unmix_tiles import needs_tiles, spectra_need_tiles, unmix_in_tiles, unmix_spectra_in_tiles
 from dequnmix_jax.cli.verdicts import print_verdicts
 from dequnmix_jax.cli.workflow import describe_trace, open_for, read_library_of, unmix_by
+from dequnmix_jax.io import npz
 from dequnmix_jax.io.remote import Remote, as_local
 from dequnmix_jax.report import style
 from dequnmix_jax.report.page import check_page, report
@@ -86,7 +87,7 @@ def _words(options: UnmixOptions) -> tuple[UnmixOptions, tuple[Path, ...]]:
     if by_model is not None:
         return replace(options, model=by_model), scenes
     by_library = isinstance(options.endmembers, Path | Remote)
-    if by_library and second is not None and (more or second.suffix.lower() != ".npz"):
+    if by_library and second is not None and (more or not _is_model(second)):
         return replace(options, model=None), scenes
     if more:
         raise InputError(
@@ -94,6 +95,16 @@ def _words(options: UnmixOptions) -> tuple[UnmixOptions, tuple[Path, ...]]:
             "one scene. Add it."
         )
     return (options if second is None else replace(options, model=as_local(second))), (first,)
+
+
+def _is_model(path: Path) -> bool:
+    """Return whether a file is a model, or does not exist and is named like one."""
+    if path.suffix.lower() != ".npz" or isinstance(path, Remote) or is_batch((path,)):
+        return False
+    try:
+        return not path.is_file() or npz.MODEL in npz.load(path)
+    except InputError:
+        return False
 
 
 def _of_scene(options: UnmixOptions, place: Path, output: Path) -> UnmixOptions:

@@ -1,14 +1,18 @@
 """Look at single pixels of a result in a notebook."""
 
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from dequnmix_jax.abundances.methods import NONLINEAR
 from dequnmix_jax.checks import InputError, pip_hint
 from dequnmix_jax.io.formats import read
 from dequnmix_jax.report.style import COLOURS, GREY, new_figure
 from dequnmix_jax.results.result import Result
+from dequnmix_jax.scenes.band_order import scene_in_order
 from dequnmix_jax.scenes.scene import Scene
 
 _MOST_NAMED = 12
@@ -29,6 +33,7 @@ class Explorer:
         """Draw the first map and the pixel of its largest fraction."""
         self._result, self._scene = result, scene
         self.pinned, self.endmember = False, 0
+        self._linear = _method(result) not in NONLINEAR
         best = np.where(result.valid, result.abundances[:, :, 0], -1)
         self.row, self.column = (int(i) for i in np.unravel_index(int(np.argmax(best)), best.shape))
         figure = new_figure(9.5, 4.4)
@@ -53,7 +58,10 @@ class Explorer:
         """Show a pixel, and another map if its number is given."""
         result = self._result
         height, width, count = result.abundances.shape
-        if not (0 <= row < height and 0 <= column < width and (endmember is None or 0 <= endmember < count)):
+        numbers = [row, column, *([] if endmember is None else [endmember])]
+        whole = all(isinstance(number, int | np.integer) for number in numbers)
+        at = 0 if endmember is None else endmember
+        if not whole or not (0 <= row < height and 0 <= column < width and 0 <= at < count):
             raise InputError(
                 f"row {row}, column {column}, endmember {endmember} is not in the result; expected rows 0 to "
                 f"{height - 1}, columns 0 to {width - 1} and endmembers 0 to {count - 1}."
@@ -77,18 +85,22 @@ class Explorer:
         if not result.valid[row, column]:
             axes.set_title(f"row {row}, column {column}: masked", fontsize=9)
             return
-        fit = result.brightness[row, column] * (result.abundances[row, column] @ result.referred)
         text = f"row {row}, column {column}, brightness {result.brightness[row, column]:.3g}"
         if self._scene is not None:
             axes.plot(places, self._scene.cube[row, column], color="black", linewidth=1.2, label="measured")
-        axes.plot(places, fit, color=COLOURS[1], linewidth=1.2, label="fit")
+        if self._linear:
+            fit = result.brightness[row, column] * (result.abundances[row, column] @ result.referred)
+            axes.plot(places, fit, color=COLOURS[1], linewidth=1.2, label="fit")
+        else:
+            text += ", mixing not linear: no fit"
         if result.residual is not None:
             text += f", residual {result.residual[row, column]:.3g}"
         axes.set_title(f"{text}{', pinned' if self.pinned else ''}", fontsize=9)
         axes.set_xlabel("wavelength, nm" if named else "band", fontsize=8)
         axes.set_ylabel(str(result.summary.get("unit", "")), fontsize=8)
         axes.tick_params(labelsize=8)
-        axes.legend(fontsize=8, frameon=False)
+        if axes.lines:
+            axes.legend(fontsize=8, frameon=False)
 
     def _draw_fractions(self) -> None:
         result, row, column = self._result, self.row, self.column
@@ -98,7 +110,7 @@ class Explorer:
         deviations = None if result.abundances_sd is None else result.abundances_sd[row, column]
         colours = [COLOURS[i % len(COLOURS)] for i in range(fractions.size)]
         axes.bar(np.arange(fractions.size), fractions, color=colours, yerr=deviations, ecolor="0.3", capsize=3)
-        axes.set_ylim(0, 1)
+        axes.set_ylim(min(0, float(fractions.min())), max(1, float(fractions.max())))
         names = [name[:_MOST_NAMED] for name in result.names]
         axes.set_xticks(np.arange(fractions.size), names, fontsize=8, rotation=20)
         axes.set_ylabel("fraction" if deviations is None else "fraction, sd", fontsize=8)
@@ -124,6 +136,25 @@ class Explorer:
         elif event.inaxes is self._bars and event.xdata is not None:
             number = min(max(round(event.xdata), 0), len(self._result.names) - 1)
             self.show(self.row, self.column, number)
+
+
+def _method(result: Result) -> str:
+    """Return the word of the method of known spectra, or ""."""
+    configuration = result.summary.get("configuration")
+    method = configuration.get("method") if isinstance(configuration, Mapping) else None
+    return str(method.get("method", "")) if isinstance(method, Mapping) else ""
+
+
+def _on_the_bands_of(result: Result, scene: Scene) -> Scene:
+    """Return a scene with the bands of a result, in its order, where both know their wavelengths."""
+    if result.wavelengths_nm is None or scene.wavelengths is None:
+        return scene
+    scene = scene_in_order(scene, result.wavelengths_nm) if scene.cube.shape[2] == result.endmembers.shape[1] else scene
+    if scene.cube.shape[2] <= result.endmembers.shape[1]:
+        return scene
+    assert scene.wavelengths is not None  # sorting keeps them
+    used = np.abs(scene.wavelengths[:, None] - result.wavelengths_nm[None]).min(axis=1) < 1e-3
+    return replace(scene, good_bands=used).with_good_bands() if used.sum() == result.endmembers.shape[1] else scene
 
 
 def explore(result: Result, scene: Any = None) -> Any:
@@ -155,7 +186,7 @@ def explore(result: Result, scene: Any = None) -> Any:
     if scene is not None and not isinstance(scene, Scene):
         scene = read(scene)
     if scene is not None:
-        scene = scene.with_good_bands()
+        scene = _on_the_bands_of(result, scene.with_good_bands())
         expected = (*result.abundances.shape[:2], result.endmembers.shape[1])
         if scene.cube.shape != expected:
             raise InputError(

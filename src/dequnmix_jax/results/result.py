@@ -1,5 +1,6 @@
 """The result of an unmixing: maps, spectra and the record of how they were computed."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -339,6 +340,11 @@ def read_result(path: Any) -> Result:
     if hasattr(path, "data_vars"):
         arrays, record = arrays_of_dataset(path, "The data set")
         return _result_in(arrays, checked_record(record, Path("The data set")), Path("The data set"))
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(
+            f"read_result got {type(path).__name__}; expected a folder, a NetCDF file, or the Dataset of a result, as "
+            "`run` and `to_xarray` return it."
+        )
     path = as_place(path)
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         arrays, record = arrays_in(path)
