@@ -155,6 +155,31 @@ def test_mesma_in_tiles_is_mesma_of_the_whole_scene(here, tmp_path):
     assert "class shade" in (tmp_path / "page.html").read_text()
 
 
+def test_models_of_any_spectra_and_a_brightness_that_is_divided_out(here, tmp_path, capsys):
+    mesma = (*KNOWN, "--class", "Class", "--method", "mesma", "--threshold", "0", "--no-plots")
+    truth = np.load("truth.npy")
+    shaded = np.linspace(0.4, 1.6, H * W, dtype=np.float32).reshape(H, W, 1) * formats.read("scene.npz").cube
+    np.savez(tmp_path / "shaded.npz", cube=shaded, wavelengths_nm=BANDS)
+    free = (*mesma, "--combine", "spectra", "--max-classes", "4", "--normalise")
+    assert run("unmix", tmp_path / "shaded.npz", *free, "-o", tmp_path / "out") == 0
+    found = read_result(tmp_path / "out")
+    np.testing.assert_allclose(found.abundances, truth, atol=2e-2)  # of the interpolation
+    assert found.summary["configuration"]["method"]["combine"] == "spectra" and found.class_names == (
+        "SOIL",
+        "PV",
+        "NPV",
+    )
+    assert run("unmix", tmp_path / "shaded.npz", *KNOWN, "--normalise", "--no-plots", "-o", tmp_path / "fcls") == 0
+    np.testing.assert_allclose(read_result(tmp_path / "fcls").abundances, truth, atol=2e-2)  # of the interpolation
+    capsys.readouterr()
+    assert "does not apply to nnls" in failure(
+        capsys, "unmix", "scene.npz", *KNOWN, "--method", "nnls", "--normalise", "-o", tmp_path / "no"
+    )
+    assert "--combine applies to --method mesma" in failure(
+        capsys, "unmix", "scene.npz", *KNOWN, "--combine", "spectra", "-o", tmp_path / "no"
+    )
+
+
 def test_options_of_mesma(here, tmp_path, capsys):
     mesma = (*KNOWN, "--class", "Class", "--method", "mesma")
     words = ("--prune", "masa:1", "--max-classes", "1", "--fractions=-0.05:1.05", "--max-rmse", "0.02", "--models", "2")
