@@ -18,6 +18,8 @@ from dequnmix_jax.compilation_cache import NO_CACHE, enable_compilation_cache
 JOBS = "DEQUNMIX_JOBS"
 """Environment variable of a worker: the number of workers that share its machine."""
 
+_THRESHOLD_OF_DASK = "65536"  # of malloc, in the environment of its workers
+
 _SHARE_OF_MEMORY = 0.95
 """Part of its share of the machine's memory beyond which a worker is ended, before the system ends any other."""
 
@@ -117,6 +119,7 @@ def local(jobs: int, retries: int = 2) -> Iterator[Any]:
     share = distributed.system.MEMORY_LIMIT // jobs
     with (
         _script_not_imported(),
+        _without_threshold(),
         dask.config.set(choices),
         distributed.LocalCluster(
             n_workers=jobs,
@@ -129,6 +132,18 @@ def local(jobs: int, retries: int = 2) -> Iterator[Any]:
         distributed.Client(cluster) as client,
     ):
         yield client
+
+
+@contextmanager
+def _without_threshold() -> Iterator[None]:
+    """Take the threshold of malloc out of this process's environment, where another cluster of Dask has left it."""
+    name = "MALLOC_TRIM_THRESHOLD_"
+    held = os.environ.pop(name) if os.environ.get(name) == _THRESHOLD_OF_DASK else None
+    try:
+        yield
+    finally:
+        if held is not None:
+            os.environ[name] = held
 
 
 @contextmanager

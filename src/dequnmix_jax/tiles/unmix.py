@@ -222,7 +222,7 @@ def _contents(
         **convention_record(convention),
         "endmember_levels": np.max(spectra, axis=1).astype(np.float64).tolist(),
         "tiles": tiles_summary(entries, prepared.plan, prepared.halo),
-        "statistics": "scene" if run.given is None else "model",
+        **({} if run.given is None else {"statistics": "model"}),
         "warnings": [*prepared.survey.warnings, *not_converged(entries, run.config, run.known)],
         **(output.map_models(maps, tuple(out.class_of)) if isinstance(run.known, Mesma) else {}),
         **(out.record or {}),
