@@ -245,7 +245,8 @@ def test_files_of_others_and_of_living_processes_stay(server, tmp_path):
     child = server.start(PREAMBLE + ready + "    import time; time.sleep(60)\n", tmp_path, "")
     part, limit = None, time.monotonic() + 30
     while part is None and time.monotonic() < limit:
-        part = next((path for path in tmp_path.glob(".out.*.part") if path.name not in mine and path.is_file()), None)
+        found = [path for path in tmp_path.glob(".out.*.part") if path.name not in mine and path.is_file()]
+        part = next((path for path in found if path.read_text() == "half"), None)  # it is there before it is written
     assert part is not None
     with pytest.raises(InputError, match=f"Process {child} is writing"), reserved(tmp_path / "out"):
         pass
