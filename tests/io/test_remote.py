@@ -241,3 +241,9 @@ def test_one_command_on_a_url(server, tmp_path, capsys, more):
     assert main.main([*words, "-o", str(tmp_path / "out")]) == 0, capsys.readouterr().err
     result = dq.read_result(tmp_path / "out")
     assert result.summary["source"]["url"] == f"{server.url}/{name}" and "sha256" not in result.summary["source"]
+
+
+@pytest.mark.parametrize("ask", [lambda place: place.name, lambda place: place.suffix, lambda place: place.stem])
+def test_what_is_no_url_is_a_sentence(ask):
+    with pytest.raises(InputError, match="is no URL"):
+        ask(as_place("https://[]/scene.tif"))

@@ -373,7 +373,7 @@ def _search_block(
                 jnp.minimum(goal, best[2]),
             ), None
 
-        # A rise by rounding is none: near the end the step itself is better known than the objective.
+        # Near the end a rise may be rounding alone: the step is then better known than the objective.
         bound = jnp.where(jnp.max(jnp.abs(moves[0][0]), axis=1) < 1e-3, least * (1 + 4 * eps), least)
         stacked = jax.tree.map(lambda *x: jnp.stack(x), *moves)
         (new, own, goal), _ = lax.scan(attempt, (a, t, bound), stacked)

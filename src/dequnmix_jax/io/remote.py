@@ -121,7 +121,12 @@ class Remote:
     @property
     def _path(self) -> PurePosixPath:
         first = self.url.partition("::")[0].partition("?")[0]
-        path = first.removeprefix("zip://") if first.startswith("zip://") else urlsplit(first).path
+        try:
+            path = first.removeprefix("zip://") if first.startswith("zip://") else urlsplit(first).path
+        except ValueError as error:  # such as brackets that hold no address of IPv6
+            raise InputError(
+                f"{self} is no URL ({error}); expected https://HOST/PATH, s3://BUCKET/PATH or the like. Correct it."
+            ) from error
         return PurePosixPath(unquote(path))
 
     @property
