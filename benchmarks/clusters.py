@@ -122,6 +122,26 @@ def by_job(command: list[str], size: int, folder: Path, root: Path) -> Spent:
     return Spent(time.perf_counter() - began, tuple(each), 0.0, None)
 
 
+def apart(file: Path, model: Path, size: int, options: list[str]) -> Spent:
+    """Unmix a file by `size` processes at the same time that share nothing but the machine; return what it takes."""
+    began, running = time.perf_counter(), []
+    for rank in range(size):
+        words = [sys.executable, "-W", "ignore", "-m", "dequnmix_jax", "unmix", str(file), str(model), "--no-plots"]
+        words += ["-o", str(file.with_suffix(f".out{rank}")), *options]
+        more = {"PYTHONPATH": str(ROOT / "src"), "NPROC": str(max(1, cluster.cores() // size))}
+        running.append(subprocess.Popen(words, env=os.environ | more, stdout=subprocess.DEVNULL))
+    each = []
+    for process in running:
+        _, status, used = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit("A process failed; see its message above.")
+        each.append(used.ru_utime + used.ru_stime)
+    wall = time.perf_counter() - began
+    for rank in range(size):
+        shutil.rmtree(file.with_suffix(f".out{rank}"))
+    return Spent(wall, tuple(each), 0.0, None)
+
+
 def less(large: Spent, small: Spent) -> Spent:
     """Return the difference of two runs."""
     each = tuple(one - other for one, other in zip(large.each, small.each, strict=True))
@@ -168,6 +188,12 @@ def one_scene(place: Path, settings: Settings, before: Path | None) -> list[dict
         assert before is not None
         add("before", workers, [tuple(command(file, workers, before) for file in both) for _ in range(settings.rounds)])
     add("one process", 1, [tuple(command(file, 1, ROOT) for file in both) for _ in range(settings.rounds)])
+    # What the machine allows: halves of the scene, each by a process that knows nothing of the other.
+    halves = [large_scenes.piece(scene, count // 2, size) for count in settings.rows]
+    options = ["--tile", str(settings.tile), "--halo", str(settings.halo)]
+    add("a process for each half", 2, [
+        tuple(apart(half, model, 2, options) for half in halves) for _ in range(settings.rounds)
+    ])  # fmt: skip
     for workers in settings.workers:
         with cluster.local(workers) as client:
             tiled(both[0], client)  # compiles
@@ -231,11 +257,13 @@ def main(settings: Settings, folder: Path, where: Path | None = None, before: Pa
         rows += many(Path(name), settings, Path(name) / "one" / "model.npz")
     one = {(row["what"], row["way"]): row["CPU s, busier worker"] for row in rows if row["processes"] == 1}
     for row in rows:
-        row["times one"] = one[row["what"], row["way"]] / row["CPU s, busier worker"]
+        way = "one process" if row["way"] == "a process for each half" else row["way"]
+        row["times one"] = one[row["what"], way] / row["CPU s, busier worker"]
     note = (
         f"Two cores; load of the machine in the minute before: {load:.2f}. Of the large scene the difference of "
         f'{settings.rows[1]} and {settings.rows[0]} rows of {settings.columns} columns. "times one": CPU seconds of '
-        f"the only worker over those of the busier one. {settings}"
+        "the only worker over those of the busier one; for a process for each half, which share nothing but the "
+        f"machine, those of one process over those of the busier one: what two cores allow. {settings}"
     )
     return results_table.write(
         folder, "clusters", rows, "python -m benchmarks.clusters", note, "The run whose busier worker took least."

@@ -116,10 +116,10 @@ def _of_scene(options: UnmixOptions, place: Path, output: Path) -> UnmixOptions:
 def _check_tiled(options: UnmixOptions) -> None:
     """Raise InputError for an output that tiles, which go from disk to disk, do not make."""
     format, single = files.format_of(options.output, options.format)
-    if single or format not in ("envi", "geotiff", "cog"):
+    if single or format not in files.TILED:
         raise InputError(
             f"The scene is unmixed in tiles, from disk to disk, and the output is {options.output} with the format "
-            f"{format}; expected a folder of envi, geotiff or cog maps. Pass -o FOLDER --format geotiff."
+            f"{format}; expected a folder of envi, geotiff, cog or netcdf maps. Pass -o FOLDER --format geotiff."
         )
 
 

@@ -108,15 +108,24 @@ def dataset(
         {"Conventions": "CF-1.11", "source": f"dequnmix_jax {package_version('dequnmix-jax')}", **attributes},
     )
     if georeference is not None:
-        a, b, x0, d, e, y0 = georeference.transform
-        if b == 0 and d == 0:  # otherwise rows and columns have no single coordinate
-            y, x = (np.arange(data.sizes[axis]) + 0.5 for axis in ("y", "x"))
-            data = data.assign_coords(y=("y", y0 + e * y), x=("x", x0 + a * x))
+        found = centres(georeference, (data.sizes["y"], data.sizes["x"]))
+        data = data.assign_coords({name: (name, values) for name, values in found.items()})
         crs = georaster.crs_of(georeference)
         if crs is not None:
             data = data.rio.write_crs(crs).rio.write_coordinate_system()
         data = data.rio.write_transform(georaster.affine_of(georeference))
     return with_index(data)
+
+
+def centres(georeference: Georeference | None, shape: tuple[int, int]) -> dict[str, Array]:
+    """Return the coordinates "y" and "x" of the centres of rows and columns; none where they have no single one."""
+    if georeference is None:
+        return {}
+    a, b, x0, d, e, y0 = georeference.transform
+    if b != 0 or d != 0:
+        return {}
+    y, x = (np.arange(size) + 0.5 for size in shape)
+    return {"y": y0 + e * y, "x": x0 + a * x}
 
 
 def with_index(data: Any) -> Any:

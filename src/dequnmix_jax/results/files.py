@@ -17,6 +17,9 @@ from dequnmix_jax.scenes.scene import Array, Scene
 FORMATS = ("envi", "geotiff", "cog", "netcdf", "mat")
 """Formats of maps; the first is the default. A COG is a GeoTIFF with overviews, laid out for reading over a network."""
 
+TILED = ("envi", "geotiff", "cog", "netcdf")
+"""Those of them that are written in strips, where a scene is unmixed in tiles."""
+
 NODATA = -9999.0
 """Value of masked pixels in ENVI and GeoTIFF maps, which no map has; 0 would be a measurement."""
 

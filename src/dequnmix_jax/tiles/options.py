@@ -46,7 +46,7 @@ class Output:
         names: R names; None: "endmember 1" and so on.
         configuration, record: further entries of summary.json, as for `results.write`.
         overwrite: replace a folder that an earlier run made.
-        format: "envi", "geotiff" or "cog", of the maps.
+        format: one of `results.files.TILED`, of the maps.
         class_of: the class of each endmember, R words, or none.
     """
 

@@ -3,17 +3,19 @@
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.io import georaster, npz
+from dequnmix_jax.io import georaster, netcdf_strips, npz, xarrays
 from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.envi.writer import write_library, write_strips
 from dequnmix_jax.io.provenance import SUMMARY
 from dequnmix_jax.libraries.csv import write_table
 from dequnmix_jax.results.areas import AREAS, above_error, areas_table
+from dequnmix_jax.results.dataset import dataset_of
 from dequnmix_jax.results.files import NODATA
 from dequnmix_jax.results.maps import (
     KINDS,
@@ -33,6 +35,8 @@ from dequnmix_jax.tiles.channels import Channels
 from dequnmix_jax.tiles.journal import Store
 
 Strips = Iterator[tuple[int, Array]]
+
+_ALL_MAPS = "maps.nc"
 
 # Most pixels along a side of a picture.
 _SIDE = 1000
@@ -146,7 +150,7 @@ class Export(NamedTuple):
         folder: an existing folder.
         maps: of all tiles.
         contents: what is written beside them.
-        format: "envi", "geotiff" or "cog", of the maps.
+        format: one of `results.files.TILED`, of the maps.
     """
 
     folder: Path
@@ -181,7 +185,8 @@ def write_files(export: Export, each: Each = one_by_one) -> list[Path]:
     """
     folder, (source, endmembers, names, _, summary, _, class_of) = export.folder, export.contents
     of_classes = [name for name in _OF_CLASSES if class_of and (name == "classes" or name in summary)]
-    large = each(write_large, [ARRAYS, *KINDS, *of_classes], export)
+    maps = [_ALL_MAPS] if export.format == "netcdf" else [*KINDS, *of_classes]
+    large = each(write_large, [ARRAYS, *maps], export)
     written = [path for paths in large[1:] for path in paths]
     written += write_library(folder / "endmembers.sli", endmembers, names, source.wavelengths)
     with writing(folder / "endmembers.csv"):
@@ -194,11 +199,11 @@ def write_files(export: Export, each: Each = one_by_one) -> list[Path]:
 
 
 def write_large(name: str, export: Export) -> list[Path]:
-    """Write estimate.npz, or the map of a name, and return the files."""
-    if name == ARRAYS:
-        with writing(export.folder / ARRAYS):
-            _write_arrays(export)
-        return [export.folder / ARRAYS]
+    """Write estimate.npz, maps.nc, or the map of a name, and return the files."""
+    if name in (ARRAYS, _ALL_MAPS):
+        with writing(export.folder / name):
+            (_write_arrays if name == ARRAYS else _write_data_set)(export)
+        return [export.folder / name]
     return _write_map(name, export)
 
 
@@ -241,6 +246,46 @@ def _write_map(name: str, export: Export) -> list[Path]:
     )
 
 
+def _write_data_set(export: Export) -> None:
+    """Write maps.nc: the data set of `results.dataset`, strip by strip."""
+    store, channels, state_rms = export.maps
+    contents = export.contents
+    source = contents.source
+    georeference = georaster.georeference_for(source)
+    lookup = None if georeference is None else georeference.lookup
+    place = None if georeference is None else replace(georeference, lookup=None)
+    shape = store.shape[:2] if lookup is None else lookup.shape[:2]
+    dtypes = {"composite": np.uint8, "mask": np.bool_}
+    names = ["abundances", "brightness", "residual", "convergence", "composite"]
+    names += ["mask"] if export.masked or lookup is not None else []
+    pixel: dict[str, Array] = {}
+    for name in names:
+        width = channels.of("valid" if name == "mask" else name)
+        one = np.ones((1, 1, width.stop - width.start), dtypes.get(name, np.float32))
+        pixel[name] = one if name in ("abundances", "composite") else one[:, :, 0]
+    sample = dataset_of(_small_arrays(contents) | pixel, contents.summary, place, source.name)
+
+    def strips() -> Iterator[tuple[int, dict[str, Array]]]:
+        for first, block in _strips(store) if lookup is None else _placed(store, lookup):
+            inside = block[..., channels.of("valid")] > 0
+            maps = {name: block[..., channels.of(name)] for name in KINDS}
+            maps["convergence"] = maps["convergence"] / np.float32(state_rms)
+            if contents.class_of:
+                maps |= {name: of(maps["abundances"], contents.class_of) for name, of in _OF_CLASSES.items()}
+            maps = {name: np.where(inside, values, np.float32(np.nan)) for name, values in maps.items()}
+            maps |= {"composite": block[..., channels.of("composite")], "valid": inside}
+            yield (
+                first,
+                {
+                    name: (maps[name] if variable.ndim == 3 else maps[name][..., 0]).astype(variable.dtype)
+                    for name, variable in sample.data_vars.items()
+                    if variable.dims[:2] == ("y", "x")
+                },
+            )
+
+    netcdf_strips.write(export.folder / _ALL_MAPS, sample, shape, xarrays.centres(place, shape), strips)
+
+
 def _strips(store: Store) -> Strips:
     height, width, channels = store.shape
     rows = -(-max(1, _STRIP // (4 * width * channels)) // _ROWS) * _ROWS
@@ -258,16 +303,20 @@ def _placed(store: Store, lookup: Array) -> Strips:
         yield first, block
 
 
-def _write_arrays(export: Export) -> None:
-    """Write a .npz, its large arrays in strips."""
-    store, channels, state_rms = export.maps
-    source, endmembers, names, colour_words, _, convention, class_of = export.contents
+def _small_arrays(contents: Contents) -> dict[str, Array]:
+    """Return what does not depend on the pixel, by the names of estimate.npz."""
+    source, endmembers, names, colour_words, _, convention, class_of = contents
     small = {"names": np.array(names), "composite_bands": np.array(colour_words), "endmembers": endmembers}
     small["convention"] = np.array(convention)
     small |= {"class_of": np.array(class_of)} if class_of else {}
-    small |= npz.place_of(georaster.georeference_for(source))
     spectral = {"wavelengths_nm": source.wavelengths, "fwhm_nm": source.fwhm}
-    small |= {key: value for key, value in spectral.items() if value is not None}
+    return small | {key: value for key, value in spectral.items() if value is not None}
+
+
+def _write_arrays(export: Export) -> None:
+    """Write a .npz, its large arrays in strips."""
+    store, channels, state_rms = export.maps
+    small = _small_arrays(export.contents) | npz.place_of(georaster.georeference_for(export.contents.source))
     height, width, _ = store.shape
     large: list[tuple[str, tuple[int, ...], Any]] = [
         ("abundances", (height, width, channels.count), np.dtype("<f4")),

@@ -14,10 +14,11 @@ from dequnmix_jax.checks import InputError, check_endmembers, check_kind, check_
 from dequnmix_jax.conventions import SCALED
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide
-from dequnmix_jax.io import formats, georaster
+from dequnmix_jax.io import formats, georaster, xarrays
 from dequnmix_jax.io.atomic import Reserved, check_folder, check_target_now, reserved
 from dequnmix_jax.io.raw import Guard
 from dequnmix_jax.io.remote import as_local
+from dequnmix_jax.results.files import TILED
 from dequnmix_jax.results.maps import (
     at_level,
     check_class_of,
@@ -104,7 +105,7 @@ def unmix_tiled(
         names: R names; None: "endmember 1" and so on.
         configuration, record: further entries of summary.json, as for `write`.
         overwrite: replace a folder that an earlier run made.
-        format: "envi", "geotiff" or "cog" (extra "geo"), of the maps.
+        format: "envi", "geotiff" or "cog" (extra "geo"), or "netcdf" (one file maps.nc; extra "xarray"), of the maps.
         on_progress: called with the stage, its share done, tiles done in this run and tiles of the scene.
         on_warning: called with a sentence as soon as there is a warning.
         client: of Dask (`distributed.Client`), whose workers see the same files and have this package; they do what
@@ -191,15 +192,18 @@ def unmix_to_folder(
 
 def _check(params: Params, config: Model, out: Output, reserved_elsewhere: bool) -> None:
     """Raise InputError where options do not fit or the output cannot be made."""
-    if out.format not in ("envi", "geotiff", "cog"):
-        raise InputError(f"format is {out.format!r}; expected envi, geotiff or cog, which are written in tiles.")
+    if out.format not in TILED:
+        listed = f"{', '.join(TILED[:-1])} or {TILED[-1]}"
+        raise InputError(f"format is {out.format!r}; expected {listed}, which are written in tiles.")
     check_params(params)
     check_kind(config, Model, "config")
     solve.check_tileable(config)
     check_target_now(out.path, out.overwrite or reserved_elsewhere)
     check_folder(out.path)
     check_ours(out.path, out.overwrite)
-    if out.format != "envi":
+    if out.format == "netcdf":
+        xarrays.require('format="netcdf"')
+    elif out.format != "envi":
         georaster.require(f'format="{out.format}"')
 
 
