@@ -191,6 +191,7 @@ def one_scene(place: Path, settings: Settings, before: Path | None) -> list[dict
     # What the machine allows: halves of the scene, each by a process that knows nothing of the other.
     halves = [large_scenes.piece(scene, count // 2, size) for count in settings.rows]
     options = ["--tile", str(settings.tile), "--halo", str(settings.halo)]
+    apart(halves[0], model, 2, options)  # compiles
     add("a process for each half", 2, [
         tuple(apart(half, model, 2, options) for half in halves) for _ in range(settings.rounds)
     ])  # fmt: skip
