@@ -8,11 +8,14 @@ Five seeds, one configuration for all. Nothing was chosen on these scenes. Metho
 * start: the rule of `select_endmembers` and the exact solver of its mixing model (the analytic equilibrium); start +
   neighbours: with the linear prior where the scene shows that it helps.
 * learned operator: `dq.run`, nothing trained on the scene. Without prior: with the prior off.
+* fine-tuned: `dq.run` with the recommended training on the scene, each stage judged by the scene itself.
 
 Errors are those of `dequnmix score` (`results.score.compare`), in the convention of each reference.
+
+`zero_shot_runs.csv` holds every run with its commit. A run that it holds is not made again: remove rows to repeat them.
 """
 
-from collections.abc import Iterator
+import csv
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -25,9 +28,15 @@ import numpy as np
 import dequnmix_jax as dq
 from dequnmix_jax.endmembers.selection import select_endmembers
 from dequnmix_jax.results import score
+from dequnmix_jax.training.config import RECOMMENDED
 from dequnmix_jax.training.recipe import model_for
 from dequnmix_jax.training.stages import without_training
 from experiments.shared import results_table, scenes
+
+METHODS = (
+    "VCA + FCLS", "minimum volume + FCLS", "start", "start + neighbours", "learned operator without prior",
+    "learned operator", "fine-tuned",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,12 +45,14 @@ class Settings:
 
     scenes: tuple[str, ...] = (
         "samson", "dc1, 20 dB", "dc1, 30 dB", "misicnet_sim1, 20 dB", "misicnet_sim1, 30 dB", "hapke_relab",
+        "recipe, 15 dB", "recipe, 30 dB", "apex stand-in, 25 dB", "hapke_sim1, 20 dB", "hapke_sim1, 30 dB",
     )  # fmt: skip
     seeds: int = 5
     crop: int | None = None
+    methods: tuple[str, ...] = METHODS
 
 
-QUICK = Settings(scenes=("misicnet_sim1, 30 dB",), seeds=1, crop=24)
+QUICK = Settings(scenes=("misicnet_sim1, 30 dB",), seeds=1, crop=24, methods=METHODS[:-1])
 
 Answer = tuple[Any, Any, Any, dq.Model]
 
@@ -57,52 +68,71 @@ def _solved(cube: jax.Array, E: jax.Array, config: dq.Model) -> Answer:
     return estimate.abundances, estimate.endmembers, estimate.brightness, config
 
 
-def answers(key: jax.Array, cube: jax.Array, count: int) -> Iterator[tuple[str, Answer]]:
-    """Yield what each method finds."""
+def answer(method: str, key: jax.Array, cube: jax.Array, count: int) -> Answer:
+    """Return what a method finds."""
     analytic = dq.Model(gradient=dq.equilibrium.Analytic(), constraint=dq.equilibrium.Simplex())
-    E = jnp.maximum(dq.endmembers.vca(key, cube, count), 0)
-    yield "VCA + FCLS", _solved(cube, E, analytic)
-    E = jnp.maximum(dq.endmembers.minimum_volume(key, cube, count)[0], 0)
-    yield "minimum volume + FCLS", _solved(cube, E, analytic)
-    chosen = select_endmembers(key, cube, count, abundances=False)
-    for name, prior in (("start", "none"), ("start + neighbours", "neighbours")):
+    if method == "VCA + FCLS":
+        return _solved(cube, jnp.maximum(dq.endmembers.vca(key, cube, count), 0), analytic)
+    if method == "minimum volume + FCLS":
+        return _solved(cube, jnp.maximum(dq.endmembers.minimum_volume(key, cube, count)[0], 0), analytic)
+    if method in ("start", "start + neighbours"):
+        chosen = select_endmembers(key, cube, count, abundances=False)
         config = model_for(chosen, dq.Model(gradient=dq.equilibrium.Analytic()))
-        yield name, _solved(cube, chosen.endmembers, replace(config, prior=prior))
-    result = dq.run(np.asarray(cube), count, key)
-    bare = replace(result.config, prior="none")
-    yield "learned operator without prior", _solved(cube, jnp.asarray(result.endmembers), bare)
-    yield "learned operator", (result.abundances, result.params["endmembers"], result.brightness, result.config)
+        return _solved(cube, chosen.endmembers, replace(config, prior="none" if method == "start" else "neighbours"))
+    training = RECOMMENDED[0] if method == "fine-tuned" else None
+    result = dq.run(np.asarray(cube), count, key, training=training)
+    if method == "learned operator without prior":
+        return _solved(cube, jnp.asarray(result.endmembers), replace(result.config, prior="none"))
+    return result.abundances, result.params["endmembers"], result.brightness, result.config
+
+
+_LABELS = ("scene", "reference", "method", "seed")
 
 
 def main(settings: Settings, folder: Path) -> Path:
-    """Write the table."""
+    """Run what is missing, and write the table."""
     names, missing = scenes.at_hand(settings.scenes)
-    runs: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
+    kept = folder / "zero_shot_runs.csv"
+    runs: list[dict[str, Any]] = []
+    if kept.exists():
+        with kept.open(encoding="utf-8") as file:
+            runs = list(csv.DictReader(file))
+    done = {(run["scene"], run["method"], int(run["seed"])) for run in runs}
+    where = results_table.origin()
     for name in names:
-        print(name, flush=True)
         jax.clear_caches()  # the compiled programs of several sizes do not fit in memory
         for seed in range(settings.seeds):
+            left = [method for method in settings.methods if (name, method, seed) not in done]
+            if not left:
+                continue
             loaded = scenes.load(name, seed, settings.crop)
             count = len(loaded.references[0][0].endmembers)
-            for method, (A, E, brightness, config) in answers(jax.random.key(seed), loaded.cube, count):
+            for method in left:
+                A, E, brightness, config = answer(method, jax.random.key(seed), loaded.cube, count)
                 for author, (truth, _) in zip(("Zhu", "Rasti"), loaded.references, strict=False):
                     estimate = score.as_estimate(A, E, brightness, config.convention)
                     errors = score.compare(estimate, truth, cube=np.asarray(loaded.cube))
-                    reference = f"{name} ({author})" if len(loaded.references) > 1 else name
-                    runs.setdefault((reference, method, config.constraint.word), []).append(
-                        (errors["armse"], errors["msad"])
-                    )
-    rows = _rows(runs)
-    note = f"{settings.seeds} seeds.{missing}"
-    return results_table.write(folder, "zero_shot", rows, "python -m experiments.comparison.zero_shot", note)
+                    labels = (name, author if len(loaded.references) > 1 else "", method, seed)
+                    runs.append(dict(zip(_LABELS, labels, strict=True)) | {
+                        "constraint": config.constraint.word, "aRMSE": errors["armse"], "mSAD": errors["msad"],
+                        "commit": where["commit"], "date": where["date"],
+                    })  # fmt: skip
+                    print(results_table.line(runs[-1]), flush=True)
+            results_table.write_csv(kept, runs)
+    asked = [run for run in runs if run["scene"] in names and run["method"] in settings.methods]
+    asked.sort(key=lambda run: (names.index(run["scene"]), settings.methods.index(run["method"])))
+    commits = ", ".join(sorted({str(run["commit"]) for run in asked}))
+    note = f"{settings.seeds} seeds. Every run, with its commit ({commits}): `zero_shot_runs.csv`.{missing}"
+    return results_table.write(folder, "zero_shot", _rows(asked), "python -m experiments.comparison.zero_shot", note)
 
 
-def _rows(runs: dict[tuple[str, str, str], list[tuple[float, float]]]) -> list[dict[str, Any]]:
+def _rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     merged: dict[tuple[str, str], tuple[list[tuple[float, float]], list[str]]] = {}
-    for (reference, method, word), values in runs.items():
-        entry = merged.setdefault((reference, method), ([], []))
-        entry[0].extend(values)
-        entry[1].append(word)
+    for run in runs:
+        reference = f"{run['scene']} ({run['reference']})" if run["reference"] else run["scene"]
+        values, words = merged.setdefault((reference, run["method"]), ([], []))
+        values.append((float(run["aRMSE"]), float(run["mSAD"])))
+        words.append(run["constraint"])
     rows, ratios = [], {}
     for (reference, method), (values, words) in merged.items():
         x = np.asarray(values)
@@ -115,8 +145,8 @@ def _rows(runs: dict[tuple[str, str, str], list[tuple[float, float]]]) -> list[d
             "mSAD": float(x[:, 1].mean()), "mSAD_sd": float(x[:, 1].std()),
             "aRMSE / start": float(ratio[0]), "mSAD / start": float(ratio[1]),
         })  # fmt: skip
-    for method, values in ratios.items():
-        mean = np.exp(np.mean(np.log(values), axis=0))
+    for method, found in ratios.items():
+        mean = np.exp(np.mean(np.log(found), axis=0))
         rows.append({
             "scene": "geometric mean", "method": method, "constraint": "", "aRMSE": float("nan"),
             "aRMSE_sd": float("nan"), "mSAD": float("nan"), "mSAD_sd": float("nan"),

@@ -169,6 +169,7 @@ _DRAWN: dict[str, Callable[[int], Drawn]] = {
     "apex stand-in": _apex_stand_in,
     "misicnet_sim1": partial(_shipped, name="misicnet_sim1"),
     "dc1": partial(_shipped, name="dc1"),
+    "hapke_sim1": partial(_shipped, name="hapke_sim1"),
 }
 _MEASURED = ("samson", "hapke_relab", "hysu", "apex")
 

@@ -229,7 +229,9 @@ def _unmix_scene(options: ReportOptions, folder: Path | None, library: Library |
         )
         if starts:
             check_bands(scene, count)
-        model, _ = train(options.training, configuration, reading, scene, count, fixed=fixed, counted=counted)
+        model, _ = train(
+            options.training, configuration, reading, scene, count, fixed=fixed, counted=counted, saved=bool(folder)
+        )
     result, _ = unmix_by(model, scene, record)
     if starts:
         import jax

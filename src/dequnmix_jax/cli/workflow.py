@@ -84,6 +84,7 @@ def train(
     patches: "Patches | None" = None,
     fixed: Fixed | None = None,
     counted: Mapping[str, Any] | None = None,
+    saved: bool = True,
 ) -> tuple[TrainedModel, Fitted]:
     """Train a model on a scene, or on patches of one.
 
@@ -97,6 +98,7 @@ def train(
         patches: from `draw_patches`, or None.
         fixed: from `fixed_of`; None: no spectrum is fixed.
         counted: what `count_endmembers` says about the number.
+        saved: the model is written to a file, which holds the unit of its scene too.
     """
     import jax
 
@@ -139,10 +141,10 @@ def train(
         fitted = Fitted(params, history, 0.0)
     metadata = model_metadata(scene, config, training, rates, options.seed, fitted.history, fixed.names)
     metadata |= dict(counted or {})
-    if patches is None:
-        metadata["whole"] = statistics_record(fitted.params, scene, config)
-    else:
+    if patches is not None:
         metadata["scene"] = patches.record()
+    elif saved:
+        metadata["whole"] = statistics_record(fitted.params, scene, config)
     if reason is not None:
         metadata["start"] = reason
         metadata["operator"] = operator_record()

@@ -73,7 +73,12 @@ class Shape(NamedTuple):
 
 
 def shape_scores(
-    points: jax.Array, noise: jax.Array, facets: jax.Array, level: jax.Array, valid: jax.Array, scaled: bool
+    points: jax.Array,
+    noise: jax.Array,
+    facets: jax.Array,
+    level: jax.Array,
+    valid: jax.Array,
+    scaled: bool | jax.Array,
 ) -> Shape:
     """Return the geometric scores of a candidate.
 
@@ -83,9 +88,9 @@ def shape_scores(
         facets: (R, R), inverse of its vertices, transposed: coefficients are points facets^T.
         level: (R,), maximum of each spectrum; under the cone fractions are those of spectra of maximum one.
         valid: (H, W) bool.
-        scaled: static; True for the cone.
+        scaled: () bool, True for the cone.
     """
-    unit = level if scaled else jnp.ones_like(level)
+    unit = jnp.where(scaled, level, 1)
     x = jnp.matmul(points, facets.T, precision="highest") * unit[None]
     count = x.shape[1]
     inside = valid.reshape(-1)
@@ -96,7 +101,7 @@ def shape_scores(
     number = jnp.maximum(jnp.sum(ok), 1).astype(x.dtype)
     a = jnp.where(ok[:, None], x / jnp.where(ok, total, 1)[:, None], 0)
     variance = jnp.maximum(jnp.sum(jnp.matmul(facets, noise, precision="highest") * facets, axis=1), 1e-12)
-    sigma = jnp.sqrt(variance) * unit / (positive(middle) if scaled else 1)
+    sigma = jnp.sqrt(variance) * unit / jnp.where(scaled, positive(middle), 1)
     mean_of = lambda y: jnp.sum(jnp.where(ok, y, 0)) / number  # noqa: E731
     low = jnp.minimum(a / sigma[None], 0)
     light = jnp.log(jnp.where(ok, total, 1))

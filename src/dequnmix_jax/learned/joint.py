@@ -170,9 +170,10 @@ def spectral_radius(weights: JointWeights, scene: Geometry, vertices: jax.Array)
     It is the mean growth of a vector in its products with J, from the fifth to the twelfth (power iteration).
     """
     facets = facets_of(vertices, scene.height)
+    derivative = jax.linearize(lambda q: joint_map((weights, scene), q), facets)[1]
 
     def product(x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-        y = jax.jvp(lambda q: joint_map((weights, scene), q), (facets,), (x,))[1]
+        y = derivative(x)
         size = jnp.sqrt(jnp.sum(jnp.square(y)))
         return y / positive(size), size
 
@@ -233,11 +234,12 @@ def _expectiles(a: jax.Array, sigma: jax.Array, w: jax.Array, exact: bool) -> tu
 
     def facet(k: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         def search(c: jax.Array, level: jax.Array) -> tuple[jax.Array, jax.Array]:
-            for _ in range(_FITS):
-                c = fit(fixed, weigh(fixed, noise, c, k, level), k)
+            c = fit(fixed, weigh(fixed, noise, c, k, level), k)
             return c, c
 
-        starts = held(lax.scan(search, jnp.zeros(count, a.dtype), levels)[1])
+        # Fits of one level are steps of the same loop, whose body is compiled once.
+        found = lax.scan(search, jnp.zeros(count, a.dtype), jnp.repeat(levels, _FITS))[1]
+        starts = held(found[_FITS - 1 :: _FITS])
 
         def last(c: jax.Array, level: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             c = fit(a, weigh(a, sigma, c, k, level), k)

@@ -187,17 +187,24 @@ def refine(
         joint.geometry(view, noise, inside, scaled, context(scores, scene, scaled), free)
         for view, scaled in zip(views, (False, True), strict=True)
     ]
-    backs = [lapack.pinv(view.lift) for view in views]
+    stacked: joint.Geometry = jax.tree.map(lambda *x: jnp.stack(x), *scenes)
+    points, backs = jnp.stack([view.points for view in views]), jnp.stack([lapack.pinv(view.lift) for view in views])
 
-    def shapes(which: int, E: jax.Array) -> Shape:
-        vertices = jnp.matmul(E, backs[which], precision="highest")
-        facets = jax.vmap(lambda V: _safe_inverse(V).T)(vertices)
-        return jax.vmap(
-            lambda Q, level: shape_scores(views[which].points, scenes[which].noise, Q, level, valid, bool(which))
-        )(facets, jnp.max(E, axis=2))
+    def shapes(E: jax.Array) -> Shape:
+        """Return the shapes of spectra (2, C, R, B), C of each geometry, in their order."""
 
-    halves = [every[:HALF], every[HALF:]]
-    first = jax.tree.map(lambda *x: jnp.concatenate(x), *(shapes(i, E) for i, E in enumerate(halves)))
+        def of_geometry(given: tuple[jax.Array, ...]) -> Shape:
+            E, points, noise, back, scaled = given
+            vertices = jnp.matmul(E, back, precision="highest")
+            facets = jax.vmap(lambda V: _safe_inverse(V).T)(vertices)
+            level = jnp.max(E, axis=2)
+            return jax.vmap(lambda Q, level: shape_scores(points, noise, Q, level, valid, scaled))(facets, level)
+
+        # One after the other: the program of both is compiled once.
+        found = lax.map(of_geometry, (E, points, stacked.noise, backs, stacked.scaled))
+        return jax.tree.map(lambda x: x.reshape(-1), found)
+
+    first = shapes(every.reshape(2, HALF, *every.shape[1:]))
     before = choice.predict(weights.first, features(scores, scene, first, rule_way, False))
     m = choice.cost(before)
     finite = jnp.isfinite(scores.error)
@@ -207,7 +214,6 @@ def refine(
     ]
     pair = jnp.stack([spectra[:, i] for i in best], axis=1)  # (3, 2, R, B)
     starts = jnp.stack([jnp.matmul(pair[0, i], backs[i], precision="highest") for i in (0, 1)])
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *scenes)
     vertices, trace = jax.vmap(lambda s, V: joint.equilibrium(weights.joint, s, V))(stacked, starts)
     radius = jax.vmap(lambda s, V: joint.spectral_radius(weights.joint, s, V))(stacked, vertices)
     lifts = jnp.stack([view.lift for view in views])
@@ -218,8 +224,7 @@ def refine(
     moved = jnp.where(ok[:, None, None], moved, pair[0])
     if fixed is not None:  # not even rounded
         moved = moved.at[:, : fixed.shape[0]].set(fixed[None])
-    last = [shapes(i, moved[i : i + 1]) for i in (0, 1)]
-    shape = jax.tree.map(lambda *x: jnp.concatenate(x), first, *last)
+    shape = jax.tree.map(lambda *x: jnp.concatenate(x), first, shapes(moved[:, None]))
     return Refined(moved, pair.at[0].set(moved), shape, trace, radius, rule, rule_way)
 
 

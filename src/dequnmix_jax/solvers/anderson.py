@@ -9,7 +9,6 @@ from jax import lax
 
 from dequnmix_jax.ops import small_systems
 from dequnmix_jax.ops.guards import nonzero, positive
-from dequnmix_jax.ops.xla import alongside
 from dequnmix_jax.solvers.config import Anderson, Solver
 
 Vector = Callable[[jax.Array], jax.Array]
@@ -131,38 +130,39 @@ def walker(
         return r, rms(r), relative(rms(r), extent), extent
 
     def begin(x0: jax.Array) -> Walk:
-        r0, size0, residual0, extent = measure(x0)
-        walk = Walk(
+        """Return the state before f is applied for the first time, which `advance` then does, at x0."""
+        zero, infinity = jnp.zeros_like(x0), jnp.asarray(jnp.inf, x0.dtype)
+        return Walk(
             x=x0,
-            r=r0,
+            r=zero,
             best_x=x0,
-            best_r=r0,
-            best_size=size0,
-            best=residual0,
+            best_r=zero,
+            best_size=infinity,
+            best=infinity,
             settled=jnp.asarray(False),
             image_x=x0,
-            image=jnp.asarray(jnp.inf, x0.dtype),
-            now=residual0,
-            applications=jnp.asarray(1, jnp.int32),
+            image=infinity,
+            now=infinity,
+            applications=jnp.asarray(0, jnp.int32),
             waited=jnp.asarray(0, jnp.int32),
-            alive=jnp.isfinite(size0) & jnp.isfinite(extent),
-            most=jnp.maximum(rms(x0), extent) / float(jnp.finfo(x0.dtype).eps),
-            memory=_no_memory(method, x0, size0) if m else None,
+            alive=jnp.asarray(True),
+            most=infinity,
+            memory=_no_memory(method, x0) if m else None,
         )
-        return alongside(walk, r0)
 
     def advance(walk: Walk, try_image: jax.Array) -> Walk:
-        x, r, memory = walk.x, walk.r, walk.memory
+        # The first application is one of the loop: a map of many operations is then compiled once, not twice.
+        x, r, memory, first = walk.x, walk.r, walk.memory, walk.applications == 0
         step = jnp.asarray(method.damping, x.dtype) if memory is None else memory.step
         extrapolated = jnp.asarray(False) if memory is None else (memory.plain == 0) & (memory.filled > 0)
-        is_image = try_image | (~extrapolated & (step == 1))
+        is_image = try_image | (~extrapolated & (step == 1) & ~first)
         moved = step * r if memory is None else _extrapolated(memory, r, method.ridge)
         new_x = jnp.where(try_image, walk.best_x + walk.best_r, x + moved)
         if x.dtype != kept:
             new_x = jnp.where(is_image, new_x.astype(kept).astype(x.dtype), new_x)
         new_r, size, residual, extent = measure(new_x)
-        sound = jnp.isfinite(size) & (extent <= walk.most)  # False where NaN
-        better = sound & (residual < walk.best)
+        sound = jnp.isfinite(size) & jnp.where(first, jnp.isfinite(extent), extent <= walk.most)  # False where NaN
+        better = first | (sound & (residual < walk.best))
         better_image = sound & is_image & (residual < walk.image)
         new = walk._replace(
             applications=walk.applications + 1,
@@ -175,10 +175,12 @@ def walker(
             image_x=jnp.where(better_image, new_x, walk.image_x),
             image=jnp.where(better_image, residual, walk.image),
             waited=jnp.where(better, 0, walk.waited + 1),
+            most=jnp.where(first, jnp.maximum(rms(x), extent) / float(jnp.finfo(x.dtype).eps), walk.most),
         )
         if memory is None:  # without safeguards: the residual of the plain iteration may rise before it falls
             return new._replace(x=new_x, r=new_r, alive=sound)
-        accepted = sound & (size <= GROWTH * walk.best_size)
+        new = new._replace(alive=walk.alive & (sound | ~first))
+        accepted = first | (sound & (size <= GROWTH * walk.best_size))
         skipped = try_image & ~accepted  # an image was tried and is not a step: everything stays
         worse = ~skipped & (memory.size > RETREAT * walk.best_size)
         return new._replace(
@@ -191,18 +193,18 @@ def walker(
                 new_r - r,
                 new_r,
                 size=jnp.where(accepted, size, jnp.where(worse, walk.best_size, memory.size)),
-                accepted=accepted,
-                skipped=skipped,
+                accepted=accepted & ~first,
+                skipped=skipped | first,  # one residual makes no difference yet
                 refused=extrapolated & ~accepted & ~try_image,
                 improved=extrapolated & better & ~try_image,
-                try_image=try_image,
+                try_image=try_image | first,
             ),
         )
 
     return begin, advance
 
 
-def _no_memory(method: Anderson, x0: jax.Array, size: jax.Array) -> Memory:
+def _no_memory(method: Anderson, x0: jax.Array) -> Memory:
     m = method.memory
     return Memory(
         dg=jnp.zeros((m, x0.size), x0.dtype),
@@ -213,7 +215,7 @@ def _no_memory(method: Anderson, x0: jax.Array, size: jax.Array) -> Memory:
         step=jnp.asarray(method.damping, x0.dtype),
         plain=jnp.asarray(0, jnp.int32),
         pause=jnp.asarray(1, jnp.int32),
-        size=size,
+        size=jnp.asarray(jnp.inf, x0.dtype),
     )
 
 

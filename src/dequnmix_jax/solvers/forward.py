@@ -52,13 +52,13 @@ def solve(f: Map, solver: Solver, theta: Any, z0: Any, tolerance: float | jax.Ar
     goal = jnp.asarray(solver.tolerance if tolerance is None else tolerance, x0.dtype)
     kept = jax.tree.leaves(z0)[0].dtype
     if isinstance(solver.method, Anderson | Picard):
-        z, trace = _walk(flat, solver, x0, goal, kept)
+        z, trace = _walk(flat, solver, x0, goal, kept, theta)
     else:
         z, trace = walk_with_jaxopt(flat, solver.method, solver.max_steps, x0, goal, kept)
     return unravel(z), trace
 
 
-def _walk(f: Vector, solver: Solver, x0: jax.Array, goal: jax.Array, kept: Any) -> tuple[jax.Array, Trace]:
+def _walk(f: Vector, solver: Solver, x0: jax.Array, goal: jax.Array, kept: Any, theta: Any) -> tuple[jax.Array, Trace]:
     """Iterate until an image of f, in the precision `kept`, has a residual within the goal, or no step can help."""
     begin, advance = walker(f, solver, kept)
     floor = FLOOR * float(jnp.finfo(kept).eps)
@@ -77,7 +77,7 @@ def _walk(f: Vector, solver: Solver, x0: jax.Array, goal: jax.Array, kept: Any) 
         try_image = ~walk.settled & ((walk.best <= goal) | last | (walk.applications == limit - 1))
         return advance(walk, try_image), last
 
-    walk, _ = lax.while_loop(unfinished, step, (begin(x0), alongside(jnp.asarray(False), x0)))
+    walk, _ = lax.while_loop(unfinished, step, alongside((begin(x0), jnp.asarray(False)), theta, x0))
     has_image = jnp.isfinite(walk.image)
     z = jnp.where(has_image, walk.image_x, walk.best_x + walk.best_r)
     residual = jnp.where(has_image, walk.image, jnp.nan)
@@ -101,13 +101,12 @@ def residuals(f: Map, solver: Solver, theta: Any, z0: Any, steps: int) -> jax.Ar
         raise InputError(f"residuals follows Anderson() and Picard(), not {solver.method!r}, whose loop is jaxopt's.")
     flat, x0, _ = flatten(f, theta, z0)
     begin, advance = walker(flat, solver, x0.dtype)
-    first = begin(x0)
 
     def step(walk: Walk, _: None) -> tuple[Walk, jax.Array]:
         walk = advance(walk, jnp.asarray(False))
         return walk, walk.now
 
-    return jnp.concatenate([first.now[None], lax.scan(step, first, None, length=steps - 1)[1]])
+    return lax.scan(step, alongside(begin(x0), theta, x0), None, length=steps)[1]
 
 
 def flatten(f: Map, theta: Any, z: Any) -> tuple[Vector, jax.Array, Callable[[jax.Array], Any]]:
