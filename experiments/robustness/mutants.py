@@ -287,8 +287,8 @@ solvers/anderson: solvers/forward
 - size <= GROWTH * walk.best_size
 + size <= 1e30 * walk.best_size
 solvers/anderson: solvers/forward
-- better = sound & (residual < walk.best)
-+ better = sound
+- better = first | (sound & (residual < walk.best))
++ better = first | sound
 solvers/anderson: solvers/forward::anderson_needs_far_fewer_steps_than_plain_iteration_on_a_stiff_map \
 solvers/forward::finds_the_fixed_point_and_reports_the_residual_it_has
 - return beta * r - _dot(weights, memory.dg) + shortened
@@ -309,8 +309,11 @@ solvers/forward: solvers/forward::a_bfloat16_state_is_walked_in_float32
 - if vector.dtype.itemsize >= 4 else
 + if vector.dtype.itemsize >= 2 else
 solvers/anderson: solvers/forward
-- sound = jnp.isfinite(size) & (extent <= walk.most)
-+ sound = jnp.isfinite(size)
+- jnp.where(first, jnp.isfinite(extent), extent <= walk.most)
++ jnp.isfinite(extent)
+solvers/anderson: solvers/forward
+- is_image = try_image | (~extrapolated & (step == 1) & ~first)
++ is_image = try_image | (~extrapolated & (step == 1))
 solvers/forward: solvers/forward::residuals_are_those_of_the_iterates_of_solve
 - return walk, walk.now
 + return walk, walk.best

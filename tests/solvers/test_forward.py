@@ -68,6 +68,29 @@ def test_nan_is_never_a_success_and_ends_at_once(method):
     assert int(trace.steps) <= 3 or isinstance(method, Broyden | JaxoptAnderson)
 
 
+@pytest.mark.parametrize("method", [Anderson(), Picard()], ids=word)
+def test_the_answer_is_an_image_though_the_first_state_is_near_enough(method):
+    """The first state need not lie in the set that the map leads to."""
+
+    def clipped(theta, z):
+        return jnp.clip(z, 0.0, theta)
+
+    z, trace = solve(clipped, Solver(method, tolerance=1e-2), jnp.float32(1.0), jnp.full(8, 1.001))
+    assert bool(trace.converged) and int(trace.steps) == 2
+    np.testing.assert_array_equal(z, np.ones(8, np.float32))
+
+
+@pytest.mark.parametrize("method", [Anderson(), Picard()], ids=word)
+def test_a_state_that_has_outgrown_its_digits_has_not_converged(method):
+    """Beyond 1 / eps of the first state, steps of the size of the first are below rounding."""
+
+    def growing(theta, z):
+        return jnp.where(z < 1e9, theta * z, z + 1)
+
+    _, trace = solve(growing, Solver(method, tolerance=1e-4, max_steps=60), jnp.float32(30.0), jnp.ones(4))
+    assert not bool(trace.converged)
+
+
 def test_a_diverging_map_returns_its_best_iterate():
     def away(theta, z):
         return z + theta * z**2 + 2.0  # no fixed point: the residual is 2 at the least

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dequnmix_jax.io import xarrays
 from dequnmix_jax.scenes.scene import Array
 
 Strips = Callable[[], Iterator[tuple[int, Mapping[str, Array]]]]
@@ -31,13 +32,11 @@ def write(path: Path, sample: Any, shape: tuple[int, int], coordinates: Mapping[
     Raises:
         OSError: the disk is full, or fails.
     """
-    import h5netcdf
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         content = sample.to_netcdf(None, engine="h5netcdf", format="NETCDF4")
     with memoryview(content) as view, _Sink(path) as sink:
-        with h5netcdf.File(io.BytesIO(view), "r") as small, h5netcdf.File(sink, "w") as large:
+        with xarrays.netcdf_file(io.BytesIO(view), "r") as small, xarrays.netcdf_file(sink, "w") as large:
             sizes = {"y": shape[0], "x": shape[1]}
             large.dimensions = {name: sizes.get(name, axis.size) for name, axis in small.dimensions.items()}
             large.attrs.update(small.attrs)

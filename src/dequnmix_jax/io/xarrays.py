@@ -236,6 +236,18 @@ def _rows(variable: Any) -> int:
     return max(1, min(variable.shape[0], _CHUNK // max(variable[:1].nbytes, 1)))
 
 
+def netcdf_file(file: Any, mode: str) -> Any:
+    """Return an open file of h5netcdf.
+
+    Args:
+        file: a file of Python in binary mode.
+        mode: "r" or "w".
+    """
+    import h5netcdf
+
+    return h5netcdf.File(file, mode)
+
+
 def write_netcdf(path: Path, data: Any) -> None:
     """Write a data set as NetCDF 4, its large arrays deflated.
 

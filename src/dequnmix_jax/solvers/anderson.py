@@ -193,7 +193,7 @@ def walker(
                 new_r - r,
                 new_r,
                 size=jnp.where(accepted, size, jnp.where(worse, walk.best_size, memory.size)),
-                accepted=accepted & ~first,
+                accepted=accepted,
                 skipped=skipped | first,  # one residual makes no difference yet
                 refused=extrapolated & ~accepted & ~try_image,
                 improved=extrapolated & better & ~try_image,
