@@ -889,8 +889,8 @@ io/placement: io/labelled_arrays scenes/values::a_part_lies_where_its_coordinate
 - from_gdal(values[:6]) if name == "GeoTransform" else
 + from_gdal(values[:6]) if name != "GeoTransform" else
 io/xarrays: io/scene_writer::other_programs_read_it
-- x=("x", x0 + a * x)
-+ x=("x", x0 + a * (x - 0.5))
+- "x": x0 + a * x}
++ "x": x0 + a * (x - 0.5)}
 io/xarrays: io/xarrays::a_scene_goes_there_and_back
 - cube = np.where(scene.valid[:, :, None], cube, np.float32(np.nan))
 + cube = cube
