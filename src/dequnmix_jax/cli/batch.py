@@ -16,7 +16,9 @@ from dequnmix_jax.cli.progress import Line, clock_text
 from dequnmix_jax.cli.scene_options import warn
 from dequnmix_jax.io.provenance import file_record
 from dequnmix_jax.io.raw import stamp
-from dequnmix_jax.many_scenes import FAILED, TABLE, Row, is_list, places_of, table_of
+from dequnmix_jax.many_scenes.batch import batch_of
+from dequnmix_jax.many_scenes.names import is_list, places_of
+from dequnmix_jax.many_scenes.table import FAILED, TABLE, Row
 from dequnmix_jax.parallel import cluster
 from dequnmix_jax.results import files
 
@@ -102,9 +104,9 @@ def run_batch(
         return of_scene(replace(options, batch=_ALONE), place, output.with_name(output.name + suffix))
 
     scheduler = cluster.workers(batch.jobs if batch.scheduler else None, batch.scheduler)
-    with scheduler as client, table_of(folder, places, options.force, made_by, made_with) as table:
+    with scheduler as client, batch_of(folder, places, options.force, made_by, made_with) as running:
         try:
-            rows = table.run(_Quietly(command), item, client, batch.jobs, batch.retries, progress, suffix)
+            rows = running.run(_Quietly(command), item, client, batch.jobs, batch.retries, progress, suffix)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; finished scenes are kept, and the same command goes on.") from None
         finally:
