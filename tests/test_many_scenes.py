@@ -147,7 +147,7 @@ def test_one_batch_at_a_time_and_choices_that_do_not_fit(scenes, tmp_path):
     finally:
         held.kill()
         held.communicate()
-    with pytest.raises(dq.InputError, match="tuple of 1 values"):
+    with pytest.raises(dq.InputError, match="tuple of 1 value;"):
         dq.unmix_many(scenes / "a.hdr", (1,), tmp_path / "out")
     with pytest.raises(dq.InputError, match="at least 1"), cluster.local(0):
         pass

@@ -143,6 +143,22 @@ def described(value: Any) -> str:
     return _one(type(value).__name__)
 
 
+def counted(number: Any, noun: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1: "1 band", "2 bands", "3 spectra".
+
+    Args:
+        number: of type int, of Python or numpy.
+        noun: in the singular, with its adjectives before it.
+    """
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("spectrum"):
+        return f"{number} {noun.removesuffix('um')}a"
+    if noun.endswith("entry"):
+        return f"{number} {noun.removesuffix('y')}ies"
+    return f"{number} {noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
+
+
 def ending(path: Path) -> str:
     """Return how the name of a file ends, for a message."""
     return f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
@@ -267,7 +283,8 @@ def check_endmembers(endmembers: Array, bands: int | None = None) -> None:
     if bands is not None and shape[1] != bands:
         turned = " They look transposed: pass endmembers.T." if shape[0] == bands else ""
         raise InputError(
-            f"endmembers have {shape[1]} bands and the cube has {bands}; both must be on the same bands.{turned}"
+            f"endmembers have {counted(shape[1], 'band')} and the cube has {bands}; both must be on the same "
+            f"bands.{turned}"
         )
     dtype = endmembers.dtype if hasattr(endmembers, "dtype") else np.asarray(endmembers).dtype
     if dtype.kind not in "iuf" and str(dtype) != "bfloat16":
@@ -326,16 +343,18 @@ def check_count(count: int, cube: Array, mask: Array | None = None) -> None:
     pixels = height * width if mask is None or not concrete(mask) else int(np.asarray(mask).sum())
     if count < 2:
         raise InputError(
-            f"{count} endmember{'' if count == 1 else 's'} asked for; expected at least 2: with one, every abundance "
-            "is 1."
+            f"{counted(count, 'endmember')} asked for; expected at least 2: with one, every abundance is 1."
         )
     if count > bands:
         raise InputError(
-            f"{count} endmembers asked for in {bands} bands; expected at most as many as bands, or the abundances "
-            "are not determined. Ask for fewer."
+            f"{counted(count, 'endmember')} asked for in {counted(bands, 'band')}; expected at most as many as bands, "
+            "or the abundances are not determined. Ask for fewer."
         )
     if count > pixels:
-        raise InputError(f"{count} endmembers asked for in {pixels} valid pixels; expected at most one for each pixel.")
+        raise InputError(
+            f"{counted(count, 'endmember')} asked for in {counted(pixels, 'valid pixel')}; expected at most one for "
+            "each pixel."
+        )
 
 
 def bands_named(bands: Array, most: int = 5) -> str:

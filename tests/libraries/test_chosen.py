@@ -76,7 +76,7 @@ def short(row=3, kept=5):
         ({"spectra": ["grass,PV"]}, BANDS, "no spectrum 'grass'; expected names among: SOIL, PV, a,b"),
         ({"spectra": ["PV"]}, BANDS, "gives 1 spectrum to unmix with; expected at least two"),
         ({}, BANDS + 5000, "expected them to overlap"),
-        ({}, np.array([500.0, 5000.0, 6000.0]), "share 1 bands"),
+        ({}, np.array([500.0, 5000.0, 6000.0]), "share 1 band in"),
     ],
 )
 def test_what_does_not_fit_is_a_sentence(more, wavelengths, sentence):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, bands_named, check_count, check_cube
+from dequnmix_jax.checks import InputError, bands_named, check_count, check_cube, counted
 from dequnmix_jax.escaping import as_text, shown
 from dequnmix_jax.scenes.georeference import Georeference
 
@@ -29,7 +29,9 @@ def _band_values(values: Any, bands: int, name: str, dtype: Any) -> Array | None
         return None
     values = np.asarray(values, dtype)
     if values.shape != (bands,):
-        raise InputError(f"{name} has shape {values.shape} and the cube has {bands} bands; expected one value a band.")
+        raise InputError(
+            f"{name} has shape {values.shape} and the cube has {counted(bands, 'band')}; expected one value a band."
+        )
     return values
 
 
@@ -136,8 +138,9 @@ class Scene(Metadata):
             nanometres = f"{self.wavelengths.min():.4g} to {self.wavelengths.max():.4g} nm"
         bad = 0 if self.good_bands is None else int((~self.good_bands).sum())
         return (
-            f"<Scene{f' {shown(self.name)}' if self.name else ''}: {height} x {width} pixels, {bands} bands"
-            f"{f' ({bad} bad)' if bad else ''}, {nanometres}, {100 * (1 - self.valid.mean()):.3g} % masked, "
+            f"<Scene{f' {shown(self.name)}' if self.name else ''}: {height} x {width} pixels, "
+            f"{counted(bands, 'band')}{f' ({bad} bad)' if bad else ''}, {nanometres}, "
+            f"{100 * (1 - self.valid.mean()):.3g} % masked, "
             f"{'georeferenced' if self.georeference or self.envi_fields else 'no georeference'}>"
         )
 
@@ -256,8 +259,8 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
             else "Leave them out by scene.mask, mask_invalid(scene), or nodata=nan when reading (--nodata nan)."
         )
         raise InputError(
-            f"{label} holds NaN or infinite values in {int(bad.sum())} of {int(valid.sum())} valid pixels, the first "
-            f"at row {row}, column {column}; expected finite values in every valid pixel. {cure}"
+            f"{label} holds NaN or infinite values in {int(bad.sum())} of {counted(int(valid.sum()), 'valid pixel')}, "
+            f"the first at row {row}, column {column}; expected finite values in every valid pixel. {cure}"
         )
     if count is not None:
         check_count(count, cube, valid)
@@ -356,15 +359,16 @@ def warnings_of(ranges: Ranges, good: Array, wavelengths: Array | None, divisor:
         )
     if ranges.zero:
         warnings.append(
-            f"{ranges.zero} of {ranges.valid} valid pixels are zero in every band and have no abundances; leave them "
-            "out by mask_invalid(scene) (--nodata 0)."
+            f"{ranges.zero} of {counted(ranges.valid, 'valid pixel')} {'is' if ranges.zero == 1 else 'are'} zero in "
+            "every band and have no abundances; leave them out by mask_invalid(scene) (--nodata 0)."
         )
     if lowest.min() < 0:
         filled = next((f"{value:g}" for value in USUAL_FILLS if value in lowest), None)
         advice = f" If {filled} marks missing values, read with nodata={filled} (--nodata {filled})." if filled else ""
         warnings.append(
-            f"Reflectance is negative in {ranges.negative_pixels} pixels and {ranges.negative_bands} bands, down to "
-            f"{lowest.min():.4g}; it is used unchanged, although no mixture of reflectances is negative.{advice}"
+            f"Reflectance is negative in {counted(ranges.negative_pixels, 'pixel')} and "
+            f"{counted(ranges.negative_bands, 'band')}, down to {lowest.min():.4g}; it is used unchanged, although no "
+            f"mixture of reflectances is negative.{advice}"
         )
     if highest.max() > _LARGEST_REFLECTANCE:
         # The suggested divisor is the next power of ten: 8141 is reflectance times 10,000.
@@ -413,7 +417,7 @@ def mask_invalid(scene: Scene) -> Scene:
             f"least one valid pixel.{cure}"
         )
     zeros, others = int((invalid & zero).sum()), int((invalid & ~zero).sum())
-    note = f"Masked {zeros} all-zero pixels and {others} with NaN or infinite values."
+    note = f"Masked {counted(zeros, 'all-zero pixel')} and {others} with NaN or infinite values."
     # Masked values must be finite, because a mask multiplies and 0 * NaN is NaN.
     cube = np.where(mask[:, :, None], scene.cube, np.float32(0))
     return replace(scene, cube=cube, mask=mask, notes=(*scene.notes, note))
