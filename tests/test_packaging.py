@@ -19,7 +19,7 @@ PYTHONS = [found[1] for line in PROJECT["classifiers"] if (found := re.search(r"
 
 def requirement(text):
     """Return the name of a requirement, without extras, and its condition."""
-    name, condition = re.fullmatch(r"([\w.-]+)(?:\[\w,]+)?\s*([<>=\d.,]*)", text).groups()
+    name, condition = re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?\s*([<>=\d.,]*)", text).groups()
     return name, condition
 
 

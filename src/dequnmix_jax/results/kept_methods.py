@@ -160,7 +160,7 @@ _ARRAYS = Answer._fields[:3]
 def _read(path: Path) -> tuple[dict[str, Any] | None, Finished | None]:
     """Return the marks and the answers in a file of `KeptMethods.put`, or None twice."""
     try:
-        with np.load(path, allow_pickle=False) as file:  # checks the CRC of each array
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # checks the CRC of each array
             record = json.loads(str(file["record"][()]))
             first, *seconds = (float(value) for value in file["seconds"])
             answers = [
