@@ -143,7 +143,7 @@ def described(value: Any) -> str:
     return _one(type(value).__name__)
 
 
-def counted(number: Any, noun: str) -> str:
+def how_many(number: Any, noun: str) -> str:
     """Return a number with its noun, in the plural unless the number is 1: "1 band", "2 bands", "3 spectra".
 
     Args:
@@ -283,7 +283,7 @@ def check_endmembers(endmembers: Array, bands: int | None = None) -> None:
     if bands is not None and shape[1] != bands:
         turned = " They look transposed: pass endmembers.T." if shape[0] == bands else ""
         raise InputError(
-            f"endmembers have {counted(shape[1], 'band')} and the cube has {bands}; both must be on the same "
+            f"endmembers have {how_many(shape[1], 'band')} and the cube has {bands}; both must be on the same "
             f"bands.{turned}"
         )
     dtype = endmembers.dtype if hasattr(endmembers, "dtype") else np.asarray(endmembers).dtype
@@ -343,16 +343,16 @@ def check_count(count: int, cube: Array, mask: Array | None = None) -> None:
     pixels = height * width if mask is None or not concrete(mask) else int(np.asarray(mask).sum())
     if count < 2:
         raise InputError(
-            f"{counted(count, 'endmember')} asked for; expected at least 2: with one, every abundance is 1."
+            f"{how_many(count, 'endmember')} asked for; expected at least 2: with one, every abundance is 1."
         )
     if count > bands:
         raise InputError(
-            f"{counted(count, 'endmember')} asked for in {counted(bands, 'band')}; expected at most as many as bands, "
-            "or the abundances are not determined. Ask for fewer."
+            f"{how_many(count, 'endmember')} asked for in {how_many(bands, 'band')}; expected at most as many as "
+            "bands, or the abundances are not determined. Ask for fewer."
         )
     if count > pixels:
         raise InputError(
-            f"{counted(count, 'endmember')} asked for in {counted(pixels, 'valid pixel')}; expected at most one for "
+            f"{how_many(count, 'endmember')} asked for in {how_many(pixels, 'valid pixel')}; expected at most one for "
             "each pixel."
         )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, counted
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.conventions import REFLECTANCE, SCALED
 from dequnmix_jax.pipeline import run
 from dequnmix_jax.results.kept_methods import Answer, Finished, KeptMethods
@@ -78,7 +78,7 @@ def found_by(
         if kept is None or not kept.finished:
             raise
         number = len(kept.finished)
-        message = f"interrupted; {counted(number, 'finished method')} {'is' if number == 1 else 'are'} kept in "
+        message = f"interrupted; {how_many(number, 'finished method')} {'is' if number == 1 else 'are'} kept in "
         message += f"{kept.folder}, and the same command goes on with the others."
         raise KeyboardInterrupt(message) from error
     finally:
@@ -118,7 +118,7 @@ def _ours(word: str, count: int) -> Estimator:
     def estimate(key: Any, scene: Scene) -> Answer:
         if word == DEQ and scene.cube.shape[2] < 2 * count:  # `run` would train, as nothing can be compared
             raise InputError(
-                f"{counted(scene.cube.shape[2], 'band')} for {counted(count, 'endmember')}; expected at least two "
+                f"{how_many(scene.cube.shape[2], 'band')} for {how_many(count, 'endmember')}; expected at least two "
                 "bands for each, because the learned operator compares candidates by held-out bands. Take deq-trained."
             )
         found = run(scene, count, key, training=training)

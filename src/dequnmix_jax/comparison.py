@@ -58,7 +58,7 @@ class Comparison:
 
         Args:
             folder: to make; it holds comparison.csv, .md and .tex, maps.png (with the extra `plots`), summary.json and
-                a folder for each method, as `Result.write` makes it.
+                a folder for each method, as `write` makes it.
             overwrite: replace such a folder.
 
         Raises:

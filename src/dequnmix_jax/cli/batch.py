@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dequnmix_jax.checks import InputError, counted
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.cli.options import BatchOptions, ReportOptions, UnmixOptions
 from dequnmix_jax.cli.progress import Line, clock_text
 from dequnmix_jax.cli.scene_options import warn
@@ -121,7 +121,7 @@ def _print_rows(rows: list[Row], folder: Path, as_json: bool) -> None:
         print(json.dumps({"scenes": each, **counts, "table": str(folder / TABLE)}, indent=2, allow_nan=False))
     else:
         words = ", ".join(f"{counts[state]} {state}" for state in ("done", "kept", "failed") if counts[state])
-        print(f"{counted(len(rows), 'scene')}: {words}\n{folder / TABLE}")
+        print(f"{how_many(len(rows), 'scene')}: {words}\n{folder / TABLE}")
     if counts[FAILED]:
         raise InputError(
             f"{counts[FAILED]} of {len(rows)} scenes failed; {folder / TABLE} says why. The same command tries them "

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, counted
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.io.bands import LONGEST_UNNAMED, spectral_axis
 from dequnmix_jax.io.units import unit_in
 from dequnmix_jax.scenes.scene import USUAL_FILLS, Array, check_lengths
@@ -57,8 +57,8 @@ class Library:
         names = tuple(str(name) for name in self.names)
         if len(names) != len(spectra):
             raise InputError(
-                f"There are {counted(len(spectra), 'spectrum')} and {counted(len(names), 'name')}; expected one name a "
-                "spectrum."
+                f"There are {how_many(len(spectra), 'spectrum')} and {how_many(len(names), 'name')}; expected one name "
+                "a spectrum."
             )
         set_field = object.__setattr__  # completes a frozen dataclass
         set_field(self, "names", names)
@@ -72,14 +72,14 @@ class Library:
         for key, words in self.columns.items():
             if len(words) != len(names):
                 raise InputError(
-                    f"The column {key!r} has {counted(len(words), 'entry')} for {counted(len(names), 'spectrum')}; "
+                    f"The column {key!r} has {how_many(len(words), 'entry')} for {how_many(len(names), 'spectrum')}; "
                     "expected one a spectrum."
                 )
 
     def __repr__(self) -> str:
         low, high = self.wavelengths_nm.min(), self.wavelengths_nm.max()
         return (
-            f"<Library: {counted(len(self.names), 'spectrum')} in {counted(self.wavelengths_nm.size, 'band')}, "
+            f"<Library: {how_many(len(self.names), 'spectrum')} in {how_many(self.wavelengths_nm.size, 'band')}, "
             f"{low:.4g} to {high:.4g} nm>"
         )
 

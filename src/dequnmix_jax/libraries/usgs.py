@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, counted
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.libraries.library import Library, from_file, read_text
 from dequnmix_jax.scenes.scene import Array
 
@@ -77,7 +77,7 @@ def read_usgs(
     for path, values, positions in zip(paths, columns, own, strict=True):
         if values.size != count:
             raise InputError(
-                f"{path} holds {counted(values.size, 'value')} and {first.name} {count}; expected spectra of one "
+                f"{path} holds {how_many(values.size, 'value')} and {first.name} {count}; expected spectra of one "
                 "spectrometer. Read those of each by themselves, or a truncated file may be among them."
             )
         if (positions is None) != (own[0] is None) or (
@@ -90,7 +90,7 @@ def read_usgs(
         place = wavelengths if wavelengths is not None else _beside(first, _WAVELENGTHS, count, notes)
         if place is None:
             raise InputError(
-                f"{first} holds values without wavelengths, and no single file of {counted(count, 'wavelength')} lies "
+                f"{first} holds values without wavelengths, and no single file of {how_many(count, 'wavelength')} lies "
                 "with it; expected one like splib07a_Wavelengths_ASD_*.txt. Pass wavelengths=FILE (--wavelengths "
                 "FILE)."
             )
@@ -187,7 +187,7 @@ def _beside(path: Path, pattern: str, count: int, notes: list[str]) -> Path | No
             named = [file for file in fitting if _spectrometer(file) and _spectrometer(file) in path.name.upper()]
             fitting = named or fitting
         if len(fitting) == 1:
-            notes.append(f"{fitting[0].name} was taken for the spectrum, for its {counted(count, 'value')}.")
+            notes.append(f"{fitting[0].name} was taken for the spectrum, for its {how_many(count, 'value')}.")
             return fitting[0]
         if fitting:
             return None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, counted
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io.raw import stamp
 from dequnmix_jax.io.remote import as_local
@@ -97,7 +97,7 @@ def _model(model: Any) -> tuple[Path | tuple[Any, Model], str | None]:
     if isinstance(model, tuple):
         if len(model) != 2 or not isinstance(model[1], Model):
             raise InputError(
-                f"model is a tuple of {counted(len(model), 'value')}; expected a file that `dequnmix fit` made, or "
+                f"model is a tuple of {how_many(len(model), 'value')}; expected a file that `dequnmix fit` made, or "
                 "(params, config). Pass one of these."
             )
         import jax

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
-from dequnmix_jax.checks import InputError, counted, pip_hint
+from dequnmix_jax.checks import InputError, how_many, pip_hint
 from dequnmix_jax.compilation_cache import NO_CACHE, enable_compilation_cache
 
 JOBS = "DEQUNMIX_JOBS"
@@ -103,7 +103,7 @@ def local(jobs: int, retries: int = 2) -> Iterator[Any]:
     """
     if jobs < 1:
         raise InputError(f"jobs is {jobs}; expected the number of processes, at least 1.")
-    distributed = require(f"Work in {counted(jobs, 'process')}")
+    distributed = require(f"Work in {how_many(jobs, 'process')}")
     import dask
 
     choices = {

@@ -19,15 +19,15 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.conventions import MEANINGS
 from dequnmix_jax.io.atomic import check_folder, check_target
 from dequnmix_jax.io.disk_space import writing
-from dequnmix_jax.scenes.scene import Array, Scene
+from dequnmix_jax.scenes.scene import Scene
 
 
 class Answer(NamedTuple):
     """Maps (H, W, R), spectra (R, B) and brightness (H, W) of a method, and the convention of its fractions."""
 
-    abundances: Array
-    endmembers: Array
-    brightness: Array
+    abundances: Any
+    endmembers: Any
+    brightness: Any
     convention: str
 
 
@@ -164,7 +164,7 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, Finished | None]:
             record = json.loads(str(file["record"][()]))
             first, *seconds = (float(value) for value in file["seconds"])
             answers = [
-                Answer(*(file[f"{name}_{number}"] for name in _ARRAYS), word)
+                Answer(**{name: file[f"{name}_{number}"] for name in _ARRAYS}, convention=word)
                 for number, word in enumerate(record["conventions"])
             ]
         marks = record["marks"]

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, counted
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.conventions import MEANINGS, REFLECTANCE, SCALED
 from dequnmix_jax.scenes.scene import Array, Scene
 
@@ -57,7 +57,7 @@ def endmember_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     labels = tuple(f"endmember {i + 1}" for i in range(count)) if names is None else tuple(str(name) for name in names)
     if len(labels) != count:
         raise InputError(
-            f"There are {counted(len(labels), 'name')} for {counted(count, 'endmember')}; expected as many of each."
+            f"There are {how_many(len(labels), 'name')} for {how_many(count, 'endmember')}; expected as many of each."
         )
     return labels
 
@@ -196,8 +196,8 @@ def check_class_of(class_of: Sequence[str], count: int) -> None:
     """Raise InputError unless there is no class or one for each endmember."""
     if class_of and len(class_of) != count:
         raise InputError(
-            f"There are {counted(len(class_of), 'class')} for {counted(count, 'endmember')}; expected one for each, or "
-            "none."
+            f"There are {how_many(len(class_of), 'class')} for {how_many(count, 'endmember')}; expected one for each, "
+            "or none."
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, bands_named, check_count, check_cube, counted
+from dequnmix_jax.checks import InputError, bands_named, check_count, check_cube, how_many
 from dequnmix_jax.escaping import as_text, shown
 from dequnmix_jax.scenes.georeference import Georeference
 
@@ -30,7 +30,7 @@ def _band_values(values: Any, bands: int, name: str, dtype: Any) -> Array | None
     values = np.asarray(values, dtype)
     if values.shape != (bands,):
         raise InputError(
-            f"{name} has shape {values.shape} and the cube has {counted(bands, 'band')}; expected one value a band."
+            f"{name} has shape {values.shape} and the cube has {how_many(bands, 'band')}; expected one value a band."
         )
     return values
 
@@ -139,7 +139,7 @@ class Scene(Metadata):
         bad = 0 if self.good_bands is None else int((~self.good_bands).sum())
         return (
             f"<Scene{f' {shown(self.name)}' if self.name else ''}: {height} x {width} pixels, "
-            f"{counted(bands, 'band')}{f' ({bad} bad)' if bad else ''}, {nanometres}, "
+            f"{how_many(bands, 'band')}{f' ({bad} bad)' if bad else ''}, {nanometres}, "
             f"{100 * (1 - self.valid.mean()):.3g} % masked, "
             f"{'georeferenced' if self.georeference or self.envi_fields else 'no georeference'}>"
         )
@@ -259,7 +259,7 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
             else "Leave them out by scene.mask, mask_invalid(scene), or nodata=nan when reading (--nodata nan)."
         )
         raise InputError(
-            f"{label} holds NaN or infinite values in {int(bad.sum())} of {counted(int(valid.sum()), 'valid pixel')}, "
+            f"{label} holds NaN or infinite values in {int(bad.sum())} of {how_many(int(valid.sum()), 'valid pixel')}, "
             f"the first at row {row}, column {column}; expected finite values in every valid pixel. {cure}"
         )
     if count is not None:
@@ -359,15 +359,15 @@ def warnings_of(ranges: Ranges, good: Array, wavelengths: Array | None, divisor:
         )
     if ranges.zero:
         warnings.append(
-            f"{ranges.zero} of {counted(ranges.valid, 'valid pixel')} {'is' if ranges.zero == 1 else 'are'} zero in "
+            f"{ranges.zero} of {how_many(ranges.valid, 'valid pixel')} {'is' if ranges.zero == 1 else 'are'} zero in "
             "every band and have no abundances; leave them out by mask_invalid(scene) (--nodata 0)."
         )
     if lowest.min() < 0:
         filled = next((f"{value:g}" for value in USUAL_FILLS if value in lowest), None)
         advice = f" If {filled} marks missing values, read with nodata={filled} (--nodata {filled})." if filled else ""
         warnings.append(
-            f"Reflectance is negative in {counted(ranges.negative_pixels, 'pixel')} and "
-            f"{counted(ranges.negative_bands, 'band')}, down to {lowest.min():.4g}; it is used unchanged, although no "
+            f"Reflectance is negative in {how_many(ranges.negative_pixels, 'pixel')} and "
+            f"{how_many(ranges.negative_bands, 'band')}, down to {lowest.min():.4g}; it is used unchanged, although no "
             f"mixture of reflectances is negative.{advice}"
         )
     if highest.max() > _LARGEST_REFLECTANCE:
@@ -417,7 +417,7 @@ def mask_invalid(scene: Scene) -> Scene:
             f"least one valid pixel.{cure}"
         )
     zeros, others = int((invalid & zero).sum()), int((invalid & ~zero).sum())
-    note = f"Masked {counted(zeros, 'all-zero pixel')} and {others} with NaN or infinite values."
+    note = f"Masked {how_many(zeros, 'all-zero pixel')} and {others} with NaN or infinite values."
     # Masked values must be finite, because a mask multiplies and 0 * NaN is NaN.
     cube = np.where(mask[:, :, None], scene.cube, np.float32(0))
     return replace(scene, cube=cube, mask=mask, notes=(*scene.notes, note))

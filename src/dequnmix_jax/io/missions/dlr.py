@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, counted
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.io import geotiff
 from dequnmix_jax.io.bands import bands_to_use, spectral_axis
 from dequnmix_jax.scenes.read_options import ReadOptions
@@ -132,12 +132,12 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     notes = []
     if len(elements) < count:
         raise InputError(
-            f"{described} describes {counted(len(elements), 'band')} and {image.name} has {count}; expected the two to "
-            "agree. Copy the files of one product together."
+            f"{described} describes {how_many(len(elements), 'band')} and {image.name} has {count}; expected the two "
+            "to agree. Copy the files of one product together."
         )
     if len(elements) > count:
         notes.append(
-            f"{described.name} describes {counted(len(elements), 'band')}, of which the first {count} were taken."
+            f"{described.name} describes {how_many(len(elements), 'band')}, of which the first {count} were taken."
         )
     elements = elements[:count]
     centres, gains, offsets = (_numbers(elements, names, described) for names in ((_CENTRE,), _GAINS, _OFFSETS))
