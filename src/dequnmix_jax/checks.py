@@ -391,3 +391,34 @@ def check_finite(cube: Array, mask: Array | None = None, name: str = "cube") -> 
             f"{name} holds NaN or infinite values in {int(bad.sum())} of {bad.size} pixels, the first at {where}; "
             "expected finite values in every valid pixel. Pass mask=numpy.isfinite(cube).all(-1) to leave them out."
         )
+    problem = "" if name == "abundances" else magnitude_problem(largest_of(values, mask))
+    if problem:
+        parts = "spectra" if name == "endmembers" else name
+        raise InputError(
+            f"{name} {'hold' if name.endswith('s') else 'holds'} {problem}. Pass {parts} divided by a power of ten, "
+            "cube and endmembers by the same one, or leave the pixels out that hold no measurement: "
+            "mask=(abs(cube) < 1e15).all(-1)."
+        )
+
+
+LARGEST, SMALLEST = 1e15, 1e-15
+"""Between these the largest value of a scene must be. Results do not depend on the unit in this range; beyond it
+squares, and sums of squares over many pixels, leave the range of float32."""
+
+
+def magnitude_problem(largest: float) -> str:
+    """Return what is wrong with the largest magnitude of a scene, or nothing; 0 is right."""
+    if largest > LARGEST:
+        found, bound = "values up to", f"most {LARGEST:.0e}"
+    elif 0 < largest < SMALLEST:
+        found, bound = "no value beyond", f"least {SMALLEST:.0e}"
+    else:
+        return ""
+    return f"{found} {largest:.4g}; expected at {bound}, because float32 cannot hold the squares of others"
+
+
+def largest_of(values: Array, mask: Array | None = None) -> float:
+    """Return the largest magnitude in (..., B), of the pixels where `mask` (...) is True."""
+    numbers = values if values.dtype.kind in "iuf" else values.astype(np.float32)  # bfloat16
+    where = True if mask is None else np.asarray(mask)[..., None]
+    return max(float(np.max(numbers, where=where, initial=0)), -float(np.min(numbers, where=where, initial=0)))

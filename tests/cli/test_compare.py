@@ -177,10 +177,13 @@ def test_the_parser_names_the_default_methods():
 
 
 def test_scenes_of_zeros_and_with_a_value_beyond_all_others():
-    zeros = dq.compare(np.zeros_like(CUBE), R, KEYS[:1], ("fcls",))
-    assert zeros.failed or np.isfinite(zeros.rows[0]["residual"])
+    with pytest.raises(InputError, match="All 72 valid pixels of the scene are zero"):
+        dq.compare(np.zeros_like(CUBE), R, KEYS[:1], ("fcls",))
     poisoned = CUBE.copy()
     poisoned[2, 2, 2] = 1e30
+    with pytest.raises(InputError, match=r"values up to 1e\+30; expected at most"):
+        dq.compare(poisoned, R, KEYS[:1], ("fcls",))
+    poisoned[2, 2, 2] = 1e12
     found = dq.compare(poisoned, R, KEYS[:1], ("fcls",))
     assert all(np.isfinite(value) for row in found.rows for value in row.values() if isinstance(value, float))
 

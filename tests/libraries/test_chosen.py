@@ -100,5 +100,5 @@ def test_columns_of_a_table_are_kept(tmp_path):
     read = read_library(path)
     assert read.names == ("SOIL", "PV")
     assert read.columns == {"Class": ("SOIL", "PV"), "Site": ("x", "y")}
-    with pytest.raises(InputError, match="has 1 entries for 2 spectra"):
+    with pytest.raises(InputError, match="has 1 entry for 2 spectra"):
         dataclasses.replace(read, columns={"Class": ("a",)})

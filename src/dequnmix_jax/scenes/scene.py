@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, bands_named, check_count, check_cube, how_many
+from dequnmix_jax.checks import InputError, bands_named, check_count, check_cube, how_many, magnitude_problem
 from dequnmix_jax.escaping import as_text, shown
 from dequnmix_jax.scenes.georeference import Georeference
 
@@ -232,8 +232,8 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
         Sentences, empty when there is nothing to warn about.
 
     Raises:
-        InputError: no valid pixel, NaN or infinity in a valid pixel, fewer than two endmembers, more endmembers
-            than bands or than valid pixels.
+        InputError: no valid pixel, or none that is not zero; NaN, infinity or values beyond all units in a valid pixel;
+            fewer than two endmembers, more endmembers than bands or than valid pixels.
     """
     valid, cube = scene.valid, scene.cube
     label = scene.name or "the scene"
@@ -276,6 +276,7 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
         negative_pixels=int(negative.any(axis=2).sum()),
         negative_bands=int(negative.any(axis=(0, 1)).sum()),
     )
+    check_ranges(label, ranges, good, divisor_in(scene.notes))
     return warnings_of(ranges, good, scene.wavelengths, divisor_in(scene.notes))
 
 
@@ -319,6 +320,34 @@ class Ranges(NamedTuple):
     zero: int
     negative_pixels: int
     negative_bands: int
+
+
+def check_ranges(label: str, ranges: Ranges, good: Array, divisor: float | None = 1.0) -> None:
+    """Raise InputError if all pixels are zero, or the largest value is one whose square float32 cannot hold.
+
+    Args:
+        label: name of the scene.
+        ranges: of its values.
+        good: (B,) bool, the bands to consider.
+        divisor: by which the stored numbers were divided, or None if there is no single one.
+    """
+    if ranges.zero == ranges.valid:
+        raise InputError(
+            f"All {ranges.valid} valid pixels of {label} are zero in every band; expected measurements. Check the "
+            "file, and which variable and which bands of it are read."
+        )
+    ends = np.concatenate([ranges.lowest[good], ranges.highest[good]])
+    extreme = np.float32(ends[np.argmax(np.abs(ends))])
+    largest, value = float(np.abs(extreme)), str(extreme)  # the shortest number that reads as the same
+    problem = magnitude_problem(largest)
+    if not problem:
+        return
+    fill = f" If {value} marks missing values, read with nodata={value} (--nodata {value})." if divisor == 1 else ""
+    total = None if divisor is None else f"{10.0 ** int(np.ceil(np.log10(largest) - 1e-6)) * divisor:.10g}"
+    cure = "correct its scale" if total is None else f"read with scale={total} (--scale {total})"
+    raise InputError(
+        f"{label} holds {problem}.{fill if largest > 1 else ''} If these are measurements in another unit, {cure}."
+    )
 
 
 _DIVIDED = re.compile(r"^Values were divided by ([-+.\w]+)\.$")
