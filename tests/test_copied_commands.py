@@ -14,6 +14,7 @@ from dequnmix_jax.io.scene_writer import write_scene
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training.words import words_of
+from tests.io.test_masks import geopackage
 from tests.test_documentation import PAGES, blocks, commands, name
 
 pytest.importorskip("rasterio", reason="pip install 'dequnmix-jax[all]'")
@@ -91,6 +92,7 @@ def bench(tmp_path_factory):
     crs = {"type": "name", "properties": {"name": "EPSG:32632"}}
     text = json.dumps({"type": "FeatureCollection", "features": [field], "crs": crs})
     (folder / "fields.geojson").write_text(text)
+    geopackage(folder / "clouds.gpkg", ("cloud", [sides]), layers=("clouds",))
     use = np.zeros((H, W, 1), np.float32)
     use[2:9] = 4
     for file in ("clear.tif", "classes.img"):

@@ -1045,6 +1045,15 @@ many_scenes/names: many_scenes::names_differ_and_stay
 parallel/cluster: many_scenes::a_dead_process_costs_one_retry_and_a_poisoned_task_one_failure
 - "distributed.scheduler.allowed-failures": retries,
 + "distributed.scheduler.allowed-failures": 0,
+parallel/cluster: many_scenes::workers_do_not_hear_an_interrupt
+- resource_tracker.ensure_running()
++ pass
+results/kept_methods: cli/compare::an_interrupted_comparison_keeps_what_is_finished_and_goes_on
+- if others and not overwrite:
++ if others and overwrite:
+checks: scenes/scene::values_whose_squares_float32_cannot_hold
+- if largest > LARGEST:
++ if largest > LARGEST**2:
 io/atomic: io/leftovers::outputs_are_renamed_and_not_copied
 - os.replace(part, target)
 + shutil.move(shutil.copy(part, str(part) + "x"), target)
