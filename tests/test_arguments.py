@@ -258,6 +258,21 @@ def test_bands_without_a_finite_value_are_named_and_the_advice_works():
     assert "in 1 of 64 pixels" in said(dq.abundances.fcls, cube, E)  # a pixel, not a band
 
 
+def test_values_whose_squares_float32_cannot_hold_are_refused_and_the_advice_works():
+    cube = Y.copy()
+    cube[1, 2, 3] = 1e30
+    for call in (
+        lambda **given: dq.abundances.fcls(cube, E, **given),
+        lambda **given: dq.endmembers.vca(jax.random.key(0), cube, 3, **given),
+        lambda **given: dq.init(jax.random.key(0), cube, MODEL, endmembers=E, **given),
+    ):
+        with pytest.raises(dq.InputError, match=r"cube holds values up to 1e\+30; expected at most 1e\+15"):
+            call()
+        call(mask=(abs(cube) < 1e15).all(-1))
+    with pytest.raises(dq.InputError, match=r"endmembers hold no value beyond .*e-21; expected at least 1e-15"):
+        dq.abundances.fcls(Y, E * np.float32(1e-20))
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_a_scene_with_a_dead_band_says_how_to_leave_it_out(tmp_path, known, capsys):
     cube = _with_a_dead_band()

@@ -26,7 +26,7 @@ tiles report
 start_uncertainty
 pipeline
 known_uncertainty trained
-known_spectra many_scenes
+known_spectra many_scenes compared_methods
 unmixing comparison
 __init__
 cli

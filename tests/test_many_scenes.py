@@ -147,7 +147,7 @@ def test_one_batch_at_a_time_and_choices_that_do_not_fit(scenes, tmp_path):
     finally:
         held.kill()
         held.communicate()
-    with pytest.raises(dq.InputError, match="tuple of 1 values"):
+    with pytest.raises(dq.InputError, match="tuple of 1 value;"):
         dq.unmix_many(scenes / "a.hdr", (1,), tmp_path / "out")
     with pytest.raises(dq.InputError, match="at least 1"), cluster.local(0):
         pass
@@ -227,6 +227,29 @@ def test_workers_have_one_thread_and_no_threshold_of_malloc(client):
     (found,) = cluster.run(environment, [None], client)
     assert found.value == {"MALLOC_TRIM_THRESHOLD_": None, "OPENBLAS_NUM_THREADS": "1", cluster.JOBS: "2"}
     assert set(client.nthreads().values()) == {1} and client.cluster.scheduler.allowed_failures == 2
+
+
+def blocked(_):
+    return [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
+
+
+def test_workers_do_not_hear_an_interrupt(client):
+    """A terminal sends Ctrl-C to all processes of a command; each worker would print a traceback."""
+    (found,) = cluster.run(blocked, [None], client)
+    assert found.value == [signal.SIGINT] and not blocked(None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [3.0, 4.0, 5.0, 7.0])
+def test_an_interrupt_is_one_sentence(scenes, tmp_path, seconds):
+    """While the workers start, and while they work."""
+    command = [sys.executable, "-m", "dequnmix_jax", "unmix", str(scenes / "a.img"), str(scenes / "model.npz")]
+    command += ["--tile", "1", "--halo", "0", "--jobs", "2", "--no-plots", "-o", str(tmp_path / "out")]
+    started = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    time.sleep(seconds)
+    os.killpg(started.pid, signal.SIGINT)
+    said = started.communicate(timeout=60)[1]
+    assert started.returncode == 130 and "dequnmix: interrupted; " in said and "Traceback" not in said, said
 
 
 def command(*words):

@@ -14,14 +14,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gallery_pages import cells, fenced
+from gallery_pages import MAGIC, cells, fenced
 
 ROOT = Path(__file__).parents[2]
 
 
 def _execute(text: str, space: dict[str, Any]) -> Any:
     """Execute a cell and return what its last line shows."""
-    tree = ast.parse(text.removeprefix("%matplotlib inline\n"))
+    tree = ast.parse(text.removeprefix(MAGIC))
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, "cell", "exec"), space)
     return None if last is None else eval(compile(ast.Expression(last.value), "cell", "eval"), space)

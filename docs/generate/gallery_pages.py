@@ -10,9 +10,13 @@ def cells(notebook: Path) -> list[tuple[str, str]]:
     return [(cell["cell_type"], "".join(cell["source"])) for cell in content["cells"]]
 
 
+MAGIC = "%matplotlib inline\n"
+"""What a notebook needs to show pictures, and a page does not show."""
+
+
 def fenced(text: str, language: str = "python") -> str:
     """Return a fenced block."""
-    return f"```{language}\n{text}\n```"
+    return f"```{language}\n{text.removeprefix(MAGIC)}\n```"
 
 
 def unexecuted(notebook: Path) -> str:

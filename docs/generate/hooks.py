@@ -1,5 +1,6 @@
 """Hooks of mkdocs: pages that are made of the code, of `results/` and of the notebooks, and macros inside pages."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -35,3 +36,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Replace `{{ table NAME }}` by what the CSV files hold, and formulas by MathML."""
     records = "../" * page.file.src_uri.count("/") + "results/files/"
     return maths.replaced(result_pages.replaced(markdown, ROOT / "results", records))
+
+
+_SHORT = 30
+"""Letters of a word of code that is not divided between two lines."""
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Let each picture be opened by itself, and keep short words of code in one line."""
+    html = re.sub(rf"<code>([^<\n]{{1,{_SHORT}}})</code>", r'<code class="short">\1</code>', html)
+    return re.sub(r'(<img [^>]*src="([^"]+)"[^>]*>)', r'<a class="picture" href="\2">\1</a>', html)

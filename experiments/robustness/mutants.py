@@ -1039,15 +1039,24 @@ tiles/journal: tiles/unmix_tiled::a_wrong_field_of_a_tile_is_done_again
 tiles/tasks: tiles/tiles_on_workers::an_input_that_changes_is_refused
 - raise outcome.error
 + pass
-many_scenes: many_scenes::a_failure_is_a_row_and_what_is_finished_is_kept
+many_scenes/batch: many_scenes::a_failure_is_a_row_and_what_is_finished_is_kept
 - if self.overwrite or not mark.is_file():
 + if not mark.is_file():
-many_scenes: many_scenes::names_differ_and_stay
+many_scenes/names: many_scenes::names_differ_and_stay
 - used = set(taken.values())
 + used = set()
 parallel/cluster: many_scenes::a_dead_process_costs_one_retry_and_a_poisoned_task_one_failure
 - "distributed.scheduler.allowed-failures": retries,
 + "distributed.scheduler.allowed-failures": 0,
+parallel/cluster: many_scenes::workers_do_not_hear_an_interrupt
+- resource_tracker.ensure_running()
++ pass
+results/kept_methods: cli/compare::an_interrupted_comparison_keeps_what_is_finished_and_goes_on
+- if others and not overwrite:
++ if others and overwrite:
+checks: scenes/scene::values_whose_squares_float32_cannot_hold
+- if largest > LARGEST:
++ if largest > LARGEST**2:
 io/atomic: io/leftovers::outputs_are_renamed_and_not_copied
 - os.replace(part, target)
 + shutil.move(shutil.copy(part, str(part) + "x"), target)
@@ -1179,7 +1188,7 @@ cli/main: cli/cli::bad_input_is_one_sentence cli/cli::other_failures
 cli/main: io/leftovers::signals_that_ask_to_end_are_one cli/cli::other_failures
 - return 128 + end.number
 + return end.number
-cli/parser: cli/cli::ranges_that_are_none
+cli/arguments/words: cli/cli::ranges_that_are_none
 - if not low <= high:
 + if not low <= high + 1e9:
 cli/unmix_tiles: tiles/unmix_tiled::a_scene_that_does_not_fit_is_unmixed_in_tiles

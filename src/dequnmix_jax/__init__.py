@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         io,
         learned,
         libraries,
+        many_scenes,
         metrics,
         mixing,
         parallel,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from dequnmix_jax.known_spectra import unmix_with
     from dequnmix_jax.libraries.reading import read_library
     from dequnmix_jax.libraries.resampling import resample
-    from dequnmix_jax.many_scenes import unmix_many
+    from dequnmix_jax.many_scenes.run import unmix_many
     from dequnmix_jax.pipeline import run
     from dequnmix_jax.report.explorer import explore
     from dequnmix_jax.results.labelled import to_xarray
@@ -74,7 +75,7 @@ __all__ = [  # noqa: RUF022 - in the order a reader meets them
     "init", "fit", "unmix", "unmix_tiled", "unmix_many", "equilibrium_map", "reconstruct", "fixed_point",
     "Estimate", "Trace", "History", "InputError", "enable_compilation_cache",
     "solvers", "abundances", "endmembers", "equilibrium", "learned", "training", "parallel", "scenes", "io",
-    "libraries", "datasets", "results", "report", "tiles", "baselines", "metrics", "mixing",
+    "libraries", "datasets", "results", "report", "tiles", "many_scenes", "baselines", "metrics", "mixing",
 ]  # fmt: skip
 
 __getattr__, __dir__ = attach(
@@ -99,7 +100,7 @@ __getattr__, __dir__ = attach(
         "unmixing": ["unmix"],
         "training.fitting": ["fit"],
         "tiles.unmix": ["unmix_tiled"],
-        "many_scenes": ["unmix_many"],
+        "many_scenes.run": ["unmix_many"],
         "solvers.implicit": ["fixed_point"],
         "types": ["Estimate", "Trace", "History"],
         "checks": ["InputError"],
@@ -120,6 +121,7 @@ __getattr__, __dir__ = attach(
         "results",
         "report",
         "tiles",
+        "many_scenes",
         "baselines",
         "metrics",
         "mixing",

@@ -143,6 +143,22 @@ def described(value: Any) -> str:
     return _one(type(value).__name__)
 
 
+def how_many(number: Any, noun: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1: "1 band", "2 bands", "3 spectra".
+
+    Args:
+        number: of type int, of Python or numpy.
+        noun: in the singular, with its adjectives before it.
+    """
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("spectrum"):
+        return f"{number} {noun.removesuffix('um')}a"
+    if noun.endswith("entry"):
+        return f"{number} {noun.removesuffix('y')}ies"
+    return f"{number} {noun}{'es' if noun.endswith(('s', 'ch')) else 's'}"
+
+
 def ending(path: Path) -> str:
     """Return how the name of a file ends, for a message."""
     return f"ends in {path.suffix!r}" if path.suffix else "has no suffix"
@@ -267,7 +283,8 @@ def check_endmembers(endmembers: Array, bands: int | None = None) -> None:
     if bands is not None and shape[1] != bands:
         turned = " They look transposed: pass endmembers.T." if shape[0] == bands else ""
         raise InputError(
-            f"endmembers have {shape[1]} bands and the cube has {bands}; both must be on the same bands.{turned}"
+            f"endmembers have {how_many(shape[1], 'band')} and the cube has {bands}; both must be on the same "
+            f"bands.{turned}"
         )
     dtype = endmembers.dtype if hasattr(endmembers, "dtype") else np.asarray(endmembers).dtype
     if dtype.kind not in "iuf" and str(dtype) != "bfloat16":
@@ -326,16 +343,18 @@ def check_count(count: int, cube: Array, mask: Array | None = None) -> None:
     pixels = height * width if mask is None or not concrete(mask) else int(np.asarray(mask).sum())
     if count < 2:
         raise InputError(
-            f"{count} endmember{'' if count == 1 else 's'} asked for; expected at least 2: with one, every abundance "
-            "is 1."
+            f"{how_many(count, 'endmember')} asked for; expected at least 2: with one, every abundance is 1."
         )
     if count > bands:
         raise InputError(
-            f"{count} endmembers asked for in {bands} bands; expected at most as many as bands, or the abundances "
-            "are not determined. Ask for fewer."
+            f"{how_many(count, 'endmember')} asked for in {how_many(bands, 'band')}; expected at most as many as "
+            "bands, or the abundances are not determined. Ask for fewer."
         )
     if count > pixels:
-        raise InputError(f"{count} endmembers asked for in {pixels} valid pixels; expected at most one for each pixel.")
+        raise InputError(
+            f"{how_many(count, 'endmember')} asked for in {how_many(pixels, 'valid pixel')}; expected at most one for "
+            "each pixel."
+        )
 
 
 def bands_named(bands: Array, most: int = 5) -> str:
@@ -372,3 +391,34 @@ def check_finite(cube: Array, mask: Array | None = None, name: str = "cube") -> 
             f"{name} holds NaN or infinite values in {int(bad.sum())} of {bad.size} pixels, the first at {where}; "
             "expected finite values in every valid pixel. Pass mask=numpy.isfinite(cube).all(-1) to leave them out."
         )
+    problem = "" if name == "abundances" else magnitude_problem(largest_of(values, mask))
+    if problem:
+        parts = "spectra" if name == "endmembers" else name
+        raise InputError(
+            f"{name} {'hold' if name.endswith('s') else 'holds'} {problem}. Pass {parts} divided by a power of ten, "
+            "cube and endmembers by the same one, or leave the pixels out that hold no measurement: "
+            "mask=(abs(cube) < 1e15).all(-1)."
+        )
+
+
+LARGEST, SMALLEST = 1e15, 1e-15
+"""Between these the largest value of a scene must be. Results do not depend on the unit in this range; beyond it
+squares, and sums of squares over many pixels, leave the range of float32."""
+
+
+def magnitude_problem(largest: float) -> str:
+    """Return what is wrong with the largest magnitude of a scene, or nothing; 0 is right."""
+    if largest > LARGEST:
+        found, bound = "values up to", f"most {LARGEST:.0e}"
+    elif 0 < largest < SMALLEST:
+        found, bound = "no value beyond", f"least {SMALLEST:.0e}"
+    else:
+        return ""
+    return f"{found} {largest:.4g}; expected at {bound}, because float32 cannot hold the squares of others"
+
+
+def largest_of(values: Array, mask: Array | None = None) -> float:
+    """Return the largest magnitude in (..., B), of the pixels where `mask` (...) is True."""
+    numbers = values if values.dtype.kind in "iuf" else values.astype(np.float32)  # bfloat16
+    where = True if mask is None else np.asarray(mask)[..., None]
+    return max(float(np.max(numbers, where=where, initial=0)), -float(np.min(numbers, where=where, initial=0)))

@@ -2,50 +2,28 @@
 
 import json
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dequnmix_jax.checks import InputError, check_key
-from dequnmix_jax.conventions import REFLECTANCE, SCALED
+from dequnmix_jax.compared_methods import DEFAULT, Progress, found_by, methods_of, name_of
+from dequnmix_jax.conventions import SCALED
 from dequnmix_jax.io.atomic import replacing_folder
 from dequnmix_jax.io.provenance import SUMMARY, package_version
-from dequnmix_jax.pipeline import UNIT, run, scene_of
+from dequnmix_jax.pipeline import UNIT, scene_of
 from dequnmix_jax.report import comparison_table, plots
+from dequnmix_jax.results.kept_methods import Answer, KeptMethods, hash_of
 from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.results.score import align_maps, read_reference
 from dequnmix_jax.results.score import compare as compare_with
 from dequnmix_jax.results.writer import put_result
 from dequnmix_jax.scenes.scene import Scene, check_scene
 from dequnmix_jax.scenes.truth import Truth
-from dequnmix_jax.training.config import RECOMMENDED
 from dequnmix_jax.types import Estimate
-
-if TYPE_CHECKING:
-    pass
-
-DEQ, DEQ_TRAINED = "deq", "deq-trained"
-OURS = {DEQ: "DEQ-Unmix, learned operator", DEQ_TRAINED: "DEQ-Unmix, trained on the scene"}
-"""Words of `run`, without and with a training on the scene, beside those of `baselines.METHODS`."""
-
-DEFAULT = ("fcls", "sunsal", "minimum-volume", DEQ)
-"""Methods that are compared if none are named: those that take seconds."""
-
-Progress = Callable[[str, int, float], None]
-"""Called after each run with the name of the method, the number of the seed and the CPU seconds."""
-
-
-class Answer(NamedTuple):
-    """Maps (H, W, R), spectra (R, B) and brightness (H, W) of a method, and the convention of its fractions."""
-
-    abundances: Any
-    endmembers: Any
-    brightness: Any
-    convention: str
 
 
 class Run(NamedTuple):
@@ -80,7 +58,7 @@ class Comparison:
 
         Args:
             folder: to make; it holds comparison.csv, .md and .tex, maps.png (with the extra `plots`), summary.json and
-                a folder for each method, as `Result.write` makes it.
+                a folder for each method, as `write` makes it.
             overwrite: replace such a folder.
 
         Raises:
@@ -132,23 +110,6 @@ def check_ours(target: Path, overwrite: bool) -> None:
         )
 
 
-def methods_of(words: Sequence[str]) -> list[str]:
-    """Return the words of methods, each once.
-
-    Raises:
-        InputError: a word is unknown, or there is none.
-    """
-    from dequnmix_jax.baselines import METHODS
-
-    known = (*OURS, *METHODS)
-    for word in words:
-        if word not in known:
-            raise InputError(f"method is {word!r}; expected {', '.join(known)}.")
-    if not words:
-        raise InputError(f"No method is named; expected at least one of {', '.join(known)}.")
-    return list(dict.fromkeys(words))
-
-
 def compare(
     scene: Any,
     count: int,
@@ -158,6 +119,8 @@ def compare(
     reference: Truth | str | os.PathLike[str] | None = None,
     convention: str | None = None,
     on_progress: Progress | None = None,
+    keep: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
     **reading: Any,
 ) -> Comparison:
     """Unmix one scene by several methods, with every key, and measure the answers side by side.
@@ -175,6 +138,9 @@ def compare(
         reference: maps, spectra or both, or the path of them, as `dequnmix score` reads it; None: none.
         convention: of the fractions of the reference, as for `results.score.compare`.
         on_progress: called after each run, or None.
+        keep: a folder that keeps each method as soon as it is finished, so that the same call after an interruption
+            goes on with the others; remove it when the comparison is written. None: nothing is kept.
+        overwrite: discard what a comparison of another scene or with other keys has left in `keep`.
         **reading: options of `read`.
 
     Returns:
@@ -184,7 +150,8 @@ def compare(
         seeds; CPU seconds of a run, without compilation, and those of the first one with it.
 
     Raises:
-        InputError: scene, count, a word or the reference does not fit. A method that fails does not end the others:
+        InputError: scene, count, a word or the reference does not fit, or `keep` holds methods of another comparison
+            and `overwrite` is False. A method that fails does not end the others:
             `failed` says why.
     """
     keys = _listed(keys)
@@ -198,19 +165,13 @@ def compare(
     truth = reference if isinstance(reference, Truth) or reference is None else read_reference(reference)
     if truth is not None:
         _check_reference(truth, read_scene, int(count))
+    kept = None if keep is None else _kept(Path(keep), read_scene, int(count), keys, overwrite)
+    earlier = [] if kept is None else [word for word in words if word in kept.finished]
+    found, failed = found_by(words, read_scene, int(count), keys, on_progress, kept)
     runs: dict[str, list[Run]] = {}
-    failed: dict[str, str] = {}
     rows: list[dict[str, Any]] = []
     leading = None if truth is None else truth.endmembers
-    for word in words:
-        try:
-            answers, seconds, first = _answers_of(word, read_scene, int(count), keys, on_progress)
-        except InputError as error:
-            failed[word] = str(error)
-            continue
-        except Exception as error:  # a network that cannot take this scene must not end the others
-            failed[word] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            continue
+    for word, (answers, seconds, first) in found.items():
         if leading is None and (truth is None or truth.abundances is None):
             leading = answers[0].endmembers
         names = None if truth is None else truth.names
@@ -224,14 +185,32 @@ def compare(
             failed[word] = f"{', '.join(wrong[:4])} cannot be computed: a value of the scene is beyond all others."
             runs.pop(word)
             continue
-        rows.append({"method": word, "name": _name_of(word)} | figures | {"cpu_seconds_first": first})
+        rows.append({"method": word, "name": name_of(word)} | figures | {"cpu_seconds_first": first})
     notes = [] if read_scene.valid.all() else ["Masked pixels were given to the methods as the mean of the others."]
     record = {
         "scene": read_scene.name, "endmembers": int(count), "methods": words, "seeds": len(keys),
         "reference": None if truth is None else truth.reference, "warnings": warnings, "notes": notes,
-        "versions": {package: package_version(package) for package in ("dequnmix-jax", "jax", "jaxlib", "numpy")},
+        "versions": _versions(), "kept": earlier,
     }  # fmt: skip
     return Comparison(read_scene, runs, failed, rows, truth, record)
+
+
+def _versions() -> dict[str, str]:
+    return {package: package_version(package) for package in ("dequnmix-jax", "jax", "jaxlib", "numpy")}
+
+
+def _kept(folder: Path, scene: Scene, count: int, keys: Sequence[Any], overwrite: bool) -> KeptMethods:
+    """Return the methods of this comparison that a folder keeps."""
+    import jax
+
+    marks = {
+        "state of the scene": hash_of(scene),
+        "number of endmembers": count,
+        "choice of seeds": [np.asarray(jax.random.key_data(key)).tolist() for key in keys],
+        "set of versions": _versions(),
+        "device": f"{jax.devices()[0].platform} {jax.devices()[0].device_kind}",
+    }
+    return KeptMethods(folder, marks, scene.cube.shape, count).read(overwrite)
 
 
 def _listed(keys: Any) -> list[Any]:
@@ -242,12 +221,6 @@ def _listed(keys: Any) -> list[Any]:
     for key in found:
         check_key(key)
     return found
-
-
-def _name_of(word: str) -> str:
-    from dequnmix_jax import baselines
-
-    return OURS[word] if word in OURS else baselines.competitor(word).name
 
 
 def _check_reference(truth: Truth, scene: Scene, count: int) -> None:
@@ -262,87 +235,6 @@ def _check_reference(truth: Truth, scene: Scene, count: int) -> None:
             )
     if truth.abundances is None and truth.endmembers is None:
         raise InputError("The reference has neither abundances nor endmembers; expected one of them.")
-
-
-def _answers_of(
-    word: str, scene: Scene, count: int, keys: Sequence[Any], on_progress: Progress | None
-) -> tuple[list[Answer], list[float], float]:
-    """Return what a method finds with each key, the CPU seconds of each, and those of the first with compilation."""
-    estimate = _ours(word, count) if word in OURS else _competitor(word, count)
-    began = time.process_time()
-    answers = [estimate(keys[0], scene)]
-    first = time.process_time() - began
-    seconds = [np.nan]
-    if on_progress is not None:
-        on_progress(word, 0, first)
-    if len(keys) == 1:  # once more, because the first run compiles
-        began = time.process_time()
-        estimate(keys[0], scene)
-        seconds = [time.process_time() - began]
-    for number, key in enumerate(keys[1:], 1):
-        began = time.process_time()
-        answers.append(estimate(key, scene))
-        seconds.append(time.process_time() - began)
-        if on_progress is not None:
-            on_progress(word, number, seconds[-1])
-    return answers, seconds, first
-
-
-Estimator = Callable[[Any, Scene], Answer]
-
-
-def _ours(word: str, count: int) -> Estimator:
-    training = RECOMMENDED[0] if word == DEQ_TRAINED else None
-
-    def estimate(key: Any, scene: Scene) -> Answer:
-        if word == DEQ and scene.cube.shape[2] < 2 * count:  # `run` would train, as nothing can be compared
-            raise InputError(
-                f"{scene.cube.shape[2]} bands for {count} endmembers; expected at least two bands for each, because "
-                "the learned operator compares candidates by held-out bands. Take deq-trained."
-            )
-        found = run(scene, count, key, training=training)
-        return Answer(found.abundances, found.endmembers, found.brightness, found.convention)
-
-    return estimate
-
-
-def _competitor(word: str, count: int) -> Estimator:
-    """Return a method of `baselines` as a function of key and scene, compiled once where it can be."""
-    import jax
-    import jax.numpy as jnp
-
-    from dequnmix_jax import baselines
-    from dequnmix_jax.endmembers.pure_pixel import vca
-
-    method = baselines.competitor(word)
-    begin = jax.jit(lambda key, cube, mask: jnp.maximum(vca(key, cube, count, mask=mask), 1e-5))
-    compiled = jax.jit(method.estimate) if method.pure else method.estimate
-
-    def estimate(key: Any, scene: Scene) -> Answer:
-        valid = scene.valid
-        cube = scene.cube
-        if not valid.all():
-            cube = np.where(valid[..., None], cube, cube[valid].mean(axis=0))
-        found = compiled(key, jnp.asarray(cube), begin(key, jnp.asarray(cube), jnp.asarray(valid)))
-        A, E = np.asarray(found.abundances), np.asarray(found.endmembers)
-        if not (np.isfinite(A).all() and np.isfinite(E).all()):
-            raise InputError(f"{method.name} found NaN or infinity: it diverged on this scene.")
-        return _answer(A, E, method.constraint_of(found), cube, valid)
-
-    return estimate
-
-
-def _answer(A: Any, E: Any, constraint: str, cube: Any, valid: Any) -> Answer:
-    """Return the answer of a competitor: brightness is 1, or the best in each pixel where its model leaves it free."""
-    brightness = valid.astype(np.float32)
-    if constraint == "cone":
-        E = E / np.maximum(E.max(axis=1, keepdims=True), np.float32(1e-12))
-    if constraint != "simplex":
-        mixed = A @ E
-        power = np.sum(mixed * mixed, axis=-1)
-        brightness *= np.maximum(np.sum(cube * mixed, axis=-1), 0) / np.where(power > 0, power, 1)
-    maps = np.where(valid[..., None], A, np.float32(0))
-    return Answer(maps, E, brightness, SCALED if constraint == "cone" else REFLECTANCE)
 
 
 def _ordered(answer: Answer, truth: Truth | None, leading: Any, valid: Any) -> Answer:
@@ -362,7 +254,7 @@ def _result(word: str, answer: Answer, scene: Scene, names: Sequence[str] | None
     known = not (answer.convention == SCALED and np.allclose(answer.endmembers.max(axis=1), 1))
     return result_of(
         estimate, scene, names=names, convention=answer.convention, levels_known=known,
-        record={"method": _name_of(word), "unit": UNIT},
+        record={"method": name_of(word), "unit": UNIT},
     )  # fmt: skip
 
 

@@ -103,7 +103,8 @@ def unmix_with(
 
     Returns:
         A Result, its endmembers the resampled spectra. Bands that some spectrum does not cover are left out, which
-        `summary["notes"]` says. For a DataArray or Dataset: the same as a Dataset, that of `to_xarray`.
+        `summary["notes"]` says; `results.write_result` writes it. For a DataArray or Dataset: the same as a Dataset,
+        that of `to_xarray`.
 
     Raises:
         InputError: library, scene or options do not fit: no wavelengths, no common bands, an unknown name or column,

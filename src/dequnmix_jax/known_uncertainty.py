@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.abundances.methods import Known, Mesma
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.io.formats import read
 from dequnmix_jax.libraries.chosen import Chosen
 from dequnmix_jax.results.result import Result
@@ -160,8 +160,8 @@ def read_deviations(path: str | os.PathLike[str], scene: Scene) -> Array:
             cube = found.cube[:, :, nearest]
     if cube.shape[2] != bands:
         raise InputError(
-            f"{file} has {cube.shape[2]} bands and the scene {bands} that are in use; expected the same, or "
-            "wavelengths in both files by which they are matched."
+            f"{file} has {how_many(cube.shape[2], 'band')} and the scene {bands} that are in use; expected the same, "
+            "or wavelengths in both files by which they are matched."
         )
     seen = cube[scene.valid]
     if not (np.isfinite(seen) & (seen >= 0)).all() or not seen.any():
@@ -204,8 +204,8 @@ def noise_on_bands(noise: Any, scene: Scene, covered: Array) -> Any:
         return values
     if values.shape[-1] != covered.size or (values.ndim == 3 and values.shape[:2] != scene.cube.shape[:2]):
         raise InputError(
-            f"uncertainty has {values.size} values; expected one for each of the {covered.size} bands of the "
-            "scene that are not marked bad, or for each pixel and band, or one number."
+            f"uncertainty has {how_many(values.size, 'value')}; expected one for each of the {covered.size} bands of "
+            "the scene that are not marked bad, or for each pixel and band, or one number."
         )
     return values[..., covered]
 
@@ -258,8 +258,8 @@ def _variances(cube: Any, scene: Scene, chosen: Chosen, known: Known, asked: Ask
         return jnp.ones(bands, jnp.float32), {**record, "mean_noise": None}
     if word in ("bands", "scene") and valid <= bands:
         raise InputError(
-            f"The noise of {bands} bands cannot be estimated from {valid} valid pixels; expected more pixels than "
-            "bands. Use uncertainty 'residual', or give the noise as a number."
+            f"The noise of {how_many(bands, 'band')} cannot be estimated from {how_many(valid, 'valid pixel')}; "
+            "expected more pixels than bands. Use uncertainty 'residual', or give the noise as a number."
         )
     if word == "scene":
         errors = scene_errors(np.asarray(cube)[scene.valid], chosen.spectra, known.sums_to_one)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from optax.assignment import hungarian_algorithm
 
-from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
+from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask, how_many
 from dequnmix_jax.conventions import rescale
 from dequnmix_jax.mixing import check_abundances, correlate, linear_mix, scale_to_unit_maximum
 from dequnmix_jax.ops import lapack
@@ -316,7 +316,7 @@ def _check_spectra(estimate: Array, reference: Array) -> None:
     check_endmembers(reference, np.shape(estimate)[1])
     if np.shape(estimate) != np.shape(reference):
         raise InputError(
-            f"{np.shape(estimate)[0]} endmembers are to be compared with {np.shape(reference)[0]}; "
+            f"{how_many(np.shape(estimate)[0], 'endmember')} are to be compared with {np.shape(reference)[0]}; "
             "expected as many in both."
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, check_key, check_kind
+from dequnmix_jax.checks import InputError, check_key, check_kind, how_many
 from dequnmix_jax.equilibrium.config import Analytic, Model, Simplex
 from dequnmix_jax.libraries.chosen import choose_fixed
 from dequnmix_jax.libraries.library import Library
@@ -71,9 +71,10 @@ class Unmixing(Result):
         height, width, count = self.abundances.shape
         solved = "converged" if bool(self.trace.converged) else "NOT converged"
         return (
-            f"<Unmixing: {count} endmembers in {height} x {width} pixels, {self.endmembers.shape[1]} bands; "
-            f"{self.config.constraint.word}, {self.history.loss.size} training steps, {solved} in "
-            f"{int(self.trace.steps)} steps; {len(self.warnings)} warnings>"
+            f"<Unmixing: {how_many(count, 'endmember')} in {height} x {width} pixels, "
+            f"{how_many(self.endmembers.shape[1], 'band')}; {self.config.constraint.word}, "
+            f"{how_many(self.history.loss.size, 'training step')}, {solved} in "
+            f"{how_many(int(self.trace.steps), 'step')}; {how_many(len(self.warnings), 'warning')}>"
         )
 
 
@@ -389,6 +390,6 @@ def unmix_scene(params: "Params", scene: Scene, config: Model) -> tuple["Estimat
 def not_reached(trace: "Trace", config: Model) -> str:
     """Return the warning about a solve that did not converge."""
     return (
-        f"The equilibrium was not reached within {config.forward.max_steps} steps: the relative residual "
+        f"The equilibrium was not reached within {how_many(config.forward.max_steps, 'step')}: the relative residual "
         f"is {float(trace.residual):.2e} and {config.forward.tolerance:g} was asked for; do not trust the maps."
     )

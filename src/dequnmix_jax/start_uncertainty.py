@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.conventions import SCALED, factors_to
 from dequnmix_jax.results.result import Result
 from dequnmix_jax.scenes.scene import Array, Scene
@@ -46,8 +46,9 @@ def check_bands(scene: Scene, count: int) -> None:
     """Raise InputError if a scene has fewer than two bands for each endmember, so that nothing can be compared."""
     if scene.cube.shape[2] < 2 * count:
         raise InputError(
-            f"uncertainty is 'starts' and the scene has {scene.cube.shape[2]} bands for {count} endmembers; expected "
-            "at least two bands for each, because candidates are compared. Leave it out."
+            f"uncertainty is 'starts' and the scene has {how_many(scene.cube.shape[2], 'band')} for "
+            f"{how_many(count, 'endmember')}; expected at least two bands for each, because candidates are compared. "
+            "Leave it out."
         )
 
 

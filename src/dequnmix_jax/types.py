@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dequnmix_jax.checks import concrete
+from dequnmix_jax.checks import concrete, how_many
 
 NEEDED = 2.0
 """Standard errors by which a gain must exceed zero for a stage of training to be kept."""
@@ -133,8 +133,8 @@ class History(NamedTuple):
             return "<History: 0 steps>"
         ended = "" if active.all() else f", stopped early after {int(active.sum())}"
         return (
-            f"<History: {loss.size} steps, loss {loss[0]:.4g} to {loss[-1]:.4g}, {int(converged.sum())} converged"
-            f"{ended}{'' if self.stages is None else ', stages judged'}>"
+            f"<History: {how_many(loss.size, 'step')}, loss {loss[0]:.4g} to {loss[-1]:.4g}, {int(converged.sum())} "
+            f"converged{ended}{'' if self.stages is None else ', stages judged'}>"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dequnmix_jax as dq
-from dequnmix_jax import comparison, metrics
+from dequnmix_jax import compared_methods, comparison, metrics
 from dequnmix_jax.baselines import METHODS, Method, MethodResult
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli import main, parser
@@ -92,7 +92,7 @@ def test_the_equilibrium_is_compared_as_run_finds_it(monkeypatch):
             convention="reflectance",
         )  # fmt: skip
 
-    monkeypatch.setattr(comparison, "run", run)
+    monkeypatch.setattr(compared_methods, "run", run)
     found = dq.compare(CUBE, R, KEYS, ("deq", "deq-trained"), reference=TRUTH)
     assert [row["armse"] for row in found.rows] == [0, 0] and calls == [None] * 2 + [dq.RECOMMENDED[0]] * 2
 
@@ -177,10 +177,13 @@ def test_the_parser_names_the_default_methods():
 
 
 def test_scenes_of_zeros_and_with_a_value_beyond_all_others():
-    zeros = dq.compare(np.zeros_like(CUBE), R, KEYS[:1], ("fcls",))
-    assert zeros.failed or np.isfinite(zeros.rows[0]["residual"])
+    with pytest.raises(InputError, match="All 72 valid pixels of the scene are zero"):
+        dq.compare(np.zeros_like(CUBE), R, KEYS[:1], ("fcls",))
     poisoned = CUBE.copy()
     poisoned[2, 2, 2] = 1e30
+    with pytest.raises(InputError, match=r"values up to 1e\+30; expected at most"):
+        dq.compare(poisoned, R, KEYS[:1], ("fcls",))
+    poisoned[2, 2, 2] = 1e12
     found = dq.compare(poisoned, R, KEYS[:1], ("fcls",))
     assert all(np.isfinite(value) for row in found.rows for value in row.values() if isinstance(value, float))
 
@@ -203,3 +206,77 @@ def test_a_folder_of_others_is_refused_before_the_work(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")
     assert main.main(["compare", "scene.npz", "--endmembers", "3", "-o", "mine", "--force"]) == 1
+
+
+class Counted:
+    """Two methods that count their runs; the second is interrupted in its second one, if asked to be."""
+
+    def __init__(self, monkeypatch):
+        self.runs, self.interrupt = {"one": 0, "two": 0}, False
+        for word, name in (("one", "Method one"), ("two", "Method two")):
+            method = Method(name, lambda key, cube, start, word=word: self.estimate(word, start), pure=False)
+            monkeypatch.setitem(METHODS, word, lambda method=method: method)
+
+    def estimate(self, word, start):
+        self.runs[word] += 1
+        if self.interrupt and self.runs["two"] == 2:
+            raise KeyboardInterrupt
+        return MethodResult(np.float32(self.runs[word] / 8) * TRUTH.abundances, np.asarray(start))
+
+
+def test_an_interrupted_comparison_keeps_what_is_finished_and_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEQUNMIX_NO_CACHE", "1")
+    np.savez("scene.npz", cube=CUBE)
+    words = ["compare", "scene.npz", "--endmembers", "3", "--methods", "one,two", "--seeds", "2", "-o", "out"]
+
+    def start(*more, status=0):
+        capsys.readouterr()
+        assert main.main([*words, *more]) == status
+        return capsys.readouterr().err
+
+    counted = Counted(monkeypatch)
+    counted.interrupt = True
+    printed = start(status=130)
+    assert "interrupted; 1 finished method is kept in .out.methods, and the same command goes on" in printed
+    assert counted.runs == {"one": 2, "two": 2}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.methods", "scene.npz"]  # nothing half written
+    counted.interrupt = False
+    # Another scene or other seeds are not mixed with what is kept.
+    np.savez("scene.npz", cube=CUBE[::-1])
+    assert "keeps finished methods of a comparison with another state of the scene; expected the same" in start(
+        status=1
+    )
+    np.savez("scene.npz", cube=CUBE)
+    assert "with another choice of seeds; expected" in start("--seed", "5", status=1)
+    # The same command: "one" is not run again, and has the maps of its own runs; other words of methods may join.
+    printed = start("--methods", "fcls")
+    assert "note: An earlier start of this command has finished one; it is kept." in printed
+    assert counted.runs == {"one": 2, "two": 4}
+    rows = list(csv.DictReader((tmp_path / "out/comparison.csv").read_text().splitlines()))
+    assert [row["method"] for row in rows] == ["one", "two", "fcls"] and float(rows[0]["spread"]) > 0
+    np.testing.assert_allclose(dq.read_result("out/one").abundances, TRUTH.abundances / 8, rtol=1e-6)
+    assert json.loads((tmp_path / "out/summary.json").read_text())["kept"] == ["one"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "scene.npz"]
+    # The finished table is not replaced by itself, and with --force all is done anew.
+    assert "exists already" in start(status=1) and counted.runs == {"one": 2, "two": 4}
+    start("--force")
+    assert counted.runs == {"one": 4, "two": 6}
+
+
+def test_what_a_comparison_keeps_is_checked(tmp_path, monkeypatch, capsys):
+    counted, keep = Counted(monkeypatch), tmp_path / "kept"
+    words = {"scene": CUBE, "count": R, "keys": KEYS, "methods": ("one",), "keep": keep}
+    first = dq.compare(**words)
+    again = dq.compare(**words)
+    assert counted.runs["one"] == 2 and again.record["kept"] == ["one"] and first.record["kept"] == []
+    assert again.rows == first.rows
+    with pytest.raises(InputError, match="another number of endmembers"):
+        dq.compare(**words | {"count": 4})
+    (keep / "one.npz").write_bytes((keep / "one.npz").read_bytes()[:900])
+    dq.compare(**words)
+    assert "one.npz is damaged; one is done again" in capsys.readouterr().err and counted.runs["one"] == 4
+    dq.compare(**words | {"keys": KEYS[:1], "overwrite": True})
+    assert counted.runs["one"] == 6  # one seed runs twice, for its time
+    with pytest.raises(InputError, match="does not exist"):
+        dq.compare(**words | {"keep": tmp_path / "absent" / "kept"})

@@ -8,6 +8,7 @@ from dequnmix_jax import many_scenes
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.io import stac
 from dequnmix_jax.io.remote import as_place
+from dequnmix_jax.many_scenes.names import is_list
 
 
 def item(assets, name="granule"):
@@ -52,7 +53,7 @@ def test_a_batch_takes_items_by_name_by_pattern_and_from_a_list(tmp_path, monkey
     for words in ("*.json", ["a.json", "b.json"]):
         assert [place.name for place in many_scenes.places_of(words)] == ["a.nc", "b.nc"]
     assert [place.name for place in many_scenes.places_of(["list.txt", "a.json"])] == ["b.nc", "c.nc", "a.nc"]
-    assert many_scenes.is_list(as_place("https://host/item.json"))
+    assert is_list(as_place("https://host/item.json"))
 
 
 def test_the_item_of_a_server_names_scenes_beside_itself(monkeypatch):

@@ -76,7 +76,7 @@ def short(row=3, kept=5):
         ({"spectra": ["grass,PV"]}, BANDS, "no spectrum 'grass'; expected names among: SOIL, PV, a,b"),
         ({"spectra": ["PV"]}, BANDS, "gives 1 spectrum to unmix with; expected at least two"),
         ({}, BANDS + 5000, "expected them to overlap"),
-        ({}, np.array([500.0, 5000.0, 6000.0]), "share 1 bands"),
+        ({}, np.array([500.0, 5000.0, 6000.0]), "share 1 band in"),
     ],
 )
 def test_what_does_not_fit_is_a_sentence(more, wavelengths, sentence):
@@ -100,5 +100,5 @@ def test_columns_of_a_table_are_kept(tmp_path):
     read = read_library(path)
     assert read.names == ("SOIL", "PV")
     assert read.columns == {"Class": ("SOIL", "PV"), "Site": ("x", "y")}
-    with pytest.raises(InputError, match="has 1 entries for 2 spectra"):
+    with pytest.raises(InputError, match="has 1 entry for 2 spectra"):
         dataclasses.replace(read, columns={"Class": ("a",)})

@@ -182,7 +182,7 @@ def test_faults_of_envi_libraries(tmp_path):
         ("wavelength,a\n-4,1\n400,2\n", "no positive wavelength in line 2"),
         ("wavelength,a\n50,1\n400,2\n", "no unit is given"),
         ("wavelength_nm,fwhm\n400,1\n401,2\n", "no spectrum"),
-        ("wavelength,a\n400,1\n500,2\n# end\n3;4\n", "1 columns in line 5"),
+        ("wavelength,a\n400,1\n500,2\n# end\n3;4\n", "1 column in line 5"),
         ("splib07a Record=1: Kaolinite\n0.1\n0.2\n", "without wavelengths"),
         ("splib07a Record=1: Kaolinite\n", "a title and no values"),
         ("splib07a Record=1: Kaolinite\n0.1\nend\n", "'end' in line 3"),

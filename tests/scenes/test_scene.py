@@ -101,6 +101,37 @@ def test_nan_and_infinity_are_counted_and_placed(value):
     assert check_scene(masked) == []
 
 
+@pytest.mark.parametrize(("value", "words"), [
+    (1e30, r"plot holds values up to 1e\+30; expected at most 1e\+15, .*nodata=1e\+30 \(--nodata 1e\+30\).*"
+           r"another unit, read with scale=1e\+30 \(--scale 1e\+30\)"),
+    (-3.4028235e38, r"up to 3.403e\+38; .*nodata=-3.4028235e\+38 "),
+])  # fmt: skip
+def test_values_whose_squares_float32_cannot_hold(value, words):
+    values = cube()
+    values[2, 3, 1] = value
+    with pytest.raises(InputError, match=words):
+        check_scene(scene(cube=values))
+    hidden = np.ones((H, W), bool)
+    hidden[2, 3] = False
+    assert check_scene(scene(cube=values, mask=hidden)) == []
+    assert check_scene(scene(cube=values, good_bands=np.arange(B) != 1)) == []
+
+
+def test_the_unit_of_a_scene_may_be_any_within_wide_bounds():
+    for unit in (1e-14, 1e-6, 1e15 / 0.95):
+        check_scene(scene(cube=cube() * np.float32(unit)))
+    with pytest.raises(InputError, match=r"no value beyond 8.*e-20; expected at least 1e-15.*read with scale=1e-19 "):
+        check_scene(scene(cube=cube() * np.float32(1e-19)))
+    # In a scene that was divided, the advice is about the stored numbers, and no fill is guessed.
+    with pytest.raises(InputError, match=r"squares of others. If these .*read with scale=1e\+21 "):
+        check_scene(scene(cube=cube() * np.float32(1e17), notes=("Values were divided by 10000.",)))
+
+
+def test_a_scene_of_zeros_is_none():
+    with pytest.raises(InputError, match="All 20 valid pixels of plot are zero in every band; expected measurements"):
+        check_scene(scene(cube=np.zeros((H, W, B), np.float32)))
+
+
 def test_nan_in_bad_bands_only():
     values = cube()
     values[:, :, 2] = np.nan

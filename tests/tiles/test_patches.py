@@ -93,7 +93,7 @@ def test_masked_scenes_small_scenes_and_what_cannot_be_drawn():
     mask = np.zeros((H, W), bool)
     mask[:S, :S] = True
     drawn = patches.draw(jax.random.key(0), scene(), 99, 50, CONFIG)
-    assert drawn.scene.cube.shape == (H, W, B) and "1 patches that are half valid, of 99" in drawn.scene.notes[-1]
+    assert drawn.scene.cube.shape == (H, W, B) and "1 half valid patch, of 99" in drawn.scene.notes[-1]
     few = patches.draw(jax.random.key(3), scene(mask), 5, 2, CONFIG)
     assert all(mask[place].mean() >= 0.5 for place in few.places)
     assert few.valid == S * S and len(few.sample) < 20_000 * 0.2

@@ -174,7 +174,7 @@ def test_the_command_line(folder, client, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.startswith("9 tiles of 4 x 4 pixels")
     assert (tmp_path / "out" / "abundances.img").read_bytes() == (folder / "whole" / "abundances.img").read_bytes()
     assert main.main([*words, "--jobs", "1", "-o", str(tmp_path / "one")]) == 0
-    assert capsys.readouterr().out.startswith("1 tiles of 12 x 10 pixels")  # as large as fit
+    assert capsys.readouterr().out.startswith("1 tile of 12 x 10 pixels")  # as large as fit
 
 
 @pytest.mark.slow

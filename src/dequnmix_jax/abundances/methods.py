@@ -6,7 +6,7 @@ from itertools import combinations
 from math import inf, prod
 from typing import Any
 
-from dequnmix_jax.checks import InputError, check_range
+from dequnmix_jax.checks import InputError, check_range, how_many
 from dequnmix_jax.conventions import REFLECTANCE, SCALED
 
 METHODS = ("fcls", "nnls", "scaled", "soft", "sunsal", "sunsal-tv")
@@ -95,8 +95,9 @@ class Known:
         unknowns, prior = count - (self.method == "fcls" or self.nonlinear), self.method.startswith("sunsal")
         if unknowns > bands and not prior:
             raise InputError(
-                f"There are {count} spectra and {bands} bands; expected no more spectra than bands for {self.method}, "
-                "which cannot determine more fractions. Choose fewer spectra, or method sunsal, which prefers few."
+                f"There are {how_many(count, 'spectrum')} and {how_many(bands, 'band')}; expected no more spectra than "
+                f"bands for {self.method}, which cannot determine more fractions. Choose fewer spectra, or method "
+                "sunsal, which prefers few."
             )
 
     def check_values(self, highest: float) -> None:
@@ -213,12 +214,13 @@ class Mesma(Known):
         """Raise InputError where there are too many models, or a model has more unknowns than a pixel has equations."""
         if self.most_classes - (not self.shaded) > bands:
             raise InputError(
-                f"Models have up to {self.most_classes} classes{' and shade' if self.shaded else ''}, and the scene "
-                f"{bands} bands; expected no more unknowns than bands. Choose max_classes {bands} or less."
+                f"Models have up to {how_many(self.most_classes, 'class')}{' and shade' if self.shaded else ''}, and "
+                f"the scene {how_many(bands, 'band')}; expected no more unknowns than bands. Choose max_classes "
+                f"{bands} or less."
             )
         if self.models > MOST_MODELS:
             raise InputError(
-                f"{count} spectra in {1 + max(self.members)} classes make {self.models:,} models of up to "
-                f"{self.most_classes} classes; expected at most {MOST_MODELS:,}. Choose fewer spectra of each class "
-                "(prune), fewer classes (max_classes), or models at random (draws)."
+                f"{how_many(count, 'spectrum')} in {how_many(1 + max(self.members), 'class')} make {self.models:,} "
+                f"models of up to {how_many(self.most_classes, 'class')}; expected at most {MOST_MODELS:,}. Choose "
+                "fewer spectra of each class (prune), fewer classes (max_classes), or models at random (draws)."
             )

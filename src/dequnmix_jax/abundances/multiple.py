@@ -24,7 +24,7 @@ import numpy as np
 from jax import lax
 
 from dequnmix_jax.abundances.methods import KEPT, Mesma
-from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask
+from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_mask, how_many
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.guards import nonzero, positive
@@ -94,7 +94,8 @@ def mesma(
     words = tuple(classes)
     if len(words) != np.shape(endmembers)[0]:
         raise InputError(
-            f"There are {len(words)} classes for {np.shape(endmembers)[0]} spectra; expected one for each."
+            f"There are {how_many(len(words), 'class')} for {how_many(np.shape(endmembers)[0], 'spectrum')}; expected "
+            "one for each."
         )
     rules = (Mesma() if options is None else options).of(words)
     rules.check_count(*np.shape(endmembers))

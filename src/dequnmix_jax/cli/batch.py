@@ -10,13 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.cli.options import BatchOptions, ReportOptions, UnmixOptions
 from dequnmix_jax.cli.progress import Line, clock_text
 from dequnmix_jax.cli.scene_options import warn
 from dequnmix_jax.io.provenance import file_record
 from dequnmix_jax.io.raw import stamp
-from dequnmix_jax.many_scenes import FAILED, TABLE, Row, is_list, places_of, table_of
+from dequnmix_jax.many_scenes.batch import batch_of
+from dequnmix_jax.many_scenes.names import is_list, places_of
+from dequnmix_jax.many_scenes.table import FAILED, TABLE, Row
 from dequnmix_jax.parallel import cluster
 from dequnmix_jax.results import files
 
@@ -102,9 +104,9 @@ def run_batch(
         return of_scene(replace(options, batch=_ALONE), place, output.with_name(output.name + suffix))
 
     scheduler = cluster.workers(batch.jobs if batch.scheduler else None, batch.scheduler)
-    with scheduler as client, table_of(folder, places, options.force, made_by, made_with) as table:
+    with scheduler as client, batch_of(folder, places, options.force, made_by, made_with) as running:
         try:
-            rows = table.run(_Quietly(command), item, client, batch.jobs, batch.retries, progress, suffix)
+            rows = running.run(_Quietly(command), item, client, batch.jobs, batch.retries, progress, suffix)
         except KeyboardInterrupt:
             raise KeyboardInterrupt("interrupted; finished scenes are kept, and the same command goes on.") from None
         finally:
@@ -119,7 +121,7 @@ def _print_rows(rows: list[Row], folder: Path, as_json: bool) -> None:
         print(json.dumps({"scenes": each, **counts, "table": str(folder / TABLE)}, indent=2, allow_nan=False))
     else:
         words = ", ".join(f"{counts[state]} {state}" for state in ("done", "kept", "failed") if counts[state])
-        print(f"{len(rows)} scenes: {words}\n{folder / TABLE}")
+        print(f"{how_many(len(rows), 'scene')}: {words}\n{folder / TABLE}")
     if counts[FAILED]:
         raise InputError(
             f"{counts[FAILED]} of {len(rows)} scenes failed; {folder / TABLE} says why. The same command tries them "

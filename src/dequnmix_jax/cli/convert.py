@@ -2,6 +2,7 @@
 
 import json
 
+from dequnmix_jax.checks import how_many
 from dequnmix_jax.cli.options import ConvertOptions
 from dequnmix_jax.cli.scene_options import read_scene, warn
 from dequnmix_jax.cli.workflow import not_its_own_input
@@ -32,7 +33,9 @@ def convert(options: ConvertOptions) -> None:
         warn(f"note: {note}")
     if scene.georeference is not None and scene.georeference.lookup is not None and kind != "npz":
         rows, columns = scene.georeference.lookup.shape[:2]
-        warn(f"note: The swath is rectified to {rows} rows and {columns} columns, nearest pixel.")
+        warn(
+            f"note: The swath is rectified to {how_many(rows, 'row')} and {how_many(columns, 'column')}, nearest pixel."
+        )
     written = write_scene(options.output, scene, overwrite=options.force)
     height, width, bands = scene.cube.shape
     if options.json:
@@ -40,6 +43,9 @@ def convert(options: ConvertOptions) -> None:
         summary |= {"bands": bands, "valid_pixels": int(scene.valid.sum()), "notes": list(scene.notes)}
         print(json.dumps(plain(summary), indent=2, allow_nan=False))
         return
-    print(f"{height} rows, {width} columns, {bands} bands, {int(scene.valid.sum())} valid pixels")
+    print(
+        f"{how_many(height, 'row')}, {how_many(width, 'column')}, {how_many(bands, 'band')}, "
+        f"{how_many(int(scene.valid.sum()), 'valid pixel')}"
+    )
     for path in written:
         print(path)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from dequnmix_jax.checks import how_many
 from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.options import DemoOptions
 from dequnmix_jax.cli.parser import DEMO_SCENES
@@ -53,7 +54,10 @@ def demo(options: DemoOptions) -> None:
     count = DEMO_SCENES[options.scene] if options.endmembers is None else options.endmembers
     check_scene(scene, count=count)
     rows, columns, bands = scene.cube.shape
-    say(f"{scene.name}: {rows} x {columns} pixels, {bands} bands; looking for {count} endmembers")
+    say(
+        f"{scene.name}: {rows} x {columns} pixels, {how_many(bands, 'band')}; looking for "
+        f"{how_many(count, 'endmember')}"
+    )
     key = jax.random.key(options.seed)
     with stage("classical way, VCA and FCLS"):
         E, A = _classical(key, scene, count)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, check_fixed, ending
+from dequnmix_jax.checks import InputError, check_fixed, ending, how_many
 from dequnmix_jax.cli.options import EndmembersOptions
 from dequnmix_jax.cli.scene_options import count_endmembers, read_for_unmixing
 from dequnmix_jax.cli.workflow import fixed_of
@@ -52,7 +52,7 @@ def find(scene: "Scene", count: int, method: str, seed: int, scaled: bool, fixed
         smallest = jax.jit(minimum_volume, static_argnums=2, static_argnames="scaled")
         spectra, trace = smallest(key, cube, count, mask=mask, scaled=scaled)
         reached = "converged" if trace.converged else "not converged"
-        text = f"minimum volume{division}; {int(trace.steps)} steps, {reached}"
+        text = f"minimum volume{division}; {how_many(int(trace.steps), 'step')}, {reached}"
     else:
         selected = selection.select(key, cube, count, mask=mask, fixed=fixed)
         spectra, text = selected.endmembers, selection.reason(selected)
@@ -106,4 +106,4 @@ def endmembers(options: EndmembersOptions) -> None:
         print(json.dumps(plain(summary), indent=2, allow_nan=False))
         return
     print(text)
-    print(f"{count} endmembers in {spectra.shape[1]} bands: {options.output}")
+    print(f"{how_many(count, 'endmember')} in {how_many(spectra.shape[1], 'band')}: {options.output}")

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from dequnmix_jax.checks import how_many
 from dequnmix_jax.cli.options import EnvOptions
 from dequnmix_jax.compilation_cache import user_cache
 
@@ -48,7 +49,7 @@ def env(options: EnvOptions) -> None:
         print(f"{name}: {number or 'not installed'}")
     print(f"devices: {', '.join(found['devices'])}")
     cache = found["cache"]
-    print(f"cache: {cache['folder']}, {cache['files']} files, {cache['bytes'] / 1e6:.0f} MB")
+    print(f"cache: {cache['folder']}, {how_many(cache['files'], 'file')}, {cache['bytes'] / 1e6:.0f} MB")
     for name, value in found["variables"].items():
         print(f"{name}={value}")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.cli.options import InfoOptions, SceneOptions
 from dequnmix_jax.cli.scene_options import read_scene
 from dequnmix_jax.escaping import shown
@@ -46,7 +46,10 @@ def info(options: InfoOptions) -> None:
     if options.json:
         print(json.dumps(plain(summary), indent=2, allow_nan=False))
         return
-    print(f"{shown(str(options.scene.file))}: {height} rows, {width} columns, {bands} bands")
+    print(
+        f"{shown(str(options.scene.file))}: {how_many(height, 'row')}, {how_many(width, 'column')}, "
+        f"{how_many(bands, 'band')}"
+    )
     span = summary["wavelengths_nm"]
     print(f"wavelengths: {f'{span[0]:.1f} to {span[1]:.1f} nm' if span else 'not in the file'}")
     print(f"good bands: {used.cube.shape[2]} of {bands}{'' if scene.good_bands is not None else ' (none marked bad)'}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dequnmix_jax.abundances.methods import MESMA, METHODS, Known, Mesma
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.options import OF_MESMA, KnownOptions, SceneOptions
 from dequnmix_jax.cli.scene_options import read_for_unmixing, warn
@@ -196,7 +196,7 @@ def _solved(request: Request, scene: Scene, record: dict[str, Any]) -> "tuple[Re
     training = RECOMMENDED[0] if options.epochs is None else replace(RECOMMENDED[0], epochs=options.epochs)
 
     def show(history: "History") -> None:
-        line.show(f"training: {history.loss.size} steps")
+        line.show(f"training: {how_many(history.loss.size, 'step')}")
 
     with stage("training and unmixing"):
         key = jax.random.key(options.seed or 0)

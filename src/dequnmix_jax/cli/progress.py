@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dequnmix_jax.checks import how_many
 from dequnmix_jax.escaping import shown
 from dequnmix_jax.scenes.scene import Scene
 
@@ -152,7 +153,7 @@ def describe_fit(history: "History") -> list[str]:
     total = history.loss.size
     if total == 0:
         return ["no training step: the initial parameters are kept"]
-    kept = f"{total} training step{'s' if total > 1 else ''}, loss {history.loss[0]:.5f} -> {history.loss[-1]:.5f}"
+    kept = f"{how_many(total, 'training step')}, loss {history.loss[0]:.5f} -> {history.loss[-1]:.5f}"
     finite = history.residual[np.isfinite(history.residual)]
     worst = f"{finite.max():.2e}" if finite.size == total else "not finite"
     failed = int((~history.converged).sum())

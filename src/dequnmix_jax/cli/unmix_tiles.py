@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.cli.known import Request, check_units_of
 from dequnmix_jax.cli.options import SceneOptions, UnmixOptions
 from dequnmix_jax.cli.progress import Line
@@ -266,8 +266,8 @@ def unmix_in_tiles(
         return
     tiles = tiled.summary["tiles"]
     error = "" if tiles["halo_error"] is None else f", beyond which an abundance changes by {tiles['halo_error']:.1e}"
-    halo = "" if request is not None else f", halo of {tiles['halo']} pixels{error}"
-    print(f"{tiles['count']} tiles of {tiles['rows']} x {tiles['columns']} pixels{halo}")
+    halo = "" if request is not None else f", halo of {how_many(tiles['halo'], 'pixel')}{error}"
+    print(f"{how_many(tiles['count'], 'tile')} of {tiles['rows']} x {tiles['columns']} pixels{halo}")
     print(describe_trace(tiled.trace, request is not None))
     print_verdicts(tiled.summary)
     print("\n".join(names))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dequnmix_jax import trained
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.cli.clock import stage
 from dequnmix_jax.cli.config_file import Configuration, read_configuration
 from dequnmix_jax.cli.options import FixedOptions, SceneOptions, TrainingOptions
@@ -168,7 +168,7 @@ def _compares(start: str | None, scene: Scene, count: int, config: Model) -> boo
     if start is None and bands < 2 * count:
         warn(
             f"note: Endmembers: VCA. Mixing: {config.constraint.word}. A comparison of candidates needs two bands per "
-            f"endmember, and {count} endmembers are looked for in {bands} bands."
+            f"endmember, and {how_many(count, 'endmember')} are looked for in {how_many(bands, 'band')}."
         )
         return False
     return start != "vca"
@@ -221,4 +221,4 @@ def describe_trace(trace: "Trace", known: bool = False) -> str:
         reached = "optimal" if trace.converged else "not optimal"
         return f"{reached}: a further step changes the fractions by {float(trace.residual):.1e} of their size"
     reached = "converged" if trace.converged else "not converged"
-    return f"{int(trace.steps)} steps, relative residual {float(trace.residual):.2e}, {reached}"
+    return f"{how_many(int(trace.steps), 'step')}, relative residual {float(trace.residual):.2e}, {reached}"

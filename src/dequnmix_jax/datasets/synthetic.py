@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_key
+from dequnmix_jax.checks import Array, InputError, check_cube, check_endmembers, check_key, how_many
 from dequnmix_jax.mixing import project_simplex, scaled_mix
 from dequnmix_jax.ops.xla import largest
 
@@ -93,7 +93,10 @@ def spectra(key: Array, count: int, bands: int, *, dtype: DTypeLike = jnp.float3
     """
     check_key(key)
     if count < 1 or bands < 2:
-        raise InputError(f"{count} spectra of {bands} bands asked for; expected at least 1 spectrum of 2 bands.")
+        raise InputError(
+            f"{how_many(count, 'spectrum')} of {how_many(bands, 'band')} asked for; expected at least 1 spectrum of 2 "
+            "bands."
+        )
     draw = jax.vmap(lambda k: _gaussian_field(k, (1, bands), bands / 8.0, dtype)[0])
     return 0.05 + 0.9 * jax.nn.sigmoid(1.5 * draw(jax.random.split(key, count)))
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 
 from dequnmix_jax.abundances.least_squares import check_problem, fcls
-from dequnmix_jax.checks import Array, InputError, check_count, check_cube, check_key, check_kind, concrete
+from dequnmix_jax.checks import Array, InputError, check_count, check_cube, check_key, check_kind, concrete, how_many
 from dequnmix_jax.endmembers.pure_pixel import vca
 from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops import lapack
@@ -216,8 +216,8 @@ def check(
     else:
         if count is not None and count != np.shape(endmembers)[0]:
             raise InputError(
-                f"count is {count} and {np.shape(endmembers)[0]} endmembers are given; expected the same number, or "
-                "one of the two."
+                f"count is {count} and {how_many(np.shape(endmembers)[0], 'endmember')} are given; expected the same "
+                "number, or one of the two."
             )
         check_problem(cube, endmembers, mask)
         E = wide(endmembers)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dequnmix_jax.checks import Array, InputError, concrete
+from dequnmix_jax.checks import Array, InputError, concrete, how_many
 from dequnmix_jax.endmembers import nmf_descent
 from dequnmix_jax.endmembers.nmf import sparseness
 from dequnmix_jax.endmembers.nmf_descent import Factoring, Factors, check, descend, first_abundances, misfit, prepare
@@ -78,7 +78,9 @@ def gl_nmf(
     start = check(key, cube, endmembers, count, weight, mask, solver)
     pixels = start[0].shape[0] * start[0].shape[1]
     if not 1 <= neighbours < pixels:
-        raise InputError(f"neighbours is {neighbours} and the scene has {pixels} pixels; expected 1 to {pixels - 1}.")
+        raise InputError(
+            f"neighbours is {neighbours} and the scene has {how_many(pixels, 'pixel')}; expected 1 to {pixels - 1}."
+        )
     numbers = (jnp.asarray(x, start[0].dtype) for x in (weight, smoothness))
     return _gl_nmf(*start, *lax.stop_gradient(tuple(numbers)), neighbours, solver)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.io import units
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import LONGEST_WAVELENGTH, Array, first_invalid_length
@@ -201,7 +201,7 @@ def bands_to_use(
         inside = (wavelengths >= low) & (wavelengths <= high)
         kept &= ~inside
         count = int(inside.sum())
-        notes.append(f"{count} band{'' if count == 1 else 's'} between {low:g} and {high:g} nm ignored.")
+        notes.append(f"{how_many(count, 'band')} between {low:g} and {high:g} nm ignored.")
     return kept, notes
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_mask
+from dequnmix_jax.checks import Array, InputError, check_cube, check_finite, check_mask, how_many
 from dequnmix_jax.endmembers.counting import MOST, Criteria, Evidence, measure
 from dequnmix_jax.io import npz_arrays
 
@@ -155,8 +155,9 @@ def count_endmembers(
     pixels = int(valid.sum())
     if pixels <= bands or bands < 4:
         raise InputError(
-            f"{pixels} valid pixels and {bands} bands are too few to count endmembers; expected at least 4 bands, and "
-            "several times as many pixels as bands, to separate signal from noise. Give the number instead of auto."
+            f"{how_many(pixels, 'valid pixel')} and {how_many(bands, 'band')} are too few to count endmembers; "
+            "expected at least 4 bands, and several times as many pixels as bands, to separate signal from noise. "
+            "Give the number instead of auto."
         )
     if not np.any(values[valid]):
         raise InputError("The valid pixels are zero in every band; expected signal. Correct nodata or the mask.")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.resampling import resample
 from dequnmix_jax.scenes.scene import Array
@@ -72,8 +72,8 @@ def choose_spectra(
     rows = list(range(len(names))) if spectra is None else _rows(library.names, names, spectra)
     if len(rows) < fewest:
         raise InputError(
-            f"{_label(library)} gives {len(rows)} spectrum{'' if len(rows) == 1 else 's'} to unmix with; expected at "
-            "least two, because the fraction of a single one is 1 everywhere. Add spectra, such as a shade of zeros."
+            f"{_label(library)} gives {how_many(len(rows), 'spectrum')} to unmix with; expected at least two, because "
+            "the fraction of a single one is 1 everywhere. Add spectra, such as a shade of zeros."
         )
     here = resample(library, wavelengths_nm, fwhm_nm)
     used = np.ones(here.wavelengths_nm.size, np.bool_) if good is None else good
@@ -86,8 +86,8 @@ def choose_spectra(
     missing = used & ~covered
     if covered.sum() < 2:
         raise InputError(
-            f"{_label(library)} and the scene share {int(covered.sum())} bands in which every spectrum is known; "
-            "expected at least two. Choose spectra of one spectrometer by name, or correct the units of the "
+            f"{_label(library)} and the scene share {how_many(int(covered.sum()), 'band')} in which every spectrum is "
+            "known; expected at least two. Choose spectra of one spectrometer by name, or correct the units of the "
             "wavelengths."
         )
     if missing.any():

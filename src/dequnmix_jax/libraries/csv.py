@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.io.units import SHORT, units_in
 from dequnmix_jax.libraries.library import Library, from_file, read_text
 from dequnmix_jax.libraries.library import positions as positions_of
@@ -254,8 +254,8 @@ def _numeric(cells: list[str], delimiter: str) -> bool:
 def _numbers(cells: list[str], delimiter: str, width: int, line: int, path: Path) -> list[float]:
     if len(cells) != width:
         raise InputError(
-            f"{path} holds {len(cells)} columns in line {line} and {width} before; expected the same number in every "
-            "row. The file may be truncated."
+            f"{path} holds {how_many(len(cells), 'column')} in line {line} and {width} before; expected the same "
+            "number in every row. The file may be truncated."
         )
     try:
         return [_number(cell, delimiter) for cell in cells]

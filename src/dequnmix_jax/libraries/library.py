@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.io.bands import LONGEST_UNNAMED, spectral_axis
 from dequnmix_jax.io.units import unit_in
 from dequnmix_jax.scenes.scene import USUAL_FILLS, Array, check_lengths
@@ -56,7 +56,10 @@ class Library:
             )
         names = tuple(str(name) for name in self.names)
         if len(names) != len(spectra):
-            raise InputError(f"There are {len(spectra)} spectra and {len(names)} names; expected one name a spectrum.")
+            raise InputError(
+                f"There are {how_many(len(spectra), 'spectrum')} and {how_many(len(names), 'name')}; expected one name "
+                "a spectrum."
+            )
         set_field = object.__setattr__  # completes a frozen dataclass
         set_field(self, "names", names)
         with np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 become infinite: unknown
@@ -69,12 +72,16 @@ class Library:
         for key, words in self.columns.items():
             if len(words) != len(names):
                 raise InputError(
-                    f"The column {key!r} has {len(words)} entries for {len(names)} spectra; expected one a spectrum."
+                    f"The column {key!r} has {how_many(len(words), 'entry')} for {how_many(len(names), 'spectrum')}; "
+                    "expected one a spectrum."
                 )
 
     def __repr__(self) -> str:
         low, high = self.wavelengths_nm.min(), self.wavelengths_nm.max()
-        return f"<Library: {len(self.names)} spectra in {self.wavelengths_nm.size} bands, {low:.4g} to {high:.4g} nm>"
+        return (
+            f"<Library: {how_many(len(self.names), 'spectrum')} in {how_many(self.wavelengths_nm.size, 'band')}, "
+            f"{low:.4g} to {high:.4g} nm>"
+        )
 
     @property
     def valid(self) -> Array:

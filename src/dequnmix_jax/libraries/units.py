@@ -40,7 +40,7 @@ def check_units(
         ratio = 1 / ratio
     else:
         return
-    power = 10 ** round(np.log10(ratio))
+    power = f"{10.0 ** round(np.log10(ratio)):.10g}"
     raise InputError(
         f"The spectra of the library reach {top:.4g} and {scene or 'the scene'} {highest:.4g}; expected both in one "
         f"unit. Divide the {word}, for example by {power} ({line} {power}, or {python}={power})."

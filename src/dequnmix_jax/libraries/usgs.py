@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.libraries.library import Library, from_file, read_text
 from dequnmix_jax.scenes.scene import Array
 
@@ -77,8 +77,8 @@ def read_usgs(
     for path, values, positions in zip(paths, columns, own, strict=True):
         if values.size != count:
             raise InputError(
-                f"{path} holds {values.size} values and {first.name} {count}; expected spectra of one spectrometer. "
-                "Read those of each by themselves, or a truncated file may be among them."
+                f"{path} holds {how_many(values.size, 'value')} and {first.name} {count}; expected spectra of one "
+                "spectrometer. Read those of each by themselves, or a truncated file may be among them."
             )
         if (positions is None) != (own[0] is None) or (
             positions is not None and not np.allclose(positions, own[0], rtol=1e-6, atol=0.0)
@@ -90,8 +90,9 @@ def read_usgs(
         place = wavelengths if wavelengths is not None else _beside(first, _WAVELENGTHS, count, notes)
         if place is None:
             raise InputError(
-                f"{first} holds values without wavelengths, and no single file of {count} wavelengths lies with it; "
-                "expected one like splib07a_Wavelengths_ASD_*.txt. Pass wavelengths=FILE (--wavelengths FILE)."
+                f"{first} holds values without wavelengths, and no single file of {how_many(count, 'wavelength')} lies "
+                "with it; expected one like splib07a_Wavelengths_ASD_*.txt. Pass wavelengths=FILE (--wavelengths "
+                "FILE)."
             )
         positions = _values(place, count, "wavelengths")
     width = fwhm if fwhm is not None else _beside(first, _BANDPASS, count, notes)
@@ -186,7 +187,7 @@ def _beside(path: Path, pattern: str, count: int, notes: list[str]) -> Path | No
             named = [file for file in fitting if _spectrometer(file) and _spectrometer(file) in path.name.upper()]
             fitting = named or fitting
         if len(fitting) == 1:
-            notes.append(f"{fitting[0].name} was taken for the spectrum, for its {count} values.")
+            notes.append(f"{fitting[0].name} was taken for the spectrum, for its {how_many(count, 'value')}.")
             return fitting[0]
         if fitting:
             return None

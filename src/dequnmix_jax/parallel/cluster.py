@@ -6,13 +6,15 @@ another process; an input that does not fit (`InputError`) is not, because it wo
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from multiprocessing import resource_tracker
 from typing import Any, NamedTuple
 
-from dequnmix_jax.checks import InputError, pip_hint
+from dequnmix_jax.checks import InputError, how_many, pip_hint
 from dequnmix_jax.compilation_cache import NO_CACHE, enable_compilation_cache
 
 JOBS = "DEQUNMIX_JOBS"
@@ -103,7 +105,7 @@ def local(jobs: int, retries: int = 2) -> Iterator[Any]:
     """
     if jobs < 1:
         raise InputError(f"jobs is {jobs}; expected the number of processes, at least 1.")
-    distributed = require(f"Work in {jobs} processes")
+    distributed = require(f"Work in {how_many(jobs, 'process')}")
     import dask
 
     choices = {
@@ -122,7 +124,7 @@ def local(jobs: int, retries: int = 2) -> Iterator[Any]:
         _without_threshold(),
         dask.config.set(choices),
         distributed.LocalCluster(
-            n_workers=jobs,
+            n_workers=0,
             threads_per_worker=1,
             processes=True,
             memory_limit=share,
@@ -131,7 +133,22 @@ def local(jobs: int, retries: int = 2) -> Iterator[Any]:
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
+        client.run_on_scheduler(_block_interrupt)
+        cluster.scale(jobs)
+        client.wait_for_workers(jobs)
         yield client
+
+
+def _block_interrupt() -> None:
+    """Keep Ctrl-C from this thread, and from the processes that it starts; where there are no such masks, do nothing.
+
+    A terminal sends it to every process of a command. This process ends the workers; each of them would print a
+    traceback of its own, of a worker or in the middle of an import. Dask starts them from the thread of its event loop,
+    and masks are inherited.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # else the first process starts it, and unblocks the signal after that
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
 
 from dequnmix_jax import mixing
-from dequnmix_jax.checks import Array, InputError, check_cube, check_kind, check_mask, check_params
+from dequnmix_jax.checks import Array, InputError, check_cube, check_kind, check_mask, check_params, how_many
 from dequnmix_jax.equilibrium import fixed_point_map, model, scene_statistics
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.ops.quick_compile import is_traced
@@ -77,8 +77,8 @@ def over_scenes(function: Callable[..., T], mesh: Mesh | None = None) -> Callabl
     def mapped(*arguments: Any) -> T:
         if _scenes(arguments) % mesh.size:
             raise InputError(
-                f"There are {_scenes(arguments)} scenes and the mesh has {mesh.size} devices; expected a multiple of "
-                "the devices. Repeat a scene to fill up, and leave its result out."
+                f"There are {how_many(_scenes(arguments), 'scene')} and the mesh has {mesh.size} devices; expected a "
+                "multiple of the devices. Repeat a scene to fill up, and leave its result out."
             )
         # Without the check of varying values: all of them vary, and with it jax cannot sum over an axis of vmap.
         spread = jax.shard_map(local, mesh=_auto(mesh), in_specs=P(name), out_specs=P(name), check_vma=False)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dequnmix_jax.checks import InputError, check_kind, ending
+from dequnmix_jax.checks import InputError, check_kind, ending, how_many
 from dequnmix_jax.io.atomic import replacing_file
 from dequnmix_jax.io.remote import as_local
 from dequnmix_jax.libraries.library import Library
@@ -126,8 +126,9 @@ def _subtitle(result: Result) -> str:
     # Earlier versions wrote the date at the top level.
     date = str(mapping(summary.get("run")).get("date") or summary.get("date") or "")[:16].replace("T", " ")
     return (
-        f"{count} endmembers in {height} rows and {width} columns, {summary.get('bands', '?')} bands"
-        f"{f'; {date} UTC' if date else ''}; dequnmix_jax {mapping(summary.get('versions')).get('dequnmix-jax', '')}"
+        f"{how_many(count, 'endmember')} in {how_many(height, 'row')} and {how_many(width, 'column')}, "
+        f"{summary.get('bands', '?')} bands{f'; {date} UTC' if date else ''}; dequnmix_jax "
+        f"{mapping(summary.get('versions')).get('dequnmix-jax', '')}"
     ).strip()
 
 

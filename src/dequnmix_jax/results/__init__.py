@@ -5,8 +5,8 @@
   (module `conventions`), and `Result.in_convention` converts.
 * `judge`: what the measurements of a result say about it, one sentence each.
 * `zones`, `write_zones`: mean fractions and areas inside polygons.
-* `write`: write maps, spectra and `summary.json`. The module `score` compares them with a reference
-  (`score.read_reference`: maps, or spectra of any library).
+* `write`: write maps, spectra and `summary.json` of an estimate; `write_result` those of a `Result`. The module
+  `score` compares them with a reference (`score.read_reference`: maps, or spectra of any library).
 * `to_xarray`: a scene, a result or an estimate as an xarray Dataset.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dequnmix_jax.results.labelled import to_xarray
     from dequnmix_jax.results.result import Result, read_result
     from dequnmix_jax.results.verdicts import Verdict, judge
-    from dequnmix_jax.results.writer import write
+    from dequnmix_jax.results.writer import write, write_result
 
 __all__ = [
     "Result",
@@ -30,6 +30,7 @@ __all__ = [
     "score",
     "to_xarray",
     "write",
+    "write_result",
     "write_zones",
     "zones",
 ]
@@ -41,7 +42,7 @@ __getattr__, __dir__ = attach(
         "results.labelled": ["to_xarray"],
         "results.result": ["Result", "read_result"],
         "results.verdicts": ["Verdict", "judge"],
-        "results.writer": ["write"],
+        "results.writer": ["write", "write_result"],
     },
     ["score"],
 )

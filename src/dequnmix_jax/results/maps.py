@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.conventions import MEANINGS, REFLECTANCE, SCALED
 from dequnmix_jax.scenes.scene import Array, Scene
 
@@ -56,7 +56,9 @@ def endmember_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     """
     labels = tuple(f"endmember {i + 1}" for i in range(count)) if names is None else tuple(str(name) for name in names)
     if len(labels) != count:
-        raise InputError(f"There are {len(labels)} names for {count} endmembers; expected as many of each.")
+        raise InputError(
+            f"There are {how_many(len(labels), 'name')} for {how_many(count, 'endmember')}; expected as many of each."
+        )
     return labels
 
 
@@ -193,7 +195,10 @@ def band_labels(name: str, names: Sequence[str], class_of: Sequence[str]) -> tup
 def check_class_of(class_of: Sequence[str], count: int) -> None:
     """Raise InputError unless there is no class or one for each endmember."""
     if class_of and len(class_of) != count:
-        raise InputError(f"There are {len(class_of)} classes for {count} endmembers; expected one for each, or none.")
+        raise InputError(
+            f"There are {how_many(len(class_of), 'class')} for {how_many(count, 'endmember')}; expected one for each, "
+            "or none."
+        )
 
 
 def residual_map(cube: Array, abundances: Array, endmembers: Array, brightness: Array, mask: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, check_endmembers
+from dequnmix_jax.checks import InputError, check_endmembers, how_many
 from dequnmix_jax.conventions import MEANINGS, REFLECTANCE, SCALED, check_convention, factors_to, rescale
 from dequnmix_jax.io import georaster, npz
 from dequnmix_jax.io.provenance import SUMMARY
@@ -101,7 +101,10 @@ class Result:
 
     def __repr__(self) -> str:
         height, width, count = self.abundances.shape
-        return f"<Result: {count} endmembers in {height} x {width} pixels, {self.endmembers.shape[1]} bands>"
+        return (
+            f"<Result: {how_many(count, 'endmember')} in {height} x {width} pixels, "
+            f"{how_many(self.endmembers.shape[1], 'band')}>"
+        )
 
     @property
     def valid(self) -> Array:
@@ -254,7 +257,8 @@ def result_of(
     count = arrays["abundances"].shape[2]
     if len(arrays["endmembers"]) != count:
         raise InputError(
-            f"There are {count} abundance maps and {len(arrays['endmembers'])} endmembers; expected as many of each."
+            f"There are {count} abundance maps and {how_many(len(arrays['endmembers']), 'endmember')}; expected as "
+            "many of each."
         )
     labels = endmember_names(names, count)
     check_class_of(class_of, count)

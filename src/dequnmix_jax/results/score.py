@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.conventions import AS_IS, REFLECTANCE, SCALED, check_convention, factors_to
 from dequnmix_jax.io.envi.header import find_header
 from dequnmix_jax.io.formats import TABLES, read_truth
@@ -255,8 +255,8 @@ def _check(estimate: Truth, truth: Truth) -> None:
         counts.append(maps.shape[2] if maps is not None else 0 if spectra is None else spectra.shape[0])
     if counts[0] != counts[1]:
         raise InputError(
-            f"The estimate has {counts[0]} endmembers and the reference {counts[1]}; expected as many in both. Fit a "
-            f"model with --endmembers {counts[1]}, or pass another reference."
+            f"The estimate has {how_many(counts[0], 'endmember')} and the reference {counts[1]}; expected as many in "
+            f"both. Fit a model with --endmembers {counts[1]}, or pass another reference."
         )
     common = 0
     for what, axes in (("abundances", "(rows, columns, endmembers)"), ("endmembers", "(endmembers, bands)")):

@@ -103,7 +103,20 @@ def write(
 def write_result(
     path: str | os.PathLike[str], result: Result, scene: Scene, *, overwrite: bool = False, format: str | None = None
 ) -> list[Path]:
-    """Write a result from `result_of`, like `write`, with the georeference of the scene."""
+    """Write a result, like `write`, with the georeference of the scene.
+
+    Args:
+        path: the folder, or one file that ends in .tif, .nc or .mat.
+        result: from `unmix_with`, `run` or `read_result`.
+        scene: the unmixed scene, with the same pixels and bands.
+        overwrite, format: as for `write`.
+
+    Returns:
+        The written files.
+
+    Raises:
+        InputError: as for `write`.
+    """
     target = as_local(path)
     format, single = format_of(target, format)
     if single:

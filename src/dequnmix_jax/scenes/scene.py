@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, bands_named, check_count, check_cube
+from dequnmix_jax.checks import InputError, bands_named, check_count, check_cube, how_many, magnitude_problem
 from dequnmix_jax.escaping import as_text, shown
 from dequnmix_jax.scenes.georeference import Georeference
 
@@ -29,7 +29,9 @@ def _band_values(values: Any, bands: int, name: str, dtype: Any) -> Array | None
         return None
     values = np.asarray(values, dtype)
     if values.shape != (bands,):
-        raise InputError(f"{name} has shape {values.shape} and the cube has {bands} bands; expected one value a band.")
+        raise InputError(
+            f"{name} has shape {values.shape} and the cube has {how_many(bands, 'band')}; expected one value a band."
+        )
     return values
 
 
@@ -136,8 +138,9 @@ class Scene(Metadata):
             nanometres = f"{self.wavelengths.min():.4g} to {self.wavelengths.max():.4g} nm"
         bad = 0 if self.good_bands is None else int((~self.good_bands).sum())
         return (
-            f"<Scene{f' {shown(self.name)}' if self.name else ''}: {height} x {width} pixels, {bands} bands"
-            f"{f' ({bad} bad)' if bad else ''}, {nanometres}, {100 * (1 - self.valid.mean()):.3g} % masked, "
+            f"<Scene{f' {shown(self.name)}' if self.name else ''}: {height} x {width} pixels, "
+            f"{how_many(bands, 'band')}{f' ({bad} bad)' if bad else ''}, {nanometres}, "
+            f"{100 * (1 - self.valid.mean()):.3g} % masked, "
             f"{'georeferenced' if self.georeference or self.envi_fields else 'no georeference'}>"
         )
 
@@ -229,8 +232,8 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
         Sentences, empty when there is nothing to warn about.
 
     Raises:
-        InputError: no valid pixel, NaN or infinity in a valid pixel, fewer than two endmembers, more endmembers
-            than bands or than valid pixels.
+        InputError: no valid pixel, or none that is not zero; NaN, infinity or values beyond all units in a valid pixel;
+            fewer than two endmembers, more endmembers than bands or than valid pixels.
     """
     valid, cube = scene.valid, scene.cube
     label = scene.name or "the scene"
@@ -256,8 +259,8 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
             else "Leave them out by scene.mask, mask_invalid(scene), or nodata=nan when reading (--nodata nan)."
         )
         raise InputError(
-            f"{label} holds NaN or infinite values in {int(bad.sum())} of {int(valid.sum())} valid pixels, the first "
-            f"at row {row}, column {column}; expected finite values in every valid pixel. {cure}"
+            f"{label} holds NaN or infinite values in {int(bad.sum())} of {how_many(int(valid.sum()), 'valid pixel')}, "
+            f"the first at row {row}, column {column}; expected finite values in every valid pixel. {cure}"
         )
     if count is not None:
         check_count(count, cube, valid)
@@ -273,6 +276,7 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
         negative_pixels=int(negative.any(axis=2).sum()),
         negative_bands=int(negative.any(axis=(0, 1)).sum()),
     )
+    check_ranges(label, ranges, good, divisor_in(scene.notes))
     return warnings_of(ranges, good, scene.wavelengths, divisor_in(scene.notes))
 
 
@@ -318,6 +322,34 @@ class Ranges(NamedTuple):
     negative_bands: int
 
 
+def check_ranges(label: str, ranges: Ranges, good: Array, divisor: float | None = 1.0) -> None:
+    """Raise InputError if all pixels are zero, or the largest value is one whose square float32 cannot hold.
+
+    Args:
+        label: name of the scene.
+        ranges: of its values.
+        good: (B,) bool, the bands to consider.
+        divisor: by which the stored numbers were divided, or None if there is no single one.
+    """
+    if ranges.zero == ranges.valid:
+        raise InputError(
+            f"All {ranges.valid} valid pixels of {label} are zero in every band; expected measurements. Check the "
+            "file, and which variable and which bands of it are read."
+        )
+    ends = np.concatenate([ranges.lowest[good], ranges.highest[good]])
+    extreme = np.float32(ends[np.argmax(np.abs(ends))])
+    largest, value = float(np.abs(extreme)), str(extreme)  # the shortest number that reads as the same
+    problem = magnitude_problem(largest)
+    if not problem:
+        return
+    fill = f" If {value} marks missing values, read with nodata={value} (--nodata {value})." if divisor == 1 else ""
+    total = None if divisor is None else f"{10.0 ** int(np.ceil(np.log10(largest) - 1e-6)) * divisor:.10g}"
+    cure = "correct its scale" if total is None else f"read with scale={total} (--scale {total})"
+    raise InputError(
+        f"{label} holds {problem}.{fill if largest > 1 else ''} If these are measurements in another unit, {cure}."
+    )
+
+
 _DIVIDED = re.compile(r"^Values were divided by ([-+.\w]+)\.$")
 _MULTIPLIED = re.compile(r"^Values were multiplied by ([-+.\w]+)(?: and 0 added|, the scale in the file)")
 
@@ -356,15 +388,16 @@ def warnings_of(ranges: Ranges, good: Array, wavelengths: Array | None, divisor:
         )
     if ranges.zero:
         warnings.append(
-            f"{ranges.zero} of {ranges.valid} valid pixels are zero in every band and have no abundances; leave them "
-            "out by mask_invalid(scene) (--nodata 0)."
+            f"{ranges.zero} of {how_many(ranges.valid, 'valid pixel')} {'is' if ranges.zero == 1 else 'are'} zero in "
+            "every band and have no abundances; leave them out by mask_invalid(scene) (--nodata 0)."
         )
     if lowest.min() < 0:
         filled = next((f"{value:g}" for value in USUAL_FILLS if value in lowest), None)
         advice = f" If {filled} marks missing values, read with nodata={filled} (--nodata {filled})." if filled else ""
         warnings.append(
-            f"Reflectance is negative in {ranges.negative_pixels} pixels and {ranges.negative_bands} bands, down to "
-            f"{lowest.min():.4g}; it is used unchanged, although no mixture of reflectances is negative.{advice}"
+            f"Reflectance is negative in {how_many(ranges.negative_pixels, 'pixel')} and "
+            f"{how_many(ranges.negative_bands, 'band')}, down to {lowest.min():.4g}; it is used unchanged, although no "
+            f"mixture of reflectances is negative.{advice}"
         )
     if highest.max() > _LARGEST_REFLECTANCE:
         # The suggested divisor is the next power of ten: 8141 is reflectance times 10,000.
@@ -413,7 +446,7 @@ def mask_invalid(scene: Scene) -> Scene:
             f"least one valid pixel.{cure}"
         )
     zeros, others = int((invalid & zero).sum()), int((invalid & ~zero).sum())
-    note = f"Masked {zeros} all-zero pixels and {others} with NaN or infinite values."
+    note = f"Masked {how_many(zeros, 'all-zero pixel')} and {others} with NaN or infinite values."
     # Masked values must be finite, because a mask multiplies and 0 * NaN is NaN.
     cube = np.where(mask[:, :, None], scene.cube, np.float32(0))
     return replace(scene, cube=cube, mask=mask, notes=(*scene.notes, note))

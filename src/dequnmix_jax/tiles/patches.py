@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dequnmix_jax.checks import InputError, check_key, check_kind
+from dequnmix_jax.checks import InputError, check_key, check_kind, how_many
 from dequnmix_jax.endmembers.pure_pixel import vca
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide
@@ -145,7 +145,7 @@ def draw(
         )
     notes = list(seen.source.notes)
     if len(taken) < count:
-        notes.append(f"The scene has {len(taken)} patches that are half valid, of {count} asked for.")
+        notes.append(f"The scene has {how_many(len(taken), 'half valid patch')}, of {count} asked for.")
     cube, mask, corners = _placed(taken, sides, max(config.largest_kernel, _ATTENTION) // 2)
     origin = seen.source
     mosaic = Scene(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.abundances.methods import Known
+from dequnmix_jax.checks import how_many
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.tiles import halo
 from dequnmix_jax.tiles.grid import Plan
@@ -113,8 +114,8 @@ def not_converged(entries: Sequence[Mapping[str, Any]], config: Model, known: Kn
     if known is not None:
         return [known.not_optimal(max(entry["residual"] for entry in failed))]
     return [
-        f"The equilibrium was not reached within {config.forward.max_steps} steps in {len(failed)} of {len(solved)} "
-        f"tiles: the relative residual is up to {max(entry['residual'] for entry in failed):.2e} and "
+        f"The equilibrium was not reached within {how_many(config.forward.max_steps, 'step')} in {len(failed)} of "
+        f"{len(solved)} tiles: the relative residual is up to {max(entry['residual'] for entry in failed):.2e} and "
         f"{config.forward.tolerance:g} was asked for; do not trust the maps there."
     ]
 

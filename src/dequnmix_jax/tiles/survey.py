@@ -12,6 +12,7 @@ from dequnmix_jax.scenes.scene import (
     Array,
     Ranges,
     Scene,
+    check_ranges,
     divisor_in,
     leave_out_advice,
     nonzero,
@@ -212,7 +213,8 @@ def survey_of(found: Sequence[Strip], seen: View) -> Survey:
     """Return the statistics of a scene from those of its strips, in order.
 
     Raises:
-        InputError: no pixel is valid, or a valid one holds NaN or infinity, as from `check_scene`.
+        InputError: no pixel is valid, a valid one holds NaN or infinity, or the values are beyond all units, as from
+            `check_scene`.
     """
     height, width, bands = seen.source.shape
     label = seen.source.name or "the scene"
@@ -244,6 +246,7 @@ def survey_of(found: Sequence[Strip], seen: View) -> Survey:
         sum(strip.negative for strip in found),
         int(np.any([strip.below for strip in found], axis=0).sum()),
     )
+    check_ranges(label, extent, np.ones(bands, np.bool_), _divisor(seen.stored))
     squares = sum(strip.squares for strip in found)
     scale = float(np.sqrt(squares / (valid * bands)))
     picked = np.concatenate([strip.samples for strip in found])

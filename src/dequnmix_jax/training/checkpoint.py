@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io.atomic import replacing_file
 from dequnmix_jax.io.disk_space import writing
@@ -193,13 +193,13 @@ def check_matches(params: Mapping[str, Any], count: int | None = None, bands: in
         )
     if bands is not None and shape[1] != bands:
         raise InputError(
-            f"The model was trained on {shape[1]} bands and the scene has {bands}; expected the same bands. Leave out "
-            "the same bad bands as for the training, or fit a model to this scene."
+            f"The model was trained on {how_many(shape[1], 'band')} and the scene has {bands}; expected the same "
+            "bands. Leave out the same bad bands as for the training, or fit a model to this scene."
         )
     if count is not None and shape[0] != count:
         raise InputError(
-            f"The model has {shape[0]} endmembers and {count} were asked for; expected the same number. Ask for "
-            f"{shape[0]}, or fit a model with as many."
+            f"The model has {how_many(shape[0], 'endmember')} and {count} were asked for; expected the same number. "
+            f"Ask for {shape[0]}, or fit a model with as many."
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.io.bands import spectral_axis as bands_of
 from dequnmix_jax.io.remote import as_place
 from dequnmix_jax.io.units import lengths_in_names
@@ -180,11 +180,13 @@ def band_values(header: Header, name: str, bands: int, path: Path) -> Array | No
     try:
         values = np.array([float(entry) for entry in entries])
     except ValueError:
-        raise InputError(f"{path} holds entries in '{name}' that are not numbers; expected {bands} numbers.") from None
+        raise InputError(
+            f"{path} holds entries in '{name}' that are not numbers; expected {how_many(bands, 'number')}."
+        ) from None
     if values.size != bands:
         raise InputError(
-            f"{path} lists {values.size} values in '{name}' and says 'bands = {bands}'; expected one value a band. "
-            "Correct the header, or remove the field."
+            f"{path} lists {how_many(values.size, 'value')} in '{name}' and says 'bands = {bands}'; expected one value "
+            "a band. Correct the header, or remove the field."
         )
     return values
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.io import georaster, geotiff
 from dequnmix_jax.io.bands import bands_to_use
 from dequnmix_jax.io.envi import header as envi
@@ -65,7 +65,8 @@ def _layout(header: envi.Header, path: Path) -> tuple[tuple[int, int, int], np.d
     lines, samples, bands = (envi.number(header, name, path) for name in ("lines", "samples", "bands"))
     if 0 in (lines, samples, bands):
         raise InputError(
-            f"{path} says {lines} lines, {samples} samples and {bands} bands; expected at least one of each."
+            f"{path} says {how_many(lines, 'line')}, {how_many(samples, 'sample')} and {how_many(bands, 'band')}; "
+            "expected at least one of each."
         )
     code = envi.number(header, "data type", path)
     if code not in envi.DATA_TYPES:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.io import pixel_order
 from dequnmix_jax.io.bands import bands_to_use
 from dequnmix_jax.io.matlab import variables as mat
@@ -57,7 +57,7 @@ def _cube(
     bands = max(spectra.shape) if spectra_name is not None and spectra is not None and spectra.ndim == 2 else None
     rows, notes = pixel_order.pixels_first(value, pixels=pixels, bands=bands, what=name, path=path)
     if bands is not None and rows.shape[1] != bands and spectra is not None and rows.shape[1] not in spectra.shape:
-        notes.append(f"{name} has {rows.shape[1]} bands and {spectra_name} {bands}.")
+        notes.append(f"{name} has {how_many(rows.shape[1], 'band')} and {spectra_name} {bands}.")
     sides, side_notes = pixel_order.side_lengths(rows.shape[0], known, name, path)
     companion = None
     if maps is not None and maps.ndim == 3:
@@ -95,7 +95,9 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     cube, notes = _cube(variables, name, value, options, path)
     wavelengths, unit_notes = mat.band_centres(variables)
     if wavelengths is not None and wavelengths.size != cube.shape[2]:
-        unit_notes = [f"{wavelengths.size} wavelengths for {cube.shape[2]} bands were left out."]
+        unit_notes = [
+            f"{how_many(wavelengths.size, 'wavelength')} for {how_many(cube.shape[2], 'band')} were left out."
+        ]
         wavelengths = None
     largest = variables.get("maxValue")
     if isinstance(largest, np.ndarray) and largest.size == 1 and largest.dtype.kind in "iuf" and options.scale is None:

@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.io import geotiff
 from dequnmix_jax.io.bands import bands_to_use, spectral_axis
 from dequnmix_jax.scenes.read_options import ReadOptions
@@ -132,11 +132,13 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     notes = []
     if len(elements) < count:
         raise InputError(
-            f"{described} describes {len(elements)} bands and {image.name} has {count}; expected the two to agree. "
-            "Copy the files of one product together."
+            f"{described} describes {how_many(len(elements), 'band')} and {image.name} has {count}; expected the two "
+            "to agree. Copy the files of one product together."
         )
     if len(elements) > count:
-        notes.append(f"{described.name} describes {len(elements)} bands, of which the first {count} were taken.")
+        notes.append(
+            f"{described.name} describes {how_many(len(elements), 'band')}, of which the first {count} were taken."
+        )
     elements = elements[:count]
     centres, gains, offsets = (_numbers(elements, names, described) for names in ((_CENTRE,), _GAINS, _OFFSETS))
     assert centres is not None  # `_bands` returns elements that have it

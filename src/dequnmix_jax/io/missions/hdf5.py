@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError, pip_hint
+from dequnmix_jax.checks import InputError, how_many, pip_hint
 from dequnmix_jax.io.remote import Remote
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.values import check_declared
@@ -87,7 +87,10 @@ def vector(file: Any, name: str, path: Path, size: int) -> Array | None:
         return None
     values = dataset(file, name, path, 1)
     if values.shape != (size,):
-        raise InputError(f"{path} holds {values.shape[0]} values in {name!r} for {size} bands; expected one a band.")
+        raise InputError(
+            f"{path} holds {how_many(values.shape[0], 'value')} in {name!r} for {how_many(size, 'band')}; expected one "
+            "a band."
+        )
     return np.asarray(values[()], np.float64)
 
 
@@ -99,7 +102,8 @@ def numbers(file: Any, name: str, size: int | None, path: Path) -> Array | None:
     values = np.atleast_1d(np.asarray(value))
     if values.dtype.kind not in "iuf" or (size is not None and values.shape != (size,)):
         raise InputError(
-            f"{path} says {name} = {str(value)[:40]}; expected {'numbers' if size is None else f'{size} numbers'}."
+            f"{path} says {name} = {str(value)[:40]}; expected "
+            f"{'numbers' if size is None else how_many(size, 'number')}."
         )
     return values.astype(np.float64)
 

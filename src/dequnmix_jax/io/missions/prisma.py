@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.io import georaster
 from dequnmix_jax.io.bands import bands_to_use, valid_lengths
 from dequnmix_jax.io.missions import hdf5
@@ -203,13 +203,13 @@ def open_image(file: Any, path: Path, options: ReadOptions) -> Source:
     bands = _Bands(file, path, options.nodata)
     notes = ["The file holds radiance, not reflectance."] if bands.level in ("2B", "1") else []
     if absent := sum(detector.missing for detector in bands.detectors):
-        notes.append(f"{absent} bands are missing in the file (wavelength 0) and were left out.")
+        notes.append(f"{how_many(absent, 'band')} left out: missing in the file (wavelength 0).")
     if bands.overlap.any():
         count = int(bands.overlap.sum())
-        notes.append(f"{count} bands of SWIR_Cube lie inside the range of VNIR_Cube and are marked bad.")
+        notes.append(f"{how_many(count, 'band')} of SWIR_Cube marked bad: inside the range of VNIR_Cube.")
     lost = _lost(bands)
     if lost.any():
-        notes.append(f"{int(lost.sum())} bands have no measurement in more than half of the scene and are marked bad.")
+        notes.append(f"{how_many(int(lost.sum()), 'band')} marked bad: no measurement in more than half of the scene.")
     good, ignore_notes = bands_to_use(~lost & ~bands.overlap, bands.wavelengths, lost.size, options, str(path))
     assert good is not None  # bands are marked above
     height, width = bands.sides

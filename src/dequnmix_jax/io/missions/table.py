@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dequnmix_jax.checks import InputError
+from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.io import georaster
 from dequnmix_jax.io.bands import bands_to_use, spectral_axis
 from dequnmix_jax.io.missions import hdf5
@@ -216,7 +216,7 @@ def _axes(mission: Mission, shape: tuple[int, ...], centres: Array | None, notes
         return mission.axes
     last = shape.index(centres.size)
     first, second = (axis for axis in range(3) if axis != last)
-    notes.append(f"The cube of shape {shape} has its {centres.size} bands on axis {last} (counted from 0).")
+    notes.append(f"The cube of shape {shape} has its {how_many(centres.size, 'band')} on axis {last} (counted from 0).")
     return first, second, last
 
 
@@ -256,8 +256,8 @@ def open_image(file: Any, path: Path, options: ReadOptions, mission: Mission, cu
         notes.append("The file gives no wavelengths.")
     elif centres.size != bands:
         raise InputError(
-            f"{path} holds {centres.size} wavelengths and {cube!r} of shape {tuple(stored.shape)}; expected one for "
-            f"each of {bands} bands. It is damaged, or of another layout."
+            f"{path} holds {how_many(centres.size, 'wavelength')} and {cube!r} of shape {tuple(stored.shape)}; "
+            f"expected one for each of {bands} bands. It is damaged, or of another layout."
         )
     else:
         widths, width_unit = _band_numbers(file, cube, mission.widths, bands, path)
