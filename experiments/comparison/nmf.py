@@ -1,10 +1,13 @@
-"""Blind factorisation on four scenes, five VCA seeds: minimum volume, l1/2 and group sparsity against their start.
+"""Blind factorisation on four scenes, five VCA seeds: five priors against their start.
 
     python -m experiments.comparison.nmf [--quick] [-o results]
 
-Every method starts from the endmembers that VCA found with the seed, clipped at zero, and runs with its default
-settings except the number of steps: at most 1000, the default of `mvc_nmf` and `l_half_nmf`, and at most 100, that of
-`sgs_nmf` and its authors' program. No method sees a reference. Seconds are CPU time without compilation.
+Priors: minimum volume (MVC-NMF) and its quadratic stand-in (NMF-QMV), l1/2 sparsity (L1/2-NMF), the same with a graph
+of similar spectra (GLNMF), and group sparsity (SGSNMF). Every method starts from the endmembers that VCA found with the
+seed, clipped at zero, and runs with its default settings except the number of steps: at most 1000, the default of all
+but `sgs_nmf`, and at most 100, that of `sgs_nmf` and its authors' program. NMF-QMV factors six times in each run, once
+for each weight that its rule tries; its steps are those of the weight found. No method sees a reference. Seconds are
+CPU time without compilation.
 """
 
 import functools
@@ -72,6 +75,8 @@ def methods(settings: Settings) -> dict[str, Run]:
         ("MVC-NMF", dq.endmembers.mvc_nmf),
         ("L1/2-NMF", dq.endmembers.l_half_nmf),
         ("SGSNMF", dq.endmembers.sgs_nmf),
+        ("NMF-QMV", dq.endmembers.qmv_nmf),
+        ("GLNMF", dq.endmembers.gl_nmf),
     ):
         for steps in (settings.max_steps, settings.few_steps):
             if steps is not None:

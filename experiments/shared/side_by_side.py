@@ -246,14 +246,15 @@ def _earlier(folder: Path, name: str) -> tuple[list[dict[str, Any]], dict[str, s
     head = path.with_suffix(".md").read_text(encoding="utf-8").split("\n\n|")[0]
     of_head = {key: re.findall(rf"{key} ([^\s,]+[0-9a-z])", head)[0] for key in ("commit", "date")}
     with path.open(encoding="utf-8") as file:
-        rows = [{key: value if key in _WORDS else _number(value) for key, value in row.items()}
+        rows = [{key: value if key in WORDS else _number(value) for key, value in row.items()}
                 for row in csv.DictReader(file)]  # fmt: skip
     named = re.search(r"Endmembers: (.+?)\. ", head + " ")
     said = dict(each.split(": ", 1) for each in named[1].split("; ")) if named else {}
     return [row | {key: value for key, value in of_head.items() if key not in row} for row in rows], said
 
 
-_WORDS = ("scene", "reference", "method", "commit", "date")
+WORDS = ("scene", "reference", "method", "commit", "date")
+"""Columns of a table that hold no numbers."""
 
 
 def _number(text: str) -> float:
