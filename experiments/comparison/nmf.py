@@ -13,7 +13,7 @@ CPU time without compilation.
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 import dequnmix_jax as dq
-from experiments.shared import results_table
+from experiments.shared import results_table, side_by_side
 from experiments.shared.scenes import scene
 
 NAN = float("nan")
@@ -29,7 +29,11 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the experiment. `scenes`: (data set, SNR in dB of the white noise that is added, or None)."""
+    """Settings of the experiment.
+
+    `scenes`: (data set, SNR in dB of the white noise that is added, or None). `only` and `update` are those of
+    `experiments.shared.methods.Settings`.
+    """
 
     scenes: tuple[tuple[str, float | None], ...] = (
         ("samson_zhu", None),
@@ -41,6 +45,8 @@ class Settings:
     max_steps: int = dq.endmembers.Factoring().max_steps
     few_steps: int | None = 100
     crop: int | None = None
+    only: tuple[str, ...] = ("",)
+    update: bool = False
 
 
 QUICK = Settings(scenes=(("hapke_relab", None),), seeds=2, max_steps=20, few_steps=None, crop=12)
@@ -81,7 +87,7 @@ def methods(settings: Settings) -> dict[str, Run]:
         for steps in (settings.max_steps, settings.few_steps):
             if steps is not None:
                 runs_of[f"{name}, at most {steps} steps"] = factored(method, steps)
-    return runs_of
+    return {name: run for name, run in runs_of.items() if name.startswith(settings.only)}
 
 
 def measure(settings: Settings) -> list[dict[str, Any]]:
@@ -123,8 +129,13 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
 
 
 def main(settings: Settings, folder: Path) -> Path:
-    """Run all and write `factorisation.csv` and `factorisation.md`."""
-    return report(measure(settings), settings, folder)
+    """Run all and write `factorisation.csv` and `factorisation.md`, after each scene."""
+    rows = side_by_side.earlier_rows(folder, "factorisation")[0] if settings.update else []
+    for scene_and_noise in settings.scenes:
+        new = measure(replace(settings, scenes=(scene_and_noise,)))
+        rows = side_by_side.updated(rows, [row | side_by_side.run_now() for row in new])
+        target = report(rows, settings, folder)
+    return target
 
 
 def report(rows: list[dict[str, Any]], settings: Settings, folder: Path) -> Path:

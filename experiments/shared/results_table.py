@@ -173,13 +173,14 @@ def command_line(about: str, main: Callable[[Any, Path], Path], full: Any, quick
         words = "run these methods again, in a table that is there"
         parser.add_argument("--only", nargs="+", metavar="NAME", help=words)
         words = "with --only: of these scenes; a row says how many seeds it has"
-        parser.add_argument("--scenes", nargs="+", choices=full.scenes, metavar="SCENE", help=words)
+        if all(isinstance(scene, str) for scene in full.scenes):
+            parser.add_argument("--scenes", nargs="+", choices=full.scenes, metavar="SCENE", help=words)
         parser.add_argument("--seeds", type=int, choices=range(1, full.seeds + 1), help="number of seeds")
     arguments = parser.parse_args()
     settings = quick if arguments.quick else full
     if getattr(arguments, "only", None):
         settings = replace(settings, only=tuple(arguments.only), update=True)
-        if arguments.scenes:
+        if getattr(arguments, "scenes", None):
             settings = replace(settings, scenes=tuple(arguments.scenes))
     elif getattr(arguments, "scenes", None):
         parser.error("--scenes needs --only: the rows of other scenes would be lost.")
