@@ -135,8 +135,16 @@ def markdown(folder: Path, name: str, records: str) -> str:
     )
 
 
+def overview(folder: Path, records: str) -> str:
+    """Return the table of all methods and scenes, with what its record says before it."""
+    body = (folder / "overview.md").read_text(encoding="utf-8").split("\n\n", 3)[3]
+    return _linked(body, records, {path.stem for path in folder.glob("table_*.md")})
+
+
 def replaced(text: str, folder: Path, records: str) -> str:
-    """Return a page with `{{ table NAME }}` filled in."""
+    """Return a page with `{{ table NAME }}` and `{{ overview }}` filled in."""
+    if "{{ overview }}" in text:
+        text = text.replace("{{ overview }}", overview(folder, records))
     return re.sub(r"\{\{ table (\w+) \}\}", lambda found: markdown(folder, found[1], records), text)
 
 

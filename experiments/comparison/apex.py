@@ -3,7 +3,7 @@
     python -m experiments.comparison.apex [--quick] [-o results]
 
 The stand-in mixes the reference abundances and spectra of Apex again, with spectra that vary from pixel to pixel and
-noise of 25 dB: it is not a measurement, and each of its rows says so. The measured scene follows if its file
+noise of 25 dB: it is not a measurement, and the head of the table says so. The measured scene follows if its file
 (`dequnmix_jax.datasets`: apex) is in the folder DEQUNMIX_DATA; otherwise the note says so. Published on the
 measured one: DEQ-Unmix aRMSE 0.1077, DeepTrans 0.1218. The quick run uses a scene that needs no data. Columns:
 `experiments.shared.side_by_side`.

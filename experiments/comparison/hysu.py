@@ -6,7 +6,8 @@ Squares of five materials on grass, with sides of 3, 2, 1, 0.5 and 0.25 m, and p
 mean over the materials of |found - true| / true for the squares of that side; a material without a spectrum within
 0.15 rad has no area and an error of 1. `area_error`: the mean over the three sides of at least one pixel, by which the
 oracle decides. `found`: materials found. msad and the angles: to the image library of the data set, grass last. The
-other columns: `experiments.shared.side_by_side`.
+other columns: `experiments.shared.side_by_side`. CNNAEU and the 3-D MLM autoencoder take an hour or more: `--only` runs
+others.
 """
 
 from pathlib import Path
@@ -21,7 +22,7 @@ from dequnmix_jax.datasets import hysu
 from dequnmix_jax.scenes.truth import Truth
 from experiments.shared import methods, results_table, side_by_side
 
-SETTINGS = methods.Settings(scenes=("hysu",), short=("hysu",), angles=6)
+SETTINGS = methods.Settings(scenes=("hysu",), layers=(), angles=6)
 QUICK = methods.quick("hysu", crop=None, only=("VCA",))
 
 

@@ -1,16 +1,19 @@
-"""Blind factorisation on four scenes, five VCA seeds: minimum volume, l1/2 and group sparsity against their start.
+"""Blind factorisation on four scenes, five VCA seeds: five priors against their start.
 
     python -m experiments.comparison.nmf [--quick] [-o results]
 
-Every method starts from the endmembers that VCA found with the seed, clipped at zero, and runs with its default
-settings except the number of steps: at most 1000, the default of `mvc_nmf` and `l_half_nmf`, and at most 100, that of
-`sgs_nmf` and its authors' program. No method sees a reference. Seconds are CPU time without compilation.
+Priors: minimum volume (MVC-NMF) and its quadratic stand-in (NMF-QMV), l1/2 sparsity (L1/2-NMF), the same with a graph
+of similar spectra (GLNMF), and group sparsity (SGSNMF). Every method starts from the endmembers that VCA found with the
+seed, clipped at zero, and runs with its default settings except the number of steps: at most 1000, the default of all
+but `sgs_nmf`, and at most 100, that of `sgs_nmf` and its authors' program. NMF-QMV factors six times in each run, once
+for each weight that its rule tries; its steps are those of the weight found. No method sees a reference. Seconds are
+CPU time without compilation.
 """
 
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 import dequnmix_jax as dq
-from experiments.shared import results_table
+from experiments.shared import results_table, side_by_side
 from experiments.shared.scenes import scene
 
 NAN = float("nan")
@@ -26,7 +29,11 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the experiment. `scenes`: (data set, SNR in dB of the white noise that is added, or None)."""
+    """Settings of the experiment.
+
+    `scenes`: (data set, SNR in dB of the white noise that is added, or None). `only` and `update` are those of
+    `experiments.shared.methods.Settings`.
+    """
 
     scenes: tuple[tuple[str, float | None], ...] = (
         ("samson_zhu", None),
@@ -38,6 +45,8 @@ class Settings:
     max_steps: int = dq.endmembers.Factoring().max_steps
     few_steps: int | None = 100
     crop: int | None = None
+    only: tuple[str, ...] = ("",)
+    update: bool = False
 
 
 QUICK = Settings(scenes=(("hapke_relab", None),), seeds=2, max_steps=20, few_steps=None, crop=12)
@@ -72,11 +81,13 @@ def methods(settings: Settings) -> dict[str, Run]:
         ("MVC-NMF", dq.endmembers.mvc_nmf),
         ("L1/2-NMF", dq.endmembers.l_half_nmf),
         ("SGSNMF", dq.endmembers.sgs_nmf),
+        ("NMF-QMV", dq.endmembers.qmv_nmf),
+        ("GLNMF", dq.endmembers.gl_nmf),
     ):
         for steps in (settings.max_steps, settings.few_steps):
             if steps is not None:
                 runs_of[f"{name}, at most {steps} steps"] = factored(method, steps)
-    return runs_of
+    return {name: run for name, run in runs_of.items() if name.startswith(settings.only)}
 
 
 def measure(settings: Settings) -> list[dict[str, Any]]:
@@ -118,8 +129,13 @@ def measure(settings: Settings) -> list[dict[str, Any]]:
 
 
 def main(settings: Settings, folder: Path) -> Path:
-    """Run all and write `factorisation.csv` and `factorisation.md`."""
-    return report(measure(settings), settings, folder)
+    """Run all and write `factorisation.csv` and `factorisation.md`, after each scene."""
+    rows = side_by_side.earlier_rows(folder, "factorisation")[0] if settings.update else []
+    for scene_and_noise in settings.scenes:
+        new = measure(replace(settings, scenes=(scene_and_noise,)))
+        rows = side_by_side.updated(rows, [row | side_by_side.run_now() for row in new])
+        target = report(rows, settings, folder)
+    return target
 
 
 def report(rows: list[dict[str, Any]], settings: Settings, folder: Path) -> Path:

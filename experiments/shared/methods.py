@@ -42,7 +42,7 @@ class Settings:
         short: scenes with the short list of methods.
         packages: scenes with BM3D and BM4D, if installed; they take minutes each.
         seeds: number for every method.
-        layers: of the unrolled twins.
+        layers: of the unrolled twins; none: without them.
         epochs: of DEQ-Unmix and of its twins.
         crop: rows and columns kept of each scene; None: all.
         angles: number of columns for the angles of endmembers, the same in the parts of a divided table.
@@ -81,7 +81,12 @@ def absent(settings: Settings) -> list[str]:
     return [
         f"PnP-{name.upper()} is missing: the package {name} is not installed (extra noncommercial)."
         for name in PACKAGES
-        if settings.packages and not importlib.util.find_spec(name)
+        if settings.packages
+        and any(
+            f"PnP-{name.upper()}, ".startswith(each) or each.startswith(f"PnP-{name.upper()}, ")
+            for each in settings.only
+        )
+        and not importlib.util.find_spec(name)
     ]
 
 
@@ -198,6 +203,10 @@ def _rivals(settings: Settings) -> list[Method]:
         elmm.elmm(),
         plmm.plmm(),
         bundles.bundles(),
+        bundles.bundles(bundles.Settings(bundles.ELITIST, 0.5)),
+        closed_forms.MVC_NMF,
+        closed_forms.L_HALF_NMF,
+        closed_forms.SGS_NMF,
         closed_forms.QMV_NMF,
         closed_forms.GL_NMF,
     ]

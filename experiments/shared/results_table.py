@@ -5,6 +5,7 @@ import csv
 import math
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -72,6 +73,35 @@ def write_csv(target: Path, rows: Sequence[dict[str, Any]]) -> None:
         table.writerows(rows)
 
 
+def named_once(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """Return rows without their column of references, and a list (or "") that names each reference once.
+
+    Of several references of a scene each row has the author, or the number, beside the name of the scene.
+    """
+    if not rows or not {"scene", "reference"} <= set(rows[0]):
+        return list(rows), ""
+    several: dict[str, list[str]] = {}
+    for row in rows:
+        known = several.setdefault(row["scene"], [])
+        if row["reference"] not in known:
+            known.append(row["reference"])
+    names: dict[tuple[str, str], str] = {}
+    said: dict[str, list[str]] = {}
+    for scene, references in several.items():
+        for number, reference in enumerate(references, start=1):
+            author = re.search(r"reference of (\w+)", reference)
+            mark = f" ({author[1] if author else number})" if len(references) > 1 else ""
+            names[scene, reference] = scene + mark
+            said.setdefault(reference, []).append(scene + mark)
+    shown = [
+        {key: names[row["scene"], row["reference"]] if key == "scene" else value for key, value in row.items()
+         if key != "reference"}
+        for row in rows
+    ]  # fmt: skip
+    lines = [f"* {'; '.join(scenes)}: {reference}" for reference, scenes in said.items()]
+    return shown, "References:\n\n" + "\n".join(lines) + "\n\n"
+
+
 def write(
     folder: Path,
     name: str,
@@ -79,12 +109,24 @@ def write(
     command: str,
     note: str,
     kind: str = "Mean (standard deviation over seeds).",
+    shown: Sequence[dict[str, Any]] | None = None,
 ) -> Path:
-    """Write `name`.csv (every figure) and `name`.md (fields with _sd in brackets), and return the latter.
+    """Write `name`.csv (every figure) and `name`.md, and return the latter.
 
-    `kind` says in a sentence what the figures are.
+    In the Markdown fields with _sd are in brackets, and the reference of each scene is named once, above the table.
+    `kind` says in a sentence what the figures are; `shown`: other rows for the Markdown.
     """
     write_csv(folder / f"{name}.csv", rows)
+    where = ", ".join(f"{key} {value}" for key, value in origin().items())
+    target = folder / f"{name}.md"
+    text = f"# {name}\n\n`{command}`\n\n{kind} {where}.\n\n{note}\n\n" + markdown(rows if shown is None else shown)
+    target.write_text(text, encoding="utf-8")
+    return target
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as a Markdown table, below the references of their scenes."""
+    rows, references = named_once(rows)
     shown = [key for key in rows[0] if not key.endswith("_sd")]
     lines = ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
     for row in rows:
@@ -93,11 +135,7 @@ def write(
             spread = row.get(f"{key}_sd", math.nan)
             cells.append(_text(row[key]) + (f" ({spread:.2g})" if _text(row[key]) and not math.isnan(spread) else ""))
         lines.append("| " + " | ".join(cells) + " |")
-    where = ", ".join(f"{key} {value}" for key, value in origin().items())
-    text = f"# {name}\n\n`{command}`\n\n{kind} {where}.\n\n{note}\n\n" + "\n".join(lines) + "\n"
-    target = folder / f"{name}.md"
-    target.write_text(text, encoding="utf-8")
-    return target
+    return references + "\n".join(lines) + "\n"
 
 
 def report(
@@ -123,9 +161,9 @@ def command_line(about: str, main: Callable[[Any, Path], Path], full: Any, quick
     """Run an experiment as `python -m experiments.WING.NAME [--quick] [-o FOLDER]` and print the table's path.
 
     With `--only`, where the settings know of it, methods whose names begin so are run again and take the place of their
-    rows in the table that is there. With `--distributed`, in each process of a job (`dequnmix_jax.join_team`), the
-    processes divide the scenes of the settings among them, and the first one puts their tables together, in the order
-    of the scenes.
+    rows in the table that is there; `--scenes` and `--seeds` limit what is run. With `--distributed`, in each process
+    of a job (`dequnmix_jax.join_team`), the processes divide the scenes of the settings among them, and the first one
+    puts their tables together, in the order of the scenes.
     """
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a small run to check that everything works")
@@ -134,10 +172,20 @@ def command_line(about: str, main: Callable[[Any, Path], Path], full: Any, quick
     if hasattr(full, "update"):
         words = "run these methods again, in a table that is there"
         parser.add_argument("--only", nargs="+", metavar="NAME", help=words)
+        words = "with --only: of these scenes; a row says how many seeds it has"
+        if all(isinstance(scene, str) for scene in full.scenes):
+            parser.add_argument("--scenes", nargs="+", choices=full.scenes, metavar="SCENE", help=words)
+        parser.add_argument("--seeds", type=int, choices=range(1, full.seeds + 1), help="number of seeds")
     arguments = parser.parse_args()
     settings = quick if arguments.quick else full
     if getattr(arguments, "only", None):
         settings = replace(settings, only=tuple(arguments.only), update=True)
+        if getattr(arguments, "scenes", None):
+            settings = replace(settings, scenes=tuple(arguments.scenes))
+    elif getattr(arguments, "scenes", None):
+        parser.error("--scenes needs --only: the rows of other scenes would be lost.")
+    if getattr(arguments, "seeds", None):
+        settings = replace(settings, seeds=arguments.seeds)
     try:
         if arguments.distributed:
             found = run_together(dequnmix_jax.parallel.join_team(), main, settings, arguments.output)

@@ -204,10 +204,10 @@ def write(settings: methods.Settings, folder: Path, name: str, about: str = "", 
     for scene in settings.scenes:
         scenes.drawn(scene)  # reject a wrong name now, not in an hour
     rows: list[dict[str, Any]] = []
-    earlier, said = _earlier(folder, name) if settings.update else ([], {})
+    earlier, said = earlier_rows(folder, name) if settings.update else ([], {})
     only = " ".join(f'"{method}"' for method in settings.only)
     again = f"Run again last, by --only {only}; each row has the commit and the date of its run." if earlier else ""
-    run_of = {key: value for key, value in results_table.origin().items() if key in ("commit", "date")}
+    run_of = run_now()
     missing, target = methods.absent(settings), None
     for scene in settings.scenes:
         if not methods.methods(settings, scene):
@@ -227,7 +227,7 @@ def write(settings: methods.Settings, folder: Path, name: str, about: str = "", 
         if rows:
             endmembers = f"Endmembers: {'; '.join(f'{scene}: {names}' for scene, names in said.items())}."
             note = " ".join(filter(None, [about, again, NOTE, endmembers, *missing, str(settings)]))
-            whole = _same_fields(_updated(earlier, rows), settings.angles)
+            whole = _same_fields(updated(earlier, rows), settings.angles)
             module = {"table_known": "published_synthetic"}.get(name, name.removeprefix("table_"))
             target = results_table.write(folder, name, whole, f"python -m experiments.comparison.{module}", note)
     if target is None:
@@ -235,7 +235,12 @@ def write(settings: methods.Settings, folder: Path, name: str, about: str = "", 
     return target
 
 
-def _earlier(folder: Path, name: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
+def run_now() -> dict[str, str]:
+    """Return commit and date, which each row has of its run."""
+    return {key: value for key, value in results_table.origin().items() if key in ("commit", "date")}
+
+
+def earlier_rows(folder: Path, name: str) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return the rows of an existing table, and the names of the endmembers of each scene.
 
     Commit and date come from its head if the rows have none.
@@ -246,21 +251,22 @@ def _earlier(folder: Path, name: str) -> tuple[list[dict[str, Any]], dict[str, s
     head = path.with_suffix(".md").read_text(encoding="utf-8").split("\n\n|")[0]
     of_head = {key: re.findall(rf"{key} ([^\s,]+[0-9a-z])", head)[0] for key in ("commit", "date")}
     with path.open(encoding="utf-8") as file:
-        rows = [{key: value if key in _WORDS else _number(value) for key, value in row.items()}
+        rows = [{key: value if key in WORDS else _number(value) for key, value in row.items()}
                 for row in csv.DictReader(file)]  # fmt: skip
     named = re.search(r"Endmembers: (.+?)\. ", head + " ")
     said = dict(each.split(": ", 1) for each in named[1].split("; ")) if named else {}
     return [row | {key: value for key, value in of_head.items() if key not in row} for row in rows], said
 
 
-_WORDS = ("scene", "reference", "method", "commit", "date")
+WORDS = ("scene", "reference", "method", "commit", "date")
+"""Columns of a table that hold no numbers."""
 
 
 def _number(text: str) -> float:
     return int(text) if text.isdecimal() else float(text)
 
 
-def _updated(earlier: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def updated(earlier: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return earlier rows, replaced by new ones of the same name; others follow those of their scene and reference."""
     updated = list(earlier)
     for row in rows:

@@ -52,6 +52,17 @@ def test_extreme_distances_by_hand():
 
 
 @pytest.mark.slow
+def test_a_pixel_that_stands_for_two_cones_gives_them_the_same_coordinate():
+    d = jnp.asarray([[0.1, 0.5, 0.1], [0.9, -0.2, 0.9], [0.8, 0.3, 0.8]])
+    assert np.linalg.matrix_rank(polyhedral.extremes(d)) == 2  # rows 0 and 2 are those of pixel 0
+    for found in (polyhedral.coordinates(d), jax.vmap(polyhedral.coordinates)(d[None])[0]):
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found[:, 0], found[:, 2], atol=1e-6)
+    plain = jnp.asarray([[-0.3, 0.4, 0.5], [0.6, -0.2, 0.9], [0.8, 0.3, -0.1]])
+    expected = plain @ np.linalg.inv(polyhedral.extremes(plain))
+    np.testing.assert_allclose(polyhedral.coordinates(plain), expected, atol=1e-5)
+
+
 def test_classes_that_stand_out_are_unmixed():
     """Far better than equal shares; the same answer whatever the brightness of each pixel, which the lengths take."""
     spectra = synthetic.spectra(jax.random.key(1), 3, 12)

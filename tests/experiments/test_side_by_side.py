@@ -146,3 +146,31 @@ def test_each_list_of_methods_holds_what_it_should():
     few = [method.name for method in methods.methods(settings, "PPNM, 30 dB")]
     assert {"unrolled, 2 layers, untied", "AE-RED"} < names
     assert set(few) < names and "DeepTrans" in few and "select_endmembers" in few and len(few) == 11
+
+
+def test_a_reference_is_named_once_and_one_of_several_beside_its_scene():
+    zhu, rasti, other = "Samson; reference of Zhu et al.", "Samson; reference of Rasti et al.", "exact"
+    pairs = (("samson", zhu), ("samson", rasti), ("a", other), ("b", other), ("c", other), ("c", zhu))
+    rows = [{"scene": scene, "reference": reference, "method": "VCA", "armse": 0.5} for scene, reference in pairs]
+    text = results_table.markdown(rows)
+    lines = ["* samson (Zhu); c (Zhu): " + zhu, "* samson (Rasti): " + rasti, "* a; b; c (1): " + other]
+    assert text.startswith("References:\n\n" + "\n".join(lines) + "\n\n| scene | method | armse |\n")
+    assert "| samson (Rasti) | VCA | 0.5 |" in text and text.count("reference of Zhu") == 1
+    assert results_table.markdown([{"scene": "a", "armse": 0.5}]).startswith("| scene | armse |")
+
+
+@pytest.mark.parametrize(("words", "said"), [("--seeds 1", "seeds=1"), ("--scenes b --only VCA", "scenes=('b',)")])
+def test_a_part_of_a_table_is_run(words, said, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("sys.argv", ["program", *words.split(), "-o", str(tmp_path)])
+    full = methods.Settings(("a", "b"), seeds=2)
+    results_table.command_line("About.", lambda settings, folder: settings, full, full)
+    shown = capsys.readouterr().out
+    assert said in shown and ("update=True" in shown) == ("--only" in words)
+
+
+def test_scenes_without_methods_would_lose_rows(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["program", "--scenes", "a"])
+    full = methods.Settings(("a", "b"))
+    with pytest.raises(SystemExit):
+        results_table.command_line("About.", lambda settings, folder: settings, full, full)
+    assert "--scenes needs --only" in capsys.readouterr().err

@@ -14,7 +14,8 @@ needs no iteration here (`nnls`). Abundances refer to spectra and pixels of leng
 
 Bottenmuller, Decenciere and Dokladal, 2026 (arXiv 2603.29438). Constants are those of the authors' public notebook for
 Samson. Guessed: the seeds of the mixture are those of plain k-means++ (there the greedy form); both start the mixture
-ten times and keep the likeliest. Where no pixel is inside a cone, the one nearest to it stands for it, as there.
+ten times and keep the likeliest. Where no pixel is inside a cone, the one nearest to it stands for it, as there; where
+it stands for two of them D has no inverse, and the pseudo-inverse takes its place (`coordinates`).
 """
 
 from dataclasses import dataclass
@@ -188,6 +189,15 @@ def extremes(distances: jax.Array) -> jax.Array:
     return jnp.stack(rows)
 
 
+def coordinates(distances: jax.Array) -> jax.Array:
+    """Return d D^-1, (N, R), of distances d (N, R).
+
+    By the pseudo-inverse, for one pixel may stand for two cones, so that D is singular: both classes then have the same
+    coordinate.
+    """
+    return jnp.matmul(distances, lapack.pinv(extremes(distances)), precision="highest")
+
+
 def polyhedral(settings: Settings | None = None) -> Method:
     """Return the method."""
     return Method("polyhedral", partial(_unmix, settings or Settings()), constraint="soft")
@@ -217,7 +227,7 @@ def _unmix(settings: Settings, key: jax.Array, cube: jax.Array, start: jax.Array
             normals[i][j], normals[j][i] = w, -w
     cones = [unit_rows(jnp.stack([normals[i][j] for j in range(count) if j != i])) for i in range(count)]
     d = jnp.stack([signed_distances(x, each) for each in cones], axis=1)
-    new = jnp.matmul(d, lapack.inverse(extremes(d)), precision="highest")
+    new = coordinates(d)
     first = project_simplex(settings.saturation * new / positive(jnp.std(new)))
     eye = settings.ridge * jnp.eye(count, dtype=x.dtype)
     E = jnp.matmul(
