@@ -204,8 +204,7 @@ def run(
         params, history = untrained(key, read_scene, model, initial["endmembers"])
     params = jax.tree.map(np.asarray, params)
     estimate, trace, change = unmix_scene(params, read_scene, model)
-    if not trace.converged:
-        warnings = [*warnings, not_reached(trace, model)]
+    warnings = [*warnings, *doubts(trace, model, estimate)]
     metadata = model_metadata(read_scene, model, training, rates, None, history, known.names)
     configuration = {name: metadata.get(name) for name in ("model", "training", "rates")}
     record: dict[str, Any] = {"warnings": warnings, "reading": ReadOptions.of(reading).given()}
@@ -382,8 +381,27 @@ def unmix_scene(params: "Params", scene: Scene, config: Model) -> tuple["Estimat
     valid = np.ones((rows, columns), np.bool_) if scene.mask is None else scene.mask
     cube, mask = (jnp.asarray(pad(image, shape)) for image in (scene.cube, valid))
     estimate, trace, change = jax.tree.map(np.asarray, unmix_with_change(params, cube, config, mask))
-    maps = {name: getattr(estimate, name)[:rows, :columns] for name in ("abundances", "brightness", "state")}
+    names = [
+        name for name in ("abundances", "brightness", "state", "fluctuation") if getattr(estimate, name) is not None
+    ]
+    maps = {name: getattr(estimate, name)[:rows, :columns] for name in names}
     return estimate._replace(**maps), trace, change[:rows, :columns]
+
+
+def doubts(trace: "Trace", config: Model, estimate: "Estimate") -> list[str]:
+    """Return the warnings about an equilibrium: it was not reached, or its pixels have two answers."""
+    said = [] if trace.converged else [not_reached(trace, config)]
+    if config.post_nonlinear:
+        from dequnmix_jax.equilibrium.nonlinear_terms import folded
+
+        number = int(np.sum(np.asarray(folded(estimate, config))))
+        if number:
+            said.append(
+                f"In {number} pixels the curve of {config.nonlinear.word} falls where it should rise, so that two "  # type: ignore[union-attr]
+                "mixtures have the same spectrum; do not trust the fractions there. Brightness or shade may be what "
+                "the model takes for nonlinear mixing: compare with a scaled or a soft constraint."
+            )
+    return said
 
 
 def not_reached(trace: "Trace", config: Model) -> str:

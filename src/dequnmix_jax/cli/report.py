@@ -155,7 +155,7 @@ def with_scene(result: Result, scene: Scene) -> Result:
 def _unmix_by_spectra(options: ReportOptions, library: Path, folder: Path | None) -> Result:
     """Unmix a scene by the spectra of a library, and keep the result in a folder if there is one."""
     training = options.training
-    words = ("start", "gradient", "mixing", "constraint", "prox", "prior", "config")
+    words = ("start", "gradient", "mixing", "constraint", "prox", "nonlinear", "prior", "config")
     foreign = [f"--{word}" for word in words if getattr(training, word) is not None]
     if training.epochs is not None and options.known.method != "deq":
         foreign.append("--epochs")

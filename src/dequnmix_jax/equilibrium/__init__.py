@@ -8,7 +8,7 @@ the constraint. Y (H, W, B), E (R, B), A (H, W, R).
 * `certificate`: a proved bound of the rate of convergence; `last_change`: where the solve has settled.
 
 `Model` holds one value for each part: gradient `Energy`, `Residual` or `Analytic`; constraint `Simplex`, `Cone`, `Soft`
-or `Softmax`; prox `Conv` or None.
+or `Softmax`; prox `Conv` or None; nonlinear `KHype`, `PPNM`, `MLM` or None.
 """
 
 from typing import TYPE_CHECKING
@@ -17,16 +17,32 @@ from dequnmix_jax.lazy import attach
 
 if TYPE_CHECKING:
     from dequnmix_jax.equilibrium.certify import Certificate, certificate
-    from dequnmix_jax.equilibrium.config import Analytic, Cone, Conv, Energy, Model, Residual, Simplex, Soft, Softmax
+    from dequnmix_jax.equilibrium.config import (
+        MLM,
+        PPNM,
+        Analytic,
+        Cone,
+        Conv,
+        Energy,
+        KHype,
+        Model,
+        Residual,
+        Simplex,
+        Soft,
+        Softmax,
+    )
     from dequnmix_jax.equilibrium.convergence import last_change
     from dequnmix_jax.equilibrium.model import equilibrium_map, init, reconstruct, unmix
 
 __all__ = [
+    "MLM",
+    "PPNM",
     "Analytic",
     "Certificate",
     "Cone",
     "Conv",
     "Energy",
+    "KHype",
     "Model",
     "Residual",
     "Simplex",
@@ -44,7 +60,20 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "equilibrium.certify": ["Certificate", "certificate"],
-        "equilibrium.config": ["Analytic", "Cone", "Conv", "Energy", "Model", "Residual", "Simplex", "Soft", "Softmax"],
+        "equilibrium.config": [
+            "Analytic",
+            "Cone",
+            "Conv",
+            "Energy",
+            "KHype",
+            "MLM",
+            "Model",
+            "PPNM",
+            "Residual",
+            "Simplex",
+            "Soft",
+            "Softmax",
+        ],
         "equilibrium.convergence": ["last_change"],
         "equilibrium.model": ["equilibrium_map", "init", "reconstruct", "unmix"],
     },

@@ -1,0 +1,242 @@
+"""The equilibrium with a nonlinear data term: the exact answer of each pixel, exact derivatives, and what it says."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dequnmix_jax as dq
+from dequnmix_jax import mixing
+from dequnmix_jax.abundances import nonlinear
+from dequnmix_jax.datasets import synthetic
+from dequnmix_jax.equilibrium import fixed_point_map, model, nonlinear_terms
+from dequnmix_jax.equilibrium.config import MLM, PPNM, Analytic, Cone, Conv, Energy, KHype, Model, Simplex
+from dequnmix_jax.pipeline import doubts
+from dequnmix_jax.solvers.config import Adjoint, Solver
+from dequnmix_jax.solvers.implicit import unrolled
+from dequnmix_jax.training import objective
+from dequnmix_jax.training.words import model_of, words_of
+from dequnmix_jax.types import Trace
+
+SHAPE, R, B = (5, 4), 3, 25
+KINDS = (KHype(mu=1e-3, xi=3.0), PPNM(), MLM())
+
+
+def word(value):
+    return value.word
+
+
+def draw(kind, snr=35.0, dtype=jnp.float32):
+    """Return a cube mixed by a model (K-Hype's by the multilinear one), its spectra, and b or P."""
+    keys = jax.random.split(jax.random.key(11), 4)
+    E = synthetic.spectra(keys[0], R, B).astype(dtype)
+    A = mixing.project_simplex(jax.random.normal(keys[1], (*SHAPE, R), dtype))
+    t = jax.random.uniform(keys[2], SHAPE, dtype, 0.0, 0.5)
+    cube = nonlinear.post_nonlinear(A, E, t - 0.25) if kind.word == "ppnm" else nonlinear.multilinear(A, E, t)
+    return (cube if snr is None else synthetic.add_noise(keys[3], cube, snr)), E, t
+
+
+def configured(kind, gradient=None, tolerance=1e-5, **more):
+    solvers = {"forward": Solver(tolerance=tolerance, max_steps=500), "backward": Adjoint(max_steps=500)}
+    return Model(gradient=gradient or Analytic(), constraint=Simplex(), nonlinear=kind, **solvers, **more)
+
+
+def trained(config, cube, E):
+    """Return parameters as after training: none is zero."""
+    params = model.init(jax.random.key(0), cube, config, endmembers=E)
+    leaves, tree = jax.tree.flatten(params["network"])
+    keys = jax.random.split(jax.random.key(9), len(leaves))
+    moved = [x + 0.05 * jax.random.normal(k, x.shape).astype(x.dtype) for x, k in zip(leaves, keys, strict=True)]
+    params = params | {"network": jax.tree.unflatten(tree, moved)}
+    params["network"]["energy"]["gain"] = jnp.abs(params["network"]["energy"]["gain"]) + 0.1
+    return params
+
+
+def exactly(kind, cube, E, mask=None):
+    """Return abundances and what is added to A E by the method of single pixels."""
+    if isinstance(kind, KHype):
+        found = dq.abundances.khype(cube, E, mu=kind.mu, xi=kind.xi, mask=mask)
+        return found.abundances, found.fluctuation
+    found = getattr(dq.abundances, kind.word)(cube, E, mask=mask)
+    mixed = nonlinear.post_nonlinear if kind.word == "ppnm" else nonlinear.multilinear
+    return found.abundances, mixed(found.abundances, E, found.parameters[..., 0]) - found.abundances @ E
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=word)
+def test_without_network_it_is_the_method_of_single_pixels(kind, x64):
+    cube, E, _ = draw(kind, dtype=jnp.float64)
+    config = configured(kind, tolerance=1e-9)
+    estimate, trace = model.unmix(model.init(jax.random.key(0), cube, config, endmembers=E), cube, config)
+    A, added = exactly(kind, cube, E)
+    assert bool(trace.converged) and int(trace.steps) < 40
+    np.testing.assert_allclose(estimate.abundances, A, atol=2e-6)
+    np.testing.assert_allclose(estimate.fluctuation, added, atol=2e-6)
+    np.testing.assert_allclose(model.reconstruct(estimate), A @ E + added, atol=3e-6)
+    linear = dq.abundances.fcls(cube, E)
+    assert float(jnp.max(jnp.abs(estimate.abundances - linear))) > 0.01  # the term is not the linear one
+    if config.post_nonlinear:
+        own = getattr(dq.abundances, kind.word)(cube, E).parameters[..., 0]
+        np.testing.assert_allclose(nonlinear_terms.pixel_parameter(estimate, config), own, atol=1e-4)
+        assert not nonlinear_terms.folded(estimate, config).any()
+
+
+def test_without_a_kernel_khype_is_fcls():
+    cube, E, _ = draw(KHype())
+    config = configured(KHype(mu=1e-9, xi=1e9))
+    estimate, _ = model.unmix(model.init(jax.random.key(0), cube, config, endmembers=E), cube, config)
+    np.testing.assert_allclose(estimate.abundances, dq.abundances.fcls(cube, E), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=word)
+def test_the_implicit_gradient_is_that_of_the_path_and_of_differences(kind, x64):
+    """In the network, the cube and the spectra, which also make the kernel."""
+    cube, E, _ = draw(kind, dtype=jnp.float64)
+    config = configured(kind, Energy(width=4), tolerance=1e-11)
+    params = jax.tree.map(lambda x: x.astype(jnp.float64), trained(config, cube, E))
+    weights = [jax.random.normal(jax.random.key(8), x, jnp.float64) for x in ((*SHAPE, R), cube.shape)]
+
+    def measured(estimate):
+        return jnp.sum(estimate.abundances * weights[0]) + jnp.sum(estimate.fluctuation * weights[1])
+
+    def value(params, cube):
+        return measured(model.unmix(params, cube, config)[0])
+
+    def along_the_path(params, cube):
+        theta = fixed_point_map.factor(params, cube, config)
+        state = unrolled(
+            fixed_point_map.state_map(config), 60, theta, fixed_point_map.initial_state(params, cube, config)
+        )
+        return measured(model.read_state(params, state, cube, config))
+
+    at = (params, cube)
+    gradient, path = (jax.jit(jax.grad(f, (0, 1)))(*at) for f in (value, along_the_path))
+    leaves, tree = jax.tree.flatten(at)
+    keys = jax.random.split(jax.random.key(6), len(leaves))
+    direction = jax.tree.unflatten(
+        tree, [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+    )
+    slopes = [
+        sum(jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(g), jax.tree.leaves(direction), strict=True))
+        for g in (gradient, path)
+    ]
+    h, compiled = 1e-6, jax.jit(value)
+    ends = [compiled(*jax.tree.map(lambda p, d, s=s: p + s * h * d, at, direction)) for s in (1, -1)]
+    np.testing.assert_allclose(slopes[0], slopes[1], rtol=1e-6)
+    np.testing.assert_allclose(slopes[0], (ends[0] - ends[1]) / (2 * h), rtol=1e-5)
+    assert all(float(jnp.linalg.norm(g)) > 0 for g in (gradient[0]["endmembers"], gradient[1]))
+
+
+@pytest.mark.parametrize("kind", [KHype(), PPNM()], ids=word)
+def test_the_gradient_needs_the_memory_of_one_step(kind):
+    cube, E, _ = draw(kind)
+    config = configured(kind)
+    params = model.init(jax.random.key(0), cube, config, endmembers=E)
+
+    def size(steps):
+        longer = replace(config, forward=Solver(tolerance=0.0, max_steps=steps))
+        gradient = jax.jit(jax.grad(lambda p: jnp.sum(jnp.square(model.unmix(p, cube, longer)[0].abundances))))
+        return gradient.lower(params).compile().memory_analysis().temp_size_in_bytes
+
+    assert size(300) <= size(3) * 1.01
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=word)
+def test_masks_and_batches_change_nothing(kind):
+    cube, E, _ = draw(kind)
+    config = configured(kind, Energy(width=4))
+    params = trained(config, cube, E)
+    other = jnp.flip(cube, 0) * 0.9
+    solve = jax.jit(lambda Y: model.unmix(params, Y, config)[0])
+    both = jax.jit(jax.vmap(lambda Y: model.unmix(params, Y, config)[0]))(jnp.stack([cube, other]))
+    for n, Y in enumerate((cube, other)):
+        np.testing.assert_allclose(both.abundances[n], solve(Y).abundances, atol=2e-4)
+    frame = ((2, 1), (1, 3))
+    framed = jnp.pad(cube, (*frame, (0, 0)), constant_values=jnp.nan)
+    mask = jnp.pad(jnp.ones(SHAPE, bool), frame)
+    estimate, trace = model.unmix(params, framed, config, mask=mask)
+    inside = np.s_[2 : 2 + SHAPE[0], 1 : 1 + SHAPE[1]]
+    assert bool(trace.converged)
+    np.testing.assert_allclose(estimate.abundances[inside], solve(cube).abundances, atol=2e-4)
+    np.testing.assert_allclose(estimate.fluctuation[inside], solve(cube).fluctuation, atol=2e-4)
+    outside = ~np.asarray(mask)
+    assert not np.asarray(estimate.abundances)[outside].any() and not np.asarray(estimate.fluctuation)[outside].any()
+
+
+def test_the_certificate_holds_for_khype_and_claims_nothing_for_the_others():
+    cube, E, _ = draw(KHype())
+    for kind in (KHype(), PPNM()):
+        config = configured(kind, Energy(width=4))
+        found = dq.equilibrium.certificate(trained(config, cube, E), cube, config)
+        assert bool(found.exists) == isinstance(kind, KHype)
+        assert float(found.observed_rate) < 1
+        if found.exists:
+            assert float(found.observed_rate) <= float(found.rate) < 1
+        else:
+            assert np.isnan(found.rate)
+
+
+@pytest.mark.parametrize("kind", [PPNM(), MLM()], ids=word)
+def test_the_loss_is_that_of_the_model_and_held_out_bands_are_predicted(kind):
+    """At the truth, without noise, nothing is left; by the linear model something is."""
+    cube, E, _ = draw(kind, snr=None)
+    held_out = jnp.arange(B) % 3 == 0
+    left = []
+    for config in (configured(kind), replace(configured(kind), nonlinear=None)):
+        params = model.init(jax.random.key(0), cube, config, endmembers=E)
+        left.append([float(objective.loss(params, cube, config, held_out=h)[0]) for h in (None, held_out)])
+    assert max(left[0]) < 1e-2 * min(left[1])
+
+
+def test_a_curve_that_falls_is_said():
+    x = jnp.linspace(0.2, 0.9, 8)
+    E = jnp.stack([x, 0.5 * x])
+    A = jnp.broadcast_to(jnp.asarray([[1.0, 0.0], [0.0, 1.0]])[:, None], (2, 1, 2))
+    b = jnp.asarray([[-0.8], [-0.8]])
+    estimate = dq.Estimate(A, E, jnp.ones((2, 1)), A, nonlinear.post_nonlinear(A, E, b) - A @ E)
+    config = configured(PPNM())
+    np.testing.assert_allclose(nonlinear_terms.pixel_parameter(estimate, config), b, rtol=1e-4)
+    assert nonlinear_terms.folded(estimate, config)[:, 0].tolist() == [True, False]
+    reached = Trace(jnp.asarray(3), jnp.asarray(1e-6), jnp.asarray(True))
+    (said,) = doubts(reached, config, estimate)
+    assert "In 1 pixels the curve of ppnm falls" in said
+    assert doubts(reached, replace(config, nonlinear=None), estimate) == []
+    assert "was not reached" in doubts(reached._replace(converged=jnp.asarray(False)), config, estimate)[0]
+
+
+def test_words_are_values_and_what_does_not_fit_is_said():
+    config = Model(gradient="analytic", constraint="simplex", nonlinear="khype")
+    assert config.nonlinear == KHype() and model_of(words_of(config)) == config
+    assert model_of({"constraint": "simplex", "nonlinear": "khype", "xi": 2.0}).nonlinear == KHype(xi=2.0)
+    with pytest.raises(dq.InputError, match=r"Model.nonlinear is 'gbm'; expected one of KHype\(.*PPNM\(\).*MLM\(\)"):
+        Model(constraint=Simplex(), nonlinear="gbm")
+    with pytest.raises(dq.InputError, match='Write constraint="simplex"'):
+        Model(constraint=Cone(), nonlinear=PPNM())
+    for wrong in ({"metric": "euclidean"}, {"prox": Conv()}, {"step": None}):
+        with pytest.raises(dq.InputError, match='expected metric="data", prox=None and a number as step'):
+            Model(gradient=Analytic(), constraint=Simplex(), nonlinear=MLM(), **wrong)
+    with pytest.raises(dq.InputError, match=r"KHype\.xi is -1"):
+        KHype(xi=-1)
+    cube, E, _ = draw(PPNM())
+    config = configured(PPNM())
+    with pytest.raises(dq.InputError, match="expected reflectance, at most about 1"):
+        model.init(jax.random.key(0), cube, config, endmembers=1000 * E)
+    with pytest.raises(dq.InputError, match="expected reflectance, at most about 1"):
+        model.unmix({"endmembers": 1000 * E, "network": {}}, cube, config)
+    flat = replace(config, nonlinear=None)
+    estimate, _ = model.unmix(model.init(jax.random.key(0), cube, flat, endmembers=E), cube, flat)
+    assert estimate.fluctuation is None
+    with pytest.raises(dq.InputError, match="has no number of each pixel"):
+        nonlinear_terms.pixel_parameter(estimate, flat)
+
+
+@pytest.mark.slow
+def test_it_reaches_the_result_of_a_command(x64):
+    """The residual of a result is what the model leaves, and the constraint that it needs is kept."""
+    cube, _, _ = draw(PPNM(), snr=None)
+    result = dq.run(jax.random.key(0), np.asarray(cube, np.float32), R, config=configured(PPNM()))
+    rebuilt = result.abundances @ result.endmembers
+    linear = np.sqrt(np.mean(np.square(cube - rebuilt), axis=-1))
+    assert result.summary["trace"]["converged"]
+    assert np.median(result.residual) < 0.5 * np.median(linear)
