@@ -397,9 +397,9 @@ def doubts(trace: "Trace", config: Model, estimate: "Estimate") -> list[str]:
         number = int(np.sum(np.asarray(folded(estimate, config))))
         if number:
             said.append(
-                f"In {number} pixels the curve of {config.nonlinear.word} falls where it should rise, so that two "  # type: ignore[union-attr]
-                "mixtures have the same spectrum; do not trust the fractions there. Brightness or shade may be what "
-                "the model takes for nonlinear mixing: compare with a scaled or a soft constraint."
+                f"In {number} pixels the curve of {config.nonlinear.word} falls where it should rise: two mixtures may "  # type: ignore[union-attr]
+                "have the same spectrum there. What it takes for nonlinear mixing may be brightness or shade: compare "
+                "with the constraint cone or soft, without nonlinear."
             )
     return said
 

@@ -6,6 +6,7 @@ the constraint. Y (H, W, B), E (R, B), A (H, W, R).
 * `init(key, cube, config, endmembers=E)` draws parameters; `unmix(params, cube, config)` solves;
   `reconstruct(estimate)` mixes the cube back; `equilibrium_map` applies the map once.
 * `certificate`: a proved bound of the rate of convergence; `last_change`: where the solve has settled.
+* `pixel_parameter`, `folded`: b or P of each pixel of a nonlinear model, and where another mixture may fit as well.
 
 `Model` holds one value for each part: gradient `Energy`, `Residual` or `Analytic`; constraint `Simplex`, `Cone`, `Soft`
 or `Softmax`; prox `Conv` or None; nonlinear `KHype`, `PPNM`, `MLM` or None.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     )
     from dequnmix_jax.equilibrium.convergence import last_change
     from dequnmix_jax.equilibrium.model import equilibrium_map, init, reconstruct, unmix
+    from dequnmix_jax.equilibrium.nonlinear_terms import folded, pixel_parameter
 
 __all__ = [
     "MLM",
@@ -50,8 +52,10 @@ __all__ = [
     "Softmax",
     "certificate",
     "equilibrium_map",
+    "folded",
     "init",
     "last_change",
+    "pixel_parameter",
     "reconstruct",
     "unmix",
 ]
@@ -76,5 +80,6 @@ __getattr__, __dir__ = attach(
         ],
         "equilibrium.convergence": ["last_change"],
         "equilibrium.model": ["equilibrium_map", "init", "reconstruct", "unmix"],
+        "equilibrium.nonlinear_terms": ["folded", "pixel_parameter"],
     },
 )

@@ -143,8 +143,9 @@ class KHype(Choice):
 class PPNM(Choice):
     """The data term of the polynomial post-nonlinear model, y = x + b x o x, x = A E (`abundances.ppnm`).
 
-    b is the least squares of the pixel at its abundances. The term is not convex: nothing is certified, and
-    `Trace.converged` says whether an equilibrium was reached (`equilibrium.post_nonlinear`).
+    b is the least squares of the pixel at its abundances. The term is not convex: the map contracts near each strict
+    minimum, nothing is certified, and `Trace.converged` says whether an equilibrium was reached. For b below -1/2 two
+    mixtures may have one spectrum (`nonlinear_terms`, `folded`).
     """
 
     word: ClassVar[str] = "ppnm"
@@ -152,7 +153,10 @@ class PPNM(Choice):
 
 @dataclass(frozen=True)
 class MLM(Choice):
-    """The data term of the multilinear model, y = (1 - P) x / (1 - P x), x = A E (`abundances.mlm`), P as b of PPNM."""
+    """The data term of the multilinear model, y = (1 - P) x / (1 - P x), x = A E (`abundances.mlm`).
+
+    P is found as b of PPNM(), and nothing is certified either; no mixture is taken for another.
+    """
 
     word: ClassVar[str] = "mlm"
 

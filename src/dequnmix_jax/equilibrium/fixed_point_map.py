@@ -308,7 +308,7 @@ def _project_in_metric(factors: Factors, metric: Metric, A: jax.Array, G: jax.Ar
 def initial_state(params: Params, cube: jax.Array, config: Model) -> jax.Array:
     """Return the default first state of the solve, (H, W, R): A = 1/R; zero on the cone; equal logits.
 
-    Of PPNM() and MLM() the better one of two linear answers, because there may be more than one equilibrium.
+    Of PPNM() and MLM() the answer of the method of single pixels, because there may be more than one equilibrium.
     """
     if config.post_nonlinear:
         return nonlinear_terms.first_state(params["endmembers"], cube, config)

@@ -15,27 +15,31 @@ b or P. With t(a) its least squares at a, the term and its gradient are
 
 f' the slope in x. The map takes the step in the pixel's own metric, by an exact quadratic problem on the simplex:
 
-    a <- argmin over the simplex of |x - (a - step N^-1 (grad phi + G))|_N,      N = H + shift I,                   (3)
+    a <- argmin over the simplex of |x - (a - step N^-1 (grad phi + G))|_N,      N = H + D / 2 + shift I,           (3)
     H = J J^T less its part along df / dt,    J = E o f',
+    D = the sums of the absolute rows of (Hessian of phi) - H, on the diagonal, so that the Hessian is at most H + D,
 
-H the Hessian of phi without the terms in r (Golub and Pereyra 1973; Kaufman 1975), G the network, and shift as in the
-linear map: the proximity times the mean of f'^2, and the bound of the network's curvature. For f' = 1 this is the map
-of linear mixing. N enters no derivative: at an equilibrium a change of N does not move it.
+H the Hessian without the terms in r (Golub and Pereyra 1973; Kaufman 1975), G the network, and shift as in the linear
+map: the proximity times the mean of f'^2, and the bound of the network's curvature. For f' = 1 and r = 0 this is the
+map of linear mixing. N has no derivative: a change of N does not move an equilibrium.
 
-*Where it contracts.* Near an equilibrium the map has the derivative I - step N^-1 (Hessian of phi + G') on the face of
-the pixel. The Hessian is H and terms in r, r f'' (f'' = 2 b, or 2 P (1 - P) / (1 - P x)^3): the rate is the size of
-these against f'^2. Where the model fits (r of the size of the noise) and f' is not small, they are small and the map
-contracts, faster than that of linear mixing, whose rate is that of the proximity. Where f' comes near zero it need
-not:
+*Where it contracts.* At an equilibrium the map has the derivative I - step N^-1 S on the face of each pixel, S the
+Hessian of phi and the derivative of G. Both are symmetric, and S < 2 N with Analytic() or Energy(), so that at step 1
+all eigenvalues lie above -1, and below 1 where S is positive definite: the map contracts near every strict local
+minimum of the energy. Where phi fits (r of the size of the noise) and f' is not small, the Hessian is near H and the
+rate is near that of linear mixing. Elsewhere the Hessian need not be positive, and with a network there may be no
+equilibrium near the first state:
 
-* PPNM: f' = 1 + 2 b x is zero at x = -1 / (2 b): within reflectance for b < -1/2. Beyond it f falls: two mixtures, x
-  and -1 / b - x, have one value.
-* MLM: f' = (1 - P) / (1 - P x)^2 is at least 1 - P and at most 1 / (1 - P): never zero, but for P near 1 dark
-  materials say nothing.
+* PPNM: f' = 1 + 2 b x is zero at x = -1 / (2 b): within reflectance for b < -1/2. Beyond it f falls, and two mixtures,
+  x and -1 / b - x, have one value. Pixels that are dark by shade look so.
+* MLM: f' = (1 - P) / (1 - P x)^2 is at least 1 - P: never zero, and P near 1 costs accuracy alone.
 
-There is no certificate: phi is not convex. `Trace.converged` says whether an equilibrium was reached, and `folded` in
-which pixels f' <= 0 in some band, so that another mixture may fit as well. An equilibrium is a stationary point near
-the first state, the better one of FCLS and NNLS over its sum.
+Nothing is certified: phi is not convex. `Trace.converged` says whether an equilibrium was reached, and `folded` in
+which pixels f' <= 0 in some band, so that another mixture may fit as well. The first state is the answer of the method
+of single pixels (`abundances.ppnm`, `mlm`), whose search never raises phi: without a network that is the equilibrium.
+
+Left out: Fan and GBM, whose J is no scaling of bands (R B numbers a pixel in each step), and GBM's interactions in
+[0, 1] have no closed form; SK-Hype, whose weight gives each pixel a metric over its bands.
 
 References:
     Those of `abundances.kernel`, `abundances.nonlinear`. Golub and Pereyra, The differentiation of pseudo-inverses and
@@ -50,13 +54,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dequnmix_jax import mixing
-from dequnmix_jax.abundances import kernel, nonlinear
-from dequnmix_jax.abundances.least_squares import fcls, nnls
+from dequnmix_jax.abundances import kernel, nonlinear, nonlinear_inversion
 from dequnmix_jax.abundances.simplex_steps import on_face, simplex_minimum
 from dequnmix_jax.checks import InputError, check_kind
 from dequnmix_jax.equilibrium.config import MLM, PPNM, KHype, Model
-from dequnmix_jax.ops.guards import divide
+from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.types import Estimate
 
 
@@ -120,18 +122,62 @@ def step(term: PixelTerm, state: jax.Array, G: jax.Array, eta: jax.Array, config
     a, y = state.reshape(-1, R), term.Y.reshape(-1, B)
     x = _times(a, term.E)
     t = own(x, y)
-    f, slope = jax.jvp(lambda x: mix(x, t), (x,), (jnp.ones_like(x),))
-    along = jax.jvp(lambda t: mix(x, t), (t,), (jnp.ones_like(t),))[1]
+    f, slope = _with_slope(mix, x, t)
+    rest = y - f
     # Only differences of sum zero count: with spectra from their mean, less is lost to rounding.
     C = term.E - jnp.mean(term.E, axis=0, keepdims=True)
-    g = _times(slope * (y - f), C.T) / term.unit - G.reshape(-1, R)
-    products = (C[:, None] * C[None]).reshape(R * R, B)
-    H = _times(jnp.square(slope), products.T).reshape(-1, R, R)
-    c = _times(slope * along, C.T)
-    H = H - divide(c[:, :, None] * c[:, None], jnp.sum(jnp.square(along), axis=-1)[:, None, None])
+    g = _times(slope * rest, C.T) / term.unit - G.reshape(-1, R)
+    H, rise = _curvatures(mix, *lax.stop_gradient((x, t, rest, C)))
     shift = term.proximity * jnp.mean(jnp.square(slope), axis=-1) + term.learned
-    N = H / term.unit + shift[:, None, None] * jnp.eye(R, dtype=H.dtype)[None]
-    return _nearest(lax.stop_gradient(N), eta * g, a).reshape(state.shape)
+    added = rise / term.unit + lax.stop_gradient(shift)[:, None]
+    N = H / term.unit + added[:, None] * jnp.eye(R, dtype=H.dtype)[None]
+    return _nearest(N, eta * g, a).reshape(state.shape)
+
+
+def _with_slope(mix: Callable[..., jax.Array], x: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return f(x, t) and its slope in x."""
+    f, slope = jax.jvp(lambda x: mix(x, t), (x,), (jnp.ones_like(x),))
+    return f, slope
+
+
+def _curvatures(
+    mix: Callable[..., jax.Array], x: jax.Array, t: jax.Array, rest: jax.Array, C: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return H of (3), (n, R, R), and d (n, R) such that H + diag(d) is at least the Hessian of phi.
+
+    Args:
+        mix: f.
+        x, rest: (n, B), a E and y - f.
+        t: (n, 1).
+        C: (R, B), the spectra less their mean.
+    """
+    R, B = C.shape
+    one, ones = jnp.ones_like(t), jnp.ones_like(x)
+
+    def in_t(x: jax.Array, t: jax.Array) -> jax.Array:
+        return jax.jvp(lambda t: mix(x, t), (t,), (one,))[1]
+
+    def in_x(x: jax.Array, t: jax.Array) -> jax.Array:
+        return _with_slope(mix, x, t)[1]
+
+    slope, bend = jax.jvp(lambda x: in_x(x, t), (x,), (ones,))
+    along, mixed = jax.jvp(lambda x: in_t(x, t), (x,), (ones,))
+    turn = jax.jvp(lambda t: in_t(x, t), (t,), (one,))[1]
+    products = (C[:, None] * C[None]).reshape(R * R, B).T
+
+    def reduced(weight: jax.Array, coupling: jax.Array, own: jax.Array) -> jax.Array:
+        """Return C diag(weight) C^T less what t takes away."""
+        c = _times(coupling, C.T)
+        least = jnp.sum(own, axis=-1)[:, None, None]
+        taken = jnp.where(least > 0, c[:, :, None] * c[:, None] / positive(least), 0)
+        return _times(weight, products).reshape(-1, R, R) - taken
+
+    H = reduced(jnp.square(slope), slope * along, jnp.square(along))
+    # Where P is at its limit it does not move.
+    held = (t >= nonlinear.LARGEST_P) if mix is nonlinear.reflections else jnp.zeros_like(t, bool)
+    coupling = jnp.where(held, 0, slope * along - rest * mixed)
+    hessian = reduced(jnp.square(slope) - rest * bend, coupling, jnp.square(along) - rest * turn)
+    return H, jnp.sum(jnp.abs(hessian - H), axis=-1) / 2
 
 
 @jax.custom_jvp
@@ -150,16 +196,10 @@ def _nearest_jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]
 
 
 def first_state(E: jax.Array, cube: jax.Array, config: Model) -> jax.Array:
-    """Return FCLS or NNLS over its sum, in each pixel the one at which (2) is less; any numbers where masked."""
-    mix, own = _mixed(config)
+    """Return the abundances of the method of single pixels, whose search never raises phi; any numbers where masked."""
     Y = jnp.where(jnp.isfinite(cube), cube, 0)
-    ends = fcls(Y, E), mixing.normalise_abundances(nnls(Y, E))[0]
-
-    def value(A: jax.Array) -> jax.Array:
-        x = _times(A, E)
-        return jnp.sum(jnp.square(Y - mix(x, own(x, Y))), axis=-1, keepdims=True)
-
-    return jnp.where(value(ends[1]) < value(ends[0]), ends[1], ends[0])
+    method = nonlinear_inversion.ppnm if isinstance(config.nonlinear, PPNM) else nonlinear_inversion.mlm
+    return method(*lax.stop_gradient((Y, E))).abundances
 
 
 # --- What the models say of a pixel -------------------------------------------------------------------------------
