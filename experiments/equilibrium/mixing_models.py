@@ -3,7 +3,7 @@
     python -m experiments.equilibrium.mixing_models [--quick] [-o results]
 
 Scenes of three minerals drawn by the seed, 40 x 40 pixels whose neighbours are alike, mixed by one model with white
-noise of 25 dB: linear; GBM with g uniform in [0, 1]; PPNM with b uniform in [-0.3, 0.3]; MLM with P the absolute value
+noise of 15 dB: linear; GBM with g uniform in [0, 1]; PPNM with b uniform in [-0.3, 0.3]; MLM with P the absolute value
 of a normal number of deviation 0.3, at most 0.9. Spectra are those that were mixed; no network; no constant is tuned.
 The prior over neighbours is the linear one, estimated and judged as after a training (`training.stages`).
 
@@ -38,7 +38,7 @@ class Settings:
     bright: bool = True
     side: int = 40
     bands: int | None = None
-    snr: float = 25.0
+    snr: float = 15.0
     seeds: int = 5
 
 

@@ -21,7 +21,7 @@ from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.results.writer import write_result
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
-from dequnmix_jax.start_uncertainty import SEEDS, check_bands, check_starts, with_start_uncertainty
+from dequnmix_jax.start_uncertainty import SEEDS, check_bands, check_linear, check_starts, with_start_uncertainty
 from dequnmix_jax.training.checkpoint import model_metadata
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.words import constraint_for, model_of, shortest
@@ -163,6 +163,8 @@ def run(
     if uncertainty is not None:
         check_bands(read_scene, int(count))
     model = _model(config, mixing)
+    if uncertainty is not None:
+        check_linear(model.nonlinear)
     trains = training is not None or rates is not None
     training = RECOMMENDED[0] if training is None else training
     explanation: str | None = None
