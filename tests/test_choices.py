@@ -35,6 +35,8 @@ MODELS = {
     "learned prior": dq.Model(prior="learned"),
     "prox alone": dq.Model(gradient=dq.equilibrium.Analytic(), prox=dq.equilibrium.Conv(kernel=5), metric="euclidean"),
     "best step": dq.Model(constraint=dq.equilibrium.Simplex(), step=None, prior="neighbours"),
+    "kernel": dq.Model(constraint=dq.equilibrium.Simplex(), nonlinear=dq.equilibrium.KHype(xi=2.0)),
+    "multilinear": dq.Model(constraint=dq.equilibrium.Simplex(), nonlinear=dq.equilibrium.MLM()),
     "plain, cut short": dq.Model(forward=dq.Solver(dq.solvers.Picard(0.5)), backward=dq.Adjoint(dq.solvers.Neumann(3))),
     "jaxopt, phantom": dq.Model(
         forward=dq.Solver(dq.solvers.JaxoptAnderson(3)), backward=dq.Adjoint(dq.solvers.Phantom(4, 0.2), 0.1)

@@ -16,7 +16,7 @@ from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.pruning import prune as pruned
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.libraries.units import REFLECTANCE, check_units, rms_and_highest
-from dequnmix_jax.pipeline import UNIT, not_reached, scene_of, unmix_scene
+from dequnmix_jax.pipeline import UNIT, doubts, scene_of, unmix_scene
 from dequnmix_jax.results.labelled import is_labelled, to_xarray
 from dequnmix_jax.results.maps import model_map, model_record
 from dequnmix_jax.results.result import Result, result_of
@@ -368,8 +368,7 @@ def train_with(
     estimate, trace, change = unmix_scene(jax.tree.map(np.asarray, params), scene, model)
     metadata = model_metadata(scene, model, training, rates, None, history)
     record = {**record, **record_of(None), "unit": UNIT, "history": metadata.get("history")}
-    if not trace.converged:
-        record["warnings"] = [*record["warnings"], not_reached(trace, model)]
+    record["warnings"] = [*record["warnings"], *doubts(trace, model, estimate)]
     result = result_of(
         estimate._replace(endmembers=chosen.spectra),  # type: ignore[arg-type]  # at their level, which Cone() removes
         scene,

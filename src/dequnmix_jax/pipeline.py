@@ -21,7 +21,7 @@ from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.results.writer import write_result
 from dequnmix_jax.scenes.read_options import ReadOptions
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
-from dequnmix_jax.start_uncertainty import SEEDS, check_bands, check_starts, with_start_uncertainty
+from dequnmix_jax.start_uncertainty import SEEDS, check_bands, check_linear, check_starts, with_start_uncertainty
 from dequnmix_jax.training.checkpoint import model_metadata
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.words import constraint_for, model_of, shortest
@@ -164,6 +164,8 @@ def run(
     if uncertainty is not None:
         check_bands(read_scene, int(count))
     model = _model(config, mixing)
+    if uncertainty is not None:
+        check_linear(model.nonlinear)
     trains = training is not None or rates is not None
     training = RECOMMENDED[0] if training is None else training
     explanation: str | None = None
@@ -205,8 +207,7 @@ def run(
         params, history = untrained(key, read_scene, model, initial["endmembers"])
     params = jax.tree.map(np.asarray, params)
     estimate, trace, change = unmix_scene(params, read_scene, model)
-    if not trace.converged:
-        warnings = [*warnings, not_reached(trace, model)]
+    warnings = [*warnings, *doubts(trace, model, estimate)]
     metadata = model_metadata(read_scene, model, training, rates, None, history, known.names)
     configuration = {name: metadata.get(name) for name in ("model", "training", "rates")}
     record: dict[str, Any] = {"warnings": warnings, "reading": ReadOptions.of(reading).given()}
@@ -383,8 +384,27 @@ def unmix_scene(params: "Params", scene: Scene, config: Model) -> tuple["Estimat
     valid = np.ones((rows, columns), np.bool_) if scene.mask is None else scene.mask
     cube, mask = (jnp.asarray(pad(image, shape)) for image in (scene.cube, valid))
     estimate, trace, change = jax.tree.map(np.asarray, unmix_with_change(params, cube, config, mask))
-    maps = {name: getattr(estimate, name)[:rows, :columns] for name in ("abundances", "brightness", "state")}
+    names = [
+        name for name in ("abundances", "brightness", "state", "fluctuation") if getattr(estimate, name) is not None
+    ]
+    maps = {name: getattr(estimate, name)[:rows, :columns] for name in names}
     return estimate._replace(**maps), trace, change[:rows, :columns]
+
+
+def doubts(trace: "Trace", config: Model, estimate: "Estimate") -> list[str]:
+    """Return the warnings about an equilibrium: it was not reached, or its pixels have two answers."""
+    said = [] if trace.converged else [not_reached(trace, config)]
+    if config.post_nonlinear:
+        from dequnmix_jax.equilibrium.nonlinear_terms import folded
+
+        number = int(np.sum(np.asarray(folded(estimate, config))))
+        if number:
+            said.append(
+                f"In {number} pixels the curve of {config.nonlinear.word} falls where it should rise: two mixtures may "  # type: ignore[union-attr]
+                "have the same spectrum there. What it takes for nonlinear mixing may be brightness or shade: compare "
+                "with the constraint cone or soft, without nonlinear."
+            )
+    return said
 
 
 def not_reached(trace: "Trace", config: Model) -> str:

@@ -42,6 +42,15 @@ def check_starts(uncertainty: Any, seeds: int, bounds: bool) -> None:
         raise InputError("bounds are asked for without an uncertainty; expected uncertainty='starts' with them.")
 
 
+def check_linear(nonlinear: Any) -> None:
+    """Raise InputError for a model of nonlinear mixing (`Model.nonlinear`): other starts are unmixed linearly."""
+    if nonlinear is not None:
+        raise InputError(
+            f"uncertainty is 'starts' and Model.nonlinear is {nonlinear.word!r}; expected linear mixing, because other "
+            "starts are unmixed linearly, and the spread would be that of two models. Leave one of them out."
+        )
+
+
 def check_bands(scene: Scene, count: int) -> None:
     """Raise InputError if a scene has fewer than two bands for each endmember, so that nothing can be compared."""
     if scene.cube.shape[2] < 2 * count:

@@ -15,7 +15,7 @@ ADEQUATE = 1.1
 per cent, and abundances from half of the bands add about R / B."""
 
 
-def _short(value: tuple[Any, ...]) -> str:
+def _short(value: tuple[Any, ...], omitted: tuple[str, ...] = ()) -> str:
     """Return a NamedTuple as one line, arrays (or tracers) by type and shape: `Trace(steps=int32[], ...)`."""
 
     def leaf(entry: Any) -> str:
@@ -24,7 +24,8 @@ def _short(value: tuple[Any, ...]) -> str:
         return f"{entry.dtype}[{','.join(map(str, np.shape(entry)))}]"
 
     fields = zip(value._fields, value, strict=True)  # type: ignore[attr-defined]
-    return f"{type(value).__name__}({', '.join(f'{name}={leaf(entry)}' for name, entry in fields)})"
+    shown = [f"{name}={leaf(entry)}" for name, entry in fields if name not in omitted]
+    return f"{type(value).__name__}({', '.join(shown)})"
 
 
 class Verdict(NamedTuple):
@@ -87,15 +88,18 @@ class Estimate(NamedTuple):
             them in the units of the cube always.
         brightness: (H, W), the factor s of y = s * a E; 1 with Simplex() and Softmax(), 0 in masked pixels.
         state: (H, W, R), the equilibrium itself, a first state (`initial`) for another solve.
+        fluctuation: (H, W, B), what nonlinear mixing adds, y = s * a E + fluctuation, units of the cube, 0 in masked
+            pixels (`Model.nonlinear`); None for linear mixing.
     """
 
     abundances: jax.Array
     endmembers: jax.Array
     brightness: jax.Array
     state: jax.Array
+    fluctuation: jax.Array | None = None
 
     def __repr__(self) -> str:
-        return _short(self)
+        return _short(self, ("fluctuation",) if self.fluctuation is None else ())
 
 
 class History(NamedTuple):

@@ -228,6 +228,35 @@ def test_sk_hype_weighs_the_linear_part(x64):
     assert np.all(best <= cost(0.5, equal.abundances, equal.fluctuation) + 1e-6)
 
 
+@pytest.mark.slow
+def test_derivatives_of_sk_hype_are_those_of_its_function_and_not_of_a_weight_that_moves(x64):
+    """Exact between two values of u, which is constant there; over a longer way u jumps."""
+    A, E, numbers = draw()
+    Y, _ = mixed("gbm", A, E, numbers)
+    Y = Y + 0.01 * np.random.default_rng(1).normal(size=Y.shape)
+    weights = jnp.asarray(np.random.default_rng(2).normal(size=A.shape))
+    direction = jnp.asarray(np.random.default_rng(3).normal(size=Y.shape))
+
+    def found(h):
+        return kernel.skhype(Y + h * direction, E)
+
+    def value(h):
+        return jnp.sum(weights * found(h).abundances)
+
+    slope = float(jax.grad(value)(0.0))
+    near, far = ((found(h), found(-h), h) for h in (1e-7, 3e-2))
+    np.testing.assert_array_equal(near[0].weight, near[1].weight)
+    assert (np.asarray(far[0].weight) != np.asarray(far[1].weight)).any()
+    quotient = float(jnp.sum(weights * (near[0].abundances - near[1].abundances))) / (2 * near[2])
+    np.testing.assert_allclose(slope, quotient, rtol=1e-4)
+
+
+def test_the_component_of_a_mixture_is_no_residual():
+    """Another word for `fluctuation` is kept."""
+    parts = residual_part.Component(*(jnp.full((1, 1, 2), float(n)) for n in range(3)), None)
+    assert parts._fields[1] == "fluctuation" and parts.residual is parts.fluctuation
+
+
 @pytest.mark.parametrize("kind", [pytest.param(w, marks=SLOW) for w in residual_part.KINDS])
 def test_residual_components_are_at_their_minimum(x64, kind):
     """The optimality conditions of |.|^2 / 2 + weight |c|, and pixels without a component."""

@@ -44,6 +44,7 @@ from experiments.equilibrium import (
     certificate,
     gradient_error,
     memory,
+    mixing_models,
     precision,
     remedies,
     residual_curves,
@@ -64,6 +65,7 @@ COLUMNS = {
     plug_and_play_noise: "armse",
     nmf: "msad",
     nonlinear_methods: "armse_blind",
+    mixing_models: "armse",
     gradient_error: "error",
     large_scene: "resident GB",
     memory: "temporary MB",
@@ -91,7 +93,7 @@ COLUMNS = {
     coverage: "scene: width",
 }
 """Experiments, and a column of each that must be positive."""
-SLOW = {coverage, large_scene, nonlinear_methods, report_rules, stages, spatial}
+SLOW = {coverage, large_scene, mixing_models, nonlinear_methods, report_rules, stages, spatial}
 """Six processes that compile take a minute, and two compiled trainings with every stage another; so does the training
 of the spatial operator, with the generator of its scenes, which takes most of the time of the rules of the report. The
 nonlinear methods have tests of their own."""

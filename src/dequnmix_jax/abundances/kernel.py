@@ -116,7 +116,7 @@ def khype(
     E = wide(endmembers)
     Y = _zero_where_masked(cube, mask)
     K = kernel(E, kernel_word, width)
-    back = _whitening(K, 1 / jnp.asarray(xi, E.dtype))
+    back = whitening(K, 1 / jnp.asarray(xi, E.dtype))
     F, project = _in_span(E, back, jnp.asarray(mu, E.dtype))
     a = fcls(jnp.matmul(Y, project, precision="highest"), F, mask=mask)
     rest = Y - jnp.matmul(a, E, precision="highest")
@@ -142,7 +142,9 @@ def skhype(
         mu: > 0, weight of the two norms; the paper's 1 / mu is about 100.
 
     Returns:
-        Kernelled. Derivatives are those at the u found, which does not change with the data between two jumps.
+        Kernelled. Derivatives are exact for this function: those at the u found, which is constant between two of its
+        values. They are not those of the paper's problem, whose u is continuous and moves with the data: between two
+        values, a ratio of 1.65 in u / (1 - u), the function jumps.
 
     Raises:
         InputError: as `khype`.
@@ -154,7 +156,7 @@ def skhype(
     tried = jax.nn.sigmoid(jnp.linspace(-_WIDEST, _WIDEST, _WEIGHTS, dtype=E.dtype))
 
     def at(best: tuple, u: jax.Array) -> tuple[tuple, None]:
-        back = _whitening(K, (1 - u) / mu)
+        back = whitening(K, (1 - u) / mu)
         F, project = _in_span(E, back, mu / u)
         t = jnp.matmul(Y, project, precision="highest")
         h = nnls(t, F, mask=mask)
@@ -183,8 +185,8 @@ def _zero_where_masked(cube: Array, mask: Array | None) -> jax.Array:
     return Y if mask is None else jnp.where(jnp.asarray(mask)[..., None], Y, 0)
 
 
-def _whitening(K: jax.Array, by: jax.Array) -> jax.Array:
-    """Return C^-1 (B, B), C C^T = I + by K."""
+def whitening(K: jax.Array, by: jax.Array) -> jax.Array:
+    """Return C^-1 (B, B), C C^T = I + by K, so that |r C^-T|^2 = r (I + by K)^-1 r^T."""
     return lapack.inverse(lapack.cholesky(jnp.eye(K.shape[0], dtype=K.dtype) + by * K))
 
 

@@ -27,8 +27,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dequnmix_jax.checks import Array, InputError
+from dequnmix_jax.abundances.methods import BRIGHTEST
+from dequnmix_jax.checks import Array, InputError, concrete
 from dequnmix_jax.mixing import check_abundances, linear_mix
+from dequnmix_jax.ops.guards import divide
+
+LARGEST_P = 1 - 1e-4
+"""Above it light never returns: y = 0 at all x below 1."""
+
+
+def check_reflectance(endmembers: Array) -> None:
+    """Raise InputError where values of spectra are known and too large for reflectance."""
+    if concrete(endmembers) and np.max(np.asarray(endmembers)) > BRIGHTEST:
+        raise InputError(
+            f"endmembers reach {np.max(np.asarray(endmembers)):.4g}; expected reflectance, at most about 1: products "
+            "of spectra in other units mean nothing. Divide cube and endmembers by the scale of the scene."
+        )
 
 
 def pairs(count: int) -> int:
@@ -93,7 +107,7 @@ def post_nonlinear(abundances: Array, endmembers: Array, curvature: Array) -> ja
         InputError: if the shapes do not fit.
     """
     x = linear_mix(abundances, endmembers)
-    return x + _by_pixel(curvature, x, "curvature") * jnp.square(x)
+    return polynomial(x, _by_pixel(curvature, x, "curvature"))
 
 
 def multilinear(abundances: Array, endmembers: Array, probability: Array) -> jax.Array:
@@ -108,8 +122,42 @@ def multilinear(abundances: Array, endmembers: Array, probability: Array) -> jax
         InputError: if the shapes do not fit.
     """
     x = linear_mix(abundances, endmembers)
-    P = _by_pixel(probability, x, "probability")
+    return reflections(x, _by_pixel(probability, x, "probability"))
+
+
+def polynomial(x: jax.Array, b: jax.Array) -> jax.Array:
+    """Return x + b x o x of linear mixtures x (..., B), with b (..., 1)."""
+    return x + b * x * x
+
+
+def reflections(x: jax.Array, P: jax.Array) -> jax.Array:
+    """Return (1 - P) x / (1 - P x) of linear mixtures x (..., B), with P (..., 1)."""
     return (1 - P) * x / (1 - P * x)
+
+
+def best_curvature(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Return b (..., 1) of least squares, of linear mixtures x and pixels y (..., B)."""
+    return _ratio((y - x) * x * x, x**4)
+
+
+def best_multiplied_probability(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Return the P (..., 1) of least |y - (1 - P) x - P x o y|^2, at most `LARGEST_P`."""
+    away = x - x * y
+    return jnp.minimum(_ratio(away * (x - y), away * away), LARGEST_P)
+
+
+def best_probability(x: jax.Array, y: jax.Array, start: jax.Array) -> jax.Array:
+    """Return P (..., 1), at most `LARGEST_P`, after three steps of Gauss and Newton towards least squares."""
+    P = start
+    for _ in range(3):
+        below = 1 - P * x
+        slope = x * (x - 1) / jnp.square(below)
+        P = jnp.minimum(P + _ratio((y - (1 - P) * x / below) * slope, slope * slope), LARGEST_P)
+    return P
+
+
+def _ratio(p: jax.Array, q: jax.Array) -> jax.Array:
+    return divide(jnp.sum(p, axis=-1, keepdims=True), jnp.sum(q, axis=-1, keepdims=True))
 
 
 def _by_pixel(values: Array, x: jax.Array, name: str) -> jax.Array:

@@ -27,11 +27,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax.abundances.active_set import active_set
 from dequnmix_jax.abundances.least_squares import check_problem, fcls, finish, nnls, prepare
-from dequnmix_jax.abundances.methods import BRIGHTEST
-from dequnmix_jax.abundances.nonlinear import interactions, pairs
-from dequnmix_jax.checks import Array, InputError, concrete
+from dequnmix_jax.abundances.nonlinear import (
+    LARGEST_P,
+    best_curvature,
+    best_multiplied_probability,
+    best_probability,
+    check_reflectance,
+    interactions,
+    pairs,
+    polynomial,
+    reflections,
+)
+from dequnmix_jax.abundances.simplex_steps import RIDGE, on_face, simplex_step
+from dequnmix_jax.checks import Array, InputError
 from dequnmix_jax.mixing import normalise_abundances
 from dequnmix_jax.ops import small_systems
 from dequnmix_jax.ops.guards import divide, nonzero, positive
@@ -49,13 +58,8 @@ _LENGTHS = (1.0, 0.5, 0.25, 0.1, 0.02)
 _BLOCK = 2**19
 """Numbers of a block's Jacobians."""
 
-_RIDGE = 1e-6
-"""Of the Jacobian's Gram matrix, relative to its mean diagonal: it slows the steps and does not move their end."""
-
 _SWEEPS = 12
 """Sweeps of coordinate descent on the interactions of a pixel, from those of the step before."""
-
-_LARGEST_P = 1 - 1e-4
 
 DIRECT, MULTIPLIED = "direct", "multiplied"
 FITS = (DIRECT, MULTIPLIED)
@@ -163,7 +167,7 @@ class _Model(NamedTuple):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        return {"gbm": (0.0, 1.0), "ppnm": (-np.inf, np.inf)}.get(self.word, (-np.inf, _LARGEST_P))
+        return {"gbm": (0.0, 1.0), "ppnm": (-np.inf, np.inf)}.get(self.word, (-np.inf, LARGEST_P))
 
     def mix(self, a: jax.Array, t: jax.Array, E: jax.Array, y: jax.Array) -> jax.Array:
         """Return f(a, t), (n, B); of "mlm multiplied" (1 - P) x + P x o y."""
@@ -173,34 +177,23 @@ class _Model(NamedTuple):
             products = a[..., first] * a[..., second]
             return x + _times(products * t if self.word == "gbm" else products, interactions(E))
         if self.word == "ppnm":
-            return x + t * x * x
-        return (1 - t) * x / (1 - t * x) if self.word == "mlm" else x + t * (x * y - x)
+            return polynomial(x, t)
+        return reflections(x, t) if self.word == "mlm" else x + t * (x * y - x)
 
     def own(self, a: jax.Array, t: jax.Array, E: jax.Array, y: jax.Array) -> jax.Array:
         """Return the parameters (n, p) at a: their least squares, or better ones than t."""
         if self.word == "fan":
             return t
         x = _times(a, E)
-        if self.word == "ppnm":
-            return _ratio((y - x) * x * x, x**4)
-        if self.word == "mlm multiplied":
-            away = x - x * y
-            return jnp.minimum(_ratio(away * (x - y), away * away), _LARGEST_P)
         if self.word == "gbm":
             return _box(_interactions(a, E), y - x, t)
-        for _ in range(3):
-            below = 1 - t * x
-            slope = x * (x - 1) / jnp.square(below)
-            t = jnp.minimum(t + _ratio((y - (1 - t) * x / below) * slope, slope * slope), _LARGEST_P)
-        return t
+        if self.word == "ppnm":
+            return best_curvature(x, y)
+        return best_probability(x, y, t) if self.word == "mlm" else best_multiplied_probability(x, y)
 
 
 def _times(a: jax.Array, E: jax.Array) -> jax.Array:
     return jnp.matmul(a, E, precision="highest")
-
-
-def _ratio(p: jax.Array, q: jax.Array) -> jax.Array:
-    return divide(jnp.sum(p, axis=-1, keepdims=True), jnp.sum(q, axis=-1, keepdims=True))
 
 
 def _rms(rest: jax.Array) -> jax.Array:
@@ -234,11 +227,7 @@ def _pixels(cube: Array, mask: Array | None) -> jax.Array:
 def _checked(cube: Array, endmembers: Array, mask: Array | None) -> jax.Array:
     """Check the inputs and return the endmembers."""
     check_problem(cube, endmembers, mask)
-    if concrete(endmembers) and np.max(np.asarray(endmembers)) > BRIGHTEST:
-        raise InputError(
-            f"endmembers reach {np.max(np.asarray(endmembers)):.4g}; expected reflectance, at most about 1: products "
-            "of spectra in other units mean nothing. Divide cube and endmembers by the scale of the scene."
-        )
+    check_reflectance(endmembers)
     return prepare(cube, endmembers, mask)[1]
 
 
@@ -279,32 +268,8 @@ def _solve_jvp(model: _Model, primals: tuple, tangents: tuple) -> tuple[tuple, t
     change = jax.jvp(lambda y, E: jax.vmap(gradient, (0, 0, None))(z, y, E), (Y, E), (dY, dE))[1]
     low, high = model.bounds
     free = jnp.concatenate([a > 0, (t > low) & (t < high)], axis=1)
-    dz = _on_face(H, free, -change, R)
+    dz = on_face(H, free, -change, R)
     return (a, t), (dz[:, :R], dz[:, R:])
-
-
-def _on_face(H: jax.Array, free: jax.Array, g: jax.Array, R: int) -> jax.Array:
-    """Return d (n, m) with H d = g on what is free, 0 elsewhere, and the first R of d summing to zero."""
-    m = H.shape[1]
-    ones = (jnp.arange(m) < R).astype(H.dtype)
-    # k 1 1^T changes nothing where the sum is zero, and makes the matrix definite.
-    diagonal = jnp.max(jnp.abs(jnp.diagonal(H, axis1=1, axis2=2)), axis=1)
-    H = H + nonzero(diagonal)[:, None, None] * (ones[:, None] * ones[None])[None]
-    inside = free.T.astype(H.dtype)
-    H = jnp.moveaxis(H, 0, -1) * inside[:, None] * inside[None]
-    H = H + (1 - inside)[:, None] * jnp.eye(m, dtype=H.dtype)[:, :, None]
-
-    def product(x: jax.Array) -> jax.Array:
-        return jnp.sum(H * x[None], axis=1)
-
-    def solved(_: object, b: jax.Array) -> jax.Array:
-        return small_systems.eliminate(H, b[:, None])[:, 0]
-
-    def solve(b: jax.Array) -> jax.Array:
-        return lax.custom_linear_solve(product, b * inside, solved, symmetric=True)
-
-    u, v = solve(g.T), solve(jnp.broadcast_to(ones[:, None], inside.shape))
-    return (u - v * divide(jnp.sum(u[:R], axis=0), jnp.sum(v[:R], axis=0))[None]).T
 
 
 @partial(jax.jit, static_argnums=0)  # run eagerly, the loops would be compiled at every call
@@ -397,34 +362,7 @@ def _without(J: jax.Array, C: jax.Array) -> tuple[jax.Array, jax.Array]:
     p = C.shape[1]
     G = jnp.einsum("npb,nqb->pqn", C, C, precision="highest")
     top = jnp.max(jnp.diagonal(G, axis1=0, axis2=1), axis=1)
-    G = G + (_RIDGE * nonzero(top))[None, None] * jnp.eye(p, dtype=G.dtype)[:, :, None]
+    G = G + (RIDGE * nonzero(top))[None, None] * jnp.eye(p, dtype=G.dtype)[:, :, None]
     factors = small_systems.eliminate(G, jnp.einsum("npb,nrb->prn", C, J, precision="highest"))
     factors = jnp.moveaxis(factors, -1, 0).swapaxes(1, 2)
     return J - jnp.einsum("nrp,npb->nrb", factors, C, precision="highest"), factors
-
-
-def simplex_step(J: jax.Array, a: jax.Array, rest: jax.Array) -> jax.Array:
-    """Return argmin over x on the simplex of |rest - (x - a) J|^2, each pixel with its own J (n, R, B).
-
-    In coordinates of the Cholesky factor of its Gram matrix: rounding of the factor slows the steps and does not move
-    their end, where J rest decides.
-    """
-    G = jnp.einsum("nrb,nsb->rsn", J, J, precision="highest")
-    g = jnp.einsum("nrb,nb->rn", J, rest, precision="highest")
-    R = G.shape[0]
-    level = jnp.mean(jnp.diagonal(G, axis1=0, axis2=1), axis=1)
-    G = G + (_RIDGE * nonzero(level))[None, None] * jnp.eye(R, dtype=G.dtype)[:, :, None]
-    order = jnp.arange(R, dtype=jnp.int32)
-    places = order[:, None]
-
-    def one(carry: tuple, k: jax.Array) -> tuple[tuple, tuple]:
-        left, g = carry
-        row = left[k]
-        root = jnp.sqrt(positive(row[k]))
-        column = jnp.where(places >= k, row / root[None], 0)
-        w = g[k] / root
-        return (left - column[:, None] * column[None], g - column * w[None]), (column, w)
-
-    _, (columns, w) = lax.scan(one, (G, g), order)  # columns (D, R, n), w (D, n)
-    target = w + jnp.sum(columns * a.T[None], axis=1)
-    return active_set(jnp.swapaxes(columns, 0, 1), target.T, True)

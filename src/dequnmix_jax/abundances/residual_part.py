@@ -34,7 +34,7 @@ from dequnmix_jax.types import Trace
 
 INTERACTIONS, SMOOTH = "interactions", "smooth"
 KINDS = (INTERACTIONS, SMOOTH)
-"""What the residual is made of."""
+"""What the component is made of."""
 
 _SOLVER = Solver(tolerance=3e-6, max_steps=2000)
 
@@ -44,15 +44,21 @@ class Component(NamedTuple):
 
     Attributes:
         abundances: (H, W, R), >= 0 and summing to one; 0 in masked pixels.
-        residual: (H, W, B), c D, units of the cube; 0 in masked pixels.
+        fluctuation: (H, W, B), c D, units of the cube; 0 in masked pixels. It is a part of the model, as that of
+            K-Hype, and not what the model leaves: that is y - a E - c D.
         coefficients: (H, W, K), c.
         trace: of the fixed point, over the scene.
     """
 
     abundances: jax.Array
-    residual: jax.Array
+    fluctuation: jax.Array
     coefficients: jax.Array
     trace: Trace
+
+    @property
+    def residual(self) -> jax.Array:
+        """The earlier name of `fluctuation`; elsewhere a residual is what a model leaves."""
+        return self.fluctuation
 
 
 def dictionary(endmembers: Array, kind: str = INTERACTIONS, count: int = 20) -> jax.Array:
@@ -96,7 +102,8 @@ def residual_component(
         solver: of the fixed point; its tolerance is that of the whole scene.
 
     Returns:
-        Component. Differentiable in cube, endmembers and weight.
+        Component; elsewhere in the library a residual is what a model leaves, here the component is part of the model.
+        Differentiable in cube, endmembers and weight.
 
     Raises:
         InputError: as `fcls`, or `dictionary`.

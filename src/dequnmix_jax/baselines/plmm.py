@@ -29,7 +29,7 @@ from jax import lax
 
 from dequnmix_jax.abundances.admm import differences, differences_adjoint
 from dequnmix_jax.abundances.least_squares import fcls
-from dequnmix_jax.abundances.nonlinear_inversion import simplex_step
+from dequnmix_jax.abundances.simplex_steps import simplex_step
 from dequnmix_jax.baselines.method import Method, MethodResult
 from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.guards import nonzero

@@ -30,6 +30,7 @@ class TrainingOptions:
     mixing: str | None
     constraint: str | None
     prox: str | None
+    nonlinear: str | None
     prior: str | None
     config: Path | None
     train: bool

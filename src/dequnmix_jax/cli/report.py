@@ -39,7 +39,7 @@ from dequnmix_jax.results.writer import placed_together, write_page
 from dequnmix_jax.scenes.band_order import scene_in_order
 from dequnmix_jax.scenes.read_options import IN_MEMORY
 from dequnmix_jax.scenes.scene import Scene, mask_invalid
-from dequnmix_jax.start_uncertainty import SEEDS, STARTS, check_bands, with_start_uncertainty
+from dequnmix_jax.start_uncertainty import SEEDS, STARTS, check_bands, check_linear, with_start_uncertainty
 from dequnmix_jax.trained import load_model, with_bands_of
 from dequnmix_jax.training import checkpoint
 from dequnmix_jax.training.words import plain
@@ -155,7 +155,7 @@ def with_scene(result: Result, scene: Scene) -> Result:
 def _unmix_by_spectra(options: ReportOptions, library: Path, folder: Path | None) -> Result:
     """Unmix a scene by the spectra of a library, and keep the result in a folder if there is one."""
     training = options.training
-    words = ("start", "gradient", "mixing", "constraint", "prox", "prior", "config")
+    words = ("start", "gradient", "mixing", "constraint", "prox", "nonlinear", "prior", "config")
     foreign = [f"--{word}" for word in words if getattr(training, word) is not None]
     if training.epochs is not None and options.known.method != "deq":
         foreign.append("--epochs")
@@ -211,6 +211,8 @@ def _unmix_scene(options: ReportOptions, folder: Path | None, library: Library |
     if isinstance(options.endmembers, Path | Remote):
         return _unmix_by_spectra(options, options.endmembers, folder)
     configuration = configure(options.training)  # errors in it are reported before the scene is read
+    if starts:
+        check_linear(configuration.model.nonlinear)
     for name, word in (("--mixing", options.training.mixing), ("--constraint", options.training.constraint)):
         if options.model is not None and word is not None:
             raise InputError(

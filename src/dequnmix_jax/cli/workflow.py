@@ -67,7 +67,7 @@ def configure(options: TrainingOptions, *, patches: int | None = None) -> Config
             "two. Leave one out."
         )
     words = {"gradient": options.gradient, "constraint": options.constraint, "mixing": options.mixing}
-    words |= {"prox": options.prox, "prior": options.prior}
+    words |= {"prox": options.prox, "nonlinear": options.nonlinear, "prior": options.prior}
     configuration = read_configuration(options.config, {name: word for name, word in words.items() if word})
     if options.epochs is not None:
         configuration = configuration._replace(training=replace(configuration.training, epochs=options.epochs))

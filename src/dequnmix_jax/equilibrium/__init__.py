@@ -6,9 +6,10 @@ the constraint. Y (H, W, B), E (R, B), A (H, W, R).
 * `init(key, cube, config, endmembers=E)` draws parameters; `unmix(params, cube, config)` solves;
   `reconstruct(estimate)` mixes the cube back; `equilibrium_map` applies the map once.
 * `certificate`: a proved bound of the rate of convergence; `last_change`: where the solve has settled.
+* `pixel_parameter`, `folded`: b or P of each pixel of a nonlinear model, and where another mixture may fit as well.
 
 `Model` holds one value for each part: gradient `Energy`, `Residual` or `Analytic`; constraint `Simplex`, `Cone`, `Soft`
-or `Softmax`; prox `Conv` or None.
+or `Softmax`; prox `Conv` or None; nonlinear `KHype`, `PPNM`, `MLM` or None.
 """
 
 from typing import TYPE_CHECKING
@@ -17,16 +18,33 @@ from dequnmix_jax.lazy import attach
 
 if TYPE_CHECKING:
     from dequnmix_jax.equilibrium.certify import Certificate, certificate
-    from dequnmix_jax.equilibrium.config import Analytic, Cone, Conv, Energy, Model, Residual, Simplex, Soft, Softmax
+    from dequnmix_jax.equilibrium.config import (
+        MLM,
+        PPNM,
+        Analytic,
+        Cone,
+        Conv,
+        Energy,
+        KHype,
+        Model,
+        Residual,
+        Simplex,
+        Soft,
+        Softmax,
+    )
     from dequnmix_jax.equilibrium.convergence import last_change
     from dequnmix_jax.equilibrium.model import equilibrium_map, init, reconstruct, unmix
+    from dequnmix_jax.equilibrium.nonlinear_terms import folded, pixel_parameter
 
 __all__ = [
+    "MLM",
+    "PPNM",
     "Analytic",
     "Certificate",
     "Cone",
     "Conv",
     "Energy",
+    "KHype",
     "Model",
     "Residual",
     "Simplex",
@@ -34,8 +52,10 @@ __all__ = [
     "Softmax",
     "certificate",
     "equilibrium_map",
+    "folded",
     "init",
     "last_change",
+    "pixel_parameter",
     "reconstruct",
     "unmix",
 ]
@@ -44,8 +64,22 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "equilibrium.certify": ["Certificate", "certificate"],
-        "equilibrium.config": ["Analytic", "Cone", "Conv", "Energy", "Model", "Residual", "Simplex", "Soft", "Softmax"],
+        "equilibrium.config": [
+            "Analytic",
+            "Cone",
+            "Conv",
+            "Energy",
+            "KHype",
+            "MLM",
+            "Model",
+            "PPNM",
+            "Residual",
+            "Simplex",
+            "Soft",
+            "Softmax",
+        ],
         "equilibrium.convergence": ["last_change"],
         "equilibrium.model": ["equilibrium_map", "init", "reconstruct", "unmix"],
+        "equilibrium.nonlinear_terms": ["folded", "pixel_parameter"],
     },
 )

@@ -97,7 +97,8 @@ def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Arr
     contraction between any two states; the Jacobian there has real eigenvalues of at most 1 - step alpha.
 
     Nothing is proved for the gradient Residual(), whose derivative is not symmetric and whose attention has no global
-    Lipschitz constant, nor with init="random", without a data term that bounds the curvature from below.
+    Lipschitz constant, nor with init="random", without a data term that bounds the curvature from below, nor for PPNM()
+    and MLM(), whose data term is not convex. With KHype() H is that of its bands (`nonlinear_terms`).
 
     `bound_steps` is the least k + 1 with q^k (a + tol q b) <= tol |A*|: the residual after k steps is at most a q^k in
     the Euclidean norm and |f(A_k)| at least |A*| - b q^(k+1), with a and b the first residual and the distance of the
@@ -174,7 +175,7 @@ def certificate(params: Params, cube: jax.Array, config: Model, *, mask: jax.Arr
 
 def _provable(config: Model) -> bool:
     """Return whether a theorem above applies to these choices."""
-    plain = not isinstance(config.gradient, Residual) and config.physical
+    plain = not isinstance(config.gradient, Residual) and config.physical and not config.post_nonlinear
     in_euclid = not config.in_data_metric and not isinstance(config.constraint, Softmax)
     return plain and (config.prox is None or in_euclid)
 

@@ -123,6 +123,45 @@ class Softmax(Choice):
 
 
 @dataclass(frozen=True)
+class KHype(Choice):
+    """The data term of K-Hype: a linear mixture and a smooth function of the spectra (`abundances.khype`).
+
+    In the metric W = (I + K(E) / xi)^-1 over the bands, with the ridge mu |a|^2: convex as the linear term, with the
+    same projection and a certificate.
+
+    Attributes:
+        mu: weight of |a|^2, for reflectance.
+        xi: weight of the function. Large: linear mixing.
+    """
+
+    word: ClassVar[str] = "khype"
+    mu: float = ranged(1e-4, 1e-9, 1e3)
+    xi: float = ranged(10.0, 1e-6, 1e9)
+
+
+@dataclass(frozen=True)
+class PPNM(Choice):
+    """The data term of the polynomial post-nonlinear model, y = x + b x o x, x = A E (`abundances.ppnm`).
+
+    b is the least squares of the pixel at its abundances. The term is not convex: the map contracts near each strict
+    minimum, nothing is certified, and `Trace.converged` says whether an equilibrium was reached. For b below -1/2 two
+    mixtures may have one spectrum (`nonlinear_terms`, `folded`).
+    """
+
+    word: ClassVar[str] = "ppnm"
+
+
+@dataclass(frozen=True)
+class MLM(Choice):
+    """The data term of the multilinear model, y = (1 - P) x / (1 - P x), x = A E (`abundances.mlm`).
+
+    P is found as b of PPNM(), and nothing is certified either; no mixture is taken for another.
+    """
+
+    word: ClassVar[str] = "mlm"
+
+
+@dataclass(frozen=True)
 class Model:
     """The parts of the equilibrium map A = C(P(A - eta G(A; Y, E))).
 
@@ -141,6 +180,9 @@ class Model:
         step: eta, in units of 1 / (Lipschitz constant of G) or of the metric; below 2 the plain iteration converges for
             a convex G (`certificate`). None: the step with the smallest certified rate, between 1 and 2, for a convex G
             without prox on the cone or the simplex. With a random Residual(), whose constant is unknown, eta itself.
+        nonlinear: what the data term adds to A E, for reflectance, with Simplex() and a physical init. None: nothing,
+            linear mixing; KHype(), PPNM() or MLM(). The last two are solved in the metric "data", a metric of each
+            pixel, without a prox.
         prior: over neighbours, on the abundances of the equilibrium, estimated from the maps at the end of training.
             "none"; "neighbours": linear smoothing with the strength that `smoother` finds; "learned": the convex prior
             with learned filters, `learned_smoother`.
@@ -154,6 +196,7 @@ class Model:
     metric: Literal["data", "euclidean"] = "data"
     proximity: float = 5e-4
     step: float | None = 1.0
+    nonlinear: KHype | PPNM | MLM | None = None
     prior: Literal["none", "neighbours", "learned"] = "none"
     forward: Solver = field(default_factory=Solver)
     backward: Adjoint = field(default_factory=Adjoint)
@@ -175,6 +218,26 @@ class Model:
             )
         if isinstance(self.gradient, Analytic) and not self.physical:
             raise InputError('Model(gradient=Analytic(), init="random") has nothing random; use init="physical".')
+        if self.nonlinear is None:
+            return
+        word = self.nonlinear.word
+        if not (self.sums_to_one and self.physical):
+            raise InputError(
+                f"Model.nonlinear is {word!r} with the constraint {self.constraint.word!r} and the init {self.init!r}; "
+                'expected "simplex" and "physical", because products of spectra need reflectance at its own level. '
+                'Write constraint="simplex" (--constraint simplex), or leave nonlinear out.'
+            )
+        if self.post_nonlinear and (self.metric != "data" or self.prox is not None or self.step is None):
+            raise InputError(
+                f"Model.nonlinear is {word!r} with metric={self.metric!r}, prox={self.prox!r} and step={self.step!r}; "
+                'expected metric="data", prox=None and a number as step: each pixel has a metric of its own, for which '
+                "neither a learned prox nor a certified step is known."
+            )
+
+    @property
+    def post_nonlinear(self) -> bool:
+        """Whether mixing is a function of A E with a number of each pixel, which the map finds."""
+        return isinstance(self.nonlinear, PPNM | MLM)
 
     @property
     def physical(self) -> bool:

@@ -13,8 +13,8 @@ from jax import lax
 
 from dequnmix_jax import mixing
 from dequnmix_jax.abundances import least_squares, projection
-from dequnmix_jax.equilibrium import curvature, network
-from dequnmix_jax.equilibrium.config import Energy, Model, Network, Residual, Soft, Softmax
+from dequnmix_jax.equilibrium import curvature, network, nonlinear_terms
+from dequnmix_jax.equilibrium.config import Energy, KHype, Model, Network, Residual, Soft, Softmax
 from dequnmix_jax.equilibrium.energy import EnergyWeights, energy_bound, energy_gradient, energy_weights
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, unit
 from dequnmix_jax.ops import convolution, lapack
@@ -97,7 +97,7 @@ class Factors(NamedTuple):
         mask: (H, W, 1), 1 in valid pixels, else 0.
         step: (), `Model.step`, or the certified best one.
         eta: (), the step over the Lipschitz constant of G; in the metric of the data the step itself.
-        data, metric, energy, residual, prox: the terms.
+        data, metric, energy, residual, prox, pixel: the terms.
     """
 
     mask: jax.Array
@@ -108,6 +108,7 @@ class Factors(NamedTuple):
     energy: EnergyTerm | None
     residual: ResidualTerm | None
     prox: ProxTerm | None
+    pixel: nonlinear_terms.PixelTerm | None = None
 
 
 class Solution(NamedTuple):
@@ -158,16 +159,24 @@ def factor(
         # step.
         return mixing.correlate(Y, spectra * (weight / scale)[None])
 
+    D, of_data = E, correlate  # spectra of the data term, and products of the pixels with such spectra
+    if isinstance(config.nonlinear, KHype):
+        back, _ = nonlinear_terms.whitening(config.nonlinear, params["endmembers"], weight)
+        D = jnp.concatenate([_exactly(E, back.T), (config.nonlinear.mu**0.5 / scale) * eye], axis=1)
+
+        def of_data(spectra: jax.Array) -> jax.Array:
+            return correlate(_exactly(spectra[:, : back.shape[0]], back))
+
     data, flat = None, jnp.zeros((), cube.dtype)  # flat: the Lipschitz constant of the data term
     if config.physical:
-        centre = jnp.zeros_like(E[:1]) if config.free_brightness else jnp.mean(E, axis=0, keepdims=True)
+        centre = jnp.zeros_like(D[:1]) if config.free_brightness else jnp.mean(D, axis=0, keepdims=True)
         # (sum A - 1)^2: one more band, of ones. In units of the RMS the mean square norm of the pixels is B.
         level = config.constraint.slack**2 * jnp.sum(weight) if isinstance(config.constraint, Soft) else flat
-        H = mixing.gram(E - centre) + level
+        H = mixing.gram(D - centre) + level
         L = positive(curvature.spectral_bound(H))
         b = None
         if not config.in_data_metric:
-            b = m * (correlate(E - centre) - mixing.correlate(centre[None], E - centre) + level) / L
+            b = m * (of_data(D - centre) - mixing.correlate(centre[None], D - centre) + level) / L
         data, flat = DataTerm(H / L, b), flat + 1
     gradient, residual, energy, prox = config.gradient, None, None, None
     if isinstance(gradient, Residual):
@@ -198,22 +207,31 @@ def factor(
         step = curvature.best_step(data.H, shift, config.in_data_metric, config.sums_to_one)
     else:
         step = jnp.asarray(config.step, cube.dtype)
-    metric, eta = None, step
-    if data is not None and config.in_data_metric:
+    metric, pixel, eta = None, None, step
+    if config.post_nonlinear:
+        seen = Y * weight[None, None]
+        proximity = jnp.asarray(config.proximity, cube.dtype)
+        spectra = params["endmembers"] * weight[None]
+        pixel = nonlinear_terms.PixelTerm(spectra, seen, L * jnp.square(scale), proximity, learned)
+    elif data is not None and config.in_data_metric:
         # The root of M comes from spectra and not from products of them, and the pixels are taken in its coordinates,
         # w = Y V^T with V = root^-1 E: the condition of E E^T enters by its square root. (sum A - 1)^2 is the last
         # column.
-        X = jnp.concatenate([E - centre, jnp.broadcast_to(jnp.sqrt(level), (E.shape[0], 1))], axis=1) / jnp.sqrt(L)
+        X = jnp.concatenate([D - centre, jnp.broadcast_to(jnp.sqrt(level), (E.shape[0], 1))], axis=1) / jnp.sqrt(L)
         root = lapack.root_of_gram(jnp.concatenate([X, jnp.sqrt(shift) * eye], axis=1))
         unroot = lapack.inverse(root)
         V = jnp.matmul(unroot, X, precision=lax.Precision.HIGHEST)
-        w = correlate(V[:, :-1]) - mixing.correlate(centre[None], V[:, :-1]) + jnp.sqrt(level) * V[:, -1][None, None]
+        w = of_data(V[:, :-1]) - mixing.correlate(centre[None], V[:, :-1]) + jnp.sqrt(level) * V[:, -1][None, None]
         few = E.shape[0] <= projection.LARGEST
         faces = lax.stop_gradient(projection.faces(root, config.sums_to_one)) if few else None
         metric = Metric(data.H + shift * eye, root, unroot, shift, m * w / jnp.sqrt(L), faces)
     else:
         eta = step / positive(shift)
-    return Factors(m, step, eta, data, metric, energy, residual, prox)
+    return Factors(m, step, eta, data, metric, energy, residual, prox, pixel)
+
+
+def _exactly(p: jax.Array, q: jax.Array) -> jax.Array:
+    return jnp.matmul(p, q, precision=lax.Precision.HIGHEST)
 
 
 @cache
@@ -227,6 +245,8 @@ def state_map(config: Model) -> Map:
         m, data, eta = factors.mask, factors.data, factors.eta
         A = jax.nn.softmax(gamma * state, axis=-1) * m if config.on_logits else state
         G = learned(factors, A, config)
+        if factors.pixel is not None:
+            return nonlinear_terms.step(factors.pixel, state, G, eta, config) * m
         if factors.metric is not None:
             return _project_in_metric(factors, factors.metric, state, G, config) * m
         if data is not None:
@@ -286,7 +306,12 @@ def _project_in_metric(factors: Factors, metric: Metric, A: jax.Array, G: jax.Ar
 
 
 def initial_state(params: Params, cube: jax.Array, config: Model) -> jax.Array:
-    """Return the default first state of the solve, (H, W, R): A = 1/R; zero on the cone; equal logits."""
+    """Return the default first state of the solve, (H, W, R): A = 1/R; zero on the cone; equal logits.
+
+    Of PPNM() and MLM() the answer of the method of single pixels, because there may be more than one equilibrium.
+    """
+    if config.post_nonlinear:
+        return nonlinear_terms.first_state(params["endmembers"], cube, config)
     count = params["endmembers"].shape[0]
     level = 0.0 if config.free_brightness or config.on_logits else 1 / count
     return jnp.full((*cube.shape[:2], count), level, cube.dtype)

@@ -15,6 +15,7 @@ import numpy as np
 from dequnmix_jax import mixing
 from dequnmix_jax.abundances import learned_smoothing, smoothing
 from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother
+from dequnmix_jax.abundances.nonlinear import check_reflectance
 from dequnmix_jax.checks import (
     Array,
     InputError,
@@ -29,7 +30,7 @@ from dequnmix_jax.checks import (
     check_params,
     concrete,
 )
-from dequnmix_jax.equilibrium import energy, scene_statistics
+from dequnmix_jax.equilibrium import energy, nonlinear_terms, scene_statistics
 from dequnmix_jax.equilibrium.config import Analytic, Energy, Model, Softmax
 from dequnmix_jax.equilibrium.fixed_point_map import (
     Factors,
@@ -71,6 +72,7 @@ def read_state(
     config: Model,
     mask: jax.Array | None = None,
     whole: scene_statistics.Scenewide | None = None,
+    bands: jax.Array | None = None,
 ) -> Estimate:
     """Turn a state of the map into abundances, endmembers and brightness, smoothed by the prior of the parameters."""
     E = params["endmembers"]
@@ -91,13 +93,17 @@ def read_state(
         A = learned_smoothing.smooth_learned(A, prior, mask=valid)
     elif prior is not None:
         A = smoothing.smooth(A, prior, mask=valid)
-    return Estimate(A, E, brightness, state)
+    added = None
+    if config.nonlinear is not None:
+        added = nonlinear_terms.fluctuation(A, E, cube, valid, config, bands)
+    return Estimate(A, E, brightness, state, added)
 
 
 def reconstruct(estimate: Estimate) -> jax.Array:
-    """Mix an estimate back: Y = s A E, (H, W, B), in the units of the cube; 0 in masked pixels."""
+    """Mix an estimate back: Y = s A E + fluctuation, (H, W, B), in the units of the cube; 0 in masked pixels."""
     check_kind(estimate, Estimate, "estimate", "`unmix` returns a pair: estimate, trace = unmix(...).")
-    return mixing.scaled_mix(estimate.abundances, estimate.endmembers, estimate.brightness)
+    linear = mixing.scaled_mix(estimate.abundances, estimate.endmembers, estimate.brightness)
+    return linear if estimate.fluctuation is None else linear + estimate.fluctuation
 
 
 def init(
@@ -114,8 +120,8 @@ def init(
 
     Returns:
         `{"endmembers": (R, B), "network": {...}}`. With `init="physical"` the last layers are zero and `unmix`
-        returns FCLS (Simplex()) or NNLS divided by its sum (Cone(); Soft(): with the sum as one more band). With
-        `Model.prior` also "prior", of strength zero.
+        returns FCLS (Simplex()) or NNLS divided by its sum (Cone(); Soft(): with the sum as one more band); with
+        `Model.nonlinear` the answer of that method. With `Model.prior` also "prior", of strength zero.
 
     Raises:
         InputError: if shapes or values do not fit, in a sentence.
@@ -129,6 +135,8 @@ def init(
     check_finite(cube, mask)
     if concrete(endmembers):
         check_finite(np.asarray(endmembers)[None], name="endmembers")
+    if config.nonlinear is not None:
+        check_reflectance(endmembers)
     count, bands = np.shape(endmembers)
     keys = jax.random.split(key, 5)
     weights: dict[str, Any] = {}
@@ -185,6 +193,8 @@ def check(params: Params, cube: jax.Array, config: Model, mask: jax.Array | None
     check_endmembers(params["endmembers"], np.shape(cube)[2])
     check_mask(mask, cube)
     check_finite(cube, mask)
+    if config.nonlinear is not None:
+        check_reflectance(params["endmembers"])
 
 
 def unmix(
@@ -208,8 +218,8 @@ def unmix(
         mask: (H, W) bool, True where the pixel is valid.
 
     Returns:
-        (Estimate, Trace): abundances (H, W, R), endmembers (R, B), brightness (H, W), state (H, W, R); steps, relative
-        residual, converged.
+        (Estimate, Trace): abundances (H, W, R), endmembers (R, B), brightness (H, W), state (H, W, R), fluctuation
+        (H, W, B) with `Model.nonlinear`; steps, relative residual, converged.
 
     Raises:
         InputError: if shapes or values do not fit, in a sentence.
@@ -248,4 +258,4 @@ def equilibrium(
     state, trace, factors = solve_map(
         params, cube, config, initial=initial, mask=mask, whole=whole, bands=bands, tolerance=tolerance
     )
-    return Equilibrium(read_state(params, state, cube, config, mask, whole), trace, factors)
+    return Equilibrium(read_state(params, state, cube, config, mask, whole, bands), trace, factors)

@@ -241,7 +241,8 @@ def result_of(
             not 1 in all pixels, as in the estimate of a scaled model.
         class_of: the class of each endmember, R words, or none.
         levels_known: the spectra have their level, as those of a library have, and keep it.
-        residual: (H, W), RMS of what the model leaves of each pixel, where it is not s a E; None: that of s a E.
+        residual: (H, W), RMS of what the model leaves of each pixel, where it is not s a E; None: that of s a E, and of
+            the estimate's fluctuation if it has one.
 
     Raises:
         InputError: the arrays do not fit the scene.
@@ -271,7 +272,9 @@ def result_of(
     check_convention(word)
     units = referred(spectra, word)
     linear = residual is None
-    residual = residual_map(scene.cube, abundances, units, brightness, scene.valid) if linear else np.asarray(residual)
+    added = estimate.fluctuation
+    seen = scene.cube if added is None else scene.cube - np.asarray(added)  # what s a E is to explain
+    residual = residual_map(seen, abundances, units, brightness, scene.valid) if linear else np.asarray(residual)
     maps = {"abundances": abundances, "brightness": brightness, "residual": residual, "convergence": change}
     means = {
         name: np.mean(values[scene.valid], axis=0, dtype=np.float64)
@@ -284,7 +287,7 @@ def result_of(
     by_model = "models" in (record or {})
     above = above_error(abundances, brightness, residual, scene.valid, arrays["endmembers"], word, by_model)
     record = {**convention_record(word), "endmember_levels": endmember_levels, **(record or {})}
-    record["residual_structure"] = structure(scene.cube, abundances, units, brightness, scene.valid) if linear else None
+    record["residual_structure"] = structure(seen, abundances, units, brightness, scene.valid) if linear else None
     colours, composite_bands = colour_composite(scene)
     return Result(
         names=labels,

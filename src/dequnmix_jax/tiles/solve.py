@@ -80,7 +80,7 @@ class Solved(NamedTuple):
     Attributes:
         abundances: (h, w, R).
         brightness: (h, w).
-        residual: (h, w), RMS over bands of y - s a E, units of the scene; 0 where masked.
+        residual: (h, w), RMS over bands of what the model leaves of y, units of the scene; 0 where masked.
         change: (h, w), RMS over endmembers of f(z) - z; 0 where masked.
         size: (h, w), mean square over endmembers of f(z); 0 where masked.
         trace: of the tile.
@@ -108,7 +108,7 @@ def solve_tile(params: Params, cube: jax.Array, mask: jax.Array, whole: Scenewid
     estimate, trace, factors = model.equilibrium(params, cube, config, mask=mask, whole=whole)
     change, size = change_of(estimate.state, fixed_point_map.state_map(config)(factors, estimate.state))
     valid = mask.astype(cube.dtype)
-    difference = cube - mixing.scaled_mix(estimate.abundances, estimate.endmembers, estimate.brightness)
+    difference = cube - model.reconstruct(estimate)
     return Solved(
         abundances=estimate.abundances,
         brightness=estimate.brightness,

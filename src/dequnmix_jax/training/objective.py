@@ -88,7 +88,10 @@ def misfit(
     valid_cube = jnp.where(valid[..., None], cube, 0)
     weight = jnp.ones(cube.shape[-1], cube.dtype) if held_out is None else held_out.astype(cube.dtype)
     target = valid_cube * weight[None, None]
-    rebuilt = model.reconstruct(estimate._replace(endmembers=estimate.endmembers * weight[None]))
+    seen = estimate._replace(endmembers=estimate.endmembers * weight[None])
+    if seen.fluctuation is not None:
+        seen = seen._replace(fluctuation=seen.fluctuation * weight[None, None])
+    rebuilt = model.reconstruct(seen)
     pixels = jnp.sum(valid).astype(cube.dtype)
     angle = jnp.sum(jnp.where(valid, metrics.spectral_angle(target, rebuilt), 0)) / pixels
     error = jnp.sum(jnp.square(rebuilt - target)) / (pixels * jnp.sum(weight))

@@ -14,7 +14,8 @@ from dequnmix_jax.training.config import RECOMMENDED, Rates
 def model_for(selection: Selection | OperatorSelection, config: Model | None = None) -> Model:
     """Return a model with the constraint that a selection found (host side: the arrays must be concrete).
 
-    The constraint is Simplex(), Cone() or Soft(); the prior is the learned one, whose strength `fit` finds:
+    The constraint is Simplex(), Cone() or Soft(), and always Simplex() with `Model.nonlinear`; the prior is the learned
+    one, whose strength `fit` finds:
 
         selection = dq.learned.select(key, cube, count)
         config = dq.training.model_for(selection)
@@ -30,6 +31,8 @@ def model_for(selection: Selection | OperatorSelection, config: Model | None = N
     check_kind(config, Model, "config")
     soft = config.constraint if isinstance(config.constraint, Soft) else Soft()
     constraint = Simplex() if selection.constraint == "simplex" else Cone() if selection.constraint == "cone" else soft
+    if config.nonlinear is not None:
+        constraint = Simplex()
     return replace(config, constraint=constraint, prior="learned")
 
 

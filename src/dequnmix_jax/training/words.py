@@ -15,7 +15,20 @@ from typing import Any, get_args
 import numpy as np
 
 from dequnmix_jax.checks import Choice, InputError
-from dequnmix_jax.equilibrium.config import Analytic, Cone, Conv, Energy, Model, Residual, Simplex, Soft, Softmax
+from dequnmix_jax.equilibrium.config import (
+    MLM,
+    PPNM,
+    Analytic,
+    Cone,
+    Conv,
+    Energy,
+    KHype,
+    Model,
+    Residual,
+    Simplex,
+    Soft,
+    Softmax,
+)
 from dequnmix_jax.solvers.config import Adjoint, AdjointMethod, Anderson, BiCGSTAB, Method, Solver
 
 Words = Mapping[str, Any]
@@ -25,6 +38,7 @@ CHOICES: dict[str, dict[str, dict[str, type[Choice] | None]]] = {
         "gradient": {kind.word: kind for kind in (Analytic, Residual, Energy)},
         "prox": {"none": None, "conv": Conv},
         "constraint": {kind.word: kind for kind in (Simplex, Cone, Soft, Softmax)},
+        "nonlinear": {"none": None} | {kind.word: kind for kind in (KHype, PPNM, MLM)},
     },
     "model.forward": {"method": {kind.word: kind for kind in get_args(Method)}},
     "model.backward": {"method": {kind.word: kind for kind in get_args(AdjointMethod)}},
@@ -58,7 +72,7 @@ def constraint_for(mixing: Any, constraint: str | None, name: str, beside: str) 
 
 
 _DEFAULTS: dict[str, dict[str, str]] = {
-    "model": {"gradient": Energy.word, "prox": "none", "constraint": Cone.word},
+    "model": {"gradient": Energy.word, "prox": "none", "constraint": Cone.word, "nonlinear": "none"},
     "model.forward": {"method": Anderson.word},
     "model.backward": {"method": BiCGSTAB.word},
 }

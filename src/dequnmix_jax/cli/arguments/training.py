@@ -69,6 +69,11 @@ def add_training(command: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--constraint", metavar="WORD", help=text)
     group.add_argument("--prox", metavar="WORD", help=f"proximal step, none or conv (default: {defaults['prox']})")
+    text = (
+        "what the data term adds to linear mixing, none, khype, ppnm or mlm, for reflectance and --constraint simplex "
+        f"(default: {defaults['nonlinear']})"
+    )
+    group.add_argument("--nonlinear", metavar="WORD", help=text)
     text = f"prior on the maps, none, neighbours or learned (default: learned; with --start vca {defaults['prior']})"
     group.add_argument("--prior", metavar="WORD", help=text)
     text = "TOML file with tables model, training and rates; options override it (default: the tables below)"
