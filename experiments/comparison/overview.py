@@ -81,8 +81,8 @@ LATE = "\N{DAGGER}"
 NOTE = (
     "Each cell: aRMSE / mSAD (radians), the mean over five seeds, or [over as many as the brackets say], fewer where a "
     "seed takes more than 30 CPU seconds on Samson; a dash: not run. HySU has no abundances: there the first number is "
-    "the mean relative error of the areas of its targets. Best of each column in bold; nobody knows beforehand which "
-    "row that will be. The best of several methods picked with the truth is in the tables of single scenes, not here. "
+    "the mean relative error of the areas of its targets. Best of those run in each column in bold; nobody knows "
+    "beforehand which that will be. The best of several methods picked with the truth is in the tables of single scenes, not here. "
     f"Cost is that on {COST.split(' (', maxsplit=1)[0]}, for one seed: CPU seconds without compilation, on two shared "
     "cores, so accurate to a factor of two; and MB of the compiled program by XLA's analysis (arguments, results and "
     "temporaries; the resident memory of a process is mostly the compiler's), a dash for methods of several programs. "
@@ -169,7 +169,8 @@ def wide(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 late = LATE if row["date"] >= RENEWED else ""
                 cells[heading] = " / ".join(both) + few + late
                 if heading == COST:
-                    cells["CPU s"] = "-" if math.isnan(row["seconds"]) else f"{row['seconds']:.2g}"
+                    digits = ".0f" if row["seconds"] >= 10 else ".2g"
+                    cells["CPU s"] = "-" if math.isnan(row["seconds"]) else f"{row['seconds']:{digits}}"
                     cells["MB"] = "-" if math.isnan(row["memory"]) else f"{row['memory']:.3g}"
             lines.append(cells)
     return lines
