@@ -215,7 +215,7 @@ def test_the_certificate_holds_for_khype_and_claims_nothing_for_the_others():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [PPNM(), MLM()], ids=word)
 def test_the_map_contracts_at_the_answer_of_a_pixel_that_does_not_fit(kind, x64):
-    """The metric bounds the whole Hessian: with that of Gauss and Newton alone the rate is above one here."""
+    """The metric bounds the whole Hessian: without D of (3) the rate of PPNM is 3.5 here."""
     _, E, _ = draw(kind, dtype=jnp.float64)
     keys = jax.random.split(jax.random.key(5), 2)
     A = mixing.project_simplex(jax.random.normal(keys[0], (30, 30, R), jnp.float64))
@@ -282,11 +282,14 @@ def test_words_are_values_and_what_does_not_fit_is_said():
 
 
 @pytest.mark.slow
-def test_it_reaches_the_result_of_a_command(x64):
+def test_it_reaches_the_result_of_a_run():
     """The residual of a result is what the model leaves, and the constraint that it needs is kept."""
-    cube, _, _ = draw(PPNM(), snr=None)
-    result = dq.run(np.asarray(cube, np.float32), R, jax.random.key(0), config=configured(PPNM()))
-    rebuilt = result.abundances @ result.endmembers
-    linear = np.sqrt(np.mean(np.square(cube - rebuilt), axis=-1))
-    assert result.summary["trace"]["converged"]
-    assert np.median(result.residual) < 0.5 * np.median(linear)
+    cube, _, _ = draw(PPNM())
+    config = configured(PPNM())
+    result = dq.run(np.asarray(cube), R, jax.random.key(0), config=config)
+    assert result.config.constraint == Simplex() and result.summary["configuration"]["model"]["nonlinear"] == "ppnm"
+    estimate, _ = solve(result.params, cube, result.config)
+    rest = np.asarray(cube - dq.reconstruct(estimate))
+    np.testing.assert_allclose(result.residual, np.sqrt(np.mean(np.square(rest), axis=-1)), atol=1e-4)
+    linear = np.asarray(cube - estimate.abundances @ estimate.endmembers)
+    assert np.sqrt(np.mean(np.square(linear))) > 1.2 * np.sqrt(np.mean(np.square(rest)))
