@@ -27,6 +27,7 @@ CLASSES = ("target", "target", "ground", "plants", "dark", "dark")
 
 ELSEWHERE = {
     "://": "another machine; tests/io/test_remote.py and tests/parallel have servers of their own",
+    "--patch-size": "the patches are larger than the scene here; tests/tiles/test_patches.py trains on some",
     "emit20250324t221005_jpl_unmix_ex": "a file that may not be shipped; tests/cli/test_known.py has a stand-in",
 }
 """Why a command with these letters does not run here."""
@@ -98,7 +99,8 @@ def bench(tmp_path_factory):
     for file in ("clear.tif", "classes.img"):
         write_scene(folder / file, dq.Scene(use, georeference=place))
     write_scene(folder / "uncertainty.nc", dq.Scene(np.full_like(cube, 0.003), wavelengths=WAVELENGTHS))
-    truth = {"A": maps, "M": spectra.T, "Y": cube}
+    three = rng.dirichlet(np.full(3, 0.3), (H, W))
+    truth = {"A": three, "M": spectra[:3].T, "Y": (three @ spectra[:3]).astype(np.float32)}
     scipy = pytest.importorskip("scipy.io", reason="pip install 'dequnmix-jax[all]'")
     for file in ("scene.mat", "truth.mat"):
         scipy.savemat(folder / file, truth)

@@ -170,7 +170,7 @@ def test_too_many_models_and_the_advice_works():
     assert mesma(cube, many, words, options=Mesma(max_classes=1)).classes[0, 0] == 1
     with pytest.raises(InputError, match="4 classes and shade, and the scene 3 bands"):
         mesma(cube[..., :3], many[:5, :3], "abcde", options=Mesma(max_classes=4, shade="kept"))
-    with pytest.raises(InputError, match="There are 2 classes for 5 spectra"):
+    with pytest.raises(InputError, match="2 classes for 5 spectra given"):
         mesma(cube, many[:5], "ab")
 
 

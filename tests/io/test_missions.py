@@ -150,7 +150,7 @@ def test_prisma(tmp_path):
     np.testing.assert_allclose(found.cube[:, :, 4], numbers(5, 1)[:, 2] * 0.9 / 65535, rtol=1e-5)
     assert found.georeference.transform == (30.0, 0.0, 400000.0, 0.0, -30.0, 4700180.0)
     assert found.envi_fields["map info"].startswith("{UTM, 1, 1, 400000, 4700180, 30, 30, 33, North,WGS-84")
-    assert any("2 bands are missing" in note for note in found.notes)
+    assert any("2 bands left out: missing" in note for note in found.notes)
 
 
 def test_prisma_corners_at_the_edges(tmp_path):

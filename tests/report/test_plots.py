@@ -203,7 +203,7 @@ def test_save_is_whole_and_asked(tmp_path):
     ("draw", "message"),
     [
         (lambda: plots.abundance_maps(maps(3)[0]), r"shape \(10, 3\)"),
-        (lambda: plots.abundance_maps(maps(3), ["a"]), "1 names for 3"),
+        (lambda: plots.abundance_maps(maps(3), ["a"]), "1 name for 3"),
         (lambda: plots.abundance_maps(maps(3), truth=maps(4)), "reference has shape"),
         (lambda: plots.abundance_maps(maps(3), mask=np.ones((2, 2), bool)), "mask has shape"),
         (lambda: plots.endmember_spectra(np.ones(4)), r"shape \(4,\)"),

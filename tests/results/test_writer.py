@@ -142,7 +142,7 @@ def test_failed_write_leaves_the_old_folder(tmp_path, monkeypatch):
     [
         ({"abundances": np.ones((2, 2, R))}, None, r"abundances have shape \(2, 2, 3\) and the scene \(4, 5, 6\)"),
         ({"endmembers": np.ones((R, B + 1))}, None, "endmembers have 7 bands and the cube has 6"),
-        ({}, ["a"], "There are 1 names for 3 endmembers"),
+        ({}, ["a"], "1 name for 3 endmembers given"),
     ],
 )
 def test_estimate_that_does_not_fit(tmp_path, change, names, message):

@@ -94,7 +94,7 @@ def mesma(
     words = tuple(classes)
     if len(words) != np.shape(endmembers)[0]:
         raise InputError(
-            f"There are {how_many(len(words), 'class')} for {how_many(np.shape(endmembers)[0], 'spectrum')}; expected "
+            f"{how_many(len(words), 'class')} for {how_many(np.shape(endmembers)[0], 'spectrum')} given; expected "
             "one for each."
         )
     rules = (Mesma() if options is None else options).of(words)

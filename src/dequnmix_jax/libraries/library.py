@@ -57,7 +57,7 @@ class Library:
         names = tuple(str(name) for name in self.names)
         if len(names) != len(spectra):
             raise InputError(
-                f"There are {how_many(len(spectra), 'spectrum')} and {how_many(len(names), 'name')}; expected one name "
+                f"{how_many(len(spectra), 'spectrum')} and {how_many(len(names), 'name')} are given; expected one name "
                 "a spectrum."
             )
         set_field = object.__setattr__  # completes a frozen dataclass

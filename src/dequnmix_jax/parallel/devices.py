@@ -77,7 +77,7 @@ def over_scenes(function: Callable[..., T], mesh: Mesh | None = None) -> Callabl
     def mapped(*arguments: Any) -> T:
         if _scenes(arguments) % mesh.size:
             raise InputError(
-                f"There are {how_many(_scenes(arguments), 'scene')} and the mesh has {mesh.size} devices; expected a "
+                f"The mesh has {mesh.size} devices for {how_many(_scenes(arguments), 'scene')}; expected a "
                 "multiple of the devices. Repeat a scene to fill up, and leave its result out."
             )
         # Without the check of varying values: all of them vary, and with it jax cannot sum over an axis of vmap.

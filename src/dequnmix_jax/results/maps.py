@@ -57,7 +57,7 @@ def endmember_names(names: Sequence[str] | None, count: int) -> tuple[str, ...]:
     labels = tuple(f"endmember {i + 1}" for i in range(count)) if names is None else tuple(str(name) for name in names)
     if len(labels) != count:
         raise InputError(
-            f"There are {how_many(len(labels), 'name')} for {how_many(count, 'endmember')}; expected as many of each."
+            f"{how_many(len(labels), 'name')} for {how_many(count, 'endmember')} given; expected as many of each."
         )
     return labels
 
@@ -196,7 +196,7 @@ def check_class_of(class_of: Sequence[str], count: int) -> None:
     """Raise InputError unless there is no class or one for each endmember."""
     if class_of and len(class_of) != count:
         raise InputError(
-            f"There are {how_many(len(class_of), 'class')} for {how_many(count, 'endmember')}; expected one for each, "
+            f"{how_many(len(class_of), 'class')} for {how_many(count, 'endmember')} given; expected one for each, "
             "or none."
         )
 

@@ -95,9 +95,7 @@ def open_image(path: str | os.PathLike[str], options: ReadOptions) -> Source:
     cube, notes = _cube(variables, name, value, options, path)
     wavelengths, unit_notes = mat.band_centres(variables)
     if wavelengths is not None and wavelengths.size != cube.shape[2]:
-        unit_notes = [
-            f"{how_many(wavelengths.size, 'wavelength')} for {how_many(cube.shape[2], 'band')} were left out."
-        ]
+        unit_notes = [f"{how_many(wavelengths.size, 'wavelength')} for {how_many(cube.shape[2], 'band')} left out."]
         wavelengths = None
     largest = variables.get("maxValue")
     if isinstance(largest, np.ndarray) and largest.size == 1 and largest.dtype.kind in "iuf" and options.scale is None:
