@@ -114,6 +114,20 @@ def test_the_workflow_runs_the_check_on_every_python_of_the_project():
         assert set(other.split()) <= set(PYTHONS)
 
 
+def test_the_published_site_has_executed_notebooks():
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load((ROOT / ".github/workflows/site.yml").read_text(encoding="utf-8"))
+    runs = [step["run"] for step in workflow["jobs"]["site"]["steps"] if "run" in step]
+    order = [
+        next(i for i, run in enumerate(runs) if part in run) for part in ("gallery.py", "mkdocs build", "check.py")
+    ]
+    assert order == sorted(order)
+    for script in re.findall(r"docs/generate/\w+\.py", " ".join(runs)):
+        assert (ROOT / script).is_file()
+    (extras,) = re.findall(r"'\.\[([\w,]+)\]'", " ".join(runs))
+    assert set(extras.split(",")) <= set(PROJECT["optional-dependencies"])
+
+
 def test_the_workflows_and_templates_are_yaml():
     yaml = pytest.importorskip("yaml")
     for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.md"):
