@@ -368,7 +368,7 @@ def train_with(
     estimate, trace, change = unmix_scene(jax.tree.map(np.asarray, params), scene, model)
     metadata = model_metadata(scene, model, training, rates, None, history)
     record = {**record, **record_of(None), "unit": UNIT, "history": metadata.get("history")}
-    record["warnings"] = [*record["warnings"], *doubts(trace, model, estimate)]
+    record["warnings"] = [*record["warnings"], *doubts(trace, model, estimate, scene)]
     result = result_of(
         estimate._replace(endmembers=chosen.spectra),  # type: ignore[arg-type]  # at their level, which Cone() removes
         scene,

@@ -164,6 +164,7 @@ def run(
     if uncertainty is not None:
         check_bands(read_scene, int(count))
     model = _model(config, mixing)
+    check_unit_of(model, read_scene)
     if uncertainty is not None:
         check_linear(model.nonlinear)
     trains = training is not None or rates is not None
@@ -207,7 +208,7 @@ def run(
         params, history = untrained(key, read_scene, model, initial["endmembers"])
     params = jax.tree.map(np.asarray, params)
     estimate, trace, change = unmix_scene(params, read_scene, model)
-    warnings = [*warnings, *doubts(trace, model, estimate)]
+    warnings = [*warnings, *doubts(trace, model, estimate, read_scene)]
     metadata = model_metadata(read_scene, model, training, rates, None, history, known.names)
     configuration = {name: metadata.get(name) for name in ("model", "training", "rates")}
     record: dict[str, Any] = {"warnings": warnings, "reading": ReadOptions.of(reading).given()}
@@ -391,18 +392,28 @@ def unmix_scene(params: "Params", scene: Scene, config: Model) -> tuple["Estimat
     return estimate._replace(**maps), trace, change[:rows, :columns]
 
 
-def doubts(trace: "Trace", config: Model, estimate: "Estimate") -> list[str]:
+def check_unit_of(config: Model, scene: Scene) -> None:
+    """Raise InputError where mixing is not linear and the scene is no reflectance."""
+    if config.nonlinear is not None:
+        from dequnmix_jax.abundances.nonlinear import check_unit
+
+        check_unit(rms_and_highest(scene.cube, scene.valid)[0])
+
+
+def doubts(trace: "Trace", config: Model, estimate: "Estimate", scene: Scene) -> list[str]:
     """Return the warnings about an equilibrium: it was not reached, or its pixels have two answers."""
     said = [] if trace.converged else [not_reached(trace, config)]
     if config.post_nonlinear:
         from dequnmix_jax.equilibrium.nonlinear_terms import folded
 
-        number = int(np.sum(np.asarray(folded(estimate, config))))
+        lit = scene.valid & (scene.cube != 0).any(axis=2)  # a pixel of zeros has no abundances
+        number = int(np.sum(np.asarray(folded(estimate, config)) & lit))
         if number:
+            word = "" if config.nonlinear is None else config.nonlinear.word
             said.append(
-                f"In {number} pixels the curve of {config.nonlinear.word} falls where it should rise: two mixtures may "  # type: ignore[union-attr]
-                "have the same spectrum there. What it takes for nonlinear mixing may be brightness or shade: compare "
-                "with the constraint cone or soft, without nonlinear."
+                f"In {how_many(number, 'pixel')} the curve of {word} falls where it should rise: two mixtures may have "
+                "the same spectrum there. What it takes for nonlinear mixing may be brightness or shade: compare with "
+                "the constraint cone or soft, without nonlinear."
             )
     return said
 

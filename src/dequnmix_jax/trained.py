@@ -11,7 +11,7 @@ from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.io import formats
 from dequnmix_jax.io.provenance import file_record
-from dequnmix_jax.pipeline import UNIT, doubts, unmix_scene
+from dequnmix_jax.pipeline import UNIT, check_unit_of, doubts, unmix_scene
 from dequnmix_jax.results.maps import names_after
 from dequnmix_jax.results.result import Result, result_of
 from dequnmix_jax.scenes.band_order import source_in_order
@@ -124,9 +124,10 @@ def unmix_by(model: TrainedModel, scene: Scene, record: dict[str, Any], on_warni
         on_warning: called with a sentence if the solver did not converge or bands are shifted.
     """
     check_fits(model, scene, on_warning)
+    check_unit_of(model.config, scene)
     estimate, trace, change = unmix_scene(model.params, scene, model.config)
     configuration, entries = model_record(model)
-    for text in doubts(trace, model.config, estimate):
+    for text in doubts(trace, model.config, estimate, scene):
         on_warning(text)
         record = record | {"warnings": [*record["warnings"], text]}
     result = result_of(

@@ -11,13 +11,14 @@ import pytest
 import dequnmix_jax as dq
 from dequnmix_jax import mixing
 from dequnmix_jax.abundances import nonlinear
+from dequnmix_jax.cli import main
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.equilibrium import fixed_point_map, model, nonlinear_terms
 from dequnmix_jax.equilibrium.config import MLM, PPNM, Analytic, Cone, Conv, Energy, KHype, Model, Simplex
 from dequnmix_jax.pipeline import doubts
 from dequnmix_jax.solvers.config import Adjoint, Solver
 from dequnmix_jax.solvers.implicit import unrolled
-from dequnmix_jax.training import objective
+from dequnmix_jax.training import checkpoint, objective
 from dequnmix_jax.training.words import model_of, words_of
 from dequnmix_jax.types import Trace
 
@@ -239,6 +240,28 @@ def test_the_loss_is_that_of_the_model_and_held_out_bands_are_predicted(kind):
     assert float(left) < 0.02 * float(angle)
 
 
+def test_other_units_are_refused_by_all_ways(tmp_path, capsys):
+    """Products of spectra in percent mean nothing; a model knows its unit, a scene does not."""
+    cube, E, _ = (np.asarray(x) for x in draw(PPNM()))
+    percent = 100 * cube
+    config = configured(PPNM())
+    np.save(tmp_path / "s.npy", percent)
+    model_file = tmp_path / "m.npz"
+    checkpoint.save(model_file, {"endmembers": E, "network": {}}, {"model": words_of(config), "seed": 0})
+    with pytest.raises(dq.InputError, match=r"mean square of the scene is .*scale=100 \(--scale 100\)"):
+        dq.run(percent, R, jax.random.key(0), config=config)
+    with pytest.raises(dq.InputError, match="expected reflectance"):
+        dq.unmix_tiled({"endmembers": E, "network": {}}, percent, config, tmp_path / "out", tile=3)
+    scene, out = str(tmp_path / "s.npy"), str(tmp_path / "out")
+    for words in (
+        ["fit", scene, "--endmembers", "3", "--constraint", "simplex", "--nonlinear", "mlm", "-o", out],
+        ["unmix", scene, str(model_file), "-o", out],
+    ):
+        assert main.main(words) == 1
+        assert "--scale 100" in capsys.readouterr().err.splitlines()[-1]
+    assert main.main(["unmix", scene, str(model_file), "-o", out, "--scale", "100", "--no-plots"]) == 0
+
+
 def test_a_curve_that_falls_is_said():
     x = jnp.linspace(0.2, 0.9, 8)
     E = jnp.stack([x, 0.5 * x])
@@ -249,10 +272,13 @@ def test_a_curve_that_falls_is_said():
     np.testing.assert_allclose(nonlinear_terms.pixel_parameter(estimate, config), b, rtol=1e-4)
     assert nonlinear_terms.folded(estimate, config)[:, 0].tolist() == [True, False]
     reached = Trace(jnp.asarray(3), jnp.asarray(1e-6), jnp.asarray(True))
-    (said,) = doubts(reached, config, estimate)
-    assert "In 1 pixels the curve of ppnm falls" in said
-    assert doubts(reached, replace(config, nonlinear=None), estimate) == []
-    assert "was not reached" in doubts(reached._replace(converged=jnp.asarray(False)), config, estimate)[0]
+    scene = dq.Scene(np.ones((2, 1, 8), np.float32))
+    (said,) = doubts(reached, config, estimate, scene)
+    assert "In 1 pixel the curve of ppnm falls" in said
+    dark = replace(scene, cube=np.zeros((2, 1, 8), np.float32))  # a pixel of zeros has no abundances to doubt
+    assert doubts(reached, config, estimate, dark) == []
+    assert doubts(reached, replace(config, nonlinear=None), estimate, scene) == []
+    assert "was not reached" in doubts(reached._replace(converged=jnp.asarray(False)), config, estimate, scene)[0]
 
 
 def test_words_are_values_and_what_does_not_fit_is_said():

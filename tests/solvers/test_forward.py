@@ -91,6 +91,18 @@ def test_a_state_that_has_outgrown_its_digits_has_not_converged(method):
     assert not bool(trace.converged)
 
 
+def test_a_tolerance_may_vary_over_devices():
+    mesh = jax.make_mesh((2,), ("d",), devices=jax.devices()[:2], axis_types=(jax.sharding.AxisType.Auto,))
+
+    def steps(tolerance):
+        return solve(affine, Solver(Picard()), problem()[0], jnp.zeros(200), tolerance[0])[1].steps[None]
+
+    spread = jax.shard_map(steps, mesh=mesh, in_specs=jax.sharding.PartitionSpec("d"),
+                           out_specs=jax.sharding.PartitionSpec("d"))  # fmt: skip
+    loose, tight = jax.jit(spread)(jnp.asarray([1e-1, 1e-4]))
+    assert int(loose) < int(tight)
+
+
 def test_a_diverging_map_returns_its_best_iterate():
     def away(theta, z):
         return z + theta * z**2 + 2.0  # no fixed point: the residual is 2 at the least
@@ -301,6 +313,11 @@ def test_a_zero_solution_converges():
     _z, trace = solve(affine, Solver(), (jnp.full(5, 0.5), jnp.zeros(5)), jnp.zeros(5))
     assert bool(trace.converged)
     assert float(trace.residual) == 0.0
+
+
+def test_no_step_is_no_residual():
+    with pytest.raises(InputError, match="steps is 0; expected at least 1"):
+        residuals(affine, Solver(), problem()[0], jnp.zeros(200), 0)
 
 
 def test_a_misspelt_choice_is_refused():

@@ -25,7 +25,7 @@ def draw(dtype=jnp.float32, rate=0.8):
 
 
 def objective(theta, forward, backward, f=contract):
-    z, _ = fixed_point(f, forward, backward, theta, jnp.zeros_like(theta["c"]))
+    z, _ = fixed_point(f, forward, backward, theta, jnp.zeros(theta["c"].shape, theta["c"].dtype))
     return jnp.sum(jnp.sin(z) * jnp.arange(SIZE, dtype=z.dtype)[None])
 
 
@@ -40,6 +40,23 @@ SHORT = (Adjoint(BiCGSTAB(), max_steps=60), Adjoint(Anderson(), max_steps=60), A
 def distance(a, b):
     a, b = (jnp.concatenate([x.ravel() for x in jax.tree.leaves(t)]) for t in (a, b))
     return float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
+
+
+def test_a_gradient_inside_shard_map_needs_no_state_that_varies():
+    mesh = jax.make_mesh((2,), ("d",), devices=jax.devices()[:2], axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("d")
+    thetas = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), draw())
+
+    def value(theta):
+        return objective(theta, Solver(), Adjoint())
+
+    def local(theta):
+        return value(jax.tree.map(lambda x: x[0], theta))[None]
+
+    spread = jax.shard_map(local, mesh=mesh, in_specs=spec, out_specs=spec)
+    found = jax.jit(jax.grad(lambda theta: jnp.sum(spread(theta))))(thetas)
+    expected = jax.vmap(jax.grad(value))(thetas)
+    assert distance(found, expected) < 1e-4
 
 
 @pytest.mark.parametrize("backward", [

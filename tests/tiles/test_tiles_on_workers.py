@@ -69,6 +69,19 @@ def test_workers_write_the_bytes_of_one_process(folder, client, tmp_path):
     assert content(tmp_path / "memory")[0] == content(folder / "whole")[0]
 
 
+def test_netcdf_is_written_while_a_client_is_at_work(folder, client, tmp_path):
+    """xarray would ask the cluster for a lock of the file, which is in memory."""
+    pytest.importorskip("xarray")
+    tiled(folder, folder / "scene.img", tmp_path / "alone", format="netcdf")
+    tiled(folder, folder / "scene.img", tmp_path / "workers", client=client, format="netcdf")
+    one, other = (content(tmp_path / name)[0] for name in ("alone", "workers"))
+    assert set(one) == set(other) >= {"maps.nc"}
+    result = dq.read_result(folder / "whole")
+    dq.results.write_result(tmp_path / "r.nc", result, dq.read(folder / "scene.img"))  # with a client in this process
+    for path in (tmp_path / "r.nc", tmp_path / "workers" / "maps.nc"):
+        np.testing.assert_array_equal(dq.read_result(path).abundances, result.abundances)
+
+
 class Reader:
     """A scene that notes who reads which window, and once ends the process that reads a certain one."""
 

@@ -45,6 +45,17 @@ def check_reflectance(endmembers: Array) -> None:
         )
 
 
+def check_unit(rms: float) -> None:
+    """Raise InputError where the root mean square of a scene says that it is not reflectance."""
+    if rms > BRIGHTEST:
+        scale = 10.0 ** np.ceil(np.log10(rms))
+        raise InputError(
+            f"The root mean square of the scene is {rms:.4g}; expected reflectance, at most about 1, because products "
+            f"of spectra in other units mean nothing. Read it with scale={scale:g} (--scale {scale:g}), or leave "
+            "nonlinear out (--nonlinear none)."
+        )
+
+
 def pairs(count: int) -> int:
     """Return the number of pairs of different endmembers, R (R - 1) / 2."""
     return count * (count - 1) // 2

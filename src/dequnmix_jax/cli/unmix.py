@@ -117,9 +117,10 @@ def _check_tiled(options: UnmixOptions) -> None:
     """Raise InputError for an output that tiles, which go from disk to disk, do not make."""
     format, single = files.format_of(options.output, options.format)
     if single or format not in files.TILED:
+        wanted = format if format in files.TILED else "geotiff"
         raise InputError(
             f"The scene is unmixed in tiles, from disk to disk, and the output is {options.output} with the format "
-            f"{format}; expected a folder of envi, geotiff, cog or netcdf maps. Pass -o FOLDER --format geotiff."
+            f"{format}; expected a folder of envi, geotiff, cog or netcdf maps. Pass -o FOLDER --format {wanted}."
         )
 
 

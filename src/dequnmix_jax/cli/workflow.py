@@ -20,6 +20,7 @@ from dequnmix_jax.libraries.library import Library
 from dequnmix_jax.libraries.reading import read_library
 from dequnmix_jax.pipeline import (
     Fixed,
+    check_unit_of,
     choose,
     fixed_spectra,
     operator_record,
@@ -112,6 +113,7 @@ def train(
         )
 
     config, training, rates, stated = configuration
+    check_unit_of(config, scene)
     trains = trains_on_scene(options, configuration)
     initial: dict[str, Any] = {}
     key = jax.random.key(options.seed)

@@ -1,7 +1,6 @@
 """Write a data set whose maps are larger than memory as NetCDF 4, in strips of rows."""
 
 import io
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,9 +31,7 @@ def write(path: Path, sample: Any, shape: tuple[int, int], coordinates: Mapping[
     Raises:
         OSError: the disk is full, or fails.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        content = sample.to_netcdf(None, engine="h5netcdf", format="NETCDF4")
+    content = xarrays.netcdf_bytes(sample)
     with memoryview(content) as view, _Sink(path) as sink:
         with xarrays.netcdf_file(io.BytesIO(view), "r") as small, xarrays.netcdf_file(sink, "w") as large:
             sizes = {"y": shape[0], "x": shape[1]}

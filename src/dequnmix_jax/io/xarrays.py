@@ -1,6 +1,7 @@
 """Adapter for xarray and rioxarray: scenes as data sets, in memory, in NetCDF (CF) and in Zarr."""
 
 import json
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -236,6 +237,19 @@ def _rows(variable: Any) -> int:
     return max(1, min(variable.shape[0], _CHUNK // max(variable[:1].nbytes, 1)))
 
 
+def netcdf_bytes(data: Any) -> Any:
+    """Return a data set as a NetCDF 4 file in memory; to be released before the process ends (`write_netcdf`).
+
+    xarray takes a lock, which is one of the cluster where a client of Dask is at work: there is none for memory.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        if "distributed" in sys.modules:  # otherwise no client can be at work
+            stack.enter_context(sys.modules["dask"].config.set(scheduler="synchronous"))
+        return data.to_netcdf(None, engine="h5netcdf", format="NETCDF4")
+
+
 def netcdf_file(file: Any, mode: str) -> Any:
     """Return an open file of h5netcdf.
 
@@ -260,9 +274,7 @@ def write_netcdf(path: Path, data: Any) -> None:
         if variable.ndim >= 2:
             chunks = (_rows(variable), *variable.shape[1:])
             variable.encoding |= {"zlib": True, "complevel": 4, "shuffle": True, "chunksizes": chunks}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        content = data.to_netcdf(None, engine="h5netcdf", format="NETCDF4")
+    content = netcdf_bytes(data)
     # On a full disk HDF5 ends the process when it closes a file; Python's own writing raises an error. The view is
     # released in any case: kept by the traceback of that error, it ends the process when garbage is collected.
     with memoryview(content) as view, path.open("wb") as file:

@@ -342,7 +342,7 @@ def check_ranges(label: str, ranges: Ranges, good: Array, divisor: float | None 
     problem = magnitude_problem(largest)
     if not problem:
         return
-    fill = f" If {value} marks missing values, read with nodata={value} (--nodata {value})." if divisor == 1 else ""
+    fill = f" If {value} marks missing values, read with nodata={value} (--nodata={value})." if divisor == 1 else ""
     total = None if divisor is None else f"{10.0 ** int(np.ceil(np.log10(largest) - 1e-6)) * divisor:.10g}"
     cure = "correct its scale" if total is None else f"read with scale={total} (--scale {total})"
     raise InputError(
@@ -393,7 +393,7 @@ def warnings_of(ranges: Ranges, good: Array, wavelengths: Array | None, divisor:
         )
     if lowest.min() < 0:
         filled = next((f"{value:g}" for value in USUAL_FILLS if value in lowest), None)
-        advice = f" If {filled} marks missing values, read with nodata={filled} (--nodata {filled})." if filled else ""
+        advice = f" If {filled} marks missing values, read with nodata={filled} (--nodata={filled})." if filled else ""
         warnings.append(
             f"Reflectance is negative in {how_many(ranges.negative_pixels, 'pixel')} and "
             f"{how_many(ranges.negative_bands, 'band')}, down to {lowest.min():.4g}; it is used unchanged, although no "

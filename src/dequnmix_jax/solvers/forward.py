@@ -77,7 +77,7 @@ def _walk(f: Vector, solver: Solver, x0: jax.Array, goal: jax.Array, kept: Any, 
         try_image = ~walk.settled & ((walk.best <= goal) | last | (walk.applications == limit - 1))
         return advance(walk, try_image), last
 
-    walk, _ = lax.while_loop(unfinished, step, alongside((begin(x0), jnp.asarray(False)), theta, x0))
+    walk, _ = lax.while_loop(unfinished, step, alongside((begin(x0), jnp.asarray(False)), theta, x0, goal))
     has_image = jnp.isfinite(walk.image)
     z = jnp.where(has_image, walk.image_x, walk.best_x + walk.best_r)
     residual = jnp.where(has_image, walk.image, jnp.nan)
@@ -99,6 +99,8 @@ def residuals(f: Map, solver: Solver, theta: Any, z0: Any, steps: int) -> jax.Ar
     """
     if not isinstance(solver.method, Anderson | Picard):
         raise InputError(f"residuals follows Anderson() and Picard(), not {solver.method!r}, whose loop is jaxopt's.")
+    if steps < 1:
+        raise InputError(f"steps is {steps}; expected at least 1.")
     flat, x0, _ = flatten(f, theta, z0)
     begin, advance = walker(flat, solver, x0.dtype)
 

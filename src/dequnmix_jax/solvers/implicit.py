@@ -52,6 +52,7 @@ def fixed_point(
     """
     check_kind(forward, Solver, "forward")
     check_kind(backward, Adjoint, "backward")
+    z0 = alongside(z0, theta)  # its cotangent has the type of z
     pure, hoisted = jax.closure_convert(f, theta, z0)
     if not hoisted:
         return _fixed_point(f, forward, backward, theta, z0, tolerance)

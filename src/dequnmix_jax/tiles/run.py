@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from dequnmix_jax.abundances import nonlinear
 from dequnmix_jax.abundances.methods import Known
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.equilibrium.config import Model
@@ -130,6 +131,8 @@ class Run:
             if self.given is not None and not any(strip.valid or strip.bad for strip in found):
                 found = self.each("looking through", tasks.strip, strips(shape))  # masked wherever it was looked at
             survey = survey_of(found, self.seen)
+            if self.config.nonlinear is not None:
+                nonlinear.check_unit(survey.scale)
             if self.given is not None:
                 survey = survey._replace(scale=float(self.given.scale))
             kept = survey._asdict() | {"colour_limits": survey.colour_limits.tolist()}
