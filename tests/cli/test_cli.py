@@ -557,5 +557,5 @@ def test_a_result_in_one_file(trained, tmp_path, capsys):
     words = failure(capsys, "unmix", scene, model, "-o", tmp_path / "r.nc", "--force", "--format", "envi")
     assert "the format is 'envi'; expected netcdf" in words
     words = failure(capsys, "unmix", scene, model, "-o", tmp_path / "t.tif", "--tile", "8")
-    assert "Pass -o FOLDER --format geotiff" in words
-    assert run("unmix", scene, model, "-o", tmp_path / "t", "--format", "geotiff", "--tile", "8", "--no-plots") == 0
+    assert "Pass -o FOLDER --format cog" in words
+    assert run("unmix", scene, model, "-o", tmp_path / "t", "--format", "cog", "--tile", "8", "--no-plots") == 0

@@ -445,7 +445,7 @@ def test_a_fill_value_that_is_not_declared(tmp_path):
     cube[0, 0] = -9999
     np.save(tmp_path / "s.npy", cube)
     warning = next(text for text in check_scene(read(tmp_path / "s.npy")) if "negative" in text)
-    value = re.search(r"--nodata (\S+)\)", warning)[1]
+    value = re.search(r"--nodata=(\S+)\)", warning)[1]
     scene = read(tmp_path / "s.npy", nodata=float(value))
     assert scene.valid.sum() == 11 and check_scene(scene) == []
 

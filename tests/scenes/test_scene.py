@@ -1,9 +1,12 @@
 """Scenes have their documented types; faults and warnings are sentences."""
 
+import re
+
 import numpy as np
 import pytest
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.cli.parser import parser
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.scenes.scene import Scene, check_scene, mask_invalid
 from dequnmix_jax.scenes.truth import Truth
@@ -102,7 +105,7 @@ def test_nan_and_infinity_are_counted_and_placed(value):
 
 
 @pytest.mark.parametrize(("value", "words"), [
-    (1e30, r"plot holds values up to 1e\+30; expected at most 1e\+15, .*nodata=1e\+30 \(--nodata 1e\+30\).*"
+    (1e30, r"plot holds values up to 1e\+30; expected at most 1e\+15, .*nodata=1e\+30 \(--nodata=1e\+30\).*"
            r"another unit, read with scale=1e\+30 \(--scale 1e\+30\)"),
     (-3.4028235e38, r"up to 3.403e\+38; .*nodata=-3.4028235e\+38 "),
 ])  # fmt: skip
@@ -115,6 +118,16 @@ def test_values_whose_squares_float32_cannot_hold(value, words):
     hidden[2, 3] = False
     assert check_scene(scene(cube=values, mask=hidden)) == []
     assert check_scene(scene(cube=values, good_bands=np.arange(B) != 1)) == []
+
+
+def test_the_command_line_takes_the_option_that_is_advised():
+    """Python 3.11 takes -1e+30 after a space for an option."""
+    values = cube()
+    values[2, 3, 1] = -1e30
+    with pytest.raises(InputError) as caught:
+        check_scene(scene(cube=values))
+    (option,) = re.findall(r"\((--nodata\S+)\)", str(caught.value))
+    assert parser("").parse_args(["info", "scene.npz", option]).nodata == -1e30
 
 
 def test_the_unit_of_a_scene_may_be_any_within_wide_bounds():
