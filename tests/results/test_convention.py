@@ -119,6 +119,8 @@ def test_a_residual_that_is_made_later_is_that_of_the_fractions():
     result = result_of(found, scene)
     for one in (result, result.in_convention("reflectance")):
         assert with_scene(replace(one, residual=None), scene).residual.max() < 1e-5
+        own = np.full(one.brightness.shape, 0.3, np.float32)  # as of mixing that is not linear
+        np.testing.assert_array_equal(with_scene(replace(one, residual=own), scene).residual, own)
 
 
 def test_an_estimate_of_a_linear_model_is_as_it_was():

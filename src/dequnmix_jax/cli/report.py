@@ -128,7 +128,9 @@ def _read_scene_of(options: ReportOptions, path: Path, summary: Mapping[str, Any
 
 
 def with_scene(result: Result, scene: Scene) -> Result:
-    """Return a result with the maps that need its scene: the residual and the picture in colour.
+    """Return a result with the maps that need its scene: the picture in colour, and the residual where there is none.
+
+    A residual that is kept stays: of mixing that is not linear it is not that of s a E.
 
     Raises:
         InputError: the scene has a different shape or other bands.
@@ -142,7 +144,9 @@ def with_scene(result: Result, scene: Scene) -> Result:
             "scene that was unmixed, read with the same options."
         )
     valid = result.valid & scene.valid
-    residual = residual_map(scene.cube, result.abundances, result.referred, result.brightness, valid)
+    residual = result.residual
+    if residual is None:
+        residual = residual_map(scene.cube, result.abundances, result.referred, result.brightness, valid)
     colours, bands = colour_composite(scene)
     return replace(
         result,
