@@ -238,7 +238,7 @@ def test_a_survey_says_what_check_scene_says(cube):
         survey.scan(survey.view(formats.open_source(np.zeros((3, 3, 2), np.float32), nodata=0.0)))
     with pytest.raises(dq.InputError, match="All 9 valid pixels of the scene are zero"):
         survey.scan(survey.view(formats.open_source(np.zeros((3, 3, 2), np.float32))))
-    with pytest.raises(dq.InputError, match=r"values up to 1e\+20; expected at most 1e\+15.*--nodata 1e\+20"):
+    with pytest.raises(dq.InputError, match=r"values up to 1e\+20; expected at most 1e\+15.*--nodata=1e\+20"):
         survey.scan(survey.view(formats.open_source(np.full((3, 3, 2), 1e20, np.float32))))
 
 
