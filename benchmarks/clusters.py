@@ -100,6 +100,17 @@ def spend(work: Callable[[], Any], client: Any) -> Spent:
     return Spent(wall, each, own if client else 0.0, resident)
 
 
+def ended(running: list[Any], began: float) -> Spent:
+    """Wait for processes that were started at `began`, and return what they took."""
+    each = []
+    for process in running:
+        _, status, used = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit("A process failed; see its message above.")
+        each.append(used.ru_utime + used.ru_stime)
+    return Spent(time.perf_counter() - began, tuple(each), 0.0, None)
+
+
 def by_job(command: list[str], size: int, folder: Path, root: Path) -> Spent:
     """Run a command of an older checkout, by `size` processes of --distributed; return what it takes."""
     with socket.socket() as probe:
@@ -113,13 +124,7 @@ def by_job(command: list[str], size: int, folder: Path, root: Path) -> Spent:
         words = [sys.executable, "-W", "ignore", "-m", "dequnmix_jax", *command]
         words += ["--distributed"] if size > 1 else []
         running.append(subprocess.Popen(words, env=os.environ | more, cwd=folder, stdout=subprocess.DEVNULL))
-    each = []
-    for process in running:
-        _, status, used = os.wait4(process.pid, 0)
-        if status:
-            raise SystemExit("A process failed; see its message above.")
-        each.append(used.ru_utime + used.ru_stime)
-    return Spent(time.perf_counter() - began, tuple(each), 0.0, None)
+    return ended(running, began)
 
 
 def apart(file: Path, model: Path, size: int, options: list[str]) -> Spent:
@@ -130,16 +135,10 @@ def apart(file: Path, model: Path, size: int, options: list[str]) -> Spent:
         words += ["-o", str(file.with_suffix(f".out{rank}")), *options]
         more = {"PYTHONPATH": str(ROOT / "src"), "NPROC": str(max(1, cluster.cores() // size))}
         running.append(subprocess.Popen(words, env=os.environ | more, stdout=subprocess.DEVNULL))
-    each = []
-    for process in running:
-        _, status, used = os.wait4(process.pid, 0)
-        if status:
-            raise SystemExit("A process failed; see its message above.")
-        each.append(used.ru_utime + used.ru_stime)
-    wall = time.perf_counter() - began
+    spent = ended(running, began)
     for rank in range(size):
         shutil.rmtree(file.with_suffix(f".out{rank}"))
-    return Spent(wall, tuple(each), 0.0, None)
+    return spent
 
 
 def less(large: Spent, small: Spent) -> Spent:
