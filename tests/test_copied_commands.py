@@ -1,15 +1,17 @@
-"""Commands that the pages say to copy: each one runs on a small scene, or it is said here why it does not."""
+"""Commands and lines of Python that the pages say to copy: each runs on a small scene, or here is why it does not."""
 
 import json
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import dequnmix_jax as dq
 from dequnmix_jax.cli import main
 from dequnmix_jax.io.envi.writer import write_library
+from dequnmix_jax.io.missions import table as missions
 from dequnmix_jax.io.scene_writer import write_scene
 from dequnmix_jax.scenes.georeference import Georeference
 from dequnmix_jax.training import checkpoint
@@ -149,3 +151,68 @@ def test_a_command_that_takes_little_runs(words, bench, tmp_path, monkeypatch):
 @pytest.mark.parametrize("words", of_kind("slow"))
 def test_a_command_that_takes_long_runs(words, bench, tmp_path, monkeypatch):
     runs(words, bench, tmp_path / "here", monkeypatch)
+
+
+ABSENT = {
+    "dask_jobqueue": "a cluster with SLURM",
+    "dask_kubernetes": "a cluster with Kubernetes",
+}
+"""What a block with these letters needs that is not here; test_documentation.py still looks its names up."""
+
+
+def given(path, bench):
+    """Return the names that the text around the blocks of a page supposes."""
+    names = {"dq": dq}
+    if path.stem == "training":
+        cube = dq.read(bench / "scene.hdr").cube
+        names |= {"cube": cube, "key": jax.random.key(0)}
+        names["selection"] = dq.endmembers.select_endmembers(jax.random.key(0), cube, 3)
+    if path.stem == "mission":
+        names |= vars(missions)
+    return names
+
+
+def of_python(slow):
+    """Return (page, text) of each block of Python without a mark, as parameters of a test."""
+    found = []
+    for path in PAGES:
+        for number, (how, kind, text) in enumerate(blocks(path)):
+            long = "dq.run" in text or "dq.fit" in text or "unmix_many" in text or "LocalCluster" in text
+            if kind == "python" and not how and long == slow:
+                found.append(pytest.param(path, text, id=f"{name(path)}, block {number}"))
+    return found
+
+
+def run_python(path, text, bench, folder, monkeypatch):
+    """Run a block in a copy of the files, with two processes in place of eight."""
+    absent = [why for letters, why in ABSENT.items() if letters in text]
+    if absent:
+        compile(text, str(path), "exec")
+        pytest.skip(f"{absent[0]} is needed")
+    shutil.copytree(bench, folder)
+    monkeypatch.chdir(folder)
+    shutil.rmtree("result")
+    names = given(path, bench)
+    # A reader has the defaults of JAX, not the strict ones of the tests.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        exec(compile(text.replace("n_workers=8", "n_workers=2"), str(path), "exec"), names)
+    return names
+
+
+@pytest.mark.parametrize(("path", "text"), of_python(slow=False))
+def test_a_block_of_python_runs(path, text, bench, tmp_path, monkeypatch):
+    run_python(path, text, bench, tmp_path / "here", monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("path", "text"), of_python(slow=True))
+def test_a_long_block_of_python_runs(path, text, bench, tmp_path, monkeypatch):
+    names = run_python(path, text, bench, tmp_path / "here", monkeypatch)
+    if "result" in names:
+        assert names["result"].abundances.shape == (H, W, 5) or "unmix_with" in text
+        assert Path(tmp_path / "here" / "report.html").exists()
+    if "rows" in names:
+        assert len(names["rows"]) == 2 and not names["failed"]
+    for open_ in ("client", "cluster"):
+        if open_ in names:
+            names[open_].close()

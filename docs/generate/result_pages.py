@@ -59,7 +59,9 @@ TABLES = {
         {"iterations": ("5", "50", "500")},
     ),
     "first_map": Table(
-        "first_map", {"scene": "scene", "cache": "cache", "CPU s": "CPU s", "wall s": "wall s"}, {}
+        "first_map",
+        {"scene": "scene", "version": "version", "cache": "cache", "CPU s": "CPU s", "wall s": "wall s"},
+        {},
     ),
     "fcls": Table(
         "abundances",

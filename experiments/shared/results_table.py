@@ -47,11 +47,16 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def commit_of(checkout: Path) -> str:
+    """Return the short hash of the commit that a folder is a checkout of, or "unknown"."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return (
+        subprocess.run(command, capture_output=True, text=True, check=False, cwd=checkout).stdout.strip() or "unknown"
+    )
+
+
 def origin() -> dict[str, str]:
     """Return versions, device, commit and date."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
-    ).stdout.strip()
     device = jax.devices()[0]
     return {
         "dequnmix_jax": dequnmix_jax.__version__,
@@ -59,7 +64,7 @@ def origin() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "device": f"{device.platform} {device.device_kind}, {os.cpu_count()} cores",
-        "commit": commit or "unknown",
+        "commit": commit_of(Path(__file__).parent),
         "date": datetime.now(UTC).date().isoformat(),
     }
 
