@@ -37,12 +37,15 @@ class Verdict(NamedTuple):
         risk: (2,), the same of the unbiased risk; NaN where it does not apply.
         misfit: (), misfit of held-out bands after the stage, in units of the noise: 1 if noise alone is left; NaN if
             unknown.
+        material: (), the lowest gain among the materials, in standard errors over the pixels in which the material is
+            more than half before the stage; NaN if none is in two blocks of pixels.
         kept: () bool.
     """
 
     bands: jax.Array
     risk: jax.Array
     misfit: jax.Array
+    material: jax.Array
     kept: jax.Array
 
 

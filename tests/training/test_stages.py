@@ -68,7 +68,7 @@ def test_the_standard_error_is_that_of_the_means_of_blocks():
 
 def test_a_scene_with_one_held_out_block_keeps_no_stage():
     unknown = jnp.asarray([jnp.nan, jnp.nan])
-    one = Verdict(jnp.asarray([9.0, jnp.nan]), unknown, jnp.asarray(1.0), jnp.asarray(False))
+    one = Verdict(jnp.asarray([9.0, jnp.nan]), unknown, jnp.asarray(1.0), unknown[0], jnp.asarray(False))
     texts = sentences(Stages(one, one, one))
     assert len(texts) == 3 and all("too small to hold out two blocks" in text for text in texts)
 
@@ -76,7 +76,7 @@ def test_a_scene_with_one_held_out_block_keeps_no_stage():
 @pytest.mark.parametrize(("risk", "said"), [(-3.0, "rises by 3.0 standard errors."), (1.0, "falls by 1.0 standard")])
 def test_a_risk_that_rises_is_said_to_rise(risk, said):
     better = jnp.asarray([5.0, 5.0])
-    verdict = Verdict(better, jnp.asarray([risk, 9.0]), jnp.asarray(1.0), jnp.asarray(False))
+    verdict = Verdict(better, jnp.asarray([risk, 9.0]), jnp.asarray(1.0), jnp.asarray(0.0), jnp.asarray(False))
     texts = sentences(Stages(verdict, verdict, stages.undecided()))
     assert all(f"But the risk with all bands {said}" in text and "-" not in text.split("But")[1] for text in texts[:2])
 
@@ -104,6 +104,27 @@ def test_what_helps_only_in_pixels_of_the_training_is_left_out(sample, aside):
     verdict, stands, _ = stages.judge(of(worse), of(true), cube, CONFIG, True, VALID, aside)
     assert float(verdict.bands[0]) > 2 > float(verdict.bands[1]) and not bool(verdict.kept)
     np.testing.assert_array_equal(stands["endmembers"], worse)
+
+
+def test_a_gain_that_one_material_pays_for_is_no_gain(sample, aside):
+    # Two spectra become right; a few pixels of the third, which were fitted, are not any more.
+    bend = 1 + 0.15 * jnp.sin(jnp.arange(40) / 4)
+    true = sample.endmembers
+    pure = jnp.zeros((*SHAPE, 3)).at[..., 2].set(1.0)
+    corner = jnp.zeros(SHAPE, bool).at[:8, :8].set(True)
+    A = jnp.where(corner[..., None], pure, sample.abundances.at[..., 2].set(0.0) + 1e-3)
+    A = A / jnp.sum(A, axis=-1, keepdims=True)
+    noise = sample.cube - mixing.linear_mix(sample.abundances, true)
+    cube = mixing.linear_mix(A, true) + noise
+    before, after = true.at[:2].multiply(bend[None]), true.at[2].multiply(0.85 + 0.15 * bend)
+    verdict, stands, _ = stages.judge(of(before), of(after), cube, CONFIG, True, VALID, aside & ~corner)
+    assert float(jnp.min(verdict.bands)) > 2 and float(jnp.min(verdict.risk)) > 2
+    assert float(verdict.material) < -2 and not bool(verdict.kept)
+    np.testing.assert_array_equal(stands["endmembers"], before)
+    (text, *_) = sentences(Stages(verdict, stages.undecided(), stages.undecided()))
+    assert "left out" in text and "one material's own pixels are fitted worse by" in text
+    better, *_ = stages.judge(of(before), of(true), cube, CONFIG, True, VALID, aside & ~corner)
+    assert bool(better.kept) and float(better.material) > -2
 
 
 def test_where_the_model_does_not_hold_to_the_noise_endmembers_are_not_moved(sample, aside):

@@ -327,7 +327,8 @@ def past_first_phase(state: FitState, training: Training) -> FitState:
     """
     steps, dtype = jnp.asarray(training.settled, jnp.int32), state.size.dtype
     nothing = jnp.zeros(2, dtype)
-    verdict = Verdict(nothing, nothing, jnp.asarray(jnp.nan, dtype), jnp.asarray(False))
+    unknown = jnp.asarray(jnp.nan, dtype)
+    verdict = Verdict(nothing, nothing, unknown, unknown, jnp.asarray(False))
     return state._replace(key=_skipped(state.key, steps), step=steps, verdict=verdict)
 
 

@@ -20,6 +20,11 @@ d_p the degrees of freedom: the number of positive abundances, less one if they 
 level of the noise: if the misfit after training is more than `ADEQUATE` times the noise, it is one of the model and not
 of its endmembers, which would move to compensate for it.
 
+**Each material.** Most pixels of a scene are mixed, and a simplex that is too small at one corner can fit them better,
+while the few pixels of that material fit worse. So no material may lose: over the pixels in which it is more than half
+before the stage, the gain (of the risk for endmembers, of the held-out bands for the network) must not be below
+-`NEEDED` standard errors. A material that is more than half in fewer than two blocks says nothing.
+
 **The prior.** Even and odd bands give two sets of maps, b_1 and b_2, whose errors from noise are independent. With D =
 (b_1 - b_2) / 2 and S the smoother (linear before its last projection),
 
@@ -71,6 +76,9 @@ SIDE = 4
 HELD_OUT_SHARE = 0.2
 """Share of the pixels that are held out of training if its stages are judged."""
 
+_MOST = 0.5
+"""Abundance above which a pixel speaks for a material."""
+
 _POSITIVE = 1e-6
 """Abundances up to which an endmember counts as absent from a pixel."""
 
@@ -97,7 +105,7 @@ class Maps(NamedTuple):
 def undecided(dtype: Any = jnp.float32) -> Verdict:
     """Return the verdict for a stage that is not judged: kept."""
     unknown = jnp.full(2, jnp.nan, dtype)
-    return Verdict(unknown, unknown, jnp.asarray(jnp.nan, dtype), jnp.asarray(True))
+    return Verdict(unknown, unknown, unknown[0], unknown[0], jnp.asarray(True))
 
 
 def hold_out_pixels(key: jax.Array, shape: tuple[int, ...], share: float = HELD_OUT_SHARE) -> jax.Array:
@@ -171,12 +179,20 @@ def judge(
     risk = left[:, 0] + (2 / bands) * freedom.astype(dtype)
     lower = jnp.stack([standard_errors(risk[0] - risk[1], part) for part in parts])
     kept = kept & (~jnp.asarray(moved) | (jnp.all(lower > NEEDED) & (after_all <= ADEQUATE)))
+    material = _lowest_of_materials(jnp.where(moved, risk[0] - risk[1], gain), A[0, 0], valid)
+    kept = kept & ~(material < -NEEDED)  # NaN: no material speaks
     lower = jnp.where(moved, lower, jnp.nan)
     params = jax.tree.map(lambda a, b: jnp.where(kept, b, a), before, after)
     a, nuggets, light = (jnp.where(kept, x[1], x[0]) for x in (A, varied, light))
     excess = jnp.maximum(nuggets[0] - jnp.sum(jnp.square(sigma)), 0)
     maps = Maps(a[0], a[1], a[2], excess, jnp.sqrt(light[0] / pixels))
-    return Verdict(gained, lower, after_all, kept), params, maps
+    return Verdict(gained, lower, after_all, material, kept), params, maps
+
+
+def _lowest_of_materials(gain: jax.Array, A: jax.Array, valid: jax.Array) -> jax.Array:
+    """Return the lowest gain (H, W) over the pixels of a material by maps A (H, W, R), in standard errors."""
+    most = jnp.moveaxis((A > _MOST) & valid[..., None], 2, 0)
+    return jnp.nanmin(lax.map(lambda pixels: standard_errors(gain, pixels), most))
 
 
 @quick_jit(lambda maps, endmembers, *_: effort_once(maps.whole, endmembers.shape[0]), static_argnums=2)
@@ -228,7 +244,7 @@ def judge_prior(
 def _verdict(gain: jax.Array) -> Verdict:
     """Return the verdict on a prior from its gain in standard errors."""
     unknown = jnp.full(2, jnp.nan, gain.dtype)
-    return Verdict(jnp.stack([gain, gain]), unknown, unknown[0], gain > NEEDED)
+    return Verdict(jnp.stack([gain, gain]), unknown, unknown[0], unknown[0], gain > NEEDED)
 
 
 def _judge_learned(maps: Maps, valid: jax.Array) -> tuple[Verdict, LearnedSmoother]:

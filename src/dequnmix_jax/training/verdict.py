@@ -41,6 +41,8 @@ def _reason(name: Any, verdict: Verdict) -> str:
         elif risk <= NEEDED:
             change = "falls by {:.1f} standard errors only" if risk > 0 else "rises by {:.1f} standard errors"
             text += f" But the risk with all bands {change.format(abs(risk))}."
+        elif verdict.material < -NEEDED:
+            text += f" But one material's own pixels are fitted {_change(float(verdict.material))}."
     return text.format("kept" if kept else "left out")
 
 
