@@ -133,9 +133,7 @@ def run(
         state, _ = fitting.advance(state, cube, config, plan, rates, steps)
     params, verdicts = stages.finish(state, cube, config, plan)
     prior = params["prior"]
-    none = jax.tree.map(
-        jnp.asarray, dq.abundances.Smoother(jnp.eye(E.shape[0], dtype=cube.dtype), jnp.zeros(E.shape[0]))
-    )._asdict()
+    none = prior | {"strength": jnp.zeros_like(prior["strength"])}
     start, moved = state.initial, state.initial | {"endmembers": params["endmembers"]}
     steps_of = [
         start | {"prior": none},
