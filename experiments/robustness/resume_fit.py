@@ -45,11 +45,11 @@ def _words(folder: Path, output: Path) -> list[str]:
     return [sys.executable, "-m", "dequnmix_jax", "fit", *files, *choices]
 
 
-def _run(words: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def _run(words: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def _written(kept: Path, times: int, process: subprocess.Popen[str]) -> None:
+def _written(kept: Path, times: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until the training was saved `times` more times, or the process ended."""
     before = kept.stat().st_mtime_ns if kept.exists() else 0
     while times and process.poll() is None:

@@ -1,7 +1,9 @@
 """Each experiment runs from end to end in its quick form and writes its table."""
 
+import ast
 import csv
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +27,13 @@ from experiments.comparison import (
     published_synthetic,
     relab,
     samson,
+    start_coverage,
     sunsal_tv,
 )
 from experiments.comparison import synthetic as comparison_synthetic
 from experiments.defaults import (
     admm_penalty,
+    count,
     initialisation,
     minimum_volume,
     recipe_limits,
@@ -52,8 +56,10 @@ from experiments.equilibrium import (
     solver_choices,
 )
 from experiments.operator import spatial
-from experiments.robustness import large_scene, mutants, resume_tiles
+from experiments.robustness import large_scene, mutants, resume_fit, resume_tiles
 from experiments.shared import results_table, trained_maps
+
+ROOT = Path(__file__).parents[2]
 
 COLUMNS = {
     admm_penalty: "geometric mean",
@@ -77,6 +83,7 @@ COLUMNS = {
     remedies: "armse",
     report_rules: "number",
     residual_curves: "relative_residual",
+    resume_fit: "kills",
     resume_tiles: "kill",
     schedule: "steps",
     soft_sum: "aRMSE of FCLS",
@@ -90,13 +97,20 @@ COLUMNS = {
     samson: "sad_3",
     comparison_synthetic: "pooled",
     spatial: "geometric mean",
+    start_coverage: "width",
+    count: "scenes",
     coverage: "scene: width",
 }
 """Experiments, and a column of each that must be positive."""
-SLOW = {coverage, large_scene, mixing_models, nonlinear_methods, report_rules, stages, spatial}
+SLOW = {
+    count, coverage, large_scene, mixing_models, nonlinear_methods, report_rules, resume_fit, stages, spatial,
+    start_coverage,
+}  # fmt: skip
 """Six processes that compile take a minute, and two compiled trainings with every stage another; so does the training
 of the spatial operator, with the generator of its scenes, which takes most of the time of the rules of the report. The
 nonlinear methods have tests of their own."""
+NO_QUICK_FORM = {"experiments.comparison.fixed_hysu", "experiments.shared.kinds"}
+"""A table of HySU's targets, which need its file (`cli.test_cli` has their score), and a part of other experiments."""
 FIGURES = (gradient_error, memory, residual_curves)
 
 
@@ -122,6 +136,19 @@ def test_quick_form_writes_a_table_with_its_origin(experiment, tmp_path, request
         assert all(row["reference"] for row in rows)
         ours = next(row for row in rows if row["method"] == "DEQ-Unmix, as found")
         assert float(ours["failed"]) == 0 and float(ours["residual"]) <= 1e-3
+
+
+def test_every_experiment_has_a_test_of_its_quick_form():
+    """Each module with `QUICK` is imported by a test, so that none stops working unnoticed."""
+    imported = set()
+    for file in ROOT.glob("tests/**/*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("experiments", "benchmarks"):
+                imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    files = sorted([*ROOT.glob("experiments/**/*.py"), *ROOT.glob("benchmarks/*.py")])
+    quick = [file for file in files if "\nQUICK = " in file.read_text(encoding="utf-8")]
+    names = {".".join(file.relative_to(ROOT).with_suffix("").parts) for file in quick}
+    assert names - imported == NO_QUICK_FORM
 
 
 def test_the_loss_of_the_figures_is_that_of_training():
