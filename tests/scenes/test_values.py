@@ -1,5 +1,7 @@
 """Metadata of values in a file: masks, missing values, gains, wavelengths, and the georeference of a part."""
 
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -494,3 +496,22 @@ def test_a_signalling_nan_of_a_library_is_missing(tmp_path):
     raw[1] = 0x7FA00000  # as numpy would not make it
     path.write_bytes(raw.tobytes())
     assert np.isnan(dq.libraries.read_library(path).spectra[0]).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(("factor", "scale"), [(1e40, 1e40), (-1e200, 1e200), (1e-50, 1e-50)])
+def test_measurements_beyond_float32_are_refused_and_the_advice_works(tmp_path, factor, scale):
+    values = cube().astype(np.float64)
+    np.save(tmp_path / "a.npy", values * factor)
+    with pytest.raises(InputError, match=rf"float32 cannot hold.*read with scale={re.escape(f'{scale:g}')} "):
+        read(tmp_path / "a.npy")
+    held = read(tmp_path / "a.npy", scale=scale).cube
+    np.testing.assert_allclose(held, values * (factor / scale), rtol=1e-6)
+
+
+def test_a_fill_value_beyond_float32_is_named_and_the_advice_works(tmp_path):
+    values = cube().astype(np.float64)
+    values[1, 2] = -1.7976931348623157e308
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(InputError, match=r"read with nodata=-1.7976931348623157e\+308 "):
+        read(tmp_path / "a.npy")
+    assert int((~read(tmp_path / "a.npy", nodata=-1.7976931348623157e308).mask).sum()) == 1

@@ -38,7 +38,8 @@ def scaled_and_masked(
         hidden_by: where that mask is from, for its note.
 
     Raises:
-        InputError: a scale that is not positive and finite, or a saturation that is not a number.
+        InputError: a scale that is not positive and finite, a saturation that is not a number, or numbers that
+            float32 cannot hold.
     """
     notes = []
     mask = None
@@ -71,6 +72,8 @@ def scaled_and_masked(
         mask = seen if mask is None else mask & seen
     if scale is not None and not (scale > 0 and np.isfinite(scale)):
         raise InputError(f"The scale is {scale}; expected a positive number to divide by, such as 10000.")
+    if values.dtype.kind == "f" and values.dtype.itemsize > 4:
+        _check_within_float32(values, scale or 1, mask, good)
     with np.errstate(over="ignore", invalid="ignore"):  # values beyond float32 become infinite; reported later
         if scale is not None and scale != 1:
             cube = (values / np.float64(scale)).astype(np.float32)
@@ -81,6 +84,23 @@ def scaled_and_masked(
         return cube, None, notes
     # Masked values must be finite, because a mask multiplies and 0 * NaN is NaN.
     return np.where(mask[:, :, None], cube, np.float32(0)), mask, notes
+
+
+def _check_within_float32(values: Array, scale: float, mask: Array | None, good: Array | None) -> None:
+    """Refuse finite numbers that float32 would turn into infinity, or all into zero: the cause would be lost."""
+    smallest, most = float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max)
+    where = np.isfinite(values) if mask is None else np.isfinite(values) & mask[..., None]
+    where = where if good is None else where & good
+    extreme = float(max(np.max(values, where=where, initial=0), np.min(values, where=where, initial=0), key=abs))
+    largest = abs(extreme)
+    if largest == 0 or smallest <= largest / scale <= most:
+        return
+    fill = f" If {extreme} marks missing values, read with nodata={extreme} (--nodata={extreme})."
+    power = 10.0 ** min(max(math.ceil(math.log10(largest) - 1e-6), -300), 300)
+    raise InputError(
+        f"The largest magnitude is {largest / scale:.4g}, which float32 cannot hold.{fill if largest > 1 else ''} If "
+        f"these are measurements in another unit, read with scale={power:g} (--scale {power:g})."
+    )
 
 
 def missing_value(option: float | None, declared: float | None) -> float | None:
