@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from dequnmix_jax.datasets import generator
-from experiments.comparison import zero_shot
 from experiments.shared import operator_scenes, results_table
+from experiments.shared.operator_ways import METHODS, answer
 
 _FLOOR = 1e-3
 
@@ -35,7 +35,7 @@ class Settings:
     seed: int = 30
     families: tuple[str, ...] = generator.FAMILIES
     sizes: tuple[generator.SceneShape, ...] = operator_scenes.SIZES
-    methods: tuple[str, ...] = zero_shot.METHODS
+    methods: tuple[str, ...] = METHODS
 
 
 QUICK = Settings(
@@ -78,7 +78,7 @@ def main(settings: Settings, folder: Path) -> Path:
                 reference = generator.reference_abundances(scene)
                 row: dict[str, Any] = {"family": family, "count": size.count, "index": index}
                 for method in settings.methods:
-                    A, E, _, _ = zero_shot.answer(method, jax.random.key(index), scene.cube, size.count)
+                    A, E, _, _ = answer(method, jax.random.key(index), scene.cube, size.count)
                     pair = operator_scenes.error_of(jnp.asarray(E), jnp.asarray(A), reference, scene.endmembers)
                     row |= {f"{method}, aRMSE": float(pair[0]), f"{method}, mSAD": float(pair[1])}
                 rows.append(row)
@@ -87,7 +87,7 @@ def main(settings: Settings, folder: Path) -> Path:
     table = summary("all families", rows, settings.methods)
     for family in settings.families:
         some = [row for row in rows if row["family"] == family]
-        table += [row for row in summary(family, some, settings.methods) if row["method"] in zero_shot.METHODS[-2:]]
+        table += [row for row in summary(family, some, settings.methods) if row["method"] in METHODS[-2:]]
     note = (
         f"Generator {generator.fingerprint()}, seed of the scenes {settings.seed}; spectra of test minerals. Every "
         "scene: `shipped_scenes.csv`."
