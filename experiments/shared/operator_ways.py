@@ -1,4 +1,4 @@
-"""The ways that the shipped operator is compared with, each blind: from VCA + FCLS to training on the scene after it."""
+"""The ways that the shipped operator is compared with, each blind: VCA + FCLS to training on the scene after it."""
 
 from dataclasses import replace
 from functools import cache
