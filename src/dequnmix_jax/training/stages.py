@@ -23,7 +23,8 @@ of its endmembers, which would move to compensate for it.
 **Each material.** Most pixels of a scene are mixed, and a simplex that is too small at one corner can fit them better,
 while the few pixels of that material fit worse. So no material may lose: over the pixels in which it is more than half
 before the stage, the gain (of the risk for endmembers, of the held-out bands for the network) must not be below
--`NEEDED` standard errors. A material that is more than half in fewer than two blocks says nothing.
+-`NEEDED` standard errors. A material that is more than half in fewer than two blocks says nothing. Endmembers that were
+taken from these pixels fit their noise as well, so that this rule favours the stage before.
 
 **The prior.** Even and odd bands give two sets of maps, b_1 and b_2, whose errors from noise are independent. With D =
 (b_1 - b_2) / 2 and S the smoother (linear before its last projection),
