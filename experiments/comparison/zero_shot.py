@@ -2,7 +2,8 @@
 
     python -m experiments.comparison.zero_shot [--quick] [-o results]
 
-Five seeds, one configuration for all. Nothing was chosen on these scenes. Methods, each blind:
+Five seeds, one configuration for all. No constant was chosen on these scenes; the rule of materials that judges the
+fine-tuning (`training.stages`) was thought of after a failure on DC1 at 20 dB. Methods, each blind:
 
 * VCA + FCLS, minimum volume + FCLS.
 * start: the rule of `select_endmembers` and the exact solver of its mixing model (the analytic equilibrium); start +
