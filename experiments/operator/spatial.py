@@ -31,7 +31,7 @@ import optax
 
 import dequnmix_jax as dq
 from dequnmix_jax import datasets
-from dequnmix_jax.abundances import learned_smoothing, map_statistics
+from dequnmix_jax.abundances import learned_smoothing, map_statistics, prior_choice
 from dequnmix_jax.abundances.learned_smoothing import SpatialWeights
 from dequnmix_jax.abundances.smoothing import Smoother, smooth_linearly
 from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
@@ -207,7 +207,7 @@ def judge(weights: SpatialWeights, free: jax.Array, *maps: jax.Array) -> Judged:
     raw, D = dq.metrics.armse(A, truth), (even - odd) / 2
     full = learned_smoothing.assemble(weights, *learned_smoothing.look(A, D, valid))
     alone = learned_smoothing.assemble(weights, *learned_smoothing.look(A, None, valid))
-    prior = learned_smoothing.learned_smoother(A, even, odd, weights=weights)
+    prior = prior_choice.learned_smoother(A, even, odd, weights=weights)
     old = dq.abundances.smoother(A)
 
     def learned(x: jax.Array) -> jax.Array:

@@ -93,8 +93,12 @@ def test_varying_spectra_choose_the_linear_prior(truth):
 
 
 def test_an_unknown_size_counts_for_nothing(truth):
-    """NaN does not choose."""
+    """Under jit, where nothing can be said, NaN does not choose; outside it is an error."""
     noise = errors(jax.random.key(1), 0.05)
     both = [project_simplex(truth + n) for n in (noise, 1.4 * noise, -1.4 * noise)]
-    found = dq.abundances.learned_smoother(*both, shared=float("nan"))
-    assert float(jnp.max(found.strength)) == 0
+    traced = jax.jit(lambda size: dq.abundances.learned_smoother(*both, shared=size))
+    assert float(jnp.max(traced(jnp.nan).strength)) == 0
+    with pytest.raises(dq.InputError, match="finite and >= 0"):
+        dq.abundances.learned_smoother(*both, shared=float("nan"))
+    with pytest.raises(dq.InputError, match="one number"):
+        dq.abundances.learned_smoother(*both, shared=np.zeros(3))

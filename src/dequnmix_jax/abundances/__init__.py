@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from dequnmix_jax.abundances.draws import Spread, bootstrap
     from dequnmix_jax.abundances.kernel import Kernelled, khype, skhype
     from dequnmix_jax.abundances.known import Unmixed, unmix_known
-    from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother, learned_smoother, smooth_learned
+    from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother, smooth_learned
     from dequnmix_jax.abundances.least_squares import fcls, kkt_residual, nnls, scaled_nnls, scls, soft_nnls, ucls
     from dequnmix_jax.abundances.methods import Known, Mesma
     from dequnmix_jax.abundances.multiple import Multiple, mesma
     from dequnmix_jax.abundances.nonlinear_inversion import Mixed, fan, gbm, mlm, nascimento, ppnm
+    from dequnmix_jax.abundances.prior_choice import learned_smoother
     from dequnmix_jax.abundances.residual_part import Component, residual_component
     from dequnmix_jax.abundances.smoothing import Smoother, smooth, smoother
     from dequnmix_jax.abundances.sparse import Admm, collaborative_sunsal, sunsal, sunsal_tv
@@ -89,12 +90,13 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "abundances.least_squares": ["fcls", "kkt_residual", "nnls", "scaled_nnls", "scls", "soft_nnls", "ucls"],
-        "abundances.learned_smoothing": ["LearnedSmoother", "learned_smoother", "smooth_learned"],
+        "abundances.learned_smoothing": ["LearnedSmoother", "smooth_learned"],
         "abundances.known": ["Unmixed", "unmix_known"],
         "abundances.multiple": ["Multiple", "mesma"],
         "abundances.methods": ["Known", "Mesma"],
         "abundances.nonlinear_inversion": ["Mixed", "fan", "gbm", "mlm", "nascimento", "ppnm"],
         "abundances.kernel": ["Kernelled", "khype", "skhype"],
+        "abundances.prior_choice": ["learned_smoother"],
         "abundances.residual_part": ["Component", "residual_component"],
         "abundances.smoothing": ["Smoother", "smooth", "smoother"],
         "abundances.sparse": ["Admm", "collaborative_sunsal", "sunsal", "sunsal_tv"],

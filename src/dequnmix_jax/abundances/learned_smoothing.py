@@ -5,16 +5,18 @@ In coordinates u = a V of the maps a (H, W, R) in which their errors are indepen
     1/2 |u - u_0|^2 + sum_d sum_f lambda_df sum_p phi_f((w_f * u_d)_p),
     phi_f(t) = delta_f^2 (sqrt(1 + (t / delta_f)^2) - 1)
 
-over pixels p whose whole 5 x 5 window is valid, then projected on the simplex. The filters w_f, of mean zero and unit
-norm, and their bends delta_f are the same for all directions d, endmembers and scenes; a small network predicts the
-strengths lambda_df >= 0 and the scale of u_d from statistics of that direction without size (`map_statistics`). All
-numbers were trained on generated scenes (`experiments.operator.spatial`). Which part of these strengths a scene gets,
-down to none, is decided by its own estimated risk (`smoothing_gain`).
+over pixels p whose window, the part of 5 x 5 pixels where w_f is not zero, is valid, then projected on the simplex. The
+filters w_f, of mean zero and unit norm, and their bends delta_f are the same for all directions d, endmembers and
+scenes; a small network predicts the strengths lambda_df >= 0 and the scale of u_d from statistics of that direction
+without size (`map_statistics`). All numbers were trained on generated scenes (`experiments.operator.spatial`). Which
+part of these strengths a scene gets, down to none, is decided by its own estimated risk
+(`prior_choice.learned_smoother`), which may also choose the linear prior of `smoothing.smoother`: the same energy with
+differences of neighbours as filters and phi(t) = t^2 / 2 (`in_filters`).
 
-**Curvature.** phi'' lies in (0, 1]. With C_f the convolution on the infinite grid and M the pixels with whole windows
-(a diagonal of zeros and ones), the Hessian of the second term is sum_f lambda_f C_f^T M diag(phi'') C_f, restricted to
-valid pixels. u, extended by zeros, is a function on the infinite grid, and 0 <= M diag(phi'') <= I, so that by
-Parseval
+**Curvature.** phi'' lies in (0, 1]. With C_f the convolution on the infinite grid and M_f the pixels with valid
+windows (a diagonal of zeros and ones), the Hessian of the second term is sum_f lambda_f C_f^T M_f diag(phi'') C_f,
+restricted to valid pixels. u, extended by zeros, is a function on the infinite grid, and 0 <= M_f diag(phi'') <= I, so
+that by Parseval
 
     0 <= <u, Hessian u> <= sum_f lambda_f |C_f u|^2 = int sum_f lambda_f |w_f(omega)|^2 |u(omega)|^2 <= L |u|^2,
     L = max_omega sum_f lambda_f |w_f(omega)|^2,
@@ -48,12 +50,11 @@ import numpy as np
 from jax import lax
 
 from dequnmix_jax.abundances import map_statistics
-from dequnmix_jax.abundances.smoothing import FEWEST, checked, error_directions, semivariance
-from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
+from dequnmix_jax.abundances.smoothing import FEWEST, Smoother, checked, error_directions, semivariance
 from dequnmix_jax.checks import Array, InputError, check_array, check_kind
 from dequnmix_jax.mixing import project_simplex
 from dequnmix_jax.ops import lapack
-from dequnmix_jax.ops.convolution import convolve, transpose, whole_windows
+from dequnmix_jax.ops.convolution import convolve, transpose, valid_windows
 from dequnmix_jax.solvers.config import Adjoint, Solver
 from dequnmix_jax.solvers.implicit import fixed_point
 
@@ -74,9 +75,8 @@ SOLVER, ADJOINT = Solver(tolerance=1e-6, max_steps=300), Adjoint(tolerance=1e-4)
 
 _POINTS = 32
 
-
-PARTS = (0.0, 0.1, 0.25, 0.5, 1.0)
-"""Parts of the predicted strengths, among which the estimated gain of a scene decides."""
+_STRAIGHT = 1e6
+"""A bend far above all differences of neighbours, of the order of 1: there phi(t) is t^2 / 2."""
 
 
 class SpatialWeights(NamedTuple):
@@ -151,49 +151,6 @@ def weights_provenance() -> dict[str, Any]:
     return dict(json.loads(str(_shipped()["provenance"])))
 
 
-def learned_smoother(
-    abundances: Array,
-    even: Array,
-    odd: Array,
-    *,
-    mask: Array | None = None,
-    weights: SpatialWeights | None = None,
-) -> LearnedSmoother:
-    """Predict the learned prior of a scene from its maps.
-
-    The difference of the maps by even and by odd bands shows the errors from noise, and which part of the predicted
-    strengths (all, 1/2, 1/4, 1/10, none) has the least estimated risk (`smoothing_gain`). From the maps alone, as
-    `smoother` does it, texture is mistaken for errors, on families that the network never saw by factors
-    (`experiments.operator.spatial`).
-
-    Args:
-        abundances: (H, W, R), R >= 2, from any method, by all bands.
-        even, odd: (H, W, R), maps of the same endmembers by the even and by the odd bands.
-        mask: (H, W) bool, True where the pixel is valid.
-        weights: of the operator; None: those of the package.
-
-    Returns:
-        A LearnedSmoother, of strength 0 with fewer than 100 pairs of valid pixels three apart and for constant maps.
-        Its derivative in the maps is zero, that in the weights is exact at the chosen part of the strengths.
-
-    Raises:
-        InputError: if the shapes do not fit, or outside jit if valid values are not finite.
-    """
-    A, valid = checked(abundances, mask)
-    for name, half in (("even", even), ("odd", odd)):
-        if np.shape(half) != A.shape:
-            raise InputError(
-                f"{name} has shape {np.shape(half)}; expected maps of the shape of the abundances, {A.shape}. Unmix "
-                "with the same endmembers by even and by odd bands."
-            )
-    halves = [checked(half, mask)[0].astype(A.dtype) for half in (even, odd)]
-    difference = (halves[0] - halves[1]) / 2
-    weights = shipped_weights() if weights is None else weights
-    check_kind(weights, SpatialWeights, "weights", "Leave it out for the weights of the package.")
-    prior = _predicted(A, difference, valid, SpatialWeights(*(jnp.asarray(w, A.dtype) for w in weights)))
-    return _at_best(A, difference, valid, prior)
-
-
 def smooth_learned(abundances: Array, prior: LearnedSmoother, *, mask: Array | None = None) -> jax.Array:
     """Smooth abundance maps by the learned prior.
 
@@ -222,10 +179,32 @@ def smooth_learned(abundances: Array, prior: LearnedSmoother, *, mask: Array | N
 
 def identity_learned(count: int) -> LearnedSmoother:
     """Return the learned prior of strength zero for `count` maps."""
-    basis = jnp.asarray(_contrasts(count), jnp.float32)
+    basis = jnp.asarray(contrasts(count), jnp.float32)
     filters = jnp.zeros((KERNEL, KERNEL, FILTERS), jnp.float32)
     return LearnedSmoother(
         basis, basis.T, jnp.zeros((count - 1, FILTERS), jnp.float32), filters, jnp.ones(FILTERS, jnp.float32)
+    )
+
+
+def in_filters(linear: Smoother, count: int) -> LearnedSmoother:
+    """Return the linear prior of the contrasts of `count` maps as an energy of filters: the same smoothed maps.
+
+    With w the differences of neighbours over sqrt(2), along rows and columns, and bends so large that
+    phi(t) = t^2 / 2, strengths 2 lambda give 1/2 |u - u_0|^2 + lambda / 2 sum over neighbours of (u_i - u_j)^2.
+    """
+    dtype = linear.strength.dtype
+    differences = np.zeros((KERNEL, KERNEL, FILTERS))
+    c = KERNEL // 2
+    differences[c, c, :2] = 0.5**0.5
+    differences[c, c + 1, 0] = differences[c + 1, c, 1] = -(0.5**0.5)
+    basis = jnp.asarray(contrasts(count), dtype)
+    used = jnp.asarray(np.arange(FILTERS) < 2, dtype)
+    return LearnedSmoother(
+        jnp.matmul(basis, linear.directions, precision="highest"),
+        jnp.matmul(lapack.inverse(linear.directions), basis.T, precision="highest"),
+        2 * linear.strength[:, None] * used[None],
+        jnp.asarray(differences, dtype),
+        jnp.full(FILTERS, _STRAIGHT, dtype),
     )
 
 
@@ -235,35 +214,11 @@ def contraction(prior: LearnedSmoother) -> jax.Array:
     return bound / (2 + bound)
 
 
-def _contrasts(count: int) -> np.ndarray:
+def contrasts(count: int) -> np.ndarray:
     """Return an orthonormal basis (R, R - 1) of vectors of sum zero (Helmert 1876)."""
     basis = np.triu(np.ones((count, count - 1)))
     basis[np.arange(1, count), np.arange(count - 1)] = -np.arange(1, count)
     return basis / np.linalg.norm(basis, axis=0, keepdims=True)
-
-
-@jax.jit
-def _predicted(
-    A: jax.Array, difference: jax.Array | None, valid: jax.Array, weights: SpatialWeights
-) -> LearnedSmoother:
-    return assemble(weights, *look(A, difference, valid))
-
-
-@jax.jit
-def _at_best(A: jax.Array, difference: jax.Array, valid: jax.Array, prior: LearnedSmoother) -> LearnedSmoother:
-    """Return the prior with that part of its strengths whose estimated gain is largest."""
-    parts = jnp.asarray(PARTS, A.dtype)
-    held = lax.stop_gradient((A, difference, prior))
-
-    def gained(part: jax.Array) -> jax.Array:
-        A, difference, prior = held
-        tried = prior._replace(strength=part * prior.strength)
-        gain = smoothing_gain(A, difference, lambda x: x + correction(x, valid, tried))
-        return jnp.sum(jnp.where(valid, gain, 0))
-
-    gains = jnp.concatenate([jnp.zeros(1, A.dtype), lax.map(gained, parts[1:])])
-    best = parts[jnp.argmax(jnp.where(jnp.isfinite(gains), gains, -jnp.inf))]
-    return prior._replace(strength=best * prior.strength)
 
 
 def look(A: jax.Array, difference: jax.Array | None, valid: jax.Array) -> tuple[jax.Array, ...]:
@@ -273,7 +228,7 @@ def look(A: jax.Array, difference: jax.Array | None, valid: jax.Array) -> tuple[
     maps, as in a part of the training.
     """
     A, difference = lax.stop_gradient((A, difference))
-    basis = jnp.asarray(_contrasts(A.shape[2]), A.dtype)
+    basis = jnp.asarray(contrasts(A.shape[2]), A.dtype)
     c = jnp.matmul(A, basis, precision="highest")
     pixels = jnp.maximum(jnp.sum(valid).astype(A.dtype), 1)
     mean = jnp.sum(c, axis=(0, 1)) / pixels
@@ -335,7 +290,7 @@ def correction(
 def terms(A: jax.Array, valid: jax.Array, prior: LearnedSmoother) -> tuple[jax.Array, ...]:
     """Return what `descend` needs of maps and their prior, computed once."""
     u = jnp.moveaxis(jnp.matmul(A, prior.directions, precision="highest"), -1, 0)[..., None]
-    windows = whole_windows(valid.astype(A.dtype)[..., None], KERNEL)
+    windows = valid_windows(valid.astype(A.dtype)[..., None], prior.filters[:, :, None, :])
     drive = _filtered(jnp.where(valid[None, ..., None], u, 0), prior.filters)
     step = lax.stop_gradient(2 / (2 + curvature_bound(prior.filters, prior.strength)))  # the answer has none of it
     return drive, windows, step, prior.strength, prior.filters, prior.bend
@@ -344,7 +299,7 @@ def terms(A: jax.Array, valid: jax.Array, prior: LearnedSmoother) -> tuple[jax.A
 def descend(theta: tuple[jax.Array, ...], x: jax.Array) -> jax.Array:
     """Return the change x = u - u_0 (D, H, W, 1) after a gradient step.
 
-    `theta`: w * u_0 (D, H, W, F), whole windows (H, W, 1), steps (D,), strength, filters, bend.
+    `theta`: w * u_0 (D, H, W, F), valid windows (H, W, F), steps (D,), strength, filters, bend.
     """
     drive, windows, step, strength, filters, bend = theta
     t = drive + _filtered(x, filters)

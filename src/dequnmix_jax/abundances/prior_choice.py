@@ -7,6 +7,7 @@ gain (`smoothing_gain`) is returned; none at all, strength 0, has a gain of zero
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ from dequnmix_jax.abundances.learned_smoothing import (
 )
 from dequnmix_jax.abundances.smoothing import Smoother, checked, estimated, smooth_linearly
 from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
-from dequnmix_jax.checks import Array, InputError, check_kind
+from dequnmix_jax.checks import Array, InputError, check_kind, concrete
 
 PARTS = (0.1, 0.25, 0.5, 1.0)
 """Parts of the learned strengths that are tried."""
@@ -64,7 +65,7 @@ def learned_smoother(
         Its derivative in the maps is zero, that in the weights is exact at the chosen part of the strengths.
 
     Raises:
-        InputError: if the shapes do not fit, or outside jit if valid values are not finite.
+        InputError: if the shapes do not fit, or outside jit if valid values are not finite or `shared` is negative.
     """
     A, valid = checked(abundances, mask)
     for name, half in (("even", even), ("odd", odd)):
@@ -78,7 +79,20 @@ def learned_smoother(
     weights = shipped_weights() if weights is None else weights
     check_kind(weights, SpatialWeights, "weights", "Leave it out for the weights of the package.")
     given = SpatialWeights(*(jnp.asarray(w, A.dtype) for w in weights))
-    return _chosen(A, difference, valid, given, jnp.asarray(0 if shared is None else shared, A.dtype))
+    return _chosen(A, difference, valid, given, _size(shared, A.dtype))
+
+
+def _size(shared: Array | float | None, dtype: Any) -> jax.Array:
+    """Return v (), 0 if it is not given; raise InputError unless it is one number that can be a mean square."""
+    if shared is None:
+        return jnp.zeros((), dtype)
+    if np.shape(shared) != ():
+        raise InputError(f"shared has shape {np.shape(shared)}; expected one number, of all pixels.")
+    if concrete(shared) and not 0 <= float(shared) < np.inf:
+        raise InputError(
+            f"shared is {float(shared)}; expected a mean square, finite and >= 0. Leave it out if it is not known."
+        )
+    return jnp.asarray(shared, dtype)
 
 
 @jax.jit

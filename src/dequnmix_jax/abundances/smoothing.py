@@ -81,7 +81,7 @@ def smoother(abundances: Array, *, mask: Array | None = None) -> Smoother:
         differences of neighbours, and the directions that order it); Rue and Held, Gaussian Markov Random Fields, 2005,
         chapter 3 (intrinsic fields). Their combination is ours.
     """
-    return _estimated(*checked(abundances, mask))
+    return estimated(*checked(abundances, mask))
 
 
 def smooth(abundances: Array, prior: Smoother | None = None, *, mask: Array | None = None) -> jax.Array:
@@ -126,7 +126,8 @@ def checked(abundances: Array, mask: Array | None) -> tuple[jax.Array, jax.Array
 
 
 @jax.jit  # run eagerly, its operations and the loop would be compiled one by one
-def _estimated(A: jax.Array, valid: jax.Array) -> Smoother:
+def estimated(A: jax.Array, valid: jax.Array) -> Smoother:
+    """Return the smoother of maps, or of any coordinates of them (H, W, C), 0 where not valid; checked already."""
     A = lax.stop_gradient(A)
     count = A.shape[2]
     pixels = jnp.maximum(jnp.sum(valid).astype(A.dtype), 1)

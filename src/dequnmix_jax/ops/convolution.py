@@ -194,3 +194,9 @@ def whole_windows(mask: jax.Array, kernel: int) -> jax.Array:
     """Return 1 where the whole window of a K x K kernel is valid, else 0: (H, W, 1)."""
     ones = jnp.ones((kernel, kernel, 1, 1), mask.dtype)
     return (convolve(mask, ones) > kernel * kernel - 0.5).astype(mask.dtype)
+
+
+def valid_windows(mask: jax.Array, w: jax.Array) -> jax.Array:
+    """Return 1 where all pixels that a filter of w (K, L, 1, F) weighs are valid, else 0: (H, W, F)."""
+    weighs = lax.stop_gradient(w != 0).astype(mask.dtype)
+    return (convolve(mask, weighs) > jnp.sum(weighs, axis=(0, 1, 2))[None, None] - 0.5).astype(mask.dtype)

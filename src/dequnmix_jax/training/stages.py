@@ -36,7 +36,7 @@ signal common to both sets that is smoothed away. The latter includes texture, a
 vary from pixel to pixel, which no choice of bands can distinguish from texture. v is estimated from the energy of the
 residual beyond the noise that differs from one pixel to the next (its nugget, as in `smoothing.smoother`), spread
 evenly over the directions of the simplex; and at most the nugget of the maps themselves. The learned prior is not
-linear; its gain is `smoothing_gain.smoothing_gain`, which counts noise alone.
+linear; its gain, of the same meaning, is `smoothing_gain.smoothing_gain`.
 
 References:
     Batson and Royer, Noise2Self, ICML 2019 (held-out measurements of independent noise); Stein, Estimation of the mean
@@ -52,7 +52,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother, correction, learned_smoother
+from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother, correction
+from dequnmix_jax.abundances.prior_choice import learned_smoother
 from dequnmix_jax.abundances.smoothing import Smoother, identity_smoother, smooth_linearly, smoother
 from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
 from dequnmix_jax.endmembers import noise
@@ -209,7 +210,7 @@ def judge_prior(
         valid: (H, W) bool.
     """
     if config.prior == "learned":
-        return _judge_learned(maps, valid)
+        return _judge_learned(maps, _shared_errors(maps, endmembers, config, valid), valid)
     estimated = smoother(maps.whole, mask=valid)
     dtype, count = maps.whole.dtype, maps.whole.shape[2]
 
@@ -222,16 +223,8 @@ def judge_prior(
     decrease = jnp.sum(jnp.square(D) - jnp.square(SD) - removed[0] * removed[1], axis=-1)
     size = jnp.maximum(jnp.sum(jnp.square(D)), jnp.finfo(dtype).tiny)
     taken = 1 - jnp.sum(jnp.square(SD)) / size + jnp.sum(jnp.square(D - SD)) / size
-    # Errors from varying spectra, estimated from the residual outside the simplex, in units of abundances.
-    E = endmembers * maps.brightness
-    if not config.free_brightness:
-        E = E - jnp.mean(E, axis=0, keepdims=True)
-    squares = lapack.eigh(jnp.matmul(E, E.T, precision="highest"))[0]
-    inside = squares if config.free_brightness else squares[1:]
-    errors = maps.excess / count * jnp.sum(1 / jnp.maximum(inside, jnp.finfo(dtype).eps * squares[-1]))
-    pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)
-    most = jnp.maximum(nugget(jnp.where(valid[..., None], maps.whole, 0), valid) - jnp.sum(jnp.square(D)) / pixels, 0)
-    gain = standard_errors(decrease + jnp.minimum(errors, most) * taken, valid)
+    errors = _shared_errors(maps, endmembers, config, valid)
+    gain = standard_errors(decrease + errors * taken, valid)
     # Along the sum of the maps, which is one everywhere, a strength is rounding, and so is the gain.
     change = jnp.sum(jnp.square(maps.whole - smoothed(maps.whole))) / positive(jnp.sum(jnp.square(maps.whole)))
     acts = change > (100 * float(jnp.finfo(dtype).eps)) ** 2
@@ -242,36 +235,47 @@ def judge_prior(
     return verdict, prior
 
 
+def _shared_errors(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Array) -> jax.Array:
+    """Return the mean square of a pixel's errors from varying spectra, by the residual outside the simplex, ()."""
+    dtype, count = maps.whole.dtype, maps.whole.shape[2]
+    D = (maps.even - maps.odd) / 2
+    E = endmembers * maps.brightness
+    if not config.free_brightness:
+        E = E - jnp.mean(E, axis=0, keepdims=True)
+    squares = lapack.eigh(jnp.matmul(E, E.T, precision="highest"))[0]
+    inside = squares if config.free_brightness else squares[1:]
+    errors = maps.excess / count * jnp.sum(1 / jnp.maximum(inside, jnp.finfo(dtype).eps * squares[-1]))
+    pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)
+    most = jnp.maximum(nugget(jnp.where(valid[..., None], maps.whole, 0), valid) - jnp.sum(jnp.square(D)) / pixels, 0)
+    return jnp.nan_to_num(jnp.minimum(errors, most))  # 0 where the noise cannot be estimated
+
+
 def _verdict(gain: jax.Array) -> Verdict:
     """Return the verdict on a prior from its gain in standard errors."""
     unknown = jnp.full(2, jnp.nan, gain.dtype)
     return Verdict(jnp.stack([gain, gain]), unknown, unknown[0], unknown[0], gain > NEEDED)
 
 
-def _judge_learned(maps: Maps, valid: jax.Array) -> tuple[Verdict, LearnedSmoother]:
+def _judge_learned(maps: Maps, shared: jax.Array, valid: jax.Array) -> tuple[Verdict, LearnedSmoother]:
     """Predict the learned prior, and judge it by the gain that the halves of the bands show (`smoothing_gain`)."""
-    prior = learned_smoother(maps.whole, maps.even, maps.odd, mask=valid)
+    prior = learned_smoother(maps.whole, maps.even, maps.odd, mask=valid, shared=shared)
 
     def smoothed(A: jax.Array) -> jax.Array:
         return A + correction(A, valid, prior)
 
-    gain = standard_errors(smoothing_gain(maps.whole, (maps.even - maps.odd) / 2, smoothed), valid)
-    verdict = _verdict(gain)
+    gain = smoothing_gain(maps.whole, (maps.even - maps.odd) / 2, smoothed, shared)
+    verdict = _verdict(standard_errors(gain, valid))
     return verdict, prior._replace(strength=jnp.where(verdict.kept, prior.strength, 0))
 
 
 def _learned(
-    params: Params, A: jax.Array, cube: jax.Array, config: Model, valid: jax.Array, whole: Scenewide | None
+    params: Params, cube: jax.Array, config: Model, valid: jax.Array, whole: Scenewide | None
 ) -> LearnedSmoother:
     """Predict the learned prior from the maps and from those by half of the bands."""
-    even = (jnp.arange(cube.shape[2]) % 2 == 0).astype(cube.dtype)
     params = {name: part for name, part in params.items() if name != "prior"}
-
-    def half(bands: jax.Array) -> jax.Array:
-        return model.equilibrium(params, cube, config, mask=valid, whole=whole, bands=bands).estimate.abundances
-
-    halves = lax.map(half, jnp.stack([even, 1 - even]))
-    return learned_smoother(A, halves[0], halves[1], mask=valid)
+    maps = maps_of(params, cube, config, valid, whole)
+    shared = _shared_errors(maps, params["endmembers"], config, valid)
+    return learned_smoother(maps.whole, maps.even, maps.odd, mask=valid, shared=shared)
 
 
 def nugget(x: jax.Array, valid: jax.Array) -> jax.Array:
@@ -312,14 +316,14 @@ def standard_errors(gain: jax.Array, pixels: jax.Array) -> jax.Array:
 
 
 @quick_jit(lambda params, cube, *_: effort_once(cube, np.shape(params["endmembers"])[0]), static_argnums=2)
-def maps_of(params: Params, cube: jax.Array, config: Model, valid: jax.Array) -> Maps:
+def maps_of(params: Params, cube: jax.Array, config: Model, valid: jax.Array, whole: Scenewide | None = None) -> Maps:
     """Return the maps of parameters without a prior, by all bands and by each half of them."""
     cube = jnp.where(valid[:, :, None], cube, 0)
     even = (jnp.arange(cube.shape[2]) % 2 == 0).astype(cube.dtype)
     used = jnp.stack([jnp.ones_like(even), even, 1 - even])
 
     def one(bands: jax.Array) -> tuple[jax.Array, ...]:
-        estimate = model.equilibrium(params, cube, config, mask=valid, bands=bands).estimate
+        estimate = model.equilibrium(params, cube, config, mask=valid, whole=whole, bands=bands).estimate
         residual = jnp.where(valid[..., None], cube - reconstruct(estimate), 0)
         return estimate.abundances, nugget(residual, valid), jnp.sum(jnp.square(estimate.brightness))
 
@@ -398,11 +402,10 @@ def finish(
     if training is None or not training.judged:
         if not config.smooths:
             return state.params, None
-        last = model.equilibrium(state.params, cube, config, initial=state.equilibrium, mask=mask, whole=whole)
-        A = last.estimate.abundances
         if config.prior == "learned":
-            return state.params | {"prior": _learned(state.params, A, cube, config, valid, whole)._asdict()}, None
-        return state.params | {"prior": smoother(A, mask=mask)._asdict()}, None
+            return state.params | {"prior": _learned(state.params, cube, config, valid, whole)._asdict()}, None
+        last = model.equilibrium(state.params, cube, config, initial=state.equilibrium, mask=mask, whole=whole)
+        return state.params | {"prior": smoother(last.estimate.abundances, mask=mask)._asdict()}, None
     rest = (valid, state.held_out_pixels, whole)
     verdict, base = state.verdict, state.initial | {"endmembers": state.params["endmembers"]}
     if len(training.phases) == 1:  # both trained at once, or one of them alone
