@@ -12,8 +12,10 @@ Ways of smoothing: "smooth" is that of today, by the nugget of the maps; "smooth
 prior; "linear by halves" is the same linear smoother with directions and strengths from the
 difference of maps by even and odd bands, without learning; "learned, full strength" has the strengths that the network
 predicts, "learned" that part of them which the scene's own estimated risk chooses, "learned, judged" also with that
-guard (what `Model.prior="learned"` does), "learned, crossed" with the guard |b_even - b_odd|^2 - |S b_even - b_odd|^2;
-"learned, without halves" takes the nugget of the maps for errors, with no estimate of the risk.
+guard, "learned, crossed" with the guard |b_even - b_odd|^2 - |S b_even - b_odd|^2;
+"learned, without halves" takes the nugget of the maps for errors, with no estimate of the risk. "chosen, judged" is
+what `Model.prior="learned"` does: the learned or the linear prior (`prior_choice`), whose gain counts the errors of
+varying spectra too.
 """
 
 import json
@@ -32,7 +34,7 @@ import optax
 import dequnmix_jax as dq
 from dequnmix_jax import datasets
 from dequnmix_jax.abundances import learned_smoothing, map_statistics, prior_choice
-from dequnmix_jax.abundances.learned_smoothing import SpatialWeights
+from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother, SpatialWeights
 from dequnmix_jax.abundances.smoothing import Smoother, smooth_linearly
 from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
 from dequnmix_jax.datasets import SceneShape
@@ -167,7 +169,8 @@ def train(
 
 class Judged(NamedTuple):
     """What is found on a scene: aRMSE of the maps, and of each way of smoothing over it (`main`); the estimated gain in
-    standard errors of the learned prior, by `smoothing_gain` and by the difference of the halves, and of `smooth`."""
+    standard errors of the learned prior, by `smoothing_gain` and by the difference of the halves, of `smooth`, and of
+    what the scene chooses; the ratio of the last."""
 
     raw: jax.Array
     smooth: jax.Array
@@ -179,6 +182,8 @@ class Judged(NamedTuple):
     stein: jax.Array
     crossed: jax.Array
     stein_smooth: jax.Array
+    stein_chosen: jax.Array
+    chosen: jax.Array
 
 
 def _linear(A: jax.Array, difference: jax.Array, valid: jax.Array) -> jax.Array:
@@ -188,6 +193,17 @@ def _linear(A: jax.Array, difference: jax.Array, valid: jax.Array) -> jax.Array:
     u = jnp.matmul(A, directions, precision="highest")
     moved = smooth_linearly(u, valid, Smoother(jnp.eye(u.shape[2], dtype=u.dtype), share / (4 * (1 - share))))
     return project_simplex(A + jnp.matmul(moved - u, back, precision="highest"))
+
+
+def _at_best_part(prior: LearnedSmoother, A: jax.Array, D: jax.Array, valid: jax.Array) -> LearnedSmoother:
+    """Return the prior with that part of its strengths whose estimated gain, of noise alone, is largest."""
+    parts = jnp.asarray((0.0, *prior_choice.PARTS), A.dtype)
+
+    def gained(part: jax.Array) -> jax.Array:
+        tried = prior._replace(strength=part * prior.strength)
+        return jnp.sum(smoothing_gain(A, D, lambda x: x + learned_smoothing.correction(x, valid, tried)))
+
+    return prior._replace(strength=parts[jnp.argmax(jax.lax.map(gained, parts))] * prior.strength)
 
 
 _SIMPLEX, _CONE = (dq.Model(constraint=c(), prior="neighbours") for c in (dq.equilibrium.Simplex, dq.equilibrium.Cone))
@@ -207,7 +223,9 @@ def judge(weights: SpatialWeights, free: jax.Array, *maps: jax.Array) -> Judged:
     raw, D = dq.metrics.armse(A, truth), (even - odd) / 2
     full = learned_smoothing.assemble(weights, *learned_smoothing.look(A, D, valid))
     alone = learned_smoothing.assemble(weights, *learned_smoothing.look(A, None, valid))
-    prior = prior_choice.learned_smoother(A, even, odd, weights=weights)
+    prior = _at_best_part(full, A, D, valid)
+    shared = jnp.where(free, *(stages.shared_errors(given, spectra, c, valid) for c in (_CONE, _SIMPLEX)))
+    chosen = prior_choice.learned_smoother(A, even, odd, weights=weights, shared=shared)
     old = dq.abundances.smoother(A)
 
     def learned(x: jax.Array) -> jax.Array:
@@ -229,7 +247,9 @@ def judge(weights: SpatialWeights, free: jax.Array, *maps: jax.Array) -> Judged:
             learned_smoothing.smooth_learned(A, alone),
         )
     ]
-    return Judged(raw, *ratios, *(stages.standard_errors(gain, valid) for gain in gains))
+    gains.append(smoothing_gain(A, D, lambda x: x + learned_smoothing.correction(x, valid, chosen), shared))
+    after = dq.metrics.armse(learned_smoothing.smooth_learned(A, chosen), truth)
+    return Judged(raw, *ratios, *(stages.standard_errors(gain, valid) for gain in gains), after / raw)
 
 
 @dataclass(frozen=True)
@@ -312,6 +332,7 @@ def judged_on(weights: SpatialWeights, sets: Sequence[MapSet], families: Sequenc
             "learned, judged": np.where(one.stein > NEEDED, one.learned, 1),
             "learned, crossed": np.where(one.crossed > NEEDED, one.learned, 1),
             "learned, without halves": one.alone,
+            "chosen, judged": np.where(one.stein_chosen > NEEDED, one.chosen, 1),
         }
         for i, (family, way) in enumerate(zip(part.family[keep], part.way[keep], strict=True)):
             row = {"family": datasets.FAMILIES[family], "endmembers": part.truth.shape[-1], "spectra": WAYS[way]}
@@ -368,7 +389,7 @@ def main(settings: Settings, folder: Path) -> Path:
         scenes = judged_on(trained(f"fold {number}", [f for f in named if f not in left]), tested, left)
         unseen += scenes
         rows += summarised(", ".join(datasets.FAMILIES[f] for f in left), scenes)
-        for row in rows[-9:]:
+        for row in rows[-10:]:
             print(results_table.line(row), flush=True)
     first = [MapSet(*(x[: len(x) // len(settings.tested)] for x in part)) for part in tested]
     shipped = summarised("all families, in training", judged_on(weights, first, named))

@@ -210,7 +210,7 @@ def judge_prior(
         valid: (H, W) bool.
     """
     if config.prior == "learned":
-        return _judge_learned(maps, _shared_errors(maps, endmembers, config, valid), valid)
+        return _judge_learned(maps, shared_errors(maps, endmembers, config, valid), valid)
     estimated = smoother(maps.whole, mask=valid)
     dtype, count = maps.whole.dtype, maps.whole.shape[2]
 
@@ -223,7 +223,7 @@ def judge_prior(
     decrease = jnp.sum(jnp.square(D) - jnp.square(SD) - removed[0] * removed[1], axis=-1)
     size = jnp.maximum(jnp.sum(jnp.square(D)), jnp.finfo(dtype).tiny)
     taken = 1 - jnp.sum(jnp.square(SD)) / size + jnp.sum(jnp.square(D - SD)) / size
-    errors = _shared_errors(maps, endmembers, config, valid)
+    errors = shared_errors(maps, endmembers, config, valid)
     gain = standard_errors(decrease + errors * taken, valid)
     # Along the sum of the maps, which is one everywhere, a strength is rounding, and so is the gain.
     change = jnp.sum(jnp.square(maps.whole - smoothed(maps.whole))) / positive(jnp.sum(jnp.square(maps.whole)))
@@ -235,7 +235,7 @@ def judge_prior(
     return verdict, prior
 
 
-def _shared_errors(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Array) -> jax.Array:
+def shared_errors(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Array) -> jax.Array:
     """Return the mean square of a pixel's errors from varying spectra, by the residual outside the simplex, ()."""
     dtype, count = maps.whole.dtype, maps.whole.shape[2]
     D = (maps.even - maps.odd) / 2
@@ -274,7 +274,7 @@ def _learned(
     """Predict the learned prior from the maps and from those by half of the bands."""
     params = {name: part for name, part in params.items() if name != "prior"}
     maps = maps_of(params, cube, config, valid, whole)
-    shared = _shared_errors(maps, params["endmembers"], config, valid)
+    shared = shared_errors(maps, params["endmembers"], config, valid)
     return learned_smoother(maps.whole, maps.even, maps.odd, mask=valid, shared=shared)
 
 
