@@ -6,7 +6,7 @@
 * `sunsal`, `collaborative_sunsal`, `sunsal_tv`: sparse regression on a library (Bioucas-Dias and Figueiredo 2010;
   Iordache, Bioucas-Dias and Plaza 2012, 2014), |Y - A E|^2 / 2 + lambda |A|_1.
 * `smoother`, `smooth`: maps smoothed by as much as their own noise supports; `learned_smoother`, `smooth_learned`: by a
-  convex prior with learned filters.
+  convex prior with learned filters or the linear one, whichever is estimated to leave less error.
 * `nonlinear`: models of mixing that is not linear (Fan, Nascimento, GBM, PPNM, MLM); `fan`, `nascimento`, `gbm`,
   `ppnm`, `mlm`: their inverses; `khype`, `skhype`: a linear mixture and a smooth function of its spectra, by a kernel;
   `residual_component`: a linear mixture and a part that few pixels have.

@@ -184,8 +184,8 @@ class Model:
             linear mixing; KHype(), PPNM() or MLM(). The last two are solved in the metric "data", a metric of each
             pixel, without a prox.
         prior: over neighbours, on the abundances of the equilibrium, estimated from the maps at the end of training.
-            "none"; "neighbours": linear smoothing with the strength that `smoother` finds; "learned": the convex prior
-            with learned filters, `learned_smoother`.
+            "none"; "neighbours": linear smoothing with the strength that `smoother` finds; "learned": a convex prior
+            with learned filters or the linear one, whichever is estimated to leave less error (`learned_smoother`).
         forward, backward: the solvers of the equilibrium and of its adjoint.
     """
 
