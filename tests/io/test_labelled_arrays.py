@@ -26,7 +26,7 @@ def cube():
 
 def add(group, version, name, values, dims, fill=None, **attributes):
     named = {"dimension_names": dims} if version == 3 else {}
-    chunks = tuple(max(n, 1) for n in values.shape)  # zarr 3.2 has none of length zero
+    chunks = tuple(max(n, 1) for n in values.shape)  # zarr 3.4 refuses a length of zero
     array = group.create_array(
         name, shape=values.shape, dtype=values.dtype, chunks=chunks, fill_value=fill, **named
     )
