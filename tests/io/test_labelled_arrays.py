@@ -27,9 +27,7 @@ def cube():
 def add(group, version, name, values, dims, fill=None, **attributes):
     named = {"dimension_names": dims} if version == 3 else {}
     chunks = tuple(max(n, 1) for n in values.shape)  # zarr 3.4 refuses a length of zero
-    array = group.create_array(
-        name, shape=values.shape, dtype=values.dtype, chunks=chunks, fill_value=fill, **named
-    )
+    array = group.create_array(name, shape=values.shape, dtype=values.dtype, chunks=chunks, fill_value=fill, **named)
     array[...] = values
     array.attrs.update(attributes | ({} if version == 3 else {"_ARRAY_DIMENSIONS": list(dims)}))
 
