@@ -34,8 +34,8 @@ taken from these pixels fit their noise as well, so that this rule favours the s
 is an unbiased estimate of the decrease of the squared error of the maps: the noise that is smoothed away, less the
 signal common to both sets that is smoothed away. The latter includes texture, and also the errors v of spectra that
 vary from pixel to pixel, which no choice of bands can distinguish from texture. v is estimated from the energy of the
-residual beyond the noise that differs from one pixel to the next (its nugget, as in `smoothing.smoother`), spread
-evenly over the directions of the simplex; and at most the nugget of the maps themselves. The learned prior is not
+residual beyond the noise that differs from one pixel to the next (its nugget, as in `smoothing.smoother`), a share of
+it (`CREDIT`) spread evenly over the directions of the simplex; and at most the nugget of the maps themselves. The learned prior is not
 linear; its gain, of the same meaning, is `smoothing_gain.smoothing_gain`.
 
 References:
@@ -77,6 +77,11 @@ SIDE = 4
 
 HELD_OUT_SHARE = 0.2
 """Share of the pixels that are held out of training if its stages are judged."""
+
+CREDIT = 0.15
+"""Share of the residual's energy, divided by R, that counts as errors of varying spectra in a direction of the simplex.
+All of it is right where maps are smooth; where they have texture it lets the prior take the texture for errors, and
+harm. With a part of it no generated scene of varying spectra is harmed (`experiments/operator/prior_credit.py`)."""
 
 _MOST = 0.5
 """Abundance above which a pixel speaks for a material."""
@@ -225,11 +230,7 @@ def judge_prior(
     taken = 1 - jnp.sum(jnp.square(SD)) / size + jnp.sum(jnp.square(D - SD)) / size
     errors = shared_errors(maps, endmembers, config, valid)
     gain = standard_errors(decrease + errors * taken, valid)
-    # Along the sum of the maps, which is one everywhere, a strength is rounding, and so is the gain.
-    change = jnp.sum(jnp.square(maps.whole - smoothed(maps.whole))) / positive(jnp.sum(jnp.square(maps.whole)))
-    acts = change > (100 * float(jnp.finfo(dtype).eps)) ** 2
-    gain = jnp.where(acts | jnp.isnan(gain), gain, 0)
-    verdict = _verdict(gain)
+    verdict = _verdict(_acting(gain, maps.whole, smoothed(maps.whole)))
     none = identity_smoother(count)
     prior = Smoother(*(jnp.where(verdict.kept, a, b.astype(dtype)) for a, b in zip(estimated, none, strict=True)))
     return verdict, prior
@@ -244,10 +245,17 @@ def shared_errors(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.A
         E = E - jnp.mean(E, axis=0, keepdims=True)
     squares = lapack.eigh(jnp.matmul(E, E.T, precision="highest"))[0]
     inside = squares if config.free_brightness else squares[1:]
-    errors = maps.excess / count * jnp.sum(1 / jnp.maximum(inside, jnp.finfo(dtype).eps * squares[-1]))
+    errors = CREDIT * maps.excess / count * jnp.sum(1 / jnp.maximum(inside, jnp.finfo(dtype).eps * squares[-1]))
     pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)
     most = jnp.maximum(nugget(jnp.where(valid[..., None], maps.whole, 0), valid) - jnp.sum(jnp.square(D)) / pixels, 0)
     return jnp.nan_to_num(jnp.minimum(errors, most))  # 0 where the noise cannot be estimated
+
+
+def _acting(gain: jax.Array, A: jax.Array, smoothed: jax.Array) -> jax.Array:
+    """Return the gain, 0 where the maps change by no more than rounding, which would be a gain too."""
+    change = jnp.sum(jnp.square(A - smoothed)) / positive(jnp.sum(jnp.square(A)))
+    acts = change > (100 * float(jnp.finfo(A.dtype).eps)) ** 2
+    return jnp.where(acts | jnp.isnan(gain), gain, 0)
 
 
 def _verdict(gain: jax.Array) -> Verdict:
@@ -264,7 +272,7 @@ def _judge_learned(maps: Maps, shared: jax.Array, valid: jax.Array) -> tuple[Ver
         return A + correction(A, valid, prior)
 
     gain = smoothing_gain(maps.whole, (maps.even - maps.odd) / 2, smoothed, shared)
-    verdict = _verdict(standard_errors(gain, valid))
+    verdict = _verdict(_acting(standard_errors(gain, valid), maps.whole, smoothed(maps.whole)))
     return verdict, prior._replace(strength=jnp.where(verdict.kept, prior.strength, 0))
 
 
