@@ -235,11 +235,51 @@ def test_the_gain_of_smoothing_is_that_of_the_truth():
 def test_errors_of_spectra_that_vary_are_no_texture():
     """Each material has its own brightness in every pixel: both halves of the bands give the same wrong maps."""
     E = synthetic.spectra(jax.random.key(3), 3, 40)
+    A = synthetic.abundance_field(jax.random.key(5), (40, 40), 3, length=8.0, contrast=0.3)
+    maps, valid = maps_of(A, E, jax.random.key(7), 40.0, texture=0.15)
+    blind = maps._replace(excess=jnp.zeros(()))
+    for prior in ("neighbours", "learned"):
+        config = replace(CONFIG, prior=prior)
+        verdict, _ = stages.judge_prior(maps, E, config, valid)
+        alone, _ = stages.judge_prior(blind, E, config, valid)
+        assert bool(verdict.kept) and float(verdict.bands[0]) > float(alone.bands[0]) + 2
+        assert not bool(alone.kept) or prior == "learned"
+
+
+def test_texture_stays_where_spectra_vary():
+    """A tenth of the pixels is pure and alone: by the variogram these are errors, and by all of the residual too."""
+    E = synthetic.spectra(jax.random.key(11), 4, 40)
+    A = synthetic.abundance_field(jax.random.key(11), (40, 40), 4, length=8.0)
+    alone, which, shape, noise = jax.random.split(jax.random.key(1), 4)
+    pure = jax.nn.one_hot(jax.random.randint(which, (40, 40), 0, 4), 4)
+    A = jnp.where(jax.random.uniform(alone, (40, 40, 1)) < 0.1, pure, A)
+    b = np.arange(40)
+    smooth_bands = np.exp(-0.5 * (np.subtract.outer(b, b) / 6) ** 2)
+    smooth_bands = jnp.asarray(smooth_bands / np.linalg.norm(smooth_bands, axis=0), jnp.float32)
+    varied = E[None, None] * jnp.exp(0.08 * jax.random.normal(shape, (40, 40, 4, 40)) @ smooth_bands)
+    cube = jnp.einsum("hwr,hwrb->hwb", A, varied)
+    cube = synthetic.add_noise(noise, cube, 40.0)
+    valid = jnp.ones((40, 40), bool)
+    maps = stages.maps_of(of(E), cube, CONFIG, valid)
+    harm = {}
+    for prior in ("neighbours", "learned"):
+        config = replace(CONFIG, prior=prior)
+        for credit in (stages.CREDIT, 1.0):
+            excess = maps.excess * (credit / stages.CREDIT)
+            _, found = stages.judge_prior(maps._replace(excess=excess), E, config, valid)
+            smooth = smoothing.smooth if prior == "neighbours" else learned_smoothing.smooth_learned
+            left = jnp.sqrt(jnp.mean((smooth(maps.whole, found) - A) ** 2) / jnp.mean((maps.whole - A) ** 2))
+            harm[prior, credit] = float(left)
+    assert max(harm[prior, stages.CREDIT] for prior in ("neighbours", "learned")) < 1.03
+    assert harm["learned", 1.0] > 1.2
+
+
+def test_a_prior_that_changes_nothing_is_left_out():
+    """Rounding in one direction is a gain of many standard errors, of nothing."""
     A = synthetic.abundance_field(jax.random.key(5), (24, 24), 3, length=6.0, contrast=0.3)
-    maps, valid = maps_of(A, E, jax.random.key(7), 40.0, texture=0.1)
-    verdict, _ = stages.judge_prior(maps, E, CONFIG, valid)
-    blind, _ = stages.judge_prior(maps._replace(excess=jnp.zeros(())), E, CONFIG, valid)
-    assert bool(verdict.kept) and not bool(blind.kept)
+    D = 1e-3 * jax.random.normal(jax.random.key(1), A.shape)
+    gain = stages._acting(jnp.asarray(500.0), A, A + 1e-7 * D)
+    assert float(gain) == 0 and float(stages._acting(jnp.asarray(500.0), A, A + D)) == 500
 
 
 def test_the_nugget_is_that_of_the_smoother():

@@ -35,8 +35,8 @@ is an unbiased estimate of the decrease of the squared error of the maps: the no
 signal common to both sets that is smoothed away. The latter includes texture, and also the errors v of spectra that
 vary from pixel to pixel, which no choice of bands can distinguish from texture. v is estimated from the energy of the
 residual beyond the noise that differs from one pixel to the next (its nugget, as in `smoothing.smoother`), a share of
-it (`CREDIT`) spread evenly over the directions of the simplex; and at most the nugget of the maps themselves. The learned prior is not
-linear; its gain, of the same meaning, is `smoothing_gain.smoothing_gain`.
+it (`CREDIT`) spread evenly over the directions of the simplex; and at most the nugget of the maps themselves. The
+learned prior is not linear; its gain, of the same meaning, is `smoothing_gain.smoothing_gain`.
 
 References:
     Batson and Royer, Noise2Self, ICML 2019 (held-out measurements of independent noise); Stein, Estimation of the mean
