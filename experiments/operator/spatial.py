@@ -38,7 +38,6 @@ from dequnmix_jax.abundances.learned_smoothing import LearnedSmoother, SpatialWe
 from dequnmix_jax.abundances.smoothing import Smoother, smooth_linearly
 from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
 from dequnmix_jax.datasets import SceneShape
-from dequnmix_jax.datasets.generator.families import FREE_BRIGHTNESS
 from dequnmix_jax.mixing import project_simplex
 from dequnmix_jax.solvers.config import Adjoint, Solver
 from dequnmix_jax.training import stages
@@ -206,25 +205,21 @@ def _at_best_part(prior: LearnedSmoother, A: jax.Array, D: jax.Array, valid: jax
     return prior._replace(strength=parts[jnp.argmax(jax.lax.map(gained, parts))] * prior.strength)
 
 
-_SIMPLEX, _CONE = (dq.Model(constraint=c(), prior="neighbours") for c in (dq.equilibrium.Simplex, dq.equilibrium.Cone))
+_SIMPLEX = dq.Model(constraint=dq.equilibrium.Simplex(), prior="neighbours")
 
 
 @jax.jit
-def judge(weights: SpatialWeights, free: jax.Array, *maps: jax.Array) -> Judged:
-    """Smooth and judge the maps of a scene, the first seven fields of a `MapSet`; `free`: whether its brightness is."""
-    A, even, odd, truth, spectra, excess, brightness = maps
+def judge(weights: SpatialWeights, *maps: jax.Array) -> Judged:
+    """Smooth and judge the maps of a scene, the first six fields of a `MapSet`."""
+    A, even, odd, _, _, truth = maps
     valid = jnp.ones(A.shape[:2], bool)
-    given = stages.Maps(A, even, odd, excess, brightness)
-    today = jax.lax.cond(
-        free,
-        lambda: stages.judge_prior(given, spectra, _CONE, valid)[1],
-        lambda: stages.judge_prior(given, spectra, _SIMPLEX, valid)[1],
-    )
+    given = stages.Maps(*maps[:5])
+    today = stages.judge_prior(given, _SIMPLEX, valid)[1]
     raw, D = dq.metrics.armse(A, truth), (even - odd) / 2
     full = learned_smoothing.assemble(weights, *learned_smoothing.look(A, D, valid))
     alone = learned_smoothing.assemble(weights, *learned_smoothing.look(A, None, valid))
     prior = _at_best_part(full, A, D, valid)
-    shared = jnp.where(free, *(stages.shared_errors(given, spectra, c, valid) for c in (_CONE, _SIMPLEX)))
+    shared = stages.shared_errors(given, valid)
     chosen = prior_choice.learned_smoother(A, even, odd, weights=weights, shared=shared)
     old = dq.abundances.smoother(A)
 
@@ -319,8 +314,7 @@ def judged_on(weights: SpatialWeights, sets: Sequence[MapSet], families: Sequenc
         found = []
         keep = np.flatnonzero(np.isin(part.family, families))
         for scene in keep:
-            free = jnp.asarray(datasets.FAMILIES[part.family[scene]] in FREE_BRIGHTNESS)
-            found.append(judge(weights, free, *(jnp.asarray(x[scene]) for x in part[:7])))
+            found.append(judge(weights, *(jnp.asarray(x[scene]) for x in part[:6])))
         one = Judged(*np.asarray(found, float).T)
         ways = {
             "smooth": one.smooth,

@@ -1,7 +1,8 @@
 """Abundance maps of generated scenes and their truth, in groups of one size: what a smoother is trained and judged on.
 
-Each scene is unmixed by all bands, by the even and by the odd ones, with spectra of one of three kinds: the true ones,
-disturbed ones (drawn towards their mean by up to 15 %, and with a smooth error of up to 5 %), and those that VCA finds.
+Each scene is unmixed by all bands, by the even and the odd ones, and by the lower and the upper half of them, with
+spectra of one of three kinds: the true ones, disturbed ones (drawn towards their mean by up to 15 %, and with a smooth
+error of up to 5 %), and those that VCA finds.
 """
 
 from collections.abc import Iterator
@@ -16,9 +17,7 @@ import dequnmix_jax as dq
 from dequnmix_jax import datasets
 from dequnmix_jax.datasets import SceneShape, generator
 from dequnmix_jax.datasets.generator.families import FREE_BRIGHTNESS
-from dequnmix_jax.endmembers.noise import band_noise
-from dequnmix_jax.mixing import scale_to_unit_maximum, scaled_mix
-from dequnmix_jax.training import stages
+from dequnmix_jax.mixing import scale_to_unit_maximum
 
 WAYS = ("true", "disturbed", "vca")
 """Kinds of spectra."""
@@ -28,21 +27,17 @@ class MapSet(NamedTuple):
     """Maps of scenes of one size, NumPy arrays with a first axis of scenes.
 
     Attributes:
-        whole, even, odd: (N, H, W, R), abundances by all, even and odd bands.
+        whole, even, odd, lower, upper: (N, H, W, R), abundances by all, even and odd bands, lower and upper half.
         truth: (N, H, W, R).
-        spectra: (N, R, B), with which they were unmixed.
-        excess, brightness: (N,), as in `stages.Maps`: energy of the residual beyond the noise that differs between
-            neighbours, and RMS of the brightness.
         family, way: (N,) int, index in `datasets.FAMILIES` and in `WAYS`.
     """
 
     whole: np.ndarray
     even: np.ndarray
     odd: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
     truth: np.ndarray
-    spectra: np.ndarray
-    excess: np.ndarray
-    brightness: np.ndarray
     family: np.ndarray
     way: np.ndarray
 
@@ -60,7 +55,7 @@ def _disturbed(key: jax.Array, E: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnums=2)
 def _unmixed(key: jax.Array, scenes: generator.DrawnScene, free: bool) -> tuple[jax.Array, ...]:
-    """Return the first seven fields of `MapSet`."""
+    """Return the first six fields of `MapSet`."""
     truth = generator.reference_abundances(scenes)
 
     def one(scene: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -69,23 +64,17 @@ def _unmixed(key: jax.Array, scenes: generator.DrawnScene, free: bool) -> tuple[
         found = dq.endmembers.vca(for_vca, cube, E.shape[0])
         found = jnp.maximum(found[dq.metrics.align(found, E)], 1e-5)
         spectra = jnp.where(way == 0, E, jnp.where(way == 1, _disturbed(for_error, E), found))
-        halves = slice(None), slice(0, None, 2), slice(1, None, 2)
+        middle = (cube.shape[2] + 1) // 2
+        subsets = slice(None), slice(0, None, 2), slice(1, None, 2), slice(middle), slice(middle, None)
         if free:
             spectra = scale_to_unit_maximum(spectra)
-            found = [dq.abundances.scaled_nnls(cube[..., s], spectra[:, s]) for s in halves]
-            maps, light = [A for A, _ in found], found[0][1]
-        else:
-            maps = [dq.abundances.fcls(cube[..., s], spectra[:, s]) for s in halves]
-            light = jnp.ones(cube.shape[:2])
-        valid = jnp.ones(cube.shape[:2], bool)
-        rest = cube - scaled_mix(maps[0], spectra, light)
-        excess = stages.nugget(rest, valid) - jnp.sum(jnp.square(band_noise(cube, mask=valid)))
-        return *maps, spectra, jnp.maximum(excess, 0), jnp.sqrt(jnp.mean(jnp.square(light)))
+            return tuple(dq.abundances.scaled_nnls(cube[..., s], spectra[:, s])[0] for s in subsets)
+        return tuple(dq.abundances.fcls(cube[..., s], spectra[:, s]) for s in subsets)
 
     number = truth.shape[0]
     keys = jax.random.split(key, number)
-    whole, even, odd, *rest = jax.lax.map(one, (keys, scenes.cube, scenes.endmembers, jnp.arange(number) % len(WAYS)))
-    return whole, even, odd, truth, *rest
+    maps = jax.lax.map(one, (keys, scenes.cube, scenes.endmembers, jnp.arange(number) % len(WAYS)))
+    return *maps, truth
 
 
 def map_set(

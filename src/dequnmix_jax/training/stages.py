@@ -32,11 +32,19 @@ taken from these pixels fit their noise as well, so that this rule favours the s
     gain = |D|^2 - |S D|^2 + v (1 - |S D|^2 / |D|^2 + |D - S D|^2 / |D|^2) - <b_1 - S b_1, b_2 - S b_2>
 
 is an unbiased estimate of the decrease of the squared error of the maps: the noise that is smoothed away, less the
-signal common to both sets that is smoothed away. The latter includes texture, and also the errors v of spectra that
-vary from pixel to pixel, which no choice of bands can distinguish from texture. v is estimated from the energy of the
-residual beyond the noise that differs from one pixel to the next (its nugget, as in `smoothing.smoother`), a share of
-it (`CREDIT`) spread evenly over the directions of the simplex; and at most the nugget of the maps themselves. The
-learned prior is not linear; its gain, of the same meaning, is `smoothing_gain.smoothing_gain`.
+signal common to both sets that is smoothed away. The latter includes texture, and also errors that even and odd bands
+share, since the spectra of a material that vary from pixel to pixel vary alike in neighbouring bands. v is a lower
+estimate of their mean square. Maps by the lower and by the upper half of the bands, c_1 and c_2, share the texture,
+but not those errors, or less. With N the nugget over the pixels (`smoothing.smoother`), S the variance beyond it, which
+is structure without errors, and f(c_1, c_2) = (f(c_1 + c_2) - f(c_1 - c_2)) / 4,
+
+    v = 1/2 max(N(b) - N(c_1, c_2) / alpha - |D|^2, 0),    alpha = min(S(c_1, c_2) / S(b), 1),
+
+b the maps by all bands; alpha is what noise and the bound at 0 leave of the structure in halves that distinguish the
+materials less. Below `ALIKE` they distinguish too little, and v is 0. Errors that all bands share, of the level of a
+material, stay texture. The factor 1/2 (`COUNTED`) was chosen on generated scenes
+(`experiments/operator/prior_credit.py`). The learned prior is not linear; its gain, of the same meaning, is
+`smoothing_gain.smoothing_gain`.
 
 References:
     Batson and Royer, Noise2Self, ICML 2019 (held-out measurements of independent noise); Stein, Estimation of the mean
@@ -62,7 +70,6 @@ from dequnmix_jax.equilibrium.config import Model
 from dequnmix_jax.equilibrium.model import reconstruct
 from dequnmix_jax.equilibrium.scene_statistics import Scenewide, unit
 from dequnmix_jax.mixing import valid_pixels, wide
-from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.guards import positive
 from dequnmix_jax.ops.quick_compile import effort_once, quick_jit
 from dequnmix_jax.training.config import Training
@@ -78,10 +85,12 @@ SIDE = 4
 HELD_OUT_SHARE = 0.2
 """Share of the pixels that are held out of training if its stages are judged."""
 
-CREDIT = 0.15
-"""Share of the residual's energy, divided by R, that counts as errors of varying spectra in a direction of the simplex.
-All of it is right where maps are smooth; where they have texture it lets the prior take the texture for errors, and
-harm. With a part of it no generated scene of varying spectra is harmed (`experiments/operator/prior_credit.py`)."""
+COUNTED = 0.5
+"""Share of the errors by the halves of the spectrum that counts. With all of it a prior takes fine texture for errors
+on some generated scenes (`experiments/operator/prior_credit.py`)."""
+
+ALIKE = 0.5
+"""Least share of the structure of the maps that halves of the spectrum have to have in common to show errors."""
 
 _MOST = 0.5
 """Abundance above which a pixel speaks for a material."""
@@ -98,15 +107,14 @@ class Maps(NamedTuple):
 
     Attributes:
         whole, even, odd: (H, W, R), abundances by all bands, by the even ones and by the odd ones.
-        excess: (), energy of the residual beyond the noise that differs between neighbours, squared units of the cube.
-        brightness: (), RMS over the pixels.
+        lower, upper: (H, W, R), by the lower and by the upper half of the bands.
     """
 
     whole: jax.Array
     even: jax.Array
     odd: jax.Array
-    excess: jax.Array
-    brightness: jax.Array
+    lower: jax.Array
+    upper: jax.Array
 
 
 def undecided(dtype: Any = jnp.float32) -> Verdict:
@@ -151,16 +159,14 @@ def judge(
         whole: numbers of the whole scene, if the cube holds parts of it.
 
     Returns:
-        (verdict, the parameters that are kept, and their maps).
+        (verdict, the parameters that are kept, and their maps; by halves of the spectrum only with `config.prior`).
     """
     bands, dtype = cube.shape[2], cube.dtype
     cube = jnp.where(valid[..., None], cube, 0)
     sigma = noise.band_noise(cube, mask=valid)
     weight = 1 / jnp.square(jnp.maximum(sigma, _FLOOR * unit(cube, valid)))
-    even = (jnp.arange(bands) % 2 == 0).astype(dtype)
-    all_bands = jnp.ones_like(even)
-    used = jnp.stack([all_bands, even, 1 - even])
-    predicted = jnp.stack([all_bands, 1 - even, even])
+    used = _subsets(bands, dtype, config.smooths)
+    predicted = jnp.concatenate([used[:1], 1 - used[1:]])
 
     def one(entry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         late, bands_used, bands_predicted = entry
@@ -169,11 +175,11 @@ def judge(
         residual = jnp.where(valid[..., None], cube - reconstruct(estimate), 0)
         left = jnp.matmul(jnp.square(residual), bands_predicted * weight, precision="highest")
         left = left / jnp.sum(bands_predicted)
-        return estimate.abundances, left, nugget(residual, valid), jnp.sum(jnp.square(estimate.brightness))
+        return estimate.abundances, left
 
-    late = jnp.repeat(jnp.asarray([False, True]), 3)
+    late = jnp.repeat(jnp.asarray([False, True]), len(used))
     answers = lax.map(one, (late, jnp.tile(used, (2, 1)), jnp.tile(predicted, (2, 1))))
-    A, left, varied, light = (x.reshape(2, 3, *x.shape[1:]) for x in answers)
+    A, left = (x.reshape(2, len(used), *x.shape[1:]) for x in answers)
     misfit = (left[:, 1] + left[:, 2]) / 2
     parts = valid & ~held_out, valid & held_out
     gain = misfit[0] - misfit[1]
@@ -190,10 +196,17 @@ def judge(
     kept = kept & ~(material < -NEEDED)  # NaN: no material speaks
     lower = jnp.where(moved, lower, jnp.nan)
     params = jax.tree.map(lambda a, b: jnp.where(kept, b, a), before, after)
-    a, nuggets, light = (jnp.where(kept, x[1], x[0]) for x in (A, varied, light))
-    excess = jnp.maximum(nuggets[0] - jnp.sum(jnp.square(sigma)), 0)
-    maps = Maps(a[0], a[1], a[2], excess, jnp.sqrt(light[0] / pixels))
+    a = jnp.where(kept, A[1], A[0])
+    maps = Maps(*(a[i % len(used)] for i in range(5)))
     return Verdict(gained, lower, after_all, material, kept), params, maps
+
+
+def _subsets(bands: int, dtype: Any, halves: bool = True) -> jax.Array:
+    """Return which bands the maps of `Maps` use, (5, B); without `halves` of the spectrum the first three, (3, B)."""
+    number = jnp.arange(bands)
+    even, lower = (number % 2 == 0).astype(dtype), (number < (bands + 1) // 2).astype(dtype)
+    used = [jnp.ones(bands, dtype), even, 1 - even] + ([lower, 1 - lower] if halves else [])
+    return jnp.stack(used)
 
 
 def _lowest_of_materials(gain: jax.Array, A: jax.Array, valid: jax.Array) -> jax.Array:
@@ -202,20 +215,22 @@ def _lowest_of_materials(gain: jax.Array, A: jax.Array, valid: jax.Array) -> jax
     return jnp.nanmin(lax.map(lambda pixels: standard_errors(gain, pixels), most))
 
 
-@quick_jit(lambda maps, endmembers, *_: effort_once(maps.whole, endmembers.shape[0]), static_argnums=2)
-def judge_prior(
-    maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Array
-) -> tuple[Verdict, Smoother | LearnedSmoother]:
+@quick_jit(lambda maps, *_: effort_once(maps.whole, maps.whole.shape[2]), static_argnums=1)
+def judge_prior(maps: Maps, config: Model, valid: jax.Array) -> tuple[Verdict, Smoother | LearnedSmoother]:
     """Judge the prior over neighbours, and return the smoother that is kept.
 
     Args:
-        maps: of the parameters that are kept, from `judge`.
-        endmembers: (R, B), of the same.
+        maps: of the parameters that are kept, from `judge` or `maps_of`.
         config: the parts of the map.
         valid: (H, W) bool.
     """
-    if config.prior == "learned":
-        return _judge_learned(maps, shared_errors(maps, endmembers, config, valid), valid)
+    return judge_by(maps, shared_errors(maps, valid), config.prior, valid)
+
+
+def judge_by(maps: Maps, errors: jax.Array, prior: str, valid: jax.Array) -> tuple[Verdict, Smoother | LearnedSmoother]:
+    """Judge the prior of a name, "learned" or "neighbours", by given errors v (`shared_errors`)."""
+    if prior == "learned":
+        return _judge_learned(maps, errors, valid)
     estimated = smoother(maps.whole, mask=valid)
     dtype, count = maps.whole.dtype, maps.whole.shape[2]
 
@@ -228,27 +243,30 @@ def judge_prior(
     decrease = jnp.sum(jnp.square(D) - jnp.square(SD) - removed[0] * removed[1], axis=-1)
     size = jnp.maximum(jnp.sum(jnp.square(D)), jnp.finfo(dtype).tiny)
     taken = 1 - jnp.sum(jnp.square(SD)) / size + jnp.sum(jnp.square(D - SD)) / size
-    errors = shared_errors(maps, endmembers, config, valid)
     gain = standard_errors(decrease + errors * taken, valid)
     verdict = _verdict(_acting(gain, maps.whole, smoothed(maps.whole)))
     none = identity_smoother(count)
-    prior = Smoother(*(jnp.where(verdict.kept, a, b.astype(dtype)) for a, b in zip(estimated, none, strict=True)))
-    return verdict, prior
+    parts = (jnp.where(verdict.kept, a, b.astype(dtype)) for a, b in zip(estimated, none, strict=True))
+    return verdict, Smoother(*parts)
 
 
-def shared_errors(maps: Maps, endmembers: jax.Array, config: Model, valid: jax.Array) -> jax.Array:
-    """Return the mean square of a pixel's errors from varying spectra, by the residual outside the simplex, ()."""
-    dtype, count = maps.whole.dtype, maps.whole.shape[2]
-    D = (maps.even - maps.odd) / 2
-    E = endmembers * maps.brightness
-    if not config.free_brightness:
-        E = E - jnp.mean(E, axis=0, keepdims=True)
-    squares = lapack.eigh(jnp.matmul(E, E.T, precision="highest"))[0]
-    inside = squares if config.free_brightness else squares[1:]
-    errors = CREDIT * maps.excess / count * jnp.sum(1 / jnp.maximum(inside, jnp.finfo(dtype).eps * squares[-1]))
-    pixels = jnp.maximum(jnp.sum(valid), 1).astype(dtype)
-    most = jnp.maximum(nugget(jnp.where(valid[..., None], maps.whole, 0), valid) - jnp.sum(jnp.square(D)) / pixels, 0)
-    return jnp.nan_to_num(jnp.minimum(errors, most))  # 0 where the noise cannot be estimated
+def shared_errors(maps: Maps, valid: jax.Array) -> jax.Array:
+    """Return v (), the mean square of a pixel's errors that even and odd bands share, as far as it is sure."""
+    whole, even, odd, lower, upper = (jnp.where(valid[..., None], x, 0) for x in maps)
+    pixels = jnp.maximum(jnp.sum(valid), 1).astype(whole.dtype)
+
+    def parts(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return N and S."""
+        centred = jnp.where(valid[..., None], x - (jnp.sum(x, axis=(0, 1)) / pixels)[None, None], 0)
+        errors = nugget(x, valid)
+        return errors, jnp.sum(jnp.square(centred)) / pixels - errors
+
+    all_bands, added, taken = parts(whole), parts(lower + upper), parts(lower - upper)
+    common = [jnp.maximum((a - b) / 4, 0) for a, b in zip(added, taken, strict=True)]
+    alpha = jnp.minimum(common[1] / positive(all_bands[1]), 1)
+    noise_left = jnp.sum(jnp.square((even - odd) / 2)) / pixels
+    found = COUNTED * jnp.maximum(all_bands[0] - common[0] / jnp.maximum(alpha, ALIKE) - noise_left, 0)
+    return jnp.where((all_bands[1] > 0) & (alpha >= ALIKE), found, 0)
 
 
 def _acting(gain: jax.Array, A: jax.Array, smoothed: jax.Array) -> jax.Array:
@@ -282,7 +300,7 @@ def _learned(
     """Predict the learned prior from the maps and from those by half of the bands."""
     params = {name: part for name, part in params.items() if name != "prior"}
     maps = maps_of(params, cube, config, valid, whole)
-    shared = shared_errors(maps, params["endmembers"], config, valid)
+    shared = shared_errors(maps, valid)
     return learned_smoother(maps.whole, maps.even, maps.odd, mask=valid, shared=shared)
 
 
@@ -325,21 +343,13 @@ def standard_errors(gain: jax.Array, pixels: jax.Array) -> jax.Array:
 
 @quick_jit(lambda params, cube, *_: effort_once(cube, np.shape(params["endmembers"])[0]), static_argnums=2)
 def maps_of(params: Params, cube: jax.Array, config: Model, valid: jax.Array, whole: Scenewide | None = None) -> Maps:
-    """Return the maps of parameters without a prior, by all bands and by each half of them."""
+    """Return the maps of parameters without a prior, by all bands and by parts of them."""
     cube = jnp.where(valid[:, :, None], cube, 0)
-    even = (jnp.arange(cube.shape[2]) % 2 == 0).astype(cube.dtype)
-    used = jnp.stack([jnp.ones_like(even), even, 1 - even])
 
-    def one(bands: jax.Array) -> tuple[jax.Array, ...]:
-        estimate = model.equilibrium(params, cube, config, mask=valid, whole=whole, bands=bands).estimate
-        residual = jnp.where(valid[..., None], cube - reconstruct(estimate), 0)
-        return estimate.abundances, nugget(residual, valid), jnp.sum(jnp.square(estimate.brightness))
+    def one(bands: jax.Array) -> jax.Array:
+        return model.equilibrium(params, cube, config, mask=valid, whole=whole, bands=bands).estimate.abundances
 
-    A, nuggets, light = lax.map(one, used)
-    sigma = noise.band_noise(cube, mask=valid)
-    pixels = jnp.maximum(jnp.sum(valid), 1).astype(cube.dtype)
-    excess = jnp.maximum(nuggets[0] - jnp.sum(jnp.square(sigma)), 0)
-    return Maps(A[0], A[1], A[2], excess, jnp.sqrt(light[0] / pixels))
+    return Maps(*lax.map(one, _subsets(cube.shape[2], cube.dtype)))
 
 
 def without_training(
@@ -363,7 +373,7 @@ def without_training(
         return params, None
     valid = valid_pixels(cube, mask)
     maps = maps_of(params, wide(cube), bare, valid)
-    kept, prior = judge_prior(maps, params["endmembers"], config, valid)
+    kept, prior = judge_prior(maps, config, valid)
     none = undecided(maps.whole.dtype)
     return params | {"prior": prior._asdict()}, Stages(none, none, kept)
 
@@ -423,5 +433,5 @@ def finish(
     verdicts = Stages(verdict, learned, undecided(cube.dtype))
     if not config.smooths:
         return params, verdicts
-    kept, prior = judge_prior(maps, params["endmembers"], config, valid)
+    kept, prior = judge_prior(maps, config, valid)
     return params | {"prior": prior._asdict()}, verdicts._replace(prior=kept)
