@@ -102,3 +102,11 @@ def test_an_unknown_size_counts_for_nothing(truth):
         dq.abundances.learned_smoother(*both, shared=float("nan"))
     with pytest.raises(dq.InputError, match="one number"):
         dq.abundances.learned_smoother(*both, shared=np.zeros(3))
+
+
+def test_what_is_wrong_is_named(truth):
+    bad = jnp.asarray(truth).at[0, 0, 0].set(jnp.nan)
+    with pytest.raises(dq.InputError, match="even holds NaN"):
+        dq.abundances.learned_smoother(truth, bad, truth)
+    with pytest.raises(dq.InputError, match="expected at least 2"):
+        dq.abundances.learned_smoother(*[jnp.ones((20, 20, 1))] * 3)

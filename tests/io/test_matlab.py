@@ -339,3 +339,21 @@ def test_a_group_that_holds_itself_ends(tmp_path):
         file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64")
     with pytest.raises(InputError, match="more than 10000 entries"):
         read(tmp_path / "s.mat")
+
+
+@pytest.mark.parametrize(("axes", "said"), [((2, 0, 1), "bands, rows, columns"), ((2, 1, 0), "bands, columns, rows")])
+def test_spectra_and_maps_of_the_file_tell_the_axes_of_its_cube(tmp_path, axes, said):
+    cube, abundances, endmembers = truth()
+    path = tmp_path / "first.mat"
+    savemat(path, {"Y": cube.transpose(axes), "A": np.moveaxis(abundances, 2, 0), "M": endmembers.T})
+    scene = read(path)
+    np.testing.assert_allclose(scene.cube, cube, rtol=1e-6)
+    assert f"taken as ({said})" in scene.notes[0]
+
+
+def test_a_cube_that_disagrees_with_the_spectra_and_maps_of_its_file_is_noted(tmp_path):
+    cube, abundances, endmembers = truth()
+    path = tmp_path / "other.mat"
+    savemat(path, {"Y": cube[1:, :, :-2], "A": abundances, "M": endmembers.T})
+    notes = " ".join(read(path).notes)
+    assert f"Y has {H - 1} x {W} pixels, A {H} x {W}." in notes and f"Y has {B - 2} bands and M {B}." in notes

@@ -57,15 +57,16 @@ def learned_smoother(
         mask: (H, W) bool, True where the pixel is valid.
         weights: of the operator; None: those of the package.
         shared: mean square of the errors of a pixel, summed over the maps, that both halves share and that are
-            independent from pixel to pixel, as spectra that vary make them (`dq.run` estimates it from the residual);
-            None: only noise counts.
+            independent from pixel to pixel, as spectra that vary make them (`dq.run` estimates it from the halves of
+            the spectrum); None: only noise counts.
 
     Returns:
         A LearnedSmoother, of strength 0 with fewer than 100 pairs of valid pixels three apart and for constant maps.
         Its derivative in the maps is zero, that in the weights is exact at the chosen part of the strengths.
 
     Raises:
-        InputError: if the shapes do not fit, or outside jit if valid values are not finite or `shared` is negative.
+        InputError: if the shapes do not fit or R is 1, or outside jit if valid values are not finite or `shared` is
+            negative.
     """
     A, valid = checked(abundances, mask)
     for name, half in (("even", even), ("odd", odd)):
@@ -74,7 +75,9 @@ def learned_smoother(
                 f"{name} has shape {np.shape(half)}; expected maps of the shape of the abundances, {A.shape}. Unmix "
                 "with the same endmembers by even and by odd bands."
             )
-    halves = [checked(half, mask)[0].astype(A.dtype) for half in (even, odd)]
+    if A.shape[2] < 2:
+        raise InputError("abundances hold 1 map; expected at least 2, since a single fraction is 1 everywhere.")
+    halves = [checked(half, mask, name)[0].astype(A.dtype) for name, half in (("even", even), ("odd", odd))]
     difference = (halves[0] - halves[1]) / 2
     weights = shipped_weights() if weights is None else weights
     check_kind(weights, SpatialWeights, "weights", "Leave it out for the weights of the package.")

@@ -115,11 +115,11 @@ def smooth(abundances: Array, prior: Smoother | None = None, *, mask: Array | No
     return _smoothed(A, valid, Smoother(*(jnp.asarray(part, A.dtype) for part in prior)))
 
 
-def checked(abundances: Array, mask: Array | None) -> tuple[jax.Array, jax.Array]:
+def checked(abundances: Array, mask: Array | None, name: str = "abundances") -> tuple[jax.Array, jax.Array]:
     """Return maps, 0 where masked, and the mask of valid pixels."""
-    check_cube(abundances, "abundances")
+    check_cube(abundances, name)
     check_mask(mask, abundances)
-    check_finite(abundances, mask, name="abundances")
+    check_finite(abundances, mask, name=name)
     A = wide(jnp.asarray(abundances))
     valid = valid_pixels(A, mask)
     return jnp.where(valid[..., None], A, 0), valid

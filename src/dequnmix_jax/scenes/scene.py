@@ -400,8 +400,8 @@ def warnings_of(ranges: Ranges, good: Array, wavelengths: Array | None, divisor:
             f"mixture of reflectances is negative.{advice}"
         )
     if highest.max() > _LARGEST_REFLECTANCE:
-        # The suggested divisor is the next power of ten: 8141 is reflectance times 10,000.
-        factor = 10 ** int(np.ceil(np.log10(highest.max())))
+        # The least power of ten that makes it reflectance: 8141 and 11752 are reflectance times 10,000.
+        factor = 10 ** int(np.ceil(np.log10(highest.max() / _LARGEST_REFLECTANCE)))
         total = None if divisor is None else f"{factor * divisor:.10g}"
         advice = "" if total is None else f" For reflectance times {total}, read with scale={total} (--scale {total})."
         warnings.append(

@@ -42,12 +42,33 @@ def _count(variables: mat.Variables, bands: int | None) -> int | None:
     return spectra.shape[1 - spectra.shape.index(bands)] if bands in spectra.shape else min(spectra.shape)
 
 
+def _cube_of_axes(variables: mat.Variables, name: str, value: Array) -> tuple[Array, list[str]]:
+    """Return a cube of three axes as (H, W, B), which wavelengths, spectra and maps of the file reveal."""
+    wavelengths, _ = mat.band_centres(variables)
+    spectra_name, spectra = mat.first(variables, mat.ENDMEMBERS)
+    maps_name, maps = mat.first(variables, mat.ABUNDANCES)
+    longer = max(spectra.shape) if spectra is not None and spectra.ndim == 2 else None
+    sizes = [None if wavelengths is None else wavelengths.size, longer]
+    bands = next((size for size in sizes if size is not None and size in value.shape), None)
+    cube, notes = pixel_order.bands_last(value, bands, name)
+    turned = bands is not None and value.shape[0] == bands != value.shape[2]
+    if maps is not None and maps.ndim == 3:
+        sides = _maps(maps, _count(variables, cube.shape[2]))[0].shape[:2]
+        if turned and sides != cube.shape[:2] and sides == cube.shape[1::-1]:
+            cube = np.swapaxes(cube, 0, 1)
+            notes = [f"{name} of shape {value.shape} was taken as (bands, columns, rows): {maps_name} says so."]
+        elif sides != cube.shape[:2]:
+            notes.append(f"{name} has {cube.shape[0]} x {cube.shape[1]} pixels, {maps_name} {sides[0]} x {sides[1]}.")
+    if longer is not None and spectra is not None and cube.shape[2] not in spectra.shape:
+        notes.append(f"{name} has {how_many(cube.shape[2], 'band')} and {spectra_name} {longer}.")
+    return cube, notes
+
+
 def _cube(
     variables: mat.Variables, name: str, value: Array, options: ReadOptions, path: Path
 ) -> tuple[Array, list[str]]:
     if value.ndim == 3:
-        wavelengths, _ = mat.band_centres(variables)
-        return pixel_order.bands_last(value, None if wavelengths is None else wavelengths.size, name)
+        return _cube_of_axes(variables, name, value)
     known, customary = mat.side_numbers(variables, options.shape)
     maps_name, maps = mat.first(variables, mat.ABUNDANCES)
     spectra_name, spectra = mat.first(variables, mat.ENDMEMBERS)
