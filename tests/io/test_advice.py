@@ -473,6 +473,14 @@ def test_the_scale_that_is_advised_is_enough(tmp_path, first):
     np.testing.assert_allclose(scene.cube, CUBE, atol=1e-4)
 
 
+@pytest.mark.parametrize(("brightest", "scale"), [(1400, "10000"), (11752, "10000"), (15500, "100000")])
+def test_bright_pixels_do_not_change_the_scale_that_is_advised(tmp_path, brightest, scale):
+    values = np.round(CUBE * 1000)
+    values[0, 0] = brightest
+    np.save(tmp_path / "s.npy", values.astype(np.int16))
+    assert f"read with scale={scale} (--scale {scale})" in check_scene(read(tmp_path / "s.npy"))[0]
+
+
 def test_the_scale_beside_gains_of_the_file(tmp_path):
     values = np.round(CUBE * 10000)
     path = image(tmp_path, values=values, data_gain_values="{" + ", ".join(["0.01"] * 5) + "}")

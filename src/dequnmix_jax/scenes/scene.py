@@ -17,6 +17,9 @@ Array = np.ndarray[Any, Any]
 # Snow and specular pixels exceed a reflectance of 1; integers scaled by 100 or 10,000 exceed it by far.
 _LARGEST_REFLECTANCE = 1.5
 
+_CUSTOMARY = 10000
+"""By which products multiply reflectance to store it in 16 bits."""
+
 USUAL_FILLS = (-9999.0, -999.0, -99999.0, -32768.0)
 """Values of missing entries that no measurement has, for files that do not declare one."""
 
@@ -400,9 +403,12 @@ def warnings_of(ranges: Ranges, good: Array, wavelengths: Array | None, divisor:
             f"mixture of reflectances is negative.{advice}"
         )
     if highest.max() > _LARGEST_REFLECTANCE:
-        # The least power of ten that makes it reflectance: 8141 and 11752 are reflectance times 10,000.
-        factor = 10 ** int(np.ceil(np.log10(highest.max() / _LARGEST_REFLECTANCE)))
+        # The suggested divisor is the next power of ten: 8141 is reflectance times 10,000. So is 11752, a bright pixel
+        # or cloud, because products use 10,000 and not 100,000.
+        factor = 10 ** int(np.ceil(np.log10(highest.max())))
         total = None if divisor is None else f"{factor * divisor:.10g}"
+        if divisor is not None and _CUSTOMARY < highest.max() * divisor <= _LARGEST_REFLECTANCE * _CUSTOMARY:
+            total = f"{_CUSTOMARY:.10g}"
         advice = "" if total is None else f" For reflectance times {total}, read with scale={total} (--scale {total})."
         warnings.append(
             f"Values reach {highest.max():.6g}, and reflectance stays below {_LARGEST_REFLECTANCE}; these look like "
