@@ -393,10 +393,11 @@ def broken(**metadata):
 
 def test_the_cures_of_nan_in_a_pixel(tmp_path):
     scene = broken()
-    message = told(lambda: check_scene(scene), "Leave them out by scene.mask, mask_invalid(scene), or nodata=nan")
+    message = told(lambda: check_scene(scene), "Leave them out by dq.scenes.mask_invalid(scene), of an array")
     np.save(tmp_path / "s.npy", scene.cube)
     mask = np.isfinite(scene.cube).all(-1)
-    for cured in (dataclasses.replace(scene, mask=mask), mask_invalid(scene), read(tmp_path / "s.npy", nodata=np.nan)):
+    ways = [dq.scenes.mask_invalid(scene), dq.scenes.mask_invalid(dq.Scene(scene.cube))]
+    for cured in (dataclasses.replace(scene, mask=mask), *ways, read(tmp_path / "s.npy", nodata=np.nan)):
         check_scene(cured)
         assert cured.valid.sum() == 11
     assert "--nodata nan" in message

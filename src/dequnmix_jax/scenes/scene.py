@@ -259,7 +259,8 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
         cure = (
             "All of them lie in bands marked bad: use scene.with_good_bands()."
             if finite[valid][:, good].all() and not good.all()
-            else "Leave them out by scene.mask, mask_invalid(scene), or nodata=nan when reading (--nodata nan)."
+            else "Leave them out by dq.scenes.mask_invalid(scene), of an array by dq.scenes.mask_invalid(dq.Scene(array)), "
+            "or by nodata=nan when reading a file (--nodata nan)."
         )
         raise InputError(
             f"{label} holds NaN or infinite values in {int(bad.sum())} of {how_many(int(valid.sum()), 'valid pixel')}, "
@@ -392,7 +393,7 @@ def warnings_of(ranges: Ranges, good: Array, wavelengths: Array | None, divisor:
     if ranges.zero:
         warnings.append(
             f"{ranges.zero} of {how_many(ranges.valid, 'valid pixel')} {'is' if ranges.zero == 1 else 'are'} zero in "
-            "every band and have no abundances; leave them out by mask_invalid(scene) (--nodata 0)."
+            "every band and have no abundances; leave them out by dq.scenes.mask_invalid(scene) (--nodata 0)."
         )
     if lowest.min() < 0:
         filled = next((f"{value:g}" for value in USUAL_FILLS if value in lowest), None)
