@@ -259,8 +259,8 @@ def check_scene(scene: Scene, *, count: int | None = None) -> list[str]:
         cure = (
             "All of them lie in bands marked bad: use scene.with_good_bands()."
             if finite[valid][:, good].all() and not good.all()
-            else "Leave them out by dq.scenes.mask_invalid(scene), of an array by dq.scenes.mask_invalid(dq.Scene(array)), "
-            "or by nodata=nan when reading a file (--nodata nan)."
+            else "Leave them out by dq.scenes.mask_invalid(scene), of an array by "
+            "dq.scenes.mask_invalid(dq.Scene(array)), or by nodata=nan when reading a file (--nodata nan)."
         )
         raise InputError(
             f"{label} holds NaN or infinite values in {int(bad.sum())} of {how_many(int(valid.sum()), 'valid pixel')}, "
