@@ -663,8 +663,11 @@ training/stages: training/stages::the_prior_smooths_noise_and_leaves_texture
 - jnp.square(SD) - removed[0] * removed[1]
 + jnp.square(SD) - 0 * removed[1]
 training/stages: training/stages::errors_of_spectra_that_vary_are_no_texture
-- decrease + jnp.minimum(errors, most) * taken
+- decrease + errors * taken
 + decrease + 0 * taken
+training/stages: training/stages::texture_stays_where_spectra_vary
+- all_bands[0] - common[0] / jnp.maximum(alpha, ALIKE)
++ all_bands[0] - 0 * common[0]
 training/stages: training/stages::the_standard_error_is_that_of_the_means_of_blocks
 - blocks / jnp.where(blocks > 1, blocks - 1, jnp.nan)
 + 1.0
