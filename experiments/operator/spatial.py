@@ -8,8 +8,8 @@ is trained on all families, and written to the package; six more leave four fami
 scenes of those, with test minerals. Nothing is chosen on the scenes of the tables.
 
 Ways of smoothing: "smooth" is that of today, by the nugget of the maps; "smooth, judged" is what
-`Model.prior="neighbours"` does (`stages.judge_prior`), "smooth, judged by noise alone" with the guard of the learned
-prior; "linear by halves" is the same linear smoother with directions and strengths from the
+`Model.prior="neighbours"` does (`prior_stage.judge_prior`), "smooth, judged by noise alone" with the guard of the
+learned prior; "linear by halves" is the same linear smoother with directions and strengths from the
 difference of maps by even and odd bands, without learning; "learned, full strength" has the strengths that the network
 predicts, "learned" that part of them which the scene's own estimated risk chooses, "learned, judged" also with that
 guard, "learned, crossed" with the guard |b_even - b_odd|^2 - |S b_even - b_odd|^2;
@@ -40,7 +40,7 @@ from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
 from dequnmix_jax.datasets import SceneShape
 from dequnmix_jax.mixing import project_simplex
 from dequnmix_jax.solvers.config import Adjoint, Solver
-from dequnmix_jax.training import stages
+from dequnmix_jax.training import pixel_blocks, prior_stage
 from dequnmix_jax.types import NEEDED
 from experiments.shared import results_table
 from experiments.shared.map_corpus import WAYS, MapSet, map_sets
@@ -213,13 +213,13 @@ def judge(weights: SpatialWeights, *maps: jax.Array) -> Judged:
     """Smooth and judge the maps of a scene, the first six fields of a `MapSet`."""
     A, even, odd, _, _, truth = maps
     valid = jnp.ones(A.shape[:2], bool)
-    given = stages.Maps(*maps[:5])
-    today = stages.judge_prior(given, _SIMPLEX, valid)[1]
+    given = prior_stage.Maps(*maps[:5])
+    today = prior_stage.judge_prior(given, "neighbours", valid)[1]
     raw, D = dq.metrics.armse(A, truth), (even - odd) / 2
     full = learned_smoothing.assemble(weights, *learned_smoothing.look(A, D, valid))
     alone = learned_smoothing.assemble(weights, *learned_smoothing.look(A, None, valid))
     prior = _at_best_part(full, A, D, valid)
-    shared = stages.shared_errors(given, valid)
+    shared = prior_stage.shared_errors(given, valid)
     chosen = prior_choice.learned_smoother(A, even, odd, weights=weights, shared=shared)
     old = dq.abundances.smoother(A)
 
@@ -244,7 +244,7 @@ def judge(weights: SpatialWeights, *maps: jax.Array) -> Judged:
     ]
     gains.append(smoothing_gain(A, D, lambda x: x + learned_smoothing.correction(x, valid, chosen), shared))
     after = dq.metrics.armse(learned_smoothing.smooth_learned(A, chosen), truth)
-    return Judged(raw, *ratios, *(stages.standard_errors(gain, valid) for gain in gains), after / raw)
+    return Judged(raw, *ratios, *(pixel_blocks.standard_errors(gain, valid) for gain in gains), after / raw)
 
 
 @dataclass(frozen=True)

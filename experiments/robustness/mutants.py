@@ -659,21 +659,21 @@ training/stages: training/stages::where_the_model_does_not_hold_to_the_noise_end
 training/stages: training/stages::pixels_without_data_say_nothing
 - cube = jnp.where(valid[..., None], cube, 0)
 + cube = cube
-training/stages: training/stages::the_prior_smooths_noise_and_leaves_texture
+training/prior_stage: training/stages::the_prior_smooths_noise_and_leaves_texture
 - jnp.square(SD) - removed[0] * removed[1]
 + jnp.square(SD) - 0 * removed[1]
-training/stages: training/stages::errors_of_spectra_that_vary_are_no_texture
+training/prior_stage: training/stages::errors_of_spectra_that_vary_are_no_texture
 - decrease + errors * taken
 + decrease + 0 * taken
-training/stages: training/stages::texture_stays_where_spectra_vary
+training/prior_stage: training/stages::texture_stays_where_spectra_vary
 - all_bands[0] - common[0] / jnp.maximum(alpha, ALIKE)
 + all_bands[0] - 0 * common[0]
-training/stages: training/stages::the_standard_error_is_that_of_the_means_of_blocks
+training/pixel_blocks: training/stages::the_standard_error_is_that_of_the_means_of_blocks
 - blocks / jnp.where(blocks > 1, blocks - 1, jnp.nan)
 + 1.0
-training/stages: training/stages::the_nugget_is_that_of_the_smoother
-- 3 * _semivariance(x, valid, 1) - 3 * _semivariance(x, valid, 2)
-+ 3 * _semivariance(x, valid, 1) - 2 * _semivariance(x, valid, 2)
+training/prior_stage: training/stages::the_nugget_is_that_of_the_smoother
+- 3 * near - 3 * far + farther
++ 3 * near - 2 * far + farther
 training/fitting: training/stages::pixels_set_aside_teach_nothing
 - mask = ~state.held_out_pixels if mask is None else mask & ~state.held_out_pixels
 + mask = mask

@@ -55,7 +55,7 @@ from experiments.equilibrium import (
     schedule,
     solver_choices,
 )
-from experiments.operator import prior_credit, shipped, spatial
+from experiments.operator import prior_texture, shipped, spatial
 from experiments.robustness import large_scene, mutants, resume_fit, resume_tiles
 from experiments.shared import results_table, trained_maps
 
@@ -96,7 +96,7 @@ COLUMNS = {
     relab: "psnr",
     samson: "sad_3",
     comparison_synthetic: "pooled",
-    prior_credit: "ratio",
+    prior_texture: "ratio",
     shipped: "aRMSE",
     spatial: "geometric mean",
     start_coverage: "width",
@@ -105,7 +105,7 @@ COLUMNS = {
 }
 """Experiments, and a column of each that must be positive."""
 SLOW = {
-    count, coverage, large_scene, mixing_models, nonlinear_methods, prior_credit, report_rules, resume_fit, shipped,
+    count, coverage, large_scene, mixing_models, nonlinear_methods, prior_texture, report_rules, resume_fit, shipped,
     spatial, stages, start_coverage,
 }  # fmt: skip
 """Six processes that compile take a minute, and two compiled trainings with every stage another; so does the training

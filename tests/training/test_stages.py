@@ -14,7 +14,7 @@ from dequnmix_jax.abundances.smoothing_gain import smoothing_gain
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.equilibrium import model
 from dequnmix_jax.equilibrium.config import Analytic, Energy, Model, Simplex
-from dequnmix_jax.training import fitting, stages
+from dequnmix_jax.training import fitting, pixel_blocks, prior_stage, stages
 from dequnmix_jax.training.config import Rates, Training
 from dequnmix_jax.training.verdict import sentences
 from dequnmix_jax.types import ADEQUATE, Stages, Verdict
@@ -33,7 +33,7 @@ def sample():
 
 @pytest.fixture(scope="module")
 def aside():
-    return stages.hold_out_pixels(jax.random.key(0), SHAPE)
+    return pixel_blocks.hold_out_pixels(jax.random.key(0), SHAPE)
 
 
 def of(E):
@@ -41,11 +41,11 @@ def of(E):
 
 
 def test_a_fifth_of_the_blocks_is_set_aside():
-    aside = np.asarray(stages.hold_out_pixels(jax.random.key(1), (24, 20)))
+    aside = np.asarray(pixel_blocks.hold_out_pixels(jax.random.key(1), (24, 20)))
     blocks = aside.reshape(6, 4, 5, 4)
     assert (blocks.all(axis=(1, 3)) == blocks.any(axis=(1, 3))).all()  # whole blocks of 4 x 4
     assert blocks.any(axis=(1, 3)).sum() == 6
-    odd = np.asarray(stages.hold_out_pixels(jax.random.key(1), (5, 3)))  # two blocks, one of them cut off
+    odd = np.asarray(pixel_blocks.hold_out_pixels(jax.random.key(1), (5, 3)))  # two blocks, one of them cut off
     assert odd.shape == (5, 3) and odd.any() and not odd.all()
 
 
@@ -59,12 +59,12 @@ def test_the_standard_error_is_that_of_the_means_of_blocks():
     n = (number > 0).sum()
     assert n == 5  # one is empty, and no observation
     error = np.sqrt(np.sum((total - number * mean) ** 2) * n / (n - 1)) / number.sum()
-    found = float(stages.standard_errors(jnp.asarray(gain), jnp.asarray(pixels)))
+    found = float(pixel_blocks.standard_errors(jnp.asarray(gain), jnp.asarray(pixels)))
     assert found == pytest.approx(mean / error, rel=1e-4)
-    assert np.isnan(float(stages.standard_errors(jnp.asarray(gain), jnp.zeros((6, 9), bool))))
+    assert np.isnan(float(pixel_blocks.standard_errors(jnp.asarray(gain), jnp.zeros((6, 9), bool))))
     one = np.zeros((6, 9), bool)
     one[:4, :4] = True  # a single block has no spread
-    assert np.isnan(float(stages.standard_errors(jnp.asarray(gain), jnp.asarray(one))))
+    assert np.isnan(float(pixel_blocks.standard_errors(jnp.asarray(gain), jnp.asarray(one))))
 
 
 def test_a_scene_with_one_held_out_block_keeps_no_stage():
@@ -85,7 +85,8 @@ def test_a_risk_that_rises_is_said_to_rise(risk, said):
 def test_the_better_endmembers_stand_whichever_come_first(sample, aside):
     true = of(sample.endmembers)
     worse = of(sample.endmembers * (1 + 0.15 * jnp.sin(jnp.arange(40) / 4))[None])
-    verdict, stands, maps = stages.judge(worse, true, sample.cube, CONFIG, True, VALID, aside)
+    config = replace(CONFIG, prior="neighbours")  # for the maps
+    verdict, stands, maps = stages.judge(worse, true, sample.cube, config, True, VALID, aside)
     assert bool(verdict.kept) and float(jnp.min(verdict.bands)) > 5 and float(jnp.min(verdict.risk)) > 5
     assert 0.9 < float(verdict.misfit) < ADEQUATE
     np.testing.assert_array_equal(stands["endmembers"], true["endmembers"])
@@ -147,7 +148,7 @@ def test_pixels_without_data_say_nothing(sample, aside):
 
 def test_without_the_noise_nothing_is_kept(aside):
     sample = synthetic.linear_scene(jax.random.key(4), (6, 6), synthetic.spectra(jax.random.key(3), 3, 40), 30.0)
-    few, here = jnp.ones((6, 6), bool), stages.hold_out_pixels(jax.random.key(0), (6, 6))
+    few, here = jnp.ones((6, 6), bool), pixel_blocks.hold_out_pixels(jax.random.key(0), (6, 6))
     verdict, _, _ = stages.judge(
         of(sample.endmembers * 1.2), of(sample.endmembers), sample.cube, CONFIG, True, few, here
     )
@@ -164,9 +165,8 @@ def maps_of(A, E, key, snr, texture=0.0):
     own, noise = jax.random.split(key)
     cube = mixing.linear_mix(A * (1 + texture * jax.random.normal(own, A.shape)), E)
     cube = synthetic.add_noise(noise, cube, snr)
-    aside = stages.hold_out_pixels(key, A.shape[:2])
     valid = jnp.ones(A.shape[:2], bool)
-    return stages.judge(of(E), of(E), cube, CONFIG, False, valid, aside)[2], valid
+    return prior_stage.maps_of(of(E), cube, CONFIG, valid), valid
 
 
 def test_the_prior_smooths_noise_and_leaves_texture():
@@ -177,7 +177,7 @@ def test_the_prior_smooths_noise_and_leaves_texture():
     for name, A, snr in (("smooth", smooth, 15.0), ("rough", rough, 30.0)):
         maps, valid = maps_of(A, E, jax.random.key(7), snr)
         asked = smoothing.smoother(maps.whole)
-        verdict, stands = stages.judge_prior(maps, CONFIG, valid)
+        verdict, stands = prior_stage.judge_prior(maps, "neighbours", valid)
         assert float(jnp.max(asked.strength)) > 0.01  # the maps alone ask for it in both
         before, after = (
             float(jnp.sqrt(jnp.mean((x - A) ** 2))) for x in (maps.whole, smoothing.smooth(maps.whole, asked))
@@ -190,10 +190,9 @@ def test_the_learned_prior_is_kept_for_noise_and_not_for_texture():
     E = synthetic.spectra(jax.random.key(3), 3, 40)
     smooth = synthetic.abundance_field(jax.random.key(5), (24, 24), 3, length=6.0, contrast=0.3)
     rough = synthetic.abundance_field(jax.random.key(6), (24, 24), 3, length=0.6, contrast=1.0)
-    config = replace(CONFIG, prior="learned")
     for A, snr, right in ((smooth, 15.0, True), (rough, 30.0, False)):
         maps, valid = maps_of(A, E, jax.random.key(7), snr)
-        verdict, found = stages.judge_prior(maps, config, valid)
+        verdict, found = prior_stage.judge_prior(maps, "learned", valid)
         assert float(jnp.max(smoothing.smoother(maps.whole).strength)) > 0.01  # the maps alone ask for it in both
         after = smoothing_error(found, maps, A)
         assert after < 0.95 if right else after <= 1.001
@@ -205,7 +204,7 @@ def test_the_learned_prior_is_kept_for_noise_and_not_for_texture():
     gain = smoothing_gain(
         maps.whole, (maps.even - maps.odd) / 2, lambda x: x + learned_smoothing.correction(x, valid, blind)
     )
-    assert smoothing_error(blind, maps, A) > 1.2 and float(stages.standard_errors(gain, valid)) < -2
+    assert smoothing_error(blind, maps, A) > 1.2 and float(pixel_blocks.standard_errors(gain, valid)) < -2
 
 
 def smoothing_error(prior, maps, A):
@@ -242,7 +241,7 @@ def varied_scene(A, E, key, size):
     varied = E[None, None] * jnp.exp(size * jax.random.normal(shape, (*A.shape, E.shape[1])) @ window)
     cube = synthetic.add_noise(noise, jnp.einsum("hwr,hwrb->hwb", A, varied), 40.0)
     valid = jnp.ones(A.shape[:2], bool)
-    return stages.maps_of(of(E), cube, CONFIG, valid), valid
+    return prior_stage.maps_of(of(E), cube, CONFIG, valid), valid
 
 
 def test_errors_of_spectra_that_vary_are_no_texture():
@@ -252,11 +251,11 @@ def test_errors_of_spectra_that_vary_are_no_texture():
     maps, valid = varied_scene(A, E, jax.random.key(7), 0.08)
     errors = maps.whole - A
     true = float(jnp.mean(jnp.sum(jnp.square(errors), axis=-1)))
-    found = float(stages.shared_errors(maps, valid))
+    found = float(prior_stage.shared_errors(maps, valid))
     assert 0.1 * true < found < true
     for prior in ("neighbours", "learned"):
-        verdict, kept = stages.judge_prior(maps, replace(CONFIG, prior=prior), valid)
-        alone, _ = stages.judge_by(maps, jnp.zeros(()), prior, valid)
+        verdict, kept = prior_stage.judge_prior(maps, prior, valid)
+        alone, _ = prior_stage.judge_prior(maps, prior, valid, jnp.zeros(()))
         assert bool(verdict.kept) and float(verdict.bands[0]) > float(alone.bands[0]) + 2
         smooth = smoothing.smooth if prior == "neighbours" else learned_smoothing.smooth_learned
         assert float(dq.metrics.armse(smooth(maps.whole, kept), A) / dq.metrics.armse(maps.whole, A)) < 0.8
@@ -275,10 +274,10 @@ def test_texture_stays_where_spectra_vary():
     maps, valid = varied_scene(A, E, key, 0.08)
     before = dq.metrics.armse(maps.whole, A)
     for prior in ("neighbours", "learned"):
-        _, found = stages.judge_prior(maps, replace(CONFIG, prior=prior), valid)
+        _, found = prior_stage.judge_prior(maps, prior, valid)
         smooth = smoothing.smooth if prior == "neighbours" else learned_smoothing.smooth_learned
         assert float(dq.metrics.armse(smooth(maps.whole, found), A) / before) < 1.03
-    verdict, found = stages.judge_by(maps, stages.nugget(maps.whole, valid), "learned", valid)
+    verdict, found = prior_stage.judge_prior(maps, "learned", valid, prior_stage.nugget(maps.whole, valid))
     after = dq.metrics.armse(learned_smoothing.smooth_learned(maps.whole, found), A)
     assert bool(verdict.kept) and float(after / before) > 1.2
 
@@ -290,10 +289,10 @@ def test_halves_that_distinguish_no_materials_show_no_errors():
     A = synthetic.abundance_field(jax.random.key(6), (40, 40), 3, length=0.8, contrast=1.0)
     cube = synthetic.add_noise(jax.random.key(2), mixing.linear_mix(A, E), 30.0)
     valid = jnp.ones((40, 40), bool)
-    maps = stages.maps_of(of(E), cube, CONFIG, valid)
+    maps = prior_stage.maps_of(of(E), cube, CONFIG, valid)
     noise_left = jnp.mean(jnp.sum(jnp.square((maps.even - maps.odd) / 2), axis=-1))
-    assert float(stages.shared_errors(maps, valid)) <= 0.1 * float(noise_left)
-    _, found = stages.judge_prior(maps, replace(CONFIG, prior="learned"), valid)
+    assert float(prior_stage.shared_errors(maps, valid)) <= 0.1 * float(noise_left)
+    _, found = prior_stage.judge_prior(maps, "learned", valid)
     after = dq.metrics.armse(learned_smoothing.smooth_learned(maps.whole, found), A)
     assert float(after / dq.metrics.armse(maps.whole, A)) < 1.01
 
@@ -302,8 +301,8 @@ def test_a_prior_that_changes_nothing_is_left_out():
     """Rounding in one direction is a gain of many standard errors, of nothing."""
     A = synthetic.abundance_field(jax.random.key(5), (24, 24), 3, length=6.0, contrast=0.3)
     D = 1e-3 * jax.random.normal(jax.random.key(1), A.shape)
-    gain = stages._acting(jnp.asarray(500.0), A, A + 1e-7 * D)
-    assert float(gain) == 0 and float(stages._acting(jnp.asarray(500.0), A, A + D)) == 500
+    gain = prior_stage._acting(jnp.asarray(500.0), A, A + 1e-7 * D)
+    assert float(gain) == 0 and float(prior_stage._acting(jnp.asarray(500.0), A, A + D)) == 500
 
 
 def test_the_nugget_is_that_of_the_smoother():
@@ -314,7 +313,7 @@ def test_the_nugget_is_that_of_the_smoother():
     @jax.jit
     def both(A, valid):
         G = [smoothing.semivariance(A, valid, h)[0] for h in (1, 2, 3)]
-        return jnp.trace(3 * G[0] - 3 * G[1] + G[2]), stages.nugget(A, valid)
+        return jnp.trace(3 * G[0] - 3 * G[1] + G[2]), prior_stage.nugget(A, valid)
 
     trace, found = both(A, valid)
     assert float(found) == pytest.approx(float(trace), rel=1e-4)

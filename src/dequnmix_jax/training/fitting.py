@@ -31,7 +31,7 @@ from dequnmix_jax.mixing import wide
 from dequnmix_jax.ops.padding import pad, padded_shape
 from dequnmix_jax.ops.quick_compile import Effort, effort_loop, effort_once, is_traced, quick_jit
 from dequnmix_jax.ops.xla import alongside
-from dequnmix_jax.training import stages
+from dequnmix_jax.training import pixel_blocks, stages
 from dequnmix_jax.training.config import RECOMMENDED, Rates, Training
 from dequnmix_jax.training.objective import loss, variability_ratio
 from dequnmix_jax.types import History, Params, Trace, Verdict
@@ -59,7 +59,7 @@ class FitState(NamedTuple):
         variability_ratio: (), of the scene, the unit of the weight of the spread.
         subspace: (B, B), `noise.signal_subspace` of the scene, in which E moves.
         initial: the initial parameters.
-        held_out_pixels: (H, W) bool, held out of training if stages are judged (`stages.hold_out_pixels`).
+        held_out_pixels: (H, W) bool, held out of training if stages are judged (`pixel_blocks.hold_out_pixels`).
         verdict: on the trained endmembers, once they are fixed; before that "kept".
         fixed: (R,) bool, endmembers that are not trained; None: all are.
     """
@@ -167,7 +167,7 @@ def begin(
 
 def held_out_pixels(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Return the pixels (H, W) that a training with this key holds out, if its stages are judged."""
-    return stages.hold_out_pixels(jax.random.fold_in(jax.random.split(key, 3)[2], 1), shape)
+    return pixel_blocks.hold_out_pixels(jax.random.fold_in(jax.random.split(key, 3)[2], 1), shape)
 
 
 def advance(

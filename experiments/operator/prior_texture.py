@@ -1,10 +1,10 @@
-"""How many of the errors of varying spectra may count before a prior takes texture for errors.
+"""Whether a prior over neighbours takes texture for errors where spectra vary, by how many of such errors count.
 
-    python -m experiments.operator.prior_credit [--quick] [-o results]
+    python -m experiments.operator.prior_texture [--quick] [-o results]
 
-Spectra that vary from pixel to pixel make errors in the maps that even and odd bands share. `stages.shared_errors`
-finds them by the halves of the spectrum, which share texture, and counts a part of them, `stages.COUNTED`. Here that
-part is varied.
+Spectra that vary from pixel to pixel make errors in the maps that even and odd bands share.
+`prior_stage.shared_errors` finds them by the halves of the spectrum, which share texture, and counts a part of them,
+`prior_stage.COUNTED`. Here that part is varied.
 
 Scenes: 40 x 40 pixels, 60 bands, four test minerals, noise of 20 and 40 dB. Maps of families of the generator, smooth
 maps of which a tenth of the pixels is pure and alone, and maps of which one half is smooth, the other without order.
@@ -28,7 +28,7 @@ import dequnmix_jax as dq
 from dequnmix_jax.abundances import learned_smoothing, smoothing
 from dequnmix_jax.datasets import generator, synthetic
 from dequnmix_jax.equilibrium.model import init
-from dequnmix_jax.training import stages
+from dequnmix_jax.training import prior_stage
 from experiments.shared import results_table
 
 FAMILIES = ("smooth", "matern", "fine", "unordered", "blocks", "farmland", "squares", "targets")
@@ -54,7 +54,7 @@ class Settings:
 
     maps: tuple[str, ...] = (*FAMILIES, "isolated pixels", "half unordered")
     noise: tuple[float, ...] = (20.0, 40.0)
-    seeds: tuple[int, ...] = (40, 41)
+    seeds: tuple[int, ...] = (40, 41, 42, 43, 44)
     shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.7, 1.0)
     size: generator.SceneShape = SIZE
 
@@ -97,13 +97,13 @@ def ratios(A: jax.Array, E: jax.Array, cube: jax.Array, prior: str, shares: tupl
     """Return the aRMSE with a prior over that without it, for each share that counts."""
     valid = jnp.ones(A.shape[:2], bool)
     params = init(jax.random.key(0), cube, _SIMPLEX, endmembers=E)
-    maps = stages.maps_of(params, cube, _SIMPLEX, valid)
-    errors = stages.shared_errors(maps, valid) / stages.COUNTED
+    maps = prior_stage.maps_of(params, cube, _SIMPLEX, valid)
+    errors = prior_stage.shared_errors(maps, valid) / prior_stage.COUNTED
     smooth: Any = smoothing.smooth if prior == "neighbours" else learned_smoothing.smooth_learned
     before = dq.metrics.armse(maps.whole, A)
 
     def one(share: jax.Array) -> jax.Array:
-        _, found = stages.judge_by(maps, share * errors, prior, valid)
+        _, found = prior_stage.judge_prior(maps, prior, valid, share * errors)
         return dq.metrics.armse(smooth(maps.whole, found), A) / before
 
     return jax.lax.map(one, jnp.asarray(shares, A.dtype))
@@ -123,7 +123,7 @@ def summarised(label: str, prior: str, settings: Settings, found: list[np.ndarra
 
 
 def main(settings: Settings, folder: Path) -> Path:
-    """Draw and judge all scenes, and write `prior_credit.csv` and `.md`."""
+    """Draw and judge all scenes, and write `prior_texture.csv` and `.md`."""
     found: dict[tuple[str, str, str], list[np.ndarray]] = {}
     for m, kind in enumerate(settings.maps):
         for seed in settings.seeds:
@@ -147,11 +147,10 @@ def main(settings: Settings, folder: Path) -> Path:
         for kind in settings.maps:
             some = [x for (k, v, p), values in found.items() if (k, p) == (kind, prior) and v != "none" for x in values]
             rows += summarised(f"vary; maps: {kind}", prior, settings, some)
-    note = (
-        f"Generator {generator.fingerprint()}. Share {stages.COUNTED:g} is that of the package. Seeds {settings.seeds}."
-    )
-    command = "python -m experiments.operator.prior_credit"
-    return results_table.write(folder, "prior_credit", rows, command, note, "Over scenes.")
+    share = prior_stage.COUNTED
+    note = f"Generator {generator.fingerprint()}. Share {share:g} is that of the package. Seeds {settings.seeds}."
+    command = "python -m experiments.operator.prior_texture"
+    return results_table.write(folder, "prior_texture", rows, command, note, "Over scenes.")
 
 
 if __name__ == "__main__":
