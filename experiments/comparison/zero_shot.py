@@ -3,7 +3,8 @@
     python -m experiments.comparison.zero_shot [--quick] [-o results]
 
 Five seeds, one configuration for all. No constant was chosen on these scenes; the rule of materials that judges the
-fine-tuning (`training.stages`) was thought of after a failure on DC1 at 20 dB. Methods, each blind:
+fine-tuning (`training.stages`) was thought of after a failure on DC1 at 20 dB, and that the scene may choose the linear
+prior (`abundances.prior_choice`) because of the recipe at 15 dB. Methods, each blind:
 
 * VCA + FCLS, minimum volume + FCLS.
 * start: the rule of `select_endmembers` and the exact solver of its mixing model (the analytic equilibrium); start +
