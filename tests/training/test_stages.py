@@ -244,6 +244,13 @@ def varied_scene(A, E, key, size):
     return prior_stage.maps_of(of(E), cube, CONFIG, valid), valid
 
 
+def with_isolated_pixels(key, A):
+    """Return maps of which a tenth of the pixels is pure and alone."""
+    where, which = jax.random.split(key)
+    pure = jax.nn.one_hot(jax.random.randint(which, A.shape[:2], 0, A.shape[2]), A.shape[2])
+    return jnp.where(jax.random.uniform(where, (*A.shape[:2], 1)) < 0.1, pure, A)
+
+
 def test_errors_of_spectra_that_vary_are_no_texture():
     """Even and odd bands give the same wrong maps; the halves of the spectrum show that they are wrong."""
     E = synthetic.spectra(jax.random.key(11), 4, 40)
@@ -268,9 +275,8 @@ def test_texture_stays_where_spectra_vary():
     """
     E = synthetic.spectra(jax.random.key(11), 4, 40)
     A = synthetic.abundance_field(jax.random.key(11), (40, 40), 4, length=8.0)
-    alone, which, key = jax.random.split(jax.random.key(1), 3)
-    pure = jax.nn.one_hot(jax.random.randint(which, (40, 40), 0, 4), 4)
-    A = jnp.where(jax.random.uniform(alone, (40, 40, 1)) < 0.1, pure, A)
+    drawn, key = jax.random.split(jax.random.key(1))
+    A = with_isolated_pixels(drawn, A)
     maps, valid = varied_scene(A, E, key, 0.08)
     before = dq.metrics.armse(maps.whole, A)
     for prior in ("neighbours", "learned"):
@@ -286,7 +292,8 @@ def test_halves_that_distinguish_no_materials_show_no_errors():
     """The upper half of the spectra is the same for all: its maps have no texture, which is no reason to smooth."""
     E = synthetic.spectra(jax.random.key(3), 3, 40)
     E = jnp.where((jnp.arange(40) < 20)[None], E, jnp.mean(E, axis=0)[None])
-    A = synthetic.abundance_field(jax.random.key(6), (40, 40), 3, length=0.8, contrast=1.0)
+    smooth = synthetic.abundance_field(jax.random.key(6), (40, 40), 3, length=8.0, contrast=1.0)
+    A = (smooth + jax.random.dirichlet(jax.random.key(8), jnp.ones(3), (40, 40))) / 2
     cube = synthetic.add_noise(jax.random.key(2), mixing.linear_mix(A, E), 30.0)
     valid = jnp.ones((40, 40), bool)
     maps = prior_stage.maps_of(of(E), cube, CONFIG, valid)
@@ -303,6 +310,13 @@ def test_a_prior_that_changes_nothing_is_left_out():
     D = 1e-3 * jax.random.normal(jax.random.key(1), A.shape)
     gain = prior_stage._acting(jnp.asarray(500.0), A, A + 1e-7 * D)
     assert float(gain) == 0 and float(prior_stage._acting(jnp.asarray(500.0), A, A + D)) == 500
+    A = with_isolated_pixels(jax.random.key(100), synthetic.abundance_field(KEY, (40, 40), 4, length=8.0))
+    noise = 0.01 * jax.random.normal(jax.random.key(2), (2, *A.shape))
+    even, odd = A[None] + noise - jnp.mean(noise, axis=-1, keepdims=True)
+    maps = prior_stage.Maps((even + odd) / 2, even, odd, A, A)
+    valid = jnp.ones((40, 40), bool)
+    verdict, prior = prior_stage.judge_prior(maps, "learned", valid, jnp.zeros(()))
+    assert not bool(verdict.kept) and float(jnp.max(prior.strength)) == 0
 
 
 def test_the_nugget_is_that_of_the_smoother():
