@@ -668,7 +668,7 @@ training/prior_stage: training/stages::errors_of_spectra_that_vary_are_no_textur
 training/prior_stage: training/stages::texture_stays_where_spectra_vary
 - all_bands[0] - common[0] / jnp.maximum(alpha, ALIKE)
 + all_bands[0] - 0 * common[0]
-training/prior_stage: training/stages::halves_that_distinguish_no_materials
+training/prior_stage: training/stages::halves_that_distinguish_no_materials_show_no_errors
 - (all_bands[1] > 0) & (alpha >= ALIKE)
 + all_bands[1] > 0
 training/pixel_blocks: training/stages::the_standard_error_is_that_of_the_means_of_blocks
