@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from experiments.comparison import demo_scenes, zero_shot
-from experiments.operator import left_out, train
+from experiments.operator import left_out, narrowed, train
 
 
 @pytest.mark.slow
@@ -25,6 +25,16 @@ def test_quick_training_and_judging(tmp_path):
     assert (
         "smooth" in families and "blocks" not in families
     )  # of eight families, the fold leaves out the first and seventh
+
+
+@pytest.mark.slow
+def test_quick_narrowed_training(tmp_path):
+    target = narrowed.main(narrowed.QUICK, tmp_path, tmp_path / "results")
+    with target.with_suffix(".csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["training"] for row in rows] == ["narrow"] * 4 + ["wide"] * 4
+    assert all(float(row["aRMSE / start"]) == 1 for row in rows if row["method"] == "start")
+    assert {int(row["scenes"]) for row in rows} == {8}
 
 
 @pytest.mark.slow
