@@ -7,6 +7,7 @@ them as an escape, such as \\x1b; everything that the command line prints passes
 
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -32,6 +33,15 @@ def shown(text: str, lines: bool = False) -> str:
     'a\\\\x1b[2Jb'
     """
     return (_BUT_LINES if lines else _ANY).sub(lambda match: _escape(match[0]), text)
+
+
+def reason_of(error: BaseException, length: int = 120) -> str:
+    """Return what the error of another library says, on one line, cut between words; its kind if it says nothing.
+
+    >>> reason_of(ValueError("no such\\n variable in the file"), 16)
+    'no such ...'
+    """
+    return textwrap.shorten(str(error.__cause__ or error), length, placeholder=" ...") or type(error).__name__
 
 
 def _escape(letter: str) -> str:

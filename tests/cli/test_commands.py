@@ -14,7 +14,7 @@ import pytest
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.cli import endmembers, main, report
 from dequnmix_jax.cli.config_file import read_configuration
-from dequnmix_jax.cli.parser import METHODS
+from dequnmix_jax.cli.parser import METHODS, parser
 from dequnmix_jax.endmembers import selection
 from dequnmix_jax.equilibrium.config import Cone, Energy, Model, Simplex, Softmax
 from dequnmix_jax.io import formats
@@ -308,6 +308,15 @@ def test_an_unknown_word_points_to_the_help_of_its_command(capsys, words, said):
     with pytest.raises(SystemExit, match="2"):
         main.main(words.split())
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["unmix s.npz m.npz -o out --tile 8", "unmix s.npz --tile 8 m.npz -o out", "unmix --tile 8 -o out s.npz m.npz"],
+)
+def test_a_word_may_stand_after_an_option(words):
+    read = parser("1").parse_args(words.split())
+    assert [str(word) for word in (read.file, read.model, read.tile, read.output)] == ["s.npz", "m.npz", "8", "out"]
 
 
 def test_an_option_that_has_no_effect_or_is_cut_short_is_refused(place, tmp_path, capsys):

@@ -163,6 +163,16 @@ def test_truncated_npz(tmp_path, keep):
         read(path)
 
 
+def test_the_words_of_another_library_are_not_cut_within_a_word(tmp_path):
+    path = tmp_path / "s.npy"
+    np.save(path, cube())
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(
+        InputError, match=r"Expected \(.*\) = \d+ elements, could only read \d+ elements\..* \.\.\.\); it is"
+    ):
+        read(path)
+
+
 def test_npz_with_a_damaged_entry(tmp_path):
     path = tmp_path / "s.npz"
     with zipfile.ZipFile(path, "w") as archive:

@@ -133,6 +133,16 @@ def test_without_spectra_or_levels_there_is_one_figure():
     assert compare(Truth(None, spectra()), Truth(None, spectra()))["as_they_are"] is None
 
 
+@pytest.mark.parametrize(("factor", "shift"), [(100, 0), (1, -0.2)])
+def test_a_reference_without_fractions_is_said(factor, shift):
+    mine = Truth(maps(), spectra())
+    (note,) = compare(mine, Truth(factor * maps() + np.float32(shift), spectra()))["notes"]
+    assert "expected 0 to 1" in note
+    outside = np.where(np.arange(maps().shape[0])[:, None, None] == 0, 7, maps())
+    valid = np.arange(maps().shape[0])[:, None] > np.zeros(maps().shape[1])
+    assert not compare(mine, Truth(outside, spectra()), valid)["notes"]
+
+
 def test_a_change_of_unit():
     a = jnp.asarray([[[0.5, 0.5, 0.0], [0.0, 0.0, 0.0], [0.2, 0.3, 0.5]]])
     found = np.asarray(metrics.in_unit(a, jnp.asarray([3.0, 1.0, 2.0])))

@@ -34,6 +34,11 @@ def fit():
     return jax.jit(lambda key, cube, rates: fitting.fit(key, cube, CONFIG, SHORT, rates, count=3), static_argnums=())
 
 
+def test_an_axis_that_nothing_maps_over_is_named(sample):
+    with pytest.raises(InputError, match="the axis 'scenes', which nothing around this call maps over"):
+        fitting.fit(jax.random.key(0), sample.cube, CONFIG, SHORT, count=3, shared="scenes")
+
+
 def test_the_loss_falls_and_every_solve_converges(fit, sample):
     params, history = fit(jax.random.key(0), sample.cube, Rates(spread=0.0))
     assert float(history.loss[-1]) < float(history.loss[0])

@@ -49,10 +49,23 @@ class _Parser(argparse.ArgumentParser):
 class _CommandParser(_Parser):
     """The parser of one command, which refuses words it does not know itself, so that the error names its help."""
 
+    _intermixed = False
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse the words of the command; end the process with an error if one is unknown."""
+        if self._intermixed:  # one of the two passes below
+            return super().parse_known_args(args, namespace)
         self._check_given_once([] if args is None else list(args))
+        before = argparse.Namespace(**({} if namespace is None else vars(namespace)))
         known, unknown = super().parse_known_args(args, namespace)
+        if unknown and not any(word.startswith("-") for word in unknown):
+            # Words after an option, as MODEL in `unmix SCENE --tile 8 MODEL`: optional words are filled from the first
+            # group of words alone, unless all options are read first.
+            self._intermixed = True
+            try:
+                known, unknown = self.parse_known_intermixed_args(args, before)
+            finally:
+                self._intermixed = False
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._nearest(unknown)}")
         return known, unknown

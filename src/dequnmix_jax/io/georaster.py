@@ -1,7 +1,6 @@
 """Adapter for rasterio: open and write GeoTIFF, and convert between ENVI header fields and a `Georeference`."""
 
 import errno
-import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
+from dequnmix_jax.escaping import reason_of
 from dequnmix_jax.io.envi import header as envi
 from dequnmix_jax.io.remote import Remote
 from dequnmix_jax.scenes.georeference import Georeference, pixel_area
@@ -81,14 +81,10 @@ def _translated(path: Path, mode: str, kind: str = "TIFF") -> Iterator[None]:
         if not type(error).__module__.startswith("rasterio") and not isinstance(error, UnicodeDecodeError):
             raise
         if mode != "r":
-            raise OSError(5, f"GeoTIFF could not be written ({_plain(error)})", str(path)) from error
+            raise OSError(5, f"GeoTIFF could not be written ({reason_of(error)})", str(path)) from error
         raise InputError(
-            f"{path} cannot be read as {kind} ({_plain(error)}); expected a whole {kind} file. Copy it again."
+            f"{path} cannot be read as {kind} ({reason_of(error)}); expected a whole {kind} file. Copy it again."
         ) from error
-
-
-def _plain(error: Exception) -> str:
-    return re.sub(r"\s+", " ", str(error.__cause__ or error))[:120]
 
 
 def georeference_of(file: Any) -> Georeference | None:

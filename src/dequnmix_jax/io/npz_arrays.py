@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.escaping import reason_of
 from dequnmix_jax.io.remote import as_place
 from dequnmix_jax.scenes.scene import Array
 from dequnmix_jax.scenes.values import check_unpacked
@@ -49,7 +50,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Array]:
         raise
     except Exception as error:  # numpy, zipfile and its codecs raise many kinds of error
         raise InputError(
-            f"{path} cannot be read as a numpy file ({str(error)[:80] or type(error).__name__}); it is damaged, "
+            f"{path} cannot be read as a numpy file ({reason_of(error)}); it is damaged, "
             "truncated or of another format. Copy or save it again."
         ) from error
 

@@ -24,6 +24,7 @@ from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from dequnmix_jax.checks import InputError, pip_hint
+from dequnmix_jax.escaping import reason_of
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?=[^/])")
 _PREFIXES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/"}
@@ -177,12 +178,12 @@ class Remote:
             return cast(tuple[Any, str], fsspec.core.url_to_fs(self.url))
         except ImportError as error:
             raise InputError(
-                f"{self} cannot be opened ({str(error)[:100]}); expected the packages for this place: "
+                f"{self} cannot be opened ({reason_of(error)}); expected the packages for this place: "
                 f"{pip_hint('remote')}, or what fsspec names."
             ) from error
         except ValueError as error:
             raise InputError(
-                f"{self} cannot be opened ({str(error)[:80]}); expected https://, s3:// or another protocol of fsspec."
+                f"{self} cannot be opened ({reason_of(error)}); expected https://, s3:// or another protocol of fsspec."
             ) from error
 
     @cached_property

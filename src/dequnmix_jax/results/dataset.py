@@ -10,6 +10,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError
 from dequnmix_jax.conventions import MEANINGS
+from dequnmix_jax.escaping import reason_of
 from dequnmix_jax.io import labelled_arrays, netcdf, npz, xarrays
 from dequnmix_jax.io.missions import hdf5
 from dequnmix_jax.results.maps import UNCERTAIN, class_names, class_sums, kind_of, model_map
@@ -154,5 +155,5 @@ def arrays_of_dataset(data: Any, place: str) -> tuple[dict[str, Array], dict[str
         return arrays, json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"The attribute summary of {place} is not JSON ({str(error)[:80]}); unmix the scene again."
+            f"The attribute summary of {place} is not JSON ({reason_of(error)}); unmix the scene again."
         ) from error

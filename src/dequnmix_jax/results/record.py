@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.escaping import reason_of
 from dequnmix_jax.io.provenance import SUMMARY
 
 
@@ -21,7 +22,7 @@ def read_record(path: Path) -> dict[str, Any]:
     try:
         record: Any = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path / SUMMARY} is not JSON ({str(error)[:80]}); unmix the scene again.") from error
+        raise InputError(f"{path / SUMMARY} is not JSON ({reason_of(error)}); unmix the scene again.") from error
     return checked_record(record, path / SUMMARY)
 
 

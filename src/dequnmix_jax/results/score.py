@@ -32,6 +32,9 @@ of `datasets.generator` the ratio of a reference at its level is above 1, and of
 intimate mixing (0.75 to 0.86 for both) and two scenes whose conventions differ by 0.02."""
 
 
+_ROUNDING = 0.01
+"""How far outside 0 to 1 the fractions of a reference may be before it is said."""
+
 _ARRAYS = (".npz", ".npy", ".mat", ".hdr")
 
 
@@ -162,6 +165,7 @@ def compare(
     scores |= {"armse": None, "pooled_rmse": None, "msad": None, "convention": None, **dict.fromkeys(UNITS)}
     rows = [(names[int(order[i])], true_names[i]) for i in range(count)]
     if A is not None and A_true is not None:
+        scores["notes"] += _range_note(A_true, mask)
         where = None if mask is None else jnp.asarray(mask)
         given, b = jnp.asarray(A[:, :, order]), jnp.asarray(A_true)
         said, factors = _conversion(estimate, truth, order, mask, cube, convention)
@@ -183,6 +187,17 @@ def compare(
         {"estimate": mine, "reference": theirs, "rmse": rmse[i], "sad": sad[i]} for i, (mine, theirs) in enumerate(rows)
     ]
     return scores
+
+
+def _range_note(abundances: Array, mask: Array | None) -> list[str]:
+    """Return a sentence if a reference has values that no fraction has, or none."""
+    values = abundances[np.isfinite(abundances) & (True if mask is None else np.asarray(mask, bool)[..., None])]
+    if not values.size or (values.min() >= -_ROUNDING and values.max() <= 1 + _ROUNDING):
+        return []
+    return [
+        f"The fractions of the reference go from {values.min():.3g} to {values.max():.3g}; expected 0 to 1. They are "
+        "compared as they are: check that they are fractions, and not percent or those of an unconstrained method."
+    ]
 
 
 def _conversion(

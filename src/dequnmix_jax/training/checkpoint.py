@@ -16,6 +16,7 @@ import numpy as np
 
 from dequnmix_jax.checks import InputError, how_many
 from dequnmix_jax.equilibrium.config import Model
+from dequnmix_jax.escaping import reason_of
 from dequnmix_jax.io.atomic import replacing_file
 from dequnmix_jax.io.disk_space import writing
 from dequnmix_jax.io.npz import MODEL
@@ -235,8 +236,8 @@ def model_from(metadata: Mapping[str, Any], path: Path) -> Model:
         return model_of(from_older(metadata["model"]), lambda table, word: f"{path} says {table}.{word}")
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} does not say how its model was made ({str(error)[:80]}); expected the metadata of `dequnmix fit`. "
-            "Fit the model again with this version."
+            f"{path} does not say how its model was made ({reason_of(error)}); expected the metadata of `dequnmix "
+            "fit`. Fit the model again with this version."
         ) from error
 
 

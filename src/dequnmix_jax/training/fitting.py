@@ -248,6 +248,18 @@ def _names(shared: str | tuple[str, ...]) -> tuple[str, ...]:
     return (shared,) if isinstance(shared, str) else shared
 
 
+def _check_axes(shared: str | tuple[str, ...]) -> None:
+    """Raise InputError unless each name is that of a mapped axis around this call."""
+    for axis in _names(shared):
+        try:
+            lax.axis_index(axis)
+        except NameError as error:
+            raise InputError(
+                f"shared names the axis {axis!r}, which nothing around this call maps over; expected an axis of "
+                f"jax.vmap or jax.shard_map. Map the scenes over it, as in jax.vmap(fit_one, axis_name={axis!r})."
+            ) from error
+
+
 def _averaged(gradient: Any, finite: jax.Array, shared: str | tuple[str, ...]) -> Any:
     """Return the mean of a gradient over the scenes with a finite loss."""
     number = jnp.maximum(lax.psum(finite.astype(jnp.int32), shared), 1)
@@ -408,6 +420,7 @@ def fit(
     rates = RECOMMENDED[1] if rates is None else rates
     check_kind(training, Training, "training")
     check_kind(rates, Rates, "rates")
+    _check_axes(shared)
     start, step, phases, held_out = begin, advance, training.phases, None
     resting, divided = False, 1
     if not is_traced(key, cube, endmembers, mask, rates):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError, pip_hint
+from dequnmix_jax.escaping import reason_of
 from dequnmix_jax.io.bands import nanometres
 from dequnmix_jax.io.matlab import mat5
 from dequnmix_jax.io.missions import hdf5
@@ -61,7 +62,7 @@ def load(path: str | os.PathLike[str]) -> Variables:
         raise
     except Exception as error:  # scipy raises many kinds of error for damaged files
         raise InputError(
-            f"{path} cannot be read as a MATLAB file ({type(error).__name__}: {str(error)[:80]}); it is damaged, "
+            f"{path} cannot be read as a MATLAB file ({type(error).__name__}: {reason_of(error)}); it is damaged, "
             "truncated, or of another format. Copy or save it again."
         ) from error
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.escaping import reason_of
 from dequnmix_jax.io.vectors.features import Feature, Polygons, collected, not_a_polygon, ring
 from dequnmix_jax.scenes.scene import Array
 
@@ -21,7 +22,7 @@ def read(path: Path) -> Polygons:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({str(error)[:80]}); expected GeoJSON. Export it again.") from error
+        raise InputError(f"{path} is not JSON ({reason_of(error)}); expected GeoJSON. Export it again.") from error
     if not isinstance(content, Mapping) or not isinstance(content.get("type"), str):
         raise InputError(f"{path} is JSON and not GeoJSON; expected an object with a type, such as FeatureCollection.")
     members = content.get("features") if content["type"] == "FeatureCollection" else [content]

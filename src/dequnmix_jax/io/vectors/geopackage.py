@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.escaping import reason_of
 from dequnmix_jax.io.vectors import wkb
 from dequnmix_jax.io.vectors.features import Feature, Polygons, collected, not_a_polygon, ring
 
@@ -33,7 +34,7 @@ def read(path: Path, layer: str | None = None) -> Polygons:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{path} cannot be read as a GeoPackage ({str(error)[:80]}); expected polygons. Export it again."
+            f"{path} cannot be read as a GeoPackage ({reason_of(error)}); expected polygons. Export it again."
         ) from error
 
 

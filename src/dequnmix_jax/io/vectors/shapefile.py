@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dequnmix_jax.checks import InputError
+from dequnmix_jax.escaping import reason_of
 from dequnmix_jax.io.vectors.features import Feature, Polygons, collected, not_a_polygon, ring
 
 _POLYGONS = (5, 15, 25)  # plain, with heights, with measures
@@ -42,7 +43,7 @@ def read(path: Path) -> Polygons:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{path} cannot be read as a shapefile ({str(error)[:80]}); expected polygons. Export it again."
+            f"{path} cannot be read as a shapefile ({reason_of(error)}); expected polygons. Export it again."
         ) from error
     prj = _beside(path, ".prj")
     return collected(features, "" if prj is None else prj.read_text(encoding="utf-8", errors="replace").strip(), path)
