@@ -29,7 +29,7 @@ class Table:
 _COMPETITORS = (
     "VCA + FCLS", "PnP-BM3D, paper's noise level", "PnP-BM4D, paper's noise level", "DeepTrans", "AE-RED", "SNMF-Net",
     "best of four closed forms, picked with the truth (oracle)", "select_endmembers", "DEQ-Unmix, cone",
-    "DEQ-Unmix, simplex", "DEQ-Unmix, from select_endmembers",
+    "DEQ-Unmix, simplex", "DEQ-Unmix, from select_endmembers", "dq.run", "dq.run, trained on the scene",
 )  # fmt: skip
 _BOTH = ("armse", "msad")
 _ERRORS = {"method": "method", "aRMSE": "armse", "mSAD": "msad", "CPU s": "seconds"}

@@ -61,7 +61,7 @@ GROUPS = {
     "Equilibria": ("DE-GRAD", "DE-GRAD, inertial", "DE-PROX", "DE-ADMM"),
     "Ours": (
         "select_endmembers", "select_endmembers, smoothed", "DEQ-Unmix, cone", "DEQ-Unmix, simplex",
-        "DEQ-Unmix, from select_endmembers",
+        "DEQ-Unmix, from select_endmembers", "dq.run", "dq.run, trained on the scene",
     ),
 }  # fmt: skip
 CSV_ONLY = tuple(f"unrolled, {layers} layers, {kind}" for layers in (5, 20) for kind in ("tied", "untied"))

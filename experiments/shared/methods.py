@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import dequnmix_jax as dq
 from dequnmix_jax.baselines import (
@@ -29,6 +30,7 @@ from dequnmix_jax.baselines import (
     unrolled_nmf,
     unrolled_pnp,
 )
+from dequnmix_jax.endmembers.selection import constraint_index
 from experiments.plans import EVERY_STAGE
 from experiments.shared import autoencoders, bm3d_bm4d
 
@@ -132,6 +134,18 @@ def selected(epochs: int) -> Method:
     return Method("DEQ-Unmix, from select_endmembers", estimate, pure=False, draws=True)
 
 
+def as_run(training: dq.Training | None) -> Method:
+    """Return what `dq.run` does: the learned operator, and training on the scene after it if asked for."""
+
+    def estimate(key: jax.Array, cube: jax.Array, start: jax.Array) -> MethodResult:
+        result = dq.run(np.asarray(cube), start.shape[0], key, training=training)
+        index = jnp.asarray(constraint_index(result.config.constraint.word), jnp.int32)
+        return MethodResult(jnp.asarray(result.abundances), jnp.asarray(result.params["endmembers"]), index)
+
+    name = "dq.run" if training is None else "dq.run, trained on the scene"
+    return Method(name, estimate, pure=False, draws=True)
+
+
 def _trained(
     key: jax.Array, cube: jax.Array, E: jax.Array, config: dq.Model, schedule: dq.Training, rates: dq.Rates
 ) -> MethodResult:
@@ -164,6 +178,8 @@ def methods(settings: Settings, scene: str) -> list[Method]:
         equilibrium(dq.Model(), settings.epochs),
         equilibrium(dq.Model(constraint=dq.equilibrium.Simplex()), settings.epochs),
         selected(settings.epochs),
+        as_run(None),
+        as_run(replace(dq.RECOMMENDED[0], epochs=settings.epochs)),
     ]
     if scene not in settings.short:
         schedule = replace(EVERY_STAGE, epochs=settings.epochs)

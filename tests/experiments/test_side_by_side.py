@@ -140,12 +140,24 @@ def test_rows_of_scenes_with_more_endmembers_share_their_columns():
     assert math.isnan(rows[1]["sad_1"]) and math.isnan(rows[0]["sad_2"]) and math.isnan(rows[0]["sad_3"])
 
 
+@pytest.mark.slow
+def test_the_row_of_the_default_is_what_it_gives():
+    """The key, the scene and the number of endmembers of `dq.run`, and its mixing model."""
+    drawn = side_by_side.Drawn("misicnet_sim1, 30 dB", methods.quick("misicnet_sim1, 30 dB", crop=24))
+    method = methods.as_run(None)
+    (found, _), _, _ = side_by_side.run(method, drawn, 2)
+    alone = dq.run(np.asarray(drawn.cube(0)), 6, jax.random.key(0), training=None)
+    np.testing.assert_allclose(found.abundances, alone.abundances, atol=1e-5)
+    np.testing.assert_allclose(found.endmembers, alone.params["endmembers"], rtol=1e-5)
+    assert method.constraint_of(found) == alone.config.constraint.word
+
+
 def test_each_list_of_methods_holds_what_it_should():
     settings = methods.quick("varied, 20 dB", "PPNM, 30 dB", short=("PPNM, 30 dB",), only=("",))
     names = {method.name for method in methods.methods(settings, "varied, 20 dB")}
     few = [method.name for method in methods.methods(settings, "PPNM, 30 dB")]
     assert {"unrolled, 2 layers, untied", "AE-RED"} < names
-    assert set(few) < names and "DeepTrans" in few and "select_endmembers" in few and len(few) == 11
+    assert set(few) < names and "DeepTrans" in few and "select_endmembers" in few and "dq.run" in few and len(few) == 13
 
 
 def test_a_reference_is_named_once_and_one_of_several_beside_its_scene():
