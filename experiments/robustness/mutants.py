@@ -1099,6 +1099,12 @@ results/score: results/score::a_cycle_of_three_is_put_into_the_order_of_the_refe
 results/score::without_spectra_or_levels_there_is_one_figure
 - order[rows] = columns
 + order[columns] = rows
+results/score: results/score::a_reference_without_fractions_is_said
+- values.max() <= 1 + _ROUNDING
++ True
+results/score: results/score::a_reference_without_fractions_is_said
+- (True if mask is None else np.asarray(mask, bool)[..., None])
++ True
 results/score: results/score::what_the_estimate_masks_is_not_counted
 - where = None if mask is None else jnp.asarray(mask)
 + where = None
@@ -1188,6 +1194,15 @@ report/spectra_section: report/report::library_spectra_are_drawn_at_the_height_o
 - products[0] / np.where(products[1] > 0, products[1], 1)
 + products[1] / np.where(products[0] > 0, products[0], 1)
 # the command line
+cli/parser: cli/commands::a_word_may_stand_after_an_option
+- not any(word.startswith("-") for word in unknown)
++ any(word.startswith("-") for word in unknown)
+escaping: io/formats::the_words_of_another_library_are_not_cut_within_a_word
+- length, placeholder=" ..."
++ 20, placeholder=" ..."
+training/fitting: training/fitting::an_axis_that_nothing_maps_over_is_named
+- except NameError as error
++ except KeyError as error
 cli/main: cli/cli::bad_input_is_one_sentence cli/cli::other_failures
 - print(f"dequnmix: {sentence_of(error)}", file=sys.stderr)
 + print(f"dequnmix: {sentence_of(error)}")
