@@ -7,6 +7,9 @@ Twelve draws (keys 0 to 11) of the family "compound" of `dq.datasets.draw`: brig
 materials, a dark material and coloured, striped noise, a little of each; minerals that no training used. Of the twelve,
 sorted by the aRMSE of `dq.run` over that of VCA + FCLS (geometric mean over seeds), the demo shows the less favourable
 of the two in the middle: neither the best nor the worst. Errors are in the convention of the scene.
+
+VCA + FCLS takes the largest simplex of ten draws of VCA, as the demo does; "one draw", the first that comes, as the
+tables of competitors and `dequnmix compare` do. Where there is noise the largest is not always the better one.
 """
 
 from dataclasses import dataclass
@@ -57,12 +60,15 @@ def _one(scene: DrawnScene, seed: int) -> dict[str, tuple[float, float]]:
     """Return aRMSE and mSAD of each method."""
     word = _CONVENTIONS[int(scene.convention)]
     cube, count = jnp.asarray(scene.cube), scene.endmembers.shape[0]
-    E = jnp.maximum(dq.endmembers.vca(jax.random.key(seed), cube, count, runs=STARTS), 0)
-    A = _fcls(cube, E)
-    if word == "scaled":
-        A = rescale(A, factors_to(word, E.max(axis=1)))[0]
+    found = {}
+    for method, runs in (("VCA + FCLS", STARTS), ("VCA + FCLS, one draw", 1)):
+        E = jnp.maximum(dq.endmembers.vca(jax.random.key(seed), cube, count, runs=runs), 0)
+        A = _fcls(cube, E)
+        if word == "scaled":
+            A = rescale(A, factors_to(word, E.max(axis=1)))[0]
+        found[method] = _errors(scene, A, E)
     result = dq.run(np.asarray(scene.cube), count, jax.random.key(seed)).in_convention(word)
-    return {"VCA + FCLS": _errors(scene, A, E), "dq.run": _errors(scene, result.abundances, result.endmembers)}
+    return found | {"dq.run": _errors(scene, result.abundances, result.endmembers)}
 
 
 _fcls = jax.jit(dq.abundances.fcls)
