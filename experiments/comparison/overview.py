@@ -76,7 +76,7 @@ SLOW = (
 RENEWED = "2026-11-29"
 """Since then VCA draws other random numbers."""
 SEEDS = 5
-LATE = "\N{DAGGER}"
+EARLY = "\N{DAGGER}"
 
 NOTE = (
     "Each cell: aRMSE / mSAD (radians), the mean over five seeds, or [over as many as the brackets say], fewer where a "
@@ -89,7 +89,7 @@ NOTE = (
     "temporaries; the resident memory of a process is mostly the compiler's), a dash for methods of several programs. "
     "All methods begin with the same spectra of VCA, except those that have a start of their own, and have the "
     "constants of their authors, the same on all scenes. "
-    f"{LATE}: run since {RENEWED}, when VCA began to draw other numbers, so with other starts than the rest. Twins are "
+    f"{EARLY}: run before {RENEWED}, since when VCA draws other numbers, so with other starts than the rest. Twins are "
     "those of DEQ-Unmix, cone; 5 and 20 layers are in the CSV file."
 )
 
@@ -167,8 +167,8 @@ def wide(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     for key in ("error", "msad")
                 ]
                 few = f" [{row['seeds']}]" if row["seeds"] < SEEDS else ""
-                late = LATE if row["date"] >= RENEWED else ""
-                cells[heading] = " / ".join(both) + few + late
+                early = EARLY if row["date"] < RENEWED else ""
+                cells[heading] = " / ".join(both) + few + early
                 if heading == COST:
                     digits = ".0f" if row["seconds"] >= 10 else ".2g"
                     cells["CPU s"] = "-" if math.isnan(row["seconds"]) else f"{row['seconds']:{digits}}"
