@@ -3,6 +3,7 @@
 import argparse
 import difflib
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, NoReturn
 
 from dequnmix_jax.cli.arguments.common import AsWritten
@@ -56,7 +57,7 @@ class _CommandParser(_Parser):
         if self._intermixed:  # one of the two passes below
             return super().parse_known_args(args, namespace)
         self._check_given_once([] if args is None else list(args))
-        before = argparse.Namespace(**({} if namespace is None else vars(namespace)))
+        before = copy(namespace)
         known, unknown = super().parse_known_args(args, namespace)
         if unknown and not any(word.startswith("-") for word in unknown):
             # Words after an option, as MODEL in `unmix SCENE --tile 8 MODEL`: optional words are filled from the first
