@@ -117,7 +117,7 @@ def command_line(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("-o", dest="output", type=Path, default=Path("results"))
-    parser.add_argument("--quick", action="store_true", help="four families, few scenes and steps")
+    parser.add_argument("--quick", action="store_true", help="five families, few scenes and steps")
     parser.add_argument("--seeds", type=int, default=1, help="of the training")
     given = parser.parse_args(argv)
     print(main(replace(QUICK if given.quick else Settings(), seeds=given.seeds), given.folder, given.output))
