@@ -24,16 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-import dequnmix_jax as dq
-from dequnmix_jax.baselines import MethodResult
-from dequnmix_jax.results import score
-from dequnmix_jax.scenes.truth import Truth
 from experiments.shared import results_table, scenes
-from experiments.shared.hysu_areas import areas
-from experiments.shared.operator_ways import METHODS, answer
+from experiments.shared.operator_ways import METHODS, answer, errors_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +70,7 @@ def main(settings: Settings, folder: Path) -> Path:
             for method in left:
                 A, E, brightness, config = answer(method, jax.random.key(seed), loaded.cube, count)
                 for author, (truth, _) in zip(("Zhu", "Rasti"), loaded.references, strict=False):
-                    errors = _errors(A, E, brightness, config, truth, loaded.cube)
+                    errors = errors_of(A, E, brightness, config, truth, loaded.cube)
                     labels = (name, author if len(loaded.references) > 1 else "", method, seed)
                     runs.append(dict(zip(_LABELS, labels, strict=True)) | {
                         "constraint": config.constraint.word, "aRMSE": errors["armse"], "mSAD": errors["msad"],
@@ -89,14 +83,6 @@ def main(settings: Settings, folder: Path) -> Path:
     commits = ", ".join(sorted({str(run["commit"]) for run in asked}))
     note = f"{settings.seeds} seeds. Every run, with its commit ({commits}): `zero_shot_runs.csv`.{missing}"
     return results_table.write(folder, "zero_shot", _rows(asked), "python -m experiments.comparison.zero_shot", note)
-
-
-def _errors(A: Any, E: Any, brightness: Any, config: dq.Model, truth: Truth, cube: jax.Array) -> dict[str, float]:
-    if truth.abundances is None:
-        found = areas(MethodResult(jnp.asarray(A), jnp.asarray(E)), config.constraint.word, cube, truth, False)
-        return {"armse": found["area_error"], "msad": found["msad"]}
-    estimate = score.as_estimate(A, E, brightness, config.convention)
-    return score.compare(estimate, truth, cube=np.asarray(cube))
 
 
 def _rows(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:

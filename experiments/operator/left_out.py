@@ -155,7 +155,7 @@ def calibration(scenes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return predicted and real errors in ten bins of equal number."""
     order = np.argsort([s["expected"] for s in scenes])
     rows = []
-    for k, part in enumerate(np.array_split(order, 10)):
+    for k, part in enumerate(np.array_split(order, min(10, len(scenes)))):
         some = [scenes[i] for i in part]
         real = np.log([max(s["found"]["learned operator"][0], _FLOOR) for s in some])
         said = np.log([s["expected"] for s in some])

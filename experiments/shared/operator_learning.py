@@ -256,7 +256,7 @@ def _slope(weights: joint.JointWeights, batch: Sample, learning: Learning) -> tu
         return jnp.where(ok, value, 0), ok, jax.tree.map(lambda x: jnp.where(ok, x, 0) * part, slope)
 
     value, ok, slope = jax.vmap(one)(batch)
-    number = jnp.maximum(jnp.sum(ok), 1)
+    number = jnp.maximum(jnp.sum(ok), 1).astype(value.dtype)
     return jnp.sum(value) / number, jax.tree.map(lambda x: jnp.sum(x, axis=0) / number, slope)
 
 

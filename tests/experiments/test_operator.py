@@ -2,10 +2,14 @@
 
 import csv
 
+import jax
 import pytest
 
+from dequnmix_jax.learned import weights as files
 from experiments.comparison import demo_scenes, zero_shot
-from experiments.operator import left_out, narrowed, train
+from experiments.operator import left_out, narrowed, seeds, train
+from experiments.shared import scenes
+from experiments.shared.operator_ways import answer, errors_of
 
 
 @pytest.mark.slow
@@ -19,12 +23,35 @@ def test_quick_training_and_judging(tmp_path):
     assert {row["method"] for row in rows} >= set(left_out.METHODS)
     start = [row for row in rows if row["method"] == "start"]
     assert all(float(row["aRMSE / start"]) == 1 for row in start)
+    judge_seeds(tmp_path)
     oracle = [row for row in rows if row["method"] == "oracle of 24"]
     assert all(float(row["worst"]) <= 1 + 1e-6 for row in oracle)
     families = {row["judged on"] for row in rows}
     assert (
         "smooth" in families and "blocks" not in families
     )  # of eight families, the fold leaves out the first and seventh
+
+
+def judge_seeds(folder):
+    """The weights of the quick training, as another seed than that of the package."""
+    operator, made = files.read(folder / "all_0.npz")
+    files.save(folder / "all_7.npz", operator, made._replace(seed=7))
+    target = seeds.main(seeds.QUICK, folder, folder / "results")
+    with target.with_suffix(".csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    own = [row for row in rows if row["seed"] in ("0", "7")]
+    assert [row["scenes of"] for row in own] == [name for name in seeds._GROUPS.values() for _ in range(2)]
+    for name in seeds._GROUPS.values():
+        values = [float(row["aRMSE / start"]) for row in own if row["scenes of"] == name]
+        mean = next(row for row in rows if row["scenes of"] == name and row["seed"] == "mean")
+        assert float(mean["aRMSE / start"]) == pytest.approx(sum(values) / 2)
+    with (folder / "results" / "seeds_scenes.csv").open(encoding="utf-8") as file:
+        found = {(row["scene"], row["weights"]): float(row["aRMSE"]) for row in csv.DictReader(file)}
+    scene = scenes.load(seeds.QUICK.known[0], 0, seeds.QUICK.crop)
+    truth = scene.references[0][0]
+    result = answer("learned operator", jax.random.key(0), scene.cube, len(truth.endmembers))
+    expected = errors_of(*result, truth, scene.cube)["armse"]  # the package's seed is dq.run
+    assert found[f"{seeds.QUICK.known[0]}, reference 1", "0"] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.slow
