@@ -13,7 +13,6 @@ import pytest
 
 from dequnmix_jax.cli import demo, main, options, progress
 from dequnmix_jax.datasets import hysu
-from dequnmix_jax.equilibrium.config import Analytic
 from dequnmix_jax.io import formats
 from dequnmix_jax.io.envi.writer import write_image
 from dequnmix_jax.results.result import read_result
@@ -141,24 +140,20 @@ def test_commands_get_frozen_options_and_no_namespace():
 
 
 @pytest.mark.slow
-def test_pieces_do_not_change_the_fit(trained, monkeypatch):
-    import jax
-
-    from dequnmix_jax.equilibrium.config import Model
-    from dequnmix_jax.training.config import Rates, Training
-
-    monkeypatch.setattr(resume, "_LARGEST_PIECE", 1)
-    fitted = progress.fit_scene(
-        jax.random.key(0),
-        formats.read(trained / "scene.npz"),
-        Model(gradient=Analytic()),
-        Training(epochs=2),
-        Rates(),
-        count=R,
-    )
-    kept, metadata = checkpoint.load(trained / "model.npz")
-    np.testing.assert_allclose(kept["endmembers"], fitted.params["endmembers"], rtol=1e-4)
-    np.testing.assert_allclose(metadata["history"]["loss"], fitted.history.loss, rtol=1e-4)
+def test_pieces_do_not_change_the_fit(tmp_path, monkeypatch):
+    config = tmp_path / "config.toml"
+    config.write_text("[training]\njudged = false\n", encoding="utf-8")
+    kept = []
+    for size in (2, 1):
+        monkeypatch.setattr(resume, "_LARGEST_PIECE", size)
+        model = tmp_path / f"{size}.npz"
+        assert run("fit", scene(tmp_path), *SMALL, "--config", config, "-o", model) == 0
+        kept.append(checkpoint.load(model))
+    (whole, record), (pieces, other) = kept
+    assert len(record["history"]["loss"]) == 2
+    assert np.ptp(record["history"]["loss"]) > 0  # it trained
+    np.testing.assert_allclose(pieces["endmembers"], whole["endmembers"], rtol=1e-4)
+    np.testing.assert_allclose(other["history"]["loss"], record["history"]["loss"], rtol=1e-4)
 
 
 def test_masked_pixels_stay_out(trained, tmp_path, capsys):

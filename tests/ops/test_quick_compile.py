@@ -53,9 +53,10 @@ def test_a_small_scene_alone_is_compiled_quickly(monkeypatch):
 
 
 def test_the_effort_follows_the_work():
-    tiny, samson, large = (np.zeros((side, side, 3)) for side in (10, 95, 200))
+    tiny, middle, samson, large = (np.zeros((side, side, 3)) for side in (10, 60, 95, 200))
     assert [effort_once(cube, 3) for cube in (tiny, samson)] == ["quick"] * 2
-    assert effort_once(large, 9) == "full"
+    assert [effort_once(middle, count) for count in (8, 9)] == ["quick", "moderate"]
+    assert [effort_once(large, count) for count in (2, 5, 6)] == ["quick", "moderate", "full"]
     assert [effort_loop(cube, 3) for cube in (tiny, samson)] == ["quick", "moderate"]
     assert effort_loop(large, 9) == "full"
 

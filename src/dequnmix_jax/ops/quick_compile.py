@@ -21,6 +21,9 @@ LARGEST_WORK = 250_000
 endmembers on 95 x 95 pixels, R = 3 (81,000): 9.5 + 0.7 CPU s optimised, 3.3 + 1.9 quick; 40 x 40, R = 6 (58,000):
 9.9 + 0.2 and 3.4 + 0.6; 200 x 200, R = 9 (3.2 million): 10.7 + 11.1 and 3.8 + 40.4."""
 
+LARGEST_ONCE = 1_000_000
+"""The same up to which moderate effort pays for a program that runs once (`results/quick_compile.md`)."""
+
 LARGEST_LOOP = 10_000
 """The same for a program that runs through a whole training, about a hundred steps. Between the two, such a program is
 compiled with moderate effort. A training step on 96 x 96 pixels, R = 3: 10.8 CPU s full and 34 ms a step, 4.9 s
@@ -64,7 +67,9 @@ def is_small(cube: Any, count: int, largest: int = LARGEST_WORK) -> bool:
 
 def effort_once(cube: Any, count: int) -> Effort:
     """Return the effort that pays for a program that runs once."""
-    return "quick" if is_small(cube, count) else "full"
+    if is_small(cube, count):
+        return "quick"
+    return "moderate" if is_small(cube, count, LARGEST_ONCE) else "full"
 
 
 def effort_loop(cube: Any, count: int) -> Effort:
