@@ -4,22 +4,18 @@
 
 CPU seconds of a process (all threads), with XLA's own options and with those of both efforts of `ops.quick_compile`, of
 the first run, which compiles, and of the same again. The choice of endmembers without learning (`select_endmembers`) is
-one program; `dq.run` has about ten, which run in a process of their own without any kept program. One run each:
-compilation dominates, and differs by about a tenth from run to run.
+one program, `dq.run` about ten. Every row is of a process of its own, without kept programs. One run each: compilation
+dominates, and differs by about a tenth from run to run.
 """
 
 import os
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax
-
 from benchmarks.small_scenes import SceneSize, noisy_cube
-from dequnmix_jax.endmembers.candidates import candidates
-from dequnmix_jax.ops.quick_compile import Effort, compiler_options, effort_once
+from dequnmix_jax.ops.quick_compile import Effort, effort_once
 from experiments.shared import results_table
 
 _EFFORTS: dict[str, Effort] = {"XLA's own": "full", "moderate": "moderate", "quick": "quick"}
@@ -29,16 +25,22 @@ import sys, time
 import jax
 import dequnmix_jax as dq
 from benchmarks.small_scenes import SceneSize, noisy_cube
+from dequnmix_jax.endmembers.candidates import candidates
 from dequnmix_jax.ops import quick_compile
 
-options = quick_compile._OPTIONS[sys.argv[1]]
-quick_compile._OPTIONS.update(dict.fromkeys(quick_compile._OPTIONS, options))
-size = SceneSize(*map(int, sys.argv[2:]))
+what, effort, *numbers = sys.argv[1:]
+quick_compile._OPTIONS.update(dict.fromkeys(quick_compile._OPTIONS, quick_compile._OPTIONS[effort]))
+size = SceneSize(*map(int, numbers))
 cube = noisy_cube(size)
-jax.random.key(0).block_until_ready()
+options = quick_compile.compiler_options(effort)
+program = jax.jit(candidates, static_argnums=3, compiler_options=options)
 for seed in (0, 1):
+    key = jax.random.key(seed).block_until_ready()
     began = time.process_time()
-    dq.run(cube, size.count, jax.random.key(seed))
+    if what == "dq.run":
+        dq.run(cube, size.count, key)
+    else:
+        jax.block_until_ready(program(key, cube, (cube == cube).all(axis=2), size.count))
     print(time.process_time() - began)
 """
 
@@ -60,27 +62,14 @@ class Settings:
 QUICK = Settings(sizes=(SceneSize(6, 6, 12, 2),), runs=(SceneSize(6, 6, 12, 2),))
 
 
-def chosen(size: SceneSize, name: str) -> tuple[float, float]:
-    """Return the CPU seconds of the choice of endmembers: first, compiling, and again."""
-    cube = jax.numpy.asarray(noisy_cube(size))
-    inputs = (jax.random.key(0), cube, jax.numpy.ones(cube.shape[:2], bool))
-    lowered = jax.jit(candidates, static_argnums=3).lower(*inputs, size.count)
-    began = time.process_time()
-    program = lowered.compile(compiler_options=compiler_options(_EFFORTS[name]))
-    compiled = time.process_time()
-    jax.block_until_ready(program(*inputs))
-    ended = time.process_time()
-    return ended - began, ended - compiled
-
-
-def run_twice(size: SceneSize, name: str) -> tuple[float, float]:
-    """Return the CPU seconds of `dq.run` in a process: first, compiling, and again."""
+def twice(what: str, size: SceneSize, effort: Effort) -> tuple[float, float]:
+    """Return the CPU seconds in a process without kept programs: of the first time, and again."""
     environment = dict(os.environ, DEQUNMIX_NO_CACHE="1")
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    command = [sys.executable, "-c", _TWICE, _EFFORTS[name], *map(str, size)]
+    command = [sys.executable, "-c", _TWICE, what, effort, *map(str, size)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"dq.run failed on {size}: {done.stderr[-500:]}")
+        raise SystemExit(f"{what} failed on {size}: {done.stderr[-500:]}")
     first, again = (float(word) for word in done.stdout.split()[-2:])
     return first, again
 
@@ -88,12 +77,12 @@ def run_twice(size: SceneSize, name: str) -> tuple[float, float]:
 def main(settings: Settings, folder: Path) -> Path:
     """Compile and run all sizes in all ways and write the table."""
     rows = []
-    for what, sizes, measure in (("select_endmembers", settings.sizes, chosen), ("dq.run", settings.runs, run_twice)):
+    for what, sizes in (("select_endmembers", settings.sizes), ("dq.run", settings.runs)):
         for size in sizes:
             cube = noisy_cube(size)
             effort = next(word for word, e in _EFFORTS.items() if e == effort_once(cube, size.count))
             for name in _EFFORTS:
-                first, again = measure(size, name)
+                first, again = twice(what, size, _EFFORTS[name])
                 rows.append({
                     "what": what, "scene": f"{size.rows} x {size.columns} x {size.bands}, R = {size.count}",
                     "options": name, "first, CPU s": first, "again, CPU s": again, "chosen": effort,
