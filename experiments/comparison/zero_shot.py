@@ -27,18 +27,14 @@ import jax
 import numpy as np
 
 from experiments.shared import results_table, scenes
-from experiments.shared.operator_ways import METHODS, answer, errors_of
+from experiments.shared.operator_ways import AT_HAND, METHODS, answer, errors_of
 
 
 @dataclass(frozen=True)
 class Settings:
     """Scenes and number of seeds."""
 
-    scenes: tuple[str, ...] = (
-        "samson", "dc1, 20 dB", "dc1, 30 dB", "misicnet_sim1, 20 dB", "misicnet_sim1, 30 dB", "hapke_relab",
-        "recipe, 15 dB", "recipe, 30 dB", "apex stand-in, 25 dB", "hapke_sim1, 20 dB", "hapke_sim1, 30 dB",
-        "hysu",
-    )  # fmt: skip
+    scenes: tuple[str, ...] = AT_HAND
     seeds: int = 5
     crop: int | None = None
     methods: tuple[str, ...] = METHODS

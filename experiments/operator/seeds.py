@@ -29,13 +29,9 @@ from dequnmix_jax.learned import select
 from dequnmix_jax.learned import weights as files
 from dequnmix_jax.training.recipe import model_for
 from experiments.shared import operator_scenes, results_table, scenes
-from experiments.shared.operator_ways import answer, errors_of, solved
+from experiments.shared.operator_ways import AT_HAND, answer, errors_of, solved
 
 _FLOOR = 1e-3
-_KNOWN = (
-    "samson", "dc1, 20 dB", "dc1, 30 dB", "misicnet_sim1, 20 dB", "misicnet_sim1, 30 dB", "hapke_relab",
-    "recipe, 15 dB", "recipe, 30 dB", "apex stand-in, 25 dB", "hapke_sim1, 20 dB", "hapke_sim1, 30 dB", "hysu",
-)  # fmt: skip
 _GROUPS = {"generated": "generated, test minerals", "known": "scenes at hand"}
 
 
@@ -46,7 +42,7 @@ class Settings:
     families: tuple[str, ...] = generator.FAMILIES
     sizes: tuple[generator.SceneShape, ...] = operator_scenes.SIZES
     seed: int = 30
-    known: tuple[str, ...] = _KNOWN
+    known: tuple[str, ...] = AT_HAND
     crop: int | None = None
 
 

@@ -23,6 +23,11 @@ METHODS = (
     "learned operator", "fine-tuned",
 )  # fmt: skip
 
+AT_HAND = (
+    "samson", "dc1, 20 dB", "dc1, 30 dB", "misicnet_sim1, 20 dB", "misicnet_sim1, 30 dB", "hapke_relab",
+    "recipe, 15 dB", "recipe, 30 dB", "apex stand-in, 25 dB", "hapke_sim1, 20 dB", "hapke_sim1, 30 dB", "hysu",
+)  # fmt: skip
+"""Measured scenes and those that others simulated, on which the operator is judged."""
 
 Answer = tuple[Any, Any, Any, dq.Model]
 

@@ -3,8 +3,10 @@
 import csv
 
 import jax
+import numpy as np
 import pytest
 
+from dequnmix_jax.learned import select
 from dequnmix_jax.learned import weights as files
 from experiments.comparison import demo_scenes, zero_shot
 from experiments.operator import left_out, narrowed, seeds, train
@@ -36,7 +38,15 @@ def judge_seeds(folder):
     """The weights of the quick training, as another seed than that of the package."""
     operator, made = files.read(folder / "all_0.npz")
     files.save(folder / "all_7.npz", operator, made._replace(seed=7))
-    target = seeds.main(seeds.QUICK, folder, folder / "results")
+    (folder / "all_0.npz").unlink()
+    used = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(seeds, "select", lambda *given, weights: used.append(weights) or select(*given, weights=weights))
+        target = seeds.main(seeds.QUICK, folder, folder / "results")
+    own = [files.shipped()[0], files.read(folder / "all_7.npz")[0]]
+    assert len(used) == 4
+    for weights, expected in zip(used, own * 2, strict=True):  # both scenes, by the package's weights and the folder's
+        jax.tree.map(np.testing.assert_array_equal, weights, expected)
     with target.with_suffix(".csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     own = [row for row in rows if row["seed"] in ("0", "7")]
