@@ -632,11 +632,20 @@ endmembers/selection: endmembers/selection::the_decision_follows_the_scores
 - jnp.maximum(least**2 - floor, 0) + 0.02 * floor
 + least**2 + 0.02 * floor
 endmembers/candidates: endmembers/selection::bands_are_judged_by_the_half_that_has_not_seen_them
-- jnp.matmul(from_odd, E, precision="highest"),
-+ jnp.matmul(from_even, E, precision="highest"),
+- jnp.concatenate([from_even, from_odd], axis=-1), both
++ jnp.concatenate([from_odd, from_even], axis=-1), both
 endmembers/candidates: endmembers/selection::bands_are_judged_by_the_half_that_has_not_seen_them
-- shared = _relative(around * rebuilt(simplices[3], simplices[4], linear), cube)
-+ shared = _relative(around * rebuilt(simplices[4], simplices[3], linear), cube)
+- shared = relative(around * rebuilt(of_simplex[3], of_simplex[4], linear))
++ shared = relative(around * rebuilt(of_simplex[4], of_simplex[3], linear))
+endmembers/candidates: endmembers/candidates::spectra_that_half_of_the_bands_cannot_tell_apart_are_scored
+- Q = jnp.where(hidden[..., None], 0, Q)
++ Q = jnp.where(hidden[..., None], Q, Q)
+endmembers/candidates: endmembers/candidates::the_angle_of_a_pixel_of_zeros_is_a_quarter_turn
+- jnp.pi * half)
++ 2 * half)
+endmembers/candidates: endmembers/candidates::shared_brightness
+- plain[1:] / around[None]
++ plain[1:] * around[None]
 endmembers/candidates: endmembers/selection::purity_is_what_one_pixel_in_a_hundred_exceeds
 - rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
 + rank = jnp.maximum(jnp.sum(valid) // 10, 1) - 1

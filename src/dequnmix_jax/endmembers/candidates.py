@@ -1,21 +1,20 @@
 """Score ways to unmix without the truth: 16 candidates, and how well each explains held-out bands."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from dequnmix_jax import metrics
-from dequnmix_jax.abundances.least_squares import fcls, nnls, scaled_nnls
+from dequnmix_jax.abundances.least_squares import fcls, nnls
 from dequnmix_jax.checks import Array
 from dequnmix_jax.endmembers.minimum_volume_simplex import RUNS, enclosing
 from dequnmix_jax.endmembers.noise import band_noise, signal_directions, signal_subspace, simplex_noise, variability
 from dequnmix_jax.endmembers.pure_pixel import corners, exchange, purify, vca
 from dequnmix_jax.endmembers.subspace import Frame, frame, in_frame, pixels
-from dequnmix_jax.mixing import normalise_abundances
+from dequnmix_jax.mixing import normalise_abundances, scale_to_unit_maximum
 from dequnmix_jax.ops import lapack
 from dequnmix_jax.ops.convolution import convolve
 from dequnmix_jax.ops.guards import positive, unit_rows
@@ -175,7 +174,13 @@ def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int, f
 
     def purer(entry: tuple[jax.Array, jax.Array]) -> jax.Array:
         E, scaled = entry
-        A = lax.cond(scaled, lambda: scaled_nnls(cube, E, mask=mask)[0], lambda: fcls(cube, E, mask=mask))
+        unit = jnp.where(scaled, scale_to_unit_maximum(E), E)
+        points, reduced = (x[0, 0] for x in _coordinates(unit[None], jnp.ones((1, cube.shape[2]), jnp.bool_), cube))
+        A = lax.cond(
+            scaled,
+            lambda: normalise_abundances(nnls(points, reduced, mask=mask), mask)[0],
+            lambda: fcls(points, reduced, mask=mask),
+        )
         return jnp.maximum(with_fixed(purify(cube, E, A, mask=mask), whole=True), 0)
 
     E = lax.map(four, (views, kinds))
@@ -184,36 +189,46 @@ def _extract(inputs: tuple[jax.Array, jax.Array], cube: jax.Array, count: int, f
 
 
 def measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
-    """Return the scores (2,) of a simplex and a cone candidate: spectra (3, 2, R, B) of all pixels and each half."""
+    """Return the scores (2,) of a simplex and a cone candidate: spectra (3, 2, R, B) of all pixels and each half.
+
+    The cube is 0 off `valid`.
+    """
     linear, scaled = spectra[0]
     even = jnp.arange(cube.shape[2]) % 2 == 0
-    all_bands = jnp.ones_like(even)
+    coordinates, reduced = _coordinates(spectra[0], jnp.stack([jnp.ones_like(even), even, ~even]), cube)
 
-    def of_some_bands(solve: Callable[..., jax.Array], E: jax.Array, seen: jax.Array, level: Any = 1) -> jax.Array:
-        """Return the coefficients (H, W, R) that some of the bands give."""
-        return solve(jnp.where(seen[None, None], cube / level, 0), jnp.where(seen[None], E, 0), mask=valid)
-
-    x, *cones = lax.map(
-        lambda entry: of_some_bands(nnls, *entry),
-        (jnp.stack([linear, scaled, scaled, scaled]), jnp.stack([all_bands, all_bands, even, ~even])),
+    # One loop for what is solved in the same way: every copy in a program is compiled separately.
+    of_cone = lax.map(
+        lambda entry: nnls(*entry, mask=valid),
+        (jnp.concatenate([coordinates[0, :1], coordinates[1]]), jnp.concatenate([reduced[0, :1], reduced[1]])),
     )
+    x, cones = of_cone[0], of_cone[1:]
     around = _neighbour_brightness(x, valid)
-    simplices = lax.map(
-        lambda entry: of_some_bands(fcls, linear, entry[0], jnp.where(entry[1], around, 1)),
-        (jnp.stack([all_bands, even, ~even, even, ~even]), jnp.arange(5) >= 3),
+    plain = coordinates[0]
+    of_simplex = lax.map(
+        lambda entry: fcls(*entry, mask=valid),
+        (
+            jnp.concatenate([plain, plain[1:] / around[None]]),
+            jnp.concatenate([reduced[0], reduced[0, 1:]]),
+        ),
     )
 
     def rebuilt(from_even: jax.Array, from_odd: jax.Array, E: jax.Array) -> jax.Array:
-        return jnp.where(
-            even[None, None],
-            jnp.matmul(from_odd, E, precision="highest"),
-            jnp.matmul(from_even, E, precision="highest"),
-        )
+        """Return every band with the coefficients of the other half of the bands."""
+        both = jnp.concatenate([jnp.where(even[None], 0, E), jnp.where(even[None], E, 0)])
+        return jnp.matmul(jnp.concatenate([from_even, from_odd], axis=-1), both, precision="highest")
 
-    shared = _relative(around * rebuilt(simplices[3], simplices[4], linear), cube)
+    energy = positive(jnp.sum(jnp.square(cube)))
+    size = jnp.sqrt(jnp.sum(jnp.square(cube), axis=2))
+
+    def relative(reconstruction: jax.Array) -> jax.Array:
+        return jnp.sqrt(jnp.sum(jnp.square(reconstruction - cube)) / energy)
+
+    shared = relative(around * rebuilt(of_simplex[3], of_simplex[4], linear))
     # Abundances under the cone refer to spectra of maximum one.
     a, _ = normalise_abundances(cones[0] * jnp.max(scaled, axis=1)[None, None])
-    coefficients = jnp.stack([simplices[:3], jnp.stack([a, *cones[1:]])])
+    coefficients = jnp.stack([of_simplex[:3], jnp.stack([a, *cones[1:]])])
+    most = max(valid.size // 100, 1)
 
     def scores_of(entry: tuple[jax.Array, jax.Array]) -> Scores:
         (E, first, second), (x, from_even, from_odd) = entry
@@ -222,11 +237,11 @@ def measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
         rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
         U = unit_rows(E)
         return Scores(
-            error=_relative(reconstruction, cube),
-            angle=metrics.mean_spectral_angle(cube, reconstruction, valid),
+            error=relative(reconstruction),
+            angle=_mean_angle(cube, size, reconstruction, valid),
             volume=lapack.log_determinant(jnp.matmul(U, U.T, precision="highest")) / (2 * (E.shape[0] - 1)),
             instability=metrics.msad(first[metrics.align(first, second)], second),
-            purity=jnp.mean(jnp.sort(a, axis=0, descending=True)[rank]),
+            purity=jnp.mean(lax.top_k(a.T, most)[0][:, rank]),
             shared=shared,
         )
 
@@ -234,9 +249,42 @@ def measure(spectra: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
     return scores._replace(shared=scores.error.at[0].set(shared))
 
 
-def _relative(rebuilt: jax.Array, cube: jax.Array) -> jax.Array:
-    energy = jnp.sum(jnp.square(cube))
-    return jnp.sqrt(jnp.sum(jnp.square(rebuilt - cube)) / positive(energy))
+def _coordinates(E: jax.Array, seen: jax.Array, cube: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the cube in the coordinates of the spans of spectra as some of the bands see them, and these spectra.
+
+    |y - x E|^2 over the bands seen is |y Q - x T^T|^2 and what does not depend on x, for E^T = Q T. All solves then
+    read R numbers of a pixel in the place of B: the pixels are read once, for all spans together.
+
+    Args:
+        E: (K, R, B).
+        seen: (M, B) bool.
+        cube: (H, W, B).
+
+    Returns:
+        (K, M, H, W, R) and (K, M, R, R).
+    """
+    kinds, count, bands = E.shape
+    visible = jnp.where(seen[None, :, None], E[:, None], 0).reshape(-1, count, bands)
+    hidden = ~jnp.broadcast_to(seen[None], (kinds, *seen.shape)).reshape(-1, bands)
+    Q, T = lax.map(lambda e: lapack.qr(e.T), visible)
+    # Without full rank there, the decomposition completes Q by directions among the hidden bands.
+    Q = jnp.where(hidden[..., None], 0, Q)
+    both = jnp.matmul(cube, jnp.moveaxis(Q, 0, 1).reshape(bands, -1), precision="highest")
+    points = jnp.moveaxis(both.reshape(*cube.shape[:2], kinds, len(seen), count), (2, 3), (0, 1))
+    return points, jnp.swapaxes(T, 1, 2).reshape(kinds, len(seen), count, count)
+
+
+def _mean_angle(cube: jax.Array, size: jax.Array, rebuilt: jax.Array, valid: jax.Array) -> jax.Array:
+    """Return `metrics.mean_spectral_angle` by 2 arcsin(|u - v| / 2), u and v of length one: fewer passes over the cube.
+
+    `size` (H, W) are the lengths of the pixels.
+    """
+    other = jnp.sqrt(jnp.sum(jnp.square(rebuilt), axis=2))
+    u, v = (jnp.where(length > 0, 1 / positive(length), 0)[..., None] for length in (size, other))
+    half = jnp.sqrt(jnp.sum(jnp.square(cube * u - rebuilt * v), axis=2)) / 2
+    # A pixel of zeros has an angle of a quarter turn, or none if both are zero.
+    angle = jnp.where((size > 0) & (other > 0), 2 * jnp.arcsin(jnp.minimum(half, 1)), jnp.pi * half)
+    return jnp.sum(jnp.where(valid, angle, 0)) / positive(jnp.sum(valid.astype(angle.dtype)))
 
 
 def _neighbour_brightness(x: jax.Array, valid: jax.Array) -> jax.Array:

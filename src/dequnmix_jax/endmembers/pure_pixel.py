@@ -77,9 +77,10 @@ def _vca(key: Array, Y: jax.Array, valid: jax.Array, count: int, fixed: jax.Arra
     # A power of two near the largest value: nothing is rounded, and squares stay within float32.
     largest = jnp.max(jnp.abs(S))
     shift = -jnp.frexp(jnp.where(jnp.isfinite(largest), largest, 1))[1]
-    S = jnp.ldexp(S, shift)
+    unit = jnp.ldexp(jnp.ones_like(largest), jnp.clip(shift, -126, 126))  # itself within float32
+    S = S * unit
     # Without fixed spectra there are none of them, and every step looks for a pixel.
-    known = jnp.zeros((0, S.shape[1]), S.dtype) if fixed is None else jnp.ldexp(fixed, shift)
+    known = jnp.zeros((0, S.shape[1]), S.dtype) if fixed is None else fixed * unit
     mean = jnp.sum(S, axis=0) / pixels
     C = jnp.where(valid[:, None], S - mean[None, :], 0.0)
     variances, axes = principal(C, pixels)
