@@ -56,7 +56,11 @@ class Settings:
         SceneSize(60, 60, 200, 9),
         SceneSize(200, 200, 156, 9),
     )
-    runs: tuple[SceneSize, ...] = (SceneSize(60, 60, 200, 9), SceneSize(100, 100, 156, 9))
+    runs: tuple[SceneSize, ...] = (
+        SceneSize(95, 95, 156, 3),
+        SceneSize(60, 60, 200, 9),
+        SceneSize(100, 100, 156, 9),
+    )
 
 
 QUICK = Settings(sizes=(SceneSize(6, 6, 12, 2),), runs=(SceneSize(6, 6, 12, 2),))
