@@ -646,7 +646,7 @@ endmembers/candidates: endmembers/candidates::the_angle_of_a_pixel_of_zeros_is_a
 endmembers/candidates: endmembers/candidates::shared_brightness
 - plain[1:] / around[None]
 + plain[1:] * around[None]
-endmembers/candidates: endmembers/selection::purity_is_what_one_pixel_in_a_hundred_exceeds
+endmembers/candidates: endmembers/candidates::purity_is_what_one_percent_of_the_valid_pixels_exceed
 - rank = jnp.maximum(jnp.sum(valid) // 100, 1) - 1
 + rank = jnp.maximum(jnp.sum(valid) // 10, 1) - 1
 endmembers/candidates: endmembers/selection::the_brightness_around_a_pixel_is_that_of_its_eight_neighbours
