@@ -212,7 +212,7 @@ def _expectiles(a: jax.Array, sigma: jax.Array, w: jax.Array, exact: bool) -> tu
     levels = jnp.asarray(ASYMMETRIES, a.dtype)
 
     def below(a: jax.Array, c: jax.Array, k: jax.Array) -> jax.Array:
-        return jnp.sum(a * (eye[k] - c)[None], axis=1)
+        return jnp.matmul(a, eye[k] - c, precision="highest")
 
     def weigh(a: jax.Array, sigma: jax.Array, c: jax.Array, k: jax.Array, level: jax.Array) -> jax.Array:
         r = below(a, c, k)
@@ -223,10 +223,11 @@ def _expectiles(a: jax.Array, sigma: jax.Array, w: jax.Array, exact: bool) -> tu
     def fit(a: jax.Array, weights: jax.Array, k: jax.Array) -> jax.Array:
         weighted = (a * weights[:, None]).T
         others = 1 - eye[k]
-        G = jnp.matmul(weighted, a, precision="highest") * others[:, None] * others[None]
+        moments = jnp.matmul(weighted, a, precision="highest")
+        G = moments * others[:, None] * others[None]
         size = jnp.trace(G) / count
         H = G + (_RIDGE * size + 1e-9) * eye + size * eye[k][:, None] * eye[k][None]
-        b = jnp.sum(weighted * a[:, k][None], axis=1) * others
+        b = jnp.matmul(moments, eye[k], precision="highest") * others
         return small_systems.solve(H, b)
 
     held = (lambda x: x) if exact else lax.stop_gradient

@@ -18,14 +18,14 @@ from dequnmix_jax.ops import stored_programs
 
 LARGEST_WORK = 250_000
 """Pixels times squared endmembers up to which quick compilation pays for a program that runs once. Choosing the
-endmembers on 95 x 95 pixels, R = 3 (81,000): 19.2 CPU s, and 0.8 again, optimised, 8.7 and 2.5 quick; 40 x 40, R = 6
-(58,000): 18.7 and 0.2, 8.3 and 0.8; 200 x 200, R = 9 (3.2 million): 35.9 and 17, 63 and 58
-(`results/quick_compile.md`)."""
+endmembers on 95 x 95 pixels, R = 3 (81,000): 17.2 CPU s, and 0.7 again, optimised, 7.7 and 1.5 quick; 40 x 40, R = 6
+(58,000): 17.1 and 0.2, 6.9 and 0.6; 200 x 200, R = 9 (3.2 million): 35.5 and 17, 70 and 53. `dq.run` on 95 x 95, R = 3:
+61.3 and 1.9, 21.8 and 4.4 (`results/quick_compile.md`)."""
 
 LARGEST_ONCE = 1_000_000
 """The same up to which moderate effort pays for a program that runs once. `dq.run` on 100 x 100 pixels, R = 9
-(810,000): 93.8 CPU s, and 9.2 again, optimised, 65.7 and 10.8 moderate, 64.5 and 38 quick; 60 x 60, R = 9 (292,000):
-93.7 and 5.9, 52.3 and 6.3, 48.6 and 24.5 (the same table)."""
+(810,000): 75.8 CPU s, and 8.6 again, optimised, 55.5 and 11.4 moderate, 60.6 and 40 quick; 60 x 60, R = 9 (292,000):
+69.4 and 5.8, 47.3 and 6.6, 44.8 and 23.8 (the same table)."""
 
 LARGEST_LOOP = 10_000
 """The same for a program that runs through a whole training, about a hundred steps. Between the two, such a program is
