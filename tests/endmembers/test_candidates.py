@@ -9,9 +9,11 @@ import dequnmix_jax as dq
 from dequnmix_jax import metrics
 from dequnmix_jax.datasets import synthetic
 from dequnmix_jax.endmembers import candidates
+from dequnmix_jax.ops.quick_compile import compiler_options
 
 ROWS, COLUMNS, BANDS, COUNT = 24, 20, 25, 3
 KINDS = ("simplex", "cone")
+MEASURE = jax.jit(candidates.measure, compiler_options=compiler_options("quick"))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def scene():
 @pytest.fixture(scope="module")
 def scores(scene):
     spectra, cube, valid = scene
-    return jax.jit(candidates.measure)(spectra, cube, valid)
+    return MEASURE(spectra, cube, valid)
 
 
 def coefficients(scene, kind, seen, level=1):
@@ -94,7 +96,7 @@ def test_spectra_that_half_of_the_bands_cannot_tell_apart_are_scored(scene):
     even = jnp.arange(BANDS) % 2 == 0
     E = jnp.where(even[None], spectra[0, 0][:1], spectra[0, 0])  # equal in the even bands
     same = jnp.broadcast_to(E[None, None], spectra.shape)
-    first = candidates.measure(same, cube, valid)
+    first = MEASURE(same, cube, valid)
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in first)
     points, _ = candidates._coordinates(E[None], even[None], cube)
     other, _ = candidates._coordinates(E[None], even[None], jnp.where(even[None, None], cube, 7))

@@ -1,5 +1,6 @@
 """Scenes have their documented types; faults and warnings are sentences."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -159,6 +160,22 @@ def test_nothing_valid():
         check_scene(scene(mask=np.zeros((H, W), bool)))
     with pytest.raises(InputError, match="All 20 pixels of plot are masked, zero, NaN"):
         mask_invalid(scene(cube=np.zeros((H, W, B), np.float32)))
+
+
+@pytest.mark.parametrize("wavelengths", [None, 400 + 100 * np.arange(B)], ids=["plain", "wavelengths"])
+@pytest.mark.parametrize("somewhere", [False, True], ids=["nowhere", "in few pixels"])
+def test_a_band_that_masks_every_pixel_is_named_and_the_advice_works(somewhere, wavelengths):
+    values = cube()
+    values[:, :, 2] = np.nan
+    if somewhere:  # the only pixel that the band does not spoil holds nothing
+        values[1, 1] = 0
+    spoiled = scene(cube=values, wavelengths=wavelengths)
+    with pytest.raises(InputError, match="finite in band 2") as raised:
+        mask_invalid(spoiled)
+    assert ("Less than half of the pixels" in str(raised.value)) == somewhere
+    code = re.search(r"(dataclasses\.replace.*with_good_bands\(\))", str(raised.value))[1]
+    left = eval(code, {"dataclasses": dataclasses, "numpy": np, "scene": spoiled})
+    assert left.cube.shape[2] == B - 1 and mask_invalid(left).valid.sum() == H * W - somewhere
 
 
 @pytest.mark.parametrize(("count", "message"), [(1, "1 endmember asked for"), (7, "7 endmembers asked for in 6 bands")])

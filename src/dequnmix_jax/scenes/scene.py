@@ -289,16 +289,18 @@ MISSING_BAND = (
 )
 
 
-def leave_out_advice(bands: Array, wavelengths: Array | None, marked: bool) -> str:
+def leave_out_advice(bands: Array, wavelengths: Array | None, marked: bool, partly: bool = False) -> str:
     """Return advice on how to leave out empty bands.
 
     Args:
         bands: their numbers.
         wavelengths: (B,) nm, or None.
         marked: whether the scene has `good_bands` already.
+        partly: whether some of their pixels are finite, less than half.
     """
     and_good = "scene.good_bands & " if marked else ""
-    kept = f"{and_good}numpy.isfinite(scene.cube[scene.valid]).any(0)"
+    finite = "numpy.isfinite(scene.cube[scene.valid])"
+    kept = f"{and_good}({finite}.mean(0) >= 0.5)" if partly else f"{and_good}{finite}.any(0)"
     code = f"dataclasses.replace(scene, good_bands={kept}).with_good_bands()"
     if wavelengths is None:
         return f"Leave {'it' if bands.size == 1 else 'them'} out: {code}."
@@ -443,11 +445,15 @@ def mask_invalid(scene: Scene) -> Scene:
         return scene
     mask = scene.valid & ~invalid
     if not mask.any():
-        empty = np.flatnonzero(~np.isfinite(scene.cube[scene.valid]).any(axis=0))
+        share = np.isfinite(scene.cube[scene.valid]).mean(axis=0)
+        empty = np.flatnonzero(share == 0)
+        empty = empty if empty.size else np.flatnonzero(share < 0.5)
         cure = ""
         if 0 < empty.size < scene.cube.shape[2]:
-            advice = leave_out_advice(empty, scene.wavelengths, scene.good_bands is not None)
-            cure = f" Nothing is finite in {bands_named(empty)}. {advice}"
+            partly = bool(share[empty].any())
+            advice = leave_out_advice(empty, scene.wavelengths, scene.good_bands is not None, partly)
+            what = "Less than half of the pixels are" if partly else "Nothing is"
+            cure = f" {what} finite in {bands_named(empty)}. {advice}"
         raise InputError(
             f"All {mask.size} pixels of {scene.name or 'the scene'} are masked, zero, NaN or infinite; expected at "
             f"least one valid pixel.{cure}"
