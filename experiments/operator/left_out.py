@@ -62,7 +62,7 @@ def with_prior(cube: jax.Array, E: jax.Array, constraint: int, prior: str) -> ja
     return _unmix(config)(params, cube)
 
 
-def of_fold(folder: Path, fold: str, seed: int, settings: Any, groups: Any, every: int) -> Iterator[dict[str, Any]]:
+def of_fold(folder: Path, fold: str, seed: int, groups: Any, every: int) -> Iterator[dict[str, Any]]:
     """Yield the errors of all methods on the scenes that a fold has not seen; priors on every so many-th scene."""
     name = f"all_{seed}" if fold == "all" else f"fold_{fold}_{seed}"
     operator, made = files.read(folder / f"{name}.npz")
@@ -79,8 +79,7 @@ def of_fold(folder: Path, fold: str, seed: int, settings: Any, groups: Any, ever
     before = np.asarray(jax.vmap(choice.decide)(first, rest[0], *(x[:, : cost.shape[1]] for x in rest[1:])))
     unguarded = [np.asarray(jnp.argmin(x, axis=1)) for x in (chosen["first"], jax.vmap(choice.cost)(prediction))]
     offset = 0
-    for count, group in groups.items():
-        size = next(size for size in settings.sizes if size.count == count)
+    for count, group in operator_scenes.without(groups, tuple(left)).items():
         out = np.isin(group.family, left) if left.size else group.source == operator_scenes.TEST
         for i in np.nonzero(out)[0]:
             at = offset + i
@@ -93,7 +92,7 @@ def of_fold(folder: Path, fold: str, seed: int, settings: Any, groups: Any, ever
             )  # fmt: skip
             found = {name: (error[w], msad[w]) for name, w in ways}
             if i % every == 0:
-                found |= _with_priors(operator, group, i, settings, size, chosen["first"][at], rule, way)
+                found |= _with_priors(operator, group, i, chosen["first"][at], rule, way)
             expected = float(np.exp(chosen["level"][at] + chosen["relative"][at][way]))
             yield {
                 "fold": fold, "family": generator.FAMILIES[group.family[i]], "count": count, "found": found,
@@ -108,13 +107,11 @@ def _with_priors(
     operator: files.OperatorWeights,
     group: Any,
     i: int,
-    settings: Any,
-    size: Any,
     first: np.ndarray,
     rule: int,
     way: int,
 ) -> dict[str, tuple[float, ...]]:
-    scene = operator_scenes.draw(settings, generator.FAMILIES[group.family[i]], size, int(group.index[i]))
+    scene = operator_scenes.drawn(group, i)
     row = jax.tree.map(lambda x: x[i], group)
     moved, _ = operator_learning.move_scene(operator, scene.cube, row, first)
     spectra = np.concatenate([group.spectra[i], np.asarray(moved.spectra)])
@@ -169,18 +166,18 @@ def calibration(scenes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main(folder: Path, output: Path, seed: int, quick: bool, every: int = 6) -> None:
     """Write the tables."""
-    settings = operator_scenes.Settings()
+    settings = operator_scenes.TRAINING
     if quick:
-        settings = operator_scenes.Settings(4, families=generator.FAMILIES[:8], sizes=operator_scenes.SIZES[:1])
+        settings = operator_scenes.QUICK
     groups = operator_scenes.measured(settings, folder / "scenes")
     folds = sorted(p.stem.split("_")[1] for p in folder.glob(f"fold_*_{seed}.npz"))
     left: list[dict[str, Any]] = []
     for fold in folds:
-        left += of_fold(folder, fold, seed, settings, groups, every)
+        left += of_fold(folder, fold, seed, groups, every)
         print(fold, len(left), flush=True)
     rows = summary("families left out", left)
     if (folder / f"all_{seed}.npz").exists():
-        other = list(of_fold(folder, "all", seed, settings, groups, every))
+        other = list(of_fold(folder, "all", seed, groups, every))
         rows += summary("other minerals", other)
     for family in dict.fromkeys(s["family"] for s in left):
         some = [s for s in left if s["family"] == family]

@@ -95,9 +95,7 @@ def main(settings: Settings, folder: Path, output: Path) -> Path:
     for name, groups in trainings(settings, folder / "scenes").items():
         for seed in range(settings.seeds):
             part = str(folder / f"joint_{name}_{seed}")
-            learnt = operator_learning.learn(
-                seed, groups, settings.scenes, settings.learning, left, f"{name}, seed {seed}:", part
-            )
+            learnt = operator_learning.learn(seed, groups, settings.learning, left, f"{name}, seed {seed}:", part)
             operator, last, _, seconds = learnt
             first = operator_learning.first_table(groups)
             number = int((~np.isin(last.family, left) & (last.source != operator_scenes.TEST)).sum())

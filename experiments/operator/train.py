@@ -33,9 +33,9 @@ def families_of(fold: str) -> tuple[int, ...]:
 
 def main(folder: Path, folds: list[str], seed: int, quick: bool) -> None:
     """Train the folds that are not there."""
-    scenes, learning = operator_scenes.Settings(), operator_learning.Learning()
+    scenes, learning = operator_scenes.TRAINING, operator_learning.Learning()
     if quick:
-        scenes = operator_scenes.Settings(4, families=generator.FAMILIES[:8], sizes=operator_scenes.SIZES[:1])
+        scenes = operator_scenes.QUICK
         learning = operator_learning.Learning(networks=1, steps=30, epochs=1, batch=4)
     groups = operator_scenes.measured(scenes, folder / "scenes")
     for fold in folds:
@@ -45,8 +45,7 @@ def main(folder: Path, folds: list[str], seed: int, quick: bool) -> None:
             continue
         trained, table, moved, seconds = operator_learning.learn(
             seed,
-            groups,
-            scenes,
+            operator_scenes.without(groups, families_of(fold)),
             learning,
             families_of(fold),
             f"fold {fold}, seed {seed}:",
@@ -60,7 +59,7 @@ def main(folder: Path, folds: list[str], seed: int, quick: bool) -> None:
             command, seed, generator.fingerprint(), versions, datetime.now(UTC).date().isoformat(), seconds
         )
         prediction = jax.tree.map(np.asarray, operator_learning.choose(trained.last, table)[1])
-        first = operator_learning.first_table(groups)
+        first = operator_learning.first_table(operator_scenes.without(groups, families_of(fold)))
         first_prediction = operator_learning.choose(trained.first, first)[1]
         np.savez(
             folder / f"chosen_{name}.npz", relative=prediction.relative,

@@ -21,7 +21,7 @@ from dequnmix_jax.learned import weights as files
 from dequnmix_jax.learned.features import HALF, context, features, shape_scores
 from dequnmix_jax.learned.weights import OperatorWeights
 from dequnmix_jax.ops import lapack
-from experiments.shared.operator_scenes import SIZES, TEST, Measured, Settings, draw, error_of
+from experiments.shared.operator_scenes import TEST, Measured, drawn, error_of, of_first_seed
 
 Groups = dict[int, Measured]
 
@@ -47,11 +47,11 @@ class Learning:
     """
 
     networks: int = 3
-    width: int = 24
-    steps: int = 1500
+    width: int = 40
+    steps: int = 3000
     rate: float = 4e-3
     decay: float = 3e-3
-    noise: float = 0.1
+    noise: float = 0.05
     epochs: int = 12
     batch: int = 16
     joint_rate: float = 4e-3
@@ -428,7 +428,6 @@ def move(
     weights: Mapping[int, OperatorWeights],
     of_test: OperatorWeights,
     groups: Groups,
-    settings: Settings,
     first: np.ndarray,
 ) -> dict[int, Moved]:
     """Refine all scenes, each family (index) by its own weights, and those of test minerals by `of_test`.
@@ -437,11 +436,10 @@ def move(
     """
     out, offset = {}, 0
     for count, group in groups.items():
-        size = next(size for size in SIZES if size.count == count)
         rows = []
         for i in range(len(group.rule)):
             family = int(group.family[i])
-            cube = draw(settings, generator.FAMILIES[family], size, int(group.index[i])).cube
+            cube = drawn(group, i).cube
             scene = jax.tree.map(lambda x, i=i: x[i], group)
             operator = of_test if group.source[i] == TEST else weights[family]
             rows.append(jax.tree.map(np.asarray, move_scene(operator, cube, scene, first[offset + i])[0]))
@@ -466,13 +464,14 @@ def last_table(groups: Groups, moved: dict[int, Moved]) -> Table:
 def learn(
     seed: int,
     groups: Groups,
-    settings: Settings,
     learning: Learning,
     left: tuple[int, ...],
     say: str = "",
     part: str | None = None,
 ) -> tuple[OperatorWeights, Table, dict[int, Moved], int]:
     """Train the whole operator without the families left out.
+
+    The joint equilibrium is trained on the scenes of the first seed, both choices on all.
 
     The last choice learns how good spectra are that the equilibrium moved. On the scenes that the equilibrium itself
     was trained on they are too good, so that two more equilibria are trained, each without half of the families, which
@@ -499,7 +498,9 @@ def learn(
             spent.append(made.seconds)
             return OperatorWeights(first, kept.joint, first)
         begun = time.process_time()
-        operator = OperatorWeights(first, train_joint(key, groups, without, learning, f"{say} {name}"), first)
+        operator = OperatorWeights(
+            first, train_joint(key, of_first_seed(groups), without, learning, f"{say} {name}"), first
+        )
         if path is not None:
             files.save(path, operator, files.Provenance("", seed, "", "", "", round(time.process_time() - begun)))
         return operator
@@ -511,7 +512,7 @@ def learn(
         half = tuple(rest[number::2])
         movers |= dict.fromkeys(half, trained(f"half_{number}", jax.random.fold_in(keys[1], number + 1), left + half))
     predicted = np.asarray(jax.vmap(choice.cost)(choose(first, table)[1]))
-    moved = move(movers, whole, groups, settings, predicted)
+    moved = move(movers, whole, groups, predicted)
     table = last_table(groups, moved)
     last = train_choice(keys[2], table, used, learning)
     _report(say + " last choice", last, table, left)

@@ -15,7 +15,7 @@ from dequnmix_jax.endmembers import candidates
 from dequnmix_jax.endmembers.noise import simplex_noise
 from dequnmix_jax.endmembers.selection import Weights, decide
 from dequnmix_jax.endmembers.subspace import frame, pixels
-from dequnmix_jax.learned.features import HALF, Shape, shape_scores
+from dequnmix_jax.learned.features import HALF, Light, Shape, shape_scores
 from dequnmix_jax.ops import lapack
 
 SIZES = (
@@ -33,12 +33,23 @@ TEST = SOURCES.index("test")
 
 @dataclass(frozen=True)
 class Settings:
-    """Scenes of each family and size, the seed, the families and sizes."""
+    """Scenes of each family and size, the seed, the families and sizes.
+
+    `further` seeds, those after `seed`, add scenes of the same families to train on: three quarters as many each, none
+    of test minerals.
+    """
 
     scenes: int = 24
     seed: int = 10
+    further: int = 0
     families: tuple[str, ...] = generator.FAMILIES
     sizes: tuple[generator.SceneShape, ...] = SIZES
+
+
+TRAINING = Settings(further=2)
+"""The scenes that the operator is trained and judged on; those of further seeds train the choices alone."""
+
+QUICK = Settings(4, further=1, families=generator.FAMILIES[:8], sizes=SIZES[:1])
 
 
 class Frames(NamedTuple):
@@ -65,7 +76,8 @@ class Measured(NamedTuple):
         armse, msad: (S, 24), of all ways.
         reference: (S, H, W, R), and
         endmembers: (S, R, B), the truth.
-        family, source, index: (S,), index of the family and of the source, and number of the scene in them.
+        family, source, index, seed: (S,), index of the family and of the source, number of the scene in them, and
+            the seed it was drawn with.
     """
 
     scores: candidates.Scores
@@ -80,6 +92,7 @@ class Measured(NamedTuple):
     family: np.ndarray
     source: np.ndarray
     index: np.ndarray
+    seed: np.ndarray
 
 
 def scene_key(seed: int, count: int, index: int) -> jax.Array:
@@ -88,8 +101,15 @@ def scene_key(seed: int, count: int, index: int) -> jax.Array:
 
 
 def draw(settings: Settings, family: str, size: generator.SceneShape, index: int) -> generator.DrawnScene:
-    """Draw one scene."""
+    """Draw one scene with the first seed."""
     return generator.draw(scene_key(settings.seed, size.count, index), family, size, SOURCES[index % len(SOURCES)])
+
+
+def drawn(group: Measured, i: int) -> generator.DrawnScene:
+    """Draw a measured scene again."""
+    size = next(size for size in SIZES if size.count == group.endmembers.shape[1])
+    key = scene_key(int(group.seed[i]), size.count, int(group.index[i]))
+    return generator.draw(key, generator.FAMILIES[int(group.family[i])], size, SOURCES[int(group.source[i])])
 
 
 @partial(jax.jit, static_argnames="count")
@@ -149,18 +169,18 @@ def _rule(scores: candidates.Scores, scene: candidates.SceneScores) -> jax.Array
     return chosen.chosen + jnp.where(chosen.constraint_index == 2, HALF, 0)
 
 
-def _measure(settings: Settings, family: str, size: generator.SceneShape) -> Measured:
+def _measure(seed: int, number: int, sources: int, family: str, size: generator.SceneShape) -> Measured:
     rows = []
-    for i in range(settings.scenes):
-        scene = draw(settings, family, size, i)
+    for i in range(number):
+        scene = generator.draw(scene_key(seed, size.count, i), family, size, SOURCES[i % sources])
         valid = jnp.ones(scene.cube.shape[:2], bool)
-        key = jax.random.fold_in(scene_key(settings.seed, size.count, i), 1)
+        key = jax.random.fold_in(scene_key(seed, size.count, i), 1)
         E, scores, whole = candidates.candidates(key, scene.cube, valid, size.count)
         reference = generator.reference_abundances(scene)
         armse, msad = _truths(E, scene.cube, reference, scene.endmembers)
         row = Measured(
             scores, whole, _frames(scene.cube, E, size.count), _rule(scores, whole), E, armse, msad, reference,
-            scene.endmembers, generator.FAMILIES.index(family), i % len(SOURCES), i,
+            scene.endmembers, generator.FAMILIES.index(family), i % sources, i, seed,
         )  # fmt: skip
         rows.append(jax.tree.map(np.asarray, row))
     return jax.tree.map(lambda *x: np.stack(x), *rows)
@@ -170,28 +190,42 @@ def measured(settings: Settings, folder: Path, say: bool = True) -> dict[int, Me
     """Return the measured scenes of every number of endmembers; each family and size is measured once and kept."""
     folder.mkdir(parents=True, exist_ok=True)
     groups: dict[int, list[Measured]] = {}
+    structure = jax.tree.structure(_EMPTY)
+    seeds = [(settings.seed, settings.scenes, len(SOURCES))]
+    seeds += [(settings.seed + k, settings.scenes * 3 // 4, TEST) for k in range(1, settings.further + 1)]
     for size in settings.sizes:
-        for family in settings.families:
-            name = (
-                f"{family.replace(' ', '_')}_{size.count}_{settings.seed}_{settings.scenes}_{generator.fingerprint()}"
-            )
-            path = folder / f"{name}.npz"
-            structure = jax.tree.structure(_EMPTY)
-            if path.exists():
-                with np.load(path, allow_pickle=False) as file:
-                    leaves = [file[f"arr_{i}"] for i in range(structure.num_leaves)]
-            else:
-                leaves = jax.tree.leaves(_measure(settings, family, size))
-                np.savez(path, *leaves)
-                if say:
-                    print(family, size.count, flush=True)
-            groups.setdefault(size.count, []).append(jax.tree.unflatten(structure, leaves))
+        for seed, number, sources in seeds:
+            for family in settings.families:
+                name = f"{family.replace(' ', '_')}_{size.count}_{seed}_{number}_{sources}_{generator.fingerprint()}"
+                path = folder / f"{name}.npz"
+                if path.exists():
+                    with np.load(path, allow_pickle=False) as file:
+                        leaves = [file[f"arr_{i}"] for i in range(structure.num_leaves)]
+                else:
+                    leaves = jax.tree.leaves(_measure(seed, number, sources, family, size))
+                    np.savez(path, *leaves)
+                    if say:
+                        print(family, size.count, seed, flush=True)
+                groups.setdefault(size.count, []).append(jax.tree.unflatten(structure, leaves))
     return {count: jax.tree.map(lambda *x: np.concatenate(x), *parts) for count, parts in groups.items()}
+
+
+def without(groups: dict[int, Measured], left: tuple[int, ...]) -> dict[int, Measured]:
+    """Return the scenes without those of families left out that further seeds drew: nothing is done with them."""
+    first = min(int(group.seed.min()) for group in groups.values())
+    kept = {count: ~np.isin(g.family, left) | (g.seed == first) for count, g in groups.items()}
+    return {count: jax.tree.map(lambda x, k=kept[count]: x[k], group) for count, group in groups.items()}
+
+
+def of_first_seed(groups: dict[int, Measured]) -> dict[int, Measured]:
+    """Return the scenes of the smallest seed."""
+    first = min(int(group.seed.min()) for group in groups.values())
+    return {count: jax.tree.map(lambda x, k=group.seed == first: x[k], group) for count, group in groups.items()}
 
 
 _EMPTY = Measured(
     candidates.Scores(*(0,) * len(candidates.Scores._fields)),
     candidates.SceneScores(*(0,) * len(candidates.SceneScores._fields)),
-    Frames(0, 0, 0, 0, 0, Shape(*(0,) * len(Shape._fields))),  # type: ignore[arg-type]
-    *(0,) * 9,  # type: ignore[arg-type]
+    Frames(0, 0, 0, 0, 0, Shape(*(0,) * 14, Light(*(0,) * len(Light._fields)))),  # type: ignore[arg-type]
+    *(0,) * 10,  # type: ignore[arg-type]
 )

@@ -6,11 +6,12 @@ import jax
 import numpy as np
 import pytest
 
+from dequnmix_jax.datasets import generator
 from dequnmix_jax.learned import select
 from dequnmix_jax.learned import weights as files
 from experiments.comparison import demo_scenes, zero_shot
 from experiments.operator import left_out, narrowed, seeds, train
-from experiments.shared import scenes
+from experiments.shared import operator_scenes, scenes
 from experiments.shared.operator_ways import answer, errors_of
 
 
@@ -62,6 +63,33 @@ def judge_seeds(folder):
     result = answer("learned operator", jax.random.key(0), scene.cube, len(truth.endmembers))
     expected = errors_of(*result, truth, scene.cube)["armse"]  # the package's seed is dq.run
     assert found[f"{seeds.QUICK.known[0]}, reference 1", "0"] == pytest.approx(expected, rel=1e-3)
+
+
+def measured(count, **fields):
+    """Scenes of which only the given fields are known."""
+    unknown = jax.tree.map(lambda _: np.zeros(len(fields["seed"])), operator_scenes._EMPTY)
+    return unknown._replace(endmembers=np.zeros((len(fields["seed"]), count, 80)), **fields)
+
+
+def test_further_seeds_add_scenes_of_the_families_of_the_training_alone():
+    groups = {
+        3: measured(3, seed=np.array([10, 10, 11, 11]), family=np.array([0, 1, 0, 1]), index=np.arange(4)),
+        4: measured(4, seed=np.array([10, 11]), family=np.array([1, 0]), index=np.arange(2)),
+    }
+    kept = operator_scenes.without(groups, (0,))
+    assert {count: list(group.index) for count, group in kept.items()} == {3: [0, 1, 3], 4: [0]}
+    first = operator_scenes.of_first_seed(groups)
+    assert {count: list(group.index) for count, group in first.items()} == {3: [0, 1], 4: [0]}
+
+
+def test_a_measured_scene_is_drawn_again_with_its_own_seed():
+    size, settings = operator_scenes.SIZES[0], operator_scenes.Settings(seed=4)
+    group = measured(
+        size.count,
+        **{name: np.array([x]) for name, x in zip(("seed", "family", "source", "index"), (4, 2, 1, 5), strict=True)},
+    )
+    again = operator_scenes.drawn(group, 0).cube
+    np.testing.assert_array_equal(again, operator_scenes.draw(settings, generator.FAMILIES[2], size, 5).cube)
 
 
 @pytest.mark.slow

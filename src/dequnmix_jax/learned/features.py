@@ -54,6 +54,7 @@ class Shape(NamedTuple):
         pure, least_pure: the fraction that 0.5 % of the pixels exceed: mean and smallest of the endmembers.
         noise_share: noise of the fractions over the variance of the maps.
         noise: largest standard deviation of a fraction.
+        light: of the log brightness.
     """
 
     outside: jax.Array
@@ -70,6 +71,39 @@ class Shape(NamedTuple):
     least_pure: jax.Array
     noise_share: jax.Array
     noise: jax.Array
+    light: "Light"
+
+
+class Light(NamedTuple):
+    """How the log brightness of the pixels depends on their fractions under one candidate, () each.
+
+    A brightness of each material bends it linearly, products of spectra bend it at mixed pixels, and one of each pixel
+    not at all: what tells the mixing models apart. Mixedness is 1 - sum_r a_r^2; "the rest" is what is not linear in
+    the fractions.
+
+    Attributes:
+        bent: correlation of the rests of the log brightness and of the mixedness, absolute.
+        bend: slope of the rest of the log brightness on that of the mixedness.
+        products: share of the rest of the log brightness that products of two fractions explain.
+        darkening: correlation of the log brightness and the mixedness.
+        skew, kurtosis: third and fourth moment, standardised.
+        darkest, brightest: the standardised value that 2 and 98 % of the pixels exceed or do not.
+        pure: log of its variance among the 5 % purest pixels, around the mean of each endmember, over that of all.
+        mixed: log of the variance of the rest among the 30 % most mixed pixels over that of all.
+        purest: largest fraction that 5 % of the pixels exceed.
+    """
+
+    bent: jax.Array
+    bend: jax.Array
+    products: jax.Array
+    darkening: jax.Array
+    skew: jax.Array
+    kurtosis: jax.Array
+    darkest: jax.Array
+    brightest: jax.Array
+    pure: jax.Array
+    mixed: jax.Array
+    purest: jax.Array
 
 
 def shape_scores(
@@ -136,7 +170,84 @@ def shape_scores(
         jnp.min(top),
         jnp.mean(jnp.square(sigma)) / varied,
         jnp.max(sigma),
+        light_scores(inner, light, ok, pixels),
     )
+
+
+def light_scores(inner: jax.Array, light: jax.Array, ok: jax.Array, pixels: jax.Array) -> Light:
+    """Return how the log brightness depends on the fractions.
+
+    Args:
+        inner: (N, R), fractions, >= 0, of sum one.
+        light: (N,), log brightness less its mean over the pixels that count, 0 elsewhere.
+        ok: (N,) bool, the pixels that count.
+        pixels: () int, the number of valid pixels, which sets the ranks.
+    """
+    total, count = inner.shape
+    number = jnp.maximum(jnp.sum(ok), 1).astype(light.dtype)
+    mean_of = lambda y: jnp.sum(jnp.where(ok, y, 0)) / number  # noqa: E731
+    variance = mean_of(jnp.square(light))
+    centred = jnp.where(ok[:, None], inner - (jnp.sum(jnp.where(ok[:, None], inner, 0), axis=0) / number)[None], 0)
+    mixedness = 1 - jnp.sum(jnp.square(inner), axis=1)
+    about = jnp.where(ok, mixedness - mean_of(mixedness), 0)
+    rest, bent = _rest(light, centred), _rest(about, centred)
+    of_rest, of_bent = mean_of(jnp.square(rest)), mean_of(jnp.square(bent))
+    along = mean_of(rest * bent)
+    standard = jnp.clip(light / jnp.sqrt(variance + 1e-9), -6, 6)
+    square = jnp.square(standard)
+
+    def exceeded(y: jax.Array, most: int, rank: jax.Array) -> jax.Array:
+        """Return the value of a rank, from 0, among the largest; -9, below all, where there are not so many."""
+        return jax.lax.top_k(jnp.where(ok, y, -9), min(most, total))[0][jnp.clip(rank, 0, min(most, total) - 1)]
+
+    tail = jnp.floor(0.02 * (number - 1)).astype(jnp.int32)
+    largest = jnp.max(inner, axis=1)
+    purest = exceeded(largest, total // 20 + 1, pixels // 20)
+    dominant = jax.nn.one_hot(jnp.argmax(inner, axis=1), count, dtype=light.dtype)
+    pure = jnp.where((ok & (largest >= purest))[:, None], dominant, 0)
+    among = jnp.sum(pure, axis=0)
+    of_pure = jnp.matmul(light, pure, precision="highest") / jnp.maximum(among, 1)
+    around = jnp.square(light[:, None] - of_pure[None])
+    pure_variance = jnp.sum(pure * around) / jnp.maximum(jnp.sum(among), 1)
+    mixed = ok & (mixedness >= exceeded(mixedness, 3 * total // 10 + 1, 3 * pixels // 10 - 1))
+    mixed_variance = jnp.sum(jnp.where(mixed, jnp.square(rest), 0)) / jnp.maximum(jnp.sum(mixed), 1).astype(rest.dtype)
+    return Light(
+        jnp.abs(along) / jnp.sqrt((of_rest + 1e-9) * (of_bent + 1e-5)),
+        along / (of_bent + 1e-5),
+        _of_products(inner, light, ok, rest),
+        mean_of(light * about) / jnp.sqrt((variance + 1e-9) * (mean_of(jnp.square(about)) + 1e-6)),
+        mean_of(square * standard),
+        mean_of(jnp.square(square)),
+        -exceeded(-standard, total // 50 + 1, tail),
+        exceeded(standard, total // 50 + 1, tail),
+        jnp.log((pure_variance + 1e-7) / (variance + 1e-7)),
+        jnp.log((mixed_variance + 1e-7) / (of_rest + 1e-7)),
+        purest,
+    )
+
+
+def _rest(y: jax.Array, x: jax.Array) -> jax.Array:
+    """Return what of y (N,) is not linear in x (N, K)."""
+    G = jnp.matmul(x.T, x, precision="highest")
+    G = G + (1e-4 * jnp.trace(G) / x.shape[1] + 1e-9) * jnp.eye(x.shape[1], dtype=x.dtype)
+    return y - jnp.matmul(x, small_systems.solve(G, jnp.matmul(y, x, precision="highest")), precision="highest")
+
+
+_SOME = 4096
+"""Pixels of which the products of fractions are made at least, where the image has so many."""
+
+
+def _of_products(inner: jax.Array, light: jax.Array, ok: jax.Array, rest: jax.Array) -> jax.Array:
+    """Return the share of the rest of the log brightness that products of two fractions explain, on some pixels."""
+    step = max(1, inner.shape[0] // _SOME)
+    inner, light, rest, ok = inner[::step], light[::step], rest[::step], ok[::step]
+    first, second = np.triu_indices(inner.shape[1], 1)
+    x = jnp.concatenate([inner, inner[:, first] * inner[:, second]], axis=1)
+    number = jnp.maximum(jnp.sum(ok), 1).astype(x.dtype)
+    x = jnp.where(ok[:, None], x - (jnp.sum(jnp.where(ok[:, None], x, 0), axis=0) / number)[None], 0)
+    light = jnp.where(ok, light - jnp.sum(light) / number, 0)
+    left = jnp.sum(jnp.square(_rest(light, x))) / number
+    return 1 - left / (jnp.sum(jnp.square(rest)) / number + 1e-9)
 
 
 def _quantile(x: jax.Array, inside: jax.Array, share: float) -> jax.Array:
@@ -253,6 +364,17 @@ def _shape_features(s: Shape) -> jax.Array:
         jnp.clip(s.least_pure, -0.2, 1.5),
         jnp.clip(log(s.noise_share, 1e-8), -14, 2) / 4,
         jnp.clip(log(s.noise, 1e-6), -10, 1) / 3,
+        jnp.clip(s.light.bent, 0, 1),
+        jnp.clip(s.light.bend, -2, 2),
+        jnp.clip(s.light.products, -0.2, 1),
+        s.light.darkening,
+        jnp.clip(s.light.skew, -3, 3),
+        jnp.clip(log(s.light.kurtosis, 1), 0, 3.4),
+        jnp.clip(s.light.darkest, -6, 6),
+        jnp.clip(s.light.brightest, -6, 6),
+        jnp.clip(s.light.pure, -6, 2),
+        jnp.clip(s.light.mixed, -3, 3),
+        jnp.clip(s.light.purest, 0, 1),
     )
     return jnp.nan_to_num(jnp.stack(values, axis=-1))
 
