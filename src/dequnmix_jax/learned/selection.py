@@ -1,6 +1,6 @@
 """Endmembers and a mixing model of a scene by the learned operator, without training on the scene."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -81,19 +81,34 @@ class OperatorSelection(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """What is measured of a scene before anything learned: all spectra (3, C, R, B) and their scores."""
+    """What is measured of a scene before anything learned: all spectra (3, C, R, B), their scores and shapes (C,)."""
 
     spectra: jax.Array
     scores: Scores
     scene: SceneScores
+    shape: Shape
+
+
+class Views(NamedTuple):
+    """The pixels under both geometries, plane and cone: `subspace.Frame` of each, and what the equilibrium reads.
+
+    Attributes:
+        points: (2, N, R).
+        lifts: (2, R, B), and their pseudo-inverses, backs: (2, B, R).
+        scenes: `joint.Geometry` of both, with a context of zeros.
+    """
+
+    points: jax.Array
+    lifts: jax.Array
+    backs: jax.Array
+    scenes: joint.Geometry
 
 
 class Refined(NamedTuple):
-    """The learned equilibrium of a scene: refined spectra (2, R, B), their starts (3, 2, R, B), and shapes of all."""
+    """The learned equilibrium of a scene: refined spectra (2, R, B), and their starts (3, 2, R, B)."""
 
     spectra: jax.Array
     pair: jax.Array
-    shape: Shape
     trace: Trace
     radius: jax.Array
     rule: Selection
@@ -146,66 +161,74 @@ def select(
         valid = jnp.ones(np.shape(cube)[:2], jnp.bool_) if mask is None else jnp.asarray(mask)
         cube = jnp.where(valid[..., None], wide(lax.stop_gradient(cube)), 0)
         spectra = candidate_spectra(key, cube, valid, count, fixed=known)
-        scores = lax.map(lambda pair: measure(pair, cube, valid), pairs_of(spectra))
-        measured = Measured(spectra, _in_order(scores), scene_scores(cube, valid, count))
-        refined = refine(weights, measured, cube, valid, known)
-        return conclude(weights, measured, refined, measure(refined.pair, cube, valid), allowed)
+        views = views_of(cube, valid, count, known)
+        pairs = pairs_of(spectra)
+        scores, shape = lax.map(lambda pair: (measure(pair, cube, valid), shapes(views, pair[0], valid)), pairs)
+        measured = Measured(spectra, _in_order(scores), scene_scores(cube, valid, count), _in_order(shape))
+        refined = refine(weights, measured, views, known)
+        last = measure(refined.pair, cube, valid), shapes(views, refined.spectra, valid)
+        return conclude(weights, measured, refined, *last, allowed)
     true = np.shape(cube)[:2]
     inside: Any = np.ones(true, np.bool_) if mask is None else mask
-    half, shape = _half(key, true), padded_shape(cube, count)
-    image, valid, half = (pad(x, shape) for x in (cube, inside, half))
+    half, shape_of_image = _half(key, true), padded_shape(cube, count)
+    image, valid, half = (pad(x, shape_of_image) for x in (cube, inside, half))
     image = jnp.where(jnp.asarray(valid)[..., None], wide(jnp.asarray(image)), 0)
     spectra, of_scene = _spectra(key, image, valid, half, count, known)
-    pairs = np.asarray(pairs_of(spectra))
-    # The same program for every pair, and for the refined one.
-    scored = [_score(pair, image, valid) for pair in pairs]
-    scores = jax.tree.map(lambda *x: np.stack(x), *scored)
-    measured = Measured(spectra, _in_order(scores), of_scene)
-    refined = _refine(weights, measured, image, valid, known)
-    return _conclude(weights, measured, refined, _score(refined.pair, image, valid), allowed)
+    views = _views(image, valid, count, known)
+    # The same programs for every pair, and for the refined one.
+    found = [(_score(pair, image, valid), _shapes(views, pair[0], valid)) for pair in np.asarray(pairs_of(spectra))]
+    scores, shape = jax.tree.map(lambda *x: np.stack(x), *found)
+    measured = Measured(spectra, _in_order(scores), of_scene, _in_order(shape))
+    refined = _refine(weights, measured, views, known)
+    last = _score(refined.pair, image, valid), _shapes(views, refined.spectra, valid)
+    return _conclude(weights, measured, refined, *last, allowed)
 
 
-def _in_order(scores: Scores) -> Scores:
-    return Scores(*(x.T.reshape(-1) for x in scores))
+_T = TypeVar("_T", Scores, Shape)
 
 
-def refine(
-    weights: OperatorWeights, measured: Measured, cube: jax.Array, valid: jax.Array, fixed: jax.Array | None = None
-) -> Refined:
-    """Move the best candidate of each geometry by the learned equilibrium, but for its first, `fixed` spectra."""
-    spectra, scores, scene = measured
-    count = spectra.shape[2]
-    every = spectra[0]
-    rule = rules.decide(scores, scene, rules.Weights())
-    soft = rule.constraint_index == SOFT
-    rule_way = rule.chosen + jnp.where(soft, HALF, 0)
+def _in_order(of_pairs: _T) -> _T:
+    """Return what is known of pairs (C / 2, 2) as that of the candidates, (C,)."""
+    return jax.tree.map(lambda x: x.T.reshape(-1), of_pairs)
+
+
+def views_of(cube: jax.Array, valid: jax.Array, count: int, fixed: jax.Array | None = None) -> Views:
+    """Return the pixels under both geometries; `fixed` spectra do not move."""
     Y, inside = pixels(cube, valid)
     noise = simplex_noise(cube, count, mask=valid)
     views = [frame(Y, inside, count, scaled, fixed) for scaled in (False, True)]
     free = None if fixed is None else jnp.arange(count) >= fixed.shape[0]
+    unknown = jnp.zeros(5, Y.dtype)
     scenes = [
-        joint.geometry(view, noise, inside, scaled, context(scores, scene, scaled), free)
+        joint.geometry(view, noise, inside, scaled, unknown, free)
         for view, scaled in zip(views, (False, True), strict=True)
     ]
-    stacked: joint.Geometry = jax.tree.map(lambda *x: jnp.stack(x), *scenes)
-    points, backs = jnp.stack([view.points for view in views]), jnp.stack([lapack.pinv(view.lift) for view in views])
+    backs = jnp.stack([lapack.pinv(view.lift) for view in views])
+    lifts, points = jnp.stack([view.lift for view in views]), jnp.stack([view.points for view in views])
+    return Views(points, lifts, backs, jax.tree.map(lambda *x: jnp.stack(x), *scenes))
 
-    def shapes(E: jax.Array) -> Shape:
-        """Return the shapes of spectra (2, C, R, B), C of each geometry, in their order."""
 
-        def of_geometry(given: tuple[jax.Array, ...]) -> Shape:
-            E, points, noise, back, scaled = given
-            vertices = jnp.matmul(E, back, precision="highest")
-            facets = jax.vmap(lambda V: _safe_inverse(V).T)(vertices)
-            level = jnp.max(E, axis=2)
-            return jax.vmap(lambda Q, level: shape_scores(points, noise, Q, level, valid, scaled))(facets, level)
+def shapes(views: Views, E: jax.Array, valid: jax.Array) -> Shape:
+    """Return the shapes (2,) of spectra (2, R, B), one of each geometry."""
 
-        # One after the other: the program of both is compiled once.
-        found = lax.map(of_geometry, (E, points, stacked.noise, backs, stacked.scaled))
-        return jax.tree.map(lambda x: x.reshape(-1), found)
+    def of_geometry(given: tuple[jax.Array, ...]) -> Shape:
+        E, points, noise, back, scaled = given
+        facets = _safe_inverse(jnp.matmul(E, back, precision="highest")).T
+        return shape_scores(points, noise, facets, jnp.max(E, axis=1), valid, scaled)
 
-    first = shapes(every.reshape(2, HALF, *every.shape[1:]))
-    before = choice.predict(weights.first, features(scores, scene, first, rule_way, False))
+    # One after the other: the program of both is compiled once.
+    return lax.map(of_geometry, (E, views.points, views.scenes.noise, views.backs, views.scenes.scaled))
+
+
+def refine(weights: OperatorWeights, measured: Measured, views: Views, fixed: jax.Array | None = None) -> Refined:
+    """Move the best candidate of each geometry by the learned equilibrium, but for its first, `fixed` spectra."""
+    spectra, scores, scene, shape = measured
+    rule = rules.decide(scores, scene, rules.Weights())
+    soft = rule.constraint_index == SOFT
+    rule_way = rule.chosen + jnp.where(soft, HALF, 0)
+    contexts = jnp.stack([context(scores, scene, scaled) for scaled in (False, True)])
+    scenes = views.scenes._replace(context=contexts)
+    before = choice.predict(weights.first, features(scores, scene, shape, rule_way, False))
     m = choice.cost(before)
     finite = jnp.isfinite(scores.error)
     best = [
@@ -213,27 +236,27 @@ def refine(
         HALF + jnp.argmin(jnp.where(finite[HALF:], jnp.minimum(m[HALF : 2 * HALF], m[2 * HALF :]), jnp.inf)),
     ]
     pair = jnp.stack([spectra[:, i] for i in best], axis=1)  # (3, 2, R, B)
-    starts = jnp.stack([jnp.matmul(pair[0, i], backs[i], precision="highest") for i in (0, 1)])
-    vertices, trace = jax.vmap(lambda s, V: joint.equilibrium(weights.joint, s, V))(stacked, starts)
-    radius = jax.vmap(lambda s, V: joint.spectral_radius(weights.joint, s, V))(stacked, vertices)
-    lifts = jnp.stack([view.lift for view in views])
-    moved = jnp.maximum(jnp.matmul(vertices, lifts, precision="highest"), 0)
+    starts = jnp.matmul(pair[0], views.backs, precision="highest")
+    vertices, trace = jax.vmap(lambda s, V: joint.equilibrium(weights.joint, s, V))(scenes, starts)
+    radius = jax.vmap(lambda s, V: joint.spectral_radius(weights.joint, s, V))(scenes, vertices)
+    moved = jnp.maximum(jnp.matmul(vertices, views.lifts, precision="highest"), 0)
     # The frame has lost the level of the starts under the cone, and what lies outside its subspace.
     moved = jnp.stack([moved[0], _at_level(moved[1], pair[0, 1])])
     ok = trace.converged & jnp.all(jnp.isfinite(moved), axis=(1, 2)) & jnp.all(jnp.max(moved, axis=2) > 0, axis=1)
     moved = jnp.where(ok[:, None, None], moved, pair[0])
     if fixed is not None:  # not even rounded
         moved = moved.at[:, : fixed.shape[0]].set(fixed[None])
-    shape = jax.tree.map(lambda *x: jnp.concatenate(x), first, shapes(moved[:, None]))
-    return Refined(moved, pair.at[0].set(moved), shape, trace, radius, rule, rule_way)
+    return Refined(moved, pair.at[0].set(moved), trace, radius, rule, rule_way)
 
 
 def conclude(
-    weights: OperatorWeights, measured: Measured, refined: Refined, last: Scores, allowed: Array
+    weights: OperatorWeights, measured: Measured, refined: Refined, last: Scores, last_shape: Shape, allowed: Array
 ) -> OperatorSelection:
-    """Choose one of the allowed ways (27,), from the scores of the candidates and of the refined spectra."""
-    scores = Scores(*(jnp.concatenate([a, b]) for a, b in zip(measured.scores, last, strict=True)))
-    x = features(scores, measured.scene, refined.shape, refined.rule_way, True)
+    """Choose one of the allowed ways (27,), from what is measured of the candidates and of the refined spectra."""
+    both = lambda *x: jnp.concatenate(x)  # noqa: E731
+    scores = jax.tree.map(both, measured.scores, last)
+    shape = jax.tree.map(both, measured.shape, last_shape)
+    x = features(scores, measured.scene, shape, refined.rule_way, True)
     prediction = choice.predict(weights.last, x)
     error, above = held_out(scores.error, measured.scene.floor)
     way = choice.decide(prediction, refined.rule_way, error, above, jnp.asarray(allowed))
@@ -282,7 +305,26 @@ def _score(pair: jax.Array, cube: jax.Array, valid: jax.Array) -> Scores:
     return measure(pair, cube, valid)
 
 
-_refine = quick_jit(lambda w, measured, cube, valid, fixed: effort_once(cube, measured.spectra.shape[2]))(refine)
+@quick_jit(lambda cube, valid, count, fixed: effort_once(cube, count), static_argnums=2)
+def _views(cube: jax.Array, valid: jax.Array, count: int, fixed: jax.Array | None) -> Views:
+    return views_of(cube, valid, count, fixed)
+
+
+@quick_jit(lambda views, E, valid: effort_once(valid, E.shape[1]))
+def _shapes(views: Views, E: jax.Array, valid: jax.Array) -> Shape:
+    return shapes(views, E, valid)
+
+
+@quick_jit(lambda weights, measured, views, fixed: effort_once(_column(views), measured.spectra.shape[2]))
+def _refine(weights: OperatorWeights, measured: Measured, views: Views, fixed: jax.Array | None) -> Refined:
+    return refine(weights, measured, views, fixed)
+
+
+def _column(views: Views) -> jax.ShapeDtypeStruct:
+    """Return an image of one column with as many pixels."""
+    return jax.ShapeDtypeStruct((views.points.shape[1], 1), np.float32)
+
+
 _conclude = quick_jit(lambda *_: "quick")(conclude)
 
 
