@@ -61,6 +61,14 @@ def test_ranks_are_those_of_the_pixels():
     assert found.purest == pytest.approx(np.sort(FRACTIONS.max(axis=1))[::-1][150], abs=1e-6)
 
 
+def test_the_most_mixed_pixels_are_three_of_ten():
+    light = NOISE * (1 + 5 * MIXEDNESS)  # its rest is itself: it does not depend on the fractions in the mean
+    light = light - light.mean()
+    most = np.argsort(MIXEDNESS)[-900:]
+    expected = np.log(np.mean(light[most] ** 2) / np.mean(light**2))
+    assert scores(light).mixed == pytest.approx(expected, abs=0.02)
+
+
 @pytest.mark.parametrize("light", [FRACTIONS @ OWN - 0.4 * MIXEDNESS + NOISE, NOISE])
 def test_neither_masked_pixels_nor_the_size_of_the_scene_matter(light):
     plain = scores(light)
