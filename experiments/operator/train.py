@@ -5,7 +5,8 @@
 FOLDER keeps the measured scenes, the weights of every fold (`fold_K_SEED.npz`, `all_SEED.npz`), what they choose and
 their equilibria; a part that is there is not made again. Fold K leaves out the families K, K + 6, K + 12 and K + 18 of
 `generator.FAMILIES`: nothing of them is seen by any part of the operator, so that every family is judged by weights
-that saw neither it nor three others. Test minerals are never trained on. `all` is what the package ships
+that saw neither it nor three others. Test minerals are never trained on. Scenes of further seeds train the two choices
+alone, and nothing is done with those of families left out (`operator_scenes.TRAINING`). `all` is what the package ships
 (`src/dequnmix_jax/data/operator.npz`).
 """
 
@@ -43,9 +44,10 @@ def main(folder: Path, folds: list[str], seed: int, quick: bool) -> None:
         path = folder / f"{name}.npz"
         if path.exists():
             continue
+        used = operator_scenes.without(groups, families_of(fold))
         trained, table, moved, seconds = operator_learning.learn(
             seed,
-            operator_scenes.without(groups, families_of(fold)),
+            used,
             learning,
             families_of(fold),
             f"fold {fold}, seed {seed}:",
@@ -59,7 +61,7 @@ def main(folder: Path, folds: list[str], seed: int, quick: bool) -> None:
             command, seed, generator.fingerprint(), versions, datetime.now(UTC).date().isoformat(), seconds
         )
         prediction = jax.tree.map(np.asarray, operator_learning.choose(trained.last, table)[1])
-        first = operator_learning.first_table(operator_scenes.without(groups, families_of(fold)))
+        first = operator_learning.first_table(used)
         first_prediction = operator_learning.choose(trained.first, first)[1]
         np.savez(
             folder / f"chosen_{name}.npz", relative=prediction.relative,

@@ -100,16 +100,20 @@ def scene_key(seed: int, count: int, index: int) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), count), index)
 
 
+def _draw(seed: int, family: str, size: generator.SceneShape, index: int, source: int) -> generator.DrawnScene:
+    return generator.draw(scene_key(seed, size.count, index), family, size, SOURCES[source])
+
+
 def draw(settings: Settings, family: str, size: generator.SceneShape, index: int) -> generator.DrawnScene:
     """Draw one scene with the first seed."""
-    return generator.draw(scene_key(settings.seed, size.count, index), family, size, SOURCES[index % len(SOURCES)])
+    return _draw(settings.seed, family, size, index, index % len(SOURCES))
 
 
 def drawn(group: Measured, i: int) -> generator.DrawnScene:
     """Draw a measured scene again."""
     size = next(size for size in SIZES if size.count == group.endmembers.shape[1])
-    key = scene_key(int(group.seed[i]), size.count, int(group.index[i]))
-    return generator.draw(key, generator.FAMILIES[int(group.family[i])], size, SOURCES[int(group.source[i])])
+    seed, index, source = (int(x[i]) for x in (group.seed, group.index, group.source))
+    return _draw(seed, generator.FAMILIES[int(group.family[i])], size, index, source)
 
 
 @partial(jax.jit, static_argnames="count")
@@ -172,7 +176,7 @@ def _rule(scores: candidates.Scores, scene: candidates.SceneScores) -> jax.Array
 def _measure(seed: int, number: int, sources: int, family: str, size: generator.SceneShape) -> Measured:
     rows = []
     for i in range(number):
-        scene = generator.draw(scene_key(seed, size.count, i), family, size, SOURCES[i % sources])
+        scene = _draw(seed, family, size, i, i % sources)
         valid = jnp.ones(scene.cube.shape[:2], bool)
         key = jax.random.fold_in(scene_key(seed, size.count, i), 1)
         E, scores, whole = candidates.candidates(key, scene.cube, valid, size.count)

@@ -87,7 +87,7 @@ class Light(NamedTuple):
         products: share of the rest of the log brightness that products of two fractions explain.
         darkening: correlation of the log brightness and the mixedness.
         skew, kurtosis: third and fourth moment, standardised.
-        darkest, brightest: the standardised value that 2 and 98 % of the pixels exceed or do not.
+        darkest, brightest: the standardised values below and above which 2 % of the pixels lie.
         pure: log of its variance among the 5 % purest pixels, around the mean of each endmember, over that of all.
         mixed: log of the variance of the rest among the 30 % most mixed pixels over that of all.
         purest: largest fraction that 5 % of the pixels exceed.
