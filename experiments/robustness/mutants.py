@@ -637,6 +637,18 @@ endmembers/candidates: endmembers/selection::bands_are_judged_by_the_half_that_h
 endmembers/candidates: endmembers/selection::bands_are_judged_by_the_half_that_has_not_seen_them
 - shared = relative(around * rebuilt(of_simplex[3], of_simplex[4], linear))
 + shared = relative(around * rebuilt(of_simplex[4], of_simplex[3], linear))
+learned/features: learned/features::a_brightness_that_mixing_changes_is_seen_with_its_size
+- rest, bent = _rest(light, centred), _rest(about, centred)
++ rest, bent = light, _rest(about, centred)
+learned/features: learned/features::products_are_seen_that_the_mixedness_does_not_show
+- inner[:, first] * inner[:, second]
++ inner[:, first] + inner[:, second]
+learned/features: learned/features::the_most_mixed_pixels_are_three_of_ten
+- 3 * pixels // 10 - 1
++ 3 * pixels // 100
+learned/features: learned/features::neither_masked_pixels_nor_the_size_of_the_scene_matter
+- pixels // 20)
++ total // 20)
 endmembers/candidates: endmembers/candidates::spectra_that_half_of_the_bands_cannot_tell_apart_are_scored
 - Q = jnp.where(hidden[..., None], 0, Q)
 + Q = jnp.where(hidden[..., None], Q, Q)
@@ -1082,18 +1094,6 @@ io/leftovers::killed_anywhere_the_folder_is_the_old_or_the_new_one
 io/atomic: results/writer::nothing_is_overwritten_by_default
 - if os.path.lexists(path) and not overwrite:
 + if os.path.lexists(path) and overwrite:
-learned/features: learned/features::a_brightness_of_each_material_leaves_nothing_to_mixed_pixels
-- rest, bent = _rest(light, centred), _rest(about, centred)
-+ rest, bent = light, _rest(about, centred)
-learned/features: learned/features::products_are_seen_that_the_mixedness_does_not_show
-- inner[:, first] * inner[:, second]
-+ inner[:, first] + inner[:, second]
-learned/features: learned/features::the_most_mixed_pixels_are_three_of_ten
-- 3 * pixels // 10 - 1
-+ 3 * pixels // 100
-learned/features: learned/features::neither_masked_pixels_nor_the_size_of_the_scene_matter
-- pixels // 20)
-+ total // 20)
 training/resume: training/resume::a_training_with_another_mask_is_another
 - "scene": _digest(cube, mask, *jax.tree.leaves(whole)),
 + "scene": _digest(cube, *jax.tree.leaves(whole)),
