@@ -15,6 +15,26 @@ from experiments.shared import operator_scenes, scenes
 from experiments.shared.operator_ways import answer, errors_of
 
 
+def test_expected_errors_are_judged_by_what_other_folds_show():
+    rng = np.random.default_rng(0)
+    said, spread = rng.uniform(-6, -1, 3000), rng.uniform(0.2, 0.8, 3000)
+    real = np.maximum(said + spread * (0.5 + 2 * rng.standard_normal(3000)), np.log(1e-3))
+    fold = np.repeat(["0", "1"], 1500)
+    real[fold == "1"] = said[fold == "1"]
+    assert left_out.fitted(said[:1500] + 9, spread[:1500], real[:1500] + 9) == pytest.approx((0.5, 2), abs=0.2)
+    scenes = [
+        {"fold": f, "said": p, "spread": s, "found": {"learned operator": (np.exp(r),)}}
+        for f, p, s, r in zip(fold, said, spread, real, strict=True)
+    ]
+    above, wide = left_out.fitted(said[:1500], spread[:1500], real[:1500])
+    rows, text = left_out.calibration(scenes)
+    assert f"({0:.2f} to {above:.2f}, {0:.2f} to {wide:.2f})" in text
+    assert sum(row["scenes"] for row in rows) == 3000
+    # The first fold is judged with deviations of zero, those of the second; the second with those of the first.
+    inside = np.mean(np.abs(above * spread[1500:]) <= wide * spread[1500:]) / 2
+    assert np.mean([row["within one standard deviation"] for row in rows]) == pytest.approx(inside, abs=1e-6)
+
+
 @pytest.mark.slow
 def test_quick_training_and_judging(tmp_path):
     train.main(tmp_path, ["0", "all"], 0, True)

@@ -56,6 +56,10 @@ def test_a_selection_is_usable():
     assert bool(jnp.all(chosen.trace.converged))
     error, factor = chosen.expected_error
     assert 0 < error < 1 < factor
+    predicted, way = chosen.prediction, int(chosen.way)
+    spread = float(predicted.spread[way])
+    raised = float(predicted.level) + float(predicted.relative[way]) + choice.OPTIMISM * spread
+    assert error == pytest.approx(np.exp(raised), rel=1e-5) and factor == pytest.approx(np.exp(choice.WIDENED * spread))
     text = selection.reason(chosen)
     assert "Endmembers:" in text and "Mixing:" in text and "Expected error" in text
 

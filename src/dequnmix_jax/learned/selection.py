@@ -74,10 +74,9 @@ class OperatorSelection(NamedTuple):
 
     @property
     def expected_error(self) -> tuple[float, float]:
-        """Predicted aRMSE, and the factor that one standard deviation is (host side)."""
-        way = int(self.way)
-        error = np.exp(float(self.prediction.level) + float(self.prediction.relative[way]))
-        return float(error), float(np.exp(float(self.prediction.spread[way])))
+        """aRMSE to expect (`choice.expected`), and the factor that one standard deviation is (host side)."""
+        error, spread = choice.expected(self.prediction, int(self.way))
+        return float(jnp.exp(error)), float(jnp.exp(spread))
 
 
 class Measured(NamedTuple):
