@@ -129,13 +129,14 @@ def main(settings: Settings, folder: Path, output: Path) -> Path:
     """Unmix all scenes with all weights, and write `seeds_scenes.csv` and the summary `seeds.csv` and `seeds.md`."""
     weights = weights_in(folder)
     found = []
+    _, missing = scenes.at_hand(settings.known)
     for run in runs(settings, weights):
         found.append(run)
         print(results_table.line(run), flush=True)
         results_table.write_csv(output / "seeds_scenes.csv", found)
     note = (
         f"Generator {generator.fingerprint()}, seed of the scenes {settings.seed}; one draw of each scene. Seed 0 is "
-        "that of the package. Every run: `seeds_scenes.csv`."
+        f"that of the package. Every run: `seeds_scenes.csv`.{missing}"
     )
     command = "python -m experiments.operator.seeds FOLDER"
     kind = f"{len(weights)} seeds of the training, all families."
