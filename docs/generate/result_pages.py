@@ -164,9 +164,9 @@ def _claims(readme: str, names: set[str]) -> str:
     """Return the claims of the paper one by one: each row of the table of `results/README.md` becomes a section."""
     section = readme.split("\n## ")[1]
     title, *lines = section.splitlines()
-    rows = [line for line in lines if line.startswith("|")][2:]
     first = next(i for i, line in enumerate(lines) if line.startswith("|"))
-    last = max(i for i, line in enumerate(lines) if line.startswith("|"))
+    last = next(i for i in range(first, len(lines)) if not lines[i].startswith("|")) - 1
+    rows = lines[first + 2 : last + 1]
     parts = [f"# {title}", *lines[:first]]
     for number_, row in enumerate(rows, start=1):
         claim, verdict, evidence, against = (cell.strip() for cell in row.strip("|").split(" | "))
