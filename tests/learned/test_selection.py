@@ -62,6 +62,8 @@ def test_a_selection_is_usable():
     assert error == pytest.approx(np.exp(raised), rel=1e-5) and factor == pytest.approx(np.exp(choice.WIDENED * spread))
     text = selection.reason(chosen)
     assert "Endmembers:" in text and "Mixing:" in text and "Expected error" in text
+    hopeless = chosen._replace(prediction=predicted._replace(level=jnp.asarray(1.0)))  # no fraction is wrong by more
+    assert hopeless.expected_error[0] == 1 and " to 1 in two of three scenes" in selection.reason(hopeless)
 
 
 def test_the_unit_of_the_scene_does_not_matter():

@@ -74,9 +74,9 @@ class OperatorSelection(NamedTuple):
 
     @property
     def expected_error(self) -> tuple[float, float]:
-        """aRMSE to expect (`choice.expected`), and the factor that one standard deviation is (host side)."""
+        """aRMSE to expect (`choice.expected`), 1 at most, and the factor that one standard deviation is (host side)."""
         error, spread = choice.expected(self.prediction, int(self.way))
-        return float(jnp.exp(error)), float(jnp.exp(spread))
+        return min(float(jnp.exp(error)), 1.0), float(jnp.exp(spread))
 
 
 class Measured(NamedTuple):
@@ -354,5 +354,5 @@ def reason(selection: OperatorSelection, constraint: str | None = None) -> str:
     kept = "as the rule without learning" if rule == way else f"the rule without learning: {way_text(rule)}"
     return (
         f"Endmembers: {way_text(way, reached)} ({kept}). Mixing: {mixing}. Expected error of the abundances: "
-        f"{error:.2g} (from {error / factor:.2g} to {error * factor:.2g} in two of three scenes)."
+        f"{error:.2g} (from {error / factor:.2g} to {min(error * factor, 1):.2g} in two of three scenes)."
     )
