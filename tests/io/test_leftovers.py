@@ -22,8 +22,11 @@ posix = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 # A process that has imported everything and runs programs in forks of itself: an interpreter takes seconds to start.
 SERVER = """
-import json, os, sys
+import json, os, signal, sys
 import dequnmix_jax, dequnmix_jax.cli.unmix
+# Whoever runs the tests may ignore signals (`nohup`, `&` in a script), and programs inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 for line in sys.stdin:
     asked = json.loads(line)
     if "wait" in asked:
