@@ -4,6 +4,7 @@ import csv
 import re
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 
@@ -165,10 +166,9 @@ def _claims(readme: str, names: set[str]) -> str:
     section = readme.split("\n## ")[1]
     title, *lines = section.splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("|"))
-    last = next(i for i in range(first, len(lines)) if not lines[i].startswith("|")) - 1
-    rows = lines[first + 2 : last + 1]
+    table = list(takewhile(lambda line: line.startswith("|"), lines[first:]))
     parts = [f"# {title}", *lines[:first]]
-    for number_, row in enumerate(rows, start=1):
+    for number_, row in enumerate(table[2:], start=1):
         claim, verdict, evidence, against = (cell.strip() for cell in row.strip("|").split(" | "))
         parts += [
             f"\n## {number_}. {claim}\n",
@@ -176,7 +176,7 @@ def _claims(readme: str, names: set[str]) -> str:
             f"*For.* {evidence}\n",
             f"*Against.* {against}\n",
         ]
-    parts += ["\n## How these figures came about\n", *lines[last + 1 :]]
+    parts += ["\n## How these figures came about\n", *lines[first + len(table) :]]
     return _linked("\n".join(parts), "files/", names)
 
 

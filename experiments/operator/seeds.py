@@ -86,7 +86,7 @@ def runs(settings: Settings, weights: Weights) -> Iterator[dict[str, Any]]:
                 A, E = (jnp.asarray(x) for x in found[:2])
                 pair = operator_scenes.error_of(E, A, reference, scene.endmembers)
                 yield _run("generated", f"{family}, {size.count}", label, *pair)
-    for name in scenes.at_hand(settings.known)[0]:
+    for name in settings.known:
         jax.clear_caches()
         loaded = scenes.load(name, 0, settings.crop)
         count = len(loaded.references[0][0].endmembers)
@@ -129,8 +129,8 @@ def main(settings: Settings, folder: Path, output: Path) -> Path:
     """Unmix all scenes with all weights, and write `seeds_scenes.csv` and the summary `seeds.csv` and `seeds.md`."""
     weights = weights_in(folder)
     found = []
-    _, missing = scenes.at_hand(settings.known)
-    for run in runs(settings, weights):
+    there, missing = scenes.at_hand(settings.known)
+    for run in runs(replace(settings, known=tuple(there)), weights):
         found.append(run)
         print(results_table.line(run), flush=True)
         results_table.write_csv(output / "seeds_scenes.csv", found)
